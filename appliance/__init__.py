@@ -1,0 +1,1 @@
+"""The box as its user meets it: the `relume` command."""

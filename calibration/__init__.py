@@ -1,0 +1,1 @@
+"""Activation ranges and what INT8 costs."""

@@ -1,0 +1,1 @@
+"""PyTorch to ONNX and a manifest, with parity checked."""

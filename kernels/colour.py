@@ -1,0 +1,240 @@
+"""Colour in one pass: planar integer YUV to float RGB and back, any siting of chroma, 8 to 16 bits."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.errors import DtypeError, ShapeError
+
+Chroma = Literal["420", "422", "444"]
+Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+_STEPS: dict[Chroma, tuple[int, int]] = {"420": (2, 2), "422": (1, 2), "444": (1, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class YuvLayout:
+    """How samples stand for colour.
+
+    kr, kb: luma weights of red and blue (BT.601 0.299 and 0.114, BT.709 0.2126 and 0.0722, BT.2020 0.2627 and 0.0593).
+    siting: offset of the first chroma sample from the first luma sample, rows then columns, in luma pixels: (0.5, 0) is
+    "left", the default of H.264 and HEVC; (0.5, 0.5) "centre" (JPEG); (0, 0) "top left" (BT.2020 discs).
+    """
+
+    kr: float
+    kb: float
+    full_range: bool
+    bit_depth: int
+    chroma: Chroma
+    siting: tuple[float, float] = (0.5, 0.0)
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Luma rows and columns to one chroma sample."""
+        return _STEPS[self.chroma]
+
+    def chroma_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Give the size of a chroma plane; odd sizes round up."""
+        rows, columns = self.steps
+        return -(-height // rows), -(-width // columns)
+
+    def coding(self) -> tuple[float, float, float, float]:
+        """Give luma offset and span, chroma offset and span, in sample values."""
+        unit = float(1 << (self.bit_depth - 8))
+        if self.full_range:
+            top = float((1 << self.bit_depth) - 1)
+            return 0.0, top, 128.0 * unit, top
+        return 16.0 * unit, 219.0 * unit, 128.0 * unit, 224.0 * unit
+
+
+def yuv_to_rgb(planes: Planes, layout: YuvLayout, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Turn integer Y, U, V planes into RGB; chroma is brought up bilinearly at its true place.
+
+    Args:
+        planes: Y (height, width), U and V of `layout.chroma_shape`, uint8, or uint16 with the low bits used.
+        layout: What the samples mean.
+        out: (3, at least height, at least width) float32 to fill at its top left; a new array without it.
+
+    Returns:
+        (3, height, width) float32, 0 black to 1 white, not clamped: footroom and headroom survive. A view of `out`.
+
+    Raises:
+        ShapeError: The planes do not fit together or into `out`.
+        DtypeError: A plane is neither uint8 nor uint16.
+    """
+    y, u, v = planes
+    height, width = y.shape
+    expected = layout.chroma_shape(height, width)
+    if u.shape != expected or v.shape != expected:
+        raise ShapeError(f"got chroma {u.shape} and {v.shape} for luma {y.shape}, expected {expected}")
+    if y.dtype not in (np.uint8, np.uint16) or not y.dtype == u.dtype == v.dtype:
+        raise DtypeError(f"got {y.dtype}, {u.dtype}, {v.dtype}, expected three planes of uint8 or of uint16")
+    if out is None:
+        out = np.empty((3, height, width), np.float32)
+    if out.shape[0] != 3 or out.shape[1] < height or out.shape[2] < width:
+        raise ShapeError(f"got out {out.shape} for {height}x{width}")
+    rgb = out[:, :height, :width]
+    constants = np.array([*layout.coding(), layout.kr, layout.kb], np.float32)
+    _yuv_to_rgb(y, u, v, *layout.steps, *layout.siting, constants, rgb)
+    return rgb
+
+
+def rgb_to_yuv(rgb: NDArray[np.float32], layout: YuvLayout, out: Planes | None = None) -> Planes:
+    """Turn RGB into integer Y, U, V planes, rounded and clamped to what the bit depth holds.
+
+    Chroma is brought down by the tent that the siting centres on each chroma sample, so that a picture that is taken
+    through both ways neither shifts nor fringes.
+
+    Args:
+        rgb: (3, height, width) float32, 0 black to 1 white.
+        layout: What the samples shall mean.
+        out: Planes to fill, as those returned; new ones without it.
+
+    Returns:
+        Y (height, width), U and V of `layout.chroma_shape`; uint8 at 8 bits, uint16 above.
+
+    Raises:
+        ShapeError: The array is not (3, height, width).
+        DtypeError: The array is not float32.
+    """
+    if rgb.ndim != 3 or rgb.shape[0] != 3:
+        raise ShapeError(f"got {rgb.shape}, expected (3, height, width)")
+    if rgb.dtype != np.float32:
+        raise DtypeError(f"got {rgb.dtype}, expected float32")
+    height, width = rgb.shape[1:]
+    if out is None:
+        kind = np.uint8 if layout.bit_depth == 8 else np.uint16
+        size = layout.chroma_shape(height, width)
+        out = (np.empty((height, width), kind), np.empty(size, kind), np.empty(size, kind))
+    constants = np.array([*layout.coding(), layout.kr, layout.kb], np.float32)
+    top = np.float32((1 << layout.bit_depth) - 1)
+    _rgb_to_yuv(rgb, *layout.steps, *layout.siting, constants, top, *out)
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _yuv_to_rgb(
+    y: Any, u: Any, v: Any, row_step: int, column_step: int, off_y: Any, off_x: Any, k: Any, rgb: Any
+) -> None:
+    height, width = y.shape
+    rows, columns = u.shape
+    luma_scale, chroma_scale = np.float32(1) / k[1], np.float32(1) / k[3]
+    kg = np.float32(1) - k[4] - k[5]
+    red_v = np.float32(2) * (np.float32(1) - k[4])
+    blue_u = np.float32(2) * (np.float32(1) - k[5])
+    green_u, green_v = k[5] * blue_u / kg, k[4] * red_v / kg
+    line_u, line_v = np.empty(columns + 1, np.float32), np.empty(columns + 1, np.float32)
+    wide_u, wide_v = np.empty(width, np.float32), np.empty(width, np.float32)
+    for row in range(height):
+        upper, lower, share = _between(row, row_step, off_y, rows)
+        for x in range(columns):
+            line_u[x] = (np.float32(u[upper, x]) * (1 - share) + np.float32(u[lower, x]) * share - k[2]) * chroma_scale
+            line_v[x] = (np.float32(v[upper, x]) * (1 - share) + np.float32(v[lower, x]) * share - k[2]) * chroma_scale
+        if column_step == 1:
+            wide_u[:] = line_u[:width]
+            wide_v[:] = line_v[:width]
+        else:
+            for x in range(width):
+                one, other, part = _between(x, 2, off_x, columns)
+                wide_u[x] = line_u[one] * (1 - part) + line_u[other] * part
+                wide_v[x] = line_v[one] * (1 - part) + line_v[other] * part
+        for x in range(width):
+            luma = (np.float32(y[row, x]) - k[0]) * luma_scale
+            rgb[0, row, x] = luma + red_v * wide_v[x]
+            rgb[1, row, x] = luma - green_u * wide_u[x] - green_v * wide_v[x]
+            rgb[2, row, x] = luma + blue_u * wide_u[x]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _between(position: int, step: int, offset: Any, count: int) -> Any:
+    """Give the two chroma samples around a luma position and the share of the second."""
+    if step == 1:
+        return position, position, np.float32(0)
+    place = (np.float32(position) - np.float32(offset)) * np.float32(0.5)
+    low = int(np.floor(place))
+    share = place - np.float32(low)
+    return min(max(low, 0), count - 1), min(max(low + 1, 0), count - 1), share
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _rgb_to_yuv(
+    rgb: Any, row_step: int, column_step: int, off_y: Any, off_x: Any, k: Any, top: Any, y: Any, u: Any, v: Any
+) -> None:
+    height, width = y.shape
+    rows, columns = u.shape
+    kg = np.float32(1) - k[4] - k[5]
+    scale_u = k[3] / (np.float32(2) * (np.float32(1) - k[5]))
+    scale_v = k[3] / (np.float32(2) * (np.float32(1) - k[4]))
+    half = np.float32(0.5)
+    sum_u, sum_v = np.empty(width, np.float32), np.empty(width, np.float32)
+    for row in range(rows):
+        # The luma rows of this chroma row, and the rows its tent reaches (one more at each side when co-sited).
+        first = row * row_step
+        for r in range(first, min(first + row_step, height)):
+            for x in range(width):
+                value = k[4] * rgb[0, r, x] + kg * rgb[1, r, x] + k[5] * rgb[2, r, x]
+                y[r, x] = min(max(value * k[1] + k[0] + half, np.float32(0)), top)
+        sum_u[:] = 0
+        sum_v[:] = 0
+        taps = 1 if row_step == 1 else (2 if off_y > 0.25 else 3)
+        begin = first if taps < 3 else first - 1
+        for tap in range(taps):
+            r = min(max(begin + tap, 0), height - 1)
+            weight = np.float32(1) if taps == 1 else (half if taps == 2 or tap == 1 else np.float32(0.25))
+            for x in range(width):
+                value = k[4] * rgb[0, r, x] + kg * rgb[1, r, x] + k[5] * rgb[2, r, x]
+                sum_u[x] += weight * (rgb[2, r, x] - value)
+                sum_v[x] += weight * (rgb[0, r, x] - value)
+        for x in range(columns):
+            at = x * column_step
+            right = min(at + 1, width - 1)
+            if column_step == 1:
+                one, other = sum_u[at], sum_v[at]
+            elif off_x > 0.25:
+                one, other = half * (sum_u[at] + sum_u[right]), half * (sum_v[at] + sum_v[right])
+            else:
+                left = max(at - 1, 0)
+                one = half * sum_u[at] + np.float32(0.25) * (sum_u[left] + sum_u[right])
+                other = half * sum_v[at] + np.float32(0.25) * (sum_v[left] + sum_v[right])
+            u[row, x] = min(max(one * scale_u + k[2] + half, np.float32(0)), top)
+            v[row, x] = min(max(other * scale_v + k[2] + half, np.float32(0)), top)
+
+
+def rgb_to_luma(rgb: NDArray[np.float32], grid: int = 1) -> NDArray[np.float32]:
+    """Give BT.601 luma, averaged over squares of `grid` pixels: what motion is estimated on.
+
+    Args:
+        rgb: (3, height, width) float32; height and width multiples of `grid`.
+        grid: Side of a square, in pixels.
+
+    Returns:
+        (height / grid, width / grid) float32.
+
+    Raises:
+        ShapeError: The array is not (3, height, width), or its size is no multiple of the grid.
+    """
+    if rgb.ndim != 3 or rgb.shape[0] != 3 or rgb.shape[1] % grid or rgb.shape[2] % grid:
+        raise ShapeError(f"got {rgb.shape}, expected (3, height, width) in multiples of {grid}")
+    luma = np.empty((rgb.shape[1] // grid, rgb.shape[2] // grid), np.float32)
+    _rgb_to_luma(rgb, grid, luma)
+    return luma
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _rgb_to_luma(rgb: Any, grid: int, luma: Any) -> None:
+    share = np.float32(1) / np.float32(grid * grid)
+    red, green, blue = np.float32(0.299) * share, np.float32(0.587) * share, np.float32(0.114) * share
+    luma[:] = 0
+    for row in range(luma.shape[0]):
+        for dy in range(grid):
+            y = row * grid + dy
+            if grid == 1:
+                for x in range(luma.shape[1]):
+                    luma[row, x] = red * rgb[0, y, x] + green * rgb[1, y, x] + blue * rgb[2, y, x]
+            else:
+                for x in range(luma.shape[1]):
+                    for dx in range(grid):
+                        at = x * grid + dx
+                        luma[row, x] += red * rgb[0, y, at] + green * rgb[1, y, at] + blue * rgb[2, y, at]

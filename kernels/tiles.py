@@ -1,0 +1,96 @@
+"""Tiles over a canvas: where they lie, what is read of them and what is kept, so that tiled equals untiled.
+
+Each step reads a tile and its halo from the canvas and writes back only the interior that the halo protects. Arrays may
+be NumPy's or CuPy's: everything here is slicing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kernels.errors import ShapeError
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile: the window that is read, and the part of it that is kept, both in pixels of the canvas."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    keep_top: int
+    keep_left: int
+    keep_bottom: int
+    keep_right: int
+
+
+def plan_tiles(height: int, width: int, *, tile_height: int, tile_width: int, halo: int) -> tuple[Tile, ...]:
+    """Cover a canvas with tiles of one shape, row by row.
+
+    Tiles lie wholly on the canvas; the kept parts cover it once. Where a tile ends on the canvas's border nothing is
+    cut off: the network sees the same border as it would untiled.
+
+    Raises:
+        ShapeError: The tile is larger than the canvas, or so small that the halo leaves nothing.
+    """
+    rows = _plan_axis(height, tile_height, halo)
+    columns = _plan_axis(width, tile_width, halo)
+    return tuple(
+        Tile(top, left, tile_height, tile_width, keep_top, keep_left, keep_bottom, keep_right)
+        for top, keep_top, keep_bottom in rows
+        for left, keep_left, keep_right in columns
+    )
+
+
+def _plan_axis(length: int, tile: int, halo: int) -> list[tuple[int, int, int]]:
+    if tile > length:
+        raise ShapeError(f"a tile of {tile} does not fit on a canvas of {length}; pad the canvas first")
+    if tile == length:
+        return [(0, 0, length)]
+    interior = tile - 2 * halo
+    if interior <= 0:
+        raise ShapeError(f"a tile of {tile} with a halo of {halo} keeps nothing; take a larger tile")
+    count = -(-(length - 2 * halo) // interior)
+    starts = [min(index * interior, length - tile) for index in range(count)]
+    bounds = [0, *(start + halo for start in starts[1:]), length]
+    return list(zip(starts, bounds[:-1], bounds[1:], strict=True))
+
+
+def count_axis(length: int, tile: int, halo: int) -> int:
+    """Count the tiles that cover one axis; as `plan_tiles` does."""
+    return len(_plan_axis(length, tile, halo))
+
+
+def read_tile(canvas: Any, tile: Tile, *, scale: int = 1) -> Any:
+    """Give the view of a canvas (..., scale height, scale width) that a tile reads."""
+    return canvas[
+        ...,
+        tile.top * scale : (tile.top + tile.height) * scale,
+        tile.left * scale : (tile.left + tile.width) * scale,
+    ]
+
+
+def write_tile(canvas: Any, tile: Tile, result: Any, *, scale: int = 1) -> None:
+    """Write the kept part of a tile's result to the canvas, which is changed in place.
+
+    Args:
+        canvas: (channels, scale canvas height, scale canvas width).
+        tile: Where the result belongs.
+        result: (channels, scale tile height, scale tile width).
+        scale: How much finer the canvas is than the plane on which the tiles were planned.
+
+    Raises:
+        ShapeError: The result is not of the tile's shape.
+    """
+    expected = (canvas.shape[0], tile.height * scale, tile.width * scale)
+    if result.shape != expected:
+        raise ShapeError(f"got a result {result.shape} for a tile of {expected}")
+    canvas[
+        :,
+        tile.keep_top * scale : tile.keep_bottom * scale,
+        tile.keep_left * scale : tile.keep_right * scale,
+    ] = result[
+        :,
+        (tile.keep_top - tile.top) * scale : (tile.keep_bottom - tile.top) * scale,
+        (tile.keep_left - tile.left) * scale : (tile.keep_right - tile.left) * scale,
+    ]

@@ -1,0 +1,58 @@
+"""Errors of the runtime; each message says what was given, what was expected and what to do.
+
+RelumeError
+├── MediaError
+│   ├── DecodeError            the source cannot be read (also an OSError)
+│   ├── EncodeError            the result cannot be written (also an OSError)
+│   └── UnsupportedMediaError  readable, but not something Relume enhances (also a ValueError)
+├── EngineError
+│   ├── ManifestError          a model's manifest or file is missing, broken or altered (also a ValueError)
+│   └── SessionError           a backend cannot open or run a model (also a RuntimeError)
+├── OptionError                an option or a combination of options is refused (also a ValueError)
+├── OutputError                the place of the result is refused or taken (also an OSError)
+└── CancelledError             the job was stopped on request
+"""
+
+
+class RelumeError(Exception):
+    """Root of every error that the runtime raises."""
+
+
+class MediaError(RelumeError):
+    """A media file, read or written."""
+
+
+class DecodeError(MediaError, OSError):
+    """The source cannot be read."""
+
+
+class EncodeError(MediaError, OSError):
+    """The result cannot be written."""
+
+
+class UnsupportedMediaError(MediaError, ValueError):
+    """The source is readable, but not something that Relume enhances."""
+
+
+class EngineError(RelumeError):
+    """A model or the backend that runs it."""
+
+
+class ManifestError(EngineError, ValueError):
+    """A model's manifest or file is missing, broken or altered."""
+
+
+class SessionError(EngineError, RuntimeError):
+    """A backend cannot open or run a model."""
+
+
+class OptionError(RelumeError, ValueError):
+    """An option or a combination of options is refused."""
+
+
+class OutputError(RelumeError, OSError):
+    """The place of the result is refused or taken."""
+
+
+class CancelledError(RelumeError):
+    """The job was stopped on request."""

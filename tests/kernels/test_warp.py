@@ -1,0 +1,68 @@
+"""The warp is bilinear sampling, clamped to the canvas, wherever the tile lies."""
+
+import numpy as np
+import pytest
+
+from kernels.errors import DtypeError, ShapeError
+from kernels.warp import warp
+
+
+def plain_warp(state, flow, top=0, left=0):
+    channels, height, width = state.shape
+    out = np.empty((channels, *flow.shape[1:]))
+    for y in range(flow.shape[1]):
+        for x in range(flow.shape[2]):
+            sy = min(max(top + y + flow[1, y, x], 0), height - 1)
+            sx = min(max(left + x + flow[0, y, x], 0), width - 1)
+            y0, x0 = int(sy), int(sx)
+            y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+            fy, fx = sy - y0, sx - x0
+            upper = state[:, y0, x0] * (1 - fx) + state[:, y0, x1] * fx
+            lower = state[:, y1, x0] * (1 - fx) + state[:, y1, x1] * fx
+            out[:, y, x] = upper * (1 - fy) + lower * fy
+    return out
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (16, 33)])
+def test_the_warp_equals_the_plain_formula(height, width):
+    rng = np.random.default_rng(3)
+    state = rng.standard_normal((4, height, width)).astype(np.float32)
+    flow = rng.normal(0, 4, (2, height, width)).astype(np.float32)
+
+    np.testing.assert_allclose(warp(state, flow), plain_warp(state, flow), atol=1e-5)
+
+
+def test_a_tile_reads_the_same_as_the_whole():
+    rng = np.random.default_rng(4)
+    state = rng.standard_normal((3, 40, 50)).astype(np.float32)
+    flow = rng.normal(0, 9, (2, 40, 50)).astype(np.float32)
+
+    tile = warp(state, flow[:, 8:24, 11:37], top=8, left=11)
+
+    np.testing.assert_array_equal(tile, warp(state, flow)[:, 8:24, 11:37])
+
+
+def test_no_motion_changes_nothing():
+    state = np.random.default_rng(5).random((2, 9, 11), np.float32)
+
+    np.testing.assert_array_equal(warp(state, np.zeros((2, 9, 11), np.float32)), state)
+
+
+def test_the_result_goes_into_out():
+    state, flow = np.ones((2, 4, 4), np.float32), np.zeros((2, 4, 4), np.float32)
+    out = np.zeros((2, 4, 4), np.float32)
+
+    assert warp(state, flow, out=out) is out
+    assert out.all()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ShapeError, match=r"expected \(channels, height, width\)"):
+        warp(np.zeros((4, 4), np.float32), np.zeros((2, 4, 4), np.float32))
+    with pytest.raises(ShapeError, match="got out"):
+        warp(np.zeros((1, 4, 4), np.float32), np.zeros((2, 4, 4), np.float32), out=np.zeros((1, 3, 4), np.float32))
+
+
+def test_another_dtype_is_refused():
+    with pytest.raises(DtypeError, match="expected float32"):
+        warp(np.zeros((1, 4, 4)), np.zeros((2, 4, 4), np.float32))

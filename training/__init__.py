@@ -1,0 +1,1 @@
+"""Degradations, data, losses, the loop and its recipes."""

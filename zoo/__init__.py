@@ -1,0 +1,1 @@
+"""The shipped models: one folder each, ONNX files and a manifest."""
