@@ -1,0 +1,135 @@
+"""LightVsr: a light recurrent network for x4, x2 and same-size restoration of video on a CPU.
+
+Flow-guided propagation as in BasicVSR (Chan et al., arXiv 2012.02181), forward only: the hidden features of the
+previous frame are warped to the frame (outside the network, by `kernels.warp`), joined with it and refined by residual
+blocks.
+Deviations from the paper: one direction; a small trunk; a single sub-pixel convolution (ESPCN, arXiv 1609.05158); the
+previous frame travels with the hidden features, so that the network sees where the alignment fails; a bicubic skip.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class LightVsrConfig:
+    """Sizes of one network.
+
+    `grid`: the network computes on the source divided by this (pixel unshuffle), which is what makes restoration
+    at the source's own size affordable.
+    """
+
+    scale: int
+    grid: int = 1
+    channels: int = 32
+    blocks: int = 4
+
+    @property
+    def state_channels(self) -> int:
+        """Hidden features and the three channels of the previous frame."""
+        return self.channels + 3
+
+    @property
+    def halo(self) -> int:
+        """Pixels of the grid that one step looks past a pixel: all its 3x3 convolutions, and the skip's 5x5."""
+        return max(2 * self.blocks + 2, 2)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, ReLU, convolution, and the input added."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to the same shape."""
+        return x + self.conv2(torch.relu(self.conv1(x)))
+
+
+class BicubicSkip(nn.Module):
+    """Bicubic enlargement (a = -0.5, edges repeated) as one grouped convolution and a pixel shuffle."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("weight", bicubic_phases(scale).repeat(3, 1, 1, 1), persistent=False)
+
+    def phases(self, x: Tensor) -> Tensor:
+        """Map (batch, 3, height, width) to (batch, 3 scale^2, height, width): the enlargement before its shuffle."""
+        if self.scale == 1:
+            return x
+        padded = functional.pad(x, (2, 2, 2, 2), mode="replicate")
+        return functional.conv2d(padded, self.weight.to(x.dtype), groups=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, 3, height, width) to (batch, 3, scale height, scale width)."""
+        return functional.pixel_shuffle(self.phases(x), self.scale)
+
+
+class LightVsr(nn.Module):
+    """One step of the recurrent network."""
+
+    def __init__(self, config: LightVsrConfig) -> None:
+        super().__init__()
+        self.config = config
+        frame_channels = 3 * config.grid**2
+        self.first = nn.Conv2d(frame_channels + config.state_channels, config.channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.blocks)))
+        self.last = nn.Conv2d(config.channels, 3 * (config.scale * config.grid) ** 2, 3, padding=1)
+        self.skip = BicubicSkip(config.scale)
+        nn.init.zeros_(self.last.weight)
+        assert self.last.bias is not None
+        nn.init.zeros_(self.last.bias)
+        for block in self.body:
+            with torch.no_grad():
+                block.conv2.weight.mul_(0.2)
+
+    def forward(self, frame: Tensor, state: Tensor, strength: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Enhance one frame.
+
+        Args:
+            frame: (batch, 3, height, width), RGB in [0, 1]; height and width multiples of the grid.
+            state: (batch, channels + 3, height / grid, width / grid), warped to this frame; zeros at the start.
+            strength: (1,) share of the restored detail that is added to the plain enlargement; all of it without.
+
+        Returns:
+            The enhanced frame (batch, 3, scale height, scale width), not clamped, and the next state (not warped).
+        """
+        grid = self.config.grid
+        planes = functional.pixel_unshuffle(frame, grid) if grid > 1 else frame
+        features = torch.relu(self.first(torch.cat((planes, state), dim=1)))
+        features = self.body(features)
+        detail = self.last(features)
+        if strength is not None:
+            detail = detail * strength
+        plain = self.skip.phases(frame)
+        if grid > 1:
+            detail = functional.pixel_shuffle(detail, grid)
+        output = functional.pixel_shuffle(plain + detail, self.config.scale)
+        carried = functional.avg_pool2d(frame, grid) if grid > 1 else frame
+        return output, torch.cat((features, carried.to(features.dtype)), dim=1)
+
+
+def bicubic_phases(scale: int) -> Tensor:
+    """Give the (scale^2, 1, 5, 5) kernels of bicubic enlargement, one for each sub-pixel in raster order."""
+    taps = torch.zeros(scale, 5)
+    for phase in range(scale):
+        position = (phase + 0.5) / scale - 0.5
+        for tap in range(5):
+            taps[phase, tap] = _keys(abs(tap - 2 - position))
+    taps = taps / taps.sum(dim=1, keepdim=True)
+    return torch.einsum("ai,bj->abij", taps, taps).reshape(scale * scale, 1, 5, 5)
+
+
+def _keys(distance: float) -> float:
+    """Keys' cubic with a = -0.5."""
+    if distance < 1:
+        return 1.5 * distance**3 - 2.5 * distance**2 + 1
+    if distance < 2:
+        return -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    return 0.0

@@ -1,0 +1,138 @@
+"""How footage is spoiled for training: blur, noise and compression whose strength walks at random from frame to frame.
+
+After RealBasicVSR (Chan et al., arXiv 2111.12704, section 3.2 and its training set-up): parameters follow a random walk
+along the sequence, because real degradation drifts rather than jumps.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """Ranges of what may happen to a sequence; a share is the probability that it happens at all."""
+
+    clean_share: float = 1.0
+    blur_share: float = 0.5
+    blur_sigma: tuple[float, float] = (0.3, 1.2)
+    noise_share: float = 0.7
+    noise_sigma: tuple[float, float] = (1.0, 16.0)
+    compress_share: float = 0.8
+    crf: tuple[int, int] = (18, 34)
+
+
+def shrink(sequence: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bring a sequence down by bicubic with anti-aliasing, and to 8 bits.
+
+    Args:
+        sequence: (frames, 3, height, width) float32 in [0, 1].
+        factor: 1 leaves the size.
+    """
+    if factor > 1:
+        sequence = functional.interpolate(
+            sequence, scale_factor=1 / factor, mode="bicubic", antialias=True, align_corners=False
+        )
+    return quantise(sequence)
+
+
+def quantise(sequence: torch.Tensor) -> torch.Tensor:
+    """Round to 8 bits, as a stored frame is."""
+    return (sequence.clamp(0, 1) * 255).round() / 255
+
+
+def degrade(sequence: torch.Tensor, factor: int, ranges: Degradation, rng: np.random.Generator) -> torch.Tensor:
+    """Spoil a sharp sequence: blur, shrink, noise, H.264, each with its probability.
+
+    Args:
+        sequence: (frames, 3, height, width) float32 in [0, 1].
+        factor: How much smaller the result is.
+        ranges: What may happen.
+        rng: The only source of randomness.
+
+    Returns:
+        (frames, 3, height / factor, width / factor) float32 in [0, 1], multiples of 1/255.
+    """
+    if rng.random() < ranges.clean_share:
+        return shrink(sequence, factor)
+    if rng.random() < ranges.blur_share:
+        sequence = _blur(sequence, walk(rng, ranges.blur_sigma, len(sequence)) * factor)
+    if factor > 1:
+        sequence = functional.interpolate(
+            sequence, scale_factor=1 / factor, mode="bicubic", antialias=True, align_corners=False
+        )
+    if rng.random() < ranges.noise_share:
+        sequence = _add_noise(sequence, walk(rng, ranges.noise_sigma, len(sequence)), rng)
+    sequence = quantise(sequence)
+    if rng.random() < ranges.compress_share:
+        sequence = compress(sequence, int(rng.integers(ranges.crf[0], ranges.crf[1] + 1)))
+    return sequence
+
+
+def walk(rng: np.random.Generator, bounds: tuple[float, float], steps: int) -> np.ndarray:
+    """Give a parameter's value at each frame: a start drawn evenly, then small steps, kept within bounds."""
+    low, high = bounds
+    steps_taken = rng.normal(0, 0.03 * (high - low), steps)
+    steps_taken[0] = rng.uniform(low, high)
+    return np.clip(np.cumsum(steps_taken), low, high)
+
+
+def _blur(sequence: torch.Tensor, sigmas: np.ndarray) -> torch.Tensor:
+    frames, channels, height, width = sequence.shape
+    radius = max(1, int(np.ceil(2.5 * sigmas.max())))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    taps = torch.exp(-(offsets**2) / (2 * torch.from_numpy(sigmas.astype(np.float32))[:, None] ** 2))
+    taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]
+    flat = sequence.reshape(1, frames * channels, height, width)
+    flat = functional.pad(flat, (radius,) * 4, mode="reflect")
+    flat = functional.conv2d(flat, taps[:, :, None, :], groups=frames * channels)
+    flat = functional.conv2d(flat, taps[:, :, :, None], groups=frames * channels)
+    return flat.reshape(sequence.shape)
+
+
+def _add_noise(sequence: torch.Tensor, sigmas: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Add sensor noise: Gaussian, partly shared by the channels, stronger in the light for half the draws."""
+    shape = sequence.shape
+    luma = torch.from_numpy(rng.standard_normal((shape[0], 1, *shape[2:]), np.float32))
+    colour = torch.from_numpy(rng.standard_normal(shape, np.float32))
+    share = float(rng.uniform(0, 1))
+    noise = (share**0.5) * luma + ((1 - share) ** 0.5) * colour
+    if rng.random() < 0.5:
+        noise = noise * (0.4 + 1.2 * sequence).sqrt()
+    return sequence + noise * torch.from_numpy(sigmas.astype(np.float32) / 255)[:, None, None, None]
+
+
+def compress(sequence: torch.Tensor, crf: int, *, codec: str = "libx264") -> torch.Tensor:
+    """Encode a sequence and decode it again.
+
+    Args:
+        sequence: (frames, 3, height, width) float32 in [0, 1], even height and width.
+        crf: Constant rate factor, higher is worse.
+        codec: libx264 or libx265.
+    """
+    frames, _, height, width = sequence.shape
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+    decoder = av.CodecContext.create("h264" if codec == "libx264" else "hevc", "r")
+    pixels = (sequence.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    decoded: list[np.ndarray] = []
+
+    def read(packets: list[av.Packet]) -> None:
+        for packet in packets:
+            decoded.extend(frame.to_ndarray(format="rgb24") for frame in decoder.decode(packet))
+
+    for index in range(frames):
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[index]), format="rgb24")
+        picture.pts, picture.time_base = index, Fraction(1, 25)
+        read(encoder.encode(picture))
+    read(encoder.encode(None))
+    decoded.extend(frame.to_ndarray(format="rgb24") for frame in decoder.decode(None))
+    if len(decoded) != frames:
+        raise RuntimeError(f"{codec} gave back {len(decoded)} of {frames} frames")
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float() / 255

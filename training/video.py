@@ -1,0 +1,179 @@
+"""The video task: unroll a recurrent network over short sequences and descend a robust loss."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch.nn import functional
+
+from kernels.flow import estimate_flow
+from models.light_vsr import LightVsr, LightVsrConfig
+from training.degrade import Degradation, degrade
+from training.footage import load_clip, load_footage
+from training.loop import Batch, Recipe
+from training.sequences import draw_sequence
+
+LUMA = (0.257, 0.504, 0.098)
+"""BT.601 luma as PSNR-Y is defined in the literature (without the offset)."""
+
+
+class VideoTaskSettings(BaseModel):
+    """The `[task]` table of a video recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scale: int
+    grid: int = 1
+    channels: int = 32
+    blocks: int = 4
+    frames: int = Field(default=8, gt=1, description="frames of a training sequence")
+    crop: int = Field(default=64, gt=16, description="side of the degraded crop, pixels")
+    photo_share: float = Field(default=0.3, ge=0, le=1)
+    clip_side: int = 432
+    photo_side: int = 1200
+    clip_frames: int = 90
+    degradation: dict[str, Any] = {}
+    held_out: tuple[str, ...]
+
+
+class VideoTask:
+    """Train `LightVsr` on footage of a folder."""
+
+    def __init__(self, recipe: Recipe, media: Path) -> None:
+        self.settings = VideoTaskSettings.model_validate(recipe.task)
+        settings = self.settings
+        self.size = recipe.batch
+        self.ranges = Degradation(**_tuples(settings.degradation))
+        self.model = LightVsr(LightVsrConfig(settings.scale, settings.grid, settings.channels, settings.blocks)).to(
+            memory_format=torch.channels_last
+        )
+        self.footage = load_footage(
+            media,
+            held_out=settings.held_out,
+            clip_side=settings.clip_side,
+            photo_side=settings.photo_side,
+            frames=settings.clip_frames,
+        )
+        self.held_out = _held_out_pairs(media, settings, self.ranges)
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Draw degraded and sharp sequences and the flow between the degraded frames."""
+        settings = self.settings
+        sharp = [
+            draw_sequence(
+                self.footage,
+                rng,
+                frames=settings.frames,
+                size=settings.crop * settings.scale,
+                photo_share=settings.photo_share,
+            )
+            for _ in range(self.size)
+        ]
+        poor = [degrade(sequence, settings.scale, self.ranges, rng) for sequence in sharp]
+        flow = torch.stack([sequence_flow(sequence, settings.grid) for sequence in poor])
+        return {"poor": torch.stack(poor), "sharp": torch.stack(sharp), "flow": flow}
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Give the mean distance over all frames: Huber, which is Charbonnier's shape in one fused pass."""
+        outputs = unroll(self.model, batch["poor"], batch["flow"])
+        loss = functional.smooth_l1_loss(outputs, batch["sharp"], beta=0.01)
+        last = outputs.detach()[:, -1] - batch["sharp"][:, -1]
+        return loss, {"psnr": float(-10 * last.square().mean().log10())}
+
+    def validate(self, model: torch.nn.Module) -> dict[str, float]:
+        """Measure the gain in PSNR-Y over bicubic (or over the input) on held-out clips."""
+        gains: dict[str, float] = {}
+        for name, (poor, sharp) in self.held_out.items():
+            with torch.no_grad():
+                flow = sequence_flow(poor, self.settings.grid)[None]
+                output = unroll(model, poor[None], flow)[0].clamp(0, 1)
+                plain = model.skip(poor).clamp(0, 1)
+            gains[name] = psnr_luma(output, sharp) - psnr_luma(plain, sharp)
+        return {**gains, "score": sum(gains.values()) / len(gains)}
+
+
+def unroll(model: torch.nn.Module, poor: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Run the network over sequences, its state warped from frame to frame.
+
+    Args:
+        model: A `LightVsr`.
+        poor: (batch, frames, 3, height, width).
+        flow: (batch, frames - 1, 2, grid height, grid width), from `sequence_flow`.
+
+    Returns:
+        (batch, frames, 3, scale height, scale width).
+    """
+    batch, frames, _, height, width = poor.shape
+    config = model.config
+    state = poor.new_zeros(batch, config.state_channels, height // config.grid, width // config.grid)
+    outputs = []
+    for index in range(frames):
+        if index:
+            state = warp(state, flow[:, index - 1])
+        output, state = model(poor[:, index].contiguous(memory_format=torch.channels_last), state)
+        state = state.float()
+        outputs.append(output.float())
+    return torch.stack(outputs, dim=1)
+
+
+def warp(state: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Do what `kernels.warp` does, with gradients to the state."""
+    height, width = flow.shape[2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    column = (x + flow[:, 0]) * (2 / max(1, width - 1)) - 1
+    row = (y + flow[:, 1]) * (2 / max(1, height - 1)) - 1
+    return functional.grid_sample(state, torch.stack((column, row), dim=-1), padding_mode="border", align_corners=True)
+
+
+def sequence_flow(sequence: torch.Tensor, grid: int) -> torch.Tensor:
+    """Give the flow from each frame to the one before it, on the network's grid.
+
+    Args:
+        sequence: (frames, 3, height, width) in [0, 1].
+        grid: What the network divides the source by.
+
+    Returns:
+        (frames - 1, 2, height / grid, width / grid).
+    """
+    luma = (sequence * torch.tensor(_FLOW_LUMA)[:, None, None]).sum(1)
+    if grid > 1:
+        luma = functional.avg_pool2d(luma[:, None], grid)[:, 0]
+    planes = luma.numpy()
+    return torch.from_numpy(np.stack([estimate_flow(planes[k], planes[k - 1]) for k in range(1, len(planes))]))
+
+
+_FLOW_LUMA = (0.299, 0.587, 0.114)
+
+
+def psnr_luma(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Give PSNR-Y in dB of sequences (frames, 3, height, width) in [0, 1], 8 pixels of border left out."""
+    weights = torch.tensor(LUMA)[:, None, None]
+    error = ((one - other) * weights).sum(1)[:, 8:-8, 8:-8]
+    return float(-10 * error.square().mean((1, 2)).clamp_min(1e-10).log10().mean())
+
+
+def _held_out_pairs(
+    media: Path, settings: VideoTaskSettings, ranges: Degradation
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Make the fixed sequences of the validation: the middle of each held-out clip, spoiled with a fixed seed."""
+    pairs = {}
+    for index, name in enumerate(settings.held_out):
+        path = media / "video" / name
+        if not path.exists():
+            continue
+        clip = load_clip(path, side=720, frames=12, spans=1, least_shrink=1.0)[0]
+        side = 384 // (settings.scale * settings.grid * 2) * settings.scale * settings.grid * 2
+        top, left = max(0, (clip.shape[1] - side) // 2), max(0, (clip.shape[2] - side) // 2)
+        height = min(side, clip.shape[1] // 16 * 16)
+        cut = clip[:, top : top + height, left : left + side]
+        sharp = torch.from_numpy(cut.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
+        rng = np.random.default_rng((7, index))
+        pairs[path.stem] = (degrade(sharp, settings.scale, ranges, rng), sharp)
+    return pairs
+
+
+def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in table.items()}
