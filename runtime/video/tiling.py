@@ -1,0 +1,171 @@
+"""One step of a recurrent network over a whole frame, tile by tile, its state on a canvas the size of the frame."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kernels.blend import add_tile, tile_window
+from kernels.tiles import Tile, read_tile, write_tile
+from kernels.warp import warp
+from runtime.engine.session import OpenSession, Session
+from runtime.errors import ManifestError
+from runtime.manifest import Model
+from runtime.video.canvas import Canvas
+from runtime.video.window import WindowedFrame
+
+_LARGEST = 8.0
+"""A picture lives in [0, 1]; a network whose output leaves this far behind has blown up, as NaN would show later."""
+
+Frame = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A tile whose result was not finite: run again from a clean state, and cured by that or replaced by bicubic."""
+
+    frame: int
+    tile: int
+    cured: bool
+
+
+class TiledStep:
+    """Run a step engine over frames of one size.
+
+    The engine takes `frame` (1, 3, h, w), `strength` (1,) and the manifest's state tensors, and gives `output`
+    (1, 3, scale h, scale w) and the next states. A context manager; frames come in order, from one thread.
+    """
+
+    def __init__(self, model: Model, open_session: OpenSession, canvas: Canvas, *, strength: float) -> None:
+        spec = model.manifest.video
+        if spec is None:
+            raise ManifestError(f"model {model.manifest.name} is not a video model")
+        self._canvas = canvas
+        self._spec = spec
+        height, width = canvas.tile_shape
+        self._session: Session = open_session(
+            model.file(), dimensions={"height": height, "width": width, "batch": 1}, precision="fp32"
+        )
+        shapes = {binding.name: binding.shape for binding in self._session.inputs}
+        self._pairs = [(state.input, state.output) for state in model.manifest.states]
+        self._channels = {state.input: shapes[state.input][1] for state in model.manifest.states}
+        self._strength = np.array([strength], np.float32)
+        self._states: dict[str, Frame] | None = None
+        self._spare: dict[str, Frame] = {}
+        self.backend, self.precision = self._session.backend, self._session.precision
+        self.reruns: list[Rerun] = []
+
+    def run(self, window: WindowedFrame, out: Frame | None = None) -> Frame:
+        """Enhance the next frame.
+
+        Args:
+            window: The frame, and its motion since the previous one (None begins a new state).
+            out: (3, scale padded height, scale padded width) float32 to fill; a new array without it.
+
+        Returns:
+            The enhanced frame, cut to the source's size times the scale: a view of `out` or of a new array.
+        """
+        canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
+        states = self._states if window.flow is not None else None
+        if len(canvas.tiles) == 1:
+            result, following = self._run_tile(window, 0, states)
+            self._states = following
+            picture = result
+        else:
+            picture = (
+                out if out is not None else np.empty((3, canvas.height * factor, canvas.width * factor), np.float32)
+            )
+            self._run_tiles(window, states, picture)
+        return picture[:, : canvas.source_height * canvas.scale, : canvas.source_width * canvas.scale]
+
+    def close(self) -> None:
+        """Close the engine's session."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run_tiles(self, window: WindowedFrame, states: dict[str, Frame] | None, picture: Frame) -> None:
+        """Run every tile; the next state goes to a second canvas, for neighbours still read the first."""
+        canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
+        following = self._spare or self._new_states()
+        weight = np.zeros(picture.shape[1:], np.float32) if self._spec.overlap else None
+        if weight is not None:
+            picture[:] = 0
+        for number, tile in enumerate(canvas.tiles):
+            result, tile_states = self._run_tile(window, number, states)
+            if weight is None:
+                write_tile(picture, tile, result, scale=factor)
+            else:
+                fade = tile_window(tile, canvas.height, canvas.width, overlap=self._spec.overlap, scale=factor)
+                add_tile(picture, weight, tile, result, fade, scale=factor)
+            for name, state in tile_states.items():
+                write_tile(following[name], tile, state)
+        if weight is not None:
+            picture /= weight
+        self._spare = self._states or {}
+        self._states = following
+
+    def _new_states(self) -> dict[str, Frame]:
+        canvas = self._canvas
+        return {
+            name: np.zeros((channels, canvas.height, canvas.width), np.float32)
+            for name, channels in self._channels.items()
+        }
+
+    def _run_tile(
+        self, window: WindowedFrame, number: int, states: dict[str, Frame] | None
+    ) -> tuple[Frame, dict[str, Frame]]:
+        """Run one tile; where its result is not finite, once more from a clean state, then fall back to bicubic."""
+        tile = self._canvas.tiles[number]
+        frame = np.ascontiguousarray(read_tile(window.rgb, tile, scale=self._canvas.grid))
+        result, following = self._call(frame, self._read_states(tile, window, states))
+        if _is_sound(result, following):
+            return result, following
+        result, following = self._call(frame, self._read_states(tile, window, None))
+        cured = _is_sound(result, following)
+        self.reruns.append(Rerun(window.index, number, cured))
+        if cured:
+            return result, following
+        clean = {name: np.zeros_like(state) for name, state in following.items()}
+        return _enlarge(frame, self._canvas.scale), clean
+
+    def _call(self, frame: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
+        tensors = {"frame": frame[None], "strength": self._strength}
+        tensors |= {name: state[None] for name, state in states.items()}
+        results = self._session.run(tensors)
+        return results["output"][0], {into: results[outof][0] for into, outof in self._pairs}
+
+    def _read_states(self, tile: Tile, window: WindowedFrame, states: dict[str, Frame] | None) -> dict[str, Frame]:
+        """Fetch a tile's states from where its pixels were in the previous frame; zeros at the start."""
+        if states is None:
+            return {
+                name: np.zeros((count, tile.height, tile.width), np.float32) for name, count in self._channels.items()
+            }
+        assert window.flow is not None
+        flow = read_tile(window.flow, tile)
+        return {name: warp(state, flow, top=tile.top, left=tile.left) for name, state in states.items()}
+
+
+def _is_sound(result: Frame, states: dict[str, Frame]) -> bool:
+    """Tell whether a result is finite and within reason; NaN fails every comparison."""
+    if not (float(result.min()) > -_LARGEST and float(result.max()) < _LARGEST):
+        return False
+    return all(bool(np.isfinite(state.sum(dtype=np.float32))) for state in states.values())
+
+
+def _enlarge(frame: Frame, scale: int) -> Frame:
+    """Enlarge by bicubic: what is shown where the network fails twice; the frame itself may be what is not finite."""
+    frame = np.nan_to_num(frame, nan=0.5, posinf=1.0, neginf=0.0)
+    size = (frame.shape[2] * scale, frame.shape[1] * scale)
+    return np.stack(
+        [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC), np.float32) for plane in frame]
+    )
