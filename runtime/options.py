@@ -1,0 +1,140 @@
+"""What a job is asked to do, and how it tells of its progress."""
+
+import math
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, get_args
+
+from runtime.errors import OptionError
+
+Scale = Literal["auto", 1, 2, 4]
+
+DEFAULT_PRESET = "upscale"
+
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+
+
+class AudioMode(StrEnum):
+    """What happens to the sound."""
+
+    SPEECH = "speech"
+    """Speech is cleaned of noise."""
+    OFF = "off"
+    """The sound is copied bit for bit."""
+
+
+class Codec(StrEnum):
+    """How the enhanced picture is encoded."""
+
+    H264 = "h264"
+    HEVC = "hevc"
+    AV1 = "av1"
+    PRORES = "prores"
+    FFV1 = "ffv1"
+
+
+CRF_RANGES = {Codec.H264: range(52), Codec.HEVC: range(52), Codec.AV1: range(64)}
+"""The constant rate factors that a codec takes; the other codecs have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnhanceOptions:
+    """The wishes for one job; None means "as the preset says".
+
+    `start` and `end` are seconds of the source's time line, `start` included and `end` not.
+    """
+
+    preset: str = DEFAULT_PRESET
+    scale: Scale | None = None
+    audio: AudioMode | None = None
+    strength: float | None = None
+    backend: str = "auto"
+    codec: Codec | None = None
+    crf: int | None = None
+    start: Fraction | None = None
+    end: Fraction | None = None
+    overwrite: bool = False
+    compare: Path | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is; totals are None where the source does not tell them.
+
+    `fps` is the mean rate of finished frames; `eta_s` is the time that is probably left.
+    """
+
+    stage: str
+    frames_done: int = 0
+    frames_total: int | None = None
+    fps: float = 0.0
+    eta_s: float | None = None
+    samples_done: int = 0
+    samples_total: int | None = None
+
+
+def check_options(options: EnhanceOptions) -> None:
+    """Check every option by itself; what depends on the preset is checked in `runtime.presets`.
+
+    Raises:
+        OptionError: An option is outside its range.
+    """
+    if options.scale is not None and options.scale not in get_args(Scale):
+        raise OptionError(f"scale is {options.scale}, expected auto, 1, 2 or 4")
+    strength = options.strength
+    if strength is not None and not (math.isfinite(strength) and 0.0 <= strength <= 1.0):
+        raise OptionError(f"strength is {strength}, expected 0 (no effect) to 1 (full effect)")
+    if options.threads is not None and options.threads < 1:
+        raise OptionError(f"threads is {options.threads}, expected 1 or more")
+    _check_times(options.start, options.end)
+
+
+def check_crf(codec: Codec, crf: int) -> None:
+    """Check a constant rate factor against the codec that shall use it.
+
+    Raises:
+        OptionError: The codec takes no such factor, or none at all.
+    """
+    allowed = CRF_RANGES.get(codec)
+    if allowed is None:
+        raise OptionError(f"codec {codec} has no crf; leave --crf out or choose h264, hevc or av1")
+    if crf not in allowed:
+        raise OptionError(f"crf is {crf}, expected 0 to {allowed.stop - 1} for codec {codec}")
+
+
+def parse_scale(text: str) -> Scale:
+    """Read a scale.
+
+    Raises:
+        OptionError: The text is neither auto nor 1, 2 or 4.
+    """
+    scales: dict[str, Scale] = {"auto": "auto", "1": 1, "2": 2, "4": 4}
+    if text not in scales:
+        raise OptionError(f"scale is {text}, expected auto, 1, 2 or 4")
+    return scales[text]
+
+
+def parse_time(text: str) -> Fraction:
+    """Read seconds, mm:ss or hh:mm:ss, each with an optional decimal fraction, exactly.
+
+    Raises:
+        OptionError: The text is no such time.
+    """
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise OptionError(f"time {text!r} is not readable, expected seconds, mm:ss or hh:mm:ss such as 01:02:03.5")
+    hours, minutes, seconds = match.groups()
+    if minutes is not None and (Fraction(seconds) >= 60 or (hours and int(minutes) >= 60)):
+        raise OptionError(f"time {text!r} has 60 or more minutes or seconds beside a larger unit")
+    return Fraction(hours or 0) * 3600 + Fraction(minutes or 0) * 60 + Fraction(seconds)
+
+
+def _check_times(start: Fraction | None, end: Fraction | None) -> None:
+    if start is not None and start < 0:
+        raise OptionError(f"start is {float(start):g} s, expected 0 or later")
+    if end is not None and end <= (start or 0):
+        raise OptionError(f"end is {float(end):g} s, expected later than the start ({float(start or 0):g} s)")
