@@ -1,0 +1,217 @@
+"""Reads a track of sound as continuous blocks of samples that count from time zero."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from numpy.typing import NDArray
+
+from runtime.errors import DecodeError, UnsupportedMediaError
+from runtime.media.probe import AudioStream
+from runtime.media.source import open_source, read_packets
+
+_BLOCK_SAMPLES: Final = 16_384
+# Times of phone recordings jitter by some milliseconds although no sample is missing; what is less than this off is
+# taken for jitter, as players do.
+_JITTER_S: Final = Fraction(1, 25)
+_SEEK_EARLIER: Final = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBlock:
+    """Consecutive samples of all channels.
+
+    samples: (channels, n) float32, full scale is [-1, 1].
+    pts: place of the first sample, in samples from time zero.
+    """
+
+    samples: NDArray[np.float32]
+    pts: int
+
+
+class AudioReader:
+    """The sound of one stream; iterate once, and use it as a context manager.
+
+    Blocks follow each other without a gap: where the source has one, silence stands for it. `first_sample` is the
+    place of the first sample, which may be later than 0 and is known before iterating; the counts are complete
+    when the iteration has ended.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        stream: AudioStream,
+        *,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+    ) -> None:
+        """Open a track and decode its first samples.
+
+        Args:
+            path: The file.
+            stream: The track, as `probe` told it.
+            start: Seconds from the track's origin; samples before it are left out.
+            end: Seconds from the track's origin; samples at or after it are left out.
+
+        Raises:
+            UnsupportedMediaError: No decoder knows the codec.
+            DecodeError: No sound can be decoded.
+        """
+        if stream.codec == "unknown" or not stream.sample_rate:
+            raise UnsupportedMediaError(
+                f"{path} holds sound of an unknown codec in stream {stream.index}; convert it first"
+            )
+        self.stream = stream
+        self.sample_rate, self.channels = stream.sample_rate, stream.channels
+        self.samples = self.damaged = self.silence_inserted = self.overlap_dropped = 0
+        self.warnings: list[str] = []
+        rate = stream.sample_rate
+        self._zero = round((stream.origin + (start or 0)) * rate)
+        self._end = None if end is None else round((stream.origin + end) * rate) - self._zero
+        self._begin = 0 if start else None
+        self._container = open_source(path, only=(stream.index,))
+        try:
+            if start:
+                self._seek(stream.origin + start)
+            self._pieces = self._cut(self._place(self._decode()))
+            self._first = next(self._pieces, None)
+        except BaseException:
+            self.close()
+            raise
+        self.first_sample = 0 if self._first is None else self._first.pts
+
+    def __iter__(self) -> Iterator[AudioBlock]:
+        """Give the blocks in order."""
+        if self._first is None:
+            return
+        yield self._counted(self._first)
+        for block in self._pieces:
+            yield self._counted(block)
+        self._tell()
+
+    def close(self) -> None:
+        """Close the file and its decoder."""
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _seek(self, seconds: Fraction) -> None:
+        source = self._container.streams[self.stream.index]
+        try:
+            self._container.seek(
+                floor(max(Fraction(0), seconds - _SEEK_EARLIER) / self.stream.time_base), stream=source
+            )
+        except av.FFmpegError as error:
+            raise DecodeError(f"the sound cannot be read from {float(seconds):g} s: {error}") from error
+
+    def _decode(self) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
+        """Give decoded samples with their place in samples on the file's own clock.
+
+        An MP4 tells the true length of the last frame by its duration alone, so one frame is held back.
+        """
+        exact = self.stream.time_base == Fraction(1, self.sample_rate)
+        held: tuple[int | None, NDArray[np.float32], int] | None = None
+        for frame in self._frames():
+            if held is not None:
+                yield held[:2]
+            place = None if frame.pts is None else round(frame.pts * self.stream.time_base * self.sample_rate)
+            held = place, _as_float(frame), frame.duration if exact else 0
+        if held is not None:
+            place, samples, length = held
+            yield place, samples[:, :length] if 0 < length < samples.shape[1] else samples
+
+    def _frames(self) -> Iterator[AudioFrame]:
+        source = self._container.streams[self.stream.index]
+        for packet in read_packets(self._container, source):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self.damaged += 1
+                continue
+            for frame in frames:
+                assert isinstance(frame, AudioFrame)
+                if frame.sample_rate == self.sample_rate and len(frame.layout.channels) == self.channels:
+                    yield frame
+                else:
+                    self.damaged += 1
+
+    def _place(
+        self, pieces: Iterator[tuple[int | None, NDArray[np.float32]]]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Make the pieces continuous: silence for what is missing, nothing twice."""
+        jitter = ceil(_JITTER_S * self.sample_rate)
+        follows: int | None = None
+        for place, samples in pieces:
+            here = place if place is not None else follows if follows is not None else 0
+            if follows is None:
+                follows = here
+            elif here - follows > jitter:
+                self.silence_inserted += here - follows
+                for silence in make_silence(self.channels, follows, here):
+                    yield silence.pts, silence.samples
+                follows = here
+            elif follows - here > jitter:
+                self.overlap_dropped += min(follows - here, samples.shape[1])
+                samples = samples[:, follows - here :]  # noqa: PLW2901
+            if samples.shape[1]:
+                yield follows, samples
+                follows += samples.shape[1]
+
+    def _cut(self, pieces: Iterator[tuple[int, NDArray[np.float32]]]) -> Iterator[AudioBlock]:
+        """Count from time zero and leave out what is before the start or after the end."""
+        for place, samples in pieces:
+            first, last = place - self._zero, place - self._zero + samples.shape[1]
+            begin = first if self._begin is None else max(first, self._begin)
+            end = last if self._end is None else min(last, self._end)
+            if begin < end:
+                yield AudioBlock(samples[:, begin - first : end - first], begin)
+            if self._end is not None and last >= self._end:
+                return
+
+    def _counted(self, block: AudioBlock) -> AudioBlock:
+        self.samples += block.samples.shape[1]
+        return block
+
+    def _tell(self) -> None:
+        name = f"sound track {self.stream.index}"
+        if self.damaged:
+            self.warnings.append(f"{name}: {self.damaged} damaged packets were left out")
+        if self.silence_inserted:
+            self.warnings.append(f"{name}: {self.silence_inserted} missing samples became silence")
+        if self.overlap_dropped:
+            self.warnings.append(f"{name}: {self.overlap_dropped} samples that came twice were dropped")
+
+
+def make_silence(channels: int, start: int, end: int) -> Iterator[AudioBlock]:
+    """Give blocks of silence from one place to another."""
+    for place in range(start, end, _BLOCK_SAMPLES):
+        yield AudioBlock(np.zeros((channels, min(_BLOCK_SAMPLES, end - place)), np.float32), place)
+
+
+def _as_float(frame: AudioFrame) -> NDArray[np.float32]:
+    """Give a frame's samples as (channels, n) float32 in [-1, 1]."""
+    array: NDArray[Any] = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, len(frame.layout.channels)).T
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray((array.astype(np.float32) - 128.0) / 128.0)
+    if np.issubdtype(array.dtype, np.integer):
+        scale = 1.0 / float(1 << (8 * array.dtype.itemsize - 1))
+        return np.ascontiguousarray(array * scale, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -1,0 +1,138 @@
+"""Each video codec that Relume writes: its encoder, what it can hold, and how it is set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal
+
+from runtime.media.colour import HdrMetadata
+from runtime.media.picture import Chroma
+
+Formatter = Callable[[Fraction], str]
+CodecName = Literal["h264", "hevc", "av1", "prores", "ffv1"]
+Speed = Literal["fast", "balanced", "small"]
+
+_HUNDRED_THOUSANDTH: Final = 50_000  # chromaticities are counted in 0.00002
+_TENTH_OF_MILLI: Final = 10_000  # luminances are counted in 0.0001 cd/m2
+
+
+@dataclass(frozen=True, slots=True)
+class VideoCodec:
+    """What a codec can hold.
+
+    `containers` are suffixes of the result, the default one first. `even` chromas need sizes that are whole in
+    chroma samples.
+    """
+
+    name: CodecName
+    encoder: str
+    containers: tuple[str, ...]
+    chromas: tuple[Chroma, ...]
+    depths: tuple[int, ...]
+    presets: dict[Speed, str]
+    crf: int | None
+    smallest: int
+    needs_whole_chroma: bool
+
+
+CODECS: Final[dict[CodecName, VideoCodec]] = {
+    "h264": VideoCodec(
+        "h264", "libx264", (".mp4", ".mov", ".mkv", ".m4v"), ("420", "422", "444"), (8, 10),
+        {"fast": "veryfast", "balanced": "medium", "small": "slow"}, 18, 2, True,
+    ),
+    "hevc": VideoCodec(
+        "hevc", "libx265", (".mp4", ".mov", ".mkv", ".m4v"), ("420", "422", "444"), (8, 10),
+        {"fast": "superfast", "balanced": "fast", "small": "medium"}, 20, 16, True,
+    ),
+    "av1": VideoCodec(
+        "av1", "libsvtav1", (".mp4", ".mkv", ".webm"), ("420",), (8, 10),
+        {"fast": "10", "balanced": "8", "small": "6"}, 28, 16, False,
+    ),
+    "prores": VideoCodec(
+        "prores", "prores_ks", (".mov", ".mkv"), ("422", "444"), (10,), {}, None, 2, False,
+    ),
+    "ffv1": VideoCodec(
+        "ffv1", "ffv1", (".mkv",), ("420", "422", "444"), (8, 10), {}, None, 4, False,
+    ),
+}  # fmt: skip
+
+
+def encoder_options(
+    codec: VideoCodec, *, crf: int | None, speed: Speed, threads: int, hdr: HdrMetadata | None, chroma: Chroma
+) -> dict[str, str]:
+    """Give an encoder's options; memory is bounded by short look-ahead, not by the clip."""
+    options: dict[str, str] = {}
+    if codec.presets:
+        options["preset"] = codec.presets[speed]
+    if codec.crf is not None:
+        options["crf"] = str(codec.crf if crf is None else crf)
+    if codec.name == "h264":
+        # A look-ahead of 20 pictures at 2160 lines is 250 MB; the preset's 40 would be 500.
+        options["x264-params"] = ":".join(["rc-lookahead=16", "sync-lookahead=0", *_x264_hdr(hdr)])
+    elif codec.name == "hevc":
+        bounds = [f"pools={threads}", "frame-threads=1", "rc-lookahead=10", "log-level=none"]
+        options["x265-params"] = ":".join([*bounds, *_x265_hdr(hdr)])
+    elif codec.name == "av1":
+        options["svtav1-params"] = ":".join([f"lp={threads}", *_svt_hdr(hdr)])
+    elif codec.name == "prores":
+        options |= {"profile": "4444" if chroma == "444" else "hq", "vendor": "apl0"}
+    elif codec.name == "ffv1":
+        options |= {"level": "3", "slicecrc": "1", "slices": "4", "coder": "1"}
+    return options
+
+
+def carries_hdr(codec: VideoCodec) -> bool:
+    """Tell whether a codec's own bit stream holds HDR10 values."""
+    return codec.name in ("h264", "hevc", "av1")
+
+
+def _x264_hdr(hdr: HdrMetadata | None) -> list[str]:
+    return [
+        *([f"mastering-display={_integers(hdr)}"] if hdr is not None and hdr.has_display else []),
+        *([f"cll={_light(hdr)}"] if hdr is not None and hdr.max_content_light is not None else []),
+    ]
+
+
+def _x265_hdr(hdr: HdrMetadata | None) -> list[str]:
+    if hdr is None:
+        return []
+    parts = ["repeat-headers=1", "hdr10=1"]
+    if hdr.has_display:
+        parts.append(f"master-display={_integers(hdr)}")
+    if hdr.max_content_light is not None:
+        parts.append(f"max-cll={_light(hdr)}")
+    return parts
+
+
+def _svt_hdr(hdr: HdrMetadata | None) -> list[str]:
+    if hdr is None:
+        return []
+    parts = []
+    if hdr.has_display:
+        parts.append(f"mastering-display={_display(hdr, lambda v: f'{float(v):.5f}', lambda v: f'{float(v):.4f}')}")
+    if hdr.max_content_light is not None:
+        parts.append(f"content-light={_light(hdr)}")
+    return parts
+
+
+def _integers(hdr: HdrMetadata) -> str:
+    return _display(
+        hdr,
+        lambda value: str(round(value * _HUNDRED_THOUSANDTH)),
+        lambda value: str(round(value * _TENTH_OF_MILLI)),
+    )
+
+
+def _display(hdr: HdrMetadata, place: Formatter, light: Formatter) -> str:
+    points = {"G": hdr.green, "B": hdr.blue, "R": hdr.red, "WP": hdr.white}
+    text = ""
+    for name, point in points.items():
+        assert point is not None
+        text += f"{name}({place(point[0])},{place(point[1])})"
+    assert hdr.max_luminance is not None
+    assert hdr.min_luminance is not None
+    return f"{text}L({light(hdr.max_luminance)},{light(hdr.min_luminance)})"
+
+
+def _light(hdr: HdrMetadata) -> str:
+    return f"{hdr.max_content_light or 0},{hdr.max_frame_average_light or 0}"

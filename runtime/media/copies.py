@@ -1,0 +1,138 @@
+"""Copies the streams of a source that are not processed, packet by packet, at the times of the result."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from math import floor
+from types import TracebackType
+from typing import Final, Self
+
+import av
+from av.container import InputContainer
+from av.stream import AttachmentStream, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
+
+from runtime.media.carry import COVERS, MATROSKA, Action, StreamPlan
+from runtime.media.mux import Muxer
+from runtime.media.probe import MediaInfo
+from runtime.media.source import AnyPacket, open_source, read_packets
+from runtime.media.subtitles import SubtitleTranscoder
+
+_SEEK_EARLIER_US: Final = 2_000_000
+
+
+class CopyTrack:
+    """All copied streams of a source as one track: read in file order by one reader, times moved to the result's."""
+
+    def __init__(self, info: MediaInfo, muxer: Muxer, *, start: Fraction | None, end: Fraction | None) -> None:
+        self.warnings: list[str] = []
+        self._info, self._muxer = info, muxer
+        self._start = info.origin + (start or 0)
+        self._trims = bool(start)
+        self._end = None if end is None else info.origin + end
+        self._source: InputContainer | None = None
+        self._routes: dict[int, Callable[[AnyPacket], list[AnyPacket]]] = {}
+        self._latest: dict[int, int] = {}
+        self._mended = 0
+
+    def add(self, plan: StreamPlan) -> Stream | None:
+        """Add one stream to the result; None where the container holds it without a stream of packets."""
+        if self._source is None:
+            self._source = open_source(self._info.path)
+        source = self._source.streams[plan.index]
+        if isinstance(source, AttachmentStream):
+            name, kind = source.name or "attachment", source.mimetype or "application/octet-stream"
+            self._muxer.container.add_attachment(name, kind, source.data)
+            return None
+        if plan.kind == "picture" and self._muxer.suffix in MATROSKA:
+            self._attach_cover(source, plan)
+            return None
+        if plan.action is Action.TRANSCODED and isinstance(source, SubtitleStream):
+            assert plan.out_codec is not None
+            transcoder = SubtitleTranscoder(self._muxer.container, source, plan.out_codec)
+            self._routes[plan.index] = transcoder.transcode
+            return transcoder.stream
+        stream = self._muxer.container.add_stream_from_template(source, opaque=True)
+
+        def copy(packet: AnyPacket) -> list[AnyPacket]:
+            packet.stream = stream
+            return [packet]
+
+        self._routes[plan.index] = copy
+        return stream
+
+    def __iter__(self) -> Iterator[AnyPacket]:
+        """Give the copied packets in file order."""
+        if self._source is None or not self._routes:
+            return
+        streams = [self._source.streams[index] for index in self._routes]
+        covers = any(stream.disposition & Disposition.attached_pic for stream in streams)
+        if self._trims and not covers:
+            with suppress(av.FFmpegError):
+                self._source.seek(max(0, int(self._start * 1_000_000) - _SEEK_EARLIER_US))
+        for packet in read_packets(self._source, *streams):
+            if packet.size and self._is_wanted(packet):
+                for result in self._routes[packet.stream_index](self._moved(packet)):
+                    yield self._in_order(result)
+        if self._mended:
+            self.warnings.append(f"{self._mended} copied packets had times out of order; mended")
+
+    def close(self) -> None:
+        """Close the source."""
+        if self._source is not None:
+            self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _is_wanted(self, packet: AnyPacket) -> bool:
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None or packet.stream.disposition & Disposition.attached_pic:
+            return True
+        begin = stamp * packet.time_base
+        if self._end is not None and begin >= self._end:
+            return False
+        if not self._trims:
+            return True
+        if packet.stream.type == "video":
+            if packet.stream_index not in self._latest and not packet.is_keyframe:
+                return False
+            return begin >= self._start
+        return begin + (packet.duration or 0) * packet.time_base > self._start
+
+    def _moved(self, packet: AnyPacket) -> AnyPacket:
+        zero = floor(self._start / packet.time_base)
+        if packet.stream.disposition & Disposition.attached_pic:
+            packet.pts = packet.dts = 0
+            return packet
+        if packet.pts is not None:
+            packet.pts -= zero
+        packet.dts = packet.pts if packet.dts is None else packet.dts - zero
+        return packet
+
+    def _in_order(self, packet: AnyPacket) -> AnyPacket:
+        """Keep decoding times rising, which every container asks for."""
+        index = packet.stream_index
+        latest = self._latest.get(index)
+        if packet.dts is None or (latest is not None and packet.dts <= latest):
+            self._mended += 1
+            packet.dts = 0 if latest is None else latest + 1
+            packet.pts = max(packet.dts, packet.pts if packet.pts is not None else packet.dts)
+        self._latest[index] = packet.dts
+        return packet
+
+    def _attach_cover(self, source: Stream, plan: StreamPlan) -> None:
+        assert self._source is not None
+        kind = COVERS[plan.codec]
+        name = source.metadata.get("filename", f"cover.{'jpg' if plan.codec == 'mjpeg' else plan.codec}")
+        with open_source(self._info.path, only=(plan.index,)) as container:
+            packet = next(read_packets(container, container.streams[plan.index]))
+            self._muxer.container.add_attachment(name, source.metadata.get("mimetype", kind), bytes(packet))

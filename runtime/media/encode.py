@@ -1,0 +1,203 @@
+"""Encodes pictures into packets of one stream of the result."""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import av
+from av.codec.context import Flags, ThreadType
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+
+from runtime.errors import EncodeError
+from runtime.media.codecs import CODECS, CodecName, Speed, VideoCodec, carries_hdr, encoder_options
+from runtime.media.colour import Colour, HdrMetadata
+from runtime.media.decode import VideoReader
+from runtime.media.picture import Chroma, Picture
+from runtime.media.pixels import planar_format, write_planes
+from runtime.media.source import AnyPacket
+
+_KEY_FRAME_EVERY_S: Final = 5
+_PROGRESSIVE: Final = 1
+
+_BT709: Final = Colour("bt709", False)
+
+# SVT-AV1 writes its settings to stderr itself, past FFmpeg's log; 1 leaves only errors.
+os.environ.setdefault("SVT_LOG", "1")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """How pictures are encoded; `bit_depth` and `chroma` are those of the result.
+
+    `crf` None is the codec's own default; `rotation` is counter-clockwise degrees and only used where
+    `display_matrix` is None.
+    """
+
+    codec: CodecName
+    width: int
+    height: int
+    time_base: Fraction
+    average_rate: Fraction | None
+    bit_depth: int = 8
+    chroma: Chroma = "420"
+    crf: int | None = None
+    speed: Speed = "fast"
+    sample_aspect: Fraction = Fraction(1)
+    rotation: int = 0
+    display_matrix: tuple[int, ...] | None = None
+    colour: Colour = _BT709
+    hdr: HdrMetadata | None = None
+    threads: int = 2
+
+
+def settings_for(
+    reader: VideoReader,
+    codec: CodecName,
+    *,
+    width: int,
+    height: int,
+    crf: int | None = None,
+    speed: Speed = "fast",
+    threads: int = 2,
+) -> EncodeSettings:
+    """Give the settings that keep everything of a source that the codec can hold, at a new size."""
+    stream, held = reader.stream, CODECS[codec]
+    return EncodeSettings(
+        codec=codec,
+        width=width,
+        height=height,
+        time_base=stream.time_base,
+        average_rate=stream.average_rate,
+        bit_depth=reader.bit_depth if reader.bit_depth in held.depths else held.depths[-1],
+        chroma=reader.chroma if reader.chroma in held.chromas else held.chromas[0],
+        crf=crf,
+        speed=speed,
+        sample_aspect=stream.sample_aspect,
+        rotation=stream.rotation,
+        display_matrix=_moved(stream.display_matrix, Fraction(width, reader.width)),
+        colour=reader.colour,
+        hdr=stream.hdr,
+        threads=threads,
+    )
+
+
+class VideoEncoder:
+    """One video stream of a result; `encode` and `flush` may be called from one thread at a time.
+
+    The codec is open when the constructor returns, so another thread may write the container's header meanwhile.
+    """
+
+    def __init__(self, container: OutputContainer, settings: EncodeSettings) -> None:
+        """Add the stream to a container.
+
+        Raises:
+            EncodeError: The codec refuses the size, or the container the codec.
+        """
+        self.settings = settings
+        self.warnings: list[str] = []
+        codec = CODECS[settings.codec]
+        self._width, self._height = self._coded_size(codec)
+        self._durations: dict[int, int] = {}
+        self._format = planar_format(settings.chroma, settings.bit_depth)
+        try:
+            self.stream = self._add_stream(container, codec)
+            self.stream.codec_context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise EncodeError(
+                f"{settings.codec} cannot be written at {settings.width}x{settings.height} "
+                f"{self._format} into {container.format.name}: {error}"
+            ) from error
+        self._context = self.stream.codec_context
+        if settings.hdr is not None and not carries_hdr(codec):
+            self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
+
+    def encode(self, picture: Picture) -> list[AnyPacket]:
+        """Encode one picture and give the packets that are ready."""
+        frame = write_planes(picture, width=self._width, height=self._height)
+        if frame.format.name != self._format:
+            full = self.settings.colour.full_range
+            frame = frame.reformat(
+                format=self._format,
+                src_color_range=2 if full else 1,
+                dst_color_range=2 if full else 1,
+                threads=1,
+            )
+        frame.pts, frame.duration = picture.pts, picture.duration
+        frame.time_base = self.settings.time_base
+        self._durations[picture.pts] = picture.duration
+        return self._send(frame)
+
+    def flush(self) -> list[AnyPacket]:
+        """Give the packets that are left at the end."""
+        return self._send(None)
+
+    def _send(self, frame: VideoFrame | None) -> list[AnyPacket]:
+        try:
+            packets = self.stream.encode(frame)
+        except av.FFmpegError as error:
+            raise EncodeError(f"{self.settings.codec} encoder failed: {error}") from error
+        for packet in packets:
+            # Not every encoder hands durations through its look-ahead; the last one is a file's length.
+            packet.duration = self._durations.pop(packet.pts or 0, packet.duration or 0)
+        return packets
+
+    def _add_stream(self, container: OutputContainer, codec: VideoCodec) -> av.VideoStream:
+        settings = self.settings
+        options = encoder_options(
+            codec,
+            crf=settings.crf,
+            speed=settings.speed,
+            threads=settings.threads,
+            hdr=settings.hdr,
+            chroma=settings.chroma,
+        )
+        rate = (settings.average_rate or Fraction(30)).limit_denominator(100_000)
+        stream = container.add_stream(codec.encoder, rate=rate, options=options)
+        assert isinstance(stream, av.VideoStream)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = self._width, self._height, self._format
+        context.time_base = stream.time_base = settings.time_base
+        context.gop_size = max(1, round(rate * _KEY_FRAME_EVERY_S))
+        context.sample_aspect_ratio = settings.sample_aspect
+        context.color_range = settings.colour.range_code
+        context.colorspace = settings.colour.matrix_code
+        context.color_primaries = settings.colour.primaries_code
+        context.color_trc = settings.colour.transfer_code
+        context.field_order = _PROGRESSIVE
+        context.flags |= Flags.frame_duration
+        context.thread_count = settings.threads
+        context.thread_type = ThreadType.SLICE if codec.name == "ffv1" else ThreadType.FRAME
+        if settings.display_matrix is not None:
+            stream.set_display_matrix(settings.display_matrix)
+        elif settings.rotation:
+            stream.set_display_rotation(settings.rotation)
+        return stream
+
+    def _coded_size(self, codec: VideoCodec) -> tuple[int, int]:
+        """Round the size up to whole chroma samples, which H.264 and HEVC need."""
+        width, height = self.settings.width, self.settings.height
+        if min(width, height) < codec.smallest:
+            raise EncodeError(
+                f"the picture is {width}x{height}, expected at least {codec.smallest} pixels a side "
+                f"for {codec.name}; enlarge it or choose ffv1"
+            )
+        if not codec.needs_whole_chroma:
+            return width, height
+        columns = 1 if self.settings.chroma == "444" else 2
+        rows = 2 if self.settings.chroma == "420" else 1
+        coded = -(-width // columns) * columns, -(-height // rows) * rows
+        if coded != (width, height):
+            self.warnings.append(
+                f"{codec.name} has only even sizes at 4:{self.settings.chroma[1]}:{self.settings.chroma[2]}; "
+                f"{width}x{height} became {coded[0]}x{coded[1]} by repeating the last row or column"
+            )
+        return coded
+
+
+def _moved(matrix: tuple[int, ...] | None, scale: Fraction) -> tuple[int, ...] | None:
+    """Scale the translation of a display matrix with the picture."""
+    if matrix is None:
+        return None
+    return (*matrix[:6], round(matrix[6] * scale), round(matrix[7] * scale), matrix[8])

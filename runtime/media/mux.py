@@ -1,0 +1,265 @@
+"""Merges tracks by time into one file that appears under its name only when it is whole."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from heapq import heapify, heappop, heapreplace
+from math import lcm
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import av
+from av.container import OutputContainer
+
+from runtime.errors import EncodeError, OutputError
+from runtime.media.audio_encode import AudioEncoder, AudioSettings
+from runtime.media.encode import EncodeSettings, VideoEncoder
+from runtime.media.source import AnyPacket
+
+Track = Iterator[AnyPacket]
+
+FORMATS: Final = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".m4a": "ipod",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".mka": "matroska",
+    ".webm": "webm",
+    ".wav": "wav",
+    ".flac": "flac",
+    ".mp3": "mp3",
+    ".ogg": "ogg",
+    ".opus": "opus",
+}
+MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".mov")
+_NO_CLOCK: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+# Tags with a place of their own in an MP4; any other needs the free-form kind, which fewer players read.
+_MP4_TAGS: Final = {
+    "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright",
+    "grouping", "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "track",
+    "disc", "creation_time", "media_type", "compilation", "encoder", "location", "location-eng",
+}  # fmt: skip
+_CONTAINER_TAGS: Final = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+_HIGHEST_TIMESCALE: Final = 2**31 - 1
+# Tracks are merged here, so the container's own queue need not wait long for a sparse one.
+_QUEUE_US: Final = 200_000
+
+
+class Muxer:
+    """One result being written, as a context manager: leaving it without `publish` deletes what was written."""
+
+    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+        """Start a temporary file beside the target.
+
+        Args:
+            target: The result; its suffix chooses the container.
+            overwrite: Replace an existing target when publishing.
+
+        Raises:
+            OutputError: The suffix is not written, the folder is missing, or the target is there already.
+        """
+        self.target = target
+        self.suffix = target.suffix.lower()
+        self.warnings: list[str] = []
+        self._overwrite = overwrite
+        self._published = False
+        self._closing = ExitStack()
+        self._check()
+        self.partial = target.with_name(f".{target.stem}.{uuid4().hex[:8]}.partial{self.suffix}")
+        options = {"max_interleave_delta": str(_QUEUE_US)}
+        if self.suffix == ".wav":
+            options["rf64"] = "auto"
+        try:
+            self.container: OutputContainer = av.open(
+                str(self.partial), "w", format=FORMATS[self.suffix], container_options=options
+            )
+        except av.FFmpegError as error:
+            raise _write_error(self.target, error) from error
+
+    def add_video(self, settings: EncodeSettings) -> VideoEncoder:
+        """Add a stream of encoded pictures."""
+        return VideoEncoder(self.container, settings)
+
+    def add_audio(self, settings: AudioSettings) -> AudioEncoder:
+        """Add a stream of encoded sound."""
+        # MP4 takes off an encoder's lead-in only from sound that starts at zero, and some containers tell no times
+        # at all: both begin with silence there.
+        lead_in = self.suffix in MP4_FAMILY and settings.bit_rate is not None
+        return AudioEncoder(self.container, settings, from_zero=lead_in or self.suffix in _NO_CLOCK)
+
+    def set_tags(self, tags: dict[str, str], *, has_cover: bool = False) -> None:
+        """Set the tags of the whole file."""
+        kept = {key: text for key, text in tags.items() if key.lower() not in _CONTAINER_TAGS}
+        self.container.metadata.update(kept)
+        if self.suffix not in MP4_FAMILY:
+            return
+        foreign = sorted(key for key in kept if key.lower() not in _MP4_TAGS)
+        if foreign and has_cover:
+            self.warnings.append(f"tags not carried beside a cover picture: {', '.join(foreign)}")
+        elif foreign:
+            self.container.container_options["movflags"] = "use_metadata_tags"
+
+    def close_with(self, resource: Any) -> None:
+        """Close a resource (a context manager) together with this muxer."""
+        self._closing.enter_context(resource)
+
+    def run(self, tracks: Iterable[Track]) -> None:
+        """Write every packet of every track, always from the track that is furthest behind.
+
+        Nothing is queued here but one packet a track, so a track that is slow to give its next packet holds the
+        others back rather than filling memory.
+
+        Raises:
+            EncodeError: The disk is full, or the container refuses a packet.
+        """
+        self._write_header()
+        heads: list[tuple[Fraction, int, AnyPacket, Track]] = []
+        for number, track in enumerate(tracks):
+            first = next(track, None)
+            if first is not None:
+                heads.append((_time(first), number, first, track))
+        heapify(heads)
+        while heads:
+            _, number, packet, track = heads[0]
+            self._write(packet)
+            following = next(track, None)
+            if following is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, (_time(following), number, following, track))
+
+    def publish(self) -> Path:
+        """Finish the file and give it its name.
+
+        Raises:
+            EncodeError: The last bytes cannot be written.
+            OutputError: The target appeared meanwhile.
+        """
+        self._finish()
+        try:
+            _sync(self.partial)
+            if self._overwrite:
+                os.replace(self.partial, self.target)
+            else:
+                _link(self.partial, self.target)
+            self._published = True
+            _sync(self.target.parent)
+        except FileExistsError as error:
+            raise OutputError(_taken(self.target)) from error
+        except OSError as error:
+            raise OutputError(f"{self.target} cannot be written: {error.strerror}") from error
+        return self.target
+
+    def finish(self) -> Path:
+        """Write the last bytes and give the temporary file, complete, for checks before `publish`."""
+        self._finish()
+        return self.partial
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.close()
+        with suppress(av.FFmpegError, OSError):
+            self.container.close()
+        if not self._published:
+            self.partial.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        if self.suffix not in FORMATS:
+            raise OutputError(
+                f"{self.target} has the suffix {self.suffix or 'none'}, expected one of {', '.join(FORMATS)}"
+            )
+        if not self.target.parent.is_dir():
+            raise OutputError(f"folder {self.target.parent} does not exist; create it first")
+        if self.target.is_dir():
+            raise OutputError(f"{self.target} is a folder, expected the name of a file")
+        if self.target.exists() and not self._overwrite:
+            raise OutputError(_taken(self.target))
+
+    def _write_header(self) -> None:
+        if self.suffix in MP4_FAMILY:
+            self.container.container_options["movie_timescale"] = str(self._timescale())
+        try:
+            self.container.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            raise _write_error(self.target, error) from error
+
+    def _timescale(self) -> int:
+        """Give a time scale in which the start of every track is whole; the usual 1000 would round it."""
+        scale = 1000
+        for stream in self.container.streams:
+            if stream.type in ("video", "audio") and stream.time_base:
+                wider = lcm(scale, stream.time_base.denominator)
+                scale = wider if wider <= _HIGHEST_TIMESCALE else scale
+        return scale
+
+    def _write(self, packet: AnyPacket) -> None:
+        try:
+            self.container.mux_one(packet)
+        except (av.FFmpegError, ValueError) as error:
+            raise _write_error(self.target, error) from error
+
+    def _finish(self) -> None:
+        self._closing.close()
+        try:
+            self.container.close()
+        except (av.FFmpegError, OSError) as error:
+            raise _write_error(self.target, error) from error
+
+
+def default_suffix(source: Path, containers: tuple[str, ...]) -> str:
+    """Give the source's own suffix where it is among the containers, the first of them otherwise."""
+    suffix = source.suffix.lower()
+    return suffix if suffix in containers else containers[0]
+
+
+def _time(packet: AnyPacket) -> Fraction:
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return (stamp or 0) * packet.time_base
+
+
+def _write_error(target: Path, error: Exception) -> EncodeError | OutputError:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return EncodeError(
+            f"{target} cannot be written: no space is left in {target.parent}; free some or choose another folder"
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"{target.parent} is not writable; choose another folder")
+    return EncodeError(f"{target} cannot be written: {error}")
+
+
+def _taken(target: Path) -> str:
+    return f"{target} exists already; choose another name or allow overwriting"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _link(partial: Path, target: Path) -> None:
+    """Rename without ever replacing a file, on file systems without hard links too."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(partial, target)
+    else:
+        partial.unlink()

@@ -1,0 +1,35 @@
+"""A decoded picture as a value: three planes of YUV samples and their place in time."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+Chroma = Literal["420", "422", "444"]
+Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture.
+
+    planes: Y (height, width), U and V (chroma height, chroma width, odd sizes rounded up), C-contiguous; uint8 at 8
+    bits, uint16 with the low bits used above.
+    pts, duration: in the time base of its stream.
+    """
+
+    planes: Planes
+    bit_depth: int
+    chroma: Chroma
+    pts: int
+    duration: int
+
+    @property
+    def width(self) -> int:
+        """Columns of luma."""
+        return int(self.planes[0].shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows of luma."""
+        return int(self.planes[0].shape[0])

@@ -1,0 +1,169 @@
+"""FFmpeg's pixel formats: which planes a format becomes, and frames to planes and back."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from numpy.typing import NDArray
+
+from runtime.errors import UnsupportedMediaError
+from runtime.media.colour import Colour, as_converted_rgb
+from runtime.media.picture import Chroma, Picture, Planes
+
+_EXACT: Final = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlan:
+    """How the frames of one pixel format become planes.
+
+    `name` is the planar format that holds them; `direct` frames have it already, `gray` ones only lack chroma, the
+    others go through swscale. `colour` is what the planes mean afterwards.
+    """
+
+    name: str
+    bit_depth: int
+    chroma: Chroma
+    colour: Colour
+    direct: bool
+    gray: bool = False
+    rgb: bool = False
+    note: str = ""
+
+
+def bits_of(pixel_format: str) -> int:
+    """Give the bits of one sample of a format."""
+    return max((part.bits for part in VideoFormat(pixel_format).components), default=8)
+
+
+def has_alpha(pixel_format: str) -> bool:
+    """Tell whether a format has an alpha plane; a palette is not taken for one."""
+    form = VideoFormat(pixel_format)
+    return any(part.is_alpha for part in form.components) and not form.has_palette
+
+
+def chroma_of(pixel_format: str) -> str:
+    """Give the chroma sampling of a format: 420, 422, 444, or 400 for gray."""
+    form = VideoFormat(pixel_format, 64, 64)
+    if _is_gray(form):
+        return "400"
+    if form.is_rgb or form.has_palette:
+        return "444"
+    return {
+        (32, 32): "420", (16, 16): "420", (32, 64): "422", (16, 64): "422",
+    }.get((form.chroma_width(64), form.chroma_height(64)), "444")  # fmt: skip
+
+
+def plan_pixels(pixel_format: str, colour: Colour) -> PixelPlan:
+    """Decide how frames of a format become planes of 8 or 10 bits.
+
+    Raises:
+        UnsupportedMediaError: The format has alpha, or is no picture for the eye.
+    """
+    form = VideoFormat(pixel_format, 64, 64)
+    if has_alpha(pixel_format):
+        raise UnsupportedMediaError(
+            f"the picture has an alpha channel ({pixel_format}), which would be lost; "
+            "flatten it onto a background first"
+        )
+    if form.is_bayer or pixel_format.startswith("xyz"):
+        raise UnsupportedMediaError(f"pixels are {pixel_format}, expected YUV, RGB or gray")
+    bits = bits_of(pixel_format)
+    depth = 8 if bits <= 8 else 10
+    gray, rgb = _is_gray(form), form.is_rgb or form.has_palette
+    found = chroma_of(pixel_format)
+    chroma: Chroma = "422" if found == "422" else "444" if found == "444" else "420"
+    name = planar_format(chroma, depth)
+    notes = [f"{bits} bits were reduced to 10"] if bits > 10 else []
+    if rgb:
+        notes.append("RGB was converted to BT.709 YUV 4:4:4")
+    return PixelPlan(
+        name=name,
+        bit_depth=depth,
+        chroma=chroma,
+        colour=as_converted_rgb(colour) if rgb else colour,
+        direct=pixel_format.replace("yuvj", "yuv") == name,
+        gray=gray,
+        rgb=rgb,
+        note="; ".join(notes),
+    )
+
+
+def planar_format(chroma: Chroma, bit_depth: int) -> str:
+    """Give FFmpeg's name of a planar YUV format of 8 or 10 bits."""
+    return f"yuv{chroma}p" + ("" if bit_depth == 8 else "10le")
+
+
+def convert_frame(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
+    """Bring a frame to the planar format of its plan, its samples untouched where that is possible."""
+    if plan.direct:
+        return frame
+    if plan.gray:
+        return _add_chroma(frame, plan)
+    source_range = ColorRange.JPEG if plan.rgb or plan.colour.full_range else ColorRange.MPEG
+    result_range = ColorRange.JPEG if plan.colour.full_range else ColorRange.MPEG
+    matrix = Colorspace.ITU709
+    return frame.reformat(
+        format=plan.name,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=source_range,
+        dst_color_range=result_range,
+        interpolation=_EXACT,
+        threads=1,
+    )
+
+
+def read_planes(frame: VideoFrame) -> Planes:
+    """Copy the three planes of a planar YUV frame."""
+    y, u, v = (np.ascontiguousarray(_view(frame, index)) for index in range(3))
+    return y, u, v
+
+
+def write_planes(picture: Picture, *, width: int, height: int) -> VideoFrame:
+    """Make a frame from a picture, its last row and column repeated where the frame is larger."""
+    frame = VideoFrame(width, height, planar_format(picture.chroma, picture.bit_depth))
+    for index, plane in enumerate(picture.planes):
+        target = _view(frame, index)
+        rows, columns = plane.shape
+        target[:rows, :columns] = plane
+        target[:rows, columns:] = plane[:, -1:]
+        target[rows:] = target[rows - 1]
+    return frame
+
+
+def _view(frame: VideoFrame, index: int) -> NDArray[Any]:
+    plane = frame.planes[index]
+    wide = bits_of(frame.format.name) > 8
+    data: NDArray[Any] = np.frombuffer(plane, np.dtype("<u2") if wide else np.uint8)  # type: ignore[call-overload]
+    return data.reshape(plane.height, -1)[:, : plane.width]
+
+
+def _is_gray(form: VideoFormat) -> bool:
+    return len(form.components) == 1 and not form.is_rgb and not form.has_palette and not form.is_bayer
+
+
+def _add_chroma(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
+    """Give gray neutral chroma; swscale would take gray for full range and change its levels."""
+    bits = bits_of(frame.format.name)
+    form = frame.format
+    luma = _view(frame, 0)
+    if form.name.startswith("mono"):
+        return frame.reformat(format=plan.name, threads=1)
+    if form.is_big_endian:
+        luma = luma.byteswap()
+    if bits > 10:
+        luma = np.minimum((luma.astype(np.uint32) + (1 << (bits - 11))) >> (bits - 10), 1023)
+    elif 8 < bits < 10:
+        luma = luma << (10 - bits)
+    result = VideoFrame(frame.width, frame.height, plan.name)
+    _view(result, 0)[:] = luma
+    for index in (1, 2):
+        _view(result, index)[:] = 1 << (plan.bit_depth - 1)
+    result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
+    return result

@@ -1,0 +1,329 @@
+"""What a media file holds, read without decoding more than the first picture of each stream."""
+
+import struct
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import atan2, degrees
+from pathlib import Path
+from typing import Final, Literal
+
+import av
+from av.container import InputContainer
+from av.sidedata.sidedata import Type
+from av.stream import Discard, Disposition, Stream
+from av.video.frame import VideoFrame
+
+from runtime.errors import UnsupportedMediaError
+from runtime.media.colour import Colour, HdrMetadata, read_colour, read_hdr, read_side_data
+from runtime.media.pixels import bits_of, chroma_of, has_alpha
+from runtime.media.source import open_source, read_packets
+
+FieldOrder = Literal["progressive", "top", "bottom", "unknown"]
+
+# Containers whose clock has no zero: their first moment becomes time zero of the result.
+_FREE_CLOCKS: Final = ("mpegts", "mpeg", "mp3", "aac", "wtv", "dvd")
+_FIELD_ORDERS: Final[dict[int, FieldOrder]] = {
+    1: "progressive", 2: "top", 3: "bottom", 4: "top", 5: "bottom",
+}  # fmt: skip
+_PACKETS_FOR_FIRST_PICTURE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStream:
+    """A stream of pictures; times count in `time_base`.
+
+    `origin` is the time, in seconds, that is time zero of the result (0 except for transport streams and the like).
+    `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
+    """
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    pixel_format: str
+    bit_depth: int
+    chroma: str
+    has_alpha: bool
+    time_base: Fraction
+    average_rate: Fraction | None
+    frames: int | None
+    duration_pts: int | None
+    start_pts: int | None
+    sample_aspect: Fraction
+    rotation: int
+    display_matrix: tuple[int, ...] | None
+    colour: Colour
+    hdr: HdrMetadata | None
+    field_order: FieldOrder
+    is_attached_picture: bool
+    disposition: int
+    tags: dict[str, str]
+    origin: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    """A stream of sound; times count in `time_base`, `origin` as in `VideoStream`."""
+
+    index: int
+    codec: str
+    sample_rate: int
+    channels: int
+    layout: str
+    sample_format: str
+    time_base: Fraction
+    start_pts: int | None
+    duration_pts: int | None
+    bit_rate: int | None
+    disposition: int
+    tags: dict[str, str]
+    origin: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class OtherStream:
+    """A stream that is neither picture nor sound.
+
+    `is_hidden`: its packets are not for playing, as those of the track that names the chapters of an MP4.
+    """
+
+    index: int
+    kind: str
+    codec: str
+    time_base: Fraction
+    is_hidden: bool
+    disposition: int
+    tags: dict[str, str]
+
+
+AnyStream = VideoStream | AudioStream | OtherStream
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One chapter; times in `time_base`."""
+
+    start: int
+    end: int
+    time_base: Fraction
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """A media file: its container, streams, chapters and tags."""
+
+    path: Path
+    container: str
+    duration: Fraction | None
+    size_bytes: int
+    videos: tuple[VideoStream, ...]
+    audios: tuple[AudioStream, ...]
+    others: tuple[OtherStream, ...]
+    chapters: tuple[Chapter, ...]
+    tags: dict[str, str]
+    origin: Fraction
+
+    @property
+    def streams(self) -> tuple[AnyStream, ...]:
+        """Every stream, in the file's order."""
+        streams: list[AnyStream] = [*self.videos, *self.audios, *self.others]
+        return tuple(sorted(streams, key=lambda stream: stream.index))
+
+    @property
+    def video(self) -> VideoStream | None:
+        """The first stream of moving pictures, the default one if one is marked so."""
+        moving = [video for video in self.videos if not video.is_attached_picture]
+        marked = [video for video in moving if video.disposition & Disposition.default]
+        return next(iter(marked or moving), None)
+
+
+def probe(path: Path) -> MediaInfo:
+    """Read what a media file holds.
+
+    Raises:
+        DecodeError: The file is missing, empty, unreadable, or broken.
+        UnsupportedMediaError: The file is a picture, names other files, or holds neither picture nor sound.
+    """
+    with open_source(path) as container:
+        origin = _origin(container)
+        videos = [_video(stream, origin) for stream in container.streams.video]
+        audios = [_audio(stream, origin) for stream in container.streams.audio]
+        known = {video.index for video in videos} | {audio.index for audio in audios}
+        info = MediaInfo(
+            path=path,
+            container=container.format.name,
+            duration=None if container.duration is None else Fraction(container.duration, 1_000_000),
+            size_bytes=path.stat().st_size,
+            videos=_with_first_pictures(path, videos),
+            audios=tuple(audios),
+            others=tuple(_other(s) for s in container.streams if s.index not in known),
+            chapters=tuple(_chapters(container)),
+            tags=dict(container.metadata),
+            origin=origin,
+        )
+    if not info.videos and not info.audios:
+        raise UnsupportedMediaError(f"{path} holds neither picture nor sound, expected one of them")
+    return info
+
+
+def first_frame(container: InputContainer, stream: Stream) -> VideoFrame | None:
+    """Decode the first picture of a stream, None where none of its first packets gives one."""
+    for count, packet in enumerate(read_packets(container, stream)):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            frames = []
+        if frames:
+            frame = frames[0]
+            assert isinstance(frame, VideoFrame)
+            return frame
+        if count > _PACKETS_FOR_FIRST_PICTURE:
+            return None
+    return None
+
+
+def _origin(container: InputContainer) -> Fraction:
+    if not any(name in _FREE_CLOCKS for name in container.format.name.split(",")):
+        return Fraction(0)
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in (*container.streams.video, *container.streams.audio)
+        if stream.start_time is not None and stream.time_base is not None
+    ]
+    return min(starts, default=Fraction(0))
+
+
+def _video(stream: av.VideoStream, origin: Fraction) -> VideoStream:
+    context = stream.codec_context
+    name = "none" if context is None or context.format is None else context.format.name
+    codes = (2, 0, 2, 2)
+    if context is not None:
+        codes = (context.colorspace, context.color_range, context.color_primaries, context.color_trc)
+    width, height = (0, 0) if context is None else (context.width, context.height)
+    rate = stream.average_rate or (None if context is None else stream.guessed_rate)
+    return VideoStream(
+        index=stream.index,
+        codec="unknown" if context is None else _codec_name(context.name),
+        width=width,
+        height=height,
+        pixel_format=name,
+        bit_depth=8 if name == "none" else bits_of(name),
+        chroma="420" if name == "none" else chroma_of(name),
+        has_alpha=name != "none" and (has_alpha(name) or stream.metadata.get("alpha_mode") == "1"),
+        time_base=stream.time_base or Fraction(1, 1000),
+        average_rate=rate or None,
+        frames=stream.frames or None,
+        duration_pts=stream.duration,
+        start_pts=stream.start_time,
+        sample_aspect=(stream.sample_aspect_ratio if context is not None else None) or Fraction(1),
+        rotation=0,
+        display_matrix=None,
+        colour=read_colour(codes, pixel_format=name, width=width, height=height),
+        hdr=None,
+        field_order="unknown" if context is None else _FIELD_ORDERS.get(context.field_order, "unknown"),
+        is_attached_picture=bool(stream.disposition & Disposition.attached_pic),
+        disposition=int(stream.disposition),
+        tags=dict(stream.metadata),
+        origin=origin,
+    )
+
+
+def _with_first_pictures(path: Path, videos: list[VideoStream]) -> tuple[VideoStream, ...]:
+    return tuple(
+        video if video.codec == "unknown" or video.is_attached_picture else _with_picture(path, video)
+        for video in videos
+    )
+
+
+def _with_picture(path: Path, video: VideoStream) -> VideoStream:
+    """Add what only a decoded picture tells: its true format, rotation and HDR values."""
+    with open_source(path, only=(video.index,)) as container:
+        stream = container.streams[video.index]
+        assert isinstance(stream, av.VideoStream)
+        stream.thread_count = 1
+        frame = first_frame(container, stream)
+        if frame is None:
+            return video
+        name = frame.format.name
+        matrix = _display_matrix(frame)
+        return replace(
+            video,
+            width=frame.width,
+            height=frame.height,
+            pixel_format=name,
+            bit_depth=bits_of(name),
+            chroma=chroma_of(name),
+            has_alpha=video.has_alpha or has_alpha(name),
+            display_matrix=matrix,
+            rotation=0 if matrix is None else _rotation(matrix),
+            colour=_frame_colour(frame),
+            hdr=read_hdr(frame),
+            field_order=_FIELD_ORDERS.get(stream.codec_context.field_order, "unknown"),
+        )
+
+
+def _frame_colour(frame: VideoFrame) -> Colour:
+    codes = (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
+    return read_colour(codes, pixel_format=frame.format.name, width=frame.width, height=frame.height)
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    data = read_side_data(frame).get(Type.DISPLAYMATRIX)
+    return None if data is None else struct.unpack_from("<9i", data)
+
+
+def _rotation(matrix: tuple[int, ...]) -> int:
+    """Give counter-clockwise degrees, as FFmpeg's av_display_rotation_get."""
+    return round(-degrees(atan2(matrix[1], matrix[0])))
+
+
+def _audio(stream: av.AudioStream, origin: Fraction) -> AudioStream:
+    context = stream.codec_context
+    known = context is not None
+    return AudioStream(
+        index=stream.index,
+        codec=_codec_name(context.name) if known else "unknown",
+        sample_rate=context.sample_rate if known else 0,
+        channels=context.channels if known else 0,
+        layout=context.layout.name if known else "unknown",
+        sample_format=context.format.name if known and context.format else "none",
+        time_base=stream.time_base or Fraction(1, 1000),
+        start_pts=stream.start_time,
+        duration_pts=stream.duration,
+        bit_rate=(context.bit_rate if known else None) or None,
+        disposition=int(stream.disposition),
+        tags=dict(stream.metadata),
+        origin=origin,
+    )
+
+
+def _other(stream: Stream) -> OtherStream:
+    context = stream.codec_context
+    name = _codec_name(context.name) if context is not None else getattr(stream, "name", None)
+    return OtherStream(
+        index=stream.index,
+        kind=stream.type,
+        codec=name or "unknown",
+        time_base=stream.time_base or Fraction(1, 1000),
+        is_hidden=stream.discard == Discard.all,
+        disposition=int(stream.disposition),
+        tags=dict(stream.metadata),
+    )
+
+
+def _chapters(container: InputContainer) -> list[Chapter]:
+    return [
+        Chapter(
+            start=chapter["start"],
+            end=chapter["end"],
+            time_base=chapter["time_base"] or Fraction(1, 1000),
+            tags=dict(chapter["metadata"]),
+        )
+        for chapter in container.chapters()
+    ]
+
+
+def _codec_name(decoder: str) -> str:
+    """Give the codec's own name for a decoder's (libdav1d reads av1)."""
+    return av.Codec(decoder, "r").canonical_name

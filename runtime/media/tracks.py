@@ -1,0 +1,107 @@
+"""Builds the tracks of a result from the plan of its streams: encoders to feed, copies to merge, tags and chapters."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+from typing import Any, Final
+
+from av.stream import Disposition, Stream
+
+from runtime.media.audio_encode import AudioEncoder, choose_audio
+from runtime.media.carry import Action, StreamPlan
+from runtime.media.copies import CopyTrack
+from runtime.media.encode import EncodeSettings, VideoEncoder
+from runtime.media.mux import Muxer
+from runtime.media.probe import AnyStream, AudioStream, MediaInfo, VideoStream
+
+# Facts about the source's own encoding, which are not true of the result.
+_STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """The tracks of a result: encoders to feed, by index of the source's stream, and the copies to merge.
+
+    `indexes` gives the result's stream for each stream of the source that has one.
+    """
+
+    video: VideoEncoder | None
+    audios: dict[int, AudioEncoder]
+    copies: CopyTrack
+    indexes: dict[int, int]
+
+
+def add_tracks(
+    muxer: Muxer,
+    info: MediaInfo,
+    plans: tuple[StreamPlan, ...],
+    *,
+    video: EncodeSettings | None,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+) -> Tracks:
+    """Add every planned stream to a result in the source's order, with its tags, and the chapters and tags of the file.
+
+    Raises:
+        EncodeError: An encoder or the container refuses a stream.
+    """
+    copies = CopyTrack(info, muxer, start=start, end=end)
+    muxer.close_with(copies)
+    encoder: VideoEncoder | None = None
+    audios: dict[int, AudioEncoder] = {}
+    indexes: dict[int, int] = {}
+    streams = {stream.index: stream for stream in info.streams}
+    for plan in plans:
+        stream = streams[plan.index]
+        added: Stream | None = None
+        if plan.out_codec is None:
+            continue
+        if plan.kind == "video" and plan.action is Action.PROCESSED:
+            assert video is not None
+            encoder = muxer.add_video(video)
+            added = encoder.stream
+        elif isinstance(stream, AudioStream) and plan.action is not Action.COPIED:
+            audios[plan.index] = muxer.add_audio(choose_audio(stream, muxer.suffix))
+            added = audios[plan.index].stream
+        else:
+            added = copies.add(plan)
+        if added is not None:
+            indexes[plan.index] = added.index
+            _describe(added, stream, info, is_main=plan.action is Action.PROCESSED)
+    muxer.set_tags(info.tags, has_cover=any(video.is_attached_picture for video in info.videos))
+    muxer.container.set_chapters(_chapters(info, start, end))
+    return Tracks(encoder, audios, copies, indexes)
+
+
+def _describe(added: Stream, stream: AnyStream, info: MediaInfo, *, is_main: bool) -> None:
+    tags = {
+        key: text
+        for key, text in stream.tags.items()
+        if not key.lower().startswith(_STALE_TAGS) and not (is_main and key.lower() == "encoder")
+    }
+    if isinstance(stream, VideoStream) and is_main:
+        tags |= next(({"timecode": other.tags["timecode"]} for other in info.others if "timecode" in other.tags), {})
+    else:
+        tags.pop("timecode", None)
+    added.metadata.update(tags)
+    added.disposition = Disposition(stream.disposition)
+
+
+def _chapters(info: MediaInfo, start: Fraction | None, end: Fraction | None) -> list[Any]:
+    chapters: list[Any] = []
+    for number, chapter in enumerate(info.chapters):
+        zero = floor((info.origin + (start or 0)) / chapter.time_base)
+        first, last = chapter.start - zero, chapter.end - zero
+        if end is not None:
+            last = min(last, floor((end - (start or 0)) / chapter.time_base))
+        if last > max(first, 0):
+            chapters.append(
+                {
+                    "id": number,
+                    "start": max(first, 0),
+                    "end": last,
+                    "time_base": chapter.time_base,
+                    "metadata": dict(chapter.tags),
+                }
+            )
+    return chapters

@@ -1,0 +1,172 @@
+"""Reads a result back and compares its times with those of the job, exactly."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+from runtime.errors import DecodeError
+from runtime.media.audio import AudioReader
+from runtime.media.audio_encode import AudioEncoder
+from runtime.media.probe import AudioStream, MediaInfo, VideoStream, probe
+from runtime.media.source import open_source, read_packets
+
+
+class PictureTimes:
+    """The PTS of the pictures of a job as they pass; eight bytes a picture."""
+
+    def __init__(self, time_base: Fraction) -> None:
+        self.time_base = time_base
+        self.pts = array("q")
+
+    def add(self, pts: int) -> None:
+        """Note a picture."""
+        self.pts.append(pts)
+
+
+@dataclass(frozen=True, slots=True)
+class SoundTimes:
+    """What a job wrote of one track: `leading_silence` samples before `first_sample` are not the source's."""
+
+    index: int
+    out_index: int
+    sample_rate: int
+    first_sample: int
+    samples: int
+    leading_silence: int = 0
+
+    @classmethod
+    def between(cls, reader: AudioReader, encoder: AudioEncoder) -> Self:
+        """Note what a reader gave and an encoder took, both at their end."""
+        return cls(
+            index=reader.stream.index,
+            out_index=encoder.stream.index,
+            sample_rate=reader.sample_rate,
+            first_sample=reader.first_sample,
+            samples=reader.samples,
+            leading_silence=encoder.leading_silence,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCheck:
+    """Whether the pictures of a result are the job's.
+
+    `rounded_to`: the container's tick where it cannot hold the times exactly (PTS are then equal after rounding).
+    `shift_s`: what the container added to every time of every stream.
+    `first_difference`: the first picture whose time differs.
+    """
+
+    frames_in: int
+    frames_out: int
+    pts_equal: bool
+    rounded_to: Fraction | None
+    shift_s: Fraction
+    first_difference: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SoundCheck:
+    """Whether a track of a result is the job's; offsets are samples by which sound starts after the picture."""
+
+    index: int
+    sample_rate: int
+    samples_in: int
+    samples_out: int
+    offset_before: int | None
+    offset_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What reading a result back told."""
+
+    pictures: PictureCheck | None
+    sounds: tuple[SoundCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every picture and sample is there, at its time."""
+        pictures = self.pictures is None or (
+            self.pictures.pts_equal and self.pictures.frames_in == self.pictures.frames_out
+        )
+        return pictures and all(
+            sound.samples_in == sound.samples_out and sound.offset_before == sound.offset_after for sound in self.sounds
+        )
+
+
+def verify(result: Path, *, pictures: PictureTimes | None, sounds: Sequence[SoundTimes] = ()) -> Verification:
+    """Compare a result with the times that its job noted.
+
+    Pictures are compared by packet, sounds are decoded and counted.
+
+    Raises:
+        DecodeError: The result cannot be read, or lacks a stream.
+    """
+    info = probe(result)
+    first_before = first_after = None
+    picture_check: PictureCheck | None = None
+    if pictures is not None:
+        if info.video is None:
+            raise DecodeError(f"{result} has no video stream, although one was written")
+        found = _read_times(result, info.video)
+        picture_check = _compare(pictures, found, info.video.time_base)
+        first_before = pictures.pts[0] * pictures.time_base if pictures.pts else None
+        first_after = found[0] * info.video.time_base if found else None
+    checks = tuple(_check_sound(info, sound, first_before, first_after) for sound in sounds)
+    return Verification(picture_check, checks)
+
+
+def _read_times(result: Path, stream: VideoStream) -> "array[int]":
+    times = array("q")
+    with open_source(result, only=(stream.index,)) as container:
+        for packet in read_packets(container, container.streams[stream.index]):
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                times.append(packet.pts)
+    return array("q", sorted(times))
+
+
+def _compare(pictures: PictureTimes, found: "array[int]", tick: Fraction) -> PictureCheck:
+    ratio = pictures.time_base / tick
+    exact = ratio.denominator == 1 or all(pts * ratio.numerator % ratio.denominator == 0 for pts in pictures.pts)
+    expected = [round(pts * ratio) for pts in pictures.pts]
+    shift = found[0] - expected[0] if found and expected else 0
+    differences = (
+        number
+        for number, (pts, other) in enumerate(zip(expected, found, strict=False))
+        if other - pts != shift and (exact or abs(other - pts - shift) > 1)
+    )
+    first = next(differences, None)
+    return PictureCheck(
+        frames_in=len(expected),
+        frames_out=len(found),
+        pts_equal=first is None and len(expected) == len(found),
+        rounded_to=None if exact else tick,
+        shift_s=shift * tick,
+        first_difference=first,
+    )
+
+
+def _check_sound(info: MediaInfo, sound: SoundTimes, before: Fraction | None, after: Fraction | None) -> SoundCheck:
+    stream = next((audio for audio in info.audios if audio.index == sound.out_index), None)
+    if stream is None:
+        raise DecodeError(f"{info.path} has no sound in stream {sound.out_index}, although it was written")
+    first, samples = _count(info.path, stream)
+    rate = sound.sample_rate
+    return SoundCheck(
+        index=sound.index,
+        sample_rate=rate,
+        samples_in=sound.samples,
+        samples_out=samples - sound.leading_silence,
+        offset_before=None if before is None else round(sound.first_sample - before * rate),
+        offset_after=None if after is None else round(first + sound.leading_silence - after * rate),
+    )
+
+
+def _count(path: Path, stream: AudioStream) -> tuple[int, int]:
+    with AudioReader(path, stream) as reader:
+        for _ in reader:
+            pass
+        return reader.first_sample, reader.samples
