@@ -73,7 +73,8 @@ class AudioSpec(_Part):
     """How the audio pipeline runs a network: rates and delays in samples at `sample_rate`.
 
     A stream begins with `lead_in_samples` zeros; after `reset_after_frames` frames `reset_states` are set to zero.
-    Output sample j then belongs to input sample j - (lead_in_samples + delay_samples).
+    Output sample j then belongs to input sample j - (lead_in_samples + delay_samples). A network that `predicts` noise
+    gives what is to be taken from the delayed input.
     """
 
     sample_rate: int = Field(gt=0)
@@ -83,6 +84,7 @@ class AudioSpec(_Part):
     lead_in_samples: int = Field(ge=0)
     reset_after_frames: int = Field(ge=0)
     reset_states: tuple[str, ...] = ()
+    predicts: Literal["speech", "noise"] = "speech"
     frame_samples: int = Field(gt=0)
 
 

@@ -1,0 +1,157 @@
+"""Measure the shipped speech model on held-out mixtures: `python -m benchmarks.speech --media FOLDER [--write]`.
+
+Everything goes through the shipped pipeline. The mixtures are those that training held out: speakers and noises that it
+never heard. `--write` puts the means into the model's manifest.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtime.audio.stream import SpeechEnhancer
+from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.session import Session
+from runtime.manifest import Model, Quality, load_model, zoo_folder
+from training.loop import load_recipe
+from training.speech import SpeechSettings
+from training.speech_data import SAMPLE_RATE, Samples, load_corpora
+from training.speech_measures import Mixture, held_out_mixtures, measure_one
+
+RECIPE = Path(__file__).parents[1] / "training" / "recipes" / "speech_light.toml"
+SNRS_DB = (0.0, 5.0, 10.0, 15.0)
+PER_NOISE = 12
+SECONDS = 6.0
+MEASURES = {"pesq": "wide-band PESQ", "stoi": "STOI", "si_sdr": "SI-SDR (dB)"}
+BLOCK_SAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One mixture, before and after."""
+
+    mixture: Mixture
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def open_on_one_thread(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
+    """Open a model as the box without a GPU does, on one thread."""
+    return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=1)
+
+
+def enhance(model: Model, noisy: Samples, *, strength: float = 1.0) -> Samples:
+    """Send 16 kHz mono through the shipped pipeline in blocks of a file's decoder."""
+    with SpeechEnhancer(
+        model,
+        open_on_one_thread,
+        channels=1,
+        layout="mono",
+        sample_rate=SAMPLE_RATE,
+        strength=strength,
+    ) as enhancer:
+        starts = range(0, len(noisy), BLOCK_SAMPLES)
+        parts = [enhancer.push(noisy[None, start : start + BLOCK_SAMPLES]) for start in starts]
+        parts.append(enhancer.flush())
+    return np.concatenate(parts, axis=1)[0]
+
+
+def measure_rows(model: Model, mixtures: list[Mixture], *, strength: float) -> list[Row]:
+    """Measure every mixture before and after."""
+    return [
+        Row(
+            mixture,
+            measure_one(mixture.clean, mixture.noisy),
+            measure_one(mixture.clean, enhance(model, mixture.noisy, strength=strength)),
+        )
+        for mixture in mixtures
+    ]
+
+
+def real_time_factor(model: Model, *, seconds: float = 30.0) -> float:
+    """Give the seconds of computing per second of 48 kHz stereo, on one thread."""
+    rate = 48_000
+    noise = np.random.default_rng(3).standard_normal((2, int(seconds * rate)), np.float32) * 0.05
+    with SpeechEnhancer(
+        model, open_on_one_thread, channels=2, layout="stereo", sample_rate=rate
+    ) as enhancer:
+        enhancer.push(noisy_second := noise[:, :rate])
+        started = time.perf_counter()
+        for start in range(rate, noise.shape[1], noisy_second.shape[1] // 10):
+            enhancer.push(noise[:, start : start + rate // 10])
+        return (time.perf_counter() - started) / (seconds - 1)
+
+
+def mean(rows: list[Row], measure: str) -> tuple[float, float]:
+    """Give the means of one measure before and after."""
+    before = float(np.mean([row.before[measure] for row in rows]))
+    return before, float(np.mean([row.after[measure] for row in rows]))
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the means by SNR, by noise and over all."""
+    groups = {f"{snr_db:g} dB": [r for r in rows if r.mixture.snr_db == snr_db] for snr_db in SNRS_DB}
+    for name in sorted({row.mixture.noise for row in rows}):
+        groups[name] = [row for row in rows if row.mixture.noise == name]
+    groups["all"] = rows
+    print(f"{'':32}{'n':>4}" + "".join(f"{title:>22}" for title in MEASURES.values()))
+    for name, group in groups.items():
+        means = (mean(group, measure) for measure in MEASURES)
+        cells = "".join(f"{f'{before:.3f} -> {after:.3f}':>22}" for before, after in means)
+        print(f"{name:32}{len(group):>4}{cells}")
+
+
+def write_quality(model: Model, rows: list[Row]) -> None:
+    """Put the means into the model's manifest."""
+    data = (
+        f"{len(rows)} mixtures of {SECONDS:g} s, 0 to 15 dB, held-out LibriSpeech speakers and held-out noise recordings"
+    )
+    quality = []
+    for measure, title in MEASURES.items():
+        before, after = mean(rows, measure)
+        quality.append(
+            Quality(
+                measure=title,
+                data=data,
+                before=round(before, 4),
+                after=round(after, 4),
+                command="python -m benchmarks.speech --media MEDIA --write",
+            )
+        )
+    manifest = model.manifest.model_copy(update={"quality": tuple(quality)})
+    text = manifest.model_dump_json(indent=2, exclude_none=True) + "\n"
+    (model.folder / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Measure from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--media", type=Path, required=True, help="folder with speech/ and noise/")
+    parser.add_argument("--model", type=Path, default=zoo_folder() / "speech-light")
+    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--write", action="store_true", help="write the means into the manifest")
+    arguments = parser.parse_args()
+    if arguments.write and arguments.strength != 1:
+        parser.error("--write measures at full strength")
+    model = load_model(arguments.model)
+    settings = SpeechSettings.model_validate(load_recipe(RECIPE).task)
+    _, held_out = load_corpora(
+        arguments.media,
+        held_out_noise=settings.held_out_noise,
+        held_out_speakers=settings.held_out_speakers,
+    )
+    mixtures = held_out_mixtures(
+        held_out, seconds=SECONDS, snrs_db=SNRS_DB, per_noise=PER_NOISE
+    )
+    rows = measure_rows(model, mixtures, strength=arguments.strength)
+    print_table(rows)
+    print(f"real-time factor, 48 kHz stereo, one thread: {real_time_factor(model):.3f}")
+    if arguments.write:
+        write_quality(model, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The sound's journey: rates, bands, level, engine, guard."""

@@ -1,0 +1,82 @@
+"""The sound's journey: decode -> enhance -> encode, in a thread of its own for each track."""
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from runtime.audio.stream import SpeechEnhancer
+from runtime.media.audio import AudioBlock, AudioReader
+from runtime.media.audio_encode import AudioEncoder
+from runtime.media.source import AnyPacket
+from runtime.stages import Stage, StageClock, StopSignal
+
+_WAITING_PACKETS = 64
+
+
+class SoundPipeline:
+    """Take one track from its reader through the enhancer into encoded packets.
+
+    Without an enhancer the sound is only encoded again, for a container that does not take its codec. A context
+    manager: leaving it stops the thread.
+    """
+
+    def __init__(
+        self,
+        reader: AudioReader,
+        enhancer: SpeechEnhancer | None,
+        encoder: AudioEncoder,
+        *,
+        clock: StageClock,
+        stop: StopSignal,
+        on_samples: Callable[[int], None],
+    ) -> None:
+        self.reader, self.enhancer, self.encoder = reader, enhancer, encoder
+        self._clock, self._stop, self._on_samples = clock, stop, on_samples
+        self._stage: Stage[AudioBlock, AnyPacket] | None = None
+
+    def packets(self) -> Iterator[AnyPacket]:
+        """Start the thread and give the encoded packets in order."""
+        blocks = self._clock.timed("decode", self.reader)
+        self._stage = Stage(
+            f"sound-{self.reader.stream.index}", blocks, self._enhance, depth=_WAITING_PACKETS, stop=self._stop
+        )
+        return iter(self._stage)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._stage is not None:
+            self._stage.join()
+        if self.enhancer is not None:
+            self.enhancer.close()
+        self.reader.close()
+
+    def _enhance(self, blocks: Iterator[AudioBlock]) -> Iterator[AnyPacket]:
+        place = self.reader.first_sample
+        for block in blocks:
+            samples = block.samples
+            if self.enhancer is not None:
+                with self._clock.measure("sound"):
+                    samples = self.enhancer.push(samples)
+            yield from self._encode(AudioBlock(samples, place))
+            place += samples.shape[1]
+            self._on_samples(place - self.reader.first_sample)
+        if self.enhancer is not None:
+            with self._clock.measure("sound"):
+                samples = self.enhancer.flush()
+            yield from self._encode(AudioBlock(samples, place))
+        with self._clock.measure("encode"):
+            packets = self.encoder.flush()
+        yield from packets
+
+    def _encode(self, block: AudioBlock) -> list[AnyPacket]:
+        if not block.samples.shape[1]:
+            return []
+        with self._clock.measure("encode"):
+            return self.encoder.encode(AudioBlock(np.clip(block.samples, -1.0, 1.0), block.pts))

@@ -1,0 +1,173 @@
+"""Speech enhancement of a track, block by block: the audio half of a job.
+
+A block's way: the source waits in a ring while its speech (`layout`) goes to 48 kHz (`resample`), is split (`split`),
+the low band to the network (`denoise`), judged by the guard (`guard`), and what changes comes back to the source's
+rate and is added onto the sample that waited. So whatever is not changed is not touched, not even by a filter, and
+sync is counted in samples.
+"""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+
+from kernels.ring import Block, Ring
+from runtime.audio.effect import SpeechEffect
+from runtime.audio.layout import find_speech
+from runtime.audio.resample import RateConverter
+from runtime.audio.split import FULL_RATE
+from runtime.engine.session import OpenSession
+from runtime.errors import OptionError
+from runtime.manifest import Model
+
+HighBand = Literal["keep", "follow", "drop"]
+PIECE_S = 0.1
+WAIT_S = 2.0
+"""Room for samples that wait for their change; the way takes about 0.2 s at 48 kHz."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSummary:
+    """What was done to a track, for the report.
+
+    `attenuation_db` compares the energy of the speech channel before and after; `guarded_share` is the mean share
+    of the effect that the music guard took back.
+    """
+
+    samples: int
+    sample_rate: int
+    backend: str
+    attenuation_db: float
+    guarded_share: float
+    non_finite_blocks: int
+    non_finite_samples: int
+
+    @property
+    def seconds(self) -> float:
+        """Length of the track."""
+        return self.samples / self.sample_rate
+
+
+class SpeechEnhancer:
+    """Take the noise out of one track; a context manager.
+
+    Args:
+        model: A speech model of the zoo.
+        open_session: How this job opens engines.
+        channels: Of every block.
+        layout: FFmpeg's name: `stereo`, `5.1(side)`, ...
+        sample_rate: Of the track, Hz.
+        strength: Share of the change that is made, 0 to 1; at 0 the output is the input.
+        high_band: What happens above 7.5 kHz, which the network does not hear: `follow` the low band's gain, `keep`
+            as it is, or `drop`.
+
+    Raises:
+        OptionError: `strength` or `high_band` is out of range.
+        UnsupportedMediaError: There is no channel.
+        ManifestError: The model is not for speech, or its file was altered.
+        SessionError: The engine cannot be opened.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        open_session: OpenSession,
+        *,
+        channels: int,
+        layout: str,
+        sample_rate: int,
+        strength: float = 1.0,
+        high_band: HighBand = "follow",
+    ) -> None:
+        if not 0 <= strength <= 1:
+            raise OptionError(f"got strength {strength}, expected 0 to 1")
+        if high_band not in ("keep", "follow", "drop"):
+            raise OptionError(f"got high band {high_band!r}, expected keep, follow or drop")
+        self._rate = sample_rate
+        self._speech = find_speech(layout, channels)
+        targets = self._speech.targets
+        self._piece = max(1, round(PIECE_S * sample_rate))
+        self._source = Ring(channels, round(WAIT_S * sample_rate) + self._piece)
+        self._to_full = RateConverter(sample_rate, FULL_RATE, targets)
+        self._from_full = RateConverter(FULL_RATE, sample_rate, targets)
+        self._effect = SpeechEffect(
+            model, open_session, targets=targets, strength=strength, high_band=high_band
+        )
+        self._taken = 0
+        self._non_finite_samples = 0
+
+    @property
+    def delay_samples(self) -> int:
+        """Samples of the track that the split and the network hold back; resampling may hold a few more."""
+        return -(-self._effect.delay_samples * self._rate // FULL_RATE)
+
+    def push(self, block: Block) -> Block:
+        """Enhance (channels, n) float32 in [-1, 1]; give (channels, m), the next samples that are ready.
+
+        Any n will do, 0 too. Output sample j belongs to input sample j. Samples that are not finite are taken as 0.
+
+        Raises:
+            ShapeError: Another number of channels.
+            DtypeError: Not float32.
+        """
+        parts = [self._source.peek(0)]
+        for start in range(0, block.shape[1], self._piece):
+            piece = self._finite(block[:, start : start + self._piece])
+            self._source.push(piece)
+            self._taken += piece.shape[1]
+            full = self._to_full.push(self._speech.extract(piece))
+            parts.append(self._changed(self._from_full.push(self._effect.push(full))))
+        return np.concatenate(parts, axis=1)
+
+    def flush(self) -> Block:
+        """End the track: give the rest, so that as many samples came out as went in."""
+        total = -(-self._taken * FULL_RATE // self._rate)
+        change = self._effect.push(self._to_full.flush(total))
+        parts = [
+            self._changed(self._from_full.push(change)),
+            self._changed(self._from_full.push(self._effect.flush())),
+            self._changed(self._from_full.flush(self._taken)),
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def summary(self) -> SpeechSummary:
+        """Say what was done so far."""
+        return SpeechSummary(
+            samples=self._taken,
+            sample_rate=self._rate,
+            backend=self._effect.denoiser.backend,
+            attenuation_db=self._effect.attenuation_db,
+            guarded_share=self._effect.guarded_share,
+            non_finite_blocks=self._effect.denoiser.non_finite_blocks,
+            non_finite_samples=self._non_finite_samples,
+        )
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._effect.denoiser.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _changed(self, change: Block) -> Block:
+        # The resampler's last samples may reach past the source's end by a rounding.
+        count = min(change.shape[1], len(self._source))
+        block = self._source.pop(count)
+        self._speech.add(block, change[:, :count])
+        return block
+
+    def _finite(self, block: Block) -> Block:
+        finite = np.isfinite(block)
+        if finite.all():
+            return block
+        self._non_finite_samples += int(block.size - np.count_nonzero(finite))
+        return np.where(finite, block, np.float32(0))
