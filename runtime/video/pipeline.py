@@ -1,6 +1,6 @@
 """The picture's journey: decode -> colour -> window -> tiles and engine -> colour -> encode, a thread each."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from queue import Queue
 from types import TracebackType
@@ -59,8 +59,8 @@ class Snapshot:
 class VideoPipeline(Generic[Packet]):
     """Enhance pictures from a reader and give encoded packets; memory is constant in the length of the clip.
 
-    A context manager: leaving it stops every thread. `snapshot` holds the frame whose index was asked for, once it
-    has passed.
+    A context manager: leaving it stops every thread. `snapshot` holds the last frame whose index is among
+    `snapshots`, once it has passed.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class VideoPipeline(Generic[Packet]):
         clock: StageClock,
         stop: StopSignal,
         on_frame: Callable[[int], None],
-        snapshot_at: int | None = None,
+        snapshots: Set[int] = frozenset(),
     ) -> None:
         spec = model.manifest.video
         assert spec is not None
         self._pictures, self._encoder, self._clock, self._stop = pictures, encoder, clock, stop
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
-        self._on_frame, self._snapshot_at = on_frame, snapshot_at
-        self._before: NDArray[np.uint8] | None = None
+        self._on_frame, self._snapshots = on_frame, snapshots
+        self._before: dict[int, NDArray[np.uint8]] = {}
         self.window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
         self.step = TiledStep(model, open_session, canvas, strength=strength)
         self.snapshot: Snapshot | None = None
@@ -138,8 +138,8 @@ class VideoPipeline(Generic[Packet]):
                 yuv_to_rgb(picture.planes, self._layout_in, rgb)
                 if canvas.padded:
                     _repeat_edge(rgb, canvas.source_height, canvas.source_width)
-            if index == self._snapshot_at:
-                self._before = _to_bytes(rgb[:, : canvas.source_height, : canvas.source_width])
+            if index in self._snapshots:
+                self._before[index] = _to_bytes(rgb[:, : canvas.source_height, : canvas.source_width])
             with self._clock.measure("flow"):
                 frame = self.window.push(rgb, pts=picture.pts, duration=picture.duration)
             self.pts.append(picture.pts)
@@ -157,8 +157,8 @@ class VideoPipeline(Generic[Packet]):
         for frame in frames:
             with self._clock.measure("colour"):
                 planes = rgb_to_yuv(frame.rgb, layout)
-            if frame.index == self._snapshot_at and self._before is not None:
-                self.snapshot = Snapshot(self._before, _to_bytes(frame.rgb))
+            if frame.index in self._snapshots:
+                self.snapshot = Snapshot(self._before.pop(frame.index), _to_bytes(frame.rgb))
             if frame.buffer is not None and self._buffers is not None:
                 self._buffers.put(frame.buffer)
             picture = Picture(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration)

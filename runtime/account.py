@@ -1,0 +1,216 @@
+"""Gives account of a job: from what it held while it ran to the report."""
+
+import resource
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from runtime.audio.pipeline import SoundPipeline
+from runtime.manifest import Model
+from runtime.media.carry import Action as StreamAction
+from runtime.media.carry import StreamPlan
+from runtime.media.probe import MediaInfo, probe
+from runtime.report import (
+    Action,
+    AvOffset,
+    EngineFacts,
+    MediaFile,
+    PartFate,
+    PictureFacts,
+    PictureReport,
+    Report,
+    SoundReport,
+    Speed,
+    StageTime,
+    StateReset,
+    StreamFate,
+    Tiling,
+)
+from runtime.version import relume_version
+
+if TYPE_CHECKING:
+    from runtime.enhance import Job
+
+
+def account(job: "Job") -> Report:
+    """Write the report of a finished job."""
+    result = probe(job.work.target)
+    wall_s = time.monotonic() - job.started
+    frames = len(job.video.pts) if job.video is not None else 0
+    return Report(
+        relume=relume_version(),
+        preset=job.work.plan.preset.name,
+        source=_file(job.work.info),
+        result=_file(result),
+        streams=tuple(_fate(job, plan) for plan in job.work.streams),
+        parts=_parts(job, result),
+        picture=_picture(job),
+        sound=tuple(_sound(job, sound) for sound in job.sounds),
+        av_offsets=_offsets(job),
+        engines=tuple(_engines(job)),
+        compare=str(job.work.options.compare) if job.compared else None,
+        speed=Speed(
+            wall_s=round(wall_s, 3),
+            first_frame_s=None if job.first_frame_s is None else round(job.first_frame_s, 3),
+            fps=round(frames / wall_s, 2) if frames else None,
+            peak_memory_bytes=_peak_memory_bytes(),
+            stages=tuple(StageTime(name, round(seconds, 3)) for name, seconds in job.clock.seconds.items()),
+        ),
+        warnings=tuple(_warnings(job)),
+    )
+
+
+def _file(info: MediaInfo) -> MediaFile:
+    duration_s = None if info.duration is None else round(float(info.duration), 6)
+    return MediaFile(str(info.path), info.container, info.size_bytes, duration_s)
+
+
+def _fate(job: "Job", plan: StreamPlan) -> StreamFate:
+    assert job.tracks is not None
+    stream = next(stream for stream in job.work.info.streams if stream.index == plan.index)
+    return StreamFate(
+        index=plan.index,
+        kind=plan.kind,
+        codec=plan.codec,
+        action=Action(str(plan.action)),
+        out_index=job.tracks.indexes.get(plan.index),
+        out_codec=plan.out_codec,
+        language=stream.tags.get("language"),
+        reason=plan.reason,
+    )
+
+
+def _parts(job: "Job", result: MediaInfo) -> tuple[PartFate, ...]:
+    parts = []
+    source = job.work.info
+    if source.chapters:
+        kept = len(result.chapters)
+        complete = kept == len(source.chapters)
+        trimmed = job.work.options.start is not None or job.work.options.end is not None
+        reason = "" if complete else f"{kept} of {len(source.chapters)} lie in the part that was taken"
+        if not complete and not trimmed:
+            reason = f"{job.work.target.suffix} kept {kept} of {len(source.chapters)}"
+        parts.append(PartFate("chapters", len(source.chapters), Action.COPIED if kept else Action.NOT_CARRIED, reason))
+    if source.tags:
+        parts.append(PartFate("tags", len(source.tags), Action.COPIED))
+    return tuple(parts)
+
+
+def _picture(job: "Job") -> PictureReport | None:
+    reader, settings, canvas, video = job.reader, job.settings, job.canvas, job.video
+    if reader is None or settings is None or canvas is None or video is None:
+        return None
+    check = job.check.pictures if job.check is not None else None
+    colour = reader.colour
+    rate = reader.stream.average_rate
+    facts = PictureFacts(
+        width=reader.width,
+        height=reader.height,
+        pixel_format=reader.stream.pixel_format,
+        bits=reader.stream.bit_depth,
+        matrix=colour.matrix,
+        primaries=colour.primaries,
+        transfer=colour.transfer,
+        colour_range="full" if colour.full_range else "limited",
+        frame_rate=None if rate is None else str(rate),
+        time_base=str(reader.stream.time_base),
+        sample_aspect=str(reader.stream.sample_aspect),
+        rotation_degrees=reader.stream.rotation,
+        hdr10=reader.stream.hdr is not None,
+    )
+    height, width = canvas.tile_shape
+    interlacing = reader.interlacing
+    return PictureReport(
+        source=facts,
+        result=replace(
+            facts,
+            width=settings.width,
+            height=settings.height,
+            pixel_format=job.tracks.video.stream.codec_context.pix_fmt or "" if job.tracks and job.tracks.video else "",
+            bits=settings.bit_depth,
+        ),
+        frames_in=len(video.pts),
+        frames_out=check.frames_out if check is not None else 0,
+        pts_equal=check is not None and check.pts_equal,
+        scale=job.work.scale.scale,
+        scale_reason=job.work.scale.reason,
+        strength=job.work.plan.strength,
+        tiling=Tiling(height, width, canvas.halo, len(canvas.tiles)),
+        deinterlaced=interlacing.interlaced,
+        interlace_reason=interlacing.reason,
+        scene_cuts=tuple(video.window.scene_cuts),
+        state_resets=tuple(StateReset(rerun.frame, rerun.tile, rerun.cured) for rerun in video.step.reruns),
+    )
+
+
+def _sound(job: "Job", sound: SoundPipeline) -> SoundReport:
+    checks = {check.index: check for check in (job.check.sounds if job.check is not None else ())}
+    index = sound.reader.stream.index
+    summary = None if sound.enhancer is None else sound.enhancer.summary()
+    guarded = None if summary is None else round(summary.guarded_share, 4)
+    return SoundReport(
+        index=index,
+        mode="speech" if summary is not None else "transcoded",
+        sample_rate=sound.reader.sample_rate,
+        channels=sound.reader.channels,
+        samples_in=sound.reader.samples,
+        samples_out=checks[index].samples_out if index in checks else 0,
+        strength=job.work.plan.strength if summary is not None else None,
+        guard_share=guarded,
+        mean_effect=None if guarded is None else round(job.work.plan.strength * (1 - guarded), 4),
+        state_resets=0 if summary is None else summary.non_finite_blocks,
+    )
+
+
+def _offsets(job: "Job") -> tuple[AvOffset, ...]:
+    return tuple(
+        AvOffset(check.index, check.sample_rate, check.offset_before, check.offset_after)
+        for check in (job.check.sounds if job.check is not None else ())
+        if check.offset_before is not None and check.offset_after is not None
+    )
+
+
+def _engines(job: "Job") -> list[EngineFacts]:
+    found = []
+    if job.work.video_model is not None and job.video is not None:
+        step = job.video.step
+        found.append(_engine(job.work.video_model, step.backend, step.precision, job.backend.reason))
+    sound = next((sound.enhancer for sound in job.sounds if sound.enhancer is not None), None)
+    if job.work.sound_model is not None and sound is not None:
+        found.append(_engine(job.work.sound_model, sound.summary().backend, "fp32", job.backend.reason))
+    return found
+
+
+def _engine(model: Model, backend: str, precision: str, reason: str) -> EngineFacts:
+    return EngineFacts(model.manifest.name, model.manifest.files[0].sha256, precision, backend, reason)
+
+
+def _warnings(job: "Job") -> list[str]:
+    found = list(job.muxer_warnings)
+    if job.reader is not None:
+        found += job.reader.warnings
+    if job.tracks is not None:
+        found += job.tracks.copies.warnings
+        found += job.tracks.video.warnings if job.tracks.video is not None else []
+    for sound in job.sounds:
+        found += sound.reader.warnings
+    if job.video is not None and job.video.step.reruns:
+        failed = sum(not rerun.cured for rerun in job.video.step.reruns)
+        found.append(
+            f"{len(job.video.step.reruns)} tiles were run again after the network failed"
+            + (f"; {failed} of them show the plain enlargement" if failed else "")
+        )
+    check = job.check
+    if check is not None and check.pictures is not None and check.pictures.rounded_to is not None:
+        found.append(
+            f"{job.work.target.suffix} holds times in steps of {check.pictures.rounded_to} s; PTS were rounded"
+        )
+    if check is not None and not check.passed:
+        found.append("the result does not hold every picture and sample at its time; see the counts in this report")
+    return found
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

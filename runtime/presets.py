@@ -1,0 +1,210 @@
+"""Named presets, and the plan that a preset and a job's own options add up to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal
+
+from runtime.errors import OptionError
+from runtime.options import (
+    AudioMode,
+    Codec,
+    EnhanceOptions,
+    Scale,
+    check_crf,
+    check_options,
+)
+
+Factor = Literal[1, 2, 4]
+Speed = Literal["fast", "balanced", "small"]
+"""How much time the encoder may take for the same picture in fewer bytes."""
+
+MAX_AUTO_LINES: Final = 2160
+MAX_AUTO_COLUMNS: Final = 4096
+
+
+_LIGHT: Final[Mapping[Factor, str]] = MappingProxyType({1: "light-restore", 2: "light-x2", 4: "light-x4"})
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named way to enhance.
+
+    `models` names the zoo's video model for each scale that the preset offers; none means that
+    the picture is copied. `auto_limit` is the largest scale that `--scale auto` takes.
+    `least_bits` is the least bit depth of the result; a deeper source keeps its own.
+    """
+
+    name: str
+    title: str
+    sentence: str
+    models: Mapping[Factor, str] = field(default_factory=lambda: _LIGHT)
+    scale: Scale = "auto"
+    auto_limit: Factor = 4
+    codec: Codec | None = Codec.H264
+    crf: int | None = None
+    speed: Speed = "fast"
+    least_bits: Literal[8, 10] = 8
+    audio: AudioMode = AudioMode.SPEECH
+    strength: float = 1.0
+    audio_model: str = "speech-light"
+
+    @property
+    def copies_picture(self) -> bool:
+        """Tell whether the picture is copied instead of enhanced."""
+        return not self.models
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleChoice:
+    """A scale and, in words for the report, why it was chosen."""
+
+    scale: Factor
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """A preset with the job's own wishes put in.
+
+    Only an automatic scale is still open; `crf` None is the codec's own standard.
+    """
+
+    preset: Preset
+    scale: Scale
+    codec: Codec | None
+    crf: int | None
+    audio: AudioMode
+    strength: float
+
+
+_TABLE = (
+    Preset(
+        name="upscale",
+        title="Larger and cleaner",
+        sentence="Makes small video as large as 4K allows, and takes noise out of speech.",
+        crf=18,
+    ),
+    Preset(
+        name="restore",
+        title="Cleaner at the same size",
+        sentence="Takes noise and compression marks out of the picture and noise out of speech.",
+        scale=1,
+        auto_limit=1,
+        crf=18,
+    ),
+    Preset(
+        name="surveillance",
+        title="Noisy camera footage",
+        sentence="Cleans noisy, hard-compressed video, at most doubles its size and lifts voices.",
+        auto_limit=2,
+        codec=Codec.HEVC,
+        crf=22,
+    ),
+    Preset(
+        name="archive",
+        title="Lossless, for keeping",
+        sentence="Cleans gently at the same size, keeps the sound and stores the picture lossless.",
+        scale=1,
+        auto_limit=1,
+        codec=Codec.FFV1,
+        speed="balanced",
+        least_bits=10,
+        audio=AudioMode.OFF,
+        strength=0.7,
+    ),
+    Preset(
+        name="studio",
+        title="For the editing room",
+        sentence="Enlarges like upscale, into 10-bit ProRes that editing programs take as it is.",
+        codec=Codec.PRORES,
+        speed="balanced",
+        least_bits=10,
+    ),
+    Preset(
+        name="sound-only",
+        title="Only the sound",
+        sentence="Takes noise out of speech and copies the picture bit for bit.",
+        models=MappingProxyType({}),
+        scale=1,
+        auto_limit=1,
+        codec=None,
+    ),
+)
+
+PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({entry.name: entry for entry in _TABLE})
+
+
+def find_preset(name: str) -> Preset:
+    """Give the preset of that name.
+
+    Raises:
+        OptionError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise OptionError(f"no preset named {name!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def plan_job(options: EnhanceOptions) -> JobPlan:
+    """Put a job's wishes into its preset.
+
+    Raises:
+        OptionError: An option is outside its range, or does not go with the preset or another one.
+    """
+    check_options(options)
+    preset = find_preset(options.preset)
+    audio = options.audio or preset.audio
+    strength = preset.strength if options.strength is None else options.strength
+    if preset.copies_picture:
+        _refuse_picture_options(options, preset)
+        if audio is AudioMode.OFF:
+            raise OptionError(
+                f"preset {preset.name} copies the picture and --audio off copies the sound: nothing is left to enhance"
+            )
+        return JobPlan(preset, 1, None, None, audio, strength)
+    scale = preset.scale if options.scale is None else options.scale
+    codec = options.codec or preset.codec
+    assert codec is not None
+    return JobPlan(preset, scale, codec, _choose_crf(options, preset, codec), audio, strength)
+
+
+def choose_scale(height: int, width: int, preset: Preset) -> ScaleChoice:
+    """Choose the scale of `--scale auto`: the largest that the preset takes and that fits 4K.
+
+    The result never has more than 2160 lines because of it; a source that has more keeps its size.
+    """
+    fitting = [
+        factor
+        for factor in sorted(preset.models)
+        if factor <= preset.auto_limit and height * factor <= MAX_AUTO_LINES and width * factor <= MAX_AUTO_COLUMNS
+    ]
+    scale = fitting[-1] if fitting else 1
+    size = f"{width}x{height}"
+    if scale == preset.auto_limit:
+        return ScaleChoice(scale, f"{size}: x{scale} is the most that preset {preset.name} takes")
+    larger = min(factor for factor in preset.models if factor > scale)
+    return ScaleChoice(
+        scale,
+        f"{size}: x{larger} would be {width * larger}x{height * larger}, over the automatic limit "
+        f"of {MAX_AUTO_COLUMNS}x{MAX_AUTO_LINES}",
+    )
+
+
+def _choose_crf(options: EnhanceOptions, preset: Preset, codec: Codec) -> int | None:
+    if options.crf is not None:
+        check_crf(codec, options.crf)
+        return options.crf
+    return preset.crf if codec is preset.codec else None
+
+
+def _refuse_picture_options(options: EnhanceOptions, preset: Preset) -> None:
+    wishes = {"--codec": options.codec, "--crf": options.crf, "--compare": options.compare}
+    given = [name for name, value in wishes.items() if value is not None]
+    if options.scale not in (None, 1, "auto"):
+        given.append("--scale")
+    if given:
+        raise OptionError(
+            f"preset {preset.name} copies the picture, so {' and '.join(given)} cannot be used; "
+            "leave it out or choose another preset"
+        )

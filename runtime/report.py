@@ -1,0 +1,241 @@
+"""What a job did, as data: written as JSON beside the result and read back.
+
+Rationals are text ("30000/1001"); positions along the picture are frame numbers, along the
+sound sample numbers. Durations in seconds are for reading, not for computing.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.errors import OutputError, RelumeError
+
+SCHEMA: Final = 1
+
+
+class Action(StrEnum):
+    """What happened to a part of the source."""
+
+    ENHANCED = "enhanced"
+    COPIED = "copied"
+    TRANSCODED = "transcoded"
+    NOT_CARRIED = "not carried"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A file as a whole."""
+
+    path: str
+    container: str
+    size_bytes: int
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFate:
+    """One stream of the source and what became of it.
+
+    `out_index` and `out_codec` are None for a stream that was not carried; `reason` is empty
+    where the action explains itself.
+    """
+
+    index: int
+    kind: str
+    codec: str
+    action: Action
+    out_index: int | None = None
+    out_codec: str | None = None
+    language: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartFate:
+    """Chapters, tags, attachments or side data: how many, and what became of them."""
+
+    what: str
+    count: int
+    action: Action
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """The picture on one side: its size, exact rates, pixels and colour description."""
+
+    width: int
+    height: int
+    pixel_format: str
+    bits: int
+    matrix: str
+    primaries: str
+    transfer: str
+    colour_range: str
+    frame_rate: str | None
+    time_base: str
+    sample_aspect: str
+    rotation_degrees: int = 0
+    hdr10: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a frame was cut for the engine; sizes are of the tile with its halo."""
+
+    tile_height: int
+    tile_width: int
+    halo: int
+    tiles_per_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateReset:
+    """A tile whose output was not finite and that was run again from a clean state."""
+
+    frame: int
+    tile: int
+    cured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PictureReport:
+    """What was done to the picture."""
+
+    source: PictureFacts
+    result: PictureFacts
+    frames_in: int
+    frames_out: int
+    pts_equal: bool
+    scale: int
+    scale_reason: str
+    strength: float
+    tiling: Tiling | None = None
+    deinterlaced: bool = False
+    interlace_reason: str = ""
+    scene_cuts: tuple[int, ...] = ()
+    state_resets: tuple[StateReset, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SoundReport:
+    """What was done to one track of sound.
+
+    `guard_share` is the share of the time in which the guard held the effect back, and
+    `mean_effect` the mean effect that remained (1 is full); both None for a copied track.
+    """
+
+    index: int
+    mode: str
+    sample_rate: int
+    channels: int
+    samples_in: int
+    samples_out: int
+    strength: float | None = None
+    guard_share: float | None = None
+    mean_effect: float | None = None
+    state_resets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AvOffset:
+    """By how many samples the sound starts after the picture; `rate` is the sample rate."""
+
+    index: int
+    rate: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """A model, what ran it, and why that."""
+
+    model: str
+    sha256: str
+    precision: str
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """The seconds that one stage was busy; stages work side by side, so they overlap."""
+
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast the job was and what it took."""
+
+    wall_s: float
+    first_frame_s: float | None
+    fps: float | None
+    peak_memory_bytes: int
+    stages: tuple[StageTime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One finished job."""
+
+    relume: str
+    preset: str
+    source: MediaFile
+    result: MediaFile
+    streams: tuple[StreamFate, ...]
+    speed: Speed
+    parts: tuple[PartFate, ...] = ()
+    picture: PictureReport | None = None
+    sound: tuple[SoundReport, ...] = ()
+    av_offsets: tuple[AvOffset, ...] = ()
+    engines: tuple[EngineFacts, ...] = ()
+    compare: str | None = None
+    warnings: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+
+class ReportError(RelumeError, ValueError):
+    """A text is no report, or one of another schema."""
+
+
+def report_to_json(report: Report) -> str:
+    """Write a report as JSON text, its schema number first."""
+    fields: dict[str, Any] = asdict(report)
+    return json.dumps({"schema": fields.pop("schema"), **fields}, indent=2, ensure_ascii=False)
+
+
+def report_from_json(text: str) -> Report:
+    """Read a report from JSON text.
+
+    Raises:
+        ReportError: The text is not JSON, misses or adds fields, or has another schema number.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        report = TypeAdapter(Report).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        raise ReportError(f"not a report of schema {SCHEMA}: {error}") from error
+    if report.schema != SCHEMA:
+        raise ReportError(f"report has schema {report.schema}, expected {SCHEMA}")
+    return report
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report as a JSON file that appears only when complete.
+
+    Raises:
+        OutputError: The file cannot be written there.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(report_to_json(report) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"the report cannot be written to {path}: {error.strerror}") from error

@@ -1,0 +1,179 @@
+"""What a job will do, decided before anything is written: the result's name, the model, and each stream's fate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+from runtime.errors import DecodeError, OptionError, OutputError, UnsupportedMediaError
+from runtime.manifest import Model, find_model
+from runtime.media.carry import StreamPlan, plan_streams
+from runtime.media.codecs import CODECS, CodecName, Speed
+from runtime.media.decode import VideoReader
+from runtime.media.encode import EncodeSettings, settings_for
+from runtime.media.mux import FORMATS, default_suffix
+from runtime.media.probe import AudioStream, MediaInfo, VideoStream, probe
+from runtime.options import AudioMode, EnhanceOptions
+from runtime.presets import Factor, JobPlan, ScaleChoice, choose_scale, plan_job
+
+LEAST_SIDE = 16
+
+_SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mka")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One job, decided.
+
+    `video` and `video_model` are None where the picture is copied or missing; `sounds` are the tracks whose speech is
+    cleaned, by `sound_model`.
+    """
+
+    info: MediaInfo
+    target: Path
+    options: EnhanceOptions
+    plan: JobPlan
+    video: VideoStream | None
+    scale: ScaleChoice
+    video_model: Model | None
+    sounds: tuple[AudioStream, ...]
+    sound_model: Model | None
+    streams: tuple[StreamPlan, ...]
+
+
+def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Work:
+    """Decide everything about a job.
+
+    Raises:
+        OptionError: Options are refused, or leave nothing to do.
+        MediaError: The source cannot be read or is not something that is enhanced.
+        OutputError: The place of the result is the source, or its suffix does not go with the codec.
+    """
+    plan = plan_job(options)
+    info = probe(source)
+    video = None if plan.preset.copies_picture else info.video
+    sounds = info.audios if plan.audio is AudioMode.SPEECH else ()
+    sounds = tuple(sound for sound in sounds if sound.codec != "unknown" and sound.sample_rate)
+    if video is None and not sounds:
+        raise OptionError(_nothing_to_do(info, plan))
+    target = target or _default_target(source, info, plan, video)
+    _check_target(source, target, info, plan, video)
+    scale = ScaleChoice(1, "the picture is copied")
+    model = None
+    if video is not None:
+        _check_size(source, video)
+        scale = _scale(plan, video)
+        model = find_model(plan.preset.models[scale.scale])
+    streams = plan_streams(
+        info,
+        target.suffix.lower(),
+        video=video,
+        video_codec=None if plan.codec is None else str(plan.codec),
+        processed_audio=[sound.index for sound in sounds],
+    )
+    return Work(
+        info=info,
+        target=target,
+        options=options,
+        plan=plan,
+        video=video,
+        scale=scale,
+        video_model=model,
+        sounds=sounds,
+        sound_model=find_model(plan.preset.audio_model) if sounds else None,
+        streams=streams,
+    )
+
+
+def encode_settings(work: Work, reader: VideoReader, *, threads: int) -> EncodeSettings:
+    """Give the settings of the result's picture: the source's own facts at the new size, at the preset's least depth."""
+    assert work.plan.codec is not None
+    codec = cast(CodecName, str(work.plan.codec))
+    settings = settings_for(
+        reader,
+        codec,
+        width=reader.width * work.scale.scale,
+        height=reader.height * work.scale.scale,
+        crf=work.plan.crf,
+        speed=cast(Speed, str(work.plan.preset.speed)),
+        threads=threads,
+    )
+    least = work.plan.preset.least_bits
+    if settings.bit_depth < least and least in CODECS[codec].depths:
+        settings = replace(settings, bit_depth=least)
+    return settings
+
+
+def expected_frames(work: Work) -> int | None:
+    """Estimate how many pictures the job will see; None where the source does not tell."""
+    video = work.video
+    if video is None or video.average_rate is None:
+        return None
+    start, end = work.options.start or Fraction(0), work.options.end
+    if video.frames is not None and not start and end is None:
+        return video.frames
+    duration = work.info.duration
+    if duration is None and end is None:
+        return None
+    last = min(value for value in (duration, end) if value is not None)
+    return max(1, round((last - start) * video.average_rate))
+
+
+def expected_samples(work: Work) -> int | None:
+    """Estimate how many samples the first processed track has; None where the source does not tell."""
+    if not work.sounds or work.info.duration is None:
+        return None
+    last = min(work.info.duration, work.options.end or work.info.duration)
+    return max(1, round((last - (work.options.start or 0)) * work.sounds[0].sample_rate))
+
+
+def _scale(plan: JobPlan, video: VideoStream) -> ScaleChoice:
+    if plan.scale == "auto":
+        return choose_scale(video.height, video.width, plan.preset)
+    if plan.scale not in plan.preset.models:
+        offered = ", ".join(str(factor) for factor in sorted(plan.preset.models))
+        raise OptionError(f"preset {plan.preset.name} has no model for scale {plan.scale}; it has {offered}")
+    return ScaleChoice(plan.scale, "asked for")
+
+
+def _check_size(source: Path, video: VideoStream) -> None:
+    if min(video.width, video.height) < LEAST_SIDE:
+        raise UnsupportedMediaError(
+            f"{source} shows pictures of {video.width}x{video.height}, expected at least {LEAST_SIDE}x{LEAST_SIDE}; "
+            "there is nothing in it to enhance"
+        )
+
+
+def _nothing_to_do(info: MediaInfo, plan: JobPlan) -> str:
+    if plan.preset.copies_picture:
+        return f"{info.path} has no sound that can be read, and preset {plan.preset.name} works on sound alone"
+    if info.audios:
+        return f"{info.path} has only sound, and the sound is to be copied: nothing is left to enhance"
+    raise DecodeError(f"{info.path} has no moving picture and no sound that can be read")
+
+
+def _default_target(source: Path, info: MediaInfo, plan: JobPlan, video: VideoStream | None) -> Path:
+    containers: Sequence[str]
+    if video is not None and plan.codec is not None:
+        containers = CODECS[cast(CodecName, str(plan.codec))].containers
+    elif info.video is not None:
+        containers = (".mkv", *(suffix for suffix in FORMATS if suffix not in _SOUND_SUFFIXES))
+    else:
+        containers = (".mka", *_SOUND_SUFFIXES)
+    suffix = default_suffix(source, tuple(containers))
+    return source.with_name(f"{source.stem}.relume{suffix}")
+
+
+def _check_target(source: Path, target: Path, info: MediaInfo, plan: JobPlan, video: VideoStream | None) -> None:
+    if target.absolute() == source.absolute() or (target.exists() and target.samefile(source)):
+        raise OutputError(f"the result {target} is the source itself; give another name with -o")
+    suffix = target.suffix.lower()
+    if video is None or plan.codec is None or suffix not in FORMATS:
+        return
+    fitting = CODECS[cast(CodecName, str(plan.codec))].containers
+    if suffix not in fitting:
+        raise OptionError(
+            f"codec {plan.codec} does not go into {suffix or 'a name without suffix'}; "
+            f"name the result {' or '.join(fitting)}, or choose another codec"
+        )
