@@ -1,0 +1,96 @@
+"""The report of a job as text for a terminal."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from appliance.progress import describe_duration
+from appliance.text import format_bytes, format_table
+from runtime.report import Action, PictureFacts, Report
+
+
+def summarise(report: Report, report_path: Path | None = None) -> str:
+    """Write the facts that matter, a line each, and below them the streams and warnings."""
+    rows = [
+        ("result", f"{report.result.path} ({format_bytes(report.result.size_bytes)})"),
+        *([("report", str(report_path))] if report_path else []),
+        *([("before/after", report.compare)] if report.compare else []),
+        *_picture_rows(report),
+        *_sound_rows(report),
+        *_offset_rows(report),
+        *_engine_rows(report),
+        *_speed_rows(report),
+    ]
+    parts = [format_table(rows), format_table(_stream_rows(report))]
+    if report.warnings:
+        parts.append("\n".join(f"warning: {warning}" for warning in report.warnings))
+    return "\n\n".join(parts)
+
+
+def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
+    picture = report.picture
+    if picture is None:
+        return
+    yield (
+        "picture",
+        f"{_describe(picture.source)} -> {_describe(picture.result)}; {picture.scale_reason}",
+    )
+    times = "times unchanged" if picture.pts_equal else "TIMES CHANGED"
+    yield "frames", f"{picture.frames_in} in, {picture.frames_out} out, {times}"
+    if picture.deinterlaced:
+        yield "interlaced", picture.interlace_reason or "deinterlaced"
+    if picture.scene_cuts:
+        yield "scene cuts", ", ".join(f"frame {number}" for number in picture.scene_cuts[:12])
+    if picture.state_resets:
+        cured = sum(reset.cured for reset in picture.state_resets)
+        yield "repaired", f"{cured} of {len(picture.state_resets)} tiles that were not finite"
+
+
+def _sound_rows(report: Report) -> Iterable[tuple[str, str]]:
+    for track in report.sound:
+        text = f"{track.mode}: {track.samples_in} samples in, {track.samples_out} out"
+        if track.guard_share is not None:
+            text += f"; effect held back {track.guard_share:.0%} of the time"
+        yield f"sound {track.index}", text
+
+
+def _offset_rows(report: Report) -> Iterable[tuple[str, str]]:
+    for offset in report.av_offsets:
+        yield (
+            f"in sync {offset.index}",
+            f"sound starts {_place(offset.before)} in the source, {_place(offset.after)} in the result",
+        )
+
+
+def _engine_rows(report: Report) -> Iterable[tuple[str, str]]:
+    for engine in report.engines:
+        yield "model", f"{engine.model} ({engine.precision}) on {engine.backend}: {engine.reason}"
+
+
+def _speed_rows(report: Report) -> Iterable[tuple[str, str]]:
+    speed = report.speed
+    rate = f", {speed.fps:.1f} fps" if speed.fps is not None else ""
+    memory = format_bytes(speed.peak_memory_bytes)
+    yield "speed", f"{describe_duration(speed.wall_s)}{rate}, at most {memory} of memory"
+    if speed.stages:
+        yield "busy", ", ".join(f"{entry.stage} {entry.seconds:.1f} s" for entry in speed.stages)
+
+
+def _stream_rows(report: Report) -> Iterable[tuple[str, ...]]:
+    yield "stream", "kind", "source", "result", "what happened"
+    for stream in report.streams:
+        what = str(stream.action) + (f": {stream.reason}" if stream.reason else "")
+        yield str(stream.index), stream.kind, stream.codec, stream.out_codec or "-", what
+    for part in report.parts:
+        fate = str(part.action) + (f": {part.reason}" if part.reason else "")
+        shown = str(part.count) if part.action is not Action.NOT_CARRIED else "-"
+        yield "", part.what, str(part.count), shown, fate
+
+
+def _place(samples: int) -> str:
+    if samples == 0:
+        return "with the picture"
+    return f"{abs(samples)} samples {'after' if samples > 0 else 'before'} the picture"
+
+
+def _describe(facts: PictureFacts) -> str:
+    return f"{facts.width}x{facts.height} {facts.bits} bit"

@@ -1,0 +1,1 @@
+"""A clip to try Relume on: real photographs that move, spoiled, with speech-like sound in noise."""

@@ -1,0 +1,208 @@
+"""Every bad input: one clear line, its exit code, nothing left behind, the source untouched."""
+
+import hashlib
+import os
+import resource
+import shutil
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("runtime.enhance")
+
+
+def _state(folder):
+    """Everything under a folder: names, and the content of files."""
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def _refuse(relume, folder, *arguments, code, words, **options):
+    before = _state(folder)
+
+    done = relume("enhance", *arguments, **options)
+
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("relume: ")
+    for word in words:
+        assert word in last
+    assert _state(folder) == before
+
+
+@pytest.fixture
+def bad(tmp_path, clip_bytes, write_clip):
+    """Give the function that makes a bad source of a kind."""
+
+    def picture(path):
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(path, format="PNG")
+
+    def no_packets(path):
+        with av.open(str(path), "w", format="matroska") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            container.start_encoding()
+
+    def one_pixel(path):
+        write_clip(path.with_suffix(".mkv"), size=(1, 1), codec="ffv1", pixel_format="yuv444p")
+        path.with_suffix(".mkv").rename(path)
+
+    makers = {
+        "empty": lambda path: path.write_bytes(b""),
+        "text": lambda path: path.write_text("Not a film at all.\n" * 40),
+        "noise": lambda path: path.write_bytes(np.random.default_rng(0).bytes(4096)),
+        "truncated": lambda path: path.write_bytes(clip_bytes[: len(clip_bytes) // 2]),
+        "picture": picture,
+        "folder": lambda path: path.mkdir(),
+        "unknown codec": lambda path: path.write_bytes(clip_bytes.replace(b"avc1", b"zzz9")),
+        "no packets": no_packets,
+        "one pixel": one_pixel,
+        "missing": lambda _: None,
+        "playlist": lambda path: path.write_text("#EXTM3U\nhttp://127.0.0.1/a.ts\n"),
+    }
+
+    def make(kind):
+        path = tmp_path / "bad.mp4"
+        makers[kind](path)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("empty", ["is empty"]),
+        ("text", ["is a text file"]),
+        ("noise", ["not a media file"]),
+        ("truncated", ["cut short"]),
+        ("picture", ["is a picture (PNG)"]),
+        ("folder", ["is a folder"]),
+        ("unknown codec", ["unknown codec"]),
+        ("no packets", []),
+        ("one pixel", ["1x1"]),
+        ("missing", ["does not exist"]),
+        ("playlist", ["list of other files"]),
+    ],
+)
+def test_a_source_that_is_no_media_is_refused(relume, tmp_path, bad, kind, words):
+    source = bad(kind)
+
+    _refuse(relume, tmp_path, source, "-o", tmp_path / "out.mp4", code=3, words=["bad.mp4", *words])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_source_without_permission_is_refused(relume, clip, tmp_path):
+    clip.chmod(0)
+    done = relume("enhance", clip, "-o", tmp_path / "out.mp4")
+    clip.chmod(0o600)
+
+    assert done.returncode == 3
+    assert "cannot be read: Permission denied" in done.stderr
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("form", ["same path", "symbolic link", "hard link", "dotted path"])
+def test_the_source_is_never_the_result(relume, clip, tmp_path, form):
+    target = tmp_path / "other.mp4"
+    if form == "same path":
+        target = clip
+    elif form == "symbolic link":
+        target.symlink_to(clip)
+    elif form == "hard link":
+        target.hardlink_to(clip)
+    else:
+        (tmp_path / "folder").mkdir()
+        target = tmp_path / "folder" / ".." / clip.name
+
+    _refuse(relume, tmp_path, clip, "-o", target, "--overwrite", code=4, words=["source"])
+
+
+@pytest.mark.parametrize("option", ["--report", "--compare"])
+def test_the_source_is_never_a_side_file(relume, clip, tmp_path, option):
+    arguments = [clip, "-o", tmp_path / "out.mp4", option, clip, "--overwrite"]
+
+    _refuse(relume, tmp_path, *arguments, code=2, words=["is the source itself"])
+
+
+def test_a_result_that_exists_is_kept(relume, clip, tmp_path):
+    (tmp_path / "out.mp4").write_text("precious")
+
+    _refuse(relume, tmp_path, clip, "-o", tmp_path / "out.mp4", code=4, words=["out.mp4 exists", "overwrit"])
+
+
+def test_a_report_that_exists_is_kept_and_told_before_the_work(relume, clip, tmp_path):
+    (tmp_path / "a.json").write_text("precious")
+    arguments = [clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "a.json"]
+
+    _refuse(relume, tmp_path, *arguments, code=4, words=["a.json exists", "--overwrite"])
+
+
+def test_a_folder_that_does_not_exist_is_refused(relume, clip, tmp_path):
+    target = tmp_path / "none" / "out.mp4"
+
+    _refuse(relume, tmp_path, clip, "-o", target, code=4, words=[str(tmp_path / "none")])
+
+
+def test_a_result_that_is_a_folder_is_refused(relume, clip, tmp_path):
+    (tmp_path / "out.mp4").mkdir()
+
+    _refuse(relume, tmp_path, clip, "-o", tmp_path / "out.mp4", "--overwrite", code=4, words=["out"])
+
+
+def test_a_full_disk_leaves_nothing(relume, tmp_path, write_clip):
+    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(160, 120))
+    # Once without a limit: it compiles the kernels, whose files would hit the limit too.
+    assert relume("enhance", source, "-o", tmp_path / "first.mp4").returncode == 0
+    limit = (tmp_path / "first.mp4").stat().st_size // 2
+    (tmp_path / "first.mp4").unlink()
+
+    _refuse(
+        relume,
+        tmp_path,
+        source,
+        "-o",
+        tmp_path / "out.mp4",
+        code=4,
+        words=["out"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+
+
+@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="cannot mount")
+def test_a_disk_that_is_too_small_leaves_nothing(relume, tmp_path, write_clip):
+    import subprocess
+
+    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(160, 120))
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount")
+    try:
+        _refuse(relume, tmp_path, source, "-o", place / "out.mp4", code=4, words=["out"])
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_damage_in_the_middle_is_told(relume, tmp_path, write_clip):
+    source = write_clip(tmp_path / "clip.mp4", frames=50, size=(160, 120), sound=False)
+    content = bytearray(source.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = np.random.default_rng(0).bytes(400)
+    source.write_bytes(content)
+    before = source.read_bytes()
+
+    done = relume("enhance", source, "-o", tmp_path / "out.mp4")
+
+    assert "Traceback" not in done.stderr
+    assert source.read_bytes() == before
+    assert done.returncode == 0
+    assert "damaged pictures or packets" in done.stdout
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 40

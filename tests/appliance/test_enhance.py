@@ -1,0 +1,95 @@
+"""`relume enhance` where all goes well, and where it is stopped."""
+
+import json
+import signal
+import time
+
+import av
+import pytest
+from PIL import Image
+
+from runtime.report import report_from_json
+
+pytest.importorskip("runtime.enhance")
+
+
+def _sizes(path):
+    with av.open(str(path)) as container:
+        return [(frame.width, frame.height) for frame in container.decode(video=0)]
+
+
+def test_a_clip_becomes_larger_with_a_report_and_a_picture(relume, clip, tmp_path):
+    out, report, look = (tmp_path / name for name in ("out.mp4", "out.json", "out.png"))
+
+    done = relume("enhance", clip, "-o", out, "--report", report, "--compare", look)
+
+    assert done.returncode == 0, done.stderr
+    assert _sizes(out) == [(256, 192)] * 12
+    facts = report_from_json(report.read_text("utf-8"))
+    assert facts.picture is not None
+    assert (facts.picture.frames_in, facts.picture.frames_out) == (12, 12)
+    assert facts.picture.pts_equal
+    with Image.open(look) as picture:
+        assert picture.format == "PNG"
+    for path in (out, report, look):
+        assert str(path) in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "clip.mp4",
+        "out.mp4",
+        "out.json",
+        "out.png",
+    }
+
+
+def test_with_json_the_report_is_all_there_is_on_standard_output(relume, clip, tmp_path):
+    done = relume("enhance", clip, "-o", tmp_path / "out.mp4", "--scale", "1", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["schema"] == 1
+    assert _sizes(tmp_path / "out.mp4") == [(64, 48)] * 12
+
+
+def test_the_name_of_the_result_can_be_left_out(relume, clip, tmp_path):
+    done = relume("enhance", clip)
+
+    assert done.returncode == 0, done.stderr
+    (result,) = [path for path in tmp_path.iterdir() if path != clip]
+    assert str(result) in done.stdout
+
+
+def test_start_and_end_cut_the_clip(relume, clip, tmp_path):
+    arguments = ["--start", "0.12", "--end", "00:00.32"]
+
+    done = relume("enhance", clip, "-o", tmp_path / "out.mp4", *arguments)
+
+    assert done.returncode == 0, done.stderr
+    assert len(_sizes(tmp_path / "out.mp4")) == 5
+
+
+def test_overwrite_replaces_a_result(relume, clip, tmp_path):
+    (tmp_path / "out.mp4").write_text("old")
+
+    done = relume("enhance", clip, "-o", tmp_path / "out.mp4", "--overwrite")
+
+    assert done.returncode == 0, done.stderr
+    assert len(_sizes(tmp_path / "out.mp4")) == 12
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_job_and_leaves_no_half_file(start_relume, write_clip, tmp_path, kind):
+    source = write_clip(tmp_path / "clip.mp4", frames=600, size=(320, 180), sound=False)
+    before = source.read_bytes()
+
+    with start_relume("enhance", source, "-o", tmp_path / "out.mp4") as process:
+        while "frames" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(kind)
+        asked = time.monotonic()
+        _, rest = process.communicate(timeout=60)
+        waited_s = time.monotonic() - asked
+
+    assert process.returncode == 130
+    assert waited_s < 20
+    assert "Traceback" not in rest
+    assert source.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]

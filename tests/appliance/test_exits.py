@@ -1,0 +1,40 @@
+import os
+import signal
+
+import pytest
+
+from appliance.exits import ExitCode, cancel_on_signal, exit_code
+from runtime import errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.OptionError, ExitCode.USAGE),
+        (errors.DecodeError, ExitCode.SOURCE),
+        (errors.UnsupportedMediaError, ExitCode.SOURCE),
+        (errors.OutputError, ExitCode.OUTPUT),
+        (errors.EncodeError, ExitCode.OUTPUT),
+        (errors.ManifestError, ExitCode.ENGINE),
+        (errors.SessionError, ExitCode.ENGINE),
+        (errors.CancelledError, ExitCode.CANCELLED),
+        (errors.RelumeError, ExitCode.UNEXPECTED),
+    ],
+)
+def test_every_error_has_its_exit_code(error, code):
+    assert exit_code(error("words")) is code
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_ends(kind):
+    before = signal.getsignal(kind)
+
+    with cancel_on_signal() as cancel:
+        assert not cancel.is_set()
+        os.kill(os.getpid(), kind)
+        assert cancel.is_set()
+        with pytest.raises(SystemExit) as end:
+            os.kill(os.getpid(), kind)
+
+    assert end.value.code == 130
+    assert signal.getsignal(kind) is before

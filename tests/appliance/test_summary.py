@@ -1,0 +1,86 @@
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.summary import summarise
+from runtime.report import (
+    Action,
+    AvOffset,
+    MediaFile,
+    PartFate,
+    PictureFacts,
+    PictureReport,
+    Report,
+    SoundReport,
+    Speed,
+    StateReset,
+    StreamFate,
+)
+
+FACTS = PictureFacts(320, 180, "yuv420p", 8, "bt709", "bt709", "bt709", "limited", "25", "1/12800", "1/1")
+PICTURE = PictureReport(
+    source=FACTS,
+    result=replace(FACTS, width=1280, height=720),
+    frames_in=150,
+    frames_out=150,
+    pts_equal=True,
+    scale=4,
+    scale_reason="x4 fits",
+    strength=1.0,
+)
+REPORT = Report(
+    relume="0.1.0",
+    preset="upscale",
+    source=MediaFile("in.mp4", "mp4", 1000, 6.0),
+    result=MediaFile("out.mp4", "mp4", 1_500_000, 6.0),
+    streams=(
+        StreamFate(0, "video", "h264", Action.ENHANCED, 0, "h264"),
+        StreamFate(2, "data", "tmcd", Action.NOT_CARRIED, reason="mp4 has no place for it"),
+    ),
+    speed=Speed(wall_s=65.0, first_frame_s=1.0, fps=15.25, peak_memory_bytes=500_000_000),
+    picture=PICTURE,
+)
+
+
+def test_the_summary_tells_where_the_result_is_and_what_was_done():
+    text = summarise(REPORT, Path("report.json"))
+
+    assert "out.mp4 (1.5 MB)" in text
+    assert "report.json" in text
+    assert "320x180 8 bit -> 1280x720 8 bit; x4 fits" in text
+    assert "150 in, 150 out, times unchanged" in text
+    assert "1:05, 15.2 fps, at most 500 MB of memory" in text
+
+
+def test_what_was_not_carried_is_told_with_the_reason():
+    report = replace(REPORT, parts=(PartFate("attachments", 2, Action.NOT_CARRIED, "mp4"),))
+
+    lines = summarise(report).splitlines()
+
+    assert any("tmcd" in line and "not carried: mp4 has no place for it" in line for line in lines)
+    assert any("attachments" in line and "not carried: mp4" in line for line in lines)
+
+
+def test_changed_times_warnings_and_repairs_stand_out():
+    picture = replace(PICTURE, pts_equal=False, state_resets=(StateReset(1, 0, True), StateReset(2, 0, False)))
+
+    text = summarise(replace(REPORT, picture=picture, warnings=("look here",)))
+
+    assert "TIMES CHANGED" in text
+    assert "1 of 2 tiles" in text
+    assert text.endswith("warning: look here")
+
+
+def test_sound_alone_has_no_picture_lines():
+    report = replace(
+        REPORT,
+        picture=None,
+        sound=(SoundReport(0, "speech", 48000, 1, 100, 100, 1.0, 0.25, 0.9),),
+        av_offsets=(AvOffset(1, 48000, -5, 0),),
+        speed=replace(REPORT.speed, fps=None),
+    )
+
+    text = summarise(report)
+
+    assert not any(line.startswith("picture") for line in text.splitlines())
+    assert "speech: 100 samples in, 100 out; effect held back 25% of the time" in text
+    assert "sound starts 5 samples before the picture in the source, with the picture in the result" in text

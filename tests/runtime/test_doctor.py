@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from runtime import doctor, hardware
+from runtime.errors import ManifestError
+from runtime.manifest import list_models
+
+
+def test_the_box_is_described():
+    box = hardware.look_at_hardware()
+
+    assert box.cores >= 1
+    assert box.memory_bytes > 10**8
+    assert box.cpu
+
+
+def test_without_the_tool_of_the_driver_there_is_no_gpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert hardware.look_at_hardware().gpus == ()
+
+
+@pytest.mark.parametrize(
+    ("script", "gpus"),
+    [
+        ("echo 'Orin, 1024 MiB, 580'", ("Orin, 1024 MiB, 580",)),
+        ("echo broken; exit 9", ()),
+    ],
+)
+def test_gpus_are_what_the_tool_of_the_driver_tells(monkeypatch, tmp_path, script, gpus):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    assert hardware.look_at_hardware().gpus == gpus
+
+
+def test_the_codecs_of_the_presets_can_be_written():
+    codecs = {codec.name: codec for codec in doctor.diagnose(trials=False).codecs}
+
+    for name in ("h264", "hevc", "av1", "prores", "ffv1"):
+        assert codecs[name].decoders
+        assert codecs[name].encoders
+
+
+def test_a_missing_library_is_named_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "soxr" else doctor.__spec__)
+
+    diagnosis = doctor.diagnose(trials=False)
+
+    assert "soxr is missing: pip install 'soxr'" in diagnosis.problems
+    missing = {entry.name for entry in diagnosis.libraries if entry.version is None}
+    assert "soxr" in missing
+
+
+def test_a_missing_optional_library_is_no_problem():
+    diagnosis = doctor.diagnose(trials=False)
+
+    optional = [entry for entry in diagnosis.libraries if entry.optional]
+    assert optional
+    assert all(entry.remedy.startswith("pip install 'relume[") for entry in optional)
+    assert not any(entry.name in line for entry in optional for line in diagnosis.problems)
+
+
+def test_an_empty_zoo_is_a_problem(monkeypatch):
+    monkeypatch.setattr(doctor, "list_models", list)
+
+    assert "the zoo has no models: reinstall Relume" in doctor.diagnose(trials=False).problems
+
+
+def test_a_broken_zoo_is_a_problem_and_no_crash(monkeypatch):
+    def broken() -> None:
+        raise ManifestError("manifest x is not valid")
+
+    monkeypatch.setattr(doctor, "list_models", broken)
+
+    assert "manifest x is not valid" in doctor.diagnose().problems
+
+
+def test_one_backend_is_used_and_says_why():
+    used = [backend for backend in doctor.diagnose(trials=False).backends if backend.used]
+
+    assert [backend.name for backend in used] == ["cpu"]
+    assert used[0].reason
+
+
+@pytest.mark.skipif(not list_models(), reason="the zoo has no models")
+def test_every_shipped_video_model_is_intact_and_runs():
+    diagnosis = doctor.diagnose()
+
+    assert diagnosis.problems == ()
+    assert {trial.model for trial in diagnosis.trials} == {
+        model.manifest.name for model in list_models() if model.manifest.video
+    }
+    assert all(trial.ms_per_tile > 0 for trial in diagnosis.trials)
+
+
+@pytest.mark.skipif(not list_models(), reason="the zoo has no models")
+def test_an_altered_model_is_a_problem(monkeypatch, tmp_path):
+    import shutil
+
+    model = list_models()[0]
+    copy = tmp_path / model.manifest.name
+    shutil.copytree(model.folder, copy)
+    (copy / model.manifest.files[0].path).write_bytes(b"altered")
+    monkeypatch.setattr(doctor, "list_models", lambda: list_models(tmp_path))
+
+    diagnosis = doctor.diagnose()
+
+    assert len(diagnosis.problems) == 1
+    assert "does not match its manifest" in diagnosis.problems[0]
+    assert diagnosis.trials == ()
+
+
+def test_the_diagnosis_can_be_written_as_json():
+    from appliance.screens import show_diagnosis
+
+    diagnosis = doctor.diagnose(trials=False)
+
+    told = json.loads(show_diagnosis(diagnosis, as_json=True))
+    assert told["hardware"]["cores"] == diagnosis.hardware.cores
