@@ -29,6 +29,7 @@ from training.video import VideoTaskSettings
 logger = logging.getLogger(__name__)
 
 PARITY = 1e-5
+OUTPUTS = ("output", "hidden_out", "previous_out")
 
 TILE_SHAPES = (
     (32, 32),
@@ -48,16 +49,36 @@ and 1920x1080 by a few tiles with little overlap."""
 
 
 class LightVsrStep(nn.Module):
-    """The network as it is shipped: `strength` scales the detail that is added to the plain enlargement."""
+    """The network as it is shipped.
+
+    `strength` scales the detail that is added to the plain enlargement. The first convolution is cut in two, one for
+    the hidden features and one for the frames: ONNX Runtime's blocked convolutions take a multiple of 16 channels or
+    fewer than 16, and fall back to a slower one for the 38 that are joined in training.
+    """
 
     def __init__(self, network: LightVsr) -> None:
         super().__init__()
         self.network = network
+        config = network.config
+        seen, hidden = 3 * config.grid**2, config.channels
+        weight = network.first.weight.detach()
+        assert network.first.bias is not None
+        self.of_frames = nn.Conv2d(seen + 3, hidden, 3, padding=1)
+        self.of_hidden = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        with torch.no_grad():
+            self.of_frames.weight.copy_(torch.cat((weight[:, :seen], weight[:, seen + hidden :]), dim=1))
+            self.of_frames.bias.copy_(network.first.bias)  # type: ignore[union-attr]
+            self.of_hidden.weight.copy_(weight[:, seen : seen + hidden])
 
-    def forward(self, frame: Tensor, strength: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Map frame, strength (1,) and state to the enhanced frame and the next state."""
-        following: tuple[Tensor, Tensor] = self.network(frame, state, strength)
-        return following
+    def forward(
+        self, frame: Tensor, strength: Tensor, hidden: Tensor, previous: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map frame, strength (1,) and the two states to the enhanced frame and the next states."""
+        network = self.network
+        planes, carried = network.look(frame)
+        first = self.of_hidden(hidden) + self.of_frames(torch.cat((planes, previous), dim=1))
+        features = network.refine(first)
+        return network.show(frame, features, strength), features, carried
 
 
 def load_network(checkpoint: Path) -> tuple[LightVsr, Recipe, int]:
@@ -80,7 +101,8 @@ def export_onnx(network: LightVsr, path: Path) -> float:
         inputs = {
             "frame": generator.random((1, 3, height * config.grid, width * config.grid), np.float32),
             "strength": np.array([0.7], np.float32),
-            "state": generator.standard_normal((1, config.state_channels, height, width), np.float32),
+            "hidden": generator.standard_normal((1, config.channels, height, width), np.float32),
+            "previous": generator.random((1, 3, height, width), np.float32),
         }
         if not worst:
             _export(step, inputs, config, path)
@@ -90,7 +112,7 @@ def export_onnx(network: LightVsr, path: Path) -> float:
                 step,
                 path,
                 inputs,
-                ("output", "state_out"),
+                OUTPUTS,
                 dimensions={"height": height, "width": width},
                 tolerance=PARITY,
             ),
@@ -108,8 +130,13 @@ def _export(step: nn.Module, inputs: dict[str, np.ndarray], config: LightVsrConf
         opset_version=18,
         external_data=False,
         input_names=list(inputs),
-        output_names=["output", "state_out"],
-        dynamic_shapes={"frame": frame_axes, "strength": {}, "state": {2: height, 3: width}},
+        output_names=list(OUTPUTS),
+        dynamic_shapes={
+            "frame": frame_axes,
+            "strength": {},
+            "hidden": {2: height, 3: width},
+            "previous": {2: height, 3: width},
+        },
         verbose=False,
     )
     assert program is not None
@@ -160,9 +187,14 @@ def write_model(checkpoint: Path, folder: Path, *, name: str, title: str, task: 
             ),
             TensorSpec(name="strength", shape=(1,), meaning="share of the restored detail that is added, 0 to 1"),
             TensorSpec(
-                name="state",
-                shape=(1, config.state_channels, *side),
-                meaning="hidden features and previous frame, warped to this frame; zeros where a scene begins",
+                name="hidden",
+                shape=(1, config.channels, *side),
+                meaning="hidden features, warped to this frame; zeros where a scene begins",
+            ),
+            TensorSpec(
+                name="previous",
+                shape=(1, 3, *side),
+                meaning="previous frame on the grid, warped to this frame; zeros where a scene begins",
             ),
         ),
         outputs=(
@@ -171,9 +203,13 @@ def write_model(checkpoint: Path, folder: Path, *, name: str, title: str, task: 
                 shape=(1, 3, *side),
                 meaning="RGB, not clamped; its sides are the frame's times `video.scale`",
             ),
-            TensorSpec(name="state_out", shape=(1, config.state_channels, *side), meaning="the next state"),
+            TensorSpec(name="hidden_out", shape=(1, config.channels, *side), meaning="the next hidden features"),
+            TensorSpec(name="previous_out", shape=(1, 3, *side), meaning="this frame on the grid"),
         ),
-        states=(StateSpec(input="state", output="state_out"),),
+        states=(
+            StateSpec(input="hidden", output="hidden_out"),
+            StateSpec(input="previous", output="previous_out"),
+        ),
         video=VideoSpec(
             scale=config.scale,
             grid=config.grid,

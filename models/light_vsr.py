@@ -82,6 +82,7 @@ class LightVsr(nn.Module):
         self.body = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.blocks)))
         self.last = nn.Conv2d(config.channels, 3 * (config.scale * config.grid) ** 2, 3, padding=1)
         self.skip = BicubicSkip(config.scale)
+        self.register_buffer("unshuffle", unshuffle_kernel(config.grid), persistent=False)
         nn.init.zeros_(self.last.weight)
         assert self.last.bias is not None
         nn.init.zeros_(self.last.bias)
@@ -100,19 +101,43 @@ class LightVsr(nn.Module):
         Returns:
             The enhanced frame (batch, 3, scale height, scale width), not clamped, and the next state (not warped).
         """
+        planes, carried = self.look(frame)
+        features = self.refine(self.first(torch.cat((planes, state), dim=1)))
+        return self.show(frame, features, strength), torch.cat((features, carried.to(features.dtype)), dim=1)
+
+    def look(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the frame as planes on the grid, and as the three planes that travel to the next frame."""
         grid = self.config.grid
-        planes = functional.pixel_unshuffle(frame, grid) if grid > 1 else frame
-        features = torch.relu(self.first(torch.cat((planes, state), dim=1)))
-        features = self.body(features)
+        if grid == 1:
+            return frame, frame
+        return functional.conv2d(frame, self.unshuffle.to(frame.dtype), stride=grid), functional.avg_pool2d(frame, grid)
+
+    def refine(self, first: Tensor) -> Tensor:
+        """Take the first convolution's output to the hidden features."""
+        features: Tensor = self.body(torch.relu(first))
+        return features
+
+    def show(self, frame: Tensor, features: Tensor, strength: Tensor | None) -> Tensor:
+        """Add the features' detail to the plain enlargement of the frame."""
         detail = self.last(features)
         if strength is not None:
             detail = detail * strength
-        plain = self.skip.phases(frame)
-        if grid > 1:
-            detail = functional.pixel_shuffle(detail, grid)
-        output = functional.pixel_shuffle(plain + detail, self.config.scale)
-        carried = functional.avg_pool2d(frame, grid) if grid > 1 else frame
-        return output, torch.cat((features, carried.to(features.dtype)), dim=1)
+        if self.config.grid > 1:
+            detail = functional.pixel_shuffle(detail, self.config.grid)
+        return functional.pixel_shuffle(self.skip.phases(frame) + detail, self.config.scale)
+
+
+def unshuffle_kernel(grid: int) -> Tensor:
+    """Give pixel unshuffle as a convolution of stride `grid`: (3 grid^2, 3, grid, grid), a one in each kernel.
+
+    With open sizes the exporter writes `pixel_unshuffle` as shape arithmetic, which not every engine takes.
+    """
+    kernel = torch.zeros(3 * grid**2, 3, grid, grid)
+    for channel in range(3):
+        for row in range(grid):
+            for column in range(grid):
+                kernel[channel * grid**2 + row * grid + column, channel, row, column] = 1
+    return kernel
 
 
 def bicubic_phases(scale: int) -> Tensor:

@@ -1,0 +1,122 @@
+"""An exported step is the network, at any size, and its manifest says what it is."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.light_vsr import OUTPUTS, LightVsrStep, count_gflop, export_onnx, write_model
+from export.parity import ParityError, check_parity
+from models.light_vsr import LightVsr, LightVsrConfig
+from runtime.manifest import find_model, load_model
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+
+
+def network(config):
+    torch.manual_seed(5)
+    built = LightVsr(config).eval()
+    torch.nn.init.normal_(built.last.weight, std=0.1)
+    return built
+
+
+@pytest.fixture(
+    scope="module", params=[LightVsrConfig(2, 2, 16, 1), LightVsrConfig(4, 1, 16, 1)], ids=["grid", "plain"]
+)
+def exported(request, tmp_path_factory):
+    built = network(request.param)
+    path = tmp_path_factory.mktemp("onnx") / "step.onnx"
+    return built, path, export_onnx(built, path)
+
+
+def step_inputs(config, height, width):
+    rng = np.random.default_rng(6)
+    return {
+        "frame": rng.random((1, 3, height * config.grid, width * config.grid), np.float32),
+        "strength": np.array([1.0], np.float32),
+        "hidden": rng.standard_normal((1, config.channels, height, width), np.float32),
+        "previous": rng.random((1, 3, height, width), np.float32),
+    }
+
+
+def test_the_file_agrees_with_torch_at_another_size(exported):
+    built, path, parity = exported
+    inputs = step_inputs(built.config, 33, 47)
+
+    found = check_parity(
+        LightVsrStep(built), path, inputs, OUTPUTS, dimensions={"height": 33, "width": 47}, tolerance=1e-5
+    )
+
+    assert max(parity, found) < 1e-5
+
+
+def test_the_step_with_its_cut_convolution_is_the_network(exported):
+    built, _, _ = exported
+    tensors = {name: torch.from_numpy(value) for name, value in step_inputs(built.config, 16, 16).items()}
+
+    output, hidden, previous = LightVsrStep(built)(*tensors.values())
+    expected, state = built(tensors["frame"], torch.cat((tensors["hidden"], tensors["previous"]), 1))
+
+    torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.cat((hidden, previous), 1), state, atol=1e-5, rtol=1e-5)
+
+
+def test_only_operations_that_every_engine_has_are_used(exported):
+    _, path, _ = exported
+
+    operations = {node.op_type for node in onnx.load(path).graph.node}
+
+    assert operations <= {
+        "Add", "AveragePool", "Concat", "Conv", "DepthToSpace", "Identity", "Mul", "Pad", "Relu",
+    }  # fmt: skip
+
+
+def test_weights_that_differ_are_refused(exported):
+    built, path, _ = exported
+    other = network(built.config)
+    with torch.no_grad():
+        other.last.weight[0, 0, 0, 0] += 0.5
+
+    with pytest.raises(ParityError, match="output output differs"):
+        check_parity(
+            LightVsrStep(other),
+            path,
+            step_inputs(built.config, 16, 16),
+            OUTPUTS,
+            dimensions={"height": 16, "width": 16},
+            tolerance=1e-5,
+        )
+
+
+def test_a_checkpoint_becomes_a_model_of_the_zoo(tmp_path):
+    config = LightVsrConfig(2, 2, 16, 1)
+    recipe = {
+        "name": "tiny",
+        "iterations": 1,
+        "batch": 1,
+        "learning_rate": 1e-3,
+        "task": {"scale": 2, "grid": 2, "channels": 16, "blocks": 1, "held_out": ["kept.mp4"]},
+    }
+    checkpoint = tmp_path / "last.pt"
+    torch.save({"ema": network(config).state_dict(), "recipe": recipe, "iteration": 1}, checkpoint)
+
+    write_model(checkpoint, tmp_path / "tiny", name="tiny", title="tiny", task="video-super-resolution")
+
+    manifest = load_model(tmp_path / "tiny").manifest
+    assert load_model(tmp_path / "tiny").file().is_file()
+    assert manifest.video.halo == config.halo
+    assert manifest.training.held_out == ("kept.mp4",)
+    assert manifest.parameters == sum(p.numel() for p in network(config).parameters())
+
+
+@pytest.mark.parametrize("name", ["light-x4", "light-x2", "light-restore"])
+def test_a_shipped_network_stays_within_twelve_gflop(name):
+    assert find_model(name).manifest.video.gflop_per_320x180_frame <= 12
+
+
+def test_operations_are_counted_as_two_a_multiply_add():
+    config = LightVsrConfig(1, 1, 16, 0)
+
+    expected = 2 * 100 * 9 * ((3 + 19) * 16 + 16 * 3) / 1e9
+
+    assert count_gflop(LightVsr(config), width=10, height=10) == pytest.approx(expected)

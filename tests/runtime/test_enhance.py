@@ -1,0 +1,234 @@
+"""A whole job, from file to file: nothing lost, nothing moved, nothing left behind."""
+
+import threading
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from runtime.enhance import enhance
+from runtime.errors import CancelledError, OptionError, OutputError, UnsupportedMediaError
+from runtime.options import AudioMode, Codec, EnhanceOptions
+from runtime.report import Action
+
+RESTORE = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
+
+
+def moving(index, height, width):
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin((x + 2 * index) / 9), np.cos((y + index) / 7), np.sin((x + y) / 12)]
+    return (np.stack(waves, -1) * 90 + 128).astype(np.uint8)
+
+
+def write_clip(
+    path,
+    *,
+    times=range(0, 3000, 125),
+    size=(96, 64),
+    pixel_format="yuv420p",
+    codec="libx264",
+    colour=(1, 1),
+    sound=False,
+):
+    """Write a clip at the given times in milliseconds; `colour` is FFmpeg's matrix and range."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=Fraction(25), options={"crf": "4", "preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = *size, pixel_format
+        video.codec_context.time_base = Fraction(1, 1000)
+        video.codec_context.colorspace, video.codec_context.color_range = colour
+        audio = container.add_stream("pcm_s16le" if path.suffix == ".mkv" else "aac", rate=48000) if sound else None
+        if audio is not None:
+            audio.layout = "stereo"
+        for index, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(moving(index, size[1], size[0]), format="rgb24")
+            frame = frame.reformat(format=pixel_format, dst_colorspace=colour[0], dst_color_range=colour[1])
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            rng = np.random.default_rng(1)
+            for start in range(0, 96000, 1024):
+                block = rng.normal(0, 3000, (1, 2 * min(1024, 96000 - start))).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(block, format="s16", layout="stereo")
+                frame.sample_rate, frame.pts = 48000, start
+                container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    return path
+
+
+def read_pictures(path, form="rgb24"):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        return [frame.pts * stream.time_base for frame in frames], [frame.to_ndarray(format=form) for frame in frames]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_variable_frame_rate_keeps_every_time(tmp_path, suffix):
+    times = [0, 40, 73, 140, 141, 300, 333, 1000]
+    source = write_clip(tmp_path / "in.mp4", times=times)
+
+    report = enhance(source, tmp_path / f"out{suffix}", EnhanceOptions(audio=AudioMode.OFF))
+
+    found, pictures = read_pictures(tmp_path / f"out{suffix}")
+    assert found == read_pictures(source)[0]
+    assert len(found) == len(times)
+    assert pictures[0].shape == (256, 384, 3)
+    assert report.picture.frames_in == report.picture.frames_out == len(times)
+    assert report.picture.pts_equal
+    assert report.warnings == ()
+
+
+@pytest.mark.parametrize("colour", [(1, 1), (1, 2), (6, 1), (9, 1)], ids=["709", "709-full", "601", "2020"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p10le"])
+def test_without_effect_the_picture_is_the_source(tmp_path, colour, pixel_format):
+    source = write_clip(tmp_path / "in.mkv", pixel_format=pixel_format, colour=colour)
+    options = EnhanceOptions(preset="restore", audio=AudioMode.OFF, strength=0.0, crf=4)
+
+    report = enhance(source, tmp_path / "out.mkv", options)
+
+    depth = "rgb48le" if "10" in pixel_format else "rgb24"
+    before, after = (np.stack(read_pictures(path, depth)[1]).astype(float) for path in (source, tmp_path / "out.mkv"))
+    scale = 65535 if "10" in pixel_format else 255
+    inner = np.s_[:, 4:-4, 4:-4]
+    error = np.abs(before - after)[inner] / scale
+    assert error.mean() < 1.5 / 255
+    assert np.abs((before - after)[inner].mean((0, 1, 2))).max() / scale < 0.6 / 255, "no cast of colour"
+    assert report.picture.result.pixel_format == pixel_format
+
+
+def test_ten_bits_stay_ten_bits(tmp_path):
+    source = write_clip(tmp_path / "in.mkv", pixel_format="yuv420p10le", codec="libx265")
+
+    report = enhance(source, tmp_path / "out.mkv", EnhanceOptions(codec=Codec.HEVC, audio=AudioMode.OFF, scale=2))
+
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        frame = next(container.decode(video=0))
+        luma = frame.to_ndarray()[: frame.height]
+        assert frame.format.name == "yuv420p10le"
+    assert report.picture.result.bits == 10
+    assert len(np.unique(luma)) > 300, "more levels than eight bits have"
+
+
+def test_sound_that_is_off_is_copied_bit_for_bit(tmp_path):
+    source = write_clip(tmp_path / "in.mkv", sound=True)
+
+    report = enhance(source, tmp_path / "out.mkv", RESTORE)
+
+    sounds = []
+    for path in (source, tmp_path / "out.mkv"):
+        with av.open(str(path)) as container:
+            sounds.append([(packet.pts, bytes(packet)) for packet in container.demux(audio=0) if packet.size])
+    assert sounds[0] == sounds[1]
+    assert [stream.action for stream in report.streams] == [Action.ENHANCED, Action.COPIED]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_that_is_cleaned_has_as_many_samples_at_the_same_place(tmp_path, suffix):
+    source = write_clip(tmp_path / f"in{suffix}", sound=True)
+
+    report = enhance(source, tmp_path / f"out{suffix}", EnhanceOptions(preset="sound-only"))
+
+    (sound,) = report.sound
+    assert sound.samples_in == sound.samples_out >= 96000
+    assert all(offset.before == offset.after for offset in report.av_offsets)
+    assert [stream.action for stream in report.streams] == [Action.COPIED, Action.ENHANCED]
+    assert read_pictures(source)[0] == read_pictures(tmp_path / f"out{suffix}")[0]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_file_of_sound_alone_is_a_job(tmp_path, suffix):
+    source = tmp_path / f"in{suffix}"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("flac" if suffix == ".flac" else "pcm_s16le", rate=44100, layout="mono")
+        samples = (np.random.default_rng(2).normal(0, 2000, (1, 50_001))).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 44100, 0
+        stream.codec_context.format = "s16"
+        for ready in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(ready)
+
+    report = enhance(source, None, EnhanceOptions())
+
+    result = tmp_path / f"in.relume{suffix}"
+    assert report.result.path == str(result)
+    assert report.picture is None
+    with av.open(str(result)) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) == 50_001
+        assert container.streams.audio[0].sample_rate == 44100
+
+
+def test_a_part_is_cut_at_its_times(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", times=range(0, 4000, 40), sound=True)
+    options = EnhanceOptions(preset="restore", start=Fraction(1), end=Fraction(2))
+
+    report = enhance(source, tmp_path / "out.mp4", options)
+
+    times, _ = read_pictures(tmp_path / "out.mp4")
+    assert len(times) == 25
+    assert times[0] == 0
+    assert report.sound[0].samples_out == 48000
+
+
+def test_scene_cuts_are_reported_and_the_comparison_is_drawn(tmp_path):
+    source = tmp_path / "in.mp4"
+    rng = np.random.default_rng(3)
+    scenes = [np.kron(rng.integers(0, 255, (8, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2)]
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(scenes[index >= 7], format="rgb24")))
+        container.mux(stream.encode(None))
+
+    report = enhance(source, tmp_path / "out.mp4", EnhanceOptions(scale=4, compare=tmp_path / "c.png"))
+
+    assert report.picture.scene_cuts == (7,)
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+def test_cancelling_leaves_no_file_and_the_source_as_it_was(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", times=range(0, 20000, 40), sound=True)
+    before = source.read_bytes()
+    cancel = threading.Event()
+
+    def stop_at_ten(progress):
+        if progress.frames_done >= 10:
+            cancel.set()
+
+    with pytest.raises(CancelledError):
+        enhance(source, tmp_path / "out.mp4", EnhanceOptions(), on_progress=stop_at_ten, cancel=cancel)
+
+    assert list(tmp_path.iterdir()) == [source]
+    assert source.read_bytes() == before
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("relume")]
+
+
+@pytest.mark.parametrize(
+    ("options", "target", "error", "message"),
+    [
+        (EnhanceOptions(), "in.mp4", OutputError, "is the source itself"),
+        (
+            EnhanceOptions(codec=Codec.FFV1),
+            "out.mp4",
+            OptionError,
+            r"codec ffv1 does not go into \.mp4; name the result",
+        ),
+        (EnhanceOptions(preset="sound-only"), "out.mp4", OptionError, "has no sound that can be read"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, options, target, error, message):
+    source = write_clip(tmp_path / "in.mp4")
+
+    with pytest.raises(error, match=message):
+        enhance(source, tmp_path / target, options)
+
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_picture_of_one_pixel_is_refused(tmp_path):
+    source = write_clip(tmp_path / "in.mkv", size=(1, 1), codec="ffv1", pixel_format="yuv444p")
+
+    with pytest.raises(UnsupportedMediaError, match="pictures of 1x1, expected at least 16x16"):
+        enhance(source, tmp_path / "out.mp4", EnhanceOptions())

@@ -1,0 +1,125 @@
+"""The video task learns from footage that the test makes, and unrolls as the product runs."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kernels.warp import warp as shipped_warp
+from models.light_vsr import LightVsr, LightVsrConfig
+from training.footage import load_footage
+from training.loop import Recipe, read_log, train
+from training.sequences import draw_sequence
+from training.video import VideoTask, psnr_luma, sequence_flow, unroll, warp
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    (folder / "video").mkdir()
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(7)
+    wide = np.kron(rng.integers(0, 255, (60, 90, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    for name, step in (("a.mp4", 3), ("b.mp4", 5)):
+        with av.open(str(folder / "video" / name), "w") as container:
+            stream = container.add_stream("libx264", rate=Fraction(25), options={"crf": "10", "preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 480, 320, "yuv420p"
+            for k in range(14):
+                window = np.ascontiguousarray(wide[k : k + 320, step * k : step * k + 480])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(window, format="rgb24")))
+            container.mux(stream.encode(None))
+    Image.fromarray(wide[:400, :600]).save(folder / "images" / "photo.png")
+    return folder
+
+
+def recipe(**changes):
+    task = {"scale": 2, "channels": 16, "blocks": 1, "frames": 4, "crop": 32, "held_out": ["b.mp4"], "clip_frames": 12}
+    values = {
+        "name": "tiny",
+        "iterations": 40,
+        "batch": 2,
+        "learning_rate": 3e-3,
+        "warm_up": 2,
+        "ema": 0.8,
+        "validate_every": 40,
+        "task": {**task, **changes},
+    }
+    return Recipe(**values)
+
+
+def test_what_is_held_out_is_not_in_the_footage(media):
+    every = load_footage(media, held_out=(), clip_side=300, photo_side=380, frames=12)
+    most = load_footage(media, held_out=("b.mp4", "photo.png"), clip_side=300, photo_side=380, frames=12)
+
+    assert len(every.clips) == 2 * len(most.clips)
+    assert len(every.photos) == 1
+    assert not most.photos
+
+
+@pytest.mark.parametrize("photo_share", [0.0, 1.0])
+def test_a_sequence_moves_and_depends_on_its_seed_alone(media, photo_share):
+    footage = load_footage(media, held_out=(), clip_side=300, photo_side=380, frames=12)
+
+    one, again, other = (
+        draw_sequence(footage, np.random.default_rng(seed), frames=6, size=96, photo_share=photo_share)
+        for seed in (1, 1, 2)
+    )
+
+    assert one.shape == (6, 3, 96, 96)
+    assert 0 <= float(one.min()) <= float(one.max()) <= 1
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert float((one[0] - one[-1]).abs().mean()) > 0.005
+
+
+def test_training_gains_over_bicubic_on_a_clip_it_never_saw(media, tmp_path):
+    plan = recipe().model_copy(update={"iterations": 120, "validate_every": 120})
+
+    train(VideoTask(plan, media), plan, tmp_path)
+
+    score = [line["valid_score"] for line in read_log(tmp_path) if "valid_score" in line][-1]
+    assert score > 0.1
+
+
+def test_a_degraded_task_on_a_grid_gives_matching_shapes(media):
+    task = VideoTask(recipe(scale=1, grid=2, degradation={"clean_share": 0.0}), media)
+
+    batch = task.batch(np.random.default_rng(3))
+
+    assert batch["poor"].shape == batch["sharp"].shape == (2, 4, 3, 32, 32)
+    assert batch["flow"].shape == (2, 3, 2, 16, 16)
+    loss, _ = task.loss(batch)
+    assert torch.isfinite(loss)
+
+
+def test_the_warp_with_gradients_is_the_shipped_warp():
+    rng = np.random.default_rng(8)
+    state = rng.standard_normal((1, 5, 20, 30)).astype(np.float32)
+    flow = rng.normal(0, 5, (1, 2, 20, 30)).astype(np.float32)
+
+    found = warp(torch.from_numpy(state), torch.from_numpy(flow))
+
+    np.testing.assert_allclose(found[0].numpy(), shipped_warp(state[0], flow[0]), atol=1e-4)
+
+
+def test_unrolling_carries_the_state_from_frame_to_frame():
+    torch.manual_seed(1)
+    network = LightVsr(LightVsrConfig(2, 1, 16, 1))
+    torch.nn.init.normal_(network.last.weight, std=0.1)
+    frames = torch.rand(1, 3, 3, 32, 32)
+    flow = sequence_flow(frames[0], 1)[None]
+
+    together = unroll(network, frames, flow)
+    alone = unroll(network, frames[:, 2:], flow[:, 2:])
+
+    assert together.shape == (1, 3, 3, 64, 64)
+    assert not torch.allclose(together[:, 2], alone[:, 0], atol=1e-4)
+
+
+def test_psnr_of_a_known_error():
+    one = torch.full((2, 3, 32, 32), 0.5)
+
+    assert psnr_luma(one, one + 0.1) == pytest.approx(20 - 20 * np.log10(0.257 + 0.504 + 0.098), abs=1e-3)
