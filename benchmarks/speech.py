@@ -75,9 +75,7 @@ def real_time_factor(model: Model, *, seconds: float = 30.0) -> float:
     """Give the seconds of computing per second of 48 kHz stereo, on one thread."""
     rate = 48_000
     noise = np.random.default_rng(3).standard_normal((2, int(seconds * rate)), np.float32) * 0.05
-    with SpeechEnhancer(
-        model, open_on_one_thread, channels=2, layout="stereo", sample_rate=rate
-    ) as enhancer:
+    with SpeechEnhancer(model, open_on_one_thread, channels=2, layout="stereo", sample_rate=rate) as enhancer:
         enhancer.push(noisy_second := noise[:, :rate])
         started = time.perf_counter()
         for start in range(rate, noise.shape[1], noisy_second.shape[1] // 10):
@@ -106,9 +104,7 @@ def print_table(rows: list[Row]) -> None:
 
 def write_quality(model: Model, rows: list[Row]) -> None:
     """Put the means into the model's manifest."""
-    data = (
-        f"{len(rows)} mixtures of {SECONDS:g} s, 0 to 15 dB, held-out LibriSpeech speakers and held-out noise recordings"
-    )
+    data = f"{len(rows)} mixtures of {SECONDS:g} s, 0 to 15 dB, held-out LibriSpeech speakers, held-out noises"
     quality = []
     for measure, title in MEASURES.items():
         before, after = mean(rows, measure)
@@ -143,9 +139,7 @@ def main() -> None:
         held_out_noise=settings.held_out_noise,
         held_out_speakers=settings.held_out_speakers,
     )
-    mixtures = held_out_mixtures(
-        held_out, seconds=SECONDS, snrs_db=SNRS_DB, per_noise=PER_NOISE
-    )
+    mixtures = held_out_mixtures(held_out, seconds=SECONDS, snrs_db=SNRS_DB, per_noise=PER_NOISE)
     rows = measure_rows(model, mixtures, strength=arguments.strength)
     print_table(rows)
     print(f"real-time factor, 48 kHz stereo, one thread: {real_time_factor(model):.3f}")

@@ -1,8 +1,10 @@
 """`python -m benchmarks.video_quality MODEL --media FOLDER`: what a shipped video model gains on clips it never saw.
 
-The clip is the truth. What the model gets is the clip brought down by bicubic (`bicubic`), or that with noise and H.264 on
-top (`degraded`); what it is compared with is bicubic enlargement, or the degraded clip itself at the same size. The
-shipped ONNX file runs through the shipped window and tiles. PSNR and SSIM are of BT.601 luma, 8 pixels of border left out.
+The clip is the truth; clips that are compressed are first brought down to a short side of `--truth-side`, which takes
+their coding marks away. What the model gets is the truth brought down by bicubic (`bicubic`), or that with noise and
+H.264 on top (`degraded`); what it is compared with is bicubic enlargement, or the degraded clip itself at the same size.
+The shipped ONNX file runs through the shipped window and tiles. PSNR and SSIM are of BT.601 luma, 8 pixels of border
+left out.
 """
 
 import argparse
@@ -31,12 +33,15 @@ CRF = 28
 Pixels = NDArray[np.uint8]
 
 
-def read_truth(path: Path, *, frames: int, multiple: int) -> list[Pixels]:
-    """Read the first frames of a clip as RGB, cut to a multiple so that they can be brought down evenly."""
+def read_truth(path: Path, *, frames: int, multiple: int, side: int) -> list[Pixels]:
+    """Read the first frames of a clip as RGB, brought down to a short side, and cut to a multiple of the scale."""
     found: list[Pixels] = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             pixels = frame.to_ndarray(format="rgb24")
+            shrink = min(pixels.shape[:2]) / side
+            if shrink > 1:
+                pixels = _resize(pixels, round(pixels.shape[1] / shrink), round(pixels.shape[0] / shrink))
             height, width = (side // multiple * multiple for side in pixels.shape[:2])
             found.append(pixels[:height, :width])
             if len(found) == frames:
@@ -92,11 +97,11 @@ def ssim(one: Pixels, other: Pixels) -> float:
     )
 
 
-def measure(model: Model, path: Path, *, kind: str, frames: int, threads: int) -> dict[str, float]:
+def measure(model: Model, path: Path, *, kind: str, frames: int, side: int, threads: int) -> dict[str, float]:
     """Measure one clip: PSNR-Y and SSIM before (bicubic, or the degraded clip) and after."""
     assert model.manifest.video is not None
     scale = model.manifest.video.scale
-    truth = read_truth(path, frames=frames, multiple=2 * scale)
+    truth = read_truth(path, frames=frames, multiple=2 * scale, side=side)
     poor = spoil(truth, scale=scale, kind=kind)
     figures = {"psnr_before": 0.0, "psnr_after": 0.0, "ssim_before": 0.0, "ssim_after": 0.0}
     height, width = truth[0].shape[:2]
@@ -109,14 +114,20 @@ def measure(model: Model, path: Path, *, kind: str, frames: int, threads: int) -
     return figures
 
 
-def write_quality(model: Model, kind: str, means: dict[str, float], *, clips: int, frames: int) -> None:
+def write_quality(model: Model, arguments: argparse.Namespace, means: dict[str, float], *, clips: int) -> None:
     """Put the measured means into the model's manifest, in place of those of the same kind."""
     what = {
         "bicubic": "bicubic degradation",
         "degraded": f"bicubic, noise sigma {NOISE_SIGMA:g}, H.264 CRF {CRF}",
-    }[kind]
-    data = f"{clips} clips that training never saw, {frames} frames each, {what}"
-    command = f"python -m benchmarks.video_quality {model.manifest.name} --kind {kind} --media FOLDER"
+    }[arguments.kind]
+    data = (
+        f"{clips} clips that training never saw, {arguments.frames} frames each, "
+        f"short side at most {arguments.truth_side}, {what}"
+    )
+    command = (
+        f"python -m benchmarks.video_quality {model.manifest.name} --kind {arguments.kind} "
+        f"--frames {arguments.frames} --truth-side {arguments.truth_side} --media FOLDER"
+    )
     kept = [entry for entry in model.manifest.quality if entry.command != command]
     new = [
         Quality(
@@ -144,6 +155,7 @@ def main() -> None:
     parser.add_argument("--media", type=Path, required=True, help="folder with video/")
     parser.add_argument("--kind", choices=("bicubic", "degraded"), default="bicubic")
     parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--truth-side", type=int, default=360, help="short side that larger clips are brought down to")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clips", nargs="*", help="file names; by default those that training held out")
     parser.add_argument("--write", action="store_true", help="put the means into the model's manifest")
@@ -157,13 +169,14 @@ def main() -> None:
             arguments.media / "video" / name,
             kind=arguments.kind,
             frames=arguments.frames,
+            side=arguments.truth_side,
             threads=arguments.threads,
         )
         totals = {key: totals.get(key, 0.0) + value / len(names) for key, value in figures.items()}
         _print(name, figures)
     _print("mean", totals)
     if arguments.write:
-        write_quality(model, arguments.kind, totals, clips=len(names), frames=arguments.frames)
+        write_quality(model, arguments, totals, clips=len(names))
 
 
 def _print(name: str, figures: dict[str, float]) -> None:
