@@ -68,6 +68,8 @@ clean: ## Remove the environments, caches and what `make run` made
 
 $(RUN_ENV)/.ready: pyproject.toml
 	$(call make_environment,$(RUN_ENV),sample)
+	@echo "Compiling the kernels, once."
+	@$(RUN_ENV)/bin/python -m kernels
 
 $(TEST_ENV)/.ready: pyproject.toml | compiler
 	$(call make_environment,$(TEST_ENV),dev)

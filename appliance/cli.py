@@ -79,11 +79,13 @@ def common(
 
 @app.command()
 def enhance(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The video or sound file.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", readable=False, help="The video or sound file.")],
     *,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="OUT", help="The result; beside the source if left out."),
+        typer.Option(
+            "-o", "--output", metavar="OUT", readable=False, help="The result; beside the source if left out."
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(metavar="NAME", help="One of `relume presets`.")] = DEFAULT_PRESET,
     scale: Annotated[
@@ -110,9 +112,11 @@ def enhance(
         str | None,
         typer.Option(metavar="T", help="End at T, which is left out."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the report there.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", readable=False, help="Write the report there.")
+    ] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Write a before/after picture there.")
+        Path | None, typer.Option(metavar="FILE.png", readable=False, help="Write a before/after picture there.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     json: Json = False,
@@ -143,7 +147,7 @@ def enhance(
 
 @app.command()
 def probe(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to look at.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file to look at.")],
     *,
     json: Json = False,
 ) -> None:

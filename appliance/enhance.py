@@ -1,6 +1,8 @@
 """`relume enhance`: one job with its progress shown, its report kept and summed up."""
 
+import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.progress import open_display
@@ -30,9 +32,11 @@ def run_job(
     from runtime.enhance import enhance
 
     # Before the work, not after it: a job of hours must not fail on the place of its report.
-    for path in (report_path, options.compare):
+    taken = {"source": source, "result": target}
+    for name, path in (("report", report_path), ("before/after picture", options.compare)):
         if path is not None:
-            _check_side_file(path, source, target, overwrite=options.overwrite)
+            _check_side_file(path, taken, overwrite=options.overwrite)
+            taken[name] = path
     with open_display() as display:
         report = enhance(source, target, options, on_progress=display, cancel=cancel)
     if report_path is not None:
@@ -40,16 +44,21 @@ def run_job(
     return report_to_json(report) if as_json else summarise(report, report_path)
 
 
-def _check_side_file(path: Path, source: Path, target: Path | None, *, overwrite: bool) -> None:
-    for other, name in ((source, "source"), (target, "result")):
-        if other is not None and path.absolute() == other.absolute():
+def _check_side_file(path: Path, taken: Mapping[str, Path | None], *, overwrite: bool) -> None:
+    for name, other in taken.items():
+        if other is not None and _is_same(path, other):
             raise OptionError(f"{path} is the {name} itself; give another name")
-    if path.is_dir():
-        raise OutputError(f"{path} is a directory, expected the name of a file")
-    if not path.parent.is_dir():
-        raise OutputError(f"there is no directory {path.parent} for {path.name}; make it first")
-    if path.exists():
-        if path.exists() and source.exists() and path.samefile(source):
-            raise OptionError(f"{path} is the source itself; give another name")
-        if not overwrite:
-            raise OutputError(f"{path} exists; give another name, or --overwrite")
+    if os.path.isdir(path):
+        raise OutputError(f"{path} is a folder, expected the name of a file")
+    if not os.path.isdir(path.parent):
+        raise OutputError(f"folder {path.parent} does not exist; create it first")
+    if os.path.exists(path) and not overwrite:
+        raise OutputError(f"{path} exists already; give another name, or --overwrite")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"folder {path.parent} is not writable; choose another folder")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.abspath(path) == os.path.abspath(other)

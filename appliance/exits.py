@@ -85,9 +85,12 @@ def exit_on_interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def cancel_on_signal() -> Iterator[threading.Event]:
-    """Set the event on Ctrl-C or SIGTERM; a second signal ends the command at once."""
+    """Set the event on Ctrl-C, SIGTERM or a closed terminal; a second signal ends the command at once."""
     cancel = threading.Event()
-    kinds = (signal.SIGINT, signal.SIGTERM)
+    # nohup ignores SIGHUP, and that stays so.
+    kinds = [
+        kind for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) is not signal.SIG_IGN
+    ]
 
     def stop(number: int, frame: FrameType | None) -> None:
         if cancel.is_set():

@@ -63,7 +63,9 @@ def _offset_rows(report: Report) -> Iterable[tuple[str, str]]:
 
 def _engine_rows(report: Report) -> Iterable[tuple[str, str]]:
     for engine in report.engines:
-        yield "model", f"{engine.model} ({engine.precision}) on {engine.backend}: {engine.reason}"
+        yield "model", f"{engine.model} ({engine.precision}) on {engine.backend}"
+    for reason in dict.fromkeys(engine.reason for engine in report.engines):
+        yield "backend", reason
 
 
 def _speed_rows(report: Report) -> Iterable[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """A before/after picture: source and result side by side, below them one detail of both."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +41,8 @@ def save_comparison(before: Picture, after: Picture, path: Path) -> None:
         sheet.save(partial, format="PNG")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"the before/after picture cannot be written to {path}: {error.strerror or error}") from error
 
 

@@ -13,6 +13,7 @@ from runtime.engine.backends import choose_backend, list_backends
 from runtime.errors import EngineError, ManifestError
 from runtime.hardware import Hardware, look_at_hardware
 from runtime.manifest import Model, list_models
+from runtime.presets import PRESETS
 from runtime.trial import Trial, try_model
 from runtime.version import relume_version
 
@@ -181,8 +182,11 @@ def _read_zoo(problems: list[str]) -> tuple[list[Model], tuple[ModelState, ...]]
     except ManifestError as error:
         problems.append(str(error))
         return [], ()
-    if not models:
-        problems.append("the zoo has no models: reinstall Relume")
+    there = {model.manifest.name for model in models}
+    for preset in PRESETS.values():
+        missing = sorted({preset.audio_model, *preset.models.values()} - there)
+        if missing:
+            problems.append(f"preset {preset.name} lacks {', '.join(missing)}: reinstall Relume")
     states = tuple(_check_model(model) for model in models)
     problems += [state.problem for state in states if state.problem]
     whole = [model for model, state in zip(models, states, strict=True) if not state.problem]
@@ -191,7 +195,7 @@ def _read_zoo(problems: list[str]) -> tuple[list[Model], tuple[ModelState, ...]]
 
 def _check_model(model: Model) -> ModelState:
     manifest = model.manifest
-    problem = ""
+    problem = "" if manifest.training.iterations else f"model {manifest.name} is untrained: reinstall Relume"
     try:
         for entry in manifest.files:
             model.file(role=entry.role, precision=entry.precision)

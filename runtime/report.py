@@ -5,6 +5,7 @@ sound sample numbers. Durations in seconds are for reading, not for computing.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -237,5 +238,6 @@ def write_report(report: Report, path: Path) -> None:
         partial.write_text(report_to_json(report) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"the report cannot be written to {path}: {error.strerror}") from error

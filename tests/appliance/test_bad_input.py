@@ -1,5 +1,6 @@
 """Every bad input: one clear line, its exit code, nothing left behind, the source untouched."""
 
+import ctypes
 import hashlib
 import os
 import resource
@@ -96,15 +97,35 @@ def test_a_source_that_is_no_media_is_refused(relume, tmp_path, bad, kind, words
     _refuse(relume, tmp_path, source, "-o", tmp_path / "out.mp4", code=3, words=["bad.mp4", *words])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_source_without_permission_is_refused(relume, clip, tmp_path):
-    clip.chmod(0)
-    done = relume("enhance", clip, "-o", tmp_path / "out.mp4")
-    clip.chmod(0o600)
+def _without_roots_rights():
+    """Take from root, as which containers run tests, the right to pass over permissions."""
+    drop, rights = 24, (1, 2)  # PR_CAPBSET_DROP; CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    for right in rights:
+        ctypes.CDLL(None).prctl(drop, right, 0, 0, 0)
 
-    assert done.returncode == 3
-    assert "cannot be read: Permission denied" in done.stderr
-    assert not (tmp_path / "out.mp4").exists()
+
+@pytest.mark.parametrize(
+    ("forbidden", "code", "words"),
+    [
+        ("clip.mp4", 3, "clip.mp4 cannot be read: Permission denied"),
+        ("source folder", 3, "clip.mp4"),
+        ("target folder", 4, "target folder"),
+    ],
+)
+def test_without_permission_it_is_told(relume, clip, tmp_path, forbidden, code, words):
+    for name in ("source folder", "target folder"):
+        (tmp_path / name).mkdir()
+    source = clip.rename(tmp_path / "source folder" / "clip.mp4") if "source" in forbidden else clip
+    (tmp_path / forbidden).chmod(0)
+
+    arguments = [source, "-o", tmp_path / "target folder" / "out.mp4"]
+    done = relume("enhance", *arguments, preexec_fn=_without_roots_rights)
+    (tmp_path / forbidden).chmod(0o700)
+
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1 or "opening" in done.stderr
+    assert list((tmp_path / "target folder").iterdir()) == []
 
 
 @pytest.mark.parametrize("form", ["same path", "symbolic link", "hard link", "dotted path"])
@@ -124,10 +145,24 @@ def test_the_source_is_never_the_result(relume, clip, tmp_path, form):
 
 
 @pytest.mark.parametrize("option", ["--report", "--compare"])
-def test_the_source_is_never_a_side_file(relume, clip, tmp_path, option):
-    arguments = [clip, "-o", tmp_path / "out.mp4", option, clip, "--overwrite"]
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_source_is_never_a_side_file(relume, clip, tmp_path, option, linked):
+    path = clip
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(clip)
+    arguments = [clip, "-o", tmp_path / "out.mp4", option, path, "--overwrite"]
 
     _refuse(relume, tmp_path, *arguments, code=2, words=["is the source itself"])
+
+
+@pytest.mark.parametrize("other", ["result", "report"])
+def test_no_two_results_have_one_name(relume, clip, tmp_path, other):
+    result, report = tmp_path / "out.mp4", tmp_path / "out.json"
+    look = result if other == "result" else report
+    arguments = [clip, "-o", result, "--report", report, "--compare", look, "--overwrite"]
+
+    _refuse(relume, tmp_path, *arguments, code=2, words=[f"is the {other} itself"])
 
 
 def test_a_result_that_exists_is_kept(relume, clip, tmp_path):

@@ -25,7 +25,7 @@ def test_every_error_has_its_exit_code(error, code):
     assert exit_code(error("words")) is code
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_and_the_second_ends(kind):
     before = signal.getsignal(kind)
 
@@ -38,3 +38,13 @@ def test_the_first_signal_asks_and_the_second_ends(kind):
 
     assert end.value.code == 130
     assert signal.getsignal(kind) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cancel_on_signal() as cancel:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not cancel.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)

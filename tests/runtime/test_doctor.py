@@ -1,10 +1,11 @@
 import json
+import shutil
 
 import pytest
 
 from runtime import doctor, hardware
 from runtime.errors import ManifestError
-from runtime.manifest import list_models
+from runtime.manifest import list_models, zoo_folder
 
 
 def test_the_box_is_described():
@@ -64,10 +65,13 @@ def test_a_missing_optional_library_is_no_problem():
     assert not any(entry.name in line for entry in optional for line in diagnosis.problems)
 
 
-def test_an_empty_zoo_is_a_problem(monkeypatch):
+def test_a_preset_without_its_models_is_a_problem(monkeypatch):
     monkeypatch.setattr(doctor, "list_models", list)
 
-    assert "the zoo has no models: reinstall Relume" in doctor.diagnose(trials=False).problems
+    problems = doctor.diagnose(trials=False).problems
+
+    assert "preset sound-only lacks speech-light: reinstall Relume" in problems
+    assert "preset upscale lacks light-restore, light-x2, light-x4, speech-light: reinstall Relume" in problems
 
 
 def test_a_broken_zoo_is_a_problem_and_no_crash(monkeypatch):
@@ -86,8 +90,7 @@ def test_one_backend_is_used_and_says_why():
     assert used[0].reason
 
 
-@pytest.mark.skipif(not list_models(), reason="the zoo has no models")
-def test_every_shipped_video_model_is_intact_and_runs():
+def test_every_shipped_model_is_intact_and_every_video_model_runs():
     diagnosis = doctor.diagnose()
 
     assert diagnosis.problems == ()
@@ -97,21 +100,28 @@ def test_every_shipped_video_model_is_intact_and_runs():
     assert all(trial.ms_per_tile > 0 for trial in diagnosis.trials)
 
 
-@pytest.mark.skipif(not list_models(), reason="the zoo has no models")
-def test_an_altered_model_is_a_problem(monkeypatch, tmp_path):
-    import shutil
-
-    model = list_models()[0]
-    copy = tmp_path / model.manifest.name
-    shutil.copytree(model.folder, copy)
-    (copy / model.manifest.files[0].path).write_bytes(b"altered")
+def test_an_altered_model_is_a_problem_and_is_not_run(monkeypatch, tmp_path):
+    name = "light-x4"
+    shutil.copytree(zoo_folder() / name, tmp_path / name)
+    (tmp_path / name / "step.onnx").write_bytes(b"altered")
     monkeypatch.setattr(doctor, "list_models", lambda: list_models(tmp_path))
 
     diagnosis = doctor.diagnose()
 
-    assert len(diagnosis.problems) == 1
-    assert "does not match its manifest" in diagnosis.problems[0]
+    assert any("does not match its manifest" in problem for problem in diagnosis.problems)
+    assert [state.name for state in diagnosis.models if state.problem] == [name]
     assert diagnosis.trials == ()
+
+
+def test_an_untrained_model_is_a_problem(monkeypatch, tmp_path):
+    shutil.copytree(zoo_folder() / "light-x4", tmp_path / "light-x4")
+    manifest = tmp_path / "light-x4" / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    fields["training"]["iterations"] = 0
+    manifest.write_text(json.dumps(fields))
+    monkeypatch.setattr(doctor, "list_models", lambda: list_models(tmp_path))
+
+    assert "model light-x4 is untrained: reinstall Relume" in doctor.diagnose(trials=False).problems
 
 
 def test_the_diagnosis_can_be_written_as_json():
