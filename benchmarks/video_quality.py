@@ -2,9 +2,9 @@
 
 The clip is the truth; clips that are compressed are first brought down to a short side of `--truth-side`, which takes
 their coding marks away. What the model gets is the truth brought down by bicubic (`bicubic`), or that with noise and
-H.264 on top (`degraded`); what it is compared with is bicubic enlargement, or the degraded clip itself at the same size.
-The shipped ONNX file runs through the shipped window and tiles. PSNR and SSIM are of BT.601 luma, 8 pixels of border
-left out.
+H.264 on top (`degraded`); what it is compared with is bicubic enlargement, or the degraded clip itself at the same
+size. The shipped ONNX file runs through the shipped window and tiles. PSNR and SSIM are of BT.601 luma, 8 pixels of
+border left out.
 """
 
 import argparse

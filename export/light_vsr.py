@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,8 +24,6 @@ from runtime.manifest import (
     VideoSpec,
     load_model,
 )
-from training.loop import Recipe
-from training.video import VideoTaskSettings
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +33,7 @@ OUTPUTS = ("output", "hidden_out", "previous_out")
 TILE_SHAPES = (
     (32, 32),
     (64, 64),
+    (90, 160),
     (128, 128),
     (180, 320),
     (320, 180),
@@ -81,14 +81,13 @@ class LightVsrStep(nn.Module):
         return network.show(frame, features, strength), features, carried
 
 
-def load_network(checkpoint: Path) -> tuple[LightVsr, Recipe, int]:
-    """Load the averaged weights of a checkpoint, its recipe and its iteration."""
+def load_network(checkpoint: Path) -> tuple[LightVsr, dict[str, Any], int]:
+    """Load the averaged weights of a checkpoint, the recipe that training wrote into it, and its iteration."""
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    recipe = Recipe.model_validate(kept["recipe"])
-    settings = VideoTaskSettings.model_validate(recipe.task)
-    network = LightVsr(LightVsrConfig(settings.scale, settings.grid, settings.channels, settings.blocks))
+    task = kept["recipe"]["task"]
+    network = LightVsr(LightVsrConfig(task["scale"], task.get("grid", 1), task["channels"], task["blocks"]))
     network.load_state_dict(kept["ema"])
-    return network.eval(), recipe, kept["iteration"]
+    return network.eval(), kept["recipe"], kept["iteration"]
 
 
 def export_onnx(network: LightVsr, path: Path) -> float:
@@ -222,11 +221,11 @@ def write_model(checkpoint: Path, folder: Path, *, name: str, title: str, task: 
             gflop_per_320x180_frame=round(count_gflop(network), 2),
         ),
         training=Training(
-            recipe=f"training/recipes/{recipe.name}.toml",
+            recipe=f"training/recipes/{recipe['name']}.toml",
             data=("licensed clips and photographs, listed in NOTICE",),
-            held_out=VideoTaskSettings.model_validate(recipe.task).held_out,
+            held_out=tuple(recipe["task"]["held_out"]),
             iterations=iteration,
-            seed=recipe.seed,
+            seed=recipe["seed"],
             date=datetime.date.today().isoformat(),
         ),
         quality=_kept_quality(folder, digest),
@@ -272,7 +271,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _, recipe, _ = load_network(arguments.checkpoint)
-    task = "video-super-resolution" if recipe.task["scale"] > 1 else "video-restoration"
+    task = "video-super-resolution" if recipe["task"]["scale"] > 1 else "video-restoration"
     write_model(
         arguments.checkpoint,
         arguments.zoo / arguments.name,

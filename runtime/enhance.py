@@ -77,7 +77,7 @@ def enhance(
         RelumeError: The job was refused, failed or was cancelled; no result and no temporary file is left.
     """
     work = plan_work(source, target, options)
-    threads = options.threads or os.cpu_count() or 1
+    threads = options.threads or len(os.sched_getaffinity(0))
     job = Job(work, choose_backend(options.backend, threads=threads))
     stop, tell = StopSignal(cancel), _Teller(job, on_progress)
     tell.stage("opening")
@@ -101,9 +101,9 @@ def enhance(
         muxer.run([*tracks, iter(job.tracks.copies)])
         tell.stage("checking")
         _check(job, muxer.finish())
+        _save_comparison(job)
         muxer.publish()
         job.muxer_warnings = muxer.warnings
-    _save_comparison(job)
     return account(job)
 
 

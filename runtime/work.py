@@ -63,7 +63,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
     model = None
     if video is not None:
         _check_size(source, video)
-        scale = _scale(plan, video)
+        scale = _scale(plan, options, video)
         model = find_model(plan.preset.models[scale.scale])
     streams = plan_streams(
         info,
@@ -128,13 +128,14 @@ def expected_samples(work: Work) -> int | None:
     return max(1, round((last - (work.options.start or 0)) * work.sounds[0].sample_rate))
 
 
-def _scale(plan: JobPlan, video: VideoStream) -> ScaleChoice:
+def _scale(plan: JobPlan, options: EnhanceOptions, video: VideoStream) -> ScaleChoice:
     if plan.scale == "auto":
         return choose_scale(video.height, video.width, plan.preset)
     if plan.scale not in plan.preset.models:
         offered = ", ".join(str(factor) for factor in sorted(plan.preset.models))
         raise OptionError(f"preset {plan.preset.name} has no model for scale {plan.scale}; it has {offered}")
-    return ScaleChoice(plan.scale, "asked for")
+    asked = options.scale is not None
+    return ScaleChoice(plan.scale, "asked for" if asked else f"preset {plan.preset.name} always takes it")
 
 
 def _check_size(source: Path, video: VideoStream) -> None:

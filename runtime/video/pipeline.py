@@ -100,7 +100,7 @@ class VideoPipeline(Generic[Packet]):
         self._buffers: Queue[Frame] | None = None
         if len(self._canvas.tiles) > 1:
             self._buffers = Queue()
-            for _ in range(2 if large else 3):
+            for _ in range(1 if large else 3):
                 self._buffers.put(np.empty(shape, np.float32))
         depth = 1 if large else 2
         decoded = self._stage("decode", self._pictures, self._decode, depth)

@@ -45,7 +45,7 @@ def run(model, frames, height, width):
 
 
 @pytest.mark.parametrize("name", ["light-x4", "light-x2", "light-restore"])
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 131), (150, 64), (129, 200)])
+@pytest.mark.parametrize(("height", "width"), [(80, 70), (97, 131), (150, 68), (129, 200)])
 def test_tiled_equals_untiled_on_every_frame(name, height, width):
     model = find_model(name)
     grid = model.manifest.video.grid
