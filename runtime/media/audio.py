@@ -1,8 +1,10 @@
 """Reads a track of sound as continuous blocks of samples that count from time zero."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from math import ceil, floor
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +15,16 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
-from runtime.errors import DecodeError, UnsupportedMediaError
-from runtime.media.probe import AudioStream
+from runtime.errors import UnsupportedMediaError
 from runtime.media.source import open_source, read_packets
+from runtime.media.streams import AudioStream
 
 _BLOCK_SAMPLES: Final = 16_384
 # Times of phone recordings jitter by some milliseconds although no sample is missing; what is less than this off is
 # taken for jitter, as players do.
 _JITTER_S: Final = Fraction(1, 25)
+# Codecs whose frames are of one length, so that the encoder fills up the last one.
+_FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
 _SEEK_EARLIER: Final = Fraction(1)
 
 
@@ -62,7 +66,7 @@ class AudioReader:
 
         Raises:
             UnsupportedMediaError: No decoder knows the codec.
-            DecodeError: No sound can be decoded.
+            DecodeError: The file cannot be opened.
         """
         if stream.codec == "unknown" or not stream.sample_rate:
             raise UnsupportedMediaError(
@@ -78,9 +82,7 @@ class AudioReader:
         self._begin = 0 if start else None
         self._container = open_source(path, only=(stream.index,))
         try:
-            if start:
-                self._seek(stream.origin + start)
-            self._pieces = self._cut(self._place(self._decode()))
+            self._pieces = self._from(path, start)
             self._first = next(self._pieces, None)
         except BaseException:
             self.close()
@@ -111,21 +113,29 @@ class AudioReader:
     ) -> None:
         self.close()
 
-    def _seek(self, seconds: Fraction) -> None:
-        source = self._container.streams[self.stream.index]
-        try:
-            self._container.seek(
-                floor(max(Fraction(0), seconds - _SEEK_EARLIER) / self.stream.time_base), stream=source
-            )
-        except av.FFmpegError as error:
-            raise DecodeError(f"the sound cannot be read from {float(seconds):g} s: {error}") from error
+    def _from(self, path: Path, start: Fraction | None) -> Iterator[AudioBlock]:
+        """Give the blocks from a time on; where the file's index leads past it, read from the file's beginning."""
+        if start:
+            seconds = max(Fraction(0), self.stream.origin + start - _SEEK_EARLIER)
+            with suppress(av.FFmpegError):
+                source = self._container.streams[self.stream.index]
+                self._container.seek(floor(seconds / self.stream.time_base), stream=source)
+            pieces = self._decode()
+            first = next(pieces, None)
+            if first is not None and first[0] is not None and first[0] <= self._zero:
+                return self._cut(self._place(chain([first], pieces)))
+            self.close()
+            self._container = open_source(path, only=(self.stream.index,))
+            self.damaged = 0
+        return self._cut(self._place(self._decode()))
 
     def _decode(self) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
         """Give decoded samples with their place in samples on the file's own clock.
 
-        An MP4 tells the true length of the last frame by its duration alone, so one frame is held back.
+        An MP4 tells where the sound ends inside the last frame of such codecs by its duration alone, so one frame is
+        held back.
         """
-        exact = self.stream.time_base == Fraction(1, self.sample_rate)
+        exact = self.stream.codec in _FIXED_FRAMES and self.stream.time_base == Fraction(1, self.sample_rate)
         held: tuple[int | None, NDArray[np.float32], int] | None = None
         for frame in self._frames():
             if held is not None:

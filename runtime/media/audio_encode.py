@@ -13,19 +13,20 @@ from av.packet import PacketSideData
 
 from runtime.errors import EncodeError
 from runtime.media.audio import AudioBlock, make_silence
-from runtime.media.probe import AudioStream
 from runtime.media.source import AnyPacket
+from runtime.media.streams import AudioStream
 
 _ENCODERS: Final = {"mp3": "libmp3lame", "opus": "libopus"}
 _LOSSLESS: Final = ("flac", "alac", "truehd", "mlp", "tta", "wavpack", "ape")
 _OPUS_RATES: Final = (48_000, 24_000, 16_000, 12_000, 8_000)
 _PCM: Final = ("pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le", "pcm_f64le")
-# What each container takes: the codecs kept, then the default for lossy and for lossless sources.
+# What each container takes: the codecs kept, then the default for lossy and for lossless sources. An MP4 does not
+# tell where MP3 ends.
 _CONTAINERS: Final[dict[str, tuple[tuple[str, ...], str, str]]] = {
-    ".mp4": (("aac", "opus", "flac", "alac", "mp3", "ac3", "eac3"), "aac", "alac"),
+    ".mp4": (("aac", "opus", "flac", "alac", "ac3", "eac3"), "aac", "alac"),
     ".m4v": (("aac", "alac", "ac3", "eac3"), "aac", "alac"),
     ".m4a": (("aac", "alac"), "aac", "alac"),
-    ".mov": (("aac", "alac", "ac3", "mp3", *_PCM), "aac", "pcm_s24le"),
+    ".mov": (("aac", "alac", "ac3", *_PCM), "aac", "pcm_s24le"),
     ".mkv": (("aac", "opus", "flac", "alac", "mp3", "ac3", "eac3", *_PCM), "aac", "flac"),
     ".mka": (("aac", "opus", "flac", "alac", "mp3", "ac3", "eac3", *_PCM), "aac", "flac"),
     ".webm": (("opus",), "opus", "opus"),
@@ -140,10 +141,12 @@ class AudioEncoder:
         """Give the packets that are left at the end."""
         if self.first_sample is None:
             return []
-        packets = self._hold(self._send(None))
+        packets = self._send(None)
+        ready = self._hold([packet for packet in packets if packet.size])
         if self._held is not None:
-            packets.append(self._last(self._held))
-        return packets
+            ready.append(self._last(self._held))
+        # FLAC's last packet holds no sound, but the header's final values.
+        return ready + [packet for packet in packets if not packet.size]
 
     def _send(self, frame: AudioFrame | None) -> list[AnyPacket]:
         try:
@@ -152,12 +155,9 @@ class AudioEncoder:
             raise EncodeError(f"{self.settings.codec} encoder failed: {error}") from error
 
     def _hold(self, packets: list[AnyPacket]) -> list[AnyPacket]:
-        """Keep the newest packet with sound back: only the last one is changed."""
+        """Keep the newest packet back: only the last one is changed."""
         ready: list[AnyPacket] = []
         for packet in packets:
-            if not packet.size:
-                ready.append(packet)
-                continue
             if self._held is not None:
                 ready.append(self._held)
             self._held = packet

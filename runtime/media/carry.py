@@ -13,8 +13,8 @@ from av.stream import Stream
 
 from runtime.media.audio_encode import choose_audio
 from runtime.media.mux import FORMATS
-from runtime.media.probe import AudioStream, MediaInfo, OtherStream, VideoStream
 from runtime.media.source import open_source, read_packets
+from runtime.media.streams import AudioStream, MediaInfo, OtherStream, VideoStream
 from runtime.media.subtitles import CONTAINER_SUBTITLES, TEXT_CODECS
 
 MATROSKA: Final = (".mkv", ".mka")
@@ -146,9 +146,9 @@ def _accepts(path: Path, source: Stream, suffix: str) -> bool:
                     break
                 packet.stream = stream
                 trial.mux_one(packet)
+        trial.close()
     except (av.FFmpegError, ValueError):
-        return False
-    finally:
         with suppress(av.FFmpegError):
             trial.close()
+        return False
     return True

@@ -9,13 +9,13 @@ from typing import Final, Self
 
 import av
 from av.container import InputContainer
-from av.stream import AttachmentStream, Disposition, Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
 from runtime.media.carry import COVERS, MATROSKA, Action, StreamPlan
 from runtime.media.mux import Muxer
-from runtime.media.probe import MediaInfo
 from runtime.media.source import AnyPacket, open_source, read_packets
+from runtime.media.streams import MediaInfo
 from runtime.media.subtitles import SubtitleTranscoder
 
 _SEEK_EARLIER_US: Final = 2_000_000
@@ -66,6 +66,9 @@ class CopyTrack:
         if self._source is None or not self._routes:
             return
         streams = [self._source.streams[index] for index in self._routes]
+        for stream in self._source.streams:
+            if stream.index not in self._routes:
+                stream.discard = Discard.all
         covers = any(stream.disposition & Disposition.attached_pic for stream in streams)
         if self._trims and not covers:
             with suppress(av.FFmpegError):

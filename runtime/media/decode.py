@@ -1,7 +1,10 @@
 """Reads the pictures of a file in display order, as planes, at their exact times."""
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from math import ceil, floor
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +19,17 @@ from runtime.errors import DecodeError, UnsupportedMediaError
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
 from runtime.media.picture import Picture
 from runtime.media.pixels import PixelPlan, convert_frame, plan_pixels, read_planes
-from runtime.media.probe import VideoStream
 from runtime.media.source import open_source, read_packets
+from runtime.media.streams import VideoStream
+from runtime.media.times import TimeMender
 
 _SEEK_EARLIER: Final = Fraction(1, 2)
+# An AVI tells no presentation times, only a slot for each packet: the first picture shown takes the first slot, and so
+# on, which is known by reading from the beginning alone.
+_TIMELESS: Final = ("avi",)
+# What is shorter than told by less than this is a matter of rounding or of other streams.
+_WHOLE_SHARE: Final = Fraction(9, 10)
+_SHORT_BY_S: Final = 1
 
 
 class VideoReader:
@@ -55,18 +65,19 @@ class VideoReader:
         """
         _refuse(path, stream)
         self.stream = stream
-        self.damaged = 0
+        self._refused_packets = self._bad_packets = self._bad_frames = 0
         self.warnings: list[str] = []
         self.interlacing = interlacing or find_interlacing(path, stream)
         self._begin = stream.origin + (start or 0)
         self._end = None if end is None else stream.origin + end
         self._zero = floor(self._begin / stream.time_base)
         self._step = max(1, round(1 / ((stream.average_rate or 25) * stream.time_base)))
-        self._last: int | None = None
-        self._invented = self._resized = 0
-        self._container = self._open(path, start, threads)
+        self._times = TimeMender(first_pts=stream.start_pts or 0, step=self._step)
+        self._is_whole = start is None and end is None
+        self._resized = 0
+        self._container = self._open(path, threads)
         try:
-            self._frames = self._decode(start)
+            self._frames = self._decode(path, start, threads)
             self._first = next(self._frames, None)
             if self._first is None:
                 raise DecodeError(self._nothing(path, start))
@@ -75,13 +86,18 @@ class VideoReader:
             self.close()
             raise
         self.width, self.height = self._first.width, self._first.height
-        self.bit_depth, self.chroma, self.colour = (
-            self._plan.bit_depth,
-            self._plan.chroma,
-            self._plan.colour,
-        )
+        self.bit_depth, self.chroma, self.colour = self._plan.bit_depth, self._plan.chroma, self._plan.colour
         self._plans: dict[str, PixelPlan] = {self._first.format.name: self._plan}
         self._tell_choices()
+
+    @property
+    def damaged(self) -> int:
+        """Packets that were refused and pictures that were concealed, so far.
+
+        Most damage inside a packet is told by both the container and the decoder, so the larger count is taken; a
+        decoder with several threads may miss some.
+        """
+        return self._refused_packets + max(self._bad_packets, self._bad_frames)
 
     def __iter__(self) -> Iterator[Picture]:
         """Give the pictures in display order."""
@@ -112,39 +128,63 @@ class VideoReader:
     ) -> None:
         self.close()
 
-    def _open(self, path: Path, start: Fraction | None, threads: int) -> InputContainer:
+    def _open(self, path: Path, threads: int) -> InputContainer:
         container = open_source(path, only=(self.stream.index,))
         source = container.streams[self.stream.index]
         assert isinstance(source, av.VideoStream)
         source.thread_type = ThreadType.AUTO
         source.thread_count = threads
-        if start:
-            target = floor((self._begin - _SEEK_EARLIER) / self.stream.time_base)
-            try:
-                container.seek(target, stream=source)
-            except av.FFmpegError:
-                container.close()
-                return self._open(path, None, threads)
         return container
 
-    def _decode(self, start: Fraction | None) -> Iterator[VideoFrame]:
-        """Give decoded frames, their PTS made whole, from `start` to `end`."""
-        source = self._container.streams[self.stream.index]
+    def _decode(self, path: Path, start: Fraction | None, threads: int) -> Iterator[VideoFrame]:
+        """Give decoded frames, their times mended, from `start` to `end`."""
         begin = ceil(self._begin / self.stream.time_base) if start else None
+        frames = self._decode_all()
+        if begin is not None and self._container.format.name not in _TIMELESS:
+            frames = self._seek(path, begin, threads)
+        for frame in self._times.mend(frames):
+            assert frame.pts is not None
+            if begin is not None and frame.pts < begin:
+                continue
+            if self._end is not None and frame.pts * self.stream.time_base >= self._end:
+                return
+            self._bad_frames += frame.is_corrupt
+            yield frame
+
+    def _seek(self, path: Path, begin: int, threads: int) -> Iterator[VideoFrame]:
+        """Go to a key frame before a time; where the file's index leads past it, read from the file's beginning."""
+        target = floor((self._begin - _SEEK_EARLIER) / self.stream.time_base)
+        with suppress(av.FFmpegError):
+            self._container.seek(target, stream=self._container.streams[self.stream.index])
+        frames = self._decode_all()
+        first = next(frames, None)
+        if first is not None and first.pts is not None and first.pts <= begin:
+            return chain([first], frames)
+        self.close()
+        self._refused_packets = self._bad_packets = 0
+        self._container = self._open(path, threads)
+        return self._decode_all()
+
+    def _decode_all(self) -> Iterator[VideoFrame]:
+        source = self._container.streams[self.stream.index]
+        is_timeless = self._container.format.name in _TIMELESS
+        slots: deque[int | None] = deque()
         for packet in read_packets(self._container, source):
+            if packet.size:
+                slots.append(packet.dts)
+                self._bad_packets += packet.is_corrupt
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self.damaged += 1
+                self._refused_packets += 1
+                if slots:
+                    slots.popleft()
                 continue
             for frame in frames:
                 assert isinstance(frame, VideoFrame)
-                frame.pts = self._time(frame)
-                if begin is not None and frame.pts < begin:
-                    continue
-                if self._end is not None and frame.pts * self.stream.time_base >= self._end:
-                    return
-                self.damaged += frame.is_corrupt
+                slot = slots.popleft() if slots else None
+                if is_timeless:
+                    frame.pts = frame.dts = slot
                 yield frame
 
     def _all_frames(self) -> Iterator[VideoFrame]:
@@ -153,14 +193,13 @@ class VideoReader:
             yield first
         yield from self._frames
 
-    def _time(self, frame: VideoFrame) -> int:
-        """Give the frame's PTS, invented from the rate where it is missing or runs backwards."""
-        pts = frame.pts if frame.pts is not None else frame.dts
-        if pts is None or (self._last is not None and pts <= self._last):
-            self._invented += 1
-            pts = (self.stream.start_pts or 0) if self._last is None else self._last + self._step
-        self._last = pts
-        return pts
+    def _told_end(self) -> Fraction | None:
+        """Give the end of the stream as the file tells it."""
+        stream = self.stream
+        if stream.duration_pts is not None:
+            return ((stream.start_pts or 0) + stream.duration_pts) * stream.time_base
+        length = self._container.duration
+        return None if length is None else stream.origin + Fraction(length, av.time_base)
 
     def _planar(self, frame: VideoFrame) -> VideoFrame:
         if (frame.width, frame.height) != (self.width, self.height):
@@ -197,10 +236,18 @@ class VideoReader:
             self.warnings.append(f"the source does not tell its colour; taken as {self.colour.guessed}")
 
     def _tell_faults(self) -> None:
+        told = self._told_end()
+        if self._is_whole and told is not None and self._times.last is not None:
+            end = (self._times.last + self._step) * self.stream.time_base
+            if told - end > _SHORT_BY_S and end - self.stream.origin < (told - self.stream.origin) * _WHOLE_SHARE:
+                self.warnings.append(
+                    f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s; "
+                    "it may be cut short or damaged"
+                )
         if self.damaged:
             self.warnings.append(f"{self.damaged} damaged pictures or packets were concealed")
-        if self._invented:
-            self.warnings.append(f"{self._invented} pictures had no usable time; taken from the rate")
+        if self._times.mended:
+            self.warnings.append(f"{self._times.mended} pictures had no usable time; mended")
         if self._resized:
             self.warnings.append(f"{self._resized} pictures of another size were scaled to the first's")
 

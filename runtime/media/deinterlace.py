@@ -12,8 +12,8 @@ from av.error import BlockingIOError as Again
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from runtime.media.probe import VideoStream
 from runtime.media.source import open_source, read_packets
+from runtime.media.streams import VideoStream
 
 _SAMPLE_FRAMES: Final = 48
 _ENOUGH: Final = 6

@@ -9,6 +9,7 @@ import av
 from av.codec.context import Flags, ThreadType
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 
 from runtime.errors import EncodeError
 from runtime.media.codecs import CODECS, CodecName, Speed, VideoCodec, carries_hdr, encoder_options
@@ -20,6 +21,9 @@ from runtime.media.source import AnyPacket
 
 _KEY_FRAME_EVERY_S: Final = 5
 _PROGRESSIVE: Final = 1
+# Codecs that leave the shape of a pixel to the container; PyAV cannot tell it to Matroska.
+_MATROSKA: Final = ("matroska", "webm")
+_NO_ASPECT: Final = ("av1", "prores")
 
 _BT709: Final = Colour("bt709", False)
 
@@ -100,6 +104,10 @@ class VideoEncoder:
         codec = CODECS[settings.codec]
         self._width, self._height = self._coded_size(codec)
         self._durations: dict[int, int] = {}
+        self._held: AnyPacket | None = None
+        self._first_pts: int | None = None
+        self._first_dts: int | None = None
+        self._end_pts = 0
         self._format = planar_format(settings.chroma, settings.bit_depth)
         try:
             self.stream = self._add_stream(container, codec)
@@ -109,39 +117,76 @@ class VideoEncoder:
                 f"{settings.codec} cannot be written at {settings.width}x{settings.height} "
                 f"{self._format} into {container.format.name}: {error}"
             ) from error
-        self._context = self.stream.codec_context
+        self._converts = False
         if settings.hdr is not None and not carries_hdr(codec):
             self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
+        if settings.sample_aspect != 1 and codec.name in _NO_ASPECT and container.format.name in _MATROSKA:
+            shape = f"{settings.sample_aspect.numerator}:{settings.sample_aspect.denominator}"
+            self.warnings.append(f"the pixels' shape {shape} is not carried: {codec.name} in Matroska cannot tell it")
 
     def encode(self, picture: Picture) -> list[AnyPacket]:
         """Encode one picture and give the packets that are ready."""
         frame = write_planes(picture, width=self._width, height=self._height)
         if frame.format.name != self._format:
-            full = self.settings.colour.full_range
-            frame = frame.reformat(
-                format=self._format,
-                src_color_range=2 if full else 1,
-                dst_color_range=2 if full else 1,
-                threads=1,
-            )
+            frame = self._convert(frame, picture)
+        # ProRes and FFV1 write what the frame says, the other encoders what their context says.
+        colour = self.settings.colour
+        frame.colorspace, frame.color_range = colour.matrix_code, colour.range_code
+        frame.color_primaries, frame.color_trc = colour.primaries_code, colour.transfer_code
         frame.pts, frame.duration = picture.pts, picture.duration
         frame.time_base = self.settings.time_base
         self._durations[picture.pts] = picture.duration
+        self._end_pts = picture.pts + picture.duration
+        self._first_pts = picture.pts if self._first_pts is None else self._first_pts
         return self._send(frame)
 
     def flush(self) -> list[AnyPacket]:
         """Give the packets that are left at the end."""
-        return self._send(None)
+        packets = self._send(None)
+        if self._held is not None:
+            packets.append(self._closing(self._held))
+        return packets
 
     def _send(self, frame: VideoFrame | None) -> list[AnyPacket]:
+        """Encode, and keep the newest packet back: the last one closes the stream."""
         try:
             packets = self.stream.encode(frame)
         except av.FFmpegError as error:
             raise EncodeError(f"{self.settings.codec} encoder failed: {error}") from error
+        ready: list[AnyPacket] = []
         for packet in packets:
-            # Not every encoder hands durations through its look-ahead; the last one is a file's length.
+            # Not every encoder hands durations through its look-ahead.
             packet.duration = self._durations.pop(packet.pts or 0, packet.duration or 0)
-        return packets
+            if self._held is None:
+                self._first_dts = packet.dts
+            else:
+                ready.append(self._held)
+            self._held = packet
+        return ready
+
+    def _closing(self, packet: AnyPacket) -> AnyPacket:
+        """Make an MP4 as long as its pictures are shown, although the last one coded is not the last one shown."""
+        if packet.dts is not None and self._first_dts is not None and self._first_pts is not None:
+            shown, coded = self._end_pts - self._first_pts, packet.dts - self._first_dts
+            packet.duration = max(shown - coded, 1)
+        return packet
+
+    def _convert(self, frame: VideoFrame, picture: Picture) -> VideoFrame:
+        """Bring a frame to the depth and chroma that the codec holds, and say once if that loses something."""
+        settings, given = self.settings, (picture.bit_depth, picture.chroma)
+        held = (settings.bit_depth, settings.chroma)
+        if not self._converts and (given[0] > held[0] or given[1] > held[1]):
+            self.warnings.append(
+                f"{settings.codec} cannot hold {_words(*given)} as asked for; it became {_words(*held)}"
+            )
+        self._converts = True
+        return frame.reformat(
+            format=self._format,
+            src_color_range=settings.colour.range_code,
+            dst_color_range=settings.colour.range_code,
+            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+            threads=1,
+        )
 
     def _add_stream(self, container: OutputContainer, codec: VideoCodec) -> av.VideoStream:
         settings = self.settings
@@ -152,6 +197,7 @@ class VideoEncoder:
             threads=settings.threads,
             hdr=settings.hdr,
             chroma=settings.chroma,
+            pixels=settings.width * settings.height,
         )
         rate = (settings.average_rate or Fraction(30)).limit_denominator(100_000)
         stream = container.add_stream(codec.encoder, rate=rate, options=options)
@@ -181,7 +227,7 @@ class VideoEncoder:
         if min(width, height) < codec.smallest:
             raise EncodeError(
                 f"the picture is {width}x{height}, expected at least {codec.smallest} pixels a side "
-                f"for {codec.name}; enlarge it or choose ffv1"
+                f"for {codec.name}; enlarge it first"
             )
         if not codec.needs_whole_chroma:
             return width, height
@@ -194,6 +240,10 @@ class VideoEncoder:
                 f"{width}x{height} became {coded[0]}x{coded[1]} by repeating the last row or column"
             )
         return coded
+
+
+def _words(bit_depth: int, chroma: str) -> str:
+    return f"{bit_depth} bits in 4:{chroma[1]}:{chroma[2]}"
 
 
 def _moved(matrix: tuple[int, ...] | None, scale: Fraction) -> tuple[int, ...] | None:

@@ -1,7 +1,6 @@
 """Merges tracks by time into one file that appears under its name only when it is whole."""
 
 import errno
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
@@ -18,6 +17,7 @@ from av.container import OutputContainer
 from runtime.errors import EncodeError, OutputError
 from runtime.media.audio_encode import AudioEncoder, AudioSettings
 from runtime.media.encode import EncodeSettings, VideoEncoder
+from runtime.media.publish import describe_taken, publish_file
 from runtime.media.source import AnyPacket
 
 Track = Iterator[AnyPacket]
@@ -141,18 +141,8 @@ class Muxer:
             OutputError: The target appeared meanwhile.
         """
         self._finish()
-        try:
-            _sync(self.partial)
-            if self._overwrite:
-                os.replace(self.partial, self.target)
-            else:
-                _link(self.partial, self.target)
-            self._published = True
-            _sync(self.target.parent)
-        except FileExistsError as error:
-            raise OutputError(_taken(self.target)) from error
-        except OSError as error:
-            raise OutputError(f"{self.target} cannot be written: {error.strerror}") from error
+        publish_file(self.partial, self.target, overwrite=self._overwrite)
+        self._published = True
         return self.target
 
     def finish(self) -> Path:
@@ -185,7 +175,7 @@ class Muxer:
         if self.target.is_dir():
             raise OutputError(f"{self.target} is a folder, expected the name of a file")
         if self.target.exists() and not self._overwrite:
-            raise OutputError(_taken(self.target))
+            raise OutputError(describe_taken(self.target))
 
     def _write_header(self) -> None:
         if self.suffix in MP4_FAMILY:
@@ -238,28 +228,3 @@ def _write_error(target: Path, error: Exception) -> EncodeError | OutputError:
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{target.parent} is not writable; choose another folder")
     return EncodeError(f"{target} cannot be written: {error}")
-
-
-def _taken(target: Path) -> str:
-    return f"{target} exists already; choose another name or allow overwriting"
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _link(partial: Path, target: Path) -> None:
-    """Rename without ever replacing a file, on file systems without hard links too."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        raise
-    except OSError:
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.replace(partial, target)
-    else:
-        partial.unlink()

@@ -165,5 +165,7 @@ def _add_chroma(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
     _view(result, 0)[:] = luma
     for index in (1, 2):
         _view(result, index)[:] = 1 << (plan.bit_depth - 1)
-    result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
+    result.pts, result.duration = frame.pts, frame.duration
+    if frame.time_base is not None:
+        result.time_base = frame.time_base
     return result

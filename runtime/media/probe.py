@@ -1,11 +1,11 @@
 """What a media file holds, read without decoding more than the first picture of each stream."""
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import atan2, degrees
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import av
 from av.container import InputContainer
@@ -14,128 +14,20 @@ from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 
 from runtime.errors import UnsupportedMediaError
-from runtime.media.colour import Colour, HdrMetadata, read_colour, read_hdr, read_side_data
+from runtime.media.colour import Colour, read_colour, read_hdr, read_side_data
 from runtime.media.pixels import bits_of, chroma_of, has_alpha
 from runtime.media.source import open_source, read_packets
+from runtime.media.streams import AnyStream, AudioStream, Chapter, FieldOrder, MediaInfo, OtherStream, VideoStream
 
-FieldOrder = Literal["progressive", "top", "bottom", "unknown"]
+__all__ = ["AnyStream", "AudioStream", "Chapter", "MediaInfo", "OtherStream", "VideoStream", "probe"]
 
 # Containers whose clock has no zero: their first moment becomes time zero of the result.
 _FREE_CLOCKS: Final = ("mpegts", "mpeg", "mp3", "aac", "wtv", "dvd")
 _FIELD_ORDERS: Final[dict[int, FieldOrder]] = {
     1: "progressive", 2: "top", 3: "bottom", 4: "top", 5: "bottom",
 }  # fmt: skip
+_LAYOUTS: Final = {1: "mono", 2: "stereo", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _PACKETS_FOR_FIRST_PICTURE: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class VideoStream:
-    """A stream of pictures; times count in `time_base`.
-
-    `origin` is the time, in seconds, that is time zero of the result (0 except for transport streams and the like).
-    `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
-    """
-
-    index: int
-    codec: str
-    width: int
-    height: int
-    pixel_format: str
-    bit_depth: int
-    chroma: str
-    has_alpha: bool
-    time_base: Fraction
-    average_rate: Fraction | None
-    frames: int | None
-    duration_pts: int | None
-    start_pts: int | None
-    sample_aspect: Fraction
-    rotation: int
-    display_matrix: tuple[int, ...] | None
-    colour: Colour
-    hdr: HdrMetadata | None
-    field_order: FieldOrder
-    is_attached_picture: bool
-    disposition: int
-    tags: dict[str, str]
-    origin: Fraction
-
-
-@dataclass(frozen=True, slots=True)
-class AudioStream:
-    """A stream of sound; times count in `time_base`, `origin` as in `VideoStream`."""
-
-    index: int
-    codec: str
-    sample_rate: int
-    channels: int
-    layout: str
-    sample_format: str
-    time_base: Fraction
-    start_pts: int | None
-    duration_pts: int | None
-    bit_rate: int | None
-    disposition: int
-    tags: dict[str, str]
-    origin: Fraction
-
-
-@dataclass(frozen=True, slots=True)
-class OtherStream:
-    """A stream that is neither picture nor sound.
-
-    `is_hidden`: its packets are not for playing, as those of the track that names the chapters of an MP4.
-    """
-
-    index: int
-    kind: str
-    codec: str
-    time_base: Fraction
-    is_hidden: bool
-    disposition: int
-    tags: dict[str, str]
-
-
-AnyStream = VideoStream | AudioStream | OtherStream
-
-
-@dataclass(frozen=True, slots=True)
-class Chapter:
-    """One chapter; times in `time_base`."""
-
-    start: int
-    end: int
-    time_base: Fraction
-    tags: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class MediaInfo:
-    """A media file: its container, streams, chapters and tags."""
-
-    path: Path
-    container: str
-    duration: Fraction | None
-    size_bytes: int
-    videos: tuple[VideoStream, ...]
-    audios: tuple[AudioStream, ...]
-    others: tuple[OtherStream, ...]
-    chapters: tuple[Chapter, ...]
-    tags: dict[str, str]
-    origin: Fraction
-
-    @property
-    def streams(self) -> tuple[AnyStream, ...]:
-        """Every stream, in the file's order."""
-        streams: list[AnyStream] = [*self.videos, *self.audios, *self.others]
-        return tuple(sorted(streams, key=lambda stream: stream.index))
-
-    @property
-    def video(self) -> VideoStream | None:
-        """The first stream of moving pictures, the default one if one is marked so."""
-        moving = [video for video in self.videos if not video.is_attached_picture]
-        marked = [video for video in moving if video.disposition & Disposition.default]
-        return next(iter(marked or moving), None)
 
 
 def probe(path: Path) -> MediaInfo:
@@ -210,7 +102,7 @@ def _video(stream: av.VideoStream, origin: Fraction) -> VideoStream:
         pixel_format=name,
         bit_depth=8 if name == "none" else bits_of(name),
         chroma="420" if name == "none" else chroma_of(name),
-        has_alpha=name != "none" and (has_alpha(name) or stream.metadata.get("alpha_mode") == "1"),
+        has_alpha=name != "none" and (has_alpha(name) or _tells_alpha(stream)),
         time_base=stream.time_base or Fraction(1, 1000),
         average_rate=rate or None,
         frames=stream.frames or None,
@@ -227,6 +119,11 @@ def _video(stream: av.VideoStream, origin: Fraction) -> VideoStream:
         tags=dict(stream.metadata),
         origin=origin,
     )
+
+
+def _tells_alpha(stream: Stream) -> bool:
+    """Tell whether a tag announces the alpha plane that FFmpeg's own VP9 decoder leaves out."""
+    return any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items())
 
 
 def _with_first_pictures(path: Path, videos: list[VideoStream]) -> tuple[VideoStream, ...]:
@@ -286,7 +183,7 @@ def _audio(stream: av.AudioStream, origin: Fraction) -> AudioStream:
         codec=_codec_name(context.name) if known else "unknown",
         sample_rate=context.sample_rate if known else 0,
         channels=context.channels if known else 0,
-        layout=context.layout.name if known else "unknown",
+        layout=_layout(context.layout.name, context.channels) if known else "unknown",
         sample_format=context.format.name if known and context.format else "none",
         time_base=stream.time_base or Fraction(1, 1000),
         start_pts=stream.start_time,
@@ -296,6 +193,11 @@ def _audio(stream: av.AudioStream, origin: Fraction) -> AudioStream:
         tags=dict(stream.metadata),
         origin=origin,
     )
+
+
+def _layout(name: str, channels: int) -> str:
+    """Name the usual layout where the file only counts the channels."""
+    return _LAYOUTS.get(channels, name) if name.endswith(" channels") or not name else name
 
 
 def _other(stream: Stream) -> OtherStream:

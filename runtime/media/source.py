@@ -123,6 +123,8 @@ def _describe_refusal(path: Path, head: bytes, error: Exception) -> str:
             f"{path} is an MP4 or MOV file of {size} bytes without its index; it was cut short "
             "or never finished, so copy or record it again"
         )
+    if isinstance(error, av.EOFError):
+        return f"{path} ends before its first picture or sound; copy or record it again"
     if not any(byte < 9 for byte in head):
         return f"{path} is a text file, expected a film or a recording"
     return (

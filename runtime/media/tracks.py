@@ -12,7 +12,7 @@ from runtime.media.carry import Action, StreamPlan
 from runtime.media.copies import CopyTrack
 from runtime.media.encode import EncodeSettings, VideoEncoder
 from runtime.media.mux import Muxer
-from runtime.media.probe import AnyStream, AudioStream, MediaInfo, VideoStream
+from runtime.media.streams import AnyStream, AudioStream, MediaInfo, VideoStream
 
 # Facts about the source's own encoding, which are not true of the result.
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")

@@ -1,0 +1,72 @@
+"""Times of decoded pictures made whole: missing ones, strays, and clocks that are set back inside a file."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from av.video.frame import VideoFrame
+
+_JITTER_STEPS: Final = 10
+
+
+class TimeMender:
+    """Gives every frame a PTS that is later than the one before; `mended` counts those that had none of use.
+
+    A frame is held back until the next one is known: a stray time in a damaged place is told from a clock that was
+    set by what follows it.
+    """
+
+    def __init__(self, *, first_pts: int, step: int) -> None:
+        """Start a stream.
+
+        Args:
+            first_pts: The time of the first frame if it has none.
+            step: The time between frames where none is told.
+        """
+        self.mended = 0
+        self.last: int | None = None
+        self._first, self._step, self._jump = first_pts, step, 0
+
+    def mend(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        """Give the frames, one behind, their PTS set."""
+        held: VideoFrame | None = None
+        for frame in frames:
+            if held is not None:
+                yield self._settle(held, _stamp(frame))
+            held = frame
+        if held is not None:
+            yield self._settle(held, None)
+
+    def _settle(self, frame: VideoFrame, following: int | None) -> VideoFrame:
+        pts = _stamp(frame)
+        if self.last is None:
+            self.mended += pts is None
+            frame.pts = self.last = self._first if pts is None else pts
+            return frame
+        pts = None if pts is None else pts + self._jump
+        following = None if following is None else following + self._jump
+        if pts is None or pts <= self.last or self._is_stray(pts, following):
+            self.mended += 1
+            pts = self._invent(pts, following)
+        frame.pts = self.last = pts
+        return frame
+
+    def _is_stray(self, pts: int, following: int | None) -> bool:
+        assert self.last is not None
+        far = pts - self.last > _JITTER_STEPS * self._step
+        return far and following is not None and self.last < following < pts
+
+    def _invent(self, pts: int | None, following: int | None) -> int:
+        assert self.last is not None
+        follows = self.last + self._step
+        goes_on = following is not None and following > self.last
+        if pts is not None and not goes_on and self.last - pts > _JITTER_STEPS * self._step:
+            # The clock was set back: another recording follows in the same file.
+            self._jump += follows - pts
+            return follows
+        if pts is not None and not goes_on:
+            return self.last + 1
+        return max(self.last + 1, min(follows, following - 1)) if following is not None else follows
+
+
+def _stamp(frame: VideoFrame) -> int | None:
+    return frame.pts if frame.pts is not None else frame.dts

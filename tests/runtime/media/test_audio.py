@@ -1,0 +1,98 @@
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.audio.frame import AudioFrame
+
+from runtime.media.audio import AudioBlock, AudioReader
+from runtime.media.probe import probe
+
+
+def read(path: Path, **options: Fraction) -> tuple[AudioReader, list[AudioBlock]]:
+    with AudioReader(path, probe(path).audios[0], **options) as reader:
+        return reader, list(reader)
+
+
+def joined(blocks: list[AudioBlock]) -> np.ndarray:
+    for block, following in pairwise(blocks):
+        assert block.pts + block.samples.shape[1] == following.pts
+    return np.concatenate([block.samples for block in blocks], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "tolerance"),
+    [("a.wav", "pcm_s16le", 2**-15), ("a.flac", "flac", 2**-15), ("a.mka", "pcm_f32le", 0.0), ("a.m4a", "aac", 0.05)],
+)
+def test_samples_are_all_there_and_in_place(
+    sound: Callable[..., Path], name: str, codec: str, tolerance: float
+) -> None:
+    path = sound(name, audio=codec, audio_samples=50_001)
+    reference = joined(read(sound("reference.mka", audio="pcm_f32le", audio_samples=50_001))[1])
+
+    reader, blocks = read(path)
+
+    samples = joined(blocks)
+    assert reader.samples == 50_001 if codec != "aac" else reader.samples >= 50_001
+    assert samples.dtype == np.float32
+    middle = slice(3000, 45_000)
+    assert np.abs(samples[:, middle] - reference[:, middle]).max() <= tolerance
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])
+def test_a_cut_is_exact_to_the_sample(sound: Callable[..., Path], codec: str) -> None:
+    path = sound("a.mov" if codec != "aac" else "a.m4a", audio=codec, audio_samples=200_000)
+    whole = joined(read(path)[1])
+    start, end = Fraction(70_001, 48_000), Fraction(120_003, 48_000)
+
+    reader, blocks = read(path, start=start, end=end)
+
+    assert blocks[0].pts == 0
+    assert reader.samples == 120_003 - 70_001
+    np.testing.assert_allclose(joined(blocks), whole[:, 70_001:120_003], atol=1e-6)
+
+
+def test_a_late_start_is_told(sound: Callable[..., Path]) -> None:
+    path = sound("a.mov", audio="pcm_s16le", audio_start=4800)
+
+    reader, blocks = read(path)
+
+    assert reader.first_sample == blocks[0].pts == 4800
+
+
+def write_pieces(path: Path, starts: list[int], length: int = 4800) -> Path:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("pcm_s16le", rate=48_000)
+        stream.codec_context.layout = "mono"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 48_000)
+        for start in starts:
+            frame = AudioFrame.from_ndarray(np.full((1, length), 8000, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def test_a_gap_becomes_silence_of_its_length(tmp_path: Path) -> None:
+    path = write_pieces(tmp_path / "a.mkv", [0, 4800, 24_000])
+
+    reader, blocks = read(path)
+
+    samples = joined(blocks)
+    assert samples.shape == (1, 28_800)
+    assert reader.silence_inserted == 14_400
+    assert not samples[:, 9600:24_000].any()
+    assert samples[:, 24_000:].all()
+    assert any("14400 missing samples became silence" in warning for warning in reader.warnings)
+
+
+def test_small_jitter_of_times_changes_nothing(tmp_path: Path) -> None:
+    path = write_pieces(tmp_path / "a.mkv", [0, 4900, 9550, 14_400])
+
+    reader, blocks = read(path)
+
+    assert joined(blocks).all()
+    assert (reader.samples, reader.silence_inserted) == (19_200, 0)

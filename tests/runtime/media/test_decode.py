@@ -1,0 +1,136 @@
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.errors import UnsupportedMediaError
+from runtime.media.decode import VideoReader
+from runtime.media.picture import Picture
+from runtime.media.probe import VideoStream, probe
+
+
+def read(path: Path, **options: Fraction) -> tuple[VideoReader, list[Picture]]:
+    stream = video_of(path)
+    with VideoReader(path, stream, **options) as reader:
+        return reader, list(reader)
+
+
+def video_of(path: Path) -> VideoStream:
+    stream = probe(path).video
+    assert stream is not None
+    return stream
+
+
+def test_pts_of_a_variable_rate_clip_are_exact(clip: Callable[..., Path]) -> None:
+    pts = [540, 1700, 9000, 9003, 20_000, 20_100, 41_111, 50_000]
+    path = clip("a.mp4", pts=pts, time_base=Fraction(1, 90_000), container_options={"movie_timescale": "90000"})
+
+    _, pictures = read(path)
+
+    assert [picture.pts for picture in pictures] == pts
+
+
+def test_planes_equal_what_was_encoded_without_loss(clip: Callable[..., Path]) -> None:
+    path = clip("a.mkv", codec="ffv1", options={}, pixel_format="yuv420p", width=33, height=31)
+
+    reader, pictures = read(path)
+
+    assert (reader.width, reader.height, reader.chroma, reader.bit_depth) == (33, 31, "420", 8)
+    assert [plane.shape for plane in pictures[0].planes] == [(31, 33), (16, 17), (16, 17)]
+    assert all(plane.flags.c_contiguous for plane in pictures[0].planes)
+    assert not np.array_equal(pictures[0].planes[0], pictures[1].planes[0])
+
+
+@pytest.mark.parametrize(("start", "end"), [(None, 40), (13, None), (13, 40), (49, None)])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+def test_a_cut_holds_exactly_the_pictures_between(
+    clip: Callable[..., Path], name: str, start: int | None, end: int | None
+) -> None:
+    step, time_base = {"a.ts": (3600, Fraction(1, 90_000)), "a.avi": (1, Fraction(1, 25))}.get(
+        name, (512, Fraction(1, 12_800))
+    )
+    pts = [step * n for n in range(50)]
+    path = clip(name, pts=pts, time_base=time_base, options={"preset": "veryfast", "g": "12"})
+    reader, whole = read(path)
+    tick = reader.stream.time_base
+    assert len(whole) == 50
+    cuts = {"start": start, "end": end}
+    times = {key: whole[n].pts * tick for key, n in cuts.items() if n is not None}
+
+    _, pictures = read(path, **times)
+
+    expected = whole[start or 0 : end]
+    zero = whole[start].pts if start is not None else 0
+    assert [p.pts for p in pictures] == [p.pts - zero for p in expected]
+    for picture, other in zip(pictures, expected, strict=True):
+        np.testing.assert_array_equal(picture.planes[0], other.planes[0])
+
+
+def test_a_damaged_file_is_read_to_its_end_and_told(clip: Callable[..., Path]) -> None:
+    path = clip("a.ts", time_base=Fraction(1, 90_000), pts=[3600 * n for n in range(50)], width=160, height=128)
+    packets = path.read_bytes()
+    lost = len(packets) // 188 // 2 * 188
+    path.write_bytes(packets[:lost] + packets[lost + 5 * 188 :])
+
+    reader, pictures = read(path)
+
+    assert reader.damaged > 0
+    assert any("damaged" in warning for warning in reader.warnings)
+    assert pictures[-1].pts > pictures[0].pts + 3600 * 30
+
+
+def test_pictures_of_an_avi_with_b_frames_take_its_slots_in_order(clip: Callable[..., Path]) -> None:
+    path = clip("a.avi", pts=list(range(50)), time_base=Fraction(1, 25))
+
+    reader, pictures = read(path)
+
+    steps = {b.pts - a.pts for a, b in pairwise(pictures)}
+    assert (len(pictures), steps) == (50, {1})
+    assert not any("no usable time" in warning for warning in reader.warnings)
+
+
+def test_missing_times_come_from_the_rate(clip: Callable[..., Path]) -> None:
+    stream_only = clip("a.h264")
+
+    reader, pictures = read(stream_only)
+
+    steps = {b.pts - a.pts for a, b in pairwise(pictures)}
+    assert len(pictures) == 25
+    assert len(steps) == 1
+    assert steps.pop() * reader.stream.time_base == 1 / (reader.stream.average_rate or 0)
+
+
+def test_an_alpha_channel_is_refused(clip: Callable[..., Path]) -> None:
+    path = clip("a.mkv", codec="ffv1", options={}, pixel_format="yuva420p")
+
+    with pytest.raises(UnsupportedMediaError, match="alpha channel"):
+        VideoReader(path, video_of(path))
+
+
+def test_a_stray_time_in_a_damaged_place_moves_nothing_after_it(clip: Callable[..., Path]) -> None:
+    path = clip("a.mkv", pts=[512 * n for n in range(200)], container_options={"cluster_time_limit": "400"})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 3
+    data[middle : middle + 1000] = bytes(1000)
+    path.write_bytes(data)
+
+    _, pictures = read(path)
+
+    assert 100 < len(pictures) < 200
+    assert pictures[-1].pts == 199 * 40
+    assert all(a.pts < b.pts for a, b in pairwise(pictures))
+
+
+def test_a_file_cut_in_the_middle_gives_the_pictures_that_are_there(clip: Callable[..., Path]) -> None:
+    pts = [512 * n for n in range(120)]
+    path = clip("a.mp4", pts=pts, width=160, height=128, container_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+    reader, pictures = read(path)
+
+    assert 20 < len(pictures) < 110
+    assert [picture.pts for picture in pictures] == pts[: len(pictures)]
+    assert any("it may be cut short or damaged" in warning for warning in reader.warnings)

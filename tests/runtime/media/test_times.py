@@ -1,0 +1,36 @@
+import pytest
+from av.video.frame import VideoFrame
+
+from runtime.media.times import TimeMender
+
+STEP = 40
+
+
+def frame(pts: int | None) -> VideoFrame:
+    one = VideoFrame(16, 16, "yuv420p")
+    one.pts = pts
+    return one
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "mended"),
+    [
+        ([0, 33, 80, 1000, 1040], [0, 33, 80, 1000, 1040], 0),
+        ([None, None, None], [7, 47, 87], 3),
+        ([0, 40, 40, 80], [0, 40, 79, 80], 1),
+        ([0, 40, 40, 120], [0, 40, 80, 120], 1),
+        ([0, 40, 30, 35, 120], [0, 40, 41, 81, 120], 2),
+        ([0, 40, 9000, 120, 160], [0, 40, 80, 120, 160], 1),
+        ([4000, 4040, 3, 4120, 4160], [4000, 4040, 4080, 4120, 4160], 1),
+        ([4000, 4040, 0, 40, 80], [4000, 4040, 4080, 4120, 4160], 1),
+        ([4000, 4040, 0, 40, None, 120], [4000, 4040, 4080, 4120, 4160, 4200], 2),
+    ],
+    ids=["rising", "missing", "twice", "twice-gap", "back-a-little", "stray-ahead", "stray-back", "set-back", "both"],
+)
+def test_times_rise_and_stay_where_they_were_told(given: list[int | None], expected: list[int], mended: int) -> None:
+    mender = TimeMender(first_pts=7, step=STEP)
+
+    found = [one.pts for one in mender.mend([frame(pts) for pts in given])]
+
+    assert found == expected
+    assert mender.mended == mended

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from runtime.media.verify import PictureTimes, SoundTimes, verify
+
+
+def noted(pts: list[int], time_base: Fraction = Fraction(1, 12800)) -> PictureTimes:
+    times = PictureTimes(time_base)
+    for value in pts:
+        times.add(value)
+    return times
+
+
+def test_a_result_that_is_the_job_passes(clip: Callable[..., Path]) -> None:
+    path = clip("a.mp4", audio="flac")
+    sound = SoundTimes(1, 1, 48_000, 0, 48_000)
+
+    found = verify(path, pictures=noted([512 * n for n in range(25)]), sounds=[sound])
+
+    assert found.passed
+    assert found.pictures is not None
+    assert (found.pictures.rounded_to, found.pictures.shift_s) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    "pts",
+    [
+        [512 * n for n in range(24)],
+        [512 * n for n in range(26)],
+        [512 * n + (n == 7) for n in range(25)],
+    ],
+)
+def test_a_lost_added_or_moved_picture_fails(clip: Callable[..., Path], pts: list[int]) -> None:
+    found = verify(clip("a.mp4"), pictures=noted(pts))
+
+    assert not found.passed
+
+
+def test_a_container_that_rounds_is_told(clip: Callable[..., Path]) -> None:
+    pts = [3003 * n for n in range(25)]
+    path = clip("a.mkv", pts=pts, time_base=Fraction(1, 90_000))
+
+    found = verify(path, pictures=noted(pts, Fraction(1, 90_000)))
+
+    assert found.passed
+    assert found.pictures is not None
+    assert found.pictures.rounded_to == Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(("first", "samples"), [(0, 47_999), (1, 48_000)])
+def test_a_lost_sample_or_a_shifted_track_fails(clip: Callable[..., Path], first: int, samples: int) -> None:
+    path = clip("a.mp4", audio="flac")
+    sound = SoundTimes(1, 1, 48_000, first, samples)
+
+    found = verify(path, pictures=noted([512 * n for n in range(25)]), sounds=[sound])
+
+    assert not found.passed
