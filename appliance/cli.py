@@ -119,6 +119,9 @@ def enhance(
         Path | None, typer.Option(metavar="FILE.png", readable=False, help="Write a before/after picture there.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    conceal: Annotated[
+        bool, typer.Option("--conceal", help="Enhance a damaged file as far as it can be read.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Enhance picture and sound of one file.
@@ -136,6 +139,7 @@ def enhance(
         start=None if start is None else parse_time(start),
         end=None if end is None else parse_time(end),
         overwrite=overwrite,
+        conceal=conceal,
         compare=compare,
     )
     from appliance.enhance import run_job

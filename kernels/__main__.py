@@ -1,4 +1,4 @@
-"""`python -m kernels`: compile every kernel once, so that the first job of a fresh installation does not wait for it."""
+"""`python -m kernels`: compile every kernel once, so that the first job after installing does not wait for it."""
 
 import numpy as np
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from runtime.audio.pipeline import SoundPipeline
 from runtime.manifest import Model
-from runtime.media.carry import Action as StreamAction
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
 from runtime.report import (
@@ -206,6 +205,8 @@ def _warnings(job: "Job") -> list[str]:
         found.append(
             f"{job.work.target.suffix} holds times in steps of {check.pictures.rounded_to} s; PTS were rounded"
         )
+    if check is not None and check.pictures is not None and check.pictures.shift_s:
+        found.append(f"{job.work.target.suffix} moved all streams alike by {float(check.pictures.shift_s):+.4f} s")
     if check is not None and not check.passed:
         found.append("the result does not hold every picture and sample at its time; see the counts in this report")
     return found

@@ -8,22 +8,24 @@ The picture: `media/decode` -> `kernels/colour` -> `video/window` (`kernels/flow
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kernels.colour import YuvLayout
 from runtime.account import account
 from runtime.audio.pipeline import SoundPipeline
 from runtime.audio.stream import SpeechEnhancer
 from runtime.engine.backends import ChosenBackend, choose_backend
+from runtime.errors import DecodeError
 from runtime.media.audio import AudioReader
-from runtime.media.tracks import Tracks, add_tracks
 from runtime.media.decode import VideoReader
 from runtime.media.encode import EncodeSettings
 from runtime.media.mux import Muxer
 from runtime.media.source import AnyPacket
+from runtime.media.tracks import Tracks, add_tracks
 from runtime.media.verify import PictureTimes, SoundTimes, Verification, verify
 from runtime.options import EnhanceOptions, Progress
 from runtime.report import Report
@@ -127,7 +129,7 @@ def _video_pipeline(job: Job, stop: StopSignal, tell: "_Teller") -> VideoPipelin
     siting = (0.5, 0.5) if reader.stream.codec == "mjpeg" else (0.5, 0.0)
     total = expected_frames(work)
     return VideoPipeline(
-        reader,
+        _whole(reader, work),
         job.tracks.video,
         model=work.video_model,
         open_session=job.backend.open_session,
@@ -159,8 +161,32 @@ def _sound_pipeline(job: Job, index: int, stop: StopSignal, tell: "_Teller") -> 
         )
     assert job.tracks is not None
     return SoundPipeline(
-        reader, enhancer, job.tracks.audios[index], clock=job.clock, stop=stop, on_samples=tell.samples
+        reader,
+        _whole(reader, work),
+        enhancer,
+        job.tracks.audios[index],
+        clock=job.clock,
+        stop=stop,
+        on_samples=tell.samples,
     )
+
+
+def _whole(reader: VideoReader | AudioReader, work: Work) -> Iterator[Any]:
+    """Pass on what a reader gives, and refuse a source that turns out damaged, unless damage is to be concealed.
+
+    Raises:
+        DecodeError: Packets could not be decoded, or the file ends before its own index does.
+    """
+    for item in reader:
+        if reader.damaged and not work.options.conceal:
+            break
+        yield item
+    ended_early = isinstance(reader, VideoReader) and reader.ended_early
+    if (reader.damaged or ended_early) and not work.options.conceal:
+        raise DecodeError(
+            f"{work.info.path} is damaged or cut short in stream {reader.stream.index}; copy it again from where it "
+            "came from, or enhance what can be read with --conceal"
+        )
 
 
 def _check(job: Job, written: Path) -> None:

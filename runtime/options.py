@@ -44,7 +44,8 @@ CRF_RANGES = {Codec.H264: range(52), Codec.HEVC: range(52), Codec.AV1: range(64)
 class EnhanceOptions:
     """The wishes for one job; None means "as the preset says".
 
-    `start` and `end` are seconds of the source's time line, `start` included and `end` not.
+    `conceal` enhances a damaged source as far as it can be read, instead of refusing it. `start` and `end` are seconds
+    of the source's time line, `start` included and `end` not.
     """
 
     preset: str = DEFAULT_PRESET
@@ -57,6 +58,7 @@ class EnhanceOptions:
     start: Fraction | None = None
     end: Fraction | None = None
     overwrite: bool = False
+    conceal: bool = False
     compare: Path | None = None
     threads: int | None = None
 

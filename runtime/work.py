@@ -1,5 +1,6 @@
 """What a job will do, decided before anything is written: the result's name, the model, and each stream's fate."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,7 +16,7 @@ from runtime.media.encode import EncodeSettings, settings_for
 from runtime.media.mux import FORMATS, default_suffix
 from runtime.media.probe import AudioStream, MediaInfo, VideoStream, probe
 from runtime.options import AudioMode, EnhanceOptions
-from runtime.presets import Factor, JobPlan, ScaleChoice, choose_scale, plan_job
+from runtime.presets import JobPlan, ScaleChoice, choose_scale, plan_job
 
 LEAST_SIDE = 16
 
@@ -58,11 +59,11 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
     if video is None and not sounds:
         raise OptionError(_nothing_to_do(info, plan))
     target = target or _default_target(source, info, plan, video)
-    _check_target(source, target, info, plan, video)
+    _check_target(source, target, plan, video)
     scale = ScaleChoice(1, "the picture is copied")
     model = None
     if video is not None:
-        _check_size(source, video)
+        _check_picture(source, video)
         scale = _scale(plan, options, video)
         model = find_model(plan.preset.models[scale.scale])
     streams = plan_streams(
@@ -87,7 +88,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
 
 
 def encode_settings(work: Work, reader: VideoReader, *, threads: int) -> EncodeSettings:
-    """Give the settings of the result's picture: the source's own facts at the new size, at the preset's least depth."""
+    """Give the settings of the result's picture: the source's facts at the new size, at the preset's least depth."""
     assert work.plan.codec is not None
     codec = cast(CodecName, str(work.plan.codec))
     settings = settings_for(
@@ -138,7 +139,9 @@ def _scale(plan: JobPlan, options: EnhanceOptions, video: VideoStream) -> ScaleC
     return ScaleChoice(plan.scale, "asked for" if asked else f"preset {plan.preset.name} always takes it")
 
 
-def _check_size(source: Path, video: VideoStream) -> None:
+def _check_picture(source: Path, video: VideoStream) -> None:
+    if video.codec == "unknown":
+        raise UnsupportedMediaError(f"{source} holds pictures of an unknown codec; convert it to H.264 first")
     if min(video.width, video.height) < LEAST_SIDE:
         raise UnsupportedMediaError(
             f"{source} shows pictures of {video.width}x{video.height}, expected at least {LEAST_SIDE}x{LEAST_SIDE}; "
@@ -166,8 +169,8 @@ def _default_target(source: Path, info: MediaInfo, plan: JobPlan, video: VideoSt
     return source.with_name(f"{source.stem}.relume{suffix}")
 
 
-def _check_target(source: Path, target: Path, info: MediaInfo, plan: JobPlan, video: VideoStream | None) -> None:
-    if target.absolute() == source.absolute() or (target.exists() and target.samefile(source)):
+def _check_target(source: Path, target: Path, plan: JobPlan, video: VideoStream | None) -> None:
+    if target.absolute() == source.absolute() or (os.path.exists(target) and target.samefile(source)):
         raise OutputError(f"the result {target} is the source itself; give another name with -o")
     suffix = target.suffix.lower()
     if video is None or plan.codec is None or suffix not in FORMATS:

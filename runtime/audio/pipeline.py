@@ -1,6 +1,6 @@
 """The sound's journey: decode -> enhance -> encode, in a thread of its own for each track."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -18,13 +18,14 @@ _WAITING_PACKETS = 64
 class SoundPipeline:
     """Take one track from its reader through the enhancer into encoded packets.
 
-    Without an enhancer the sound is only encoded again, for a container that does not take its codec. A context
-    manager: leaving it stops the thread.
+    `source` gives the reader's blocks. Without an enhancer the sound is only encoded again, for a container that does
+    not take its codec. A context manager: leaving it stops the thread.
     """
 
     def __init__(
         self,
         reader: AudioReader,
+        source: Iterable[AudioBlock],
         enhancer: SpeechEnhancer | None,
         encoder: AudioEncoder,
         *,
@@ -33,12 +34,13 @@ class SoundPipeline:
         on_samples: Callable[[int], None],
     ) -> None:
         self.reader, self.enhancer, self.encoder = reader, enhancer, encoder
+        self._source = source
         self._clock, self._stop, self._on_samples = clock, stop, on_samples
         self._stage: Stage[AudioBlock, AnyPacket] | None = None
 
     def packets(self) -> Iterator[AnyPacket]:
         """Start the thread and give the encoded packets in order."""
-        blocks = self._clock.timed("decode", self.reader)
+        blocks = self._clock.timed("decode", self._source)
         self._stage = Stage(
             f"sound-{self.reader.stream.index}", blocks, self._enhance, depth=_WAITING_PACKETS, stop=self._stop
         )

@@ -35,8 +35,8 @@ _SHORT_BY_S: Final = 1
 class VideoReader:
     """The pictures of one stream; iterate once, and use it as a context manager.
 
-    PTS count in the stream's own time base from its `origin`, or from `start` where that is given. `damaged` and
-    `warnings` are complete when the iteration has ended.
+    PTS count in the stream's own time base from its `origin`, or from `start` where that is given. `damaged`,
+    `ended_early` (the file tells of a later end) and `warnings` are complete when the iteration has ended.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class VideoReader:
         _refuse(path, stream)
         self.stream = stream
         self._refused_packets = self._bad_packets = self._bad_frames = 0
+        self.ended_early = False
         self.warnings: list[str] = []
         self.interlacing = interlacing or find_interlacing(path, stream)
         self._begin = stream.origin + (start or 0)
@@ -240,6 +241,7 @@ class VideoReader:
         if self._is_whole and told is not None and self._times.last is not None:
             end = (self._times.last + self._step) * self.stream.time_base
             if told - end > _SHORT_BY_S and end - self.stream.origin < (told - self.stream.origin) * _WHOLE_SHARE:
+                self.ended_early = True
                 self.warnings.append(
                     f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s; "
                     "it may be cut short or damaged"

@@ -1,6 +1,7 @@
 """Merges tracks by time into one file that appears under its name only when it is whole."""
 
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
@@ -163,18 +164,19 @@ class Muxer:
         with suppress(av.FFmpegError, OSError):
             self.container.close()
         if not self._published:
-            self.partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.partial.unlink()
 
     def _check(self) -> None:
         if self.suffix not in FORMATS:
             raise OutputError(
                 f"{self.target} has the suffix {self.suffix or 'none'}, expected one of {', '.join(FORMATS)}"
             )
-        if not self.target.parent.is_dir():
+        if not os.path.isdir(self.target.parent):
             raise OutputError(f"folder {self.target.parent} does not exist; create it first")
-        if self.target.is_dir():
+        if os.path.isdir(self.target):
             raise OutputError(f"{self.target} is a folder, expected the name of a file")
-        if self.target.exists() and not self._overwrite:
+        if os.path.exists(self.target) and not self._overwrite:
             raise OutputError(describe_taken(self.target))
 
     def _write_header(self) -> None:

@@ -90,7 +90,7 @@ def read_packets(container: InputContainer, *streams: Stream) -> Iterator[AnyPac
 
 
 def _read_head(path: Path) -> bytes:
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, not an error where the folder may not be read
         raise DecodeError(f"{path} is a folder, expected a media file")
     try:
         with path.open("rb") as file:

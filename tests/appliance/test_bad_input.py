@@ -225,19 +225,45 @@ def test_a_disk_that_is_too_small_leaves_nothing(relume, tmp_path, write_clip):
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_damage_in_the_middle_is_told(relume, tmp_path, write_clip):
+@pytest.fixture
+def damaged(tmp_path, write_clip):
     source = write_clip(tmp_path / "clip.mp4", frames=50, size=(160, 120), sound=False)
     content = bytearray(source.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 400] = np.random.default_rng(0).bytes(400)
     source.write_bytes(content)
-    before = source.read_bytes()
+    return source
 
-    done = relume("enhance", source, "-o", tmp_path / "out.mp4")
+
+def test_damage_in_the_middle_is_refused(relume, tmp_path, damaged):
+    _refuse(relume, tmp_path, damaged, "-o", tmp_path / "out.mp4", code=3, words=["damaged or cut short", "--conceal"])
+
+
+def test_damage_is_concealed_when_asked_and_told(relume, tmp_path, damaged):
+    before = damaged.read_bytes()
+
+    done = relume("enhance", damaged, "-o", tmp_path / "out.mp4", "--conceal")
 
     assert "Traceback" not in done.stderr
-    assert source.read_bytes() == before
+    assert damaged.read_bytes() == before
     assert done.returncode == 0
     assert "damaged pictures or packets" in done.stdout
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 40
+
+
+def test_a_file_cut_short_behind_its_index_is_refused(relume, tmp_path, write_clip):
+    whole = write_clip(tmp_path / "whole.mp4", frames=100, size=(160, 120), sound=False)
+    source = tmp_path / "clip.mp4"
+    options = {"movflags": "faststart"}
+    with av.open(str(whole)) as reader, av.open(str(source), "w", container_options=options) as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                writer.mux(packet)
+    whole.unlink()
+    content = source.read_bytes()
+    source.write_bytes(content[: len(content) * 2 // 3])
+
+    _refuse(relume, tmp_path, source, "-o", tmp_path / "out.mp4", code=3, words=["clip.mp4", "cut short"])
