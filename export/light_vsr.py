@@ -85,7 +85,11 @@ def load_network(checkpoint: Path) -> tuple[LightVsr, dict[str, Any], int]:
     """Load the averaged weights of a checkpoint, the recipe that training wrote into it, and its iteration."""
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
     task = kept["recipe"]["task"]
-    network = LightVsr(LightVsrConfig(task["scale"], task.get("grid", 1), task["channels"], task["blocks"]))
+    network = LightVsr(
+        LightVsrConfig(
+            task["scale"], task.get("grid", 1), task["channels"], task["blocks"], task.get("high_pass", False)
+        )
+    )
     network.load_state_dict(kept["ema"])
     return network.eval(), kept["recipe"], kept["iteration"]
 

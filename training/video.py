@@ -29,6 +29,7 @@ class VideoTaskSettings(BaseModel):
     grid: int = 1
     channels: int = 32
     blocks: int = 4
+    high_pass: bool = False
     frames: int = Field(default=8, gt=1, description="frames of a training sequence")
     crop: int = Field(default=64, gt=16, description="side of the degraded crop, pixels")
     photo_share: float = Field(default=0.3, ge=0, le=1)
@@ -47,9 +48,9 @@ class VideoTask:
         settings = self.settings
         self.size = recipe.batch
         self.ranges = Degradation(**_tuples(settings.degradation))
-        self.model = LightVsr(LightVsrConfig(settings.scale, settings.grid, settings.channels, settings.blocks)).to(
-            memory_format=torch.channels_last
-        )
+        self.model = LightVsr(
+            LightVsrConfig(settings.scale, settings.grid, settings.channels, settings.blocks, settings.high_pass)
+        ).to(memory_format=torch.channels_last)
         self.footage = load_footage(
             media,
             held_out=settings.held_out,

@@ -21,7 +21,7 @@ def network(config):
 
 
 @pytest.fixture(
-    scope="module", params=[LightVsrConfig(2, 2, 16, 1), LightVsrConfig(4, 1, 16, 1)], ids=["grid", "plain"]
+    scope="module", params=[LightVsrConfig(2, 2, 16, 1, True), LightVsrConfig(4, 1, 16, 1)], ids=["grid", "plain"]
 )
 def exported(request, tmp_path_factory):
     built = network(request.param)
@@ -68,6 +68,7 @@ def test_only_operations_that_every_engine_has_are_used(exported):
 
     assert operations <= {
         "Add", "AveragePool", "Concat", "Conv", "DepthToSpace", "Identity", "Mul", "Pad", "Relu",
+        "Slice", "Sub",
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from models.light_vsr import BicubicSkip, LightVsr, LightVsrConfig, unshuffle_kernel
 
-CONFIGS = [LightVsrConfig(4, 1, 16, 2), LightVsrConfig(2, 2, 16, 3), LightVsrConfig(1, 2, 16, 2)]
+CONFIGS = [LightVsrConfig(4, 1, 16, 2), LightVsrConfig(2, 2, 16, 3, True), LightVsrConfig(1, 2, 16, 2, True)]
 
 
 def trained_like(config):
