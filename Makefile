@@ -32,10 +32,10 @@ define make_environment
 	@touch $@
 endef
 
-.PHONY: help run test clean
+.PHONY: help run test test-all clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 	@echo "  make run IN=clip.mp4 [OUT=better.mp4] [PRESET=upscale]   enhances a file of yours"
 
 run: $(RUN_ENV)/.ready ## Enhance a sample clip that is made here, or IN=... of yours
@@ -60,6 +60,9 @@ test: $(TEST_ENV)/.ready ## Check style, types, layers and behaviour
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
+	$(TEST_ENV)/bin/pytest -m 'not slow'
+
+test-all: $(TEST_ENV)/.ready ## Run every test, those that take minutes too
 	$(TEST_ENV)/bin/pytest
 
 clean: ## Remove the environments, caches and what `make run` made
