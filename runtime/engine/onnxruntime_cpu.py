@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from runtime.closing import Closing
 from runtime.engine.session import Array, Binding
 from runtime.errors import SessionError
 
@@ -15,7 +15,7 @@ _MULTIPLES = (2, 4, 8)
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
-class OnnxRuntimeCpuSession:
+class OnnxRuntimeCpuSession(Closing):
     """A network in ONNX Runtime's CPU provider."""
 
     backend = "onnxruntime-cpu"
@@ -54,17 +54,6 @@ class OnnxRuntimeCpuSession:
     def close(self) -> None:
         """Release the session's memory."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array]) -> None:

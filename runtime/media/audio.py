@@ -7,14 +7,14 @@ from fractions import Fraction
 from itertools import chain
 from math import ceil, floor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
+from runtime.closing import Closing
 from runtime.errors import UnsupportedMediaError
 from runtime.media.source import open_source, read_packets
 from runtime.media.streams import AudioStream
@@ -40,7 +40,7 @@ class AudioBlock:
     pts: int
 
 
-class AudioReader:
+class AudioReader(Closing):
     """The sound of one stream; iterate once, and use it as a context manager.
 
     Blocks follow each other without a gap: where the source has one, silence stands for it. `first_sample` is the
@@ -101,17 +101,6 @@ class AudioReader:
     def close(self) -> None:
         """Close the file and its decoder."""
         self._container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _from(self, path: Path, start: Fraction | None) -> Iterator[AudioBlock]:
         """Give the blocks from a time on; where the file's index leads past it, read from the file's beginning."""

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from math import floor
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import av
 from av.container import InputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from runtime.closing import Closing
 from runtime.media.carry import COVERS, MATROSKA, Action, StreamPlan
 from runtime.media.mux import Muxer
 from runtime.media.source import AnyPacket, open_source, read_packets
@@ -21,7 +21,7 @@ from runtime.media.subtitles import SubtitleTranscoder
 _SEEK_EARLIER_US: Final = 2_000_000
 
 
-class CopyTrack:
+class CopyTrack(Closing):
     """All copied streams of a source as one track: read in file order by one reader, times moved to the result's."""
 
     def __init__(self, info: MediaInfo, muxer: Muxer, *, start: Fraction | None, end: Fraction | None) -> None:
@@ -84,17 +84,6 @@ class CopyTrack:
         """Close the source."""
         if self._source is not None:
             self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _is_wanted(self, packet: AnyPacket) -> bool:
         stamp = packet.pts if packet.pts is not None else packet.dts

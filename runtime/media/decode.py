@@ -7,14 +7,14 @@ from fractions import Fraction
 from itertools import chain
 from math import ceil, floor
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import av
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
+from runtime.closing import Closing
 from runtime.errors import DecodeError, UnsupportedMediaError
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
 from runtime.media.picture import Picture
@@ -32,7 +32,7 @@ _WHOLE_SHARE: Final = Fraction(9, 10)
 _SHORT_BY_S: Final = 1
 
 
-class VideoReader:
+class VideoReader(Closing):
     """The pictures of one stream; iterate once, and use it as a context manager.
 
     PTS count in the stream's own time base from its `origin`, or from `start` where that is given. `damaged`,
@@ -117,17 +117,6 @@ class VideoReader:
     def close(self) -> None:
         """Close the file and its decoder."""
         self._container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self, path: Path, threads: int) -> InputContainer:
         container = open_source(path, only=(self.stream.index,))

@@ -1,8 +1,6 @@
 """One step of a recurrent network over a whole frame, tile by tile, its state on a canvas the size of the frame."""
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from PIL import Image
 from kernels.blend import add_tile, tile_window
 from kernels.tiles import Tile, read_tile, write_tile
 from kernels.warp import warp
+from runtime.closing import Closing
 from runtime.engine.session import OpenSession, Session
 from runtime.errors import ManifestError
 from runtime.manifest import Model
@@ -32,7 +31,7 @@ class Rerun:
     cured: bool
 
 
-class TiledStep:
+class TiledStep(Closing):
     """Run a step engine over frames of one size.
 
     The engine takes `frame` (1, 3, h, w), `strength` (1,) and the manifest's state tensors, and gives `output`
@@ -84,14 +83,6 @@ class TiledStep:
     def close(self) -> None:
         """Close the engine's session."""
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run_tiles(self, window: WindowedFrame, states: dict[str, Frame] | None, picture: Frame) -> None:
         """Run every tile; the next state goes to a second canvas, for neighbours still read the first."""
