@@ -27,9 +27,6 @@ from runtime.video.window import TemporalWindow
 from training.degrade import compress
 
 BORDER = 8
-NOISE_SIGMA = 8.0
-CRF = 28
-
 Pixels = NDArray[np.uint8]
 
 
@@ -49,16 +46,16 @@ def read_truth(path: Path, *, frames: int, multiple: int, side: int) -> list[Pix
     return found
 
 
-def spoil(truth: Sequence[Pixels], *, scale: int, kind: str) -> list[Pixels]:
+def spoil(truth: Sequence[Pixels], *, scale: int, kind: str, noise_sigma: float, crf: int) -> list[Pixels]:
     """Make what the model gets."""
     height, width = truth[0].shape[:2]
     small = [_resize(frame, width // scale, height // scale) for frame in truth]
     if kind == "bicubic":
         return small
     generator = np.random.default_rng(2026)
-    noisy = [frame + generator.normal(0, NOISE_SIGMA, frame.shape) for frame in small]
+    noisy = [frame + generator.normal(0, noise_sigma, frame.shape) for frame in small]
     stack = torch.from_numpy(np.stack(noisy).clip(0, 255).astype(np.float32) / 255).permute(0, 3, 1, 2)
-    coded = compress(stack, CRF).permute(0, 2, 3, 1)
+    coded = compress(stack, crf).permute(0, 2, 3, 1)
     return [np.asarray((frame * 255).round(), np.uint8) for frame in coded.numpy()]
 
 
@@ -97,15 +94,15 @@ def ssim(one: Pixels, other: Pixels) -> float:
     )
 
 
-def measure(model: Model, path: Path, *, kind: str, frames: int, side: int, threads: int) -> dict[str, float]:
+def measure(model: Model, path: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one clip: PSNR-Y and SSIM before (bicubic, or the degraded clip) and after."""
     assert model.manifest.video is not None
     scale = model.manifest.video.scale
-    truth = read_truth(path, frames=frames, multiple=2 * scale, side=side)
-    poor = spoil(truth, scale=scale, kind=kind)
+    truth = read_truth(path, frames=arguments.frames, multiple=2 * scale, side=arguments.truth_side)
+    poor = spoil(truth, scale=scale, kind=arguments.kind, noise_sigma=arguments.noise_sigma, crf=arguments.crf)
     figures = {"psnr_before": 0.0, "psnr_after": 0.0, "ssim_before": 0.0, "ssim_after": 0.0}
     height, width = truth[0].shape[:2]
-    for sharp, small, result in zip(truth, poor, enhance(model, poor, threads=threads), strict=True):
+    for sharp, small, result in zip(truth, poor, enhance(model, poor, threads=arguments.threads), strict=True):
         plain = _resize(small, width, height)
         figures["psnr_before"] += psnr(plain, sharp) / len(truth)
         figures["psnr_after"] += psnr(result, sharp) / len(truth)
@@ -118,7 +115,7 @@ def write_quality(model: Model, arguments: argparse.Namespace, means: dict[str, 
     """Put the measured means into the model's manifest, in place of those of the same kind."""
     what = {
         "bicubic": "bicubic degradation",
-        "degraded": f"bicubic, noise sigma {NOISE_SIGMA:g}, H.264 CRF {CRF}",
+        "degraded": f"bicubic, noise sigma {arguments.noise_sigma:g}, H.264 CRF {arguments.crf}",
     }[arguments.kind]
     data = (
         f"{clips} clips that training never saw, {arguments.frames} frames each, "
@@ -126,7 +123,8 @@ def write_quality(model: Model, arguments: argparse.Namespace, means: dict[str, 
     )
     command = (
         f"python -m benchmarks.video_quality {model.manifest.name} --kind {arguments.kind} "
-        f"--frames {arguments.frames} --truth-side {arguments.truth_side} --media FOLDER"
+        f"--frames {arguments.frames} --truth-side {arguments.truth_side} --noise-sigma {arguments.noise_sigma:g} "
+        f"--crf {arguments.crf} --media FOLDER"
     )
     kept = [entry for entry in model.manifest.quality if entry.command != command]
     new = [
@@ -156,6 +154,8 @@ def main() -> None:
     parser.add_argument("--kind", choices=("bicubic", "degraded"), default="bicubic")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--truth-side", type=int, default=360, help="short side that larger clips are brought down to")
+    parser.add_argument("--noise-sigma", type=float, default=8.0, help="of 255, before compression; `degraded` only")
+    parser.add_argument("--crf", type=int, default=28, help="of the H.264 compression; `degraded` only")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clips", nargs="*", help="file names; by default those that training held out")
     parser.add_argument("--write", action="store_true", help="put the means into the model's manifest")
@@ -164,14 +164,7 @@ def main() -> None:
     totals: dict[str, float] = {}
     names = arguments.clips or model.manifest.training.held_out
     for name in names:
-        figures = measure(
-            model,
-            arguments.media / "video" / name,
-            kind=arguments.kind,
-            frames=arguments.frames,
-            side=arguments.truth_side,
-            threads=arguments.threads,
-        )
+        figures = measure(model, arguments.media / "video" / name, arguments)
         totals = {key: totals.get(key, 0.0) + value / len(names) for key, value in figures.items()}
         _print(name, figures)
     _print("mean", totals)
