@@ -12,6 +12,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
+from runtime.media.picture import Picture
+from runtime.media.pixels import read_planes, write_planes
+
+_LAYOUT = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma="420")
+
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
@@ -120,19 +126,24 @@ def compress(sequence: torch.Tensor, crf: int, *, codec: str = "libx264") -> tor
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
     encoder.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
     decoder = av.CodecContext.create("h264" if codec == "libx264" else "hevc", "r")
-    pixels = (sequence.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
-    decoded: list[np.ndarray] = []
+    decoded: list[torch.Tensor] = []
 
     def read(packets: list[av.Packet]) -> None:
         for packet in packets:
-            decoded.extend(frame.to_ndarray(format="rgb24") for frame in decoder.decode(packet))
+            decoded.extend(_rgb(frame) for frame in decoder.decode(packet))
 
     for index in range(frames):
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[index]), format="rgb24")
+        # Our own conversion: swscale's leaves the right edge of small pictures to chance.
+        planes = rgb_to_yuv(sequence[index].numpy(), _LAYOUT)
+        picture = write_planes(Picture(planes, 8, "420", index, 1), width=width, height=height)
         picture.pts, picture.time_base = index, Fraction(1, 25)
         read(encoder.encode(picture))
     read(encoder.encode(None))
-    decoded.extend(frame.to_ndarray(format="rgb24") for frame in decoder.decode(None))
+    decoded.extend(_rgb(frame) for frame in decoder.decode(None))
     if len(decoded) != frames:
         raise RuntimeError(f"{codec} gave back {len(decoded)} of {frames} frames")
-    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float() / 255
+    return quantise(torch.stack(decoded))
+
+
+def _rgb(frame: av.VideoFrame) -> torch.Tensor:
+    return torch.from_numpy(yuv_to_rgb(read_planes(frame), _LAYOUT))
