@@ -111,7 +111,8 @@ class StepDenoiser:
         y = self._run(x, late_x)
         if y is None:
             y = self._recover(x, late_x)
-        return y * late_level
+        enhanced: Samples = y * late_level
+        return enhanced
 
     def _run(self, x: Samples, late_x: Samples) -> Samples | None:
         """Give the speech of one step; None, and the states as they were, if anything of it is not finite."""

@@ -1,7 +1,7 @@
 """The change that enhancement makes to speech at 48 kHz: what is to be added, sample under sample.
 
-With x at 48 kHz and low = down(x), the enhanced signal is y = up(denoised) + gain * (x - up(low)). Given here is y - x =
-up(denoised - low) + (gain - 1) * (x - up(low)): zero, to the bit, where the network changes nothing.
+With x at 48 kHz and low = down(x), the enhanced signal is y = up(denoised) + gain * (x - up(low)). Given here is
+y - x = up(denoised - low) + (gain - 1) * (x - up(low)): zero, to the bit, where the network changes nothing.
 """
 
 import math
@@ -48,19 +48,13 @@ class SpeechEffect:
         self.denoiser = StepDenoiser(model, open_session)
         spec = self.denoiser.spec
         if spec.sample_rate != LOW_RATE:
-            raise ManifestError(
-                f"model {model.manifest.name} runs at {spec.sample_rate} Hz, expected {LOW_RATE}"
-            )
+            raise ManifestError(f"model {model.manifest.name} runs at {spec.sample_rate} Hz, expected {LOW_RATE}")
         self._strength, self._high_band = strength, high_band
         self._down = Decimator()
         self._up = Interpolator(2)
         self._guard = MusicGuard(LOW_RATE)
-        self._high = GainFollower(
-            HIGH_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=True, factor=FACTOR
-        )
-        self._side = GainFollower(
-            SIDE_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=False, factor=FACTOR
-        )
+        self._high = GainFollower(HIGH_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=True, factor=FACTOR)
+        self._side = GainFollower(SIDE_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=False, factor=FACTOR)
         # As long as a push may be, and what waits at most: the delay and two blocks.
         room = FULL_RATE + self.delay_samples
         self._full = Ring(targets, room)
@@ -121,7 +115,7 @@ class SpeechEffect:
 
     def _low_change(self, dry: Samples, wet: Samples) -> Samples:
         """Give what to add to the low band, after guard and strength."""
-        weights = self._guard.push(dry, wet)
+        weights = self._guard.push(dry - wet)
         self._guarded += float(np.sum(1 - weights))
         self._judged += len(weights)
         change = (wet - dry) * weights * np.float32(self._strength)

@@ -24,9 +24,7 @@ class GainFollower:
         factor: Gains given per input sample: 3 from 16 to 48 kHz.
     """
 
-    def __init__(
-        self, time_constant_s: float, *, sample_rate: int, emphasis: bool, factor: int
-    ) -> None:
+    def __init__(self, time_constant_s: float, *, sample_rate: int, emphasis: bool, factor: int) -> None:
         self._keep = math.exp(-HOP_SAMPLES / sample_rate / time_constant_s)
         self._emphasis = emphasis
         self._before = np.zeros((2, 1), np.float32)

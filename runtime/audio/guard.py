@@ -4,8 +4,8 @@ A speech network takes music for noise. What it would remove is looked at before
 partials: narrow peaks of the spectrum that stay in place for a fifth of a second or longer, which neither broadband
 noise nor speech (whose pitch glides) has. Hum, fans and whistles have them too, but theirs never change; so a partial
 counts as music only while new ones keep being born, more than once, at pitches that were quiet in the last seconds.
-Both facts have to hold. Percussion alone has no partials and is not protected; with chords around it, it is, since the guard works on the
-whole signal and slowly.
+Both facts have to hold. Percussion alone has no partials and is not protected; with chords around it, it is, since
+the guard works on the whole signal and slowly. Steady birdsong passes for music too, which does no harm.
 """
 
 import math
@@ -46,7 +46,7 @@ class MusicGuard:
         frequencies = np.arange(bins) * sample_rate / FRAME_SAMPLES
         self._judged = (frequencies > 90) & (frequencies < 0.44 * sample_rate)
         self._window = np.hanning(FRAME_SAMPLES).astype(np.float32)
-        self._past = np.zeros((2, FRAME_SAMPLES), np.float32)
+        self._past = np.zeros(FRAME_SAMPLES, np.float32)
         self._bins = np.arange(bins)
         self._ages = np.zeros(bins, np.int64)
         self._origins = self._bins.copy()
@@ -62,14 +62,11 @@ class MusicGuard:
         self._attack = 1 - math.exp(-frame_s / 0.15)
         self._release = 1 - math.exp(-frame_s / 1.5)
 
-    def push(self, dry: Samples, wet: Samples) -> Samples:
-        """Give a weight in [0, 1] for each sample of what would be removed, `dry - wet`: 1 noise, 0 music."""
-        hops = zip(
-            dry.reshape(-1, HOP_SAMPLES), (dry - wet).reshape(-1, HOP_SAMPLES), strict=True
-        )
+    def push(self, removed: Samples) -> Samples:
+        """Give a weight in [0, 1] for each sample of what would be removed: 1 noise, 0 music."""
         music = [self._music]
-        for pair in hops:
-            self._past = np.concatenate([self._past[:, HOP_SAMPLES:], np.stack(pair)], axis=1)
+        for hop in removed.reshape(-1, HOP_SAMPLES):
+            self._past = np.concatenate([self._past[HOP_SAMPLES:], hop])
             self._hop += 1
             if self._hop % STEP_HOPS == 0:
                 self._judge()
@@ -79,10 +76,9 @@ class MusicGuard:
         return (1 - ramps).astype(np.float32).ravel()
 
     def _judge(self) -> None:
-        spectra = np.fft.rfft(self._past * self._window, axis=1)
-        dry, removed = np.square(spectra.real) + np.square(spectra.imag)
-        partial = self._follow_peaks(dry)
-        powers = np.array([removed[partial].sum(), removed[self._judged].sum()])
+        spectrum = np.fft.rfft(self._past * self._window)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        powers = np.array([power[self._follow_peaks(power)].sum(), power[self._judged].sum()])
         self._powers += (1 - self._keep_power) * (powers - self._powers)
         share = self._powers[0] / max(self._powers[1], 1e-9)
         target = min(max((share - NO_SHARE) / (FULL_SHARE - NO_SHARE), 0.0), 1.0)
@@ -94,9 +90,7 @@ class MusicGuard:
     def _follow_peaks(self, power: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Age the peaks of one spectrum, count events, and say which bins belong to partials."""
         around = np.pad(power, NEIGHBOURHOOD, mode="reflect")
-        median = np.median(
-            np.lib.stride_tricks.sliding_window_view(around, 2 * NEIGHBOURHOOD + 1), axis=1
-        )
+        median = np.median(np.lib.stride_tricks.sliding_window_view(around, 2 * NEIGHBOURHOOD + 1), axis=1)
         highest = np.maximum(power, np.maximum(np.roll(power, 1), np.roll(power, -1)))
         peak = self._judged & (power == highest) & (power > PEAK_RATIO * median + 1e-7)
         self._grow(peak)
@@ -109,7 +103,6 @@ class MusicGuard:
         self._presence += (1 - self._keep_presence) * (partial - self._presence)
         return partial & self._judged
 
-
     def _grow(self, peak: NDArray[np.bool_]) -> None:
         """Let each peak go on from the oldest peak beside it, if that began no more than one bin away."""
         ages = np.stack([np.roll(self._ages, shift) for shift in (0, 1, -1)])
@@ -121,6 +114,6 @@ class MusicGuard:
         self._ages = np.where(peak, age + 1, 0)
 
 
-def _widened(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Give each bin the largest of itself and its two neighbours."""
-    return np.maximum(values, np.maximum(np.roll(values, 1), np.roll(values, -1)))
+def _widened(bins: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Take in the neighbours of every bin that is set."""
+    return bins | np.roll(bins, 1) | np.roll(bins, -1)

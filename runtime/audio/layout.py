@@ -45,10 +45,10 @@ class SpeechChannels:
 
     def extract(self, block: Block) -> Block:
         """Give (targets, n): what the network hears first."""
-        first = block[self.first]
+        first: Block = block[self.first]
         if self.kind == "single":
             return first[None]
-        second = block[self.second]
+        second: Block = block[self.second]
         return np.stack([0.5 * (first + second), 0.5 * (first - second)])
 
     def add(self, block: Block, change: Block) -> None:

@@ -17,18 +17,13 @@ class RateConverter:
 
         self._stream = None
         if source_rate != target_rate:
-            self._stream = soxr.ResampleStream(
-                source_rate, target_rate, channels, dtype="float32", quality=QUALITY
-            )
+            self._stream = soxr.ResampleStream(source_rate, target_rate, channels, dtype="float32", quality=QUALITY)
         self._channels = channels
         self._given = 0
 
     def push(self, block: Block) -> Block:
         """Give what is ready, often less than the block is long; the filter's delay is taken off."""
-        if self._stream is None:
-            result = block
-        else:
-            result = self._chunk(block, last=False)
+        result = block if self._stream is None else self._chunk(block, last=False)
         self._given += result.shape[1]
         return result
 

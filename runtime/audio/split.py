@@ -25,7 +25,8 @@ def low_pass() -> NDArray[np.float32]:
     """Give the filter: a sinc at 7550 Hz under a Kaiser window, 60 dB, unit gain at 0 Hz."""
     time = np.arange(-REACH, REACH + 1)
     taps = np.sinc(2 * 7550 / FULL_RATE * time) * np.kaiser(TAPS, 5.65)
-    return (taps / taps.sum()).astype(np.float32)
+    unit: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
+    return unit
 
 
 class Decimator:

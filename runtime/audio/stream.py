@@ -91,9 +91,7 @@ class SpeechEnhancer:
         self._source = Ring(channels, round(WAIT_S * sample_rate) + self._piece)
         self._to_full = RateConverter(sample_rate, FULL_RATE, targets)
         self._from_full = RateConverter(FULL_RATE, sample_rate, targets)
-        self._effect = SpeechEffect(
-            model, open_session, targets=targets, strength=strength, high_band=high_band
-        )
+        self._effect = SpeechEffect(model, open_session, targets=targets, strength=strength, high_band=high_band)
         self._taken = 0
         self._non_finite_samples = 0
 

@@ -73,7 +73,7 @@ def test_peek_keeps_the_samples_and_gives_a_copy() -> None:
         (np.zeros((2, 6), np.float32), ShapeError, "got 6 samples, 5 of 8 are free"),
     ],
 )
-def test_a_refused_push_changes_nothing(block, error, message) -> None:  # noqa: ANN001
+def test_a_refused_push_changes_nothing(block, error, message) -> None:
     ring = Ring(2, 8)
     ring.push(counting(0, 3))
     with pytest.raises(error, match=message):

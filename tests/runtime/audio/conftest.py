@@ -24,9 +24,7 @@ class DelaySession:
 
     def __init__(self, block: int, change: Callable[[Array], Array]) -> None:
         shapes = {"x": (1, 1, block), "past": (1, 1, DELAY)}
-        self.inputs = tuple(
-            Binding(name, np.dtype("float32"), shape) for name, shape in shapes.items()
-        )
+        self.inputs = tuple(Binding(name, np.dtype("float32"), shape) for name, shape in shapes.items())
         self.outputs = self.inputs
         self.change = change
         self.runs = 0
