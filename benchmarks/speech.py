@@ -21,7 +21,8 @@ from training.speech import SpeechSettings
 from training.speech_data import SAMPLE_RATE, Samples, load_corpora
 from training.speech_measures import Mixture, held_out_mixtures, measure_one
 
-RECIPE = Path(__file__).parents[1] / "training" / "recipes" / "speech_light.toml"
+# Every speech recipe holds out the same speakers and noises.
+RECIPE = Path(__file__).parents[1] / "training" / "recipes" / "speech_demucs.toml"
 SNRS_DB = (0.0, 5.0, 10.0, 15.0)
 PER_NOISE = 12
 SECONDS = 6.0
@@ -114,7 +115,7 @@ def write_quality(model: Model, rows: list[Row]) -> None:
                 data=data,
                 before=round(before, 4),
                 after=round(after, 4),
-                command="python -m benchmarks.speech --media MEDIA --write",
+                command=f"python -m benchmarks.speech --media MEDIA --model zoo/{model.folder.name} --write",
             )
         )
     manifest = model.manifest.model_copy(update={"quality": tuple(quality)})
@@ -126,7 +127,7 @@ def main() -> None:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--media", type=Path, required=True, help="folder with speech/ and noise/")
-    parser.add_argument("--model", type=Path, default=zoo_folder() / "speech-light")
+    parser.add_argument("--model", type=Path, default=zoo_folder() / "speech-mask")
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--write", action="store_true", help="write the means into the manifest")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Ship a trained speech network: `python -m export.speech CHECKPOINT --zoo zoo/speech-light`.
+"""Ship a trained speech network: `python -m export.speech CHECKPOINT --zoo zoo/speech-demucs`.
 
 Writes the ONNX step graph and its manifest. Measured quality is added by `python -m benchmarks.speech`.
 """
@@ -11,13 +11,21 @@ from typing import Any
 
 import torch
 
-from export.demucs import BLOCK_SAMPLES, audio_spec, export_step, stream_parity, tensor_specs
-from models.demucs import Demucs, DemucsConfig
+from export.demucs import demucs_graph
+from export.speech_mask import mask_graph
+from export.speech_step import BLOCK_SAMPLES, StepGraph, export_graph, stream_parity, tensor_specs
+from models.demucs import Demucs
+from models.speech_mask import SpeechMask
+from models.speech_network import build_speech_network
 from runtime.manifest import Manifest, ModelFile, Training
 
 STEP_FILE = "step.onnx"
 TOLERANCE = 1e-5
-PAPER = "arXiv 2006.12847, Real Time Speech Enhancement in the Waveform Domain"
+PAPERS = {
+    "demucs": "arXiv 2006.12847, Real Time Speech Enhancement in the Waveform Domain",
+    "mask": "arXiv 1708.07524, Supervised Speech Separation Based on Deep Learning: An Overview",
+}
+TITLES = {"demucs": "Speech denoiser, causal Demucs", "mask": "Speech denoiser, recurrent spectral mask"}
 SPEECH_ATTRIBUTION = "Speech: LibriSpeech train-clean-100, (c) 2014 Vassil Panayotov, CC BY 4.0"
 NOISE_ATTRIBUTION = (
     "Noise: Blanket's sounds by gezortenplotz, alex36917, Digifish music, Luftrum (CC BY), Omegatron, Jorge Stolfi "
@@ -27,45 +35,57 @@ NOISE_ATTRIBUTION = (
 )
 
 
-def load_network(checkpoint: Path) -> tuple[Demucs, dict[str, Any]]:
-    """Build the network of a checkpoint with its averaged weights; give also the checkpoint."""
+def load_network(checkpoint: Path, *, gain_exponent: float | None = None) -> tuple[Demucs | SpeechMask, dict[str, Any]]:
+    """Build the network of a checkpoint with its averaged weights; give also the checkpoint.
+
+    `gain_exponent` takes the place of the recipe's, for a mask.
+    """
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
     settings = kept["recipe"]["task"]
-    config = DemucsConfig(hidden=settings["hidden"], predicts=settings["predicts"])
-    network = Demucs(config, normalize=False)
+    network = build_speech_network(
+        settings.get("architecture", "demucs"),
+        hidden=settings["hidden"],
+        predicts=settings.get("predicts", "noise"),
+    )
     network.load_state_dict(kept["ema"])
+    if isinstance(network, SpeechMask):
+        network.gain_exponent = gain_exponent or settings.get("gain_exponent", 1.0)
     return network.eval(), kept
 
 
-def ship(checkpoint: Path, zoo: Path) -> Manifest:
-    """Write a model's folder from a checkpoint.
+def ship(checkpoint: Path, zoo: Path, *, history: str = "", gain_exponent: float | None = None) -> Manifest:
+    """Write a model's folder from a checkpoint; `history` says what its recipe does not.
 
     Raises:
         ValueError: The exported graph does not agree with the network.
     """
-    network, kept = load_network(checkpoint)
+    network, kept = load_network(checkpoint, gain_exponent=gain_exponent)
+    graph = demucs_graph(network) if isinstance(network, Demucs) else mask_graph(network)
     zoo.mkdir(parents=True, exist_ok=True)
     path = zoo / STEP_FILE
-    export_step(network, path)
-    difference = stream_parity(network, path, block_samples=BLOCK_SAMPLES, seconds=4)
+    export_graph(graph, path)
+    difference = stream_parity(graph, path, block_samples=BLOCK_SAMPLES, seconds=4)
     if difference > TOLERANCE:
         raise ValueError(f"{path} differs from the network by {difference:.2g}, over {TOLERANCE:g}")
-    manifest = _manifest(network, kept, zoo.name, path)
+    manifest = _manifest(graph, kept, zoo.name, path, history)
     text = manifest.model_dump_json(indent=2, exclude_none=True) + "\n"
     (zoo / "manifest.json").write_text(text, encoding="utf-8")
     return manifest
 
 
-def _manifest(network: Demucs, kept: dict[str, Any], name: str, path: Path) -> Manifest:
-    inputs, outputs, states = tensor_specs(network)
+def _manifest(graph: StepGraph, kept: dict[str, Any], name: str, path: Path, history: str) -> Manifest:
+    inputs, outputs, states = tensor_specs(graph)
     recipe = kept["recipe"]
+    source = f"training/recipes/{recipe['name'].replace('-', '_')}.toml"
+    settings = recipe["task"]
+    architecture = settings.get("architecture", "demucs")
     return Manifest(
         name=name,
-        title=f"Speech denoiser, causal Demucs, hidden {network.config.hidden}",
+        title=f"{TITLES[architecture]}, hidden {settings['hidden']}",
         task="speech-denoise",
-        architecture="demucs",
-        paper=PAPER,
-        parameters=sum(weight.numel() for weight in network.parameters()),
+        architecture="demucs" if architecture == "demucs" else "speech-mask",
+        paper=PAPERS[architecture],
+        parameters=sum(weight.numel() for weight in graph.step.parameters()),
         licence="Apache-2.0",
         attribution=(SPEECH_ATTRIBUTION, *NOISE_ATTRIBUTION),
         files=(
@@ -79,16 +99,16 @@ def _manifest(network: Demucs, kept: dict[str, Any], name: str, path: Path) -> M
         inputs=inputs,
         outputs=outputs,
         states=states,
-        audio=audio_spec(network),
+        audio=graph.spec,
         training=Training(
-            recipe=f"training/recipes/{recipe['name'].replace('-', '_')}.toml",
+            recipe=f"{source}; {history}" if history else source,
             data=(
                 "LibriSpeech train-clean-100, one utterance of each speaker, 52 minutes",
                 "environmental recordings (see attribution), 32 minutes; synthetic babble, coloured noise and hum",
             ),
             held_out=(
-                f"{recipe['task']['held_out_speakers']} speakers",
-                *recipe["task"]["held_out_noise"],
+                f"{settings['held_out_speakers']} speakers",
+                *settings["held_out_noise"],
             ),
             iterations=kept["iteration"],
             seed=recipe["seed"],
@@ -102,8 +122,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--zoo", type=Path, required=True, help="folder of the model to write")
+    parser.add_argument("--history", default="", help="what the recipe does not say of this run")
+    parser.add_argument("--gain-exponent", type=float, help="of a mask, instead of its recipe's")
     arguments = parser.parse_args()
-    manifest = ship(arguments.checkpoint, arguments.zoo)
+    manifest = ship(
+        arguments.checkpoint,
+        arguments.zoo,
+        history=arguments.history,
+        gain_exponent=arguments.gain_exponent,
+    )
     print(f"{arguments.zoo}: {manifest.parameters} parameters, {manifest.files[0].sha256[:12]}")
 
 

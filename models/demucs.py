@@ -152,9 +152,7 @@ def _encoder_level(channels_in: int, width: int, config: DemucsConfig) -> nn.Seq
     )
 
 
-def _decoder_level(
-    width: int, channels_out: int, config: DemucsConfig, *, last: bool
-) -> nn.Sequential:
+def _decoder_level(width: int, channels_out: int, config: DemucsConfig, *, last: bool) -> nn.Sequential:
     level = nn.Sequential(
         nn.Conv1d(width, 2 * width, 1),
         nn.GLU(dim=1),

@@ -134,9 +134,7 @@ class DemucsStep(nn.Module):
         return x
 
     def _recur(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
-        sequence, (state["h"], state["c"]) = self.network.lstm.lstm(
-            x.permute(2, 0, 1), (state["h"], state["c"])
-        )
+        sequence, (state["h"], state["c"]) = self.network.lstm.lstm(x.permute(2, 0, 1), (state["h"], state["c"]))
         return sequence.permute(1, 2, 0)
 
 

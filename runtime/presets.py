@@ -47,7 +47,7 @@ class Preset:
     least_bits: Literal[8, 10] = 8
     audio: AudioMode = AudioMode.SPEECH
     strength: float = 1.0
-    audio_model: str = "speech-light"
+    audio_model: str = "speech-mask"
 
     @property
     def copies_picture(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.demucs import Demucs, DemucsConfig
+from models.speech_network import Architecture, build_speech_network
 from runtime.audio.level import HOP_SAMPLES, LevelTracker
 from training.loop import Batch, Recipe, load_recipe, train
 from training.speech_data import SAMPLE_RATE, Samples, SpeechCorpus, load_corpora
@@ -24,11 +24,14 @@ class SpeechSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    architecture: Architecture = "demucs"
     hidden: int = Field(gt=0)
-    predicts: Literal["speech", "noise"] = "noise"
+    predicts: Literal["speech", "noise"] = Field(default="noise", description="of a Demucs")
+    gain_exponent: float = Field(default=1, gt=0, description="of a mask, once shipped; trained at 1")
     crop_seconds: tuple[float, ...] = Field(
         min_length=1, description="one is drawn per batch; longer crops make smaller batches"
     )
+    snr_weight: float = Field(default=0, ge=0, description="of the error over the mixture, in bels")
     stft_weight: float = Field(default=0.5, ge=0, description="of the multi-resolution STFT loss")
     compressed_weight: float = Field(default=0, ge=0, description="of the compressed complex loss")
     held_out_speakers: int = Field(ge=1)
@@ -52,10 +55,12 @@ class SpeechTask:
             per_noise=self._settings.validation_per_noise,
         )
         torch.manual_seed(recipe.seed)
-        self.model: torch.nn.Module = Demucs(
-            DemucsConfig(hidden=self._settings.hidden, predicts=self._settings.predicts),
-            normalize=False,
+        self._network = build_speech_network(
+            self._settings.architecture,
+            hidden=self._settings.hidden,
+            predicts=self._settings.predicts,
         )
+        self.model: torch.nn.Module = self._network
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """Draw mixtures and targets, (batch, 1, samples), of the same total length each time."""
@@ -76,6 +81,8 @@ class SpeechTask:
             return speech_loss(
                 output,
                 batch["target"],
+                batch["mixture"],
+                snr_weight=self._settings.snr_weight,
                 stft_weight=self._settings.stft_weight,
                 compressed_weight=self._settings.compressed_weight,
             )
@@ -88,11 +95,6 @@ class SpeechTask:
     def validate_noisy(self) -> dict[str, float]:
         """Measure the held-out mixtures as they are."""
         return measure(self._mixtures, lambda noisy: noisy)
-
-    @property
-    def _network(self) -> Demucs:
-        assert isinstance(self.model, Demucs)
-        return self.model
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The loss of the speech networks: L1 on the waveform and two losses on its spectrogram.
+"""The loss of the speech networks: L1 and SNR of the waveform, and two losses on its spectrogram.
 
 The multi-resolution STFT loss is that of arXiv 2006.12847, section 3.2 (from Parallel WaveGAN, arXiv 1910.11480).
 Deviation: the logarithm's floor is 60 dB under unit level, so that a recording's own faint background is not worth
@@ -30,12 +30,21 @@ COMPLEX_SHARE = 0.3
 
 
 def speech_loss(
-    output: Tensor, target: Tensor, *, stft_weight: float, compressed_weight: float
+    output: Tensor,
+    target: Tensor,
+    mixture: Tensor,
+    *,
+    snr_weight: float,
+    stft_weight: float,
+    compressed_weight: float,
 ) -> tuple[Tensor, dict[str, float]]:
     """Give the loss of (batch, 1, samples) waveforms at unit level, and its parts for the log."""
-    output, target = output.float().flatten(1), target.float().flatten(1)
+    output, target, mixture = (x.float().flatten(1) for x in (output, target, mixture))
     waveform = functional.l1_loss(output, target)
     loss, parts = waveform, {"l1": waveform}
+    if snr_weight:
+        parts["snr"] = _snr_loss(output, target, mixture)
+        loss = loss + snr_weight * parts["snr"]
     if stft_weight:
         pairs = [_stft_loss(output, target, resolution) for resolution in RESOLUTIONS]
         parts["convergence"] = torch.stack([pair[0] for pair in pairs]).mean()
@@ -46,6 +55,15 @@ def speech_loss(
         parts["compressed"] = torch.stack(losses).mean()
         loss = loss + compressed_weight * parts["compressed"]
     return loss, {name: float(value.detach()) for name, value in parts.items()}
+
+
+def _snr_loss(output: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
+    """Give the error's energy over the mixture's, in bels, no lower than -3: every example counts alike.
+
+    L1 alone lets the loudest noises decide, and the network then harms speech that is nearly clean.
+    """
+    error = (output - target).square().sum(dim=1)
+    return torch.log10(error / mixture.square().sum(dim=1).clamp_min(1e-3) + 1e-3).mean()
 
 
 def _stft_loss(output: Tensor, target: Tensor, resolution: Resolution) -> tuple[Tensor, Tensor]:
@@ -66,8 +84,7 @@ def _compressed_loss(output: Tensor, target: Tensor, resolution: Resolution) -> 
     scales = [power ** ((COMPRESSION - 1) / 2) for power in powers]
     magnitude = functional.mse_loss(*magnitudes)
     complexes = [
-        torch.view_as_real(spectrum) * scale[..., None]
-        for spectrum, scale in zip(spectra, scales, strict=True)
+        torch.view_as_real(spectrum) * scale[..., None] for spectrum, scale in zip(spectra, scales, strict=True)
     ]
     # A complex value has two parts, so its error is twice the mean over both.
     vector = 2 * functional.mse_loss(*complexes)

@@ -39,15 +39,11 @@ def held_out_mixtures(
             gain = active_rms(clean) / np.sqrt(np.mean(added**2) + 1e-12) * 10 ** (-snr_db / 20)
             noisy = clean + added * np.float32(gain)
             scale = np.float32(0.5 / np.abs(noisy).max())
-            mixtures.append(
-                Mixture(speaker.name, noise.name, snr_db, clean * scale, noisy * scale)
-            )
+            mixtures.append(Mixture(speaker.name, noise.name, snr_db, clean * scale, noisy * scale))
     return mixtures
 
 
-def measure(
-    mixtures: Sequence[Mixture], enhance: Callable[[Samples], Samples]
-) -> dict[str, float]:
+def measure(mixtures: Sequence[Mixture], enhance: Callable[[Samples], Samples]) -> dict[str, float]:
     """Give the means of all three measures, on the mixtures after `enhance`."""
     rows = [measure_one(mixture.clean, enhance(mixture.noisy)) for mixture in mixtures]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -27,23 +27,22 @@ def draw_example(corpus: SpeechCorpus, rng: Rng, length: int) -> Example:
     total = -(-(length + PRE_ROLL_SAMPLES) // HOP_SAMPLES) * HOP_SAMPLES
     kind = rng.random()
     target = draw_speech(corpus, rng, total)
-    heard = target
-    if rng.random() < 0.15:
-        heard, target = _reverberate(target, rng)
+    if rng.random() < 0.06:
+        target = _reverberate(target, rng)
     noise = draw_noise(corpus, rng, total)
-    if kind < 0.03:
-        heard, target = np.zeros_like(heard), np.zeros_like(target)
+    if kind < 0.02:
+        target = np.zeros_like(target)
         mixture = noise * np.float32(0.05 / max(_rms(noise), 1e-6))
-    elif kind < 0.08:
-        mixture = heard
+    elif kind < 0.06:
+        mixture = target
     else:
-        mixture = heard + noise * _noise_gain(heard, noise, snr_db=rng.uniform(-5, 20))
-    if rng.random() < 0.12:
+        mixture = target + noise * _noise_gain(target, noise, snr_db=rng.uniform(-5, 20))
+    if rng.random() < 0.05:
         edge_hz = rng.uniform(3000, 7000)
         mixture, target = (_low_pass(x, edge_hz) for x in (mixture, target))
     gain = np.float32(10 ** (rng.uniform(-30, 0) / 20) / max(np.abs(mixture).max(), 1e-4))
     mixture, target = mixture * gain, target * gain
-    if rng.random() < 0.08:
+    if rng.random() < 0.03:
         limit = np.abs(mixture).max() * rng.uniform(0.4, 0.9)
         mixture = np.clip(mixture, -limit, limit)
     return _levelled(mixture, target, rng, length)
@@ -59,7 +58,7 @@ def draw_speech(corpus: SpeechCorpus, rng: Rng, length: int) -> Samples:
 def draw_noise(corpus: SpeechCorpus, rng: Rng, length: int) -> Samples:
     """Draw noise: recorded, babble, coloured or hum, with a random tone; sometimes two at once."""
     noise = _one_noise(corpus, rng, length)
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         other = _one_noise(corpus, rng, length)
         noise = noise + other * _noise_gain(noise, other, snr_db=rng.uniform(-3, 12))
     return noise
@@ -67,13 +66,13 @@ def draw_noise(corpus: SpeechCorpus, rng: Rng, length: int) -> Samples:
 
 def _one_noise(corpus: SpeechCorpus, rng: Rng, length: int) -> Samples:
     kind = rng.random()
-    if kind < 0.58:
+    if kind < 0.68:
         recording = corpus.noise[rng.integers(len(corpus.noise))]
         noise = _change_speed(recording.crop(rng, int(length * 1.5) + 2), length, rng, 0.3)
         return _colour(noise, rng, tilt_db=3.0) if rng.random() < 0.6 else noise
-    if kind < 0.76:
+    if kind < 0.82:
         return _babble(corpus, rng, length)
-    if kind < 0.9:
+    if kind < 0.94:
         swell = _slow_swell(rng, length) if rng.random() < 0.5 else np.float32(1)
         return _colour(rng.standard_normal(length, np.float32), rng, tilt_db=8.0) * swell
     return _fan(rng, length)
@@ -119,17 +118,15 @@ def _low_pass(x: Samples, edge_hz: float) -> Samples:
     return _filtered(x, 1 / (1 + (frequencies / edge_hz) ** 16))
 
 
-def _reverberate(speech: Samples, rng: Rng) -> tuple[Samples, Samples]:
-    """Add a room: what is heard, and the target (the direct sound with the first 40 ms)."""
+def _reverberate(speech: Samples, rng: Rng) -> Samples:
+    """Put speech into a room; the room stays in the target, since it is not noise."""
     decay_s, level = rng.uniform(0.1, 0.5), rng.uniform(0.05, 0.4)
     length = int(decay_s * SAMPLE_RATE)
-    time = np.arange(length) / SAMPLE_RATE
-    tail = rng.standard_normal(length) * 10 ** (-3 * time / decay_s)
+    tail = rng.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)
     tail[: int(rng.uniform(0.002, 0.01) * SAMPLE_RATE)] = 0
     tail *= level / np.sqrt(np.sum(tail**2) + 1e-9)
     tail[0] = 1
-    early = tail * (time < 0.04)
-    return _convolved(speech, tail), _convolved(speech, early)
+    return _convolved(speech, tail)
 
 
 def _levelled(mixture: Samples, target: Samples, rng: Rng, length: int) -> Example:

@@ -19,9 +19,7 @@ def oracle(name: str) -> Path:
     pytest.skip(f"no shared/oracles/{name} beside the project")
 
 
-@pytest.mark.parametrize(
-    ("normalize", "expected"), [(True, "output"), (False, "output_unnormalized")]
-)
+@pytest.mark.parametrize(("normalize", "expected"), [(True, "output"), (False, "output_unnormalized")])
 def test_the_network_agrees_with_the_published_one(normalize: bool, expected: str) -> None:
     with np.load(oracle("demucs.npz")) as data:
         config = json.loads(str(data["config"]))
@@ -40,9 +38,7 @@ def test_the_network_agrees_with_the_published_one(normalize: bool, expected: st
     assert np.abs(heard - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize(
-    ("name", "hidden", "parameters"), [("dns48", 48, 18_867_937), ("dns64", 64, 33_533_569)]
-)
+@pytest.mark.parametrize(("name", "hidden", "parameters"), [("dns48", 48, 18_867_937), ("dns64", 64, 33_533_569)])
 def test_published_checkpoints_load_strictly(name: str, hidden: int, parameters: int) -> None:
     published = json.loads(oracle("demucs_state_dicts.json").read_text())[name]
     network = Demucs(DemucsConfig(hidden=hidden))
@@ -56,9 +52,9 @@ def test_published_checkpoints_load_strictly(name: str, hidden: int, parameters:
 def test_any_length_comes_out_as_long(length: int) -> None:
     network = Demucs(SMALL)
     with torch.inference_mode():
-        assert network(torch.randn(2, 1, length) + 0.1 if length > 1 else torch.ones(2, 1, 2)).shape[
-            -1
-        ] == max(length, 2)
+        assert network(torch.randn(2, 1, length) + 0.1 if length > 1 else torch.ones(2, 1, 2)).shape[-1] == max(
+            length, 2
+        )
 
 
 def test_what_comes_later_changes_nothing_before_the_look_ahead() -> None:
@@ -98,6 +94,4 @@ def test_up_and_down_again_keeps_a_tone_in_place() -> None:
     doubled = upsample2(tone, sinc)
     torch.testing.assert_close(doubled[..., ::2], tone)
     inside = slice(300, 1700)
-    torch.testing.assert_close(
-        downsample2(doubled, sinc)[..., inside], tone[..., inside], atol=2e-3, rtol=0
-    )
+    torch.testing.assert_close(downsample2(doubled, sinc)[..., inside], tone[..., inside], atol=2e-3, rtol=0)

@@ -43,9 +43,8 @@ def test_the_reset_is_what_makes_the_start_agree() -> None:
     torch.manual_seed(3)
     network = Demucs(DemucsConfig(hidden=4), normalize=False).eval()
     for name, weight in network.lstm.named_parameters():
-        weight.data *= 6
         if "bias" in name:
-            weight.data[64:128] += 4  # an untrained LSTM forgets at once
+            weight.data += 1  # gates open: the cell counts its steps
     # Silence first, and the first 120 samples left out: the stream's filters ring before the first sample.
     signal = torch.nn.functional.pad(torch.randn(1, 1, 3000), (200, 0))
     start = slice(120, 1000)
@@ -56,7 +55,7 @@ def test_the_reset_is_what_makes_the_start_agree() -> None:
         without = stream(network, signal, frames=2, reset=False)[..., start]
 
     assert (with_reset - whole).abs().max() < 1e-6
-    assert (without - whole).abs().max() > 1e-5
+    assert (without - whole).abs().max() > 4e-6
 
 
 def test_the_published_geometry_has_the_published_delays() -> None:

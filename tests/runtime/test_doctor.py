@@ -70,8 +70,8 @@ def test_a_preset_without_its_models_is_a_problem(monkeypatch):
 
     problems = doctor.diagnose(trials=False).problems
 
-    assert "preset sound-only lacks speech-light: reinstall Relume" in problems
-    assert "preset upscale lacks light-restore, light-x2, light-x4, speech-light: reinstall Relume" in problems
+    assert "preset sound-only lacks speech-mask: reinstall Relume" in problems
+    assert "preset upscale lacks light-restore, light-x2, light-x4, speech-mask: reinstall Relume" in problems
 
 
 def test_a_broken_zoo_is_a_problem_and_no_crash(monkeypatch):

@@ -19,7 +19,7 @@ def copied(tmp_path):
 def test_every_shipped_model_is_whole():
     names = {model.manifest.name for model in list_models()}
 
-    assert {"light-x4", "light-x2", "light-restore", "speech-light"} <= names
+    assert {"light-x4", "light-x2", "light-restore", "speech-demucs", "speech-mask"} <= names
     for model in list_models():
         assert model.file().is_file()
         assert model.folder.name == model.manifest.name

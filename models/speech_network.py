@@ -1,0 +1,17 @@
+"""The speech networks by name, for those who train them and those who ship them."""
+
+from typing import Literal
+
+from models.demucs import Demucs, DemucsConfig
+from models.speech_mask import SpeechMask, SpeechMaskConfig
+
+Architecture = Literal["demucs", "mask"]
+
+
+def build_speech_network(
+    architecture: Architecture, *, hidden: int, predicts: Literal["speech", "noise"] = "noise"
+) -> Demucs | SpeechMask:
+    """Make an untrained network whose level is normalised outside; `predicts` is for a Demucs."""
+    if architecture == "mask":
+        return SpeechMask(SpeechMaskConfig(hidden=hidden))
+    return Demucs(DemucsConfig(hidden=hidden, predicts=predicts), normalize=False)
