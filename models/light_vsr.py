@@ -71,6 +71,10 @@ class BicubicSkip(nn.Module):
         if self.scale == 1:
             return x
         padded = functional.pad(x, (2, 2, 2, 2), mode="replicate")
+        if torch.is_autocast_enabled("cpu"):
+            # In bfloat16 the kernels do not sum to one: the network would learn to undo a brightness that is not there.
+            with torch.autocast("cpu", enabled=False):
+                return functional.conv2d(padded.float(), self.weight, groups=3)
         return functional.conv2d(padded, self.weight.to(x.dtype), groups=3)
 
     def forward(self, x: Tensor) -> Tensor:

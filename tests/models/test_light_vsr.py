@@ -85,3 +85,13 @@ def test_the_unshuffle_kernel_is_pixel_unshuffle(grid):
     found = torch.nn.functional.conv2d(frame, unshuffle_kernel(grid), stride=grid)
 
     assert torch.equal(found, torch.nn.functional.pixel_unshuffle(frame, grid))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_training_in_bfloat16_leaves_the_brightness_of_the_skip_alone(scale):
+    grey = torch.full((1, 3, 16, 16), 0.7)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        enlarged = BicubicSkip(scale)(grey)
+
+    torch.testing.assert_close(enlarged, torch.full_like(enlarged, 0.7), atol=1e-6, rtol=0)
