@@ -1,0 +1,42 @@
+"""The measures are those of the literature, and what is spoiled is spoiled the same way each time."""
+
+import numpy as np
+import pytest
+
+from benchmarks.video_quality import luma, psnr, spoil, ssim
+
+
+@pytest.fixture
+def picture():
+    y, x = np.mgrid[:96, :128]
+    waves = [np.sin(x / 5), np.cos(y / 6), np.sin((x + y) / 8)]
+    return (np.stack(waves, -1) * 80 + 128).astype(np.uint8)
+
+
+def test_luma_runs_from_16_to_235():
+    black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
+
+    assert luma(black).mean() == pytest.approx(16)
+    assert luma(white).mean() == pytest.approx(235)
+
+
+def test_psnr_of_a_known_error(picture):
+    darker = (picture - 10).astype(np.uint8)
+
+    error = 10 / 255 * 219
+    assert psnr(darker, picture) == pytest.approx(20 * np.log10(255 / error), abs=0.01)
+
+
+def test_ssim_is_one_for_the_same_and_less_for_noise(picture):
+    noisy = np.clip(picture + np.random.default_rng(0).normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
+
+    assert ssim(picture, picture) == pytest.approx(1)
+    assert ssim(noisy, picture) < 0.9
+
+
+@pytest.mark.parametrize("kind", ["bicubic", "degraded"])
+def test_spoiling_is_repeatable_and_shrinks(picture, kind):
+    one, other = (spoil([picture] * 3, scale=2, kind=kind, noise_sigma=8, crf=28) for _ in range(2))
+
+    assert one[0].shape == (48, 64, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
