@@ -7,8 +7,7 @@ sync is counted in samples.
 """
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from runtime.audio.effect import SpeechEffect
 from runtime.audio.layout import find_speech
 from runtime.audio.resample import RateConverter
 from runtime.audio.split import FULL_RATE
+from runtime.closing import Closing
 from runtime.engine.session import OpenSession
 from runtime.errors import OptionError
 from runtime.manifest import Model
@@ -49,7 +49,7 @@ class SpeechSummary:
         return self.samples / self.sample_rate
 
 
-class SpeechEnhancer:
+class SpeechEnhancer(Closing):
     """Take the noise out of one track; a context manager.
 
     Args:
@@ -144,17 +144,6 @@ class SpeechEnhancer:
     def close(self) -> None:
         """Release the engine."""
         self._effect.denoiser.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _changed(self, change: Block) -> Block:
         # The resampler's last samples may reach past the source's end by a rounding.
