@@ -5,7 +5,8 @@ from pathlib import Path
 
 from appliance.progress import describe_duration
 from appliance.text import format_bytes, format_table
-from runtime.report import Action, PictureFacts, Report
+from runtime.action import Action
+from runtime.report import PictureFacts, Report
 
 
 def summarise(report: Report, report_path: Path | None = None) -> str:

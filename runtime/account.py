@@ -6,12 +6,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runtime.action import Action
 from runtime.audio.pipeline import SoundPipeline
 from runtime.manifest import Model
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
 from runtime.report import (
-    Action,
     AvOffset,
     EngineFacts,
     MediaFile,
@@ -72,7 +72,7 @@ def _fate(job: "Job", plan: StreamPlan) -> StreamFate:
         index=plan.index,
         kind=plan.kind,
         codec=plan.codec,
-        action=Action(str(plan.action)),
+        action=plan.action,
         out_index=job.tracks.indexes.get(plan.index),
         out_codec=plan.out_codec,
         language=stream.tags.get("language"),

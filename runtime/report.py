@@ -7,22 +7,13 @@ sound sample numbers. Durations in seconds are for reading, not for computing.
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from runtime.action import Action
 from runtime.errors import OutputError, RelumeError
 
 SCHEMA: Final = 1
-
-
-class Action(StrEnum):
-    """What happened to a part of the source."""
-
-    ENHANCED = "enhanced"
-    COPIED = "copied"
-    TRANSCODED = "transcoded"
-    NOT_CARRIED = "not carried"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ import io
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import av
 from av.stream import Stream
 
+from runtime.action import Action
 from runtime.media.audio_encode import choose_audio
 from runtime.media.mux import FORMATS
 from runtime.media.source import open_source, read_packets
@@ -20,15 +20,6 @@ from runtime.media.subtitles import CONTAINER_SUBTITLES, TEXT_CODECS
 MATROSKA: Final = (".mkv", ".mka")
 COVERS: Final = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif"}
 _PACKETS_TO_TRY: Final = 2
-
-
-class Action(StrEnum):
-    """What becomes of a stream."""
-
-    PROCESSED = "enhanced"
-    COPIED = "copied"
-    TRANSCODED = "transcoded"
-    NOT_CARRIED = "not carried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +64,7 @@ def plan_streams(
             elif isinstance(stream, OtherStream):
                 plan = _plan_other(info, source, stream, suffix)
             elif video is not None and stream.index == video.index:
-                plan = StreamPlan(stream.index, "video", stream.codec, Action.PROCESSED, video_codec)
+                plan = StreamPlan(stream.index, "video", stream.codec, Action.ENHANCED, video_codec)
             else:
                 plan = _plan_video(info.path, source, stream, suffix)
             plans.append(plan)
@@ -96,7 +87,7 @@ def _plan_audio(path: Path, source: Stream, stream: AudioStream, suffix: str, pr
         return plan
     codec = choose_audio(stream, suffix).codec
     if processed:
-        return StreamPlan(stream.index, "audio", stream.codec, Action.PROCESSED, codec)
+        return StreamPlan(stream.index, "audio", stream.codec, Action.ENHANCED, codec)
     reason = f"{suffix} does not take {stream.codec}"
     return StreamPlan(stream.index, "audio", stream.codec, Action.TRANSCODED, codec, reason)
 

@@ -11,8 +11,9 @@ from av.container import InputContainer
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from runtime.action import Action
 from runtime.closing import Closing
-from runtime.media.carry import COVERS, MATROSKA, Action, StreamPlan
+from runtime.media.carry import COVERS, MATROSKA, StreamPlan
 from runtime.media.mux import Muxer
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import MediaInfo

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from av.stream import Disposition, Stream
 
+from runtime.action import Action
 from runtime.media.audio_encode import AudioEncoder, choose_audio
-from runtime.media.carry import Action, StreamPlan
+from runtime.media.carry import StreamPlan
 from runtime.media.copies import CopyTrack
 from runtime.media.encode import EncodeSettings, VideoEncoder
 from runtime.media.mux import Muxer
@@ -56,7 +57,7 @@ def add_tracks(
         added: Stream | None = None
         if plan.out_codec is None:
             continue
-        if plan.kind == "video" and plan.action is Action.PROCESSED:
+        if plan.kind == "video" and plan.action is Action.ENHANCED:
             assert video is not None
             encoder = muxer.add_video(video)
             added = encoder.stream
@@ -67,7 +68,7 @@ def add_tracks(
             added = copies.add(plan)
         if added is not None:
             indexes[plan.index] = added.index
-            _describe(added, stream, info, is_main=plan.action is Action.PROCESSED)
+            _describe(added, stream, info, is_main=plan.action is Action.ENHANCED)
     muxer.set_tags(info.tags, has_cover=any(video.is_attached_picture for video in info.videos))
     muxer.container.set_chapters(_chapters(info, start, end))
     return Tracks(encoder, audios, copies, indexes)

@@ -11,7 +11,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from runtime.media.carry import Action, StreamPlan
+from runtime.action import Action
+from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
 
 STYLES = (
@@ -100,7 +101,7 @@ def test_matroska_to_matroska_carries_everything(rich: Path, job: Callable[..., 
     before, after = probe(rich), probe(rich.with_name("b.mkv"))
     assert result.verification.passed
     assert by_kind(result.plans) == {
-        "video": [Action.PROCESSED],
+        "video": [Action.ENHANCED],
         "audio": [Action.COPIED, Action.COPIED],
         "subtitle": [Action.COPIED],
         "attachment": [Action.COPIED],
@@ -128,7 +129,7 @@ def test_mp4_gets_what_it_can_hold_and_names_the_rest(rich: Path, job: Callable[
 
     after = probe(rich.with_name("b.mp4"))
     assert by_kind(result.plans) == {
-        "video": [Action.PROCESSED],
+        "video": [Action.ENHANCED],
         "audio": [Action.COPIED, Action.COPIED],
         "subtitle": [Action.TRANSCODED],
         "attachment": [Action.NOT_CARRIED],
@@ -227,5 +228,5 @@ def test_a_second_video_stream_is_copied_packet_for_packet(tmp_path: Path, job: 
 
     result = job(path, "b.mp4")
 
-    assert [plan.action for plan in result.plans] == [Action.PROCESSED, Action.COPIED]
+    assert [plan.action for plan in result.plans] == [Action.ENHANCED, Action.COPIED]
     assert sound_bytes(path, 1) == sound_bytes(tmp_path / "b.mp4", 1)
