@@ -6,7 +6,7 @@ from kernels.tiles import Tile, count_axis, plan_tiles
 from runtime.manifest import VideoSpec
 
 _CALL_COST_PIXELS = 4000
-"""What starting one more tile costs, in pixels computed."""
+"""What starting one more tile is taken to cost, in pixels computed: an assumption, to keep tiles few."""
 
 
 @dataclass(frozen=True, slots=True)
