@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from export.parity import check_parity
 from models.light_vsr import LightVsr, LightVsrConfig
+from models.light_vsr_step import LightVsrStep
 from runtime.manifest import (
     Manifest,
     ModelFile,
@@ -46,39 +47,6 @@ TILE_SHAPES = (
 )
 """Grid pixels. The usual sizes are covered whole (320x180, 640x360, ...); 280x490 and 380x656 cover 960x540, 1280x720
 and 1920x1080 by a few tiles with little overlap."""
-
-
-class LightVsrStep(nn.Module):
-    """The network as it is shipped.
-
-    `strength` scales the detail that is added to the plain enlargement. The first convolution is cut in two, one for
-    the hidden features and one for the frames: ONNX Runtime's blocked convolutions take a multiple of 16 channels or
-    fewer than 16, and fall back to a slower one for the 38 that are joined in training.
-    """
-
-    def __init__(self, network: LightVsr) -> None:
-        super().__init__()
-        self.network = network
-        config = network.config
-        seen, hidden = 3 * config.grid**2, config.channels
-        weight = network.first.weight.detach()
-        assert network.first.bias is not None
-        self.of_frames = nn.Conv2d(seen + 3, hidden, 3, padding=1)
-        self.of_hidden = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
-        with torch.no_grad():
-            self.of_frames.weight.copy_(torch.cat((weight[:, :seen], weight[:, seen + hidden :]), dim=1))
-            self.of_frames.bias.copy_(network.first.bias)  # type: ignore[union-attr]
-            self.of_hidden.weight.copy_(weight[:, seen : seen + hidden])
-
-    def forward(
-        self, frame: Tensor, strength: Tensor, hidden: Tensor, previous: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map frame, strength (1,) and the two states to the enhanced frame and the next states."""
-        network = self.network
-        planes, carried = network.look(frame)
-        first = self.of_hidden(hidden) + self.of_frames(torch.cat((planes, previous), dim=1))
-        features = network.refine(first)
-        return network.show(frame, features, strength), features, carried
 
 
 def load_network(checkpoint: Path) -> tuple[LightVsr, dict[str, Any], int]:

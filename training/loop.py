@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.light_vsr import LightVsr
+from models.light_vsr_step import network_weights
+
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
@@ -38,7 +41,9 @@ class Recipe(BaseModel):
     bfloat16: bool = Field(default=False, description="convolutions in bfloat16, master weights in float32")
     checkpoint_every: int = Field(default=200, gt=0)
     validate_every: int = Field(default=1000, gt=0)
-    start_from: str | None = Field(default=None, description="checkpoint whose fitting weights are taken")
+    start_from: str | None = Field(
+        default=None, description="checkpoint whose fitting weights are taken, or a step.onnx of the zoo"
+    )
     task: dict[str, Any] = {}
 
 
@@ -180,11 +185,25 @@ def _resume(
         logger.info("going on from iteration %d of %s", kept["iteration"], path)
         return kept["iteration"], kept["best"]
     if recipe.start_from:
-        kept = torch.load(recipe.start_from, map_location="cpu", weights_only=True)
-        left = load_fitting(model, kept["ema"])
+        left = load_fitting(model, _starting_weights(Path(recipe.start_from), model))
         average.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         logger.info("started from %s; new: %s", recipe.start_from, ", ".join(left) or "nothing")
     return 0, -math.inf
+
+
+def _starting_weights(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    if path.suffix != ".onnx":
+        weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)["ema"]
+        return weights
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    if not isinstance(model, LightVsr):
+        raise ValueError(f"{path}: only a LightVsr starts from a shipped model; name a checkpoint")
+    graph = onnx.load(path).graph
+    return network_weights(
+        {weight.name: torch.from_numpy(to_array(weight).copy()) for weight in graph.initializer}, model.config
+    )
 
 
 def _save(

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 from kernels.warp import warp as shipped_warp
 from models.light_vsr import LightVsr, LightVsrConfig
 from training.footage import load_footage
 from training.loop import Recipe, read_log, train
 from training.sequences import draw_sequence
-from training.video import VideoTask, psnr_luma, sequence_flow, unroll, warp
+from training.video import LUMA, VideoTask, psnr_luma, sequence_flow, ssim_luma, unroll, warp
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,25 @@ def test_psnr_of_a_known_error():
     one = torch.full((2, 3, 32, 32), 0.5)
 
     assert psnr_luma(one, one + 0.1) == pytest.approx(20 - 20 * np.log10(0.257 + 0.504 + 0.098), abs=1e-3)
+
+
+def test_ssim_is_that_of_its_paper():
+    generator = torch.Generator().manual_seed(1)
+    sharp = torch.rand(2, 3, 40, 52, generator=generator)
+    poor = sharp + 0.1 * torch.randn(sharp.shape, generator=generator)
+    weights = torch.tensor(LUMA)[:, None, None]
+
+    found = ssim_luma(poor, sharp)
+
+    expected = []
+    for one, other in zip(poor, sharp, strict=True):
+        _, plane = structural_similarity(
+            *((value * weights).sum(0).numpy() for value in (one, other)),
+            data_range=1,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )
+        expected.append(plane[5:-5, 5:-5].mean())
+    assert float(found) == pytest.approx(np.mean(expected), abs=1e-5)

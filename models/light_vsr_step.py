@@ -1,0 +1,63 @@
+"""One step of `LightVsr` as it ships, and the way back from a shipped step to the network's weights."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from models.light_vsr import LightVsr, LightVsrConfig
+
+
+class LightVsrStep(nn.Module):
+    """The network as it is shipped.
+
+    `strength` scales the detail that is added to the plain enlargement. The first convolution is cut in two, one for
+    the hidden features and one for the frames: ONNX Runtime's blocked convolutions take a multiple of 16 channels or
+    fewer than 16, and fall back to a slower one for the 38 that are joined in training.
+    """
+
+    def __init__(self, network: LightVsr) -> None:
+        super().__init__()
+        self.network = network
+        config = network.config
+        seen, hidden = 3 * config.grid**2, config.channels
+        weight = network.first.weight.detach()
+        assert network.first.bias is not None
+        self.of_frames = nn.Conv2d(seen + 3, hidden, 3, padding=1)
+        self.of_hidden = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        with torch.no_grad():
+            self.of_frames.weight.copy_(torch.cat((weight[:, :seen], weight[:, seen + hidden :]), dim=1))
+            self.of_frames.bias.copy_(network.first.bias)  # type: ignore[union-attr]
+            self.of_hidden.weight.copy_(weight[:, seen : seen + hidden])
+
+    def forward(
+        self, frame: Tensor, strength: Tensor, hidden: Tensor, previous: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map frame, strength (1,) and the two states to the enhanced frame and the next states."""
+        network = self.network
+        planes, carried = network.look(frame)
+        first = self.of_hidden(hidden) + self.of_frames(torch.cat((planes, previous), dim=1))
+        features = network.refine(first)
+        return network.show(frame, features, strength), features, carried
+
+
+def network_weights(step: Mapping[str, Tensor], config: LightVsrConfig) -> dict[str, Tensor]:
+    """Give the weights of the network that a step was made of, for training to go on from a shipped model.
+
+    Args:
+        step: The step's weights by name, from its `state_dict` or its ONNX initializers.
+        config: The network's sizes.
+
+    Returns:
+        What `LightVsr.load_state_dict` takes.
+
+    Raises:
+        KeyError: A weight of the network is not among them.
+    """
+    prefix = "network."
+    weights = {name.removeprefix(prefix): value for name, value in step.items() if name.startswith(prefix)}
+    seen = 3 * config.grid**2
+    of_frames, of_hidden = step["of_frames.weight"], step["of_hidden.weight"]
+    weights["first.weight"] = torch.cat((of_frames[:, :seen], of_hidden, of_frames[:, seen:]), dim=1)
+    weights["first.bias"] = step["of_frames.bias"]
+    return {name: weights[name] for name in LightVsr(config).state_dict()}
