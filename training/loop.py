@@ -14,9 +14,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.light_vsr import LightVsr
-from models.light_vsr_step import network_weights
-
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
@@ -195,15 +192,9 @@ def _starting_weights(path: Path, model: torch.nn.Module) -> dict[str, torch.Ten
     if path.suffix != ".onnx":
         weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)["ema"]
         return weights
-    import onnx
-    from onnx.numpy_helper import to_array
+    from training.shipped import read_shipped_weights
 
-    if not isinstance(model, LightVsr):
-        raise ValueError(f"{path}: only a LightVsr starts from a shipped model; name a checkpoint")
-    graph = onnx.load(path).graph
-    return network_weights(
-        {weight.name: torch.from_numpy(to_array(weight).copy()) for weight in graph.initializer}, model.config
-    )
+    return read_shipped_weights(path, model)
 
 
 def _save(
