@@ -4,10 +4,11 @@ import resource
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.action import Action
-from runtime.audio.pipeline import SoundPipeline
+from runtime.audio.pipeline import SoundOutcome
 from runtime.manifest import Model
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
@@ -29,14 +30,14 @@ from runtime.report import (
 from runtime.version import relume_version
 
 if TYPE_CHECKING:
-    from runtime.enhance import Job
+    from runtime.job import Job
 
 
-def account(job: "Job") -> Report:
-    """Write the report of a finished job."""
-    result = probe(job.work.target)
+def account(job: "Job", written: Path) -> Report:
+    """Write the report of a job whose result is `written`, complete, and is about to get its name."""
+    result = replace(probe(written), path=job.work.target)
     wall_s = time.monotonic() - job.started
-    frames = len(job.video.pts) if job.video is not None else 0
+    frames = job.frames_made
     return Report(
         relume=relume_version(),
         preset=job.work.plan.preset.name,
@@ -57,6 +58,7 @@ def account(job: "Job") -> Report:
             stages=tuple(StageTime(name, round(seconds, 3)) for name, seconds in job.clock.seconds.items()),
         ),
         warnings=tuple(_warnings(job)),
+        resumes=job.resumes,
     )
 
 
@@ -97,8 +99,8 @@ def _parts(job: "Job", result: MediaInfo) -> tuple[PartFate, ...]:
 
 
 def _picture(job: "Job") -> PictureReport | None:
-    reader, settings, canvas, video = job.reader, job.settings, job.canvas, job.video
-    if reader is None or settings is None or canvas is None or video is None:
+    reader, settings, canvas, passed = job.reader, job.settings, job.canvas, job.passed
+    if reader is None or settings is None or canvas is None or passed is None:
         return None
     check = job.check.pictures if job.check is not None else None
     colour = reader.colour
@@ -129,7 +131,7 @@ def _picture(job: "Job") -> PictureReport | None:
             pixel_format=job.tracks.video.stream.codec_context.pix_fmt or "" if job.tracks and job.tracks.video else "",
             bits=settings.bit_depth,
         ),
-        frames_in=len(video.pts),
+        frames_in=len(passed.pts),
         frames_out=check.frames_out if check is not None else 0,
         pts_equal=check is not None and check.pts_equal,
         scale=job.work.scale.scale,
@@ -138,22 +140,21 @@ def _picture(job: "Job") -> PictureReport | None:
         tiling=Tiling(height, width, canvas.halo, len(canvas.tiles)),
         deinterlaced=interlacing.interlaced,
         interlace_reason=interlacing.reason,
-        scene_cuts=tuple(video.window.scene_cuts),
-        state_resets=tuple(StateReset(rerun.frame, rerun.tile, rerun.cured) for rerun in video.step.reruns),
+        scene_cuts=passed.scene_cuts,
+        state_resets=tuple(StateReset(rerun.frame, rerun.tile, rerun.cured) for rerun in passed.reruns),
     )
 
 
-def _sound(job: "Job", sound: SoundPipeline) -> SoundReport:
+def _sound(job: "Job", sound: SoundOutcome) -> SoundReport:
     checks = {check.index: check for check in (job.check.sounds if job.check is not None else ())}
-    index = sound.reader.stream.index
-    summary = None if sound.enhancer is None else sound.enhancer.summary()
+    index, summary = sound.index, sound.summary
     guarded = None if summary is None else round(summary.guarded_share, 4)
     return SoundReport(
         index=index,
         mode="speech" if summary is not None else "transcoded",
-        sample_rate=sound.reader.sample_rate,
-        channels=sound.reader.channels,
-        samples_in=sound.reader.samples,
+        sample_rate=sound.sample_rate,
+        channels=sound.channels,
+        samples_in=sound.samples,
         samples_out=checks[index].samples_out if index in checks else 0,
         strength=job.work.plan.strength if summary is not None else None,
         guard_share=guarded,
@@ -172,12 +173,12 @@ def _offsets(job: "Job") -> tuple[AvOffset, ...]:
 
 def _engines(job: "Job") -> list[EngineFacts]:
     found = []
-    if job.work.video_model is not None and job.video is not None:
-        step = job.video.step
-        found.append(_engine(job.work.video_model, step.backend, step.precision, job.backend.reason))
-    sound = next((sound.enhancer for sound in job.sounds if sound.enhancer is not None), None)
+    if job.work.video_model is not None and job.passed is not None:
+        backend, precision = job.passed.backend, job.passed.precision
+        found.append(_engine(job.work.video_model, backend, precision, job.backend.reason))
+    sound = next((sound.summary for sound in job.sounds if sound.summary is not None), None)
     if job.work.sound_model is not None and sound is not None:
-        found.append(_engine(job.work.sound_model, sound.summary().backend, "fp32", job.backend.reason))
+        found.append(_engine(job.work.sound_model, sound.backend, "fp32", job.backend.reason))
     return found
 
 
@@ -186,18 +187,16 @@ def _engine(model: Model, backend: str, precision: str, reason: str) -> EngineFa
 
 
 def _warnings(job: "Job") -> list[str]:
-    found = list(job.muxer_warnings)
-    if job.reader is not None:
-        found += job.reader.warnings
+    found = [*job.warnings, *job.picture_warnings]
     if job.tracks is not None:
         found += job.tracks.copies.warnings
         found += job.tracks.video.warnings if job.tracks.video is not None else []
     for sound in job.sounds:
-        found += sound.reader.warnings
-    if job.video is not None and job.video.step.reruns:
-        failed = sum(not rerun.cured for rerun in job.video.step.reruns)
+        found += sound.warnings
+    if job.passed is not None and job.passed.reruns:
+        failed = sum(not rerun.cured for rerun in job.passed.reruns)
         found.append(
-            f"{len(job.video.step.reruns)} tiles were run again after the network failed"
+            f"{len(job.passed.reruns)} tiles were run again after the network failed"
             + (f"; {failed} of them show the plain enlargement" if failed else "")
         )
     check = job.check
@@ -209,7 +208,7 @@ def _warnings(job: "Job") -> list[str]:
         found.append(f"{job.work.target.suffix} moved all streams alike by {float(check.pictures.shift_s):+.4f} s")
     if check is not None and not check.passed:
         found.append("the result does not hold every picture and sample at its time; see the counts in this report")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _peak_memory_bytes() -> int:

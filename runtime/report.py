@@ -173,7 +173,10 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One finished job."""
+    """One finished job.
+
+    `resumes` counts how often it went on after an interruption; `speed` is then that of the last attempt alone.
+    """
 
     relume: str
     preset: str
@@ -188,6 +191,7 @@ class Report:
     engines: tuple[EngineFacts, ...] = ()
     compare: str | None = None
     warnings: tuple[str, ...] = ()
+    resumes: int = 0
     schema: int = SCHEMA
 
 

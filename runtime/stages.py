@@ -51,6 +51,10 @@ class StopSignal:
         self._own = threading.Event()
         self._cancel = cancel
 
+    def renewed(self) -> "StopSignal":
+        """Give the signal for the next part of a job: set by whoever asked for it, but not by the part that ended."""
+        return StopSignal(self._cancel)
+
     def set(self) -> None:
         """End the job's stages."""
         self._own.set()
@@ -58,6 +62,15 @@ class StopSignal:
     def is_set(self) -> bool:
         """Tell whether the stages shall end."""
         return self._own.is_set() or (self._cancel is not None and self._cancel.is_set())
+
+    def check(self) -> None:
+        """Go on unless the stages shall end.
+
+        Raises:
+            CancelledError: The signal was set.
+        """
+        if self.is_set():
+            raise CancelledError("the job was stopped")
 
     def take(self, queue: "Queue[Out]") -> Out:
         """Take from a queue, waiting for it.
@@ -69,8 +82,8 @@ class StopSignal:
             try:
                 return queue.get(timeout=_POLL_S)
             except Empty:
-                if self.is_set():
-                    raise CancelledError("the job was stopped") from None
+                pass
+            self.check()
 
 
 class _End:
@@ -126,8 +139,7 @@ class Stage(Generic[In, Out]):
 
     def _put(self, item: Out | _End) -> None:
         while True:
-            if self._stop.is_set():
-                raise CancelledError("the job was stopped")
+            self._stop.check()
             try:
                 self._queue.put(item, timeout=_POLL_S)
             except Full:

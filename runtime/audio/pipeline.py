@@ -1,18 +1,43 @@
 """The sound's journey: decode -> enhance -> encode, in a thread of its own for each track."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from runtime.audio.stream import SpeechEnhancer
+from runtime.audio.stream import SpeechEnhancer, SpeechSummary
 from runtime.media.audio import AudioBlock, AudioReader
 from runtime.media.audio_encode import AudioEncoder
 from runtime.media.source import AnyPacket
+from runtime.media.verify import SoundTimes
 from runtime.stages import Stage, StageClock, StopSignal
 
 _WAITING_PACKETS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SoundOutcome:
+    """What was done to one track, once it is through; `summary` is None for a track that was only encoded again.
+
+    `index` is the source's; the other fields are those of `SoundTimes`.
+    """
+
+    index: int
+    sample_rate: int
+    channels: int
+    first_sample: int
+    samples: int
+    leading_silence: int
+    summary: SpeechSummary | None
+    warnings: tuple[str, ...]
+
+    def times(self, out_index: int) -> SoundTimes:
+        """Give what the result is compared with, the track being stream `out_index` of it."""
+        return SoundTimes(
+            self.index, out_index, self.sample_rate, self.first_sample, self.samples, self.leading_silence
+        )
 
 
 class SoundPipeline:
@@ -45,6 +70,20 @@ class SoundPipeline:
             f"sound-{self.reader.stream.index}", blocks, self._enhance, depth=_WAITING_PACKETS, stop=self._stop
         )
         return iter(self._stage)
+
+    def outcome(self) -> SoundOutcome:
+        """Tell what was done, when the packets have ended."""
+        reader = self.reader
+        return SoundOutcome(
+            index=reader.stream.index,
+            sample_rate=reader.sample_rate,
+            channels=reader.channels,
+            first_sample=reader.first_sample,
+            samples=reader.samples,
+            leading_silence=self.encoder.leading_silence,
+            summary=None if self.enhancer is None else self.enhancer.summary(),
+            warnings=tuple(reader.warnings),
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -24,6 +24,8 @@ from runtime.media.streams import VideoStream
 from runtime.media.times import TimeMender
 
 _SEEK_EARLIER: Final = Fraction(1, 2)
+# Where reading goes on near a picture, what lies before it is read too, so that references and fields are there.
+_NEAR_EARLIER: Final = Fraction(2)
 # An AVI tells no presentation times, only a slot for each packet: the first picture shown takes the first slot, and so
 # on, which is known by reading from the beginning alone.
 _TIMELESS: Final = ("avi",)
@@ -48,6 +50,7 @@ class VideoReader(Closing):
         end: Fraction | None = None,
         threads: int = 2,
         interlacing: Interlacing | None = None,
+        near: int | None = None,
     ) -> None:
         """Open a stream and decode its first picture.
 
@@ -58,6 +61,8 @@ class VideoReader(Closing):
             end: Seconds from the stream's origin; pictures at or after it are left out.
             threads: Decoder threads.
             interlacing: What is known of it; found out here if None.
+            near: A picture's PTS as this reader gives it: reading begins at a key frame some seconds before, where
+                the file has one, else at its beginning. Whoever asks checks that the pictures are the same ones.
 
         Raises:
             UnsupportedMediaError: No decoder knows the codec, or the picture has alpha.
@@ -78,7 +83,7 @@ class VideoReader(Closing):
         self._resized = 0
         self._container = self._open(path, threads)
         try:
-            self._frames = self._decode(path, start, threads)
+            self._frames = self._decode(path, start, near, threads)
             self._first = next(self._frames, None)
             if self._first is None:
                 raise DecodeError(self._nothing(path, start))
@@ -99,6 +104,12 @@ class VideoReader(Closing):
         decoder with several threads may miss some.
         """
         return self._refused_packets + max(self._bad_packets, self._bad_frames)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether, so far, every picture came with its own time and size, undamaged: then reading may begin later."""
+        timeless = self._container.format.name in _TIMELESS
+        return not (self.damaged or self._times.mended or self._resized or timeless)
 
     def __iter__(self) -> Iterator[Picture]:
         """Give the pictures in display order."""
@@ -126,12 +137,17 @@ class VideoReader(Closing):
         source.thread_count = threads
         return container
 
-    def _decode(self, path: Path, start: Fraction | None, threads: int) -> Iterator[VideoFrame]:
+    def _decode(self, path: Path, start: Fraction | None, near: int | None, threads: int) -> Iterator[VideoFrame]:
         """Give decoded frames, their times mended, from `start` to `end`."""
         begin = ceil(self._begin / self.stream.time_base) if start else None
         frames = self._decode_all()
-        if begin is not None and self._container.format.name not in _TIMELESS:
-            frames = self._seek(path, begin, threads)
+        if self._container.format.name in _TIMELESS:
+            pass
+        elif near is not None:
+            place = near + self._zero
+            frames = self._seek(path, place * self.stream.time_base - _NEAR_EARLIER, place, threads)
+        elif begin is not None:
+            frames = self._seek(path, self._begin - _SEEK_EARLIER, begin, threads)
         for frame in self._times.mend(frames):
             assert frame.pts is not None
             if begin is not None and frame.pts < begin:
@@ -141,9 +157,9 @@ class VideoReader(Closing):
             self._bad_frames += frame.is_corrupt
             yield frame
 
-    def _seek(self, path: Path, begin: int, threads: int) -> Iterator[VideoFrame]:
-        """Go to a key frame before a time; where the file's index leads past it, read from the file's beginning."""
-        target = floor((self._begin - _SEEK_EARLIER) / self.stream.time_base)
+    def _seek(self, path: Path, time: Fraction, begin: int, threads: int) -> Iterator[VideoFrame]:
+        """Go to a key frame before a time; where the index leads past `begin`, read from the file's beginning."""
+        target = floor(time / self.stream.time_base)
         with suppress(av.FFmpegError):
             self._container.seek(target, stream=self._container.streams[self.stream.index])
         frames = self._decode_all()

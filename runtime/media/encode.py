@@ -25,6 +25,9 @@ _PROGRESSIVE: Final = 1
 _MATROSKA: Final = ("matroska", "webm")
 _NO_ASPECT: Final = ("av1", "prores")
 
+# x265 takes the decoding times of so few pictures from whatever lies in memory; they are coded as they are shown.
+_TIMELESS_PICTURES: Final = 2
+
 _BT709: Final = Colour("bt709", False)
 
 # SVT-AV1 writes its settings to stderr itself, past FFmpeg's log; 1 leaves only errors.
@@ -108,6 +111,7 @@ class VideoEncoder:
         self._first_pts: int | None = None
         self._first_dts: int | None = None
         self._end_pts = 0
+        self._pictures = 0
         self._format = planar_format(settings.chroma, settings.bit_depth)
         try:
             self.stream = self._add_stream(container, codec)
@@ -138,13 +142,18 @@ class VideoEncoder:
         self._durations[picture.pts] = picture.duration
         self._end_pts = picture.pts + picture.duration
         self._first_pts = picture.pts if self._first_pts is None else self._first_pts
+        self._pictures += 1
         return self._send(frame)
 
-    def flush(self) -> list[AnyPacket]:
-        """Give the packets that are left at the end."""
+    def flush(self, *, closes: bool = True) -> list[AnyPacket]:
+        """Give the packets that are left; `closes` unless another encoder's pictures follow in the stream."""
         packets = self._send(None)
         if self._held is not None:
-            packets.append(self._closing(self._held))
+            if self.settings.codec == "hevc" and self._pictures <= _TIMELESS_PICTURES:
+                for packet in (*packets, self._held):
+                    packet.dts = packet.pts
+                self._first_dts = self._first_pts
+            packets.append(self._closing(self._held) if closes else self._held)
         return packets
 
     def _send(self, frame: VideoFrame | None) -> list[AnyPacket]:

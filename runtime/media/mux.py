@@ -1,6 +1,7 @@
 """Merges tracks by time into one file that appears under its name only when it is whole."""
 
 import errno
+import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -54,12 +55,13 @@ _QUEUE_US: Final = 200_000
 class Muxer:
     """One result being written, as a context manager: leaving it without `publish` deletes what was written."""
 
-    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = False, token: str | None = None) -> None:
         """Start a temporary file beside the target.
 
         Args:
             target: The result; its suffix chooses the container.
             overwrite: Replace an existing target when publishing.
+            token: A part of the temporary file's name (see `partial_path`), so that it is found again after a crash.
 
         Raises:
             OutputError: The suffix is not written, the folder is missing, or the target is there already.
@@ -70,8 +72,8 @@ class Muxer:
         self._overwrite = overwrite
         self._published = False
         self._closing = ExitStack()
-        self._check()
-        self.partial = target.with_name(f".{target.stem}.{uuid4().hex[:8]}.partial{self.suffix}")
+        refuse_target(target, overwrite=overwrite)
+        self.partial = partial_path(target, token or uuid4().hex[:8])
         options = {"max_interleave_delta": str(_QUEUE_US)}
         if self.suffix == ".wav":
             options["rf64"] = "auto"
@@ -88,10 +90,7 @@ class Muxer:
 
     def add_audio(self, settings: AudioSettings) -> AudioEncoder:
         """Add a stream of encoded sound."""
-        # MP4 takes off an encoder's lead-in only from sound that starts at zero, and some containers tell no times
-        # at all: both begin with silence there.
-        lead_in = self.suffix in MP4_FAMILY and settings.bit_rate is not None
-        return AudioEncoder(self.container, settings, from_zero=lead_in or self.suffix in _NO_CLOCK)
+        return AudioEncoder(self.container, settings, from_zero=begins_at_zero(self.suffix, settings))
 
     def set_tags(self, tags: dict[str, str], *, has_cover: bool = False) -> None:
         """Set the tags of the whole file."""
@@ -167,18 +166,6 @@ class Muxer:
             with suppress(OSError):
                 self.partial.unlink()
 
-    def _check(self) -> None:
-        if self.suffix not in FORMATS:
-            raise OutputError(
-                f"{self.target} has the suffix {self.suffix or 'none'}, expected one of {', '.join(FORMATS)}"
-            )
-        if not os.path.isdir(self.target.parent):
-            raise OutputError(f"folder {self.target.parent} does not exist; create it first")
-        if os.path.isdir(self.target):
-            raise OutputError(f"{self.target} is a folder, expected the name of a file")
-        if os.path.exists(self.target) and not self._overwrite:
-            raise OutputError(describe_taken(self.target))
-
     def _write_header(self) -> None:
         if self.suffix in MP4_FAMILY:
             self.container.container_options["movie_timescale"] = str(self._timescale())
@@ -208,6 +195,44 @@ class Muxer:
             self.container.close()
         except (av.FFmpegError, OSError) as error:
             raise _write_error(self.target, error) from error
+
+
+def open_scratch(suffix: str) -> OutputContainer:
+    """Open a container in memory that is never written: a place for encoders whose packets are stored elsewhere.
+
+    It is of the format of the result, for an encoder asks its container whether headers go into the packets.
+    """
+    return av.open(io.BytesIO(), "w", format=FORMATS[suffix])
+
+
+def begins_at_zero(suffix: str, settings: AudioSettings) -> bool:
+    """Tell whether sound that starts late must begin with silence in a container.
+
+    MP4 takes off an encoder's lead-in only from sound that starts at zero, and some containers tell no times at all.
+    """
+    return suffix in _NO_CLOCK or (suffix in MP4_FAMILY and settings.bit_rate is not None)
+
+
+def partial_path(target: Path, token: str) -> Path:
+    """Give the name of a result while it is being written, beside the target."""
+    return target.with_name(f".{target.stem}.{token}.partial{target.suffix.lower()}")
+
+
+def refuse_target(target: Path, *, overwrite: bool) -> None:
+    """Check the place of a result before any work is done for it.
+
+    Raises:
+        OutputError: The suffix is not written, the folder is missing, or the target is there already.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in FORMATS:
+        raise OutputError(f"{target} has the suffix {suffix or 'none'}, expected one of {', '.join(FORMATS)}")
+    if not os.path.isdir(target.parent):
+        raise OutputError(f"folder {target.parent} does not exist; create it first")
+    if os.path.isdir(target):
+        raise OutputError(f"{target} is a folder, expected the name of a file")
+    if os.path.exists(target) and not overwrite:
+        raise OutputError(describe_taken(target))
 
 
 def default_suffix(source: Path, containers: tuple[str, ...]) -> str:

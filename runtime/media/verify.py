@@ -19,9 +19,9 @@ from runtime.media.streams import AudioStream, MediaInfo, VideoStream
 class PictureTimes:
     """The PTS of the pictures of a job as they pass; eight bytes a picture."""
 
-    def __init__(self, time_base: Fraction) -> None:
+    def __init__(self, time_base: Fraction, pts: "array[int] | None" = None) -> None:
         self.time_base = time_base
-        self.pts = array("q")
+        self.pts = array("q") if pts is None else pts
 
     def add(self, pts: int) -> None:
         """Note a picture."""

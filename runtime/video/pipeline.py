@@ -1,5 +1,10 @@
-"""The picture's journey: decode -> colour -> window -> tiles and engine -> colour -> encode, a thread each."""
+"""The picture's journey: decode -> colour -> window -> tiles and engine -> colour -> encode, a thread each.
 
+A job with a workspace cuts it into segments: at each join the thread that holds a part of what later frames need
+hands it to a `Segmenter` before it takes the next frame.
+"""
+
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from queue import Queue
@@ -15,7 +20,7 @@ from runtime.manifest import Model
 from runtime.media.picture import Picture
 from runtime.stages import Stage, StageClock, StopSignal
 from runtime.video.canvas import Canvas
-from runtime.video.tiling import TiledStep
+from runtime.video.tiling import Rerun, TiledStep
 from runtime.video.window import TemporalWindow, WindowedFrame
 
 Frame = NDArray[np.float32]
@@ -40,15 +45,6 @@ class Encoder(Protocol[Packet_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Enhanced:
-    index: int
-    pts: int
-    duration: int
-    rgb: Frame
-    buffer: Frame | None
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One frame before and after: (height, width, 3) uint8 RGB each."""
 
@@ -56,11 +52,79 @@ class Snapshot:
     after: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The frame at which a new segment begins: by a change of scene, or because the one before is long enough.
+
+    previous: (plane height, plane width) float32, the brightness of the frame before.
+    """
+
+    index: int
+    is_cut: bool
+    previous: Frame | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the pictures that came through told; frames are counted from the clip's first."""
+
+    pts: "array[int]"
+    scene_cuts: tuple[int, ...]
+    reruns: tuple[Rerun, ...]
+    snapshot: Snapshot | None
+    backend: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where an earlier run ended: what its pictures told, and the states that the next one needs."""
+
+    pts: "array[int]"
+    scene_cuts: tuple[int, ...]
+    reruns: tuple[Rerun, ...]
+    snapshot: Snapshot | None
+    previous: Frame | None
+    states: dict[str, Frame]
+
+
+class Segmenter(Protocol):
+    """Who cuts the picture into segments; each method is called from one thread, frames in order."""
+
+    def begins(self, index: int, *, is_cut: bool) -> bool:
+        """Tell whether a segment begins with this frame."""
+        ...
+
+    def keep_state(self, join: Join, states: dict[str, Frame]) -> None:
+        """Keep what the frame of a join needs of those before; the arrays change after the call."""
+        ...
+
+    def end_segment(self, join: Join, passed: Passed) -> None:
+        """End the segment before a join; every earlier picture was encoded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    frame: WindowedFrame
+    join: Join | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Enhanced:
+    index: int
+    pts: int
+    duration: int
+    rgb: Frame
+    buffer: Frame | None
+    join: Join | None
+
+
 class VideoPipeline(Generic[Packet]):
     """Enhance pictures from a reader and give encoded packets; memory is constant in the length of the clip.
 
     A context manager: leaving it stops every thread. `snapshot` holds the last frame whose index is among
-    `snapshots`, once it has passed.
+    `snapshots`, once it has passed. With `start` it goes on where an earlier run ended, and `pictures` begin there.
     """
 
     def __init__(
@@ -78,18 +142,25 @@ class VideoPipeline(Generic[Packet]):
         stop: StopSignal,
         on_frame: Callable[[int], None],
         snapshots: Set[int] = frozenset(),
+        segmenter: Segmenter | None = None,
+        start: Start | None = None,
     ) -> None:
         spec = model.manifest.video
         assert spec is not None
         self._pictures, self._encoder, self._clock, self._stop = pictures, encoder, clock, stop
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
-        self._on_frame, self._snapshots = on_frame, snapshots
+        self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
         self._before: dict[int, NDArray[np.uint8]] = {}
         self.window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
         self.step = TiledStep(model, open_session, canvas, strength=strength)
         self.snapshot: Snapshot | None = None
-        self.pts: list[int] = []
-        """PTS of every picture that came in, in order."""
+        self.pts = array("q")
+        """PTS of every picture that came in, in order; eight bytes a picture."""
+        if start is not None:
+            self.pts.extend(start.pts)
+            self.window.restore(len(start.pts), start.previous, start.scene_cuts)
+            self.step.restore(start.states, start.reruns)
+            self.snapshot = start.snapshot
         self._stages: list[Stage[Any, Any]] = []
 
     def packets(self) -> Iterator[Packet]:
@@ -107,6 +178,11 @@ class VideoPipeline(Generic[Packet]):
         prepared = self._stage("prepare", decoded, self._prepare, depth)
         enhanced = self._stage("engine", prepared, self._enhance, depth)
         return iter(self._stage("encode", enhanced, self._encode, 64))
+
+    def passed(self) -> Passed:
+        """Tell of the pictures that came through so far."""
+        cuts, reruns = tuple(self.window.scene_cuts), tuple(self.step.reruns)
+        return Passed(self.pts, cuts, reruns, self.snapshot, self.step.backend, self.step.precision)
 
     def __enter__(self) -> Self:
         return self
@@ -129,10 +205,11 @@ class VideoPipeline(Generic[Packet]):
     def _decode(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
         return self._clock.timed("decode", pictures)
 
-    def _prepare(self, pictures: Iterator[Picture]) -> Iterator[WindowedFrame]:
+    def _prepare(self, pictures: Iterator[Picture]) -> Iterator[_Prepared]:
         canvas = self._canvas
         size = (3, canvas.height * canvas.grid, canvas.width * canvas.grid)
-        for index, picture in enumerate(pictures):
+        for picture in pictures:
+            index, previous = self.window.count, self.window.previous
             with self._clock.measure("colour"):
                 rgb = np.empty(size, np.float32)
                 yuv_to_rgb(picture.planes, self._layout_in, rgb)
@@ -143,18 +220,28 @@ class VideoPipeline(Generic[Packet]):
             with self._clock.measure("flow"):
                 frame = self.window.push(rgb, pts=picture.pts, duration=picture.duration)
             self.pts.append(picture.pts)
-            yield frame
+            join, is_cut = None, frame.flow is None
+            if self._segmenter is not None and self._segmenter.begins(index, is_cut=is_cut):
+                join = Join(index, is_cut, previous)
+            yield _Prepared(frame, join)
 
-    def _enhance(self, frames: Iterator[WindowedFrame]) -> Iterator[_Enhanced]:
-        for frame in frames:
+    def _enhance(self, prepared: Iterator[_Prepared]) -> Iterator[_Enhanced]:
+        for one in prepared:
+            frame = one.frame
+            if one.join is not None and self._segmenter is not None:
+                with self._clock.measure("store"):
+                    self._segmenter.keep_state(one.join, self.step.states)
             buffer = None if self._buffers is None else self._stop.take(self._buffers)
             with self._clock.measure("engine"):
                 rgb = self.step.run(frame, buffer)
-            yield _Enhanced(frame.index, frame.pts, frame.duration, rgb, buffer)
+            yield _Enhanced(frame.index, frame.pts, frame.duration, rgb, buffer, one.join)
 
     def _encode(self, frames: Iterator[_Enhanced]) -> Iterator[Packet]:
         layout = self._layout_out
         for frame in frames:
+            if frame.join is not None and self._segmenter is not None:
+                with self._clock.measure("store"):
+                    self._segmenter.end_segment(frame.join, self.passed())
             with self._clock.measure("colour"):
                 planes = rgb_to_yuv(frame.rgb, layout)
             if frame.index in self._snapshots:

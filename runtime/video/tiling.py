@@ -1,5 +1,6 @@
 """One step of a recurrent network over a whole frame, tile by tile, its state on a canvas the size of the frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,15 @@ class TiledStep(Closing):
             )
             self._run_tiles(window, states, picture)
         return picture[:, : canvas.source_height * canvas.scale, : canvas.source_width * canvas.scale]
+
+    @property
+    def states(self) -> dict[str, Frame]:
+        """The recurrent state after the newest frame, (channels, height, width) each; the next frame overwrites it."""
+        return self._states or {}
+
+    def restore(self, states: dict[str, Frame], reruns: Sequence[Rerun]) -> None:
+        """Go on with the state of an earlier run, which becomes this step's own."""
+        self._states, self.reruns = states or None, list(reruns)
 
     def close(self) -> None:
         """Close the engine's session."""

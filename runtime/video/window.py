@@ -1,5 +1,6 @@
 """The temporal window: what a frame needs of the frames before it - its motion, and whether the scene went on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,20 @@ class TemporalWindow:
         self._count = 0
         self.scene_cuts: list[int] = []
         """Indices of the frames that begin a new scene; the clip's first is not among them."""
+
+    @property
+    def previous(self) -> Frame | None:
+        """The brightness of the newest frame: all that the next one needs of those before."""
+        return self._previous
+
+    @property
+    def count(self) -> int:
+        """Frames taken so far; the index of the next."""
+        return self._count
+
+    def restore(self, count: int, previous: Frame | None, scene_cuts: Sequence[int]) -> None:
+        """Go on after `count` frames of an earlier run, whose `previous` was kept; None begins a scene."""
+        self._count, self._previous, self.scene_cuts = count, previous, list(scene_cuts)
 
     def push(self, rgb: Frame, *, pts: int, duration: int) -> WindowedFrame:
         """Take the next frame, already padded to the canvas, and tell how it follows from the one before."""

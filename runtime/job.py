@@ -1,0 +1,222 @@
+"""What a running job holds, and how its stages are set up: used by both ways of `runtime.enhance`."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from kernels.colour import YuvLayout
+from runtime.audio.pipeline import SoundOutcome, SoundPipeline
+from runtime.audio.stream import SpeechEnhancer
+from runtime.engine.backends import ChosenBackend, choose_backend
+from runtime.errors import DecodeError
+from runtime.media.audio import AudioReader
+from runtime.media.audio_encode import AudioEncoder
+from runtime.media.decode import VideoReader
+from runtime.media.deinterlace import Interlacing
+from runtime.media.encode import EncodeSettings
+from runtime.media.picture import Picture
+from runtime.media.source import AnyPacket
+from runtime.media.tracks import Tracks
+from runtime.media.verify import PictureTimes, Verification, verify
+from runtime.options import Progress
+from runtime.stages import StageClock, StopSignal
+from runtime.video.canvas import Canvas, plan_canvas
+from runtime.video.pipeline import Encoder, Passed, Segmenter, Start, VideoPipeline
+from runtime.work import Work, expected_frames, expected_samples
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Job:
+    """What a running job holds, and what its report is made of.
+
+    `passed` and `sounds` are complete once the streams are through. `frames_made` counts the pictures of this attempt
+    alone, `resumes` the attempts before it.
+    """
+
+    work: Work
+    threads: int
+    backend: ChosenBackend
+    stop: StopSignal
+    clock: StageClock = field(default_factory=StageClock)
+    started: float = field(default_factory=time.monotonic)
+    first_frame_s: float | None = None
+    frames_made: int = 0
+    resumes: int = 0
+    reader: VideoReader | None = None
+    settings: EncodeSettings | None = None
+    canvas: Canvas | None = None
+    passed: Passed | None = None
+    sounds: list[SoundOutcome] = field(default_factory=list)
+    tracks: Tracks | None = None
+    warnings: list[str] = field(default_factory=list)
+    picture_warnings: list[str] = field(default_factory=list)
+    check: Verification | None = None
+    compared: bool = False
+
+
+def open_pictures(job: Job, *, near: int | None = None, interlacing: Interlacing | None = None) -> VideoReader:
+    """Open the reader of the job's pictures; `near` and `interlacing` as in `VideoReader`."""
+    work, options = job.work, job.work.options
+    assert work.video is not None
+    return VideoReader(
+        work.info.path,
+        work.video,
+        start=options.start,
+        end=options.end,
+        threads=job.threads,
+        interlacing=interlacing,
+        near=near,
+    )
+
+
+def open_video_pipeline(
+    job: Job,
+    pictures: Iterable[Picture],
+    encoder: Encoder[AnyPacket],
+    tell: "Teller",
+    *,
+    segmenter: Segmenter | None = None,
+    start: Start | None = None,
+) -> VideoPipeline[AnyPacket]:
+    """Set up the picture's stages, from the job's reader to an encoder."""
+    work, reader, settings = job.work, job.reader, job.settings
+    assert reader is not None
+    assert settings is not None
+    assert work.video_model is not None
+    assert work.video_model.manifest.video is not None
+    job.canvas = plan_canvas(reader.height, reader.width, work.video_model.manifest.video)
+    kr, kb = reader.colour.luma_weights
+    # JPEG centres chroma; every other codec here puts it at the left unless told otherwise, which FFmpeg rarely is.
+    siting = (0.5, 0.5) if reader.stream.codec == "mjpeg" else (0.5, 0.0)
+    total = expected_frames(work)
+    return VideoPipeline(
+        pictures,
+        encoder,
+        model=work.video_model,
+        open_session=job.backend.open_session,
+        canvas=job.canvas,
+        strength=work.plan.strength,
+        layout_in=YuvLayout(kr, kb, reader.colour.full_range, reader.bit_depth, reader.chroma, siting),
+        layout_out=YuvLayout(kr, kb, settings.colour.full_range, settings.bit_depth, settings.chroma),
+        clock=job.clock,
+        stop=job.stop,
+        on_frame=tell.frame,
+        snapshots={0, (total or 0) // 2} if work.options.compare is not None else set(),
+        segmenter=segmenter,
+        start=start,
+    )
+
+
+def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Teller") -> SoundPipeline:
+    """Set up the stages of one track of sound; `index` is the source's."""
+    work = job.work
+    stream = next(audio for audio in work.info.audios if audio.index == index)
+    reader = AudioReader(work.info.path, stream, start=work.options.start, end=work.options.end)
+    enhancer = None
+    if stream in work.sounds and work.sound_model is not None:
+        enhancer = SpeechEnhancer(
+            work.sound_model,
+            # One thread keeps up with sound many times over; the cores belong to the picture.
+            choose_backend(job.backend.name, threads=1).open_session,
+            channels=stream.channels,
+            layout=stream.layout,
+            sample_rate=stream.sample_rate,
+            strength=work.plan.strength,
+        )
+    return SoundPipeline(
+        reader,
+        refuse_damage(reader, reader, work),
+        enhancer,
+        encoder,
+        clock=job.clock,
+        stop=job.stop,
+        on_samples=tell.samples,
+    )
+
+
+def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], work: Work) -> Iterator[Item]:
+    """Pass on what a reader gives, and refuse a source that turns out damaged, unless damage is to be concealed.
+
+    Raises:
+        DecodeError: Packets could not be decoded, or the file ends before its own index does.
+    """
+    for item in items:
+        if reader.damaged and not work.options.conceal:
+            break
+        yield item
+    ended_early = isinstance(reader, VideoReader) and reader.ended_early
+    if (reader.damaged or ended_early) and not work.options.conceal:
+        raise DecodeError(
+            f"{work.info.path} is damaged or cut short in stream {reader.stream.index}; copy it again from where it "
+            "came from, or enhance what can be read with --conceal"
+        )
+
+
+def check_result(job: Job, written: Path) -> None:
+    """Read the result back before it gets its name."""
+    times = None
+    if job.passed is not None and job.reader is not None:
+        times = PictureTimes(job.reader.stream.time_base, job.passed.pts)
+    assert job.tracks is not None
+    sounds = [sound.times(job.tracks.audios[sound.index].stream.index) for sound in job.sounds]
+    with job.clock.measure("check"):
+        job.check = verify(written, pictures=times, sounds=sounds)
+
+
+def draw_comparison(job: Job) -> None:
+    """Draw the before/after picture, where it was asked for and its frame passed."""
+    path = job.work.options.compare
+    if path is None or job.passed is None or job.passed.snapshot is None:
+        return
+    from runtime.compare import save_comparison
+
+    save_comparison(job.passed.snapshot.before, job.passed.snapshot.after, path)
+    job.compared = True
+
+
+class Teller:
+    """Turns counts from the threads into progress messages; frames that are durable already count as done."""
+
+    def __init__(self, job: Job, on_progress: Callable[[Progress], None] | None) -> None:
+        self._job, self._on_progress = job, on_progress
+        self._lock = threading.Lock()
+        self._progress = Progress(
+            "opening", frames_total=expected_frames(job.work), samples_total=expected_samples(job.work)
+        )
+        self._begun = time.monotonic()
+        self._earlier = 0
+
+    def stage(self, name: str) -> None:
+        """Begin a stage."""
+        self._tell(stage=name)
+
+    def begin_frames(self, done: int) -> None:
+        """Begin with the pictures, of which an earlier attempt did some; the rate counts from here."""
+        self._begun, self._earlier = time.monotonic(), done
+        self._tell(frames_done=done)
+
+    def frame(self, done: int) -> None:
+        """Count a finished picture."""
+        now = time.monotonic()
+        made = self._job.frames_made = done - self._earlier
+        if made == 1:
+            self._job.first_frame_s = now - self._job.started
+        total = self._progress.frames_total
+        fps = made / max(1e-6, now - self._begun)
+        eta_s = None if total is None else max(0.0, (total - done) / fps)
+        self._tell(frames_done=done, fps=fps, eta_s=eta_s)
+
+    def samples(self, done: int) -> None:
+        """Count finished samples; the furthest track counts."""
+        self._tell(samples_done=max(done, self._progress.samples_done))
+
+    def _tell(self, **changes: object) -> None:
+        with self._lock:
+            self._progress = replace(self._progress, **changes)  # type: ignore[arg-type]
+            if self._on_progress is not None:
+                self._on_progress(self._progress)
