@@ -1,4 +1,4 @@
-# Two commands: `make run` tries Relume, `make test` checks it. `make help` lists the rest.
+# Two commands: `make run` tries Relume, `make test` checks it. `make serve` opens it to the room.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -32,7 +32,7 @@ define make_environment
 	@touch $@
 endef
 
-.PHONY: help run test test-all clean
+.PHONY: help run serve test test-all clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -55,14 +55,17 @@ endif
 COMPARE = $(if $(filter sound-only,$(PRESET))$(filter %.wav %.flac %.mp3 %.m4a %.ogg %.opus,$(IN)),,\
 	--compare out/compare.png)
 
-test: $(TEST_ENV)/.ready ## Check style, types, layers and behaviour
+serve: $(RUN_ENV)/.ready ## Serve the page on the LAN; data in DATA=..., its own folder if left out
+	@$(RUN_ENV)/bin/relume serve $(if $(strip $(DATA)),--data '$(DATA)')
+
+test: $(TEST_ENV)/.ready browser ## Check style, types, layers and behaviour
 	$(TEST_ENV)/bin/ruff check .
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
 	$(TEST_ENV)/bin/pytest -m 'not slow'
 
-test-all: $(TEST_ENV)/.ready ## Run every test, those that take minutes too
+test-all: $(TEST_ENV)/.ready browser ## Run every test, those that take minutes too
 	$(TEST_ENV)/bin/pytest
 
 clean: ## Remove the environments, caches and what `make run` made
@@ -82,3 +85,14 @@ compiler:
 	@if [ ! -e $(TEST_ENV)/.ready ] && ! command -v cc >/dev/null; then \
 		echo "The tests build the pesq package, which needs a C compiler (Debian, Ubuntu:" \
 			"sudo apt-get install build-essential python3-dev)" >&2; exit 1; fi
+
+# The tests of the page need a real browser. Without the right to install one they are skipped, and say so.
+.PHONY: browser
+browser:
+	@if ! command -v chromium >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing Chromium, once."; \
+			{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy chromium >/dev/null; } \
+				|| echo "Chromium could not be installed: the tests of the page are skipped." >&2; \
+		else echo "The page is tested with Chromium only where it is installed (Debian, Ubuntu:" \
+			"sudo apt-get install chromium)." >&2; fi; fi

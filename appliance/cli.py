@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from appliance.accounts import cli as accounts
+from appliance.box import cli as box
 from appliance.exits import (
     ExitCode,
     cancel_on_signal,
@@ -15,6 +17,9 @@ from appliance.exits import (
     exit_on_error,
     exit_on_interrupt,
 )
+from appliance.jobs import cli as jobs
+from appliance.watch import cli as watch
+from appliance.web import cli as web
 from runtime.errors import RelumeError
 from runtime.options import (
     DEFAULT_PRESET,
@@ -30,7 +35,7 @@ app = typer.Typer(
     help="Make poor video and speech better, on this machine alone.",
     epilog=(
         "Exit codes: 0 done, 1 unexpected, 2 wrong option, 3 source not usable, "
-        "4 result cannot be written, 5 model or backend, 130 cancelled."
+        "4 result cannot be written, 5 model or backend, 6 data directory, 130 cancelled."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -122,6 +127,14 @@ def enhance(
     conceal: Annotated[
         bool, typer.Option("--conceal", help="Enhance a damaged file as far as it can be read.")
     ] = False,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            readable=False,
+            help="Keep what is done there: after a crash or Ctrl-C the same command goes on where it was.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Enhance picture and sound of one file.
@@ -145,7 +158,7 @@ def enhance(
     from appliance.enhance import run_job
 
     with cancel_on_signal() as cancel:
-        text = run_job(source, output, options, report_path=report, as_json=json, cancel=cancel)
+        text = run_job(source, output, options, report_path=report, workspace=workspace, as_json=json, cancel=cancel)
     print(text)
 
 
@@ -194,3 +207,12 @@ def version() -> None:
     from runtime.version import relume_version
 
     print(f"relume {relume_version()}")
+
+
+app.command()(web.serve)
+app.command()(watch.watch)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(watch.folders, name="folders")
+app.add_typer(accounts.app, name="users")
+app.command()(box.backup)
+app.command()(box.restore)

@@ -18,10 +18,11 @@ def run_job(
     options: EnhanceOptions,
     *,
     report_path: Path | None,
+    workspace: Path | None,
     as_json: bool,
     cancel: threading.Event,
 ) -> str:
-    """Run a job.
+    """Run a job; with a workspace, one that goes on after an interruption.
 
     Returns:
         The report for standard output: a summary, or JSON.
@@ -38,7 +39,7 @@ def run_job(
             _check_side_file(path, taken, overwrite=options.overwrite)
             taken[name] = path
     with open_display() as display:
-        report = enhance(source, target, options, on_progress=display, cancel=cancel)
+        report = enhance(source, target, options, on_progress=display, cancel=cancel, workspace=workspace)
     if report_path is not None:
         write_report(report, report_path)
     return report_to_json(report) if as_json else summarise(report, report_path)

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from appliance.errors import AccountError, SettingsError
+from appliance.jobs.errors import JobError
+from appliance.store.errors import StoreError
 from runtime.errors import (
     CancelledError,
     DecodeError,
@@ -35,6 +38,7 @@ class ExitCode(IntEnum):
     SOURCE = 3
     OUTPUT = 4
     ENGINE = 5
+    DATA = 6
     CANCELLED = 130
 
 
@@ -48,6 +52,10 @@ _CODES: tuple[tuple[type[RelumeError], ExitCode], ...] = (
     (UnsupportedMediaError, ExitCode.SOURCE),
     (MediaError, ExitCode.SOURCE),
     (EngineError, ExitCode.ENGINE),
+    (SettingsError, ExitCode.USAGE),
+    (AccountError, ExitCode.USAGE),
+    (JobError, ExitCode.USAGE),
+    (StoreError, ExitCode.DATA),
 )
 
 

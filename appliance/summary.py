@@ -73,6 +73,8 @@ def _speed_rows(report: Report) -> Iterable[tuple[str, str]]:
     speed = report.speed
     rate = f", {speed.fps:.1f} fps" if speed.fps is not None else ""
     memory = format_bytes(speed.peak_memory_bytes)
+    if report.resumes:
+        yield "resumed", f"went on after {report.resumes} interruption{'s' if report.resumes > 1 else ''}"
     yield "speed", f"{describe_duration(speed.wall_s)}{rate}, at most {memory} of memory"
     if speed.stages:
         yield "busy", ", ".join(f"{entry.stage} {entry.seconds:.1f} s" for entry in speed.stages)

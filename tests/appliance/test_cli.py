@@ -9,18 +9,31 @@ from typer.testing import CliRunner
 from appliance.cli import app
 from runtime.presets import PRESETS
 
-HEAVY = ("numba", "av", "onnxruntime", "torch", "numpy", "rich", "PIL")
+HEAVY = (
+    "numba",
+    "av",
+    "onnxruntime",
+    "torch",
+    "numpy",
+    "rich",
+    "PIL",
+    "fastapi",
+    "sqlite3",
+    "cryptography",
+)
 
 
 def test_help_names_every_command_and_the_exit_codes(relume):
     done = relume("--help")
 
     assert done.returncode == 0
-    for word in ("enhance", "probe", "presets", "doctor", "version", "130 cancelled"):
-        assert word in done.stdout
+    commands = ("enhance", "probe", "presets", "doctor", "version", "serve", "watch", "backup", "restore")
+    text = " ".join(done.stdout.split())
+    for word in (*commands, "jobs", "folders", "users", "130 cancelled"):
+        assert word in text
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["enhance", "--help"], ["presets"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["enhance", "--help"], ["presets"], ["jobs", "--help"]])
 def test_light_commands_import_nothing_heavy(arguments):
     program = (
         "import sys\n"

@@ -3,7 +3,10 @@ import signal
 
 import pytest
 
+from appliance.errors import LoginError, SettingsError
 from appliance.exits import ExitCode, cancel_on_signal, exit_code
+from appliance.jobs.errors import JobNotFoundError
+from appliance.store.errors import DirectoryInUseError
 from runtime import errors
 
 
@@ -18,6 +21,10 @@ from runtime import errors
         (errors.ManifestError, ExitCode.ENGINE),
         (errors.SessionError, ExitCode.ENGINE),
         (errors.CancelledError, ExitCode.CANCELLED),
+        (SettingsError, ExitCode.USAGE),
+        (LoginError, ExitCode.USAGE),
+        (JobNotFoundError, ExitCode.USAGE),
+        (DirectoryInUseError, ExitCode.DATA),
         (errors.RelumeError, ExitCode.UNEXPECTED),
     ],
 )

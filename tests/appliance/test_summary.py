@@ -84,3 +84,8 @@ def test_sound_alone_has_no_picture_lines():
     assert not any(line.startswith("picture") for line in text.splitlines())
     assert "speech: 100 samples in, 100 out; effect held back 25% of the time" in text
     assert "sound starts 5 samples before the picture in the source, with the picture in the result" in text
+
+
+def test_a_job_that_was_interrupted_says_so():
+    assert "resumed" not in summarise(REPORT)
+    assert "went on after 2 interruptions" in summarise(replace(REPORT, resumes=2))

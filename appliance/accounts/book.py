@@ -1,0 +1,41 @@
+"""Everything about accounts in one hand, made from the database and the settings."""
+
+from dataclasses import dataclass
+
+from appliance.accounts.attempts import Attempts, LoginLimits
+from appliance.accounts.audit import Audit
+from appliance.accounts.login import Entrance
+from appliance.accounts.sessions import SessionLimits, Sessions
+from appliance.accounts.tokens import Tokens
+from appliance.accounts.users import Users
+from appliance.settings import Settings
+from appliance.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What the web server and the command line need of accounts."""
+
+    users: Users
+    sessions: Sessions
+    tokens: Tokens
+    attempts: Attempts
+    entrance: Entrance
+    audit: Audit
+
+
+def open_accounts(database: Database, settings: Settings) -> Accounts:
+    """Give the accounts of a database under the limits of the settings."""
+    sessions = Sessions(
+        database, SessionLimits(idle_s=settings.session_idle_hours * 3600, longest_s=settings.session_days * 86_400)
+    )
+    limits = LoginLimits(settings.login_attempts, settings.login_attempts_address, settings.login_window_minutes * 60)
+    attempts = Attempts(database, limits)
+    return Accounts(
+        users=Users(database),
+        sessions=sessions,
+        tokens=Tokens(database),
+        attempts=attempts,
+        entrance=Entrance(database, sessions, attempts),
+        audit=Audit(database),
+    )

@@ -1,0 +1,131 @@
+"""`relume users`: accounts from the command line of the box, also while the server runs, and when nobody can log in."""
+
+import getpass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from appliance.accounts.roles import Role
+
+if TYPE_CHECKING:
+    from appliance.accounts.users import Users
+
+app = typer.Typer(help="Make, change and remove the accounts of this box.", no_args_is_help=True, rich_markup_mode=None)
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="The data directory; ~/.local/share/relume if left out."),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
+
+
+@app.command("list")
+def list_users(*, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False) -> None:
+    """List the accounts."""
+    from dataclasses import asdict
+
+    from appliance.text import format_json, format_table
+
+    with _users(data) as users:
+        found = users.list()
+    if json:
+        print(format_json([asdict(user) for user in found]))
+        return
+    rows = [(user.name, user.role, "" if user.enabled else "disabled", _day(user.last_seen_at)) for user in found]
+    print(format_table([("name", "role", "state", "last seen"), *rows]))
+
+
+@app.command()
+def add(name: Name, *, role: Annotated[Role, typer.Option(help="What it may do.")], data: Data = None) -> None:
+    """Make an account; asks for the password, or reads it from standard input."""
+    from appliance.accounts.audit import COMMAND_LINE
+
+    with _users(data) as users:
+        user = users.add(name, _ask_password(), role, actor=COMMAND_LINE)
+    print(f"made the account {user.name} ({user.role})")
+
+
+@app.command()
+def password(name: Name, *, data: Data = None) -> None:
+    """Set a new password, which ends the account's log-ins and unlocks it."""
+    from appliance.accounts.audit import COMMAND_LINE
+
+    with _users(data) as users:
+        user = users.find(name)
+        users.set_password(user.id, _ask_password(), actor=COMMAND_LINE)
+    print(f"set the password of {user.name}")
+
+
+@app.command()
+def role(name: Name, new_role: Annotated[Role, typer.Argument(metavar="ROLE")], *, data: Data = None) -> None:
+    """Give an account another role."""
+    from appliance.accounts.audit import COMMAND_LINE
+
+    with _users(data) as users:
+        user = users.change(users.find(name).id, role=new_role, actor=COMMAND_LINE)
+    print(f"{user.name} is {user.role} now")
+
+
+@app.command()
+def disable(name: Name, *, data: Data = None) -> None:
+    """Keep an account from logging in; `enable` undoes it."""
+    _switch(name, data, on=False)
+
+
+@app.command()
+def enable(name: Name, *, data: Data = None) -> None:
+    """Let an account log in again."""
+    _switch(name, data, on=True)
+
+
+@app.command()
+def remove(name: Name, *, data: Data = None) -> None:
+    """Remove an account with its tokens and waiting uploads; its jobs stay."""
+    from appliance.accounts.audit import COMMAND_LINE
+
+    with _users(data) as users:
+        user = users.find(name)
+        users.remove(user.id, actor=COMMAND_LINE)
+    print(f"removed the account {user.name}")
+
+
+@contextmanager
+def _users(data: Path | None) -> "Iterator[Users]":
+    from appliance.accounts.users import Users
+    from appliance.settings import load_settings
+    from appliance.store.database import Database
+    from appliance.store.directory import prepare_data_directory
+
+    settings = load_settings(data)
+    prepare_data_directory(settings.data)
+    with Database(settings.database) as database:
+        yield Users(database)
+
+
+def _switch(name: str, data: Path | None, *, on: bool) -> None:
+    from appliance.accounts.audit import COMMAND_LINE
+
+    with _users(data) as users:
+        user = users.change(users.find(name).id, enabled=on, actor=COMMAND_LINE)
+    print(f"{user.name} can {'' if on else 'not '}log in now")
+
+
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    first = getpass.getpass("New password: ")
+    if getpass.getpass("The same again: ") != first:
+        from appliance.errors import AccountError
+
+        raise AccountError("the two passwords are not the same; begin again")
+    return first
+
+
+def _day(at: float | None) -> str:
+    import time
+
+    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -1,0 +1,90 @@
+"""Names and passwords: what is accepted, and how passwords are hashed (argon2id) and compared."""
+
+import threading
+import unicodedata
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from appliance.errors import AccountError
+
+if TYPE_CHECKING:
+    from pwdlib import PasswordHash
+
+LEAST_CHARACTERS: Final = 10
+MOST_CHARACTERS: Final = 200
+MOST_NAME_CHARACTERS: Final = 64
+
+# What people type first where ten characters are asked for.
+_GUESSED_FIRST: Final = frozenset(
+    {
+        "1234567890", "0123456789", "0987654321", "1111111111", "0000000000", "password12", "password123",
+        "password1234", "passwordpassword", "qwertyuiop", "qwertz1234", "administrator", "adminadmin", "changeme123",
+        "letmein123", "iloveyou123", "relumerelume", "welcome123",
+    }
+)  # fmt: skip
+
+# A hash takes 19 MiB for about 40 ms; two at once keep a crowd that logs in from filling the memory.
+_MEMORY_KIB, _ROUNDS, _AT_ONCE = 19 * 1024, 3, 2
+NOBODYS_HASH: Final = (
+    "$argon2id$v=19$m=19456,t=3,p=1$roEYK+QzGfxpORA1RQeusg$Zn62h+tgtfjZG2LTUJpuFWgUqGo42wfPpRsaprU8EKE"
+)
+"""Of a random password that was thrown away: for names without an account, with the same parameters as all others."""
+_turnstile = threading.BoundedSemaphore(_AT_ONCE)
+
+
+def clean_name(text: str) -> str:
+    """Bring an account's name to one form.
+
+    Raises:
+        AccountError: It is empty, too long, or has characters that do not show.
+    """
+    name = " ".join(unicodedata.normalize("NFKC", text).split())
+    if not 1 <= len(name) <= MOST_NAME_CHARACTERS:
+        raise AccountError(f"a name has 1 to {MOST_NAME_CHARACTERS} characters, this one has {len(name)}")
+    if any(unicodedata.category(mark)[0] == "C" for mark in name):
+        raise AccountError("a name has letters, digits and spaces; this one has characters that do not show")
+    return name
+
+
+def name_key(name: str) -> str:
+    """Give the form under which names are the same: `Anna` and `anna` are one account."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def check_password(password: str, name: str) -> None:
+    """Refuse a password that is too short, too long, or guessed first.
+
+    Raises:
+        AccountError: It says what is expected.
+    """
+    if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
+        raise AccountError(
+            f"a password has {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters, this one has {len(password)}; "
+            "three or four words that belong to nothing are easy to remember"
+        )
+    plain = password.casefold()
+    if plain in _GUESSED_FIRST or plain == name_key(name) or len(set(plain)) < 3:
+        raise AccountError("this password is among the first that anyone tries; take another one")
+
+
+def hash_password(password: str) -> str:
+    """Hash a password with a salt of its own."""
+    with _turnstile:
+        return _hasher().hash(password)
+
+
+def verify_password(password: str, hashed: str | None) -> bool:
+    """Compare a password with a hash; without one the same work is done, and the answer is no."""
+    with _turnstile:
+        if hashed is None:
+            _hasher().verify(password[:MOST_CHARACTERS], NOBODYS_HASH)
+            return False
+        return _hasher().verify(password[:MOST_CHARACTERS], hashed) and len(password) <= MOST_CHARACTERS
+
+
+@cache
+def _hasher() -> "PasswordHash":
+    from pwdlib import PasswordHash
+    from pwdlib.hashers.argon2 import Argon2Hasher
+
+    return PasswordHash((Argon2Hasher(time_cost=_ROUNDS, memory_cost=_MEMORY_KIB, parallelism=1),))

@@ -1,0 +1,109 @@
+"""API tokens: for programs, made by a user, never worth more than that user; only the hash is kept."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.accounts.audit import Actor, record
+from appliance.accounts.caller import Caller
+from appliance.accounts.passwords import clean_name
+from appliance.accounts.roles import Role
+from appliance.accounts.secrets import hash_secret, new_id, new_secret
+from appliance.errors import AccountError, AccountNotFoundError
+from appliance.store.database import Database
+
+PREFIX: Final = "relume_"
+_SHOWN: Final = len(PREFIX) + 6
+_MOST_PER_USER: Final = 100
+_TOUCH_EVERY_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """One token as its owner sees it: the beginning tells which one it is."""
+
+    id: str
+    name: str
+    role: Role
+    prefix: str
+    created_at: float
+    expires_at: float | None
+    last_used_at: float | None
+
+
+class Tokens:
+    """The API tokens of a box."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, user_id: str) -> list[ApiToken]:
+        """Give the tokens of a user, the latest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT id, name, role, prefix, created_at, expires_at, last_used_at FROM tokens "
+                "WHERE user_id = ? ORDER BY created_at DESC",
+                (user_id,),
+            ).fetchall()
+        return [ApiToken(row[0], row[1], Role(row[2]), *row[3:]) for row in rows]
+
+    def add(self, caller: Caller, name: str, role: Role, *, days: float | None = None) -> tuple[ApiToken, str]:
+        """Make a token; its secret is never shown again.
+
+        Raises:
+            AccountError: The name is not accepted, the role is more than the user's own, or there are too many.
+        """
+        name = clean_name(name)
+        if not caller.role.includes(role):
+            raise AccountError(
+                f"a token of role {role} would be allowed more than you are; choose {caller.role} or less"
+            )
+        secret, now = PREFIX + new_secret(), time.time()
+        token = ApiToken(
+            new_id(), name, role, secret[:_SHOWN], now, None if days is None else now + days * 86_400, None
+        )
+        with self._database.transaction() as connection:
+            (there,) = connection.execute("SELECT COUNT(*) FROM tokens WHERE user_id = ?", (caller.id,)).fetchone()
+            if there >= _MOST_PER_USER:
+                raise AccountError(f"you have {there} tokens, which is the most; remove one that is no longer used")
+            connection.execute(
+                "INSERT INTO tokens (id, user_id, name, role, prefix, secret_hash, created_at, expires_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (token.id, caller.id, name, role, token.prefix, hash_secret(secret), now, token.expires_at),
+            )
+            record(connection, caller.actor, "token_added", f"{name} ({token.prefix}...): {role}")
+        return token, secret
+
+    def remove(self, user_id: str, token_id: str, *, actor: Actor) -> None:
+        """Remove a token of a user.
+
+        Raises:
+            AccountNotFoundError: This user has no such token.
+        """
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "DELETE FROM tokens WHERE id = ? AND user_id = ? RETURNING name", (token_id, user_id)
+            ).fetchone()
+            if row is None:
+                raise AccountNotFoundError(f"you have no token {token_id!r}; look at the list of your tokens")
+            record(connection, actor, "token_removed", row["name"])
+
+    def find(self, secret: str, address: str) -> Caller | None:
+        """Tell who holds a token; None if it is unknown or has expired, or the account is switched off."""
+        if not secret.startswith(PREFIX):
+            return None
+        now = time.time()
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT tokens.id, user_id, users.name, tokens.role AS most, users.role, expires_at, last_used_at "
+                "FROM tokens JOIN users ON users.id = user_id WHERE secret_hash = ? AND enabled = 1",
+                (hash_secret(secret),),
+            ).fetchone()
+        if row is None or (row["expires_at"] is not None and row["expires_at"] <= now):
+            return None
+        if abs(now - (row["last_used_at"] or 0.0)) > _TOUCH_EVERY_S:
+            with self._database.transaction() as connection:
+                connection.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (now, row["id"]))
+        own, most = Role(row["role"]), Role(row["most"])
+        role = most if own.includes(most) else own
+        return Caller(row["user_id"], row["name"], role, token=row["id"], address=address)

@@ -1,0 +1,175 @@
+"""Accounts: made, changed and removed; one administrator who can log in always remains."""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from appliance.accounts.attempts import unlock
+from appliance.accounts.audit import Actor, record
+from appliance.accounts.passwords import check_password, clean_name, hash_password, name_key, verify_password
+from appliance.accounts.roles import Role
+from appliance.accounts.secrets import new_id
+from appliance.errors import AccountError, AccountNotFoundError, LoginError
+from appliance.store.database import Database
+
+_COLUMNS = "id, name, role, enabled, created_at, last_seen_at"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One account; times are seconds since 1970, UTC."""
+
+    id: str
+    name: str
+    role: Role
+    enabled: bool
+    created_at: float
+    last_seen_at: float | None
+
+
+class Users:
+    """The accounts of a box."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self) -> list[User]:
+        """Give every account by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM users ORDER BY name_key").fetchall()
+        return [_user(row) for row in rows]
+
+    def names(self) -> dict[str, str]:
+        """Give the name of every account by its id."""
+        with self._database.read() as connection:
+            return dict(tuple(row) for row in connection.execute("SELECT id, name FROM users"))
+
+    def get(self, user_id: str) -> User:
+        """Give one account.
+
+        Raises:
+            AccountNotFoundError: There is none.
+        """
+        with self._database.read() as connection:
+            return _find(connection, "id", user_id)
+
+    def find(self, name: str) -> User:
+        """Give the account of that name, however it is capitalised.
+
+        Raises:
+            AccountNotFoundError: There is none.
+        """
+        with self._database.read() as connection:
+            return _find(connection, "name_key", name_key(name), shown=name)
+
+    def add(self, name: str, password: str, role: Role, *, actor: Actor) -> User:
+        """Make an account.
+
+        Raises:
+            AccountError: The name is taken, or the name or the password is not accepted.
+        """
+        name = clean_name(name)
+        check_password(password, name)
+        hashed = hash_password(password)
+        with self._database.transaction() as connection:
+            return insert_user(connection, name, hashed, role, actor=actor)
+
+    def change(self, user_id: str, *, role: Role | None = None, enabled: bool | None = None, actor: Actor) -> User:
+        """Change what an account may do; an account that is switched off is logged out everywhere.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            AccountError: No administrator would be left who can log in.
+        """
+        with self._database.transaction() as connection:
+            user = _find(connection, "id", user_id)
+            new_role, on = role or user.role, user.enabled if enabled is None else enabled
+            if new_role is not Role.ADMINISTRATOR or not on:
+                _keep_one_administrator(connection, user)
+            connection.execute("UPDATE users SET role = ?, enabled = ? WHERE id = ?", (new_role, on, user_id))
+            if not on:
+                connection.execute("DELETE FROM sessions WHERE user_id = ?", (user_id,))
+            record(connection, actor, "user_changed", f"{user.name}: {new_role}, {'enabled' if on else 'disabled'}")
+            return _find(connection, "id", user_id)
+
+    def set_password(self, user_id: str, password: str, *, actor: Actor, keep_session: str | None = None) -> None:
+        """Set a password, end the account's log-ins except one, and forget its failed log-ins.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            AccountError: The password is not accepted.
+        """
+        user = self.get(user_id)
+        check_password(password, user.name)
+        hashed = hash_password(password)
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE users SET password_hash = ? WHERE id = ?", (hashed, user_id))
+            connection.execute(
+                "DELETE FROM sessions WHERE user_id = ? AND secret_hash IS NOT ?", (user_id, keep_session)
+            )
+            unlock(connection, user.name)
+            record(connection, actor, "password_changed", user.name)
+
+    def change_own_password(self, user_id: str, old: str, new: str, *, actor: Actor, keep_session: str | None) -> None:
+        """Set one's own password.
+
+        Raises:
+            LoginError: The old password is wrong.
+            AccountError: The new password is not accepted.
+        """
+        with self._database.read() as connection:
+            row = connection.execute("SELECT password_hash FROM users WHERE id = ?", (user_id,)).fetchone()
+        if not verify_password(old, None if row is None else row[0]):
+            raise LoginError("the present password is wrong; type it again")
+        self.set_password(user_id, new, actor=actor, keep_session=keep_session)
+
+    def remove(self, user_id: str, *, actor: Actor) -> None:
+        """Remove an account with its log-ins and tokens; its jobs stay.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            AccountError: It is the last administrator who can log in.
+        """
+        with self._database.transaction() as connection:
+            user = _find(connection, "id", user_id)
+            _keep_one_administrator(connection, user)
+            connection.execute("DELETE FROM users WHERE id = ?", (user_id,))
+            record(connection, actor, "user_removed", user.name)
+
+
+def insert_user(connection: sqlite3.Connection, name: str, hashed: str, role: Role, *, actor: Actor) -> User:
+    """Make an account within a running transaction.
+
+    Raises:
+        AccountError: The name is taken.
+    """
+    taken = connection.execute("SELECT 1 FROM users WHERE name_key = ?", (name_key(name),)).fetchone()
+    if taken:
+        raise AccountError(f"there is an account named {name} already; take another name")
+    user = User(new_id(), name, role, enabled=True, created_at=time.time(), last_seen_at=None)
+    connection.execute(
+        "INSERT INTO users (id, name, name_key, password_hash, role, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (user.id, name, name_key(name), hashed, role, user.created_at),
+    )
+    record(connection, actor, "user_added", f"{name}: {role}")
+    return user
+
+
+def _find(connection: sqlite3.Connection, column: str, value: str, shown: str = "") -> User:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM users WHERE {column} = ?", (value,)).fetchone()
+    if row is None:
+        raise AccountNotFoundError(f"there is no account {shown or value!r}; `relume users list` shows those there are")
+    return _user(row)
+
+
+def _user(row: sqlite3.Row) -> User:
+    identifier, name, role, enabled, created_at, last_seen_at = row
+    return User(identifier, name, Role(role), bool(enabled), created_at, last_seen_at)
+
+
+def _keep_one_administrator(connection: sqlite3.Connection, leaving: User) -> None:
+    (others,) = connection.execute(
+        "SELECT COUNT(*) FROM users WHERE role = ? AND enabled = 1 AND id <> ?", (Role.ADMINISTRATOR, leaving.id)
+    ).fetchone()
+    if leaving.role is Role.ADMINISTRATOR and leaving.enabled and not others:
+        raise AccountError(f"{leaving.name} is the last administrator; make another account administrator first")

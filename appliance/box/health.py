@@ -1,0 +1,63 @@
+"""Asks the server on this machine whether it is well: `python -m appliance.box.health`, for container health checks."""
+
+import http.client
+import json
+import ssl
+import sys
+from typing import Final
+
+from appliance.settings import Settings, load_settings
+from runtime.errors import RelumeError
+
+_TIMEOUT_S: Final = 5.0
+
+
+def ask(settings: Settings) -> str:
+    """Ask the server for its health.
+
+    Returns:
+        The version that it gives.
+
+    Raises:
+        OSError: It does not answer, or not well.
+    """
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    connection = _connect(host, settings)
+    try:
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        body = response.read(65536)
+        if response.status != http.client.OK:
+            raise OSError(f"the server answers with status {response.status}")
+        found = json.loads(body)
+        if found.get("status") != "ok":
+            raise OSError(f"the server says {found.get('status')}")
+        return str(found.get("version"))
+    except (http.client.HTTPException, ValueError, AttributeError) as error:
+        raise OSError(f"the server's answer cannot be read: {error}") from error
+    finally:
+        connection.close()
+
+
+def _connect(host: str, settings: Settings) -> http.client.HTTPConnection:
+    if not settings.tls:
+        return http.client.HTTPConnection(host, settings.port, timeout=_TIMEOUT_S)
+    # The certificate is for the box's name, and this asks the same machine by its loopback address.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, settings.port, timeout=_TIMEOUT_S, context=context)
+
+
+def main() -> int:
+    """Print what the server says; 0 where it is well."""
+    try:
+        print(f"well, Relume {ask(load_settings())}")
+    except (OSError, RelumeError) as error:
+        print(f"not well: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Puts a backup into a data directory: unpacked and checked beside what is there, and only then in its place."""
+
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from appliance.box.archive import DATABASE, SETTINGS, Manifest, extract, read_manifest
+from appliance.box.backup import Summary
+from appliance.box.errors import ArchiveError, BackupError
+from appliance.store.directory import database_path, open_data_directory
+from appliance.store.migrations import list_migrations
+
+
+def restore(archive: Path, data: Path, *, replace: bool = False) -> tuple[Summary, Manifest]:
+    """Restore a backup.
+
+    Args:
+        archive: The backup.
+        data: The data directory; it may be missing. No server may be working in it.
+        replace: Take the place of a directory that is in use by now; its database, settings and secrets are kept in
+            its `backups` folder.
+
+    Raises:
+        ArchiveError: The file is no backup, damaged, unsafe, or of a newer version; nothing was changed.
+        BackupError: The directory has a database and `replace` is not set, or cannot be written.
+        DirectoryInUseError: A server works in the directory; nothing was changed.
+    """
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            manifest = read_manifest(tar)
+            _check_version(archive, manifest.schema_version)
+            with open_data_directory(data) as place:
+                if database_path(place).exists() and not replace:
+                    raise BackupError(
+                        f"{place} is in use already; restore into another directory, or replace it with --replace "
+                        f"(what it holds is then kept in {place / 'backups'})"
+                    )
+                _check_room(place, manifest)
+                with tempfile.TemporaryDirectory(prefix=".restore-", dir=place) as scratch:
+                    extract(tar, manifest, Path(scratch))
+                    _check_database(archive, Path(scratch) / DATABASE)
+                    _put_in_place(manifest, Path(scratch), place)
+    except (tarfile.TarError, EOFError, UnicodeError, ValueError) as error:
+        raise ArchiveError(f"{archive} is no backup of Relume, or a damaged one: {error}") from error
+    except (ArchiveError, BackupError):
+        raise
+    except OSError as error:
+        raise BackupError(f"{archive} cannot be restored to {data}: {error.strerror or error}") from error
+    size = sum(entry.size for entry in manifest.files)
+    return Summary(data, len(manifest.files), size), manifest
+
+
+def _check_version(archive: Path, version: int) -> None:
+    newest = max((migration.number for migration in list_migrations()), default=0)
+    if version > newest:
+        raise ArchiveError(
+            f"{archive} is of a newer Relume (database version {version}, this one knows up to {newest}); "
+            "install that version first"
+        )
+
+
+def _check_room(data: Path, manifest: Manifest) -> None:
+    needed, free = sum(entry.size for entry in manifest.files), shutil.disk_usage(data).free
+    if needed > free:
+        raise BackupError(f"{data} has {free} bytes free, expected {needed} for the backup; free some")
+
+
+def _check_database(archive: Path, path: Path) -> None:
+    """Look into the database itself: the manifest may say anything."""
+    if not path.is_file():
+        raise ArchiveError(f"{archive} has no database; it is no whole backup")
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            state = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise ArchiveError(f"the database in {archive} is damaged: {error}") from error
+    if state != "ok":
+        raise ArchiveError(f"the database in {archive} is damaged: {state}")
+    _check_version(archive, version)
+
+
+def _put_in_place(manifest: Manifest, scratch: Path, data: Path) -> None:
+    """Move what was unpacked into the directory, the database last: until then the old state is whole."""
+    _keep_old(data)
+    ordered = sorted(manifest.files, key=lambda entry: (entry.name == DATABASE, entry.name))
+    for entry in ordered:
+        target = data / entry.name
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if entry.name == DATABASE:
+            # What a log beside the old database holds must not be applied to the new one.
+            for ending in ("-wal", "-shm"):
+                target.with_name(target.name + ending).unlink(missing_ok=True)
+        os.replace(scratch / entry.name, target)
+    handle = os.open(data, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _keep_old(data: Path) -> None:
+    """Keep the old database, settings and secrets in the backups folder."""
+    if not database_path(data).exists():
+        return
+    kept = data / "backups" / f"before-restore-{time.strftime('%Y%m%d-%H%M%S')}"
+    kept.mkdir(parents=True, mode=0o700)
+    with closing(sqlite3.connect(database_path(data))) as old, closing(sqlite3.connect(kept / DATABASE)) as copy:
+        old.backup(copy)
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if (data / SETTINGS).is_file():
+        shutil.copy2(data / SETTINGS, kept / SETTINGS)
+    shutil.copytree(data / "secrets", kept / "secrets", symlinks=True)

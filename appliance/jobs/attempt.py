@@ -1,0 +1,274 @@
+"""One try at one job: enhance, publish once, make the films to compare, and say how it ended."""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, TypeVar
+
+from appliance.jobs.errors import JobLostError
+from appliance.jobs.files import JobFiles
+from appliance.jobs.places import make_result_folder, remove_unfinished, result_name, staged_path
+from appliance.jobs.publication import find_published, publish_once
+from appliance.jobs.queue import JobQueue
+from appliance.jobs.records import Blame, JobRecord, Wish
+from appliance.jobs.reporter import DiskRoom, Reporter
+from appliance.store.errors import StoreError
+from runtime.errors import CancelledError, OutputError, RelumeError
+from runtime.options import EnhanceOptions
+from runtime.report import Report, report_from_json, write_report
+from runtime.segments.rule import SegmentRule
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_S: Final = 3
+SHORT_OF_MEMORY: Final = (
+    "there is not enough memory for this job; choose a smaller size (x2, or the same size), end other programs, "
+    "or allow the worker more memory in the settings"
+)
+_STORE_AGAIN_S: Final = 1.0
+
+# How the libraries tell of an allocation that was refused.
+_NO_MEMORY: Final = re.compile(r"cannot allocate memory|bad.?alloc|out of memory|std::bad", re.IGNORECASE)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How a worker goes about jobs.
+
+    `threads` are for a job that does not say itself; `reserve_bytes` stay free on the data directory's disk; `rule` is
+    how long segments are, None the usual.
+    """
+
+    threads: int | None = None
+    reserve_bytes: int = 0
+    rule: SegmentRule | None = None
+
+
+class Attempt:
+    """A claimed job in the hands of its worker; `stopping` ends it early and gives it back."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        job: JobRecord,
+        worker: str,
+        *,
+        stopping: threading.Event,
+        conduct: Conduct | None = None,
+    ) -> None:
+        self._queue, self._job, self._worker = queue, job, worker
+        self._stopping, self._conduct = stopping, conduct or Conduct()
+        self._files: JobFiles = queue.files(job.id)
+        self._options = job.options
+        self.ran_out_of_memory = False
+
+    def run(self) -> None:
+        """Bring the job to its end, or back to the queue; nothing is raised for what goes wrong with it."""
+        job = self._job
+        room = DiskRoom(self._queue.data, self._conduct.reserve_bytes)
+        with Reporter(self._queue, job, self._worker, stopping=self._stopping, room=room) as reporter:
+            try:
+                result, message = self._work(reporter)
+            except JobLostError as error:
+                logger.warning("%s", error)
+            except CancelledError:
+                self._stop(reporter)
+            except MemoryError as error:
+                self._fail_for_memory(error)
+            except StoreError as error:
+                # That is not the job's fault: it is tried again as soon as the database can be used.
+                logger.warning("job %s is given back: %s", job.id, error)
+                self._stopping.wait(_STORE_AGAIN_S)
+                self._insist(lambda: self._queue.release(self._worker, blame=Blame.NOBODY))
+            except Exception as error:
+                if reporter.gauge.was_near() or _NO_MEMORY.search(str(error)):
+                    self._fail_for_memory(error)
+                elif isinstance(error, RelumeError):
+                    logger.info("job %s failed: %s", job.id, error)
+                    self._fail(self._named(str(error)))
+                else:
+                    logger.exception("job %s met an unexpected error", job.id)
+                    self._fail(_describe_defect(error, self._files.log))
+            else:
+                self._insist(lambda: self._queue.finish(job.id, self._worker, result, message))
+                logger.info("job %s is done: %s", job.id, result)
+
+    def _work(self, reporter: Reporter) -> tuple[Path, str]:
+        """Do what is left of the job.
+
+        Returns:
+            The result, and what the user should know about it.
+        """
+        job, files = self._job, self._files
+        result = find_published(self._queue, job.id, self._worker)
+        if result is None:
+            self._make_folder()
+            self._make_thumbnail()
+            self._options = self._plan_options()
+            result = self._enhance(reporter)
+        elif job.preview_of is not None:
+            with suppress(RelumeError):
+                self._options = self._plan_options()
+        message = self._compare(result, reporter)
+        remove_unfinished(job, files)
+        files.remove_workspace()
+        return result, message
+
+    def _enhance(self, reporter: Reporter) -> Path:
+        from runtime.enhance import enhance
+        from runtime.work import plan_work
+
+        job, files = self._job, self._files
+        folder = make_result_folder(job, files)
+        named = job.target or plan_work(job.source, None, self._options).target
+        suffix = named.suffix
+        staged = staged_path(job, files, suffix)
+        report = enhance(
+            job.source,
+            staged,
+            self._options,
+            on_progress=reporter.progress,
+            cancel=reporter.cancel,
+            workspace=files.workspace,
+            rule=self._conduct.rule,
+        )
+        reporter.stage("publishing")
+        wanted = folder / result_name(job, suffix)
+        # Before the result has its name: from then on, whoever comes later does not make it again.
+        write_report(_renamed(report, wanted), files.report)
+        result = publish_once(self._queue, job.id, self._worker, staged, wanted)
+        if result != wanted:
+            write_report(_renamed(report, result), files.report)
+        return result
+
+    def _compare(self, result: Path, reporter: Reporter) -> str:
+        """Make the films to compare; the result is complete without them."""
+        from appliance.jobs.proxies import Pair, write_picture_proxies, write_sound_proxies
+
+        job, files = self._job, self._files
+        reporter.stage("comparing")
+        try:
+            report = report_from_json(files.report.read_text(encoding="utf-8"))
+            pair = Pair(job.source, result, self._options.start, self._options.end)
+            if report.picture is not None:
+                threads = self._options.threads or len(os.sched_getaffinity(0))
+                write_picture_proxies(pair, report, files.before, files.after, threads=threads, stop=reporter.cancel)
+            if any(sound.mode == "speech" for sound in report.sound):
+                write_sound_proxies(pair, report, files.sound_before, files.sound_after, stop=reporter.cancel)
+        except CancelledError:
+            # The result has its name, so it is too late for a wish.
+            if self._stopping.is_set() or reporter.is_lost:
+                raise
+            return reporter.room.describe() if reporter.is_full else ""
+        except (RelumeError, OSError, MemoryError) as error:
+            logger.warning("the films to compare could not be made: %s", error)
+            return f"the result is complete, but there is no comparison: {error}"
+        return ""
+
+    def _plan_options(self) -> EnhanceOptions:
+        """Give the options as the job runs: never over another file, a preview from the middle alone."""
+        threads = self._job.options.threads or self._conduct.threads
+        options = replace(self._job.options, overwrite=False, compare=None, threads=threads)
+        if self._job.preview_of is None:
+            return options
+        start, end = preview_span(self._job.source, options)
+        return replace(options, start=start, end=end)
+
+    def _make_folder(self) -> None:
+        try:
+            self._files.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {self._files.folder} cannot be made: {error.strerror}") from error
+
+    def _make_thumbnail(self) -> None:
+        from appliance.jobs.thumbnail import write_thumbnail
+
+        if self._files.thumbnail.exists():
+            return
+        try:
+            write_thumbnail(self._job.source, self._files.thumbnail)
+        except (RelumeError, OSError, ValueError) as error:
+            logger.info("no thumbnail: %s", error)
+
+    def _stop(self, reporter: Reporter) -> None:
+        """Let go of a job that was interrupted: as wished, or back to the queue."""
+        job = self._job
+        if reporter.is_lost:
+            return
+        if reporter.is_full:
+            self._fail(reporter.room.describe())
+            return
+        if reporter.wish is None:
+            self._insist(lambda: self._queue.release(self._worker, blame=Blame.NOBODY))
+            return
+        if reporter.wish is Wish.CANCEL:
+            self._files.remove_workspace()
+            remove_unfinished(job, self._files)
+        wish = reporter.wish
+        self._insist(lambda: self._queue.stop(job.id, self._worker, wish))
+
+    def _fail_for_memory(self, error: BaseException) -> None:
+        self.ran_out_of_memory = True
+        logger.error("job %s ran out of memory", self._job.id, exc_info=error)
+        self._fail(SHORT_OF_MEMORY)
+
+    def _fail(self, message: str) -> None:
+        self._insist(lambda: self._queue.fail(self._job.id, self._worker, message))
+
+    def _insist(self, change: Callable[[], Answer]) -> None:
+        """Change the queue, waiting until that is possible; a job that has ended must not run again."""
+        while True:
+            try:
+                change()
+            except JobLostError as error:
+                logger.warning("%s", error)
+            except StoreError as error:
+                logger.warning("the end of job %s cannot be stored yet: %s", self._job.id, error)
+                # When the worker ends first, what is on the disk tells the next one how far it was.
+                if self._stopping.wait(_STORE_AGAIN_S):
+                    return
+                continue
+            return
+
+    def _named(self, message: str) -> str:
+        """Put the result's name where a message has the hidden one."""
+        target = self._job.target
+        hidden = f".relume-{self._job.id}"
+        shown = target.stem if target is not None else "the result"
+        return message.replace(hidden, shown)
+
+
+def preview_span(source: Path, options: EnhanceOptions) -> tuple[Fraction | None, Fraction | None]:
+    """Give three seconds in the middle of what the options take of a source, all of it where it is shorter.
+
+    Raises:
+        MediaError: The source cannot be read.
+    """
+    from runtime.media.probe import probe
+
+    begin, length = options.start or Fraction(0), probe(source).duration
+    end = options.end if length is None else min(length, options.end or length)
+    if end is None:
+        return begin, begin + PREVIEW_S
+    if end - begin <= PREVIEW_S:
+        return options.start, options.end
+    start = begin + (end - begin - PREVIEW_S) / 2
+    # Whole milliseconds are easier to read in a report.
+    start = Fraction(int(start * 1000), 1000)
+    return start, start + PREVIEW_S
+
+
+def _renamed(report: Report, result: Path) -> Report:
+    return replace(report, result=replace(report.result, path=str(result)))
+
+
+def _describe_defect(error: Exception, log: Path) -> str:
+    return f"this should not happen ({type(error).__name__}: {error}); the details are in {log}"

@@ -1,0 +1,136 @@
+"""Looking at the queue: lists, counts, and what changed; all of it by index, for many browsers at once."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from appliance.jobs.records import JobRecord, JobState
+from appliance.jobs.rows import COLUMNS, path_column, read_row
+from appliance.jobs.table import JobTable
+
+# Inside the class, `list` is a method.
+Jobs = list[JobRecord]
+Ids = list[str]
+
+
+class Listing(JobTable):
+    """The reading half of the queue."""
+
+    def list(
+        self,
+        *,
+        states: Collection[JobState] | None = None,
+        text: str = "",
+        owner: str | None = None,
+        folder: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Jobs:
+        """Give jobs: queued ones alone in the order of their turn, all others the newest first.
+
+        Args:
+            states: Only jobs in one of these.
+            text: Only jobs whose title contains it, whatever its case.
+            owner: Only jobs of that user id.
+            folder: Only jobs of that watch folder id.
+            limit: At most that many.
+            offset: Leave out that many first.
+        """
+        query, values = select_jobs(states, text=text, owner=owner, folder=folder, limit=limit, offset=offset)
+        with self._database.read() as connection:
+            return [read_row(row) for row in connection.execute(query, values)]
+
+    def counts(self) -> dict[JobState, int]:
+        """Count the jobs in each state, those with none too."""
+        with self._database.read() as connection:
+            found = dict(connection.execute(COUNT_JOBS).fetchall())
+        return {state: found.get(state.value, 0) for state in JobState}
+
+    def revision(self) -> int:
+        """Give the number of the last change."""
+        with self._database.read() as connection:
+            return int(connection.execute("SELECT revision FROM job_revision").fetchone()[0])
+
+    def changed_since(self, revision: int) -> Jobs:
+        """Give the jobs that changed after a revision, in the order of their changes."""
+        with self._database.read() as connection:
+            return [read_row(row) for row in connection.execute(CHANGED_JOBS, (revision,))]
+
+    def removed_since(self, revision: int) -> Ids:
+        """Give the ids of jobs that were removed after a revision; the last thousand are known."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT id FROM removed_jobs WHERE revision > ? ORDER BY revision", (revision,))
+            return [row["id"] for row in rows]
+
+    def with_id_like(self, beginning: str) -> Jobs:
+        """Give the jobs whose id begins so, at most ten."""
+        with self._database.read() as connection:
+            # A range, unlike LIKE, is looked up in the index and minds the case.
+            rows = connection.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 10",
+                (beginning, f"{beginning}~"),
+            )
+            return [read_row(row) for row in rows]
+
+    def with_digest(self, digest: str) -> Jobs:
+        """Give the jobs whose source has that content, the oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE source_digest = ? ORDER BY created_at, id", (digest,)
+            )
+            return [read_row(row) for row in rows]
+
+    def with_source(self, source: Path) -> Jobs:
+        """Give the jobs that read a file, the oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE source = ? ORDER BY created_at, id",
+                (path_column(source.absolute()),),
+            )
+            return [read_row(row) for row in rows]
+
+
+COUNT_JOBS = "SELECT state, COUNT(*) FROM jobs GROUP BY state"
+CHANGED_JOBS = f"SELECT {COLUMNS} FROM jobs WHERE revision > ? ORDER BY revision"
+
+_BY_TURN = "priority DESC, position"
+_BY_AGE = "created_at DESC, id"
+
+
+def select_jobs(
+    states: Collection[JobState] | None,
+    *,
+    text: str = "",
+    owner: str | None = None,
+    folder: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> tuple[str, list[Any]]:
+    """Write the query of `Listing.list` with its values."""
+    conditions: list[str] = []
+    values: list[Any] = []
+    for column, value in (("owner", owner), ("folder", folder)):
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            values.append(value)
+    if text:
+        escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        conditions.append("title LIKE ? ESCAPE '\\'")
+        values.append(f"%{escaped}%")
+    if states is None:
+        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+        return f"SELECT {COLUMNS} FROM jobs {where}ORDER BY {_BY_AGE} LIMIT ? OFFSET ?", [*values, limit, offset]
+    wanted = sorted(set(states))
+    if not wanted:
+        return f"SELECT {COLUMNS} FROM jobs WHERE FALSE", []
+    order = _BY_TURN if wanted == [JobState.QUEUED] else _BY_AGE
+    # Each state by itself is read in the order of its index; together they are at most states x (limit + offset) rows
+    # to sort, however many jobs there are.
+    part = f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(['state = ?', *conditions])} ORDER BY {order} LIMIT ?"
+    if len(wanted) == 1:
+        return f"{part} OFFSET ?", [wanted[0], *values, limit, offset]
+    parts = " UNION ALL ".join(f"SELECT * FROM ({part})" for _ in wanted)
+    everything: list[Any] = []
+    for state in wanted:
+        everything += [state, *values, limit + offset]
+    return f"{parts} ORDER BY {order} LIMIT ? OFFSET ?", [*everything, limit, offset]

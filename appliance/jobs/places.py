@@ -1,0 +1,83 @@
+"""Where a job's result goes, under which name, and the hidden names it has until then."""
+
+import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from appliance.jobs.files import JobFiles
+from appliance.jobs.records import JobRecord
+from runtime.errors import OutputError
+
+_LONGEST_STEM_BYTES: Final = 150
+# What Windows and its network shares refuse, beside the separator.
+_REFUSED: Final = '<>:"/\\|?*'
+
+
+def result_folder(job: JobRecord, files: JobFiles) -> Path:
+    """Give the folder of a job's result."""
+    return files.results if job.target is None else job.target.parent
+
+
+def make_result_folder(job: JobRecord, files: JobFiles) -> Path:
+    """Make the folder of a job's result where it is missing.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    folder = result_folder(job, files)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder {folder} for the result cannot be made: {error.strerror}; choose another, or make it yourself"
+        ) from error
+    return folder
+
+
+def result_name(job: JobRecord, suffix: str) -> str:
+    """Give the name that a result shall have, if it is free; without a target it is made of the job's title."""
+    if job.target is not None:
+        return job.target.name
+    kind = "preview" if job.preview_of is not None else "relume"
+    return f"{safe_stem(job.title)}.{kind}{suffix}"
+
+
+def staged_path(job: JobRecord, files: JobFiles, suffix: str) -> Path:
+    """Give the hidden name under which a result waits, complete and checked, for its own."""
+    return result_folder(job, files) / f".{_mark(job)}{suffix}"
+
+
+def remove_unfinished(job: JobRecord, files: JobFiles) -> None:
+    """Remove what a job left in the folder of its result, except the result."""
+    folder = result_folder(job, files)
+    with suppress(OSError):
+        # The muxer hides its temporary file behind one more dot.
+        for path in folder.glob(f"*.{_mark(job)}*"):
+            path.unlink(missing_ok=True)
+    if job.target is None:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def free_names(wanted: Path) -> Iterator[Path]:
+    """Give the wanted name, then `name (2).mp4` and so on, without those that exist."""
+    for number in count(1):
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.stem} ({number}){wanted.suffix}")
+        if not path.exists() and not path.is_symlink():
+            yield path
+
+
+def safe_stem(title: str) -> str:
+    """Make a name without its suffix from any text: no folder, nothing hidden, nothing that a file system refuses."""
+    text = unicodedata.normalize("NFC", title.replace("\\", "/").rsplit("/", 1)[-1])
+    text = "".join("_" if letter in _REFUSED else letter for letter in text if letter.isprintable())
+    stem = Path(text).stem if text.strip(" .") else ""
+    cut = stem.encode("utf-8", "ignore")[:_LONGEST_STEM_BYTES].decode("utf-8", "ignore")
+    return cut.strip(" .") or "result"
+
+
+def _mark(job: JobRecord) -> str:
+    return f"relume-{job.id}"

@@ -1,0 +1,131 @@
+"""A job as a value: what is asked for, what is known of it, and its options as text."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from runtime.errors import OptionError
+from runtime.options import EnhanceOptions
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last three are final until someone retries it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINISHED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
+
+
+class Origin(StrEnum):
+    """Who brought a job."""
+
+    UPLOAD = "upload"
+    WATCH = "watch"
+    COMMAND = "command"
+
+
+class Wish(StrEnum):
+    """What a running job shall do at the next opportunity."""
+
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class Blame(StrEnum):
+    """Why a worker let go of its job, which decides how often the job is tried again."""
+
+    NOBODY = "nobody"
+    """The worker was asked to stop; the try does not count."""
+    UNKNOWN = "unknown"
+    """Someone killed the worker, or the power failed."""
+    JOB = "job"
+    """The worker ran out of memory, crashed or hung over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be added.
+
+    `target` None puts the result under `results/<id>/`. A higher `priority` runs earlier. `preview_of` names what is
+    previewed: such a job enhances three seconds from the middle. `folder` is the watch folder's id.
+    """
+
+    source: Path
+    title: str
+    options: EnhanceOptions
+    target: Path | None = None
+    owner: str | None = None
+    origin: Origin = Origin.COMMAND
+    priority: int = 0
+    preview_of: str | None = None
+    folder: str | None = None
+    source_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the queue knows it.
+
+    Times are seconds since 1970 UTC, for reading only: nothing is decided by them. `wish` is what a running job was
+    asked and has not done yet. `attempts` counts the tries that began; `message` is for the user. `estimate` is JSON.
+    """
+
+    id: str
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    title: str
+    source: Path
+    target: Path | None
+    result: Path | None
+    options: EnhanceOptions
+    owner: str | None
+    origin: Origin
+    state: JobState
+    wish: Wish | None
+    priority: int
+    position: float
+    attempts: int
+    stage: str
+    frames_done: int
+    frames_total: int | None
+    fps: float
+    eta_s: float | None
+    message: str
+    preview_of: str | None
+    folder: str | None
+    source_digest: str | None
+    revision: int
+    estimate: str | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether the job has ended, well or not."""
+        return self.state in FINISHED
+
+
+def options_to_json(options: EnhanceOptions) -> str:
+    """Write options as JSON; fractions and paths become text."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(EnhanceOptions).dump_json(options).decode()
+
+
+def options_from_json(text: str) -> EnhanceOptions:
+    """Read options from JSON.
+
+    Raises:
+        OptionError: The text is no JSON, or holds fields or values that are not known.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(EnhanceOptions).validate_json(text, extra="forbid")
+    except ValidationError as error:
+        raise OptionError(f"the job's options cannot be read: {error}") from error

@@ -1,0 +1,135 @@
+"""Tells the queue how far a running job is, and the job what is wished of it, from a thread of its own."""
+
+import logging
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from appliance.jobs.errors import JobLostError
+from appliance.jobs.guard import MemoryGauge
+from appliance.jobs.holding import Holding
+from appliance.jobs.records import JobRecord, Wish
+from appliance.store.errors import StoreError
+from appliance.text import format_bytes
+from runtime.closing import Closing
+from runtime.options import Progress
+
+logger = logging.getLogger(__name__)
+
+_TELL_EVERY_S: Final = 0.5
+_LOOKS: Final = 5
+_BEAT_EVERY_S: Final = 1.0
+_LEAST_BUSY_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRoom:
+    """What shall stay free on the disk of a folder."""
+
+    folder: Path
+    reserve_bytes: int
+
+    def is_short(self) -> bool:
+        """Tell whether less is free."""
+        if not self.reserve_bytes:
+            return False
+        try:
+            return shutil.disk_usage(self.folder).free < self.reserve_bytes
+        except OSError:
+            return False
+
+    def describe(self) -> str:
+        """Say what to do about it."""
+        return (
+            f"the disk of {self.folder} is nearly full: less than the reserve of {format_bytes(self.reserve_bytes)} "
+            "is free; free some and retry the job, which goes on where it was"
+        )
+
+
+class Reporter(Closing):
+    """Reports one job; `cancel` is set when it shall end, and `wish`, `is_lost`, `is_full` or the worker's end say why.
+
+    A heartbeat is told only when something happened since the last one: progress, or processor time that was used. So
+    a job that hangs goes silent although this thread lives.
+    """
+
+    def __init__(
+        self, queue: Holding, job: JobRecord, worker: str, *, stopping: threading.Event, room: DiskRoom
+    ) -> None:
+        self._queue, self._job_id, self._worker, self._stopping = queue, job.id, worker, stopping
+        self.cancel = threading.Event()
+        self.wish: Wish | None = None
+        self.room = room
+        self.is_lost = self.is_full = False
+        self._latest = Progress("opening", job.frames_done, job.frames_total)
+        self._told: Progress | None = None
+        self.gauge = MemoryGauge()
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relume-reporter", daemon=True)
+        self._thread.start()
+
+    def progress(self, progress: Progress) -> None:
+        """Take a progress message, from any thread; at most two a second are passed on."""
+        self._latest = progress
+
+    def stage(self, name: str) -> None:
+        """Begin a stage of the worker's own."""
+        self._latest = replace(self._latest, stage=name, eta_s=None)
+
+    def close(self) -> None:
+        """End the thread; what was told last stays."""
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        beat_due, busy_s, beaten = 0.0, 0.0, None
+        while True:
+            if not self.cancel.is_set() and self.room.is_short():
+                self.is_full = True
+                self.cancel.set()
+            if self._stopping.is_set():
+                self.cancel.set()
+            try:
+                self._tell()
+                now, used_s = time.monotonic(), time.process_time()
+                if now >= beat_due and (used_s - busy_s > _LEAST_BUSY_S or self._latest is not beaten):
+                    self._queue.beat(self._worker, os.getpid())
+                    beat_due, busy_s, beaten = now + _BEAT_EVERY_S, time.process_time(), self._latest
+            except JobLostError:
+                logger.warning("job %s is no longer this worker's", self._job_id)
+                self.is_lost = True
+                self.cancel.set()
+                return
+            except StoreError as error:
+                # The job goes on: what could not be told now is told the next time.
+                logger.warning("progress could not be stored: %s", error)
+            except Exception:
+                logger.exception("the reporter failed; the job goes on without telling of it")
+            if self._rest():
+                return
+
+    def _rest(self) -> bool:
+        """Wait for the next turn, reading the gauge meanwhile; tell whether there is none."""
+        for _ in range(_LOOKS):
+            self.gauge.look()
+            if self._ends.wait(_TELL_EVERY_S / _LOOKS):
+                return True
+        return False
+
+    def _tell(self) -> None:
+        latest = self._latest
+        if latest is not self._told:
+            wish = self._queue.progress(self._job_id, self._worker, latest)
+            self._told = latest
+        else:
+            wish = self._queue.wish(self._job_id, self._worker)
+        self._heed(wish)
+
+    def _heed(self, wish: Wish | None) -> None:
+        if wish is not None and not self.cancel.is_set():
+            self.wish = wish
+            self.cancel.set()

@@ -1,0 +1,315 @@
+"""The settings of a box: one model, read once at start and handed down as arguments.
+
+A value comes from the command line, else from `RELUME_<NAME>` in the environment, else from `relume.toml` in the data
+directory, else from the default written here. The settings page and the commented file are drawn from this model.
+"""
+
+import json
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import InitSettingsSource
+
+from appliance.errors import SettingsError
+
+FILE_NAME: Final = "relume.toml"
+PREFIX: Final = "RELUME_"
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_GIB: Final = 1024**3
+
+
+def default_data_directory() -> Path:
+    """Give the data directory of a box that names none."""
+    return Path("~/.local/share/relume").expanduser()
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with bounds; sizes are in GiB where a person types them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True, title="Settings"
+    )
+
+    data: Path = Field(
+        default_factory=default_data_directory,
+        title="Data directory",
+        description="Where jobs, uploads, results and accounts are kept.",
+    )
+
+    host: str = Field(
+        "0.0.0.0",
+        min_length=1,
+        max_length=255,
+        title="Listen address",
+        description="Address to listen on: 0.0.0.0 is every network of this box, 127.0.0.1 this box alone.",
+    )
+    port: int = Field(8443, ge=1, le=65535, title="Port", description="Port of the page.")
+    plain_port: int = Field(
+        8080,
+        ge=0,
+        le=65535,
+        title="Plain port",
+        description="Port that sends plain http:// visitors on to the page under TLS; 0 for none.",
+    )
+    tls: bool = Field(
+        True,
+        title="Encrypt (TLS)",
+        description="Serve https:// with a certificate; without it passwords cross the network readable.",
+    )
+    tls_certificate: Path | None = Field(
+        None, title="Certificate", description="Your own certificate (PEM, with its chain); empty: Relume makes one."
+    )
+    tls_key: Path | None = Field(None, title="Certificate key", description="The key of your own certificate (PEM).")
+    host_names: tuple[str, ...] = Field(
+        (),
+        max_length=50,
+        title="Host names",
+        description="More names that this box is called by, such as relume.studio.example; "
+        "its own name and addresses need no entry.",
+    )
+    announce: bool = Field(
+        True, title="Announce relume.local", description="Tell the local network that relume.local is this box (mDNS)."
+    )
+
+    device: str = Field(
+        "auto",
+        pattern=r"^[a-z0-9:_-]{1,40}$",
+        title="Device",
+        description="What enhances: auto, or one of `relume doctor`.",
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, title="Threads", description="Processor threads for one job; 0: as many as the box has."
+    )
+    worker_memory_gib: float = Field(
+        0.0, ge=0, le=100_000, title="Memory for a job (GiB)", description="A job may take so much; 0: all there is."
+    )
+    disk_reserve_gib: float = Field(
+        2.0,
+        ge=0,
+        le=100_000,
+        title="Disk reserve (GiB)",
+        description="Room on the disk that uploads and jobs never touch.",
+    )
+
+    upload_limit_gib: float = Field(
+        200.0, gt=0, le=100_000, title="Largest upload (GiB)", description="A larger file is refused before it is sent."
+    )
+    open_uploads: int = Field(
+        200, ge=1, le=10_000, title="Files per person", description="Files a person may have uploaded without a job."
+    )
+    upload_days: int = Field(
+        7, ge=1, le=365, title="Keep uploads (days)", description="A file without a job is removed after so many days."
+    )
+    probe_timeout_s: float = Field(
+        20.0, ge=1, le=600, title="Check limit (s)", description="Longest time to look into an uploaded file."
+    )
+
+    session_idle_hours: float = Field(
+        24.0, ge=0.1, le=720, title="Log out when idle (h)", description="A log-in ends after so long without use."
+    )
+    session_days: float = Field(
+        14.0, ge=0.1, le=365, title="Longest log-in (days)", description="A log-in ends after so long in any case."
+    )
+    login_attempts: int = Field(
+        8,
+        ge=3,
+        le=1000,
+        title="Failed log-ins",
+        description="So many failed log-ins on one account lock it for a while.",
+    )
+    login_attempts_address: int = Field(
+        40, ge=3, le=10_000, title="Failed log-ins per address", description="The same for one address on the network."
+    )
+    login_window_minutes: float = Field(
+        15.0, ge=0.01, le=1440, title="Lock time (minutes)", description="How long failed log-ins count."
+    )
+
+    webhook_timeout_s: float = Field(
+        10.0, ge=0.1, le=120, title="Webhook limit (s)", description="Longest wait for an answer to a webhook."
+    )
+    webhook_attempts: int = Field(
+        8, ge=1, le=20, title="Webhook attempts", description="A webhook that fails is tried so often, ever slower."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", title="Log level", description="How much relume.log tells."
+    )
+
+    @field_validator("data", "tls_certificate", "tls_key")
+    @classmethod
+    def _expand(cls, path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.abspath(path.expanduser()))
+
+    @field_validator("host_names")
+    @classmethod
+    def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not name or len(name) > 253 or any(mark in name for mark in "/:@ \t\r\n"):
+                raise ValueError(f"host name {name!r} is not a bare name such as relume.studio.example")
+        return tuple(name.lower().rstrip(".") for name in names)
+
+    @model_validator(mode="after")
+    def _pair(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together: set both or none")
+        return self
+
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return self.data / "relume.db"
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of uploaded files."""
+        return self.data / "uploads"
+
+    @property
+    def secrets(self) -> Path:
+        """The folder of keys, readable by this user alone."""
+        return self.data / "secrets"
+
+    @property
+    def log_file(self) -> Path:
+        """The log of the server."""
+        return self.data / "logs" / "relume.log"
+
+    @property
+    def disk_reserve_bytes(self) -> int:
+        """The room on the disk that stays free."""
+        return int(self.disk_reserve_gib * _GIB)
+
+    @property
+    def worker_memory_bytes(self) -> int | None:
+        """The memory that a job may take, None for all there is."""
+        return int(self.worker_memory_gib * _GIB) or None
+
+    @property
+    def upload_limit_bytes(self) -> int:
+        """The size of the largest upload."""
+        return int(self.upload_limit_gib * _GIB)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the command line before the environment before the file."""
+        del dotenv_settings, file_secret_settings
+        given = dict(init_settings()) if isinstance(init_settings, InitSettingsSource) else {}
+        file = given.pop("_file", {})
+        return (
+            InitSettingsSource(settings_cls, init_kwargs=given),
+            env_settings,
+            InitSettingsSource(settings_cls, init_kwargs=file),
+        )
+
+
+def load_settings(data: Path | None = None, **given: object) -> Settings:
+    """Read the settings of a data directory.
+
+    Args:
+        data: The data directory; None takes `RELUME_DATA` or the default.
+        given: Settings from the command line, which win; None counts as not given.
+
+    Raises:
+        SettingsError: The file is not TOML, or a value is unknown or outside its bounds.
+    """
+    chosen = data or Path(os.environ.get(f"{PREFIX}DATA") or default_data_directory())
+    chosen = Path(os.path.abspath(chosen.expanduser()))
+    wishes = {name: value for name, value in given.items() if value is not None}
+    return _build({**wishes, "data": chosen}, read_file(chosen))
+
+
+def read_file(data: Path) -> dict[str, Any]:
+    """Give what `relume.toml` in a data directory sets; nothing where there is no such file.
+
+    Raises:
+        SettingsError: The file cannot be read or is not TOML.
+    """
+    path = data / FILE_NAME
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read as TOML: {error}; correct it or move it away") from error
+    if "data" in values:
+        raise SettingsError(f"{path} sets data, which it lies in itself; use --data or {PREFIX}DATA")
+    return values
+
+
+def fixed_settings() -> frozenset[str]:
+    """Name the settings that the environment fixes, so that the file cannot change them."""
+    return frozenset(name for name in Settings.model_fields if os.environ.get(f"{PREFIX}{name.upper()}"))
+
+
+def save_settings(data: Path, changes: Mapping[str, Any]) -> Settings:
+    """Write changed settings to `relume.toml`, complete or not at all; they count from the next start.
+
+    Args:
+        data: The data directory.
+        changes: New values by name; None takes a setting back to its default.
+
+    Raises:
+        SettingsError: A value is unknown or outside its bounds, or the file cannot be written; nothing is changed then.
+    """
+    fixed = sorted(set(changes) & (fixed_settings() | {"data"}))
+    if fixed:
+        raise SettingsError(f"{', '.join(fixed)} cannot be changed here: the command line or the environment sets it")
+    unknown = sorted(set(changes) - set(Settings.model_fields))
+    if unknown:
+        raise SettingsError(f"no settings named {', '.join(unknown)}; the settings page lists those that there are")
+    values = {name: value for name, value in {**read_file(data), **changes}.items() if value is not None}
+    settings = _build({"data": data}, values)
+    path = data / FILE_NAME
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(_as_toml(settings.model_dump(mode="json", include=set(values))))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise SettingsError(f"the settings cannot be written to {path}: {error.strerror}") from error
+    return settings
+
+
+def own_names() -> frozenset[str]:
+    """Give the names that this box calls itself."""
+    name = socket.gethostname().lower()
+    return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
+
+
+def _build(given: Mapping[str, Any], file: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings(_file=dict(file), **given)  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise SettingsError(f"setting {name} is {first['input']!r}: {first['msg']}") from error
+
+
+def _as_toml(values: Mapping[str, Any]) -> str:
+    lines = [
+        "# Settings of this Relume box. Relume writes this file when settings are changed on the page; they count from",
+        "# the next start. A line that begins with # is a note or a default.\n",
+    ]
+    for name, field in Settings.model_fields.items():
+        if name == "data":
+            continue
+        lines.append(f"# {field.title}: {field.description}")
+        default = Settings.model_fields[name].default
+        shown = values.get(name, list(default) if isinstance(default, tuple) else default)
+        lines.append(f"{'' if name in values else '# '}{name} = {'' if shown is None else json.dumps(shown)}\n")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What the box remembers: one SQLite database in one data directory."""

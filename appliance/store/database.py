@@ -1,0 +1,214 @@
+"""The SQLite database: connections, transactions, and its errors in plain words."""
+
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from appliance.store.errors import (
+    DatabaseBusyError,
+    DatabaseDamagedError,
+    DatabaseFullError,
+    StoreError,
+)
+from appliance.store.migrations import MIGRATIONS, migrate
+from runtime.closing import Closing
+
+BUSY_TIMEOUT_S: Final = 30.0
+_KEPT_CONNECTIONS: Final = 8
+
+
+class Database(Closing):
+    """One database file, for any number of threads and processes.
+
+    WAL lets readers go on beside the one writer, and every commit is on the disk before it returns. A thread that
+    needs a connection borrows an idle one; inside `read` or `transaction` it keeps it, so that they nest.
+    """
+
+    def __init__(
+        self, path: Path, *, migrations: Path = MIGRATIONS, busy_timeout_s: float = BUSY_TIMEOUT_S, check: bool = False
+    ) -> None:
+        """Open or make the database, and bring it up to date.
+
+        Args:
+            path: The file; its folder must exist.
+            migrations: The folder of the numbered migrations.
+            busy_timeout_s: How long to wait for another process.
+            check: Look for damage first, which reads the whole file.
+
+        Raises:
+            DatabaseDamagedError: The file is no database, or a broken one; it is left as it is.
+            DatabaseNewerError: A newer version of Relume wrote it; it is left as it is.
+            StoreError: It cannot be opened or changed.
+        """
+        self.path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._held = threading.local()
+        try:
+            with self.read() as connection:
+                if check:
+                    self._check(connection)
+                with self._explained():
+                    migrate(connection, path, migrations)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Generator[sqlite3.Connection]:
+        """Borrow a connection; inside a transaction of this thread, it is that transaction's.
+
+        Raises:
+            StoreError: The database is held by another process, damaged, or out of space.
+        """
+        held: sqlite3.Connection | None = getattr(self._held, "connection", None)
+        if held is not None:
+            with self._explained():
+                yield held
+            return
+        connection = self._take()
+        self._held.connection = connection
+        try:
+            with self._explained():
+                yield connection
+        finally:
+            self._held.connection = None
+            self._give_back(connection)
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """Change the database: all of it or, after an exception, nothing.
+
+        No other process changes anything between the first line of the block and its end. A transaction inside
+        another of the same thread is part of it.
+
+        Raises:
+            StoreError: The database is held by another process, damaged, or out of space.
+        """
+        with self.read() as connection:
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors, a full disk among them.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def backup(self, target: Path) -> None:
+        """Copy the database as it is at this moment, while others go on using it; an existing file is replaced.
+
+        Raises:
+            StoreError: The copy cannot be written.
+        """
+        partial = target.with_name(f".{target.name}.part")
+        try:
+            with self.read() as connection:
+                copy = sqlite3.connect(partial)
+                try:
+                    connection.backup(copy)
+                finally:
+                    copy.close()
+            partial.replace(target)
+        except OSError as error:
+            raise StoreError(f"the database cannot be copied to {target}: {error.strerror}") from error
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+
+    def close(self) -> None:
+        """Close every connection that no thread holds; a held one is closed when it is given back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"the database {self.path} was closed; open it again")
+            if self._idle:
+                return self._idle.pop()
+        with self._explained():
+            return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _KEPT_CONNECTIONS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL: a job that was reported as taken is still there after a power cut.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise DatabaseDamagedError(_describe_damage(self.path, found))
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Turn what SQLite says about the file into our errors; mistakes in SQL and broken constraints pass."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            known = _explain(self.path, self._busy_timeout_s, error)
+            if known is None:
+                raise
+            raise known from error
+
+
+def _explain(path: Path, busy_timeout_s: float, error: sqlite3.DatabaseError) -> StoreError | None:
+    # The lower byte is the kind; the upper ones only tell its circumstances.
+    code = getattr(error, "sqlite_errorcode", None)
+    kind = None if code is None else code & 0xFF
+    if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return DatabaseBusyError(
+            f"the database {path} was held by another program for more than {busy_timeout_s:g} s; "
+            "end what has it open (a backup or a database browser), then try again"
+        )
+    if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseDamagedError(_describe_damage(path, str(error)))
+    if kind == sqlite3.SQLITE_FULL:
+        return DatabaseFullError(f"the database {path} cannot grow: no space is left in {path.parent}; free some")
+    if kind == sqlite3.SQLITE_IOERR:
+        return StoreError(f"the database {path} cannot be read or written ({error}); is the disk full or broken?")
+    if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StoreError(
+            f"the database {path} cannot be opened for writing ({error}); "
+            f"check that {path.parent} exists and belongs to the user that runs Relume"
+        )
+    return None
+
+
+def _describe_damage(path: Path, what: str) -> str:
+    return (
+        f"the database {path} is damaged ({' '.join(what.split())}); it was left as it is. Put a backup from "
+        f"{path.parent / 'backups'} in its place, or move it away to begin with an empty queue; "
+        "sources and finished results are not touched"
+    )

@@ -1,0 +1,211 @@
+"""`relume watch` and `relume folders` as commands."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from appliance.exits import ExitCode, cancel_on_signal
+from appliance.watch.errors import FolderError
+from appliance.watch.folder import DEFAULT_HOLD_S, NewFolder
+from appliance.watch.schedule import parse_schedule
+from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, parse_scale
+
+if TYPE_CHECKING:
+    from appliance.watch.store import FolderStore
+
+folders = typer.Typer(name="folders", help="The watch folders of the server.", no_args_is_help=True)
+
+Preset = Annotated[str, typer.Option(metavar="NAME", help="One of `relume presets`.")]
+Scale = Annotated[
+    str | None, typer.Option(metavar="auto|1|2|4", help="How much larger; the preset decides if left out.")
+]
+Audio = Annotated[AudioMode | None, typer.Option(help="Clean speech, or copy the sound bit for bit.")]
+Strength = Annotated[float | None, typer.Option(metavar="0..1", help="How strong the effect is.")]
+VideoCodec = Annotated[Codec | None, typer.Option("--codec", help="How the picture is encoded.")]
+Done = Annotated[
+    Path | None,
+    typer.Option("--done", metavar="FOLDER", help="Move originals there after success; else they stay."),
+]
+Polling = Annotated[
+    bool, typer.Option("--polling", help="Look regularly instead of being told; always so on network drives.")
+]
+Hold = Annotated[float, typer.Option("--hold", metavar="SECONDS", help="How long a file must not have changed.")]
+Hours = Annotated[str, typer.Option("--hours", metavar="SPAN", help="When jobs run: 22:00-06:00, nights or always.")]
+Include = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Only such names, as *.mp4; may be repeated.")
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="No such names or folders; may be repeated.")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="The server's data directory, if not the usual one.")
+]
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder for results.")]
+Which = Annotated[str, typer.Argument(metavar="FOLDER", help="Its path, or its id from `relume folders list`.")]
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, with all below it.")],
+    *,
+    output: Output,
+    preset: Preset = DEFAULT_PRESET,
+    scale: Scale = None,
+    audio: Audio = None,
+    strength: Strength = None,
+    codec: VideoCodec = None,
+    done: Done = None,
+    polling: Polling = False,
+    once: Annotated[bool, typer.Option("--once", help="End when everything in the folder is dealt with.")] = False,
+    hold: Hold = DEFAULT_HOLD_S,
+    hours: Hours = "always",
+    include: Include = None,
+    exclude: Exclude = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Keep the queue there, instead of in OUT/.relume.")
+    ] = None,
+) -> None:
+    """Enhance every file that lands in a folder, without the server.
+
+    Ctrl-C stops; the next start goes on where it was. With --once, exit code 3 says that a file could not be enhanced.
+    """
+    options = _options(preset, scale, audio, strength, codec)
+    wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
+    from appliance.watch.standalone import watch_folder
+
+    with cancel_on_signal() as cancel:
+        outcome = watch_folder(wish, data=data, once=once, cancel=cancel, say=lambda line: print(line, flush=True))
+    for problem in outcome.problems:
+        print(f"not done: {problem.file or folder}: {problem.reason}", flush=True)
+    print(f"{outcome.done} done, {len(outcome.problems)} not", flush=True)
+    if once and outcome.is_stopped:
+        sys.exit(ExitCode.CANCELLED)
+    if once and outcome.problems:
+        sys.exit(ExitCode.SOURCE)
+
+
+@folders.command("list")
+def list_folders(
+    *, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+) -> None:
+    """List the watch folders and what is wrong in them."""
+    from appliance.watch.screens import show_folders
+
+    with _open(data) as store:
+        print(show_folders(store, as_json=json))
+
+
+@folders.command("add")
+def add_folder(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, with all below it.")],
+    *,
+    output: Output,
+    preset: Preset = DEFAULT_PRESET,
+    scale: Scale = None,
+    audio: Audio = None,
+    strength: Strength = None,
+    codec: VideoCodec = None,
+    done: Done = None,
+    polling: Polling = False,
+    hold: Hold = DEFAULT_HOLD_S,
+    hours: Hours = "always",
+    include: Include = None,
+    exclude: Exclude = None,
+    data: Data = None,
+) -> None:
+    """Let the server watch a folder; one that runs notices it within seconds."""
+    options = _options(preset, scale, audio, strength, codec)
+    wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
+    with _open(data) as store:
+        print(f"watching {wish.path} ({store.add(wish).id})")
+
+
+@folders.command("remove")
+def remove_folder(which: Which, *, data: Data = None) -> None:
+    """Watch a folder no more; its files, jobs and results stay."""
+    with _open(data) as store:
+        found = store.find(which)
+        store.remove(found.id)
+        print(f"{found.wish.path} is no longer watched")
+
+
+@folders.command("enable")
+def enable_folder(which: Which, *, data: Data = None) -> None:
+    """Watch a folder again."""
+    _switch(which, data, enabled=True)
+
+
+@folders.command("disable")
+def disable_folder(which: Which, *, data: Data = None) -> None:
+    """Leave a folder alone for now; what is queued already is done."""
+    _switch(which, data, enabled=False)
+
+
+def _switch(which: str, data: Path | None, *, enabled: bool) -> None:
+    from dataclasses import replace
+
+    with _open(data) as store:
+        found = store.find(which)
+        store.update(found.id, replace(found.wish, enabled=enabled))
+        print(f"{found.wish.path} is {'watched' if enabled else 'left alone for now'}")
+
+
+def _options(
+    preset: str, scale: str | None, audio: AudioMode | None, strength: float | None, codec: Codec | None
+) -> EnhanceOptions:
+    """Put options together, and refuse before anything is opened what no file could be enhanced with."""
+    from runtime.presets import plan_job
+
+    options = EnhanceOptions(
+        preset=preset,
+        scale=None if scale is None else parse_scale(scale),
+        audio=audio,
+        strength=strength,
+        codec=codec,
+    )
+    plan_job(options)
+    return options
+
+
+def _wish(
+    folder: Path,
+    output: Path,
+    options: EnhanceOptions,
+    done: Path | None,
+    polling: bool,
+    hold: float,
+    hours: str,
+    include: list[str] | None,
+    exclude: list[str] | None,
+) -> NewFolder:
+    return NewFolder(
+        path=folder.expanduser().absolute(),
+        destination=output.expanduser().absolute(),
+        options=options,
+        schedule=parse_schedule(hours),
+        hold_s=hold,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        polling=polling,
+        done_folder=None if done is None else done.expanduser().absolute(),
+    )
+
+
+@contextmanager
+def _open(data: Path | None) -> Iterator["FolderStore"]:
+    """Open the folders of the server's data directory, whether it runs or not."""
+    from appliance.settings import load_settings
+    from appliance.store.database import Database
+    from appliance.store.directory import database_path
+    from appliance.watch.store import FolderStore
+
+    place = load_settings(data).data
+    if not database_path(place).exists():
+        raise FolderError(
+            f"there is no data directory at {place}; start the server once (relume serve), or give --data"
+        )
+    with Database(database_path(place)) as database:
+        yield FolderStore(database)

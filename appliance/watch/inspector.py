@@ -1,0 +1,116 @@
+"""Asks the reader process about files; a crash or a hang of it is a fact about the file, not of Relume."""
+
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+import appliance
+from appliance.jobs.records import options_to_json
+from appliance.watch.errors import UnreadableError
+from runtime.closing import Closing
+from runtime.errors import CancelledError
+from runtime.options import EnhanceOptions
+
+_TIMEOUT_S: Final = 180.0
+_POLL_S: Final = 0.2
+_IDLE_S: Final = 20.0
+_COMMAND: Final = (sys.executable, "-m", "appliance.watch.reader")
+
+
+class Inspector(Closing):
+    """One reader process, started when it is needed and ended after a while of rest; for any number of threads."""
+
+    def __init__(self, *, timeout_s: float = _TIMEOUT_S, command: tuple[str, ...] = _COMMAND) -> None:
+        self._timeout_s, self._command = timeout_s, command
+        self._lock = Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._used = 0.0
+
+    def inspect(
+        self,
+        path: str,
+        options: EnhanceOptions,
+        *,
+        is_declared: bool = False,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> str:
+        """Check that a file can be enhanced and is whole.
+
+        Returns:
+            The suffix that its result will have.
+
+        Raises:
+            UnreadableError: It cannot be; the message is for the user.
+            CancelledError: `is_cancelled` said so while waiting.
+        """
+        request = {"path": path, "options": options_to_json(options), "is_declared": is_declared}
+        with self._lock:
+            found = self._ask(request, is_cancelled)
+        if "reason" in found:
+            raise UnreadableError(_shorten(str(found["reason"]), path))
+        return str(found["suffix"])
+
+    def rest(self) -> None:
+        """End the process if it has had nothing to do for a while."""
+        with self._lock:
+            if self._process is not None and time.monotonic() - self._used > _IDLE_S:
+                self._end()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, request: dict[str, Any], is_cancelled: Callable[[], bool]) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.poll() is not None:
+            self._end()
+            process = self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(appliance.__file__).parents[1],
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            deadline = time.monotonic() + self._timeout_s
+            while not select.select([process.stdout], [], [], _POLL_S)[0]:
+                if is_cancelled():
+                    self._end()
+                    raise CancelledError("looking into the file was stopped")
+                if time.monotonic() > deadline:
+                    self._end()
+                    return {"reason": f"reading it did not end within {self._timeout_s:g} s; it is damaged"}
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        self._used = time.monotonic()
+        if not line:
+            self._end()
+            return {"reason": "reading it crashed the reader, which was restarted; it is damaged"}
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.communicate()
+
+
+def _shorten(reason: str, path: str) -> str:
+    """Leave the path out of a reason that stands beside the file's name."""
+    if reason.startswith(f"{path} "):
+        return reason.removeprefix(f"{path} ")
+    return reason.replace(path, "it")

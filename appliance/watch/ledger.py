@@ -1,0 +1,164 @@
+"""What became of each file of a watch folder, kept so that nothing is done twice, restart or not."""
+
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from appliance.store.database import Database
+from appliance.watch.folder import FileState, Problem, WatchedFile
+from appliance.watch.names import show_name
+
+# What is broken; what is done, but for its original, which could not be moved; what is the same as something broken.
+_PROBLEMS: Final = """
+    SELECT name, reason, tries, NULL AS same_as FROM watched_files
+    WHERE folder = :folder AND (state = 'broken' OR (state = 'done' AND reason <> ''))
+    UNION ALL
+    SELECT twin.name, first.reason, 0, first.name FROM watched_files AS twin
+    JOIN watched_files AS first ON first.folder = twin.folder AND first.name = twin.same_as
+    WHERE twin.folder = :folder AND twin.state = 'same' AND first.state = 'broken'
+    ORDER BY name
+"""
+
+
+class Ledger:
+    """The record of one folder."""
+
+    def __init__(self, database: Database, folder_id: str) -> None:
+        self._database, self._folder = database, folder_id
+
+    def files(self, *states: FileState) -> list[WatchedFile]:
+        """Give the files in some states, or all, by name."""
+        wanted = states or tuple(FileState)
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT * FROM watched_files WHERE folder = ? AND state IN ({', '.join('?' * len(wanted))}) "
+                "ORDER BY name",
+                (self._folder, *wanted),
+            ).fetchall()
+        return [_file(row) for row in rows]
+
+    def get(self, name: str) -> WatchedFile | None:
+        """Give what is known of a file, None where it is new."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT * FROM watched_files WHERE folder = ? AND name = ?", (self._folder, name)
+            ).fetchone()
+        return None if row is None else _file(row)
+
+    def put(self, file: WatchedFile) -> None:
+        """Note what became of a file."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO watched_files (folder, name, size, mtime_ns, state, digest, job, target, "
+                "same_as, reason, tries, retry_at, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    self._folder,
+                    file.name,
+                    file.size,
+                    file.mtime_ns,
+                    file.state,
+                    file.digest,
+                    file.job,
+                    None if file.target is None else str(file.target),
+                    file.same_as,
+                    file.reason,
+                    file.tries,
+                    file.retry_at,
+                    int(file.held),
+                ),
+            )
+
+    def forget(self, names: Collection[str]) -> None:
+        """Remove files from the record."""
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM watched_files WHERE folder = ? AND name = ?", [(self._folder, name) for name in names]
+            )
+
+    def problems(self) -> list[Problem]:
+        """List the files that could not be enhanced, those of the same content too, and why."""
+        with self._database.read() as connection:
+            rows = connection.execute(_PROBLEMS, {"folder": self._folder}).fetchall()
+        return [
+            Problem(
+                show_name(row["name"]),
+                row["reason"] if row["same_as"] is None else f"same as {show_name(row['same_as'])}: {row['reason']}",
+                row["tries"],
+            )
+            for row in rows
+        ]
+
+    def claim_content(self, digest: str, options: str, name: str) -> tuple[str, bool]:
+        """Let a file stand for a content.
+
+        Returns:
+            The name of the file that stands for it, another one if it came before; and whether the content is new.
+        """
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO watched_contents (folder, digest, options, name) VALUES (?, ?, ?, ?)",
+                (self._folder, digest, options, name),
+            )
+            row = connection.execute(
+                "SELECT name FROM watched_contents WHERE folder = ? AND digest = ? AND options = ?",
+                (self._folder, digest, options),
+            ).fetchone()
+            return str(row["name"]), cursor.rowcount == 1
+
+    def release_content(self, file: WatchedFile) -> None:
+        """Let another file of the same content be done, as this one was not, and give up the result's name."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM watched_contents WHERE folder = ? AND digest = ? AND name = ?",
+                (self._folder, file.digest, file.name),
+            )
+            connection.execute(
+                "DELETE FROM watched_files WHERE folder = ? AND same_as = ? AND state = 'same' AND digest = ?",
+                (self._folder, file.name, file.digest),
+            )
+            if file.target is not None:
+                connection.execute(
+                    "DELETE FROM watched_results WHERE target = ? AND digest IS NULL", (_key(file.target),)
+                )
+
+    def reserve(self, target: Path) -> bool:
+        """Keep a result's name for a job, and tell whether it was free among the results of all folders."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute("INSERT OR IGNORE INTO watched_results (target) VALUES (?)", (_key(target),))
+            return cursor.rowcount == 1
+
+    def set_result(self, target: Path, digest: str) -> None:
+        """Note the content of a result, by which it is known wherever it is moved."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO watched_results (target, digest) VALUES (?, ?)", (_key(target), digest)
+            )
+
+    def is_result(self, digest: str) -> bool:
+        """Tell whether a content is a result of a watch folder."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT 1 FROM watched_results WHERE digest = ?", (digest,)).fetchone()
+        return row is not None
+
+
+def _key(target: Path) -> str:
+    """Give the same key for names that a file system without regard to case takes for one."""
+    return str(target).casefold()
+
+
+def _file(row: sqlite3.Row) -> WatchedFile:
+    return WatchedFile(
+        name=row["name"],
+        size=row["size"],
+        mtime_ns=row["mtime_ns"],
+        state=FileState(row["state"]),
+        digest=row["digest"],
+        job=row["job"],
+        target=None if row["target"] is None else Path(row["target"]),
+        same_as=row["same_as"],
+        reason=row["reason"],
+        tries=row["tries"],
+        retry_at=row["retry_at"],
+        held=bool(row["held"]),
+    )

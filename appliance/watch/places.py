@@ -1,0 +1,169 @@
+"""Keeps results out of watched places, however the paths are written, linked or mounted."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from appliance.watch.errors import FolderError
+from appliance.watch.folder import LONGEST_HOLD_S, NewFolder
+from appliance.watch.mounts import Mount, current_mounts, is_below, mount_of, place_in_file_system
+from appliance.watch.names import is_excluded, is_text
+
+
+def check_folder(
+    wish: NewFolder, others: Iterable[NewFolder], *, data: Path | None, mounts: tuple[Mount, ...] | None = None
+) -> None:
+    """Refuse a folder whose results, or those of another one, would be taken as new files.
+
+    Args:
+        wish: The folder; its path must exist.
+        others: The other watch folders.
+        data: The data directory, which holds results too.
+        mounts: The mounts; those of now if None.
+
+    Raises:
+        FolderError: It is refused; the message says why and what to choose instead.
+    """
+    mounts = current_mounts() if mounts is None else mounts
+    _check_values(wish)
+    _check_own(wish, mounts)
+    if data is not None:
+        _check_data(wish, data, mounts)
+    for other in others:
+        _check_pair(wish, other, mounts)
+        _check_pair(other, wish, mounts)
+        if same_place(wish.path, other.path, mounts):
+            raise FolderError(f"{wish.path} is watched already; change that folder instead")
+        for outer, inner in ((wish, other), (other, wish)):
+            if _feeds(outer, inner.path, mounts):
+                raise FolderError(
+                    f"{inner.path} lies in the watch folder {outer.path}, so its files would be done twice; "
+                    f"exclude it there (exclude pattern {_pattern(outer.path, inner.path)!r}) or choose another"
+                )
+
+
+def network_mount(path: Path, mounts: tuple[Mount, ...] | None = None) -> Mount | None:
+    """Give the network file system that a path is on, None where it is on a disk of this machine."""
+    mount = mount_of(os.path.realpath(path), current_mounts() if mounts is None else mounts)
+    return mount if mount is not None and mount.is_network else None
+
+
+def mount_name(path: Path, mounts: tuple[Mount, ...] | None = None) -> str | None:
+    """Name the share or separate disk that a path is on, for telling later whether it is still there.
+
+    None where the path is on the disk of the system, or where a mount shows just a part of a disk, as a container's and a
+    service's own do.
+    """
+    mount = mount_of(os.path.realpath(path), current_mounts() if mounts is None else mounts)
+    if mount is None:
+        return None
+    if mount.is_network:
+        return f"{mount.source} ({mount.kind})"
+    # A disk's device may have another name after the next start, so it is known by its place.
+    return f"the disk at {mount.point} ({mount.kind})" if mount.root == "/" != mount.point else None
+
+
+def same_place(path: Path, other: Path, mounts: tuple[Mount, ...]) -> bool:
+    """Tell whether two paths are one folder."""
+    return _lies_in(path, other, mounts) and _lies_in(other, path, mounts)
+
+
+def _check_values(wish: NewFolder) -> None:
+    named = {"watch folder": wish.path, "destination": wish.destination, "done folder": wish.done_folder}
+    for what, path in named.items():
+        if path is None:
+            continue
+        if not is_text(str(path)):
+            raise FolderError(f"the path of the {what} is not valid Unicode: {str(path)!a}; rename it")
+        if not path.is_absolute():
+            raise FolderError(f"the {what} is {path}, expected a path from the root, such as /srv/incoming")
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise FolderError(f"the {what} {path} is a file, expected a folder")
+    if not os.path.isdir(wish.path):
+        raise FolderError(f"the watch folder {wish.path} does not exist or cannot be reached; create or mount it first")
+    if not 0 <= wish.hold_s <= LONGEST_HOLD_S:
+        raise FolderError(f"the hold time is {wish.hold_s:g} s, expected 0 to {LONGEST_HOLD_S:g}")
+    if not all(pattern.strip() and is_text(pattern) for pattern in (*wish.include, *wish.exclude)):
+        raise FolderError("a pattern is empty or no text, expected one such as *.mp4")
+    if wish.options.compare is not None or wish.options.overwrite:
+        raise FolderError("a watch folder never overwrites and saves no comparison picture; leave these options out")
+
+
+def _check_own(wish: NewFolder, mounts: tuple[Mount, ...]) -> None:
+    _check_pair(wish, wish, mounts)
+    if wish.done_folder is not None and same_place(wish.done_folder, wish.destination, mounts):
+        raise FolderError(f"{wish.destination} is both the destination and the done folder; choose two folders")
+
+
+def _check_pair(watched: NewFolder, writer: NewFolder, mounts: tuple[Mount, ...]) -> None:
+    """Refuse that what one folder's jobs write is found by another one, or by the same."""
+    for what, place in (("destination", writer.destination), ("done folder", writer.done_folder)):
+        if place is None:
+            continue
+        if _feeds(watched, place, mounts):
+            raise FolderError(
+                f"the {what} {place} lies in the watch folder {watched.path}, so results would be taken as new files; "
+                f"choose a folder outside, or exclude it there (exclude pattern {_pattern(watched.path, place)!r})"
+            )
+        if _lies_in(watched.path, place, mounts):
+            raise FolderError(
+                f"the watch folder {watched.path} lies in the {what} {place}, where results could land in it; "
+                "choose a folder beside it"
+            )
+
+
+def _check_data(wish: NewFolder, data: Path, mounts: tuple[Mount, ...]) -> None:
+    if _feeds(wish, data, mounts):
+        raise FolderError(f"the watch folder {wish.path} holds the data directory {data}; choose another folder")
+    for what, place in (
+        ("watch folder", wish.path),
+        ("destination", wish.destination),
+        ("done folder", wish.done_folder),
+    ):
+        if place is not None and _lies_in(place, data, mounts):
+            raise FolderError(f"the {what} {place} lies in the data directory {data}; choose another folder")
+
+
+def _feeds(watched: NewFolder, place: Path, mounts: tuple[Mount, ...]) -> bool:
+    """Tell whether files written to a place are found by a watch folder."""
+    if not _lies_in(place, watched.path, mounts):
+        return False
+    relative = _relative(watched.path, place)
+    return not relative or not is_excluded(relative, watched.exclude)
+
+
+def _lies_in(path: Path, folder: Path, mounts: tuple[Mount, ...]) -> bool:
+    """Tell whether a path is a folder or below it: by real path, by place in the file system, and by inode."""
+    real, real_folder = os.path.realpath(path), os.path.realpath(folder)
+    if is_below(real, real_folder):
+        return True
+    device, place = place_in_file_system(real, mounts)
+    folder_device, folder_place = place_in_file_system(real_folder, mounts)
+    if device and device == folder_device and is_below(place, folder_place):
+        return True
+    wanted = identity(real_folder)
+    return wanted is not None and any(identity(step) == wanted for step in _upwards(real))
+
+
+def identity(path: str | Path) -> tuple[int, int] | None:
+    """Give the device and inode of what is at a path, None where nothing is."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _upwards(path: str) -> Sequence[str]:
+    found = Path(path)
+    return [str(found), *(str(parent) for parent in found.parents)]
+
+
+def _relative(folder: Path, place: Path) -> str:
+    """Give the path of a place below a folder; empty where it is the folder, or is below it by a mount alone."""
+    relative = os.path.relpath(os.path.realpath(place), os.path.realpath(folder))
+    return "" if relative == "." or relative.startswith("..") else relative
+
+
+def _pattern(folder: Path, place: Path) -> str:
+    return _relative(folder, place) or "..."

@@ -1,0 +1,51 @@
+"""The process that opens files nobody has vouched for, so that one that crashes a decoder takes nothing else along.
+
+`python -m appliance.watch.reader` reads a request a line from standard input and answers each with a line: JSON both.
+It ends with its input.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from appliance.jobs.records import options_from_json
+from runtime.errors import RelumeError
+
+_MOST_MEMORY_BYTES = 6 * 1024**3
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Check one file: the suffix of its result, or why it cannot be enhanced."""
+    from appliance.watch.complete import check_media
+
+    path = Path(request["path"])
+    try:
+        options = options_from_json(request["options"])
+        suffix = check_media(path, options, is_declared=request["is_declared"])
+    except RelumeError as error:
+        return {"reason": str(error)}
+    except OSError as error:
+        return {"reason": f"{path} cannot be read: {error.strerror}; check its permissions"}
+    except MemoryError:
+        return {"reason": f"{path} takes more memory to open than any film should; it is damaged"}
+    return {"suffix": suffix}
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, resource.RLIM_INFINITY))
+    # Libraries may print: what they print must not be taken for an answer.
+    answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

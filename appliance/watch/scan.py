@@ -1,0 +1,172 @@
+"""One look at a folder: what is in it now, without opening anything and without following links."""
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from appliance.watch.folder import NewFolder
+from appliance.watch.names import (
+    READY_SUFFIXES,
+    is_excluded,
+    is_temporary,
+    is_text,
+    is_wanted,
+    show_name,
+)
+
+_DEEPEST: Final = 60
+_MOST_FILES: Final = 200_000
+
+Identity = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFile:
+    """A file as a look found it; `is_declared` where a sidecar or a rename says that it is complete.
+
+    `sidecar` is that sidecar's name.
+    """
+
+    name: str
+    path: str
+    size: int
+    mtime_ns: int
+    identity: Identity
+    sidecar: str | None = None
+    is_declared: bool = False
+
+
+@dataclass(slots=True)
+class Look:
+    """What one look found.
+
+    `faults` are names of things that will never be enhanced as they are, with the reason. `unfinished` are the files
+    with temporary names, for noticing that one gets its final name. `missing` says why the folder could not be read.
+    """
+
+    files: dict[str, SeenFile] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    unfinished: dict[Identity, int] = field(default_factory=dict)
+    missing: str | None = None
+
+
+def look_at(wish: NewFolder, *, never: Collection[Identity] = ()) -> Look:
+    """Look at a folder and everything below it.
+
+    Args:
+        wish: The folder and its patterns.
+        never: Folders that are not entered even where a mount shows them: destinations and the data directory.
+    """
+    look = Look()
+    root = str(wish.path)
+    try:
+        with os.scandir(root):
+            pass
+    except OSError as error:
+        look.missing = f"the folder {show_name(root)} cannot be read: {error.strerror}; is it there, and mounted?"
+        return look
+    entered: set[Identity] = set()
+    waiting = [("", root, 0)]
+    while waiting:
+        relative, path, depth = waiting.pop()
+        try:
+            info = os.stat(path, follow_symlinks=False)
+            identity = (info.st_dev, info.st_ino)
+            if identity in entered or (relative and identity in never):
+                continue
+            entered.add(identity)
+            with os.scandir(path) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if relative:
+                look.faults[show_name(relative)] = f"the folder cannot be read: {error.strerror}; check its permissions"
+            else:
+                look.missing = f"the folder {show_name(path)} cannot be read: {error.strerror}; is it there?"
+            continue
+        look.folders.append(path)
+        names = {entry.name for entry in found}
+        for entry in found:
+            inner = f"{relative}/{entry.name}" if relative else entry.name
+            if _is_real_folder(entry):
+                if entry.name.startswith(".") or is_excluded(inner, wish.exclude):
+                    continue
+                if depth >= _DEEPEST:
+                    look.faults[show_name(inner)] = f"more than {_DEEPEST} folders deep; move it up"
+                    continue
+                waiting.append((inner, entry.path, depth + 1))
+            else:
+                _note(look, wish, entry, inner, names)
+        if len(look.files) > _MOST_FILES:
+            look.missing = f"more than {_MOST_FILES} files are in the folder; move finished ones away"
+            return look
+    return look
+
+
+def _is_real_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _note(look: Look, wish: NewFolder, entry: os.DirEntry[str], relative: str, names: Collection[str]) -> None:
+    try:
+        info = entry.stat(follow_symlinks=False)
+    except OSError:
+        return  # gone, or about to be: the next look tells
+    if is_temporary(entry.name):
+        if stat.S_ISREG(info.st_mode):
+            look.unfinished[info.st_dev, info.st_ino] = info.st_size
+        return
+    if not is_wanted(relative, include=wish.include, exclude=wish.exclude):
+        if stat.S_ISLNK(info.st_mode) and _leads_out(wish, entry) and not is_excluded(relative, wish.exclude):
+            look.faults[show_name(relative)] = "a link that leads out of the folder; it is not followed"
+        return
+    if any(relative.lower().endswith(ending) for ending in READY_SUFFIXES):
+        return
+    fault = _fault(wish, entry, info, relative)
+    if fault is None:
+        sidecar = next(_sidecars(entry.name, names), None)
+        look.files[relative] = SeenFile(
+            name=relative,
+            path=entry.path,
+            size=info.st_size,
+            mtime_ns=info.st_mtime_ns,
+            identity=(info.st_dev, info.st_ino),
+            sidecar=sidecar,
+            is_declared=sidecar is not None,
+        )
+    elif fault:
+        look.faults[show_name(relative)] = fault
+
+
+def _fault(wish: NewFolder, entry: os.DirEntry[str], info: os.stat_result, relative: str) -> str | None:
+    """Say why something is no file to enhance; empty where it is passed over without a word."""
+    if stat.S_ISLNK(info.st_mode):
+        return "a link that leads out of the folder; it is not followed" if _leads_out(wish, entry) else ""
+    kinds = (
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    )
+    for is_kind, what in kinds:
+        if is_kind(info.st_mode):
+            return f"it is {what}, expected a file"
+    if not is_text(relative):
+        return "its name is not valid Unicode; rename it"
+    return None
+
+
+def _leads_out(wish: NewFolder, entry: os.DirEntry[str]) -> bool:
+    """Tell whether a link leads out of the folder; one that stays inside shows what is found there anyway."""
+    root = os.path.realpath(wish.path)
+    target = os.path.realpath(entry.path)
+    return not (target == root or target.startswith(root.rstrip("/") + "/"))
+
+
+def _sidecars(name: str, names: Collection[str]) -> Iterator[str]:
+    return (name + ending for ending in READY_SUFFIXES if name + ending in names)

@@ -1,0 +1,186 @@
+"""The watch folders in the database. What became of their files is in `ledger`."""
+
+import builtins
+import json
+import os
+import secrets
+import sqlite3
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.jobs.records import options_from_json, options_to_json
+from appliance.store.database import Database
+from appliance.watch.errors import FolderError, FolderNotFoundError
+from appliance.watch.folder import NewFolder, Problem, WatchFolder
+from appliance.watch.ledger import Ledger
+from appliance.watch.places import check_folder, mount_name
+from appliance.watch.schedule import Schedule
+
+
+class FolderStore:
+    """The watch folders of one data directory."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @property
+    def data(self) -> Path:
+        """The data directory, in which nothing is watched."""
+        return self.database.path.parent
+
+    def add(self, wish: NewFolder) -> WatchFolder:
+        """Watch a folder from now on; what is in it already is taken too.
+
+        Raises:
+            FolderError: It cannot be watched, or its results would be taken as new files.
+        """
+        wish = _absolute(wish)
+        with self.database.transaction() as connection:
+            check_folder(wish, [folder.wish for folder in self.list()], data=self.data)
+            folder_id = secrets.token_urlsafe(9)
+            columns = {"id": folder_id, "created_at": time.time(), **_columns(wish), **_mounts(wish)}
+            marks = ", ".join("?" * len(columns))
+            connection.execute(f"INSERT INTO folders ({', '.join(columns)}) VALUES ({marks})", tuple(columns.values()))
+            return self.get(folder_id)
+
+    def get(self, folder_id: str) -> WatchFolder:
+        """Give a folder.
+
+        Raises:
+            FolderNotFoundError: No folder has that id.
+        """
+        with self.database.read() as connection:
+            row = connection.execute("SELECT * FROM folders WHERE id = ?", (folder_id,)).fetchone()
+        if row is None:
+            raise FolderNotFoundError(f"no watch folder has the id {folder_id!r}; list them to see those that are")
+        return _folder(row)
+
+    def list(self) -> builtins.list[WatchFolder]:
+        """Give all folders, the oldest first."""
+        with self.database.read() as connection:
+            rows = connection.execute("SELECT * FROM folders ORDER BY created_at, id").fetchall()
+        return [_folder(row) for row in rows]
+
+    def update(self, folder_id: str, wish: NewFolder) -> WatchFolder:
+        """Change a folder; files that were dealt with before are not done again.
+
+        Raises:
+            FolderNotFoundError: No folder has that id.
+            FolderError: It cannot be watched like that; it stays as it was.
+        """
+        wish = _absolute(wish)
+        with self.database.transaction() as connection:
+            before = self.get(folder_id)
+            if replace(before.wish, enabled=wish.enabled) != wish:
+                others = [folder.wish for folder in self.list() if folder.id != folder_id]
+                check_folder(wish, others, data=self.data)
+            columns = {**_columns(wish), "trouble": None, "trouble_tries": 0}
+            if (wish.path, wish.destination) != (before.wish.path, before.wish.destination):
+                columns |= _mounts(wish)
+            settings = ", ".join(f"{name} = ?" for name in columns)
+            connection.execute(f"UPDATE folders SET {settings} WHERE id = ?", (*columns.values(), folder_id))
+            return self.get(folder_id)
+
+    def remove(self, folder_id: str) -> None:
+        """Watch a folder no more; its jobs go on, its files and results stay.
+
+        Raises:
+            FolderNotFoundError: No folder has that id.
+        """
+        with self.database.transaction() as connection:
+            self.get(folder_id)
+            connection.execute("DELETE FROM folders WHERE id = ?", (folder_id,))
+
+    def find(self, text: str) -> WatchFolder:
+        """Give the folder with that id or path.
+
+        Raises:
+            FolderNotFoundError: There is none, or more than one fits.
+        """
+        path = Path(os.path.abspath(text))
+        fitting = [folder for folder in self.list() if folder.id == text or folder.wish.path == path]
+        if len(fitting) != 1:
+            raise FolderNotFoundError(f"no watch folder has the id or path {text!r}; `relume folders list` shows them")
+        return fitting[0]
+
+    def ledger(self, folder_id: str) -> Ledger:
+        """Give the record of a folder's files."""
+        return Ledger(self.database, folder_id)
+
+    def problems(self, folder_id: str) -> builtins.list[Problem]:
+        """List what is wrong with a folder and its files, in plain words."""
+        with self.database.read() as connection:
+            row = connection.execute("SELECT trouble, trouble_tries FROM folders WHERE id = ?", (folder_id,)).fetchone()
+            if row is None:
+                raise FolderNotFoundError(f"no watch folder has the id {folder_id!r}")
+            own = [Problem("", row["trouble"], row["trouble_tries"])] if row["trouble"] else []
+            return own + self.ledger(folder_id).problems()
+
+    def set_trouble(self, folder_id: str, trouble: str | None) -> None:
+        """Note what is wrong with the folder itself, None where nothing is."""
+        with self.database.read() as connection:
+            row = connection.execute("SELECT trouble FROM folders WHERE id = ?", (folder_id,)).fetchone()
+        if row is None or (trouble is None and row["trouble"] is None):
+            return
+        with self.database.transaction() as connection:
+            connection.execute(
+                "UPDATE folders SET trouble_tries = CASE WHEN ?1 IS NULL THEN 0 WHEN trouble IS ?1 "
+                "THEN trouble_tries + 1 ELSE 1 END, trouble = ?1 WHERE id = ?2",
+                (trouble, folder_id),
+            )
+
+
+def _absolute(wish: NewFolder) -> NewFolder:
+    """Write the paths of a folder without detours; what is not from the root stays and is refused by the checks."""
+
+    def tidy(path: Path) -> Path:
+        return Path(os.path.normpath(path))
+
+    return replace(
+        wish,
+        path=tidy(wish.path),
+        destination=tidy(wish.destination),
+        done_folder=None if wish.done_folder is None else tidy(wish.done_folder),
+    )
+
+
+def _columns(wish: NewFolder) -> dict[str, object]:
+    begin, end = (None, None) if wish.schedule is None else wish.schedule.to_text()
+    return {
+        "path": str(wish.path),
+        "destination": str(wish.destination),
+        "options": options_to_json(wish.options),
+        "schedule_begin": begin,
+        "schedule_end": end,
+        "hold_s": wish.hold_s,
+        "include": json.dumps(wish.include),
+        "exclude": json.dumps(wish.exclude),
+        "polling": int(wish.polling),
+        "done_folder": None if wish.done_folder is None else str(wish.done_folder),
+        "enabled": int(wish.enabled),
+    }
+
+
+def _mounts(wish: NewFolder) -> dict[str, object]:
+    return {"mount": mount_name(wish.path), "destination_mount": mount_name(wish.destination)}
+
+
+def _folder(row: sqlite3.Row) -> WatchFolder:
+    begin, end = row["schedule_begin"], row["schedule_end"]
+    wish = NewFolder(
+        path=Path(row["path"]),
+        destination=Path(row["destination"]),
+        options=options_from_json(row["options"]),
+        schedule=None if begin is None else Schedule.parse(begin, end),
+        hold_s=row["hold_s"],
+        include=tuple(json.loads(row["include"])),
+        exclude=tuple(json.loads(row["exclude"])),
+        polling=bool(row["polling"]),
+        done_folder=None if row["done_folder"] is None else Path(row["done_folder"]),
+        enabled=bool(row["enabled"]),
+    )
+    return WatchFolder(row["id"], row["created_at"], wish, row["mount"], row["destination_mount"])
+
+
+__all__ = ["FolderError", "FolderNotFoundError", "FolderStore"]

@@ -1,0 +1,108 @@
+"""How long a file must be by its own headers: MP4 boxes, Matroska segments, RIFF and AIFF chunks, Ogg pages."""
+
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_SLACK: Final = 64
+"""Bytes by which a careless writer's header may be wrong: padding, or the header's own length."""
+_UNKNOWN_32: Final = (0, 0xFFFF_FFFF)
+_MOST_BOXES: Final = 100_000
+_LONGEST_PAGE: Final = 65_307
+
+
+def missing_bytes(path: Path) -> int:
+    """Count the bytes that a file's headers tell of and that are not there; 0 where they do not tell.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    size = os.path.getsize(path)
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp"):
+            end = _boxes_end(file, size)
+        elif head[:4] == b"\x1aE\xdf\xa3":
+            end = _segment_end(file, size)
+        elif head[:4] in (b"RIFF", b"FORM"):
+            end = _chunks_end(file, size, "<I" if head[:4] == b"RIFF" else ">I")
+        elif head[:4] == b"OggS":
+            return max(0, _page_end(file, size) - size)
+        else:
+            end = 0
+    missing = end - size
+    return missing if missing > _SLACK else 0
+
+
+def _boxes_end(file: BinaryIO, size: int) -> int:
+    """Walk the top-level boxes of an MP4 or MOV file."""
+    position = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(position)
+        head = file.read(16)
+        if len(head) < 8:
+            break
+        (length,) = struct.unpack_from(">I", head)
+        if length == 1 and len(head) == 16:
+            (length,) = struct.unpack_from(">Q", head, 8)
+        if length < 8:
+            break  # 0: to the end of the file; anything else is no box
+        position += length
+        if position >= size:
+            break
+    return position
+
+
+def _segment_end(file: BinaryIO, size: int) -> int:
+    """Read the lengths of the EBML header and of the segment behind it; a live recording tells none."""
+    position = 0
+    for _ in range(3):
+        file.seek(position)
+        head = file.read(12)
+        if len(head) < 12:
+            break
+        id_length = _vint_length(head[0])
+        length_length = _vint_length(head[id_length]) if id_length <= 4 else 9
+        if length_length > 8 or id_length + length_length > 12:
+            break
+        value = int.from_bytes(head[id_length : id_length + length_length], "big") & ((1 << 7 * length_length) - 1)
+        if value == (1 << 7 * length_length) - 1:
+            break  # unknown
+        position += id_length + length_length + value
+        if position >= size:
+            break
+    return position
+
+
+def _vint_length(first: int) -> int:
+    return 9 - first.bit_length()
+
+
+def _chunks_end(file: BinaryIO, size: int, order: str) -> int:
+    """Walk the RIFF chunks of an AVI file, or read the only one of a WAV or AIFF file."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8 or head[:4] not in (b"RIFF", b"FORM"):
+            break
+        (length,) = struct.unpack_from(order, head, 4)
+        if length in _UNKNOWN_32:
+            break
+        position += 8 + length + length % 2
+    return position
+
+
+def _page_end(file: BinaryIO, size: int) -> int:
+    """Find the last Ogg page, and read its length."""
+    begin = max(0, size - _LONGEST_PAGE)
+    file.seek(begin)
+    tail = file.read()
+    position = tail.rfind(b"OggS\0")
+    page = tail[position:]
+    if position < 0:
+        return 0
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return size + 1
+    return begin + position + 27 + page[26] + sum(page[27 : 27 + page[26]])

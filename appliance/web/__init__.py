@@ -1,0 +1,1 @@
+"""The web server: the page and its API, uploads, live updates, metrics and webhooks."""

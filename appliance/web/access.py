@@ -1,0 +1,79 @@
+"""Who may call a route: every route names the role that it needs, or that it needs none."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from appliance.accounts.caller import Caller
+from appliance.accounts.roles import Role
+from appliance.accounts.secrets import same
+from appliance.web.refusals import RefusedError
+from appliance.web.services import Services, services_of
+
+COOKIE: Final = "relume_session"
+CSRF_HEADER: Final = "x-csrf-token"
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def address_of(request: Request) -> str:
+    """Give the address of the other end of the connection; forwarded headers are anyone's invention."""
+    return request.client.host if request.client else ""
+
+
+def find_caller(request: Request, services: Services) -> Caller | None:
+    """Tell who makes a request: by API token if there is one, else by the session's cookie."""
+    address = address_of(request)
+    header = request.headers.get("authorization")
+    if header is not None:
+        kind, _, secret = header.partition(" ")
+        return services.accounts.tokens.find(secret.strip(), address) if kind.lower() == "bearer" else None
+    secret = request.cookies.get(COOKIE, "")
+    return services.accounts.sessions.find(secret, address) if secret else None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """A dependency that lets in whoever has a role, and gives who it is.
+
+    `in_person` keeps API tokens out: a token that leaked must not be able to make others or change the password.
+    """
+
+    role: Role
+    in_person: bool = False
+
+    def __call__(self, request: Request) -> Caller:
+        """Refuse a caller who is not logged in, has too little a role, or was sent here by another page."""
+        caller = find_caller(request, services_of(request))
+        if caller is None:
+            raise RefusedError(401, "login_needed", "you are not logged in, or no longer; log in and try again")
+        changes = request.method not in _SAFE
+        if caller.session and changes and not same(request.headers.get(CSRF_HEADER, ""), caller.csrf):
+            raise RefusedError(403, "csrf", "this page was open since before the log-in; load it again and try again")
+        if not caller.role.includes(self.role):
+            raise RefusedError(
+                403, "role", f"this needs the role {self.role}, and you are {caller.role}; ask an administrator"
+            )
+        if self.in_person and caller.session is None:
+            raise RefusedError(403, "in_person", "this cannot be done with an API token; log in with name and password")
+        return caller
+
+
+@dataclass(frozen=True)
+class Open:
+    """A dependency that marks a route as needing no log-in."""
+
+    def __call__(self) -> None:
+        """Let everyone in."""
+
+
+async def _services(request: Request) -> Services:
+    # Async, since FastAPI sends every other dependency on a trip to a thread.
+    return services_of(request)
+
+
+ServicesHere = Annotated[Services, Depends(_services)]
+Viewer = Annotated[Caller, Depends(Needs(Role.VIEWER))]
+Operator = Annotated[Caller, Depends(Needs(Role.OPERATOR))]
+Administrator = Annotated[Caller, Depends(Needs(Role.ADMINISTRATOR))]
+Person = Annotated[Caller, Depends(Needs(Role.VIEWER, in_person=True))]

@@ -1,0 +1,174 @@
+"""The web application: its routes, what stands before them, and what runs beside them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.staticfiles import StaticFiles
+
+from appliance.accounts.book import open_accounts
+from appliance.jobs.queue import JobQueue
+from appliance.settings import Settings, own_names
+from appliance.store.database import Database
+from appliance.watch.store import FolderStore
+from appliance.web.access import Viewer
+from appliance.web.events import Broadcaster
+from appliance.web.guard import Guard
+from appliance.web.receiving import Receiver
+from appliance.web.refusals import RESPONSES, add_refusals
+from appliance.web.routes import (
+    audit,
+    box,
+    estimates,
+    folders,
+    jobs,
+    media,
+    pages,
+    presets,
+    session,
+    tokens,
+    uploads,
+    users,
+    webhooks,
+)
+from appliance.web.routes import settings as settings_routes
+from appliance.web.services import Services
+from appliance.web.system import System, Workers
+from appliance.web.uploads import Uploads
+from appliance.web.webhooks import Webhooks
+from runtime.version import relume_version
+
+_ROUTERS: Final = (
+    session,
+    presets,
+    uploads,
+    jobs,
+    estimates,
+    media,
+    box,
+    folders,
+    users,
+    tokens,
+    settings_routes,
+    audit,
+    webhooks,
+)
+_TIDY_EVERY_S: Final = 3600.0
+
+
+def open_services(database: Database, settings: Settings, *, workers: Workers = tuple) -> Services:
+    """Make what the routes work with.
+
+    Args:
+        database: The database of the data directory.
+        settings: The settings of the box.
+        workers: Tells of the worker processes.
+    """
+    settings.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
+    accounts, queue = open_accounts(database, settings), JobQueue(database)
+    system = System(settings, workers)
+    kept = Uploads(database, settings)
+    return Services(
+        settings=settings,
+        database=database,
+        accounts=accounts,
+        queue=queue,
+        folders=FolderStore(database),
+        uploads=kept,
+        receiver=Receiver(kept),
+        webhooks=Webhooks(database, queue, settings),
+        broadcaster=Broadcaster(queue, accounts.users, accounts.sessions, system.brief),
+        system=system,
+    )
+
+
+def make_app(services: Services) -> FastAPI:
+    """Make the web application over the services of a box."""
+    app = FastAPI(
+        title="Relume",
+        summary="The API of a Relume box",
+        description="Log in with a cookie (`POST /api/login`) or send `Authorization: Bearer <token>`. With a cookie "
+        "every change carries `X-CSRF-Token` from `GET /api/session`. Every refusal is `{error: {code, message}}`.",
+        version=relume_version(),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        responses=RESPONSES,
+        lifespan=_life,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.add_middleware(Guard, names=own_names() | set(services.settings.host_names))
+    add_refusals(app)
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    app.include_router(pages.router)
+    app.mount("/page", _Page(directory=pages.FOLDER, check_dir=False), name="page")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(caller: Viewer) -> dict[str, Any]:
+        """Give the description of the API."""
+        del caller
+        return app.openapi()
+
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    return app
+
+
+class _Page(StaticFiles):
+    """The page's files; a browser asks each time whether they changed, which an upgrade does."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Any:
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """Run what goes on beside the requests."""
+    services: Services = app.state.services
+    tasks = [
+        asyncio.create_task(services.broadcaster.run()),
+        asyncio.create_task(_keep_tidy(services)),
+    ]
+    services.webhooks.start()
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await to_thread.run_sync(services.webhooks.close)
+        await to_thread.run_sync(services.uploads.close)
+
+
+async def _keep_tidy(services: Services) -> None:
+    await to_thread.run_sync(services.uploads.resume)
+    while True:
+        await to_thread.run_sync(services.uploads.tidy, services.receiver.busy)
+        await asyncio.sleep(_TIDY_EVERY_S)
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            summary=app.summary,
+            description=app.description,
+            version=app.version,
+            routes=app.routes,
+        )
+        schema["components"]["securitySchemes"] = {
+            "session": {"type": "apiKey", "in": "cookie", "name": "relume_session"},
+            "token": {"type": "http", "scheme": "bearer"},
+        }
+        schema["security"] = [{"session": []}, {"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

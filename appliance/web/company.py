@@ -1,0 +1,39 @@
+"""What runs beside the web server in one process tree: the workers, the watch folders, and the name on the network."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from appliance.box.announce import announce
+from appliance.jobs.queue import JobQueue
+from appliance.jobs.supervisor import Limits, Supervisor
+from appliance.settings import LOOPBACK, Settings
+from appliance.store.database import Database
+from appliance.watch.store import FolderStore
+from appliance.watch.watcher import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What was started."""
+
+    supervisor: Supervisor
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Tell of the worker processes."""
+        return [asdict(status) for status in self.supervisor.status()]
+
+
+@contextmanager
+def start_company(database: Database, settings: Settings) -> Iterator[Company]:
+    """Start what runs beside the web server, and end it after the block, the latest first."""
+    with ExitStack() as stack:
+        devices = None if settings.device == "auto" else [settings.device]
+        limits = Limits(memory_bytes=settings.worker_memory_bytes)
+        supervisor = stack.enter_context(Supervisor(settings.data, devices=devices, limits=limits))
+        supervisor.start()
+        stack.enter_context(Watcher(FolderStore(database), JobQueue(database)))
+        if settings.announce and settings.host not in LOOPBACK:
+            stack.enter_context(announce(settings.port, tls=settings.tls))
+        yield Company(supervisor)

@@ -1,0 +1,156 @@
+"""Live updates: one look at the queue for all browsers, and a short line of messages for each of them.
+
+The queue's revision is read about twice a second while anyone listens. What changed is written as text once and given
+to every connection; one that does not keep up loses its line and is told to ask anew, so nothing grows.
+"""
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from anyio import to_thread
+
+from appliance.accounts.caller import Caller
+from appliance.accounts.sessions import Sessions
+from appliance.accounts.users import Users
+from appliance.jobs.queue import JobQueue
+from appliance.store.errors import StoreError
+from appliance.web.job_view import view_job
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 0.5
+SYSTEM_EVERY_S: Final = 5.0
+KEEP_ALIVE_S: Final = 15.0
+_MOST_WAITING: Final = 500
+_MOST_LISTENERS: Final = 500
+_RESYNC: Final = b"event: resync\ndata: {}\n\n"
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """One browser that listens."""
+
+    caller: Caller
+    line: deque[bytes] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+
+    def put(self, message: bytes) -> None:
+        """Give a message; a full line is emptied and replaced by the advice to ask anew."""
+        if len(self.line) >= _MOST_WAITING:
+            self.line.clear()
+            message = _RESYNC
+        self.line.append(message)
+        self.wake.set()
+
+
+class Broadcaster:
+    """Tells every listener what changes; used from the event loop alone, but for `stop`."""
+
+    def __init__(
+        self, queue: JobQueue, users: Users, sessions: Sessions, read_system: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._queue, self._users, self._sessions, self._read_system = queue, users, sessions, read_system
+        self._listeners: set[Listener] = set()
+        self._revision = 0
+        self._someone = asyncio.Event()
+        self.stopping = False
+
+    @property
+    def listeners(self) -> int:
+        """How many browsers listen."""
+        return len(self._listeners)
+
+    async def run(self) -> None:
+        """Look and tell until cancelled; without a listener nothing is looked at."""
+        loop = asyncio.get_running_loop()
+        seen_at = loop.time()
+        while True:
+            if not self._listeners:
+                self._someone.clear()
+                await self._someone.wait()
+                seen_at = loop.time()
+                self._revision = await to_thread.run_sync(self._queue.revision)
+            try:
+                now = loop.time()
+                messages = await to_thread.run_sync(self._look)
+                if now - seen_at >= SYSTEM_EVERY_S:
+                    seen_at = now
+                    messages.append(message("system", await to_thread.run_sync(self._read_system)))
+                for text in messages:
+                    for listener in self._listeners:
+                        listener.put(text)
+            except (StoreError, OSError) as error:
+                logger.warning("changes cannot be told: %s", error)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def stop(self) -> None:
+        """End every connection soon: the server stops."""
+        self.stopping = True
+        for listener in tuple(self._listeners):
+            listener.closed = True
+            listener.wake.set()
+
+    def drop(self, session: str) -> None:
+        """End the connections of a log-in that ended."""
+        for listener in self._listeners:
+            if listener.caller.session == session:
+                listener.closed = True
+                listener.wake.set()
+
+    def is_full(self) -> bool:
+        """Tell whether no further browser can listen."""
+        return len(self._listeners) >= _MOST_LISTENERS
+
+    async def listen(self, caller: Caller) -> AsyncIterator[bytes]:
+        """Give the messages for one browser until it goes, logs out, or the server stops."""
+        listener = Listener(caller, closed=self.stopping)
+        for text in await to_thread.run_sync(self._greet):
+            listener.put(text)
+        self._listeners.add(listener)
+        self._someone.set()
+        try:
+            yield b"retry: 2000\n\n"
+            while not listener.closed:
+                while listener.line:
+                    yield listener.line.popleft()
+                listener.wake.clear()
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_S):
+                        await listener.wake.wait()
+                except TimeoutError:
+                    if not await to_thread.run_sync(self._may_listen, caller):
+                        return
+                    yield b": still here\n\n"
+        finally:
+            self._listeners.discard(listener)
+
+    def _may_listen(self, caller: Caller) -> bool:
+        return caller.session is None or self._sessions.holds(caller.session)
+
+    def _greet(self) -> list[bytes]:
+        counts = {state.value: count for state, count in self._queue.counts().items()}
+        return [message("counts", counts), message("system", self._read_system())]
+
+    def _look(self) -> list[bytes]:
+        before = self._revision
+        revision = self._queue.revision()
+        if revision == before:
+            return []
+        changed, removed = self._queue.changed_since(before), self._queue.removed_since(before)
+        self._revision = max([revision, *(job.revision for job in changed)])
+        names = self._users.names()
+        messages = [message("job", view_job(job, self._queue.files(job.id), names).model_dump()) for job in changed]
+        messages += [message("job", {"id": job_id, "removed": True}) for job_id in removed]
+        counts = {state.value: count for state, count in self._queue.counts().items()}
+        return [*messages, message("counts", counts)]
+
+
+def message(event: str, data: Any) -> bytes:
+    """Write one message as the protocol of server-sent events has it."""
+    return f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")

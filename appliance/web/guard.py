@@ -1,0 +1,124 @@
+"""What stands before every route: the host's name, the size of bodies, pages of others, and the security headers."""
+
+import ipaddress
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from appliance.web.refusals import refuse
+
+MOST_BODY_BYTES: Final = 64 * 1024
+UPLOADS: Final = "/api/uploads/"
+_LITTLE: Final = 1 << 20
+POLICY: Final = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), interest-cohort=()",
+}
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_TOO_LARGE: Final = f"the request is larger than {MOST_BODY_BYTES} bytes; files go to /api/uploads"
+
+
+class Guard:
+    """The outermost layer of the app."""
+
+    def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
+        self._app, self._names = app, frozenset(name.lower() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request, or pass it on and add the security headers to its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        body = _Body(headers, receive, limit=None if scope["path"].startswith(UPLOADS) else MOST_BODY_BYTES)
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    own.setdefault(name, value)
+                if scope["path"].startswith("/api/"):
+                    own.setdefault("Cache-Control", "no-store")
+                if body.goes_on():
+                    # The server would read and drop the rest; an endless one would never let it go.
+                    own["Connection"] = "close"
+            await send(message)
+
+        refusal = self._look(scope, headers)
+        if refusal is not None:
+            await refuse(*refusal)(scope, body.receive, guarded_send)
+        else:
+            await self._app(scope, body.receive, guarded_send)
+
+    def _look(self, scope: Scope, headers: Headers) -> tuple[int, str, str] | None:
+        host = headers.get("host", "")
+        if not self._is_own(host):
+            return (
+                421,
+                "host",
+                (
+                    f"this box is not known as {host[:100]!r}; open it by its address, or add the name to host_names "
+                    "in the settings"
+                ),
+            )
+        origin = headers.get("origin")
+        # A page of another site may not change anything here, not even with a form that needs no log-in.
+        if origin is not None and scope["method"] not in _SAFE and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, "origin", "this request comes from another web site and was refused"
+        length = headers.get("content-length", "0")
+        if not scope["path"].startswith(UPLOADS) and (not length.isdigit() or int(length) > MOST_BODY_BYTES):
+            return 413, "too_large", _TOO_LARGE
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        """Tell whether a Host header names this box: a page elsewhere that lets its own name point here does not."""
+        try:
+            parts = urlsplit(f"//{host}")
+            name, _ = (parts.hostname or "").rstrip("."), parts.port
+        except ValueError:
+            return False
+        if not name or parts.username is not None or parts.path:
+            return False
+        if name in self._names:
+            return True
+        try:
+            ipaddress.ip_address(name.partition("%")[0])
+        except ValueError:
+            return False
+        return True
+
+
+class _Body:
+    """The body of a request, counted while it comes."""
+
+    def __init__(self, headers: Headers, receive: Receive, *, limit: int | None) -> None:
+        self._receive, self._limit = receive, limit
+        length = headers.get("content-length", "0")
+        self._length = None if "transfer-encoding" in headers or not length.isdigit() else int(length)
+        self._got, self._ended = 0, False
+
+    async def receive(self) -> Message:
+        """Pass a part on; a body over the limit that did not tell its length is cut off."""
+        message = await self._receive()
+        self._got += len(message.get("body", b""))
+        self._ended = self._ended or not message.get("more_body", False)
+        if self._limit is not None and self._got > self._limit:
+            raise HTTPException(413, _TOO_LARGE)
+        return message
+
+    def goes_on(self) -> bool:
+        """Tell whether more than a little of the body has not come yet."""
+        return not self._ended and (self._length is None or self._length - self._got > _LITTLE)

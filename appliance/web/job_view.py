@@ -1,0 +1,138 @@
+"""A job as the API shows it: without places on the disk that are none of a browser's business."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from appliance.jobs.files import JobFiles
+from appliance.jobs.records import JobRecord, JobState, Origin, Wish
+
+
+class HasOut(BaseModel):
+    """Which files of a job there are to look at or save."""
+
+    thumbnail: bool
+    before: bool
+    after: bool
+    sound_before: bool
+    sound_after: bool
+    report: bool
+    result: bool
+
+
+class OptionsOut(BaseModel):
+    """What was asked for; null is as the preset says."""
+
+    preset: str
+    scale: int | str | None
+    strength: float | None
+    audio: str | None
+    codec: str | None
+    start_s: float | None
+    end_s: float | None
+
+
+class JobOut(BaseModel):
+    """A job; times are seconds since 1970, UTC."""
+
+    id: str
+    title: str
+    state: JobState
+    wish: Wish | None = Field(description="What a running job was asked and has not done yet")
+    origin: Origin
+    owner: str | None
+    owner_name: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    options: OptionsOut
+    priority: int
+    position: float
+    attempts: int
+    stage: str
+    frames_done: int
+    frames_total: int | None
+    fps: float
+    eta_s: float | None
+    message: str = Field(description="Plain words: why it failed, or what it waits for")
+    preview_of: str | None
+    folder: str | None
+    source_name: str
+    target: str | None = Field(description="Where the result of a watched file goes")
+    result_name: str | None
+    estimate: dict[str, Any] | None
+    revision: int
+    has: HasOut
+
+
+def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
+    """Show a job.
+
+    Args:
+        job: The job.
+        files: Where its files lie.
+        names: The names of the accounts by id.
+    """
+    options, done = job.options, job.state is JobState.DONE
+    there = _names_in(files.folder)
+    return JobOut(
+        id=job.id,
+        title=_text(job.title),
+        state=job.state,
+        wish=job.wish,
+        origin=job.origin,
+        owner=job.owner,
+        owner_name=names.get(job.owner or ""),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        options=OptionsOut(
+            preset=options.preset,
+            scale=options.scale,
+            strength=options.strength,
+            audio=options.audio,
+            codec=options.codec,
+            start_s=None if options.start is None else float(options.start),
+            end_s=None if options.end is None else float(options.end),
+        ),
+        priority=job.priority,
+        position=job.position,
+        attempts=job.attempts,
+        stage=job.stage,
+        frames_done=job.frames_done,
+        frames_total=job.frames_total,
+        fps=job.fps,
+        eta_s=job.eta_s,
+        message=_text(job.message),
+        preview_of=job.preview_of,
+        folder=job.folder,
+        source_name=_text(job.title if job.origin is Origin.UPLOAD else job.source.name),
+        target=None if job.origin is Origin.UPLOAD or job.target is None else _text(str(job.target)),
+        result_name=None if job.result is None else _text(job.result.name),
+        estimate=None if job.estimate is None else json.loads(job.estimate),
+        revision=job.revision,
+        has=HasOut(
+            thumbnail=files.thumbnail.name in there,
+            before=files.before.name in there,
+            after=done and files.after.name in there,
+            sound_before=files.sound_before.name in there,
+            sound_after=done and files.sound_after.name in there,
+            report=done and files.report.name in there,
+            result=done and job.result is not None and job.result.is_file(),
+        ),
+    )
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def _text(text: str) -> str:
+    """Make text that JSON can carry of a name that is not UTF-8."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,66 @@
+/** The plain choices of a job: words for what the server calls scale, strength, audio and codec. */
+
+import { get } from "./api.js";
+
+let presets = null;
+
+/** Load the presets; they do not change while the server runs. */
+export async function loadPresets() {
+  presets ??= await get("/api/presets");
+  return presets;
+}
+
+/** Give a preset's title; its name where the presets are not loaded. */
+export function presetTitle(name) {
+  return presets?.find((preset) => preset.name === name)?.title ?? name ?? "";
+}
+
+/** Words for the scales. */
+export const SCALES = { auto: "Automatic", 1: "Same size", 2: "Twice", 4: "Four times" };
+
+/** Words for what happens to the sound. */
+export const SOUNDS = { speech: "Clean up speech", off: "Leave as it is" };
+
+/** Words for the output formats. */
+export const FORMATS = {
+  h264: "Plays everywhere (H.264)",
+  hevc: "Smaller files (HEVC)",
+  av1: "Smallest files, slow to make (AV1)",
+  prores: "For editing programs (ProRes)",
+  ffv1: "Lossless, for keeping (FFV1)",
+};
+
+/** Say in a word how strong a strength from 0 to 1 is. */
+export function describeStrength(strength) {
+  if (strength <= 0.3) return "Very gentle";
+  if (strength <= 0.6) return "Gentle";
+  if (strength < 0.95) return "Clear";
+  return "Full";
+}
+
+/** Write a job's choices as one line. */
+export function describeChoices(options) {
+  if (!options) return "";
+  const parts = [presetTitle(options.preset)];
+  if (options.scale && options.scale !== "auto") parts.push(SCALES[options.scale].toLowerCase());
+  if (options.audio === "off") parts.push("sound left as it is");
+  if (options.codec) parts.push(FORMATS[options.codec].replace(/ \(.*/, "").toLowerCase());
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** Write what a probed file holds: "1920 × 1080 · 2:05 · with sound". */
+export function describeMedia(probe) {
+  if (!probe) return "";
+  const parts = [];
+  if (probe.width) parts.push(`${probe.width} × ${probe.height}`);
+  else if (probe.has_picture === false) parts.push("no picture");
+  if (probe.duration_s) parts.push(lengthOf(probe.duration_s));
+  if (probe.has_sound !== undefined) parts.push(probe.has_sound ? "with sound" : "no sound");
+  return parts.join(" · ");
+}
+
+function lengthOf(seconds) {
+  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}

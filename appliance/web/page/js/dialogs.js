@@ -1,0 +1,107 @@
+/** Questions and forms on top of the page, as native dialogs: they keep the focus and close with Escape. */
+
+import { fill, h, newId } from "./dom.js";
+import { icon } from "./icons.js";
+import { errorBox, showError } from "./forms.js";
+
+/**
+ * Ask before something that cannot be undone.
+ *
+ * Returns:
+ *   Whether the user agreed.
+ */
+export function ask({ title, text, yes, danger = false, no = "Go back" }) {
+  return new Promise((resolve) => {
+    const { dialog, close } = open(title);
+    const agree = h("button", { type: "button", class: danger ? "button danger" : "button primary" }, yes);
+    const refuse = h("button", { type: "button", class: "button" }, no);
+    dialog.firstChild.append(h("p", {}, text), h("div", { class: "dialog-buttons" }, refuse, agree));
+    agree.addEventListener("click", () => dialog.close("yes"));
+    refuse.addEventListener("click", () => dialog.close());
+    close.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
+    (danger ? refuse : agree).focus();
+  });
+}
+
+/**
+ * Show a form in a dialog; `send` runs when it is submitted and may throw an error, which is then shown in the form.
+ *
+ * Returns:
+ *   What `send` gave, or undefined when the user closed the dialog.
+ */
+export function askForm({ title, content, yes, send }) {
+  return new Promise((resolve) => {
+    const { dialog, close } = open(title);
+    const trouble = errorBox();
+    const submit = h("button", { type: "submit", class: "button primary" }, yes);
+    const cancel = h("button", { type: "button", class: "button" }, "Go back");
+    const form = h(
+      "form",
+      { class: "stack", novalidate: true },
+      content,
+      trouble,
+      h("div", { class: "dialog-buttons" }, cancel, submit),
+    );
+    let result;
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      submit.disabled = true;
+      try {
+        result = await send(form);
+        dialog.close();
+      } catch (error) {
+        showError(trouble, error);
+      } finally {
+        submit.disabled = false;
+      }
+    });
+    cancel.addEventListener("click", () => dialog.close());
+    close.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => resolve(result));
+    dialog.firstChild.append(form);
+    form.querySelector("input, select, textarea")?.focus();
+  });
+}
+
+/** Show a secret once, with a button that copies it. */
+export function showSecret({ title, text, secret }) {
+  return new Promise((resolve) => {
+    const { dialog, close } = open(title);
+    const field = h("input", { class: "secret", readonly: true, "aria-label": title, props: { value: secret } });
+    const copy = h("button", { type: "button", class: "button" }, "Copy");
+    copy.addEventListener("click", async () => {
+      field.select();
+      try {
+        await navigator.clipboard.writeText(secret);
+      } catch {
+        document.execCommand("copy");
+      }
+      fill(copy, icon("check"), "Copied");
+    });
+    const done = h("button", { type: "button", class: "button primary" }, "I have kept it");
+    done.addEventListener("click", () => dialog.close());
+    close.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => resolve());
+    dialog.firstChild.append(
+      h("p", {}, text),
+      h("div", { class: "row" }, field, copy),
+      h("div", { class: "dialog-buttons" }, done),
+    );
+    field.select();
+  });
+}
+
+function open(title) {
+  const id = newId("dialog");
+  const close = h("button", { type: "button", class: "plain-icon dialog-close", "aria-label": "Close" }, icon("close"));
+  const dialog = h(
+    "dialog",
+    { class: "dialog", "aria-labelledby": id },
+    h("div", { class: "dialog-body" }, h("h2", { id }, title), close),
+  );
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  return { dialog, close };
+}

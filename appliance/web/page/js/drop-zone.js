@@ -1,0 +1,83 @@
+/** The place where files are dropped or chosen; while the queue is open the whole window takes them. */
+
+import { h } from "./dom.js";
+import { icon } from "./icons.js";
+
+/** Make the drop zone; `onFiles(files)` is called with what the user dropped or chose. */
+export function dropZone(onFiles, signal) {
+  const chooser = h("input", {
+    type: "file",
+    multiple: true,
+    class: "unseen",
+    id: "chooser",
+    accept: "video/*,audio/*,.mkv,.mxf,.mov,.avi,.ts,.mts,.m2ts,.vob,.flv,.wmv",
+  });
+  const zone = h(
+    "div",
+    { class: "drop-zone" },
+    h("div", { class: "drop-art", "aria-hidden": "true" }, icon("upload")),
+    h(
+      "div",
+      {},
+      h("p", { class: "drop-title" }, "Drop videos or recordings here"),
+      h(
+        "p",
+        { class: "hint" },
+        "As many as you like. A broken connection does no harm: the upload goes on where it stopped.",
+      ),
+    ),
+    chooser,
+    h("label", { class: "button primary", for: "chooser" }, icon("plus"), "Choose files"),
+  );
+  chooser.addEventListener("change", () => {
+    onFiles([...chooser.files]);
+    chooser.value = "";
+  });
+  let depth = 0;
+  const show = () => document.body.classList.toggle("dropping", depth > 0);
+  const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const on = (name, act) =>
+    window.addEventListener(
+      name,
+      (event) => {
+        if (!holdsFiles(event)) return;
+        event.preventDefault();
+        act(event);
+        show();
+      },
+      { signal },
+    );
+  on("dragenter", () => {
+    depth += 1;
+  });
+  on("dragleave", () => {
+    depth = Math.max(0, depth - 1);
+  });
+  on("dragover", () => {});
+  on("drop", (event) => {
+    depth = 0;
+    readFiles(event.dataTransfer).then(onFiles);
+  });
+  signal.addEventListener("abort", () => document.body.classList.remove("dropping"));
+  return zone;
+}
+
+// A dropped folder gives the files in it, however deep.
+async function readFiles(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (entries.length === 0) return [...transfer.files];
+  return (await Promise.all(entries.map(readEntry))).flat();
+}
+
+async function readEntry(entry) {
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) break;
+    found.push(...some);
+  }
+  const visible = found.filter(({ name }) => !name.startsWith("."));
+  return (await Promise.all(visible.map(readEntry))).flat();
+}

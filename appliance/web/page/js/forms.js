@@ -1,0 +1,130 @@
+/** Parts that forms are made of: labelled fields, groups of choices, messages about errors. */
+
+import { h, newId } from "./dom.js";
+import { icon } from "./icons.js";
+
+/** Make a labelled field around an input, select or textarea; `hint` says what to put in. */
+export function field(label, control, hint = "") {
+  control.id ||= newId("field");
+  const hintId = `${control.id}-hint`;
+  if (hint) control.setAttribute("aria-describedby", hintId);
+  return h(
+    "div",
+    { class: "field" },
+    h("label", { for: control.id }, label),
+    hint && h("p", { class: "hint", id: hintId }, hint),
+    control,
+  );
+}
+
+/** Make a text input. */
+export function input(attributes = {}) {
+  return h("input", { type: "text", autocomplete: "off", ...attributes });
+}
+
+/** Make a password input with a button that shows what was typed. */
+export function passwordField(label, control, hint = "") {
+  control.type = "password";
+  const eye = h(
+    "button",
+    { type: "button", class: "plain-icon", "aria-label": "Show the password", "aria-pressed": "false" },
+    icon("eye"),
+  );
+  const made = field(label, control, hint);
+  const holder = h("div", { class: "password" });
+  control.replaceWith(holder);
+  holder.append(control, eye);
+  eye.addEventListener("click", () => {
+    const shown = control.type === "text";
+    control.type = shown ? "password" : "text";
+    eye.setAttribute("aria-pressed", String(!shown));
+  });
+  return made;
+}
+
+/** Make a select; `choices` are [value, word] pairs. */
+export function select(choices, value, attributes = {}) {
+  const made = h(
+    "select",
+    attributes,
+    choices.map(([key, word]) => h("option", { value: key }, word)),
+  );
+  made.value = String(value);
+  return made;
+}
+
+/** Make a check box with its label to the right. */
+export function checkbox(label, checked, hint = "") {
+  const id = newId("check");
+  const control = h("input", {
+    type: "checkbox",
+    id,
+    props: { checked },
+    "aria-describedby": hint ? `${id}-hint` : null,
+  });
+  const box = h(
+    "div",
+    { class: "check" },
+    control,
+    h("div", {}, h("label", { for: id }, label), hint && h("p", { class: "hint", id: `${id}-hint` }, hint)),
+  );
+  return { box, control };
+}
+
+/**
+ * Make a row of radio buttons that looks like one switch.
+ *
+ * Gives `box`, `value()` and `setValue(value)`; `onChange` is called with the new value.
+ */
+export function segments(label, choices, value, onChange) {
+  const name = newId("segments");
+  const buttons = choices.map(([key, word]) => {
+    const id = newId("segment");
+    const button = h("input", {
+      type: "radio",
+      name,
+      id,
+      value: key,
+      props: { checked: String(key) === String(value) },
+    });
+    button.addEventListener("change", () => onChange?.(button.value));
+    return [button, h("label", { for: id }, word)];
+  });
+  const box = h(
+    "fieldset",
+    { class: "segments" },
+    h("legend", {}, label),
+    h("div", { class: "segments-row" }, buttons),
+  );
+  return {
+    box,
+    value: () => buttons.find(([button]) => button.checked)?.[0].value,
+    setValue: (wanted) => {
+      for (const [button] of buttons) button.checked = button.value === String(wanted);
+    },
+  };
+}
+
+/** Make the place for a form's error. */
+export function errorBox() {
+  return h("div", { class: "error-box", role: "alert", hidden: true });
+}
+
+/** Show an error in its place, or hide the place again (null). */
+export function showError(box, error) {
+  if (error === null) {
+    box.hidden = true;
+    return;
+  }
+  if (error.name !== "ApiError" && error.name !== "FormError") console.error(error);
+  box.replaceChildren(icon("alert"), h("p", {}, error.message));
+  box.hidden = false;
+}
+
+/** Something that the user typed cannot be sent; the message says what to do. */
+export class FormError extends Error {
+  constructor(message) {
+    super(message);
+    this.name = "FormError";
+  }
+}

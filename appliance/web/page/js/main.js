@@ -1,0 +1,128 @@
+/** Starts the page: who is it, then the frame, then the view that the address names. */
+
+import { watchSession } from "./api.js";
+import { fill, h } from "./dom.js";
+import { connect, disconnect } from "./live.js";
+import { complain } from "./notices.js";
+import { goTo, readRoute, showRoute } from "./router.js";
+import { currentSession, dropSession, loadSession, logOut, mayAdminister } from "./session.js";
+import { buildShell } from "./shell.js";
+import { leaveUploads } from "./uploads.js";
+
+const OUTSIDE = new Set(["login", "setup"]);
+const ADMINISTRATION = new Set(["folders", "users", "settings", "administration"]);
+
+const app = document.getElementById("app");
+let shell = null;
+let shellUser = null;
+let leaveShell = new AbortController();
+let wanted = "";
+
+async function start() {
+  watchSession({ loggedOut, renew: loadSession });
+  try {
+    await loadSession();
+  } catch (error) {
+    showUnreachable(error);
+    return;
+  }
+  window.addEventListener("hashchange", showPlace);
+  window.addEventListener("relume:session", showPlace);
+  await showPlace();
+}
+
+async function showPlace() {
+  const { user, setup_needed: setupNeeded } = currentSession();
+  let route = readRoute();
+  if (user === null) {
+    closeShell();
+    if (!OUTSIDE.has(route.name)) wanted = location.hash;
+    await show(app, { name: setupNeeded ? "setup" : "login", parameter: "" });
+    return;
+  }
+  if (OUTSIDE.has(route.name) || (ADMINISTRATION.has(route.name) && !mayAdminister()) || wanted) {
+    const place = OUTSIDE.has(route.name) || wanted ? wanted || "#/" : "#/";
+    wanted = "";
+    history.replaceState(null, "", `/${place}`);
+    route = readRoute();
+  }
+  if (location.pathname !== "/") history.replaceState(null, "", `/${location.hash}`);
+  openShell(user);
+  shell.mark(route.name === "job" ? "" : route.name);
+  await show(shell.main, route);
+}
+
+async function show(root, route) {
+  // The focus goes to the heading as soon as there is one, so that screen readers and the keyboard begin there.
+  const watcher = new MutationObserver(() => focusHeading(root, watcher));
+  watcher.observe(root, { childList: true });
+  window.scrollTo(0, 0);
+  try {
+    await showRoute(root, route);
+  } catch (error) {
+    if (error.name !== "AbortError" && error.status !== 401) showFailure(root, error);
+  }
+  focusHeading(root, watcher);
+}
+
+function focusHeading(root, watcher) {
+  const heading = root.querySelector("h1");
+  if (heading === null) return;
+  watcher.disconnect();
+  if (root.contains(document.activeElement)) return;
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+}
+
+function openShell(user) {
+  if (shell !== null && shellUser === user.id) return;
+  leaveShell = new AbortController();
+  shell = buildShell(app, { onLogOut: leaveSession, signal: leaveShell.signal });
+  shellUser = user.id;
+  connect();
+}
+
+function closeShell() {
+  leaveShell.abort();
+  disconnect();
+  leaveUploads();
+  shell = null;
+  app.replaceChildren();
+}
+
+async function leaveSession() {
+  try {
+    await logOut();
+  } catch (error) {
+    complain(error);
+  }
+  wanted = "";
+  history.replaceState(null, "", "/#/login");
+  await loadSession().catch(() => {});
+  await showPlace();
+}
+
+function loggedOut() {
+  if (currentSession().user === null) return;
+  dropSession();
+  wanted = location.hash;
+  showPlace();
+}
+
+function showFailure(root, error) {
+  const again = h("button", { type: "button", class: "button primary" }, "Try again");
+  again.addEventListener("click", () => goTo(location.hash.slice(2)));
+  fill(
+    root,
+    h("div", { class: "empty" }, h("h1", {}, "This page could not be loaded"), h("p", {}, error.message), again),
+  );
+  if (error.name !== "ApiError") console.error(error);
+}
+
+function showUnreachable(error) {
+  const again = h("button", { type: "button", class: "button primary" }, "Try again");
+  again.addEventListener("click", () => location.reload());
+  fill(app, h("main", { class: "outside" }, h("h1", {}, "Relume does not answer"), h("p", {}, error.message), again));
+}
+
+start();

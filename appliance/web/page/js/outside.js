@@ -1,0 +1,25 @@
+/** What set-up and log-in have in common: one quiet card beside a picture of what Relume does. */
+
+import { fill, h } from "./dom.js";
+import { mark } from "./icons.js";
+import { themeButton } from "./shell.js";
+
+/** Show a card with a heading, a sentence and a form. */
+export function showOutside(root, heading, sentence, form) {
+  fill(
+    root,
+    h(
+      "div",
+      { class: "outside" },
+      h(
+        "main",
+        { class: "outside-card" },
+        h("div", { class: "brand large" }, mark(), h("span", {}, "Relume")),
+        h("h1", {}, heading),
+        h("p", { class: "lead" }, sentence),
+        form,
+      ),
+      h("footer", { class: "outside-foot" }, themeButton()),
+    ),
+  );
+}

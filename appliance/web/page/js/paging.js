@@ -1,0 +1,26 @@
+/** Pages of a long list. */
+
+import { fill, h } from "./dom.js";
+import { icon } from "./icons.js";
+
+/** Make the buttons "Newer" and "Older"; `go(offset)` loads another page. */
+export function pager(go) {
+  const box = h("nav", { class: "pager", "aria-label": "More entries" });
+  return {
+    box,
+    update: (offset, limit, total) => {
+      box.hidden = total <= limit;
+      const button = (word, symbol, to, possible) => {
+        const made = h("button", { type: "button", class: "button", disabled: !possible }, icon(symbol), word);
+        made.addEventListener("click", () => go(to));
+        return made;
+      };
+      fill(
+        box,
+        button("Newer", "arrowUp", Math.max(0, offset - limit), offset > 0),
+        h("span", { role: "status" }, `${offset + 1} to ${Math.min(total, offset + limit)} of ${total}`),
+        button("Older", "arrowDown", offset + limit, offset + limit < total),
+      );
+    },
+  };
+}

@@ -1,0 +1,192 @@
+/** Draws a form from a JSON schema: titles, descriptions and bounds come from the server's settings. */
+
+import { h, newId } from "./dom.js";
+import { checkbox, field, FormError, input, select } from "./forms.js";
+import { capitalise } from "./words.js";
+
+/**
+ * Make a form for `schema` with the present `values`; what `fixed` names can be read but not changed.
+ *
+ * `groups` puts plain fields under headings: [heading, [names]] pairs; what they do not name comes last.
+ *
+ * Gives `box` and `changes()`: only what the user changed, nested as the schema is.
+ *
+ * Raises (from `changes`):
+ *   FormError: A number is missing or outside its bounds.
+ */
+export function schemaForm(schema, values, { fixed = [], groups = [] } = {}) {
+  const form = drawObject(schema, values, schema.$defs ?? {}, groups);
+  for (const name of fixed) {
+    for (const control of form.box.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
+      control.disabled = true;
+      control.title = "The way Relume is started decides this, so it cannot be changed here.";
+    }
+  }
+  return form;
+}
+
+function drawObject(schema, values, definitions, headings = []) {
+  const plain = [];
+  const groups = [];
+  for (const [name, given] of Object.entries(schema.properties ?? {})) {
+    const part = resolve(given, definitions);
+    if (part.type === "object" && part.properties) {
+      const inner = drawObject(part, values?.[name] ?? {}, definitions);
+      groups.push({ name, changes: inner.changes, box: group(part, given, name, inner.box) });
+    } else {
+      plain.push({ name, ...drawField(part, given, name, values?.[name]) });
+    }
+  }
+  const parts = [...plain, ...groups];
+  return {
+    box: h(
+      "div",
+      { class: "schema" },
+      gather(plain, headings),
+      groups.map(({ box }) => box),
+    ),
+    changes: () => {
+      const found = {};
+      for (const { name, changes } of parts) {
+        const change = changes();
+        if (change !== undefined) found[name] = change;
+      }
+      return Object.keys(found).length > 0 ? found : undefined;
+    },
+  };
+}
+
+function gather(fields, headings) {
+  const left = new Map(fields.map((field) => [field.name, field.box]));
+  const boxes = headings.map(([heading, names]) => {
+    const found = names.filter((name) => left.has(name)).map((name) => left.get(name));
+    for (const name of names) left.delete(name);
+    return (
+      found.length > 0 &&
+      h("fieldset", { class: "schema-group" }, h("legend", {}, heading), h("div", { class: "schema-fields" }, found))
+    );
+  });
+  return [boxes, left.size > 0 && h("div", { class: "schema-fields" }, [...left.values()])];
+}
+
+function group(part, given, name, box) {
+  const text = given.description ?? part.description;
+  return h(
+    "fieldset",
+    { class: "schema-group" },
+    h("legend", {}, titleOf(given, part, name)),
+    text && h("p", { class: "hint" }, text),
+    box,
+  );
+}
+
+function drawField(part, given, name, value) {
+  const title = titleOf(given, part, name);
+  const hint = [given.description ?? part.description, describeBounds(part)].filter(Boolean).join(" ");
+  const start = value ?? null;
+  let read;
+  let box;
+  if (part.type === "boolean") {
+    const made = checkbox(title, Boolean(start), hint);
+    box = made.box;
+    read = () => made.control.checked;
+  } else if (part.enum) {
+    const control = select(
+      part.enum.map((choice) => [choice, capitalise(String(choice))]),
+      start ?? part.enum[0],
+    );
+    box = field(title, control, hint);
+    read = () => part.enum.find((choice) => String(choice) === control.value);
+  } else if (part.type === "integer" || part.type === "number") {
+    const control = input({
+      type: "number",
+      inputmode: "decimal",
+      min: lowest(part),
+      max: highest(part),
+      step: part.type === "integer" ? 1 : "any",
+      props: { value: start ?? "" },
+    });
+    box = field(title, control, hint);
+    read = () => readNumber(control, part, title);
+  } else if (part.type === "array") {
+    const control = h("textarea", { rows: 3, spellcheck: "false", props: { value: (start ?? []).join("\n") } });
+    box = field(title, control, `${hint} One on each line.`.trim());
+    read = () =>
+      control.value
+        .split("\n")
+        .map((line) => line.trim())
+        .filter(Boolean);
+  } else {
+    const secret = part.format === "password" || part.writeOnly;
+    const control = input({
+      type: secret ? "password" : "text",
+      spellcheck: "false",
+      autocomplete: secret ? "new-password" : "off",
+      id: newId(name),
+      props: { value: start ?? "" },
+    });
+    box = field(title, control, hint);
+    read = () => (control.value === "" && part.optional ? null : control.value);
+  }
+  for (const control of box.querySelectorAll("input, select, textarea")) control.name = name;
+  return {
+    box,
+    changes: () => {
+      if (box.querySelector(":disabled")) return undefined;
+      const now = read();
+      return JSON.stringify(now) === JSON.stringify(part.type === "array" ? (start ?? []) : shape(start, part))
+        ? undefined
+        : now;
+    },
+  };
+}
+
+function shape(start, part) {
+  if (part.type === "boolean") return Boolean(start);
+  if (start === null && part.type === "string" && !part.optional) return "";
+  return start;
+}
+
+function readNumber(control, part, title) {
+  if (control.value === "" && part.optional) return null;
+  const number = Number(control.value);
+  const within = number >= (lowest(part) ?? -Infinity) && number <= (highest(part) ?? Infinity);
+  if (control.value === "" || !within || (part.type === "integer" && !Number.isInteger(number))) {
+    control.focus();
+    throw new FormError(`“${title}” needs a number. ${describeBounds(part)}`.trim());
+  }
+  return number;
+}
+
+// Pydantic writes references beside a description, and "X or nothing" as anyOf with null.
+function resolve(part, definitions) {
+  if (part.$ref) return resolve(definitions[part.$ref.split("/").pop()], definitions);
+  if (part.allOf?.length === 1) return resolve(part.allOf[0], definitions);
+  if (part.anyOf) {
+    const some = part.anyOf.filter(({ type }) => type !== "null").map((one) => resolve(one, definitions));
+    const best = some.find(({ type }) => type === "integer" || type === "number") ?? some[0];
+    return { ...best, optional: some.length < part.anyOf.length };
+  }
+  return part;
+}
+
+function titleOf(given, part, name) {
+  return given.title ?? (part.properties ? null : part.title) ?? capitalise(name.replaceAll("_", " "));
+}
+
+function lowest(part) {
+  return part.minimum ?? part.exclusiveMinimum;
+}
+
+function highest(part) {
+  return part.maximum ?? part.exclusiveMaximum;
+}
+
+function describeBounds(part) {
+  const [low, high] = [lowest(part), highest(part)];
+  const empty = part.optional && part.type !== "string" ? " Leave it empty for none." : "";
+  if (low !== undefined && high !== undefined) return `From ${low} to ${high}.${empty}`;
+  if (low !== undefined) return `${low} or more.${empty}`;
+  if (high !== undefined) return `At most ${high}.${empty}`;
+  return empty.trim();
+}

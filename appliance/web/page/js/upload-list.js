@@ -1,0 +1,139 @@
+/** The files on their way to the box, each with its progress, and those that an earlier visit left unfinished. */
+
+import { fill, h, setText, setVars, showList } from "./dom.js";
+import { icon } from "./icons.js";
+import { complain } from "./notices.js";
+import { currentSession } from "./session.js";
+import { discardUpload, dropUnfinished, findUnfinished, listenUploads, listUploads, resumeUpload } from "./uploads.js";
+import { describeBytes, describeShare } from "./words.js";
+
+/** Show the uploads in `root`, until the signal is aborted. */
+export async function showUploads(root, signal) {
+  const list = h("ul", { class: "uploads" });
+  const title = h("h2", { id: "uploads-title" }, "On the way");
+  const box = h(
+    "section",
+    { class: "panel uploads-panel", "aria-labelledby": "uploads-title", hidden: true },
+    title,
+    list,
+  );
+  const unfinished = h("section", { class: "panel unfinished", "aria-label": "Unfinished uploads", hidden: true });
+  root.append(box, unfinished);
+  let drawing = 0;
+  const draw = () => {
+    drawing = 0;
+    const uploads = listUploads();
+    box.hidden = uploads.length === 0;
+    showList(list, uploads, ({ id }) => id, uploadRow);
+  };
+  const drawUnfinished = async () => showUnfinished(unfinished, await findUnfinished(currentSession().user));
+  listenUploads((upload) => {
+    drawing ||= requestAnimationFrame(draw);
+    if (upload === null) drawUnfinished();
+  }, signal);
+  draw();
+  await drawUnfinished();
+}
+
+function uploadRow(upload) {
+  const words = h("span", { class: "upload-words" });
+  const bar = h(
+    "div",
+    {
+      class: "bar",
+      role: "progressbar",
+      "aria-label": `Upload of ${upload.file.name}`,
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+    },
+    h("div", { class: "bar-fill" }),
+  );
+  const hold = h("button", { type: "button", class: "plain-icon" });
+  const drop = h(
+    "button",
+    { type: "button", class: "plain-icon", "aria-label": `Remove: ${upload.file.name}`, title: "Remove" },
+    icon("close"),
+  );
+  hold.addEventListener("click", () => (isHeld(upload) ? resumeUpload(upload) : upload.pause()));
+  drop.addEventListener("click", () => discardUpload(upload).catch(complain));
+  const row = h(
+    "li",
+    { class: "upload" },
+    icon("file"),
+    h("div", { class: "upload-main" }, h("p", { class: "upload-name" }, upload.file.name), bar, words),
+    hold,
+    drop,
+  );
+  let shown = null;
+  row.update = () => {
+    const share = upload.sentBytes / upload.file.size;
+    row.dataset.state = upload.state;
+    setVars(bar, { "--share": share });
+    bar.setAttribute("aria-valuenow", String(Math.floor(share * 100)));
+    setText(words, describe(upload, share));
+    if (shown !== isHeld(upload)) {
+      shown = isHeld(upload);
+      const word = shown ? "Go on" : "Pause";
+      hold.setAttribute("aria-label", `${word}: ${upload.file.name}`);
+      hold.title = word;
+      fill(hold, icon(shown ? "play" : "pause"));
+    }
+  };
+  row.update();
+  return row;
+}
+
+function isHeld(upload) {
+  return upload.state === "paused" || upload.state === "failed";
+}
+
+function describe(upload, share) {
+  const sent = `${describeBytes(upload.sentBytes)} of ${describeBytes(upload.file.size)}`;
+  if (upload.state === "waiting") return `Waiting for its turn · ${describeBytes(upload.file.size)}`;
+  if (upload.state === "stalled") return `Connection lost at ${describeShare(share)}. It goes on by itself.`;
+  if (upload.state === "paused") return `Paused · ${sent}`;
+  if (upload.state === "failed") return upload.error.message;
+  return `${describeShare(share)} · ${sent}`;
+}
+
+function showUnfinished(box, entries) {
+  box.hidden = entries.length === 0;
+  fill(
+    box,
+    h("h2", {}, "Begun earlier"),
+    h("p", { class: "hint" }, "Choose the same file again and its upload goes on where it stopped."),
+    h(
+      "ul",
+      { class: "uploads" },
+      entries.map((entry) => {
+        const drop = h(
+          "button",
+          { type: "button", class: "plain-icon", "aria-label": `Forget: ${entry.name}`, title: "Forget" },
+          icon("close"),
+        );
+        const row = h(
+          "li",
+          { class: "upload" },
+          icon("file"),
+          h(
+            "div",
+            { class: "upload-main" },
+            h("p", { class: "upload-name" }, entry.name),
+            h(
+              "span",
+              { class: "upload-words" },
+              `${describeShare(entry.sentBytes / entry.size)} of ${describeBytes(entry.size)} is already there`,
+            ),
+          ),
+          drop,
+        );
+        drop.addEventListener("click", async () => {
+          await dropUnfinished(entry).catch(complain);
+          row.remove();
+          box.hidden = box.querySelector("li") === null;
+        });
+        return row;
+      }),
+    ),
+  );
+}

@@ -1,0 +1,171 @@
+/** One job: how far it is, or what became of it, with the comparison, the report and the downloads. */
+
+import { get } from "../api.js";
+import { describeChoices, loadPresets } from "../choices.js";
+import { showComparison } from "../compare.js";
+import { fill, h, setText } from "../dom.js";
+import { icon } from "../icons.js";
+import { actionButton, allowedActions } from "../job-actions.js";
+import { progressBar, thumbnail } from "../job-card.js";
+import { listen } from "../live.js";
+import { announce } from "../notices.js";
+import { describeMoment, describeTook, STATES } from "../words.js";
+
+export const title = "Job";
+
+/** Show the view of the job with this id. */
+export async function show(root, id, signal) {
+  await loadPresets();
+  const parts = frame(root);
+  let job = await get(`/api/jobs/${encodeURIComponent(id)}`, {}, { signal });
+  document.title = `${job.title} · Relume`;
+  let shown = "";
+  const draw = async () => {
+    setText(parts.title, job.title);
+    setText(parts.facts, describeChoices(job.options));
+    parts.progress.update(job);
+    // What hangs on the state is drawn again only when that changes: a playing comparison must not stop.
+    const now = JSON.stringify([job.state, job.has, job.message, job.wish]);
+    if (now === shown) return;
+    shown = now;
+    fill(parts.state, icon(STATES[job.state].icon), STATES[job.state].word);
+    parts.state.className = `state state-${job.state}`;
+    fill(
+      parts.actions,
+      downloads(job),
+      allowedActions(job).map((name) => actionButton(name, job)),
+    );
+    drawMessage(parts.message, job);
+    parts.now.hidden = STATES[job.state].over;
+    fill(parts.thumb, thumbnail(job));
+    drawTimes(parts.times, job);
+    if (STATES[job.state].over) await drawResult(parts, job, signal);
+  };
+  const change = (now) => {
+    if (now.id !== id) return;
+    if (now.removed) {
+      fill(root, gone());
+      return;
+    }
+    const before = job.state;
+    job = now;
+    if (before !== now.state) announce(`${now.title}: ${STATES[now.state].word}`);
+    draw().catch(() => {});
+  };
+  listen("job", change, signal);
+  listen("reload", async () => change(await get(`/api/jobs/${id}`, {}, { signal })), signal);
+  await draw();
+}
+
+function frame(root) {
+  const parts = {
+    title: h("h1", { class: "job-name" }),
+    state: h("span", { class: "state" }),
+    facts: h("p", { class: "lead" }),
+    actions: h("div", { class: "row job-actions" }),
+    message: h("div", { class: "job-note", hidden: true }),
+    progress: progressBar("this job"),
+    thumb: h("div", { class: "thumb large" }),
+    compare: h("div", { class: "job-compare" }),
+    report: h("section", { class: "panel report", "aria-labelledby": "report-title", hidden: true }),
+    times: h("dl", { class: "times" }),
+  };
+  parts.now = h("section", { class: "panel job-now", "aria-label": "Progress" }, parts.thumb, parts.progress.box);
+  fill(
+    root,
+    h("a", { class: "back", href: "#/" }, icon("arrowLeft"), "Queue"),
+    h(
+      "div",
+      { class: "job-top" },
+      h("div", {}, h("div", { class: "title-line" }, parts.title, parts.state), parts.facts),
+      parts.actions,
+    ),
+    parts.message,
+    parts.now,
+    parts.compare,
+    h(
+      "div",
+      { class: "job-below" },
+      parts.report,
+      h(
+        "section",
+        { class: "panel", "aria-labelledby": "times-title" },
+        h("h2", { id: "times-title" }, "When and who"),
+        parts.times,
+      ),
+    ),
+  );
+  return parts;
+}
+
+async function drawResult(parts, job, signal) {
+  const report = job.has?.report ? await get(`/api/jobs/${job.id}/report`, {}, { signal }).catch(() => null) : null;
+  if (job.state === "done") showComparison(parts.compare, job, signal, { frameRate: readRate(report) });
+  if (!job.has?.report) return;
+  const { lines } = await get(`/api/jobs/${job.id}/report/text`, {}, { signal });
+  parts.report.hidden = false;
+  fill(
+    parts.report,
+    h("h2", { id: "report-title" }, "What was done"),
+    h("ul", { class: "report-lines" }, lines.map(reportLine)),
+  );
+}
+
+function reportLine(line) {
+  const note = line.startsWith("Please note");
+  return h("li", { class: note ? "report-note" : null }, icon(note ? "info" : "check"), h("span", {}, line));
+}
+
+function readRate(report) {
+  const [above, below = 1] = String(report?.picture?.source?.frame_rate ?? "25")
+    .split("/")
+    .map(Number);
+  return above > 0 && below > 0 ? above / below : 25;
+}
+
+function downloads(job) {
+  if (job.state !== "done") return null;
+  const link = (name, word, className) =>
+    h("a", { class: className, href: `/api/jobs/${job.id}/${name}`, download: true }, icon("download"), word);
+  return [
+    job.has?.result && link("result", "Download the result", "button primary"),
+    job.has?.report && link("report", "Report", "button"),
+  ];
+}
+
+function drawMessage(box, job) {
+  const bad = job.state === "failed";
+  const text = job.wish
+    ? "It stops at the next good place, in a few seconds."
+    : job.message ||
+      (bad ? "Something unexpected stopped this job. Try it again; if it fails again, tell the administrator." : "");
+  box.hidden = !text;
+  box.className = bad ? "job-note bad" : "job-note";
+  if (text) fill(box, icon(bad ? "alert" : "info"), h("p", {}, text));
+}
+
+function drawTimes(list, job) {
+  const took = job.finished_at && job.started_at ? describeTook(job.finished_at - job.started_at) : null;
+  const rows = [
+    ["Added", describeMoment(job.created_at)],
+    ["Begun", job.started_at && describeMoment(job.started_at)],
+    ["Ended", job.finished_at && describeMoment(job.finished_at)],
+    ["Took", took],
+    ["From", job.owner_name ?? (job.origin === "watch" ? "A watch folder" : "The command line")],
+    ["Tries", job.attempts > 1 ? String(job.attempts) : null],
+  ];
+  fill(
+    list,
+    rows.filter(([, value]) => value).map(([word, value]) => h("div", {}, h("dt", {}, word), h("dd", {}, value))),
+  );
+}
+
+function gone() {
+  return h(
+    "div",
+    { class: "empty" },
+    h("h1", {}, "This job was deleted"),
+    h("p", {}, "Someone deleted it while you were looking at it."),
+    h("a", { class: "button primary", href: "#/" }, "To the queue"),
+  );
+}

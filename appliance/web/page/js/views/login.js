@@ -1,0 +1,47 @@
+/** Log in. */
+
+import { h } from "../dom.js";
+import { errorBox, field, FormError, input, passwordField, showError } from "../forms.js";
+import { showOutside } from "../outside.js";
+import { logIn } from "../session.js";
+
+export const title = "Log in";
+
+/** Show the view. */
+export async function show(root) {
+  const name = input({
+    name: "name",
+    autocomplete: "username",
+    autocapitalize: "none",
+    spellcheck: "false",
+    required: true,
+  });
+  const password = input({ name: "password", autocomplete: "current-password", required: true });
+  const trouble = errorBox();
+  const submit = h("button", { type: "submit", class: "button primary large wide" }, "Log in");
+  const form = h(
+    "form",
+    { class: "stack", novalidate: true },
+    field("Name", name),
+    passwordField("Password", password),
+    trouble,
+    submit,
+  );
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    showError(trouble, null);
+    try {
+      if (!name.value.trim() || !password.value) throw new FormError("Type your name and your password.");
+      await logIn(name.value.trim(), password.value);
+      window.dispatchEvent(new Event("relume:session"));
+    } catch (error) {
+      showError(trouble, error);
+      (name.value.trim() ? password : name).focus();
+    } finally {
+      submit.disabled = false;
+    }
+  });
+  showOutside(root, "Log in", "Sharper pictures and clearer voices, made in this building.", form);
+  name.focus();
+}

@@ -1,0 +1,131 @@
+/** Accounts: who may use this Relume, and for what. */
+
+import { get, patch, post, remove } from "../api.js";
+import { ask, askForm } from "../dialogs.js";
+import { fill, h } from "../dom.js";
+import { checkbox, field, FormError, input, passwordField, select } from "../forms.js";
+import { icon } from "../icons.js";
+import { complain, notify } from "../notices.js";
+import { currentSession, ROLES } from "../session.js";
+import { table } from "../table.js";
+import { describeMoment } from "../words.js";
+
+export const title = "Users";
+
+/** Show the view. */
+export async function show(root, _, signal) {
+  const add = h("button", { type: "button", class: "button primary" }, icon("plus"), "Add a user");
+  const place = h("div", {});
+  const load = async () => {
+    const users = await get("/api/users", {}, { signal });
+    fill(
+      place,
+      table(
+        "Users",
+        ["Name", "Role", "Last here", ""],
+        users.map((user) => row(user, load)),
+      ),
+    );
+  };
+  add.addEventListener("click", () => addUser(load));
+  fill(
+    root,
+    h("div", { class: "head" }, h("h1", {}, "Users"), add),
+    place,
+    h(
+      "dl",
+      { class: "roles" },
+      Object.values(ROLES).map(({ word, sentence }) => h("div", {}, h("dt", {}, word), h("dd", {}, sentence))),
+    ),
+  );
+  await load();
+}
+
+function row(user, load) {
+  const own = user.id === currentSession().user.id;
+  const edit = h(
+    "button",
+    { type: "button", class: "plain-icon", "aria-label": `Change: ${user.name}`, title: "Change" },
+    icon("settings"),
+  );
+  const drop = h(
+    "button",
+    { type: "button", class: "plain-icon", "aria-label": `Delete: ${user.name}`, title: "Delete", disabled: own },
+    icon("trash"),
+  );
+  edit.addEventListener("click", () => editUser(user, own, load));
+  drop.addEventListener("click", async () => {
+    const sure = await ask({
+      title: `Delete ${user.name}?`,
+      text: "The account can log in no more. Jobs that it made stay.",
+      yes: "Delete",
+      danger: true,
+    });
+    if (!sure) return;
+    try {
+      await remove(`/api/users/${user.id}`);
+      notify(`${user.name} was deleted.`);
+      await load();
+    } catch (error) {
+      complain(error);
+    }
+  });
+  return [
+    h("strong", {}, user.name, own && h("span", { class: "tag" }, "you")),
+    h("span", {}, ROLES[user.role].word, user.enabled === false && h("span", { class: "tag tag-bad" }, "switched off")),
+    describeMoment(user.last_seen_at),
+    h("div", { class: "row end" }, edit, drop),
+  ];
+}
+
+function roleSelect(value) {
+  return select(
+    Object.entries(ROLES).map(([role, { word }]) => [role, word]),
+    value,
+  );
+}
+
+async function addUser(load) {
+  const name = input({ autocapitalize: "none", spellcheck: "false" });
+  const password = input({ autocomplete: "new-password" });
+  const role = roleSelect("operator");
+  const made = await askForm({
+    title: "Add a user",
+    content: [
+      field("Name", name),
+      field("Role", role),
+      passwordField("First password", password, "At least 10 characters. The user can change it under their name."),
+    ],
+    yes: "Add",
+    send: () => {
+      if (!name.value.trim()) throw new FormError("Type a name.");
+      return post("/api/users", { name: name.value.trim(), role: role.value, password: password.value });
+    },
+  });
+  if (!made) return;
+  notify(`${made.name} can log in now.`);
+  await load().catch(complain);
+}
+
+async function editUser(user, own, load) {
+  const role = roleSelect(user.role);
+  const enabled = checkbox("May log in", user.enabled !== false);
+  const password = input({ autocomplete: "new-password" });
+  const made = await askForm({
+    title: `Change ${user.name}`,
+    content: [
+      !own && field("Role", role),
+      !own && enabled.box,
+      passwordField("New password", password, "Leave it empty to keep the present one."),
+    ],
+    yes: "Save",
+    send: () =>
+      patch(`/api/users/${user.id}`, {
+        ...(own ? {} : { role: role.value, enabled: enabled.control.checked }),
+        ...(password.value ? { password: password.value } : {}),
+      }),
+  });
+  if (!made) return;
+  notify("Saved.");
+  await load().catch(complain);
+}

@@ -1,0 +1,114 @@
+"""Looks into an uploaded file in a process of its own, with limits on time, memory and what it may write.
+
+It also makes the thumbnail there, so that a job has one before it runs.
+
+Whatever a crafted file does to a demuxer, it does it there. `open_source` of the runtime opens one local file with a
+fixed list of containers, so that a playlist or a reference film leads nowhere.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+_MEMORY_BYTES: Final = 4 * 1024**3
+_THUMBNAIL_BYTES: Final = 1_000_000
+_MOST_ANSWER: Final = 100_000
+_SPARE_S: Final = 5.0
+
+Probe = dict[str, Any]
+
+
+def probe_upload(
+    path: Path, name: str, *, timeout_s: float, thumbnail: Path | None = None
+) -> tuple[Probe | None, str | None]:
+    """Look into a file.
+
+    Args:
+        path: The file.
+        name: What people know it as; it replaces the path in messages.
+        timeout_s: The longest time it may take.
+        thumbnail: Where a small picture of it is to be; a file without one is no error.
+
+    Returns:
+        What it holds and None, or None and why it is nothing to enhance.
+    """
+    command = [sys.executable, "-P", "-m", "appliance.web.probing", str(path), str(int(timeout_s) + 1)]
+    command += [] if thumbnail is None else [str(thumbnail)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s + _SPARE_S, check=False, text=True
+        )
+        answer = json.loads(done.stdout[:_MOST_ANSWER]) if done.returncode == 0 else {}
+    except subprocess.TimeoutExpired:
+        answer = {"error": f"{path} took longer than {timeout_s:g} s to look into; is it damaged?"}
+    except (OSError, ValueError):
+        answer = {}
+    error = answer.get("error")
+    if error is None and "probe" not in answer:
+        error = f"{path} could not be looked into: the reader ended over it; it is damaged or not a media file"
+    if error is not None:
+        return None, str(error).replace(str(path), name)
+    return answer["probe"], None
+
+
+def look(path: Path) -> dict[str, Any]:
+    """Look into a file, in this process: `probe` is what it holds, or `error` why it is nothing to enhance."""
+    from runtime.errors import RelumeError
+    from runtime.media.probe import probe
+
+    try:
+        info = probe(path)
+    except RelumeError as error:
+        return {"error": str(error)}
+    video = next((stream for stream in info.videos if not stream.is_attached_picture), None)
+    audio = next(iter(info.audios), None)
+    rate = None if video is None or video.average_rate is None else float(video.average_rate)
+    duration_s = None if info.duration is None else float(info.duration)
+    frames = None if video is None else video.frames
+    if video is not None and frames is None and rate and duration_s:
+        frames = round(rate * duration_s)
+    return {
+        "probe": {
+            "container": info.container,
+            "duration_s": duration_s,
+            "has_picture": video is not None,
+            "has_sound": audio is not None,
+            "width": None if video is None else video.width,
+            "height": None if video is None else video.height,
+            "fps": rate,
+            "frames": frames,
+            "codec": video.codec if video is not None else audio.codec if audio is not None else None,
+        }
+    }
+
+
+def _limit_self(seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_THUMBNAIL_BYTES, _THUMBNAIL_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+
+
+def _make_thumbnail(path: Path, target: Path) -> None:
+    from appliance.jobs.thumbnail import write_thumbnail
+    from runtime.errors import RelumeError
+
+    with suppress(RelumeError, OSError, ValueError):
+        write_thumbnail(path, target)
+
+
+def _main(path: Path, seconds: int, thumbnail: Path | None) -> None:
+    _limit_self(seconds)
+    found = look(path)
+    # Last, and after the answer is made: whatever becomes of it, the file is known.
+    if "probe" in found and found["probe"]["has_picture"] and thumbnail is not None:
+        _make_thumbnail(path, thumbnail)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

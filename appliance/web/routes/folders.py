@@ -1,0 +1,158 @@
+"""Watch folders, for administrators."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from fastapi import Path as PathParameter
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, NewFolder, WatchFolder
+from appliance.watch.schedule import Schedule
+from appliance.web.access import Administrator, ServicesHere
+from appliance.web.routes.jobs import WishesIn
+from appliance.web.services import Services
+
+router = APIRouter(tags=["folders"])
+
+FolderId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+Place = Annotated[
+    str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00]*$", description="From the root: /srv/...")
+]
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+ClockTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class ScheduleModel(BaseModel):
+    """Hours of the day in which its jobs run; over midnight if `from` is later than `to`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    begin: ClockTime = Field(alias="from")
+    end: ClockTime = Field(alias="to")
+
+
+class FolderIn(WishesIn):
+    """A folder to watch; the wishes count for every file in it."""
+
+    path: Place
+    destination: Place
+    schedule: ScheduleModel | None = None
+    hold_s: float = Field(DEFAULT_HOLD_S, ge=0, le=LONGEST_HOLD_S, description="How long a file must not have changed")
+    include: list[Pattern] = Field(default_factory=list, max_length=100)
+    exclude: list[Pattern] = Field(default_factory=list, max_length=100)
+    polling: bool = Field(False, description="Look regularly, for folders whose changes are not told")
+    done_folder: Place | None = Field(None, description="Where originals go after success")
+    enabled: bool = True
+
+
+class FolderChange(FolderIn):
+    """What to change of a folder; what is left out stays."""
+
+    path: Place | None = None  # type: ignore[assignment]
+    destination: Place | None = None  # type: ignore[assignment]
+
+
+class ProblemOut(BaseModel):
+    """A file that could not be enhanced, or the folder itself where `file` is empty."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    file: str
+    reason: str
+    tries: int
+
+
+class FolderOut(BaseModel):
+    """A watch folder."""
+
+    id: str
+    path: str
+    destination: str
+    preset: str
+    scale: int | str | None
+    strength: float | None
+    audio: str | None
+    codec: str | None
+    schedule: ScheduleModel | None
+    hold_s: float
+    include: list[str]
+    exclude: list[str]
+    polling: bool
+    done_folder: str | None
+    enabled: bool
+    problems: list[ProblemOut]
+
+
+@router.get("/api/folders", summary="List the watch folders")
+def list_folders(services: ServicesHere, caller: Administrator) -> list[FolderOut]:
+    """Give every watch folder with what is wrong in it."""
+    del caller
+    return [_show(services, folder) for folder in services.folders.list()]
+
+
+@router.post("/api/folders", status_code=201, summary="Watch a folder")
+def add_folder(services: ServicesHere, caller: Administrator, body: FolderIn) -> FolderOut:
+    """Watch a folder from now on."""
+    folder = services.folders.add(_wish(body))
+    services.accounts.audit.add(caller.actor, "folder_added", str(folder.wish.path))
+    return _show(services, folder)
+
+
+@router.patch("/api/folders/{folder_id}", summary="Change a watch folder")
+def change_folder(services: ServicesHere, caller: Administrator, folder_id: FolderId, body: FolderChange) -> FolderOut:
+    """Change a watch folder; what is left out stays."""
+    before = _show(services, services.folders.get(folder_id)).model_dump(by_alias=True)
+    kept = {name: before[name] for name in FolderIn.model_fields}
+    wish = _wish(FolderIn.model_validate({**kept, **body.model_dump(exclude_unset=True, by_alias=True)}))
+    folder = services.folders.update(folder_id, wish)
+    services.accounts.audit.add(caller.actor, "folder_changed", str(folder.wish.path))
+    return _show(services, folder)
+
+
+@router.delete("/api/folders/{folder_id}", status_code=204, summary="Watch a folder no more", response_class=Response)
+def remove_folder(services: ServicesHere, caller: Administrator, folder_id: FolderId) -> Response:
+    """Watch a folder no more; its files and results stay."""
+    folder = services.folders.get(folder_id)
+    services.folders.remove(folder_id)
+    services.accounts.audit.add(caller.actor, "folder_removed", str(folder.wish.path))
+    return Response(status_code=204)
+
+
+def _wish(body: FolderIn) -> NewFolder:
+    return NewFolder(
+        path=Path(body.path),
+        destination=Path(body.destination),
+        options=replace(body.options(), threads=None),
+        schedule=None if body.schedule is None else Schedule.parse(body.schedule.begin, body.schedule.end),
+        hold_s=body.hold_s,
+        include=tuple(body.include),
+        exclude=tuple(body.exclude),
+        polling=body.polling,
+        done_folder=None if body.done_folder is None else Path(body.done_folder),
+        enabled=body.enabled,
+    )
+
+
+def _show(services: Services, folder: WatchFolder) -> FolderOut:
+    wish, options = folder.wish, folder.wish.options
+    times = None if wish.schedule is None else wish.schedule.to_text()
+    return FolderOut(
+        id=folder.id,
+        path=str(wish.path),
+        destination=str(wish.destination),
+        preset=options.preset,
+        scale=options.scale,
+        strength=options.strength,
+        audio=options.audio,
+        codec=options.codec,
+        schedule=None if times is None else ScheduleModel.model_validate({"from": times[0], "to": times[1]}),
+        hold_s=wish.hold_s,
+        include=list(wish.include),
+        exclude=list(wish.exclude),
+        polling=wish.polling,
+        done_folder=None if wish.done_folder is None else str(wish.done_folder),
+        enabled=wish.enabled,
+        problems=[ProblemOut.model_validate(problem) for problem in services.folders.problems(folder.id)],
+    )

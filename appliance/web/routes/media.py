@@ -1,0 +1,109 @@
+"""The files of a job: thumbnail, before and after, sound, report and result; in parts, for players that jump."""
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+
+from appliance.jobs.records import JobState
+from appliance.web.access import ServicesHere, Viewer
+from appliance.web.names import content_disposition
+from appliance.web.refusals import RefusedError
+from appliance.web.report_text import describe_report
+from appliance.web.routes.jobs import JobId
+from appliance.web.services import Services
+from runtime.report import report_from_json
+
+router = APIRouter(tags=["media"])
+
+Part = Literal["thumbnail", "before", "after", "sound-before", "sound-after"]
+_TYPES: Final[dict[Part, str]] = {
+    "thumbnail": "image/jpeg",
+    "before": "video/mp4",
+    "after": "video/mp4",
+    "sound-before": "audio/mp4",
+    "sound-after": "audio/mp4",
+}
+_FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "The file"},
+    206: {"content": {"application/octet-stream": {}}, "description": "The part that was asked for"},
+}
+
+
+class MediaResponse(FileResponse):
+    """A file, read in larger pieces than Starlette's, since each piece is a trip to another thread."""
+
+    chunk_size = 256 * 1024
+
+
+class ReportTextOut(BaseModel):
+    """A report in sentences."""
+
+    lines: list[str]
+
+
+@router.get("/api/jobs/{job_id}/report", summary="Get the report of a job")
+def report(services: ServicesHere, caller: Viewer, job_id: JobId) -> dict[str, Any]:
+    """Give the report as data, with names in place of the box's own paths."""
+    del caller
+    found: dict[str, Any] = json.loads(_read_report(services, job_id))
+    job = services.queue.get(job_id)
+    found["source"]["path"] = job.title
+    found["result"]["path"] = Path(found["result"]["path"]).name
+    return found
+
+
+@router.get("/api/jobs/{job_id}/report/text", summary="Get the report in plain words")
+def report_text(services: ServicesHere, caller: Viewer, job_id: JobId) -> ReportTextOut:
+    """Give the report as sentences."""
+    del caller
+    return ReportTextOut(lines=describe_report(report_from_json(_read_report(services, job_id))))
+
+
+@router.get("/api/jobs/{job_id}/result", response_class=MediaResponse, responses=_FILE, summary="Save the result")
+def result(services: ServicesHere, caller: Viewer, job_id: JobId) -> FileResponse:
+    """Give the result for saving, under the name of the source with the result's suffix."""
+    del caller
+    job = services.queue.get(job_id)
+    if job.state is not JobState.DONE or job.result is None:
+        raise RefusedError(404, "not_found", "this job has no result yet")
+    name = job.result.name.encode("utf-8", "replace").decode()
+    return _file(job.result, "application/octet-stream", {"Content-Disposition": content_disposition(name)})
+
+
+@router.get("/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Look at a job")
+def part(services: ServicesHere, caller: Viewer, job_id: JobId, part: Part) -> FileResponse:
+    """Give the thumbnail, the picture before and after, or the sound before and after."""
+    del caller
+    services.queue.get(job_id)
+    files = services.queue.files(job_id)
+    places = {
+        "thumbnail": files.thumbnail,
+        "before": files.before,
+        "after": files.after,
+        "sound-before": files.sound_before,
+        "sound-after": files.sound_after,
+    }
+    return _file(places[part], _TYPES[part], {"Content-Disposition": "inline"})
+
+
+def _file(path: Path, kind: str, headers: dict[str, str]) -> FileResponse:
+    try:
+        found = path.stat()
+    except OSError:
+        raise RefusedError(404, "not_found", "this job has no such file, or it was moved away") from None
+    # The browser may keep it, but asks each time: the file can be made anew, and the log-in can end.
+    return MediaResponse(
+        path, media_type=kind, headers={**headers, "Cache-Control": "private, no-cache"}, stat_result=found
+    )
+
+
+def _read_report(services: Services, job_id: str) -> str:
+    services.queue.get(job_id)
+    try:
+        return services.queue.files(job_id).report.read_text(encoding="utf-8")
+    except OSError:
+        raise RefusedError(404, "not_found", "this job has no report yet") from None

@@ -1,0 +1,181 @@
+"""Resumable uploads: the tus protocol 1.0 with creation and termination (https://tus.io/protocols/resumable-upload)."""
+
+import base64
+import binascii
+from typing import Annotated, Final
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Path, Request, Response
+from pydantic import BaseModel, Field
+
+from appliance.web.access import Operator, ServicesHere
+from appliance.web.refusals import RefusedError
+from appliance.web.uploads import Upload
+
+VERSION: Final = "1.0.0"
+_TUS: Final = {"Tus-Resumable": VERSION, "Cache-Control": "no-store"}
+_MOST_METADATA: Final = 4096
+
+router = APIRouter(tags=["uploads"])
+
+UploadId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$", description="From the Location of its creation")]
+Resumable = Annotated[str | None, Header(alias="Tus-Resumable", description="1.0.0")]
+
+
+class FileOut(BaseModel):
+    """A file that arrived; while it is still looked into, `probe` and `error` are both null."""
+
+    id: str
+    name: str
+    size_bytes: int
+    probe: "ProbeOut | None"
+    error: str | None = Field(description="Why it cannot be enhanced")
+
+
+class ProbeOut(BaseModel):
+    """What a file holds; null is unknown."""
+
+    container: str
+    duration_s: float | None
+    has_picture: bool
+    has_sound: bool
+    width: int | None
+    height: int | None
+    fps: float | None
+    frames: int | None
+    codec: str | None
+
+
+@router.options("/api/uploads", status_code=204, summary="Tell which uploads are taken")
+def describe(services: ServicesHere, caller: Operator) -> Response:
+    """Give the version and extensions of tus, and the size of the largest file."""
+    del caller
+    headers = {
+        **_TUS,
+        "Tus-Version": VERSION,
+        "Tus-Extension": "creation,termination",
+        "Tus-Max-Size": str(services.settings.upload_limit_bytes),
+    }
+    return Response(status_code=204, headers=headers)
+
+
+@router.post("/api/uploads", status_code=201, summary="Begin an upload", response_class=Response)
+def create(
+    services: ServicesHere,
+    caller: Operator,
+    resumable: Resumable = None,
+    length: Annotated[int | None, Header(alias="Upload-Length", ge=0, description="Size in bytes")] = None,
+    metadata: Annotated[
+        str, Header(alias="Upload-Metadata", max_length=_MOST_METADATA, description="filename and filetype in base64")
+    ] = "",
+) -> Response:
+    """Begin an upload; the answer's Location is where its bytes go."""
+    _check_version(resumable)
+    if length is None:
+        raise RefusedError(400, "length", "the Upload-Length header is missing; the size must be known at the start")
+    upload = services.uploads.begin(caller, _read_metadata(metadata).get("filename", ""), length)
+    return Response(status_code=201, headers={**_TUS, "Location": f"/api/uploads/{upload.id}", "Upload-Offset": "0"})
+
+
+@router.head("/api/uploads/{upload_id}", summary="Ask how much has arrived", response_class=Response)
+async def look(services: ServicesHere, caller: Operator, upload_id: UploadId, resumable: Resumable = None) -> Response:
+    """Give the offset to go on from; a request that still writes to the upload is ended."""
+    _check_version(resumable)
+    await _find(services, caller, upload_id)
+    await services.receiver.settle(upload_id)
+    upload = await _find(services, caller, upload_id)
+    name = base64.b64encode(upload.name.encode()).decode()
+    headers = {
+        **_TUS,
+        "Upload-Offset": str(upload.offset_bytes),
+        "Upload-Length": str(upload.size_bytes),
+        "Upload-Metadata": f"filename {name}",
+    }
+    return Response(status_code=200, headers=headers)
+
+
+@router.patch(
+    "/api/uploads/{upload_id}",
+    status_code=204,
+    summary="Send bytes",
+    response_class=Response,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/offset+octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def append(
+    request: Request,
+    services: ServicesHere,
+    caller: Operator,
+    upload_id: UploadId,
+    resumable: Resumable = None,
+    offset: Annotated[int | None, Header(alias="Upload-Offset", ge=0, description="Where the bytes go")] = None,
+) -> Response:
+    """Write bytes at the offset; what arrived before a lost connection is kept."""
+    _check_version(resumable)
+    if request.headers.get("content-type") != "application/offset+octet-stream":
+        raise RefusedError(415, "type", "the Content-Type of uploaded bytes is application/offset+octet-stream")
+    if offset is None:
+        raise RefusedError(400, "offset", "the Upload-Offset header is missing")
+    await _find(services, caller, upload_id)
+    await services.receiver.settle(upload_id)
+    upload = await _find(services, caller, upload_id)
+    if upload.offset_bytes != offset:
+        raise RefusedError(
+            409, "offset", f"{upload.offset_bytes} bytes have arrived, not {offset}; ask with HEAD and go on from there"
+        )
+    if upload.finished_at is not None:
+        return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(upload.offset_bytes)})
+    certain = await services.receiver.receive(upload, request.stream())
+    return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(certain)})
+
+
+@router.delete("/api/uploads/{upload_id}", status_code=204, summary="Remove an upload", response_class=Response)
+async def remove(
+    services: ServicesHere, caller: Operator, upload_id: UploadId, resumable: Resumable = None
+) -> Response:
+    """Remove an upload, complete or not, that has no job."""
+    _check_version(resumable)
+    upload = await _find(services, caller, upload_id)
+    await services.receiver.settle(upload_id)
+    await to_thread.run_sync(services.uploads.remove, upload)
+    return Response(status_code=204, headers=_TUS)
+
+
+@router.get("/api/files", summary="List the files that wait for a job", response_model=list[FileOut])
+def waiting(services: ServicesHere, caller: Operator) -> list[FileOut]:
+    """Give the caller's finished uploads that have no job yet."""
+    return [
+        FileOut(
+            id=upload.id,
+            name=upload.name,
+            size_bytes=upload.size_bytes,
+            probe=None if upload.probe is None else ProbeOut(**upload.probe),
+            error=upload.error,
+        )
+        for upload in services.uploads.waiting(caller.id)
+    ]
+
+
+async def _find(services: ServicesHere, caller: Operator, upload_id: str) -> Upload:
+    return await to_thread.run_sync(services.uploads.get, upload_id, caller.id)
+
+
+def _check_version(resumable: str | None) -> None:
+    if resumable is not None and resumable != VERSION:
+        raise RefusedError(412, "version", f"this box speaks tus {VERSION}", {"Tus-Version": VERSION})
+
+
+def _read_metadata(text: str) -> dict[str, str]:
+    """Read `key base64, key base64`; what cannot be read counts as not sent."""
+    found = {}
+    for pair in text.split(","):
+        key, _, value = pair.strip().partition(" ")
+        try:
+            found[key] = base64.b64decode(value, validate=True).decode("utf-8", "replace")
+        except (binascii.Error, ValueError):
+            continue
+    return found

@@ -1,0 +1,76 @@
+"""Accounts, for administrators."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, ConfigDict
+
+from appliance.accounts.roles import Role
+from appliance.web.access import Administrator, ServicesHere
+from appliance.web.routes.session import Credentials, Password
+
+router = APIRouter(tags=["accounts"])
+
+UserId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$")]
+
+
+class UserIn(Credentials):
+    """A new account."""
+
+    role: Role
+
+
+class UserChange(BaseModel):
+    """What to change of an account; a new password ends its log-ins."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role | None = None
+    enabled: bool | None = None
+    password: Password | None = None
+
+
+class UserOut(BaseModel):
+    """An account; times are seconds since 1970, UTC."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    role: Role
+    enabled: bool
+    created_at: float
+    last_seen_at: float | None
+
+
+@router.get("/api/users", summary="List the accounts")
+def list_users(services: ServicesHere, caller: Administrator) -> list[UserOut]:
+    """Give every account."""
+    del caller
+    return [UserOut.model_validate(user) for user in services.accounts.users.list()]
+
+
+@router.post("/api/users", status_code=201, summary="Make an account")
+def add_user(services: ServicesHere, caller: Administrator, body: UserIn) -> UserOut:
+    """Make an account."""
+    return UserOut.model_validate(services.accounts.users.add(body.name, body.password, body.role, actor=caller.actor))
+
+
+@router.patch("/api/users/{user_id}", summary="Change an account")
+def change_user(services: ServicesHere, caller: Administrator, user_id: UserId, body: UserChange) -> UserOut:
+    """Change role, password, or whether the account can log in; the last administrator stays one."""
+    users = services.accounts.users
+    user = users.get(user_id)
+    if body.password is not None:
+        users.set_password(user_id, body.password, actor=caller.actor, keep_session=caller.session)
+    if body.role is not None or body.enabled is not None:
+        user = users.change(user_id, role=body.role, enabled=body.enabled, actor=caller.actor)
+    return UserOut.model_validate(user)
+
+
+@router.delete("/api/users/{user_id}", status_code=204, summary="Remove an account", response_class=Response)
+def remove_user(services: ServicesHere, caller: Administrator, user_id: UserId) -> Response:
+    """Remove an account with its tokens and waiting uploads; its jobs stay."""
+    services.accounts.users.remove(user_id, actor=caller.actor)
+    services.uploads.tidy(services.receiver.busy)
+    return Response(status_code=204)

@@ -1,0 +1,65 @@
+"""Webhooks, for administrators."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.web.access import Administrator, ServicesHere
+
+router = APIRouter(tags=["webhooks"])
+
+Event = Literal["job.done", "job.failed", "job.cancelled"]
+WebhookId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$")]
+
+
+class WebhookIn(BaseModel):
+    """An address to be told; one on the LAN is meant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(min_length=8, max_length=2000, description="http or https; redirects are not followed")
+    events: list[Event] = Field(["job.done", "job.failed"], min_length=1, max_length=10)
+
+
+class WebhookOut(BaseModel):
+    """A webhook without its secret."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    url: str
+    events: list[Event]
+    enabled: bool
+    created_at: float
+    last_status: str | None = Field(description="What became of the latest message")
+
+
+class NewWebhookOut(WebhookOut):
+    """A webhook that was just made; the secret that signs its messages is never shown again."""
+
+    secret: str
+
+
+@router.get("/api/webhooks", summary="List the webhooks")
+def list_webhooks(services: ServicesHere, caller: Administrator) -> list[WebhookOut]:
+    """Give every webhook."""
+    del caller
+    return [WebhookOut.model_validate(webhook) for webhook in services.webhooks.list()]
+
+
+@router.post("/api/webhooks", status_code=201, summary="Add a webhook")
+def add_webhook(services: ServicesHere, caller: Administrator, body: WebhookIn) -> NewWebhookOut:
+    """Add a webhook.
+
+    Its messages carry `X-Relume-Signature: t=<seconds>,v1=<hex>`: HMAC-SHA256 of `<seconds>.<body>` with the secret.
+    """
+    webhook, secret = services.webhooks.add(body.url, body.events, actor=caller.actor)
+    return NewWebhookOut(**WebhookOut.model_validate(webhook).model_dump(), secret=secret)
+
+
+@router.delete("/api/webhooks/{webhook_id}", status_code=204, summary="Remove a webhook", response_class=Response)
+def remove_webhook(services: ServicesHere, caller: Administrator, webhook_id: WebhookId) -> Response:
+    """Remove a webhook and what was still to be delivered."""
+    services.webhooks.remove(webhook_id, actor=caller.actor)
+    return Response(status_code=204)

@@ -1,0 +1,42 @@
+"""What the routes work with, made once at start and carried by the app."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from appliance.accounts.book import Accounts
+from appliance.jobs.queue import JobQueue
+from appliance.settings import Settings
+from appliance.store.database import Database
+
+if TYPE_CHECKING:
+    from appliance.watch.store import FolderStore
+    from appliance.web.events import Broadcaster
+    from appliance.web.receiving import Receiver
+    from appliance.web.system import System
+    from appliance.web.uploads import Uploads
+    from appliance.web.webhooks import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running box."""
+
+    settings: Settings
+    database: Database
+    accounts: Accounts
+    queue: JobQueue
+    folders: "FolderStore"
+    uploads: "Uploads"
+    receiver: "Receiver"
+    webhooks: "Webhooks"
+    broadcaster: "Broadcaster"
+    system: "System"
+
+
+def services_of(request: Request) -> Services:
+    """Give the services of the app that a request came to."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services

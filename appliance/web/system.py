@@ -1,0 +1,116 @@
+"""What the system page shows: the box, what enhances on it, its disk and warmth, and the end of its log."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.settings import Settings
+from runtime.version import relume_version
+
+_THERMAL: Final = Path("/sys/class/thermal")
+_LOG_BYTES: Final = 32_000
+_LOG_LINES: Final = 200
+
+Workers = Callable[[], Sequence[dict[str, Any]]]
+
+
+class System:
+    """The box as its server sees it."""
+
+    def __init__(self, settings: Settings, workers: Workers = tuple) -> None:
+        self._settings, self._workers = settings, workers
+        self._started = time.monotonic()
+
+    def brief(self) -> dict[str, Any]:
+        """Give what changes all the time."""
+        disk = shutil.disk_usage(self._settings.data)
+        return {
+            "disk": {"free": disk.free, "total": disk.total},
+            "temperature_c": read_temperature(),
+            "load": os.getloadavg()[0],
+        }
+
+    def full(self, *, with_log: bool) -> dict[str, Any]:
+        """Give everything; the log is for administrators."""
+        return {
+            "version": relume_version(),
+            **self._device,
+            **self.brief(),
+            "memory": read_memory(),
+            "workers": list(self._workers()),
+            "log_tail": read_tail(self._settings.log_file) if with_log else [],
+            "uptime_s": self.uptime_s,
+        }
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Give the worker processes."""
+        return list(self._workers())
+
+    @property
+    def uptime_s(self) -> float:
+        """For how long the server has run."""
+        return time.monotonic() - self._started
+
+    @cached_property
+    def _device(self) -> dict[str, Any]:
+        """Look at what does not change while the server runs."""
+        from runtime.engine.backends import list_backends
+        from runtime.hardware import look_at_hardware
+        from runtime.manifest import list_models
+
+        box = look_at_hardware()
+        backend = next((backend for backend in list_backends() if backend.available), None)
+        models = [model.manifest for model in list_models()]
+        precisions = sorted({file.precision for manifest in models for file in manifest.files})
+        return {
+            "device": box.board or (box.gpus[0] if box.gpus else f"{box.cpu}, {box.cores} cores"),
+            "backend": "none" if backend is None else backend.name,
+            "precision": ", ".join(precisions),
+            "engines": [
+                {"name": manifest.name, "title": manifest.title, "task": manifest.task, "licence": manifest.licence}
+                for manifest in models
+            ],
+        }
+
+
+def read_temperature(folder: Path = _THERMAL) -> float | None:
+    """Give the temperature of the warmest part that tells one, in degrees Celsius."""
+    found = []
+    for path in folder.glob("thermal_zone*/temp"):
+        try:
+            found.append(int(path.read_text()) / 1000)
+        except (OSError, ValueError):
+            continue
+    # Sensors that are switched off tell absurd values.
+    return max((value for value in found if -40 < value < 150), default=None)
+
+
+def read_memory() -> dict[str, int]:
+    """Give the memory of the box, what is free of it, and what this server holds; bytes."""
+    table = {}
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            table[name] = int(rest.split()[0]) * 1024
+        own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        own = 0
+    return {"total": table.get("MemTotal", 0), "free": table.get("MemAvailable", 0), "server": own}
+
+
+def read_tail(path: Path) -> list[str]:
+    """Give the last lines of the log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            size = file.tell()
+            file.seek(max(0, size - _LOG_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = text.splitlines()
+    return lines[1 if size > _LOG_BYTES else 0 :][-_LOG_LINES:]

@@ -1,0 +1,271 @@
+"""Uploaded files: which there are, whose they are, and how much may come.
+
+A file lies in `uploads/` under a random id; its name is only shown. The database knows how many of its bytes are on
+the disk for certain: after a crash the upload goes on from there, and anything beyond is written again.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.accounts.caller import Caller
+from appliance.accounts.secrets import new_id
+from appliance.errors import UploadError, UploadNotFoundError, UploadSpaceError
+from appliance.settings import Settings
+from appliance.store.database import Database
+from appliance.text import format_bytes
+from appliance.web.names import clean_file_name
+from appliance.web.probing import probe_upload
+from runtime.media.mux import FORMATS
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS: Final = "id, owner, name, size_bytes, offset_bytes, created_at, finished_at, probe, error, job"
+_PROBERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One upload; `probe` and `error` are both None until the finished file has been looked into."""
+
+    id: str
+    owner: str
+    name: str
+    size_bytes: int
+    offset_bytes: int
+    created_at: float
+    finished_at: float | None
+    probe: dict[str, Any] | None
+    error: str | None
+    job: str | None
+
+
+class Uploads:
+    """The uploads of a box."""
+
+    def __init__(self, database: Database, settings: Settings, *, on_checked: Callable[[Upload], None] | None = None):
+        self._database, self._settings, self._on_checked = database, settings, on_checked
+        self._checked = threading.Condition()
+        self._probers = ThreadPoolExecutor(_PROBERS, thread_name_prefix="probe")
+        self.bytes_received = 0
+
+    def path(self, upload: Upload) -> Path:
+        """Tell where the file of an upload lies.
+
+        Of its name only the suffix is taken, and only if it is a usual one: the result gets the same container.
+        """
+        suffix = Path(upload.name).suffix.lower()
+        return self._settings.uploads / f"{upload.id}{suffix if suffix in FORMATS else ''}"
+
+    def thumbnail(self, upload_id: str) -> Path:
+        """Tell where the small picture of an upload lies, once it was looked into."""
+        return self._settings.uploads / f"{upload_id}.jpg"
+
+    def begin(self, caller: Caller, name: str, size_bytes: int) -> Upload:
+        """Take on an upload.
+
+        Raises:
+            UploadSpaceError: The file is too large, the disk has no room for it, or the user has too many.
+            UploadError: The file is empty.
+        """
+        if size_bytes <= 0:
+            raise UploadError("the file is empty; copy it again from where it came from")
+        limit = self._settings.upload_limit_bytes
+        if size_bytes > limit:
+            raise UploadSpaceError(
+                f"the file has {format_bytes(size_bytes)}, and this box takes at most {format_bytes(limit)}; "
+                "cut it, or put it into a watch folder"
+            )
+        now = time.time()
+        upload = Upload(new_id(), caller.id, clean_file_name(name), size_bytes, 0, now, None, None, None, None)
+        with self._database.transaction() as connection:
+            (there,) = connection.execute(
+                "SELECT COUNT(*) FROM uploads WHERE owner = ? AND job IS NULL", (caller.id,)
+            ).fetchone()
+            if there >= self._settings.open_uploads:
+                raise UploadSpaceError(
+                    f"you have {there} files here without a job, which is the most; enhance or remove some first"
+                )
+            (coming,) = connection.execute(
+                "SELECT COALESCE(SUM(size_bytes - offset_bytes), 0) FROM uploads WHERE finished_at IS NULL"
+            ).fetchone()
+            self.check_room(size_bytes + coming)
+            self.path(upload).touch(mode=0o600)
+            connection.execute(
+                "INSERT INTO uploads (id, owner, name, size_bytes, created_at, touched_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (upload.id, caller.id, upload.name, size_bytes, now, now),
+            )
+        return upload
+
+    def check_room(self, more_bytes: int) -> None:
+        """Refuse to write so many bytes more if they would touch the disk's reserve.
+
+        Raises:
+            UploadSpaceError: They would.
+        """
+        free = shutil.disk_usage(self._settings.uploads).free - self._settings.disk_reserve_bytes
+        if more_bytes > free:
+            raise UploadSpaceError(
+                f"the disk of this box has no room: {format_bytes(more_bytes)} are to come and "
+                f"{format_bytes(max(0, free))} are free; remove old jobs and files, or ask an administrator"
+            )
+
+    def get(self, upload_id: str, owner: str) -> Upload:
+        """Give an upload of a user.
+
+        Raises:
+            UploadNotFoundError: This user has no such upload.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(
+                f"SELECT {_COLUMNS} FROM uploads WHERE id = ? AND owner = ?", (upload_id, owner)
+            ).fetchone()
+        if row is None:
+            raise UploadNotFoundError("there is no such upload of yours; it may have expired, so send the file again")
+        return _upload(row)
+
+    def waiting(self, owner: str) -> list[Upload]:
+        """Give the finished uploads of a user that have no job yet, the oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM uploads WHERE owner = ? AND finished_at IS NOT NULL AND job IS NULL "
+                "ORDER BY finished_at",
+                (owner,),
+            ).fetchall()
+        return [_upload(row) for row in rows]
+
+    def advance(self, upload: Upload, offset_bytes: int) -> None:
+        """Note that so many bytes are on the disk for certain; with the last one the file is looked into."""
+        now = time.time()
+        finished = offset_bytes == upload.size_bytes
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE uploads SET offset_bytes = ?, touched_at = ?, finished_at = ? WHERE id = ?",
+                (offset_bytes, now, now if finished else None, upload.id),
+            )
+        if finished:
+            self._probers.submit(self._check, upload.id)
+
+    def remove(self, upload: Upload) -> None:
+        """Remove an upload that has no job.
+
+        Raises:
+            UploadError: A job needs it.
+        """
+        with self._database.transaction() as connection:
+            gone = connection.execute("DELETE FROM uploads WHERE id = ? AND job IS NULL", (upload.id,)).rowcount
+        if not gone:
+            raise UploadError(f"{upload.name} belongs to a job; remove the job")
+        self._unlink(upload.id)
+
+    def wait_checked(self, upload_id: str, owner: str, *, timeout_s: float) -> Upload:
+        """Wait until a finished upload has been looked into.
+
+        Raises:
+            UploadNotFoundError: This user has no such upload.
+            UploadError: It is not complete, is nothing to enhance, or is not looked into in time.
+        """
+        end = time.monotonic() + timeout_s
+        with self._checked:
+            while True:
+                upload = self.get(upload_id, owner)
+                if upload.finished_at is None:
+                    raise UploadError(f"{upload.name} has not arrived completely; let the upload end first")
+                if upload.error is not None:
+                    raise UploadError(upload.error)
+                if upload.probe is not None:
+                    return upload
+                if not self._checked.wait(min(1.0, end - time.monotonic())) and time.monotonic() >= end:
+                    raise UploadError(f"{upload.name} is still being looked into; try again in a moment")
+
+    def assign(self, upload: Upload, job_id: str) -> None:
+        """Give an upload to a job: it leaves the list and goes with the job.
+
+        Raises:
+            UploadError: It has a job.
+        """
+        with self._database.transaction() as connection:
+            taken = connection.execute(
+                "UPDATE uploads SET job = ? WHERE id = ? AND job IS NULL", (job_id, upload.id)
+            ).rowcount
+            if not taken:
+                raise UploadError(f"{upload.name} has a job already; upload it again for another one")
+
+    def resume(self) -> None:
+        """Look into what was finished when the server last ended, before anyone looked."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT id FROM uploads WHERE finished_at IS NOT NULL AND probe IS NULL AND error IS NULL"
+            ).fetchall()
+        for (upload_id,) in rows:
+            self._probers.submit(self._check, upload_id)
+
+    def tidy(self, busy: frozenset[str] = frozenset()) -> None:
+        """Remove uploads that were left for too long, whose job is gone, and files that nothing knows."""
+        oldest = time.time() - self._settings.upload_days * 86_400
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT id FROM uploads WHERE (job IS NULL AND touched_at < ? AND created_at < ?) "
+                "OR (job IS NOT NULL AND job NOT IN (SELECT id FROM jobs))",
+                (oldest, oldest),
+            ).fetchall()
+            left = [row["id"] for row in rows if row["id"] not in busy]
+            connection.executemany("DELETE FROM uploads WHERE id = ?", [(upload_id,) for upload_id in left])
+            needed = {
+                Path(os.fsdecode(row[0])).name.partition(".")[0]
+                for row in connection.execute("SELECT source FROM jobs")
+            }
+            known = {row[0] for row in connection.execute("SELECT id FROM uploads")} | needed | busy
+            for path in self._settings.uploads.iterdir():
+                if path.name.partition(".")[0] not in known:
+                    path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Stop looking into files; what is left is done after the next start."""
+        self._probers.shutdown(wait=True, cancel_futures=True)
+
+    def _check(self, upload_id: str) -> None:
+        try:
+            with self._database.read() as connection:
+                row = connection.execute(f"SELECT {_COLUMNS} FROM uploads WHERE id = ?", (upload_id,)).fetchone()
+            if row is None:
+                return
+            upload = _upload(row)
+            probe, error = probe_upload(
+                self.path(upload),
+                upload.name,
+                timeout_s=self._settings.probe_timeout_s,
+                thumbnail=self.thumbnail(upload_id),
+            )
+            with self._checked:
+                with self._database.transaction() as connection:
+                    connection.execute(
+                        "UPDATE uploads SET probe = ?, error = ? WHERE id = ?",
+                        (None if probe is None else json.dumps(probe), error, upload_id),
+                    )
+                self._checked.notify_all()
+            if error is not None:
+                # Only what can be enhanced is kept; the list still says why this was not.
+                self._unlink(upload_id)
+            logger.info("upload %s was looked into: %s", upload_id, error or "ready")
+        except Exception:
+            logger.exception("upload %s could not be looked into", upload_id)
+
+    def _unlink(self, upload_id: str) -> None:
+        for path in self._settings.uploads.glob(f"{upload_id}*"):
+            path.unlink(missing_ok=True)
+
+
+def _upload(row: sqlite3.Row) -> Upload:
+    fields = dict(row)
+    probe = fields.pop("probe")
+    return Upload(**fields, probe=None if probe is None else json.loads(probe))

@@ -1,0 +1,87 @@
+import secrets
+
+import pytest
+
+from appliance.accounts.book import Accounts
+from appliance.accounts.secrets import csrf_of
+from appliance.accounts.users import User
+from appliance.store.database import Database
+
+PASSWORD = "correct horse battery"
+
+
+def age(database: Database, column: str, seconds: float) -> None:
+    with database.transaction() as connection:
+        connection.execute(f"UPDATE sessions SET {column} = {column} - ?", (seconds,))
+
+
+@pytest.mark.parametrize("secret", ["", "x", secrets.token_urlsafe(32), "\udcff", "a" * 10_000])
+@pytest.mark.usefixtures("anna")
+def test_a_forged_secret_is_nobody(accounts: Accounts, secret: str):
+    accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+
+    assert accounts.sessions.find(secret, "a") is None
+
+
+@pytest.mark.usefixtures("anna")
+def test_the_stored_hash_is_no_secret(accounts: Accounts):
+    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+
+    assert accounts.sessions.find(str(new.caller.session), "a") is None
+
+
+@pytest.mark.usefixtures("anna")
+def test_a_log_in_ends_without_use(accounts: Accounts, database: Database):
+    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    age(database, "last_seen_at", 24 * 3600 - 30)
+    assert accounts.sessions.find(new.secret, "a") is not None  # this use counts
+
+    age(database, "last_seen_at", 24 * 3600 + 1)
+
+    assert accounts.sessions.find(new.secret, "a") is None
+    assert not accounts.sessions.holds(str(new.caller.session))
+
+
+@pytest.mark.usefixtures("anna")
+def test_a_log_in_ends_after_its_longest_time_however_it_is_used(accounts: Accounts, database: Database):
+    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    assert accounts.sessions.holds(str(new.caller.session))
+
+    age(database, "created_at", 14 * 86_400 + 1)
+
+    assert accounts.sessions.find(new.secret, "a") is None
+
+
+@pytest.mark.usefixtures("anna")
+def test_a_log_out_ends_this_log_in_alone(accounts: Accounts):
+    here = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    there = accounts.entrance.log_in("anna", PASSWORD, address="b", old=None)
+
+    accounts.sessions.end(here.caller, actor=here.caller.actor)
+
+    assert accounts.sessions.find(here.secret, "a") is None
+    assert accounts.sessions.find(there.secret, "b") is not None
+
+
+@pytest.mark.usefixtures("anna")
+def test_each_log_in_has_a_csrf_token_of_its_own_that_is_not_its_secret(accounts: Accounts):
+    first = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    second = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+
+    assert first.caller.csrf == csrf_of(first.secret)
+    assert len({first.caller.csrf, second.caller.csrf, first.secret, second.secret, first.caller.session}) == 5
+
+
+def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts, anna: User, database: Database):
+    first = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    with database.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO sessions VALUES (?, ?, 1e12, 1e12, '')", [(f"hash {n}", anna.id) for n in range(60)]
+        )
+
+    age(database, "last_seen_at", 0)
+    accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+
+    with database.read() as connection:
+        assert connection.execute("SELECT COUNT(*) FROM sessions").fetchone()[0] == 50
+    assert accounts.sessions.find(first.secret, "a") is None

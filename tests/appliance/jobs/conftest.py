@@ -1,0 +1,137 @@
+"""A queue in a data directory, small clips, and jobs run in this process."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from appliance.jobs.attempt import Attempt, Conduct
+from appliance.jobs.queue import JobQueue
+from appliance.jobs.records import JobRecord, NewJob
+from appliance.jobs.survive import write_clip
+from appliance.store.database import Database
+from appliance.store.directory import database_path, prepare_data_directory
+from runtime.options import EnhanceOptions
+from runtime.segments.rule import SegmentRule
+
+RULE = SegmentRule(8, 12)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    prepare_data_directory(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def database(data):
+    with Database(database_path(data)) as database:
+        yield database
+
+
+@pytest.fixture
+def queue(database) -> JobQueue:
+    return JobQueue(database)
+
+
+@pytest.fixture(scope="session")
+def clip_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Three scenes of ten frames at 64x48, with a tone."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4").read_bytes()
+
+
+@pytest.fixture
+def clip(tmp_path: Path, clip_bytes: bytes) -> Path:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip_bytes)
+    return path
+
+
+@pytest.fixture
+def write_noise(tmp_path: Path) -> Callable[..., Path]:
+    """Write a file of noise alone."""
+
+    def write(name: str, *, seconds: int = 1) -> Path:
+        rng = np.random.default_rng(1)
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=48000, layout="mono")
+            block = rng.normal(0, 3000, (1, 48000 * seconds)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 48000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def add(queue: JobQueue, tmp_path: Path) -> Callable[..., JobRecord]:
+    """Add a job; without a source it is one that nobody will run."""
+
+    def add_job(title: str = "clip.mp4", source: Path | None = None, **fields: object) -> JobRecord:
+        options = fields.pop("options", EnhanceOptions(preset="restore"))
+        return queue.add(NewJob(source or tmp_path / title, title, options, **fields))
+
+    return add_job
+
+
+@pytest.fixture
+def work(queue: JobQueue) -> Callable[..., JobRecord]:
+    """Claim the next job and run it to its end in this process."""
+
+    def run(stopping: threading.Event | None = None) -> JobRecord:
+        job = queue.claim("cpu")
+        assert job is not None
+        Attempt(queue, job, "cpu", stopping=stopping or threading.Event(), conduct=Conduct(rule=RULE)).run()
+        return queue.get(job.id)
+
+    return run
+
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 60) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some seconds of work."""
+    return write_clip(tmp_path_factory.mktemp("long") / "long.mp4", scene_frames=50)
+
+
+@pytest.fixture
+def start_worker(data: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a worker by itself; `prefix` is a command that runs it."""
+    started = []
+
+    def start(*arguments: object, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "appliance.jobs.worker", "--data", str(data), "--rule", "8-12"]
+        with (tmp_path / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*prefix, *command, *(str(argument) for argument in arguments)], cwd=ROOT, stdout=log, stderr=log
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

@@ -1,0 +1,501 @@
+"""The queue: states, order, revisions, and that no job is ever lost or taken twice."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from appliance.jobs.holding import Publication
+from appliance.jobs.listing import CHANGED_JOBS, COUNT_JOBS, select_jobs
+from appliance.jobs.queue import (
+    Blame,
+    JobLostError,
+    JobNotFoundError,
+    JobQueue,
+    JobState,
+    JobStateError,
+    Wish,
+)
+from appliance.jobs.records import FINISHED
+from appliance.store.database import Database
+from appliance.store.directory import database_path
+from runtime.options import EnhanceOptions, Progress
+
+
+def titles(jobs):
+    return [job.title for job in jobs]
+
+
+def turns(queue):
+    return titles(queue.list(states=[JobState.QUEUED]))
+
+
+def test_a_job_is_kept_as_it_was_given(add, queue, tmp_path):
+    job = add("a.mp4", target=tmp_path / "b.mp4", owner="me", priority=3, folder="f", source_digest="d")
+
+    found = queue.get(job.id)
+
+    assert found == job
+    assert (found.title, found.source, found.target) == ("a.mp4", tmp_path / "a.mp4", tmp_path / "b.mp4")
+    assert (found.owner, found.priority, found.folder, found.source_digest) == ("me", 3, "f", "d")
+    assert (found.state, found.attempts, found.result) == (JobState.QUEUED, 0, None)
+    assert len(job.id) == 16
+    assert job.id.isalnum()
+
+
+def test_a_file_name_that_is_no_text_comes_back_as_it_is(add, queue):
+    job = add("caf\udce9.mp4", source=Path("/films/caf\udce9.mp4"))
+
+    assert queue.get(job.id).source == Path("/films/caf\udce9.mp4")
+    assert queue.get(job.id).title == "caf?.mp4"
+    assert titles(queue.with_source(Path("/films/caf\udce9.mp4"))) == ["caf?.mp4"]
+
+
+def test_an_unknown_job_is_told(queue):
+    with pytest.raises(JobNotFoundError, match=r"^there is no job nowhere; it may have been removed$"):
+        queue.get("nowhere")
+
+
+def test_jobs_are_claimed_by_priority_and_then_by_age(add, queue):
+    for title, priority in (("first", 0), ("second", 0), ("urgent", 5)):
+        add(title, priority=priority)
+
+    assert turns(queue) == ["urgent", "first", "second"]
+    assert [queue.claim(worker).title for worker in "abc"] == ["urgent", "first", "second"]
+    assert queue.claim("d") is None
+
+
+def test_a_worker_that_holds_a_job_gets_no_second_one(add, queue):
+    add("first")
+    add("second")
+    queue.claim("cpu")
+
+    with pytest.raises(JobLostError, match="worker cpu still holds job"):
+        queue.claim("cpu")
+
+    assert queue.counts()[JobState.RUNNING] == 1
+
+
+def test_many_workers_never_get_the_same_job(add, data):
+    for number in range(60):
+        add(f"{number}")
+    taken = []
+
+    def claim_all(name):
+        with Database(database_path(data)) as database:
+            queue = JobQueue(database)
+            while (job := queue.claim(name)) is not None:
+                taken.append(job.id)
+                queue.finish(job.id, name, Path("/done"))
+
+    threads = [threading.Thread(target=claim_all, args=(f"worker-{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(taken) == len(set(taken)) == 60
+
+
+def test_progress_is_stored_and_a_wish_comes_back(add, queue):
+    add()
+    job = queue.claim("cpu")
+
+    assert queue.progress(job.id, "cpu", Progress("enhancing", 3, 10, 2.5, 2.8)) is None
+    queue.pause(job.id)
+
+    assert queue.progress(job.id, "cpu", Progress("enhancing", 4, 10, 2.5, 2.4)) is Wish.PAUSE
+    found = queue.get(job.id)
+    assert (found.stage, found.frames_done, found.frames_total, found.fps, found.eta_s) == (
+        "enhancing", 4, 10, 2.5, 2.4,
+    )  # fmt: skip
+    assert (found.state, found.wish) == (JobState.RUNNING, Wish.PAUSE)
+
+
+@pytest.mark.parametrize("action", ["progress", "finish", "fail", "stop"])
+def test_a_worker_that_lost_its_job_can_change_nothing(add, queue, action):
+    add()
+    job = queue.claim("old")
+    queue.release("old")
+    queue.claim("new")
+    before = queue.get(job.id)
+    last = {"progress": Progress("x"), "finish": Path("/x"), "fail": "x", "stop": Wish.CANCEL}[action]
+
+    with pytest.raises(JobLostError, match="worker old no longer holds"):
+        getattr(queue, action)(job.id, "old", last)
+
+    assert queue.get(job.id) == before
+
+
+def test_a_queued_job_is_paused_resumed_and_cancelled_at_once(add, queue):
+    job = add()
+
+    assert queue.pause(job.id).state is JobState.PAUSED
+    assert queue.claim("cpu") is None
+    assert queue.resume(job.id).state is JobState.QUEUED
+    cancelled = queue.cancel(job.id)
+
+    assert cancelled.state is JobState.CANCELLED
+    assert cancelled.finished_at is not None
+
+
+def test_a_running_job_is_asked(add, queue):
+    add()
+    job = queue.claim("cpu")
+
+    assert queue.pause(job.id).wish is Wish.PAUSE
+    assert queue.resume(job.id).wish is None
+    assert queue.cancel(job.id).wish is Wish.CANCEL
+    with pytest.raises(JobStateError, match=r"'clip.mp4' is being cancelled, so it cannot be paused"):
+        queue.pause(job.id)
+    assert queue.stop(job.id, "cpu", Wish.CANCEL).state is JobState.CANCELLED
+
+
+def test_a_paused_try_does_not_count(add, queue):
+    add()
+    job = queue.claim("cpu")
+
+    paused = queue.stop(job.id, "cpu", Wish.PAUSE)
+
+    assert (paused.state, paused.attempts) == (JobState.PAUSED, 0)
+    assert queue.resume(job.id).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "message"),
+    [
+        ("done", "pause", "is done, so it cannot be paused"),
+        ("done", "cancel", "is done, so it cannot be cancelled"),
+        ("done", "retry", "is done, so it cannot be tried again"),
+        ("failed", "resume", "has failed, so it cannot be resumed; retry it instead"),
+        ("queued", "retry", "is queued, so it cannot be tried again"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(add, queue, state, action, message):
+    job = add()
+    if state != "queued":
+        queue.claim("cpu")
+    if state == "done":
+        queue.finish(job.id, "cpu", Path("/x"))
+    if state == "failed":
+        queue.fail(job.id, "cpu", "because")
+    before = queue.get(job.id)
+
+    with pytest.raises(JobStateError, match=message):
+        getattr(queue, action)(job.id)
+
+    assert queue.get(job.id) == before
+
+
+def test_a_failed_job_can_be_tried_again_at_the_end_of_the_queue(add, queue):
+    job = add("first")
+    queue.claim("cpu")
+    queue.fail(job.id, "cpu", "no space is left")
+    add("second")
+    assert queue.get(job.id).message == "no space is left"
+
+    again = queue.retry(job.id)
+
+    assert (again.state, again.message, again.attempts, again.finished_at) == (JobState.QUEUED, "", 0, None)
+    assert turns(queue) == ["second", "first"]
+
+
+@pytest.mark.parametrize("finished", sorted(FINISHED))
+def test_a_finished_job_is_removed_with_its_files_and_nothing_else(add, queue, tmp_path, finished):
+    job, other = add("one", target=tmp_path / "out.mp4"), add("other")
+    queue.claim("cpu")
+    (tmp_path / "out.mp4").write_text("the result")
+    for files in (queue.files(job.id), queue.files(other.id)):
+        files.folder.mkdir()
+        files.results.mkdir()
+        files.report.write_text("{}")
+    if finished == "done":
+        queue.finish(job.id, "cpu", tmp_path / "out.mp4")
+    elif finished == "failed":
+        queue.fail(job.id, "cpu", "because")
+    else:
+        queue.stop(job.id, "cpu", Wish.CANCEL)
+    revision = queue.revision()
+
+    queue.remove(job.id)
+
+    assert not queue.files(job.id).folder.exists()
+    assert not queue.files(job.id).results.exists()
+    assert queue.files(other.id).report.exists()
+    assert (tmp_path / "out.mp4").exists()
+    assert queue.removed_since(revision) == [job.id]
+    assert titles(queue.list()) == ["other"]
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "paused"])
+def test_a_job_that_has_not_ended_is_not_removed(add, queue, state):
+    job = add()
+    if state == "running":
+        queue.claim("cpu")
+    if state == "paused":
+        queue.pause(job.id)
+
+    with pytest.raises(JobStateError, match=f"is {state}; cancel it before removing it"):
+        queue.remove(job.id)
+
+    assert queue.get(job.id).state == state
+
+
+def test_a_job_moves_before_another_and_to_the_end(add, queue):
+    jobs = {title: add(title) for title in "abcd"}
+
+    queue.move(jobs["d"].id, before=jobs["b"].id)
+    assert turns(queue) == ["a", "d", "b", "c"]
+    queue.move(jobs["a"].id, before=None)
+    assert turns(queue) == ["d", "b", "c", "a"]
+    queue.move(jobs["c"].id, before=jobs["d"].id)
+    assert turns(queue) == ["c", "d", "b", "a"]
+    queue.move(jobs["c"].id, before=jobs["c"].id)
+    assert turns(queue) == ["c", "d", "b", "a"]
+
+
+def test_a_job_that_moves_before_an_urgent_one_is_as_urgent(add, queue):
+    normal, urgent = add("normal"), add("urgent", priority=5)
+
+    assert queue.move(normal.id, before=urgent.id).priority == 5
+    assert turns(queue) == ["normal", "urgent"]
+    assert queue.prioritise(normal.id, 1).priority == 1
+    assert turns(queue) == ["urgent", "normal"]
+
+
+def test_a_place_can_be_halved_as_often_as_one_likes(add, queue):
+    first, *others = [add(f"{number}") for number in range(4)]
+
+    for count in range(100):
+        queue.move(others[count % 2].id, before=others[2].id)
+        expected = [others[1 - count % 2].title, others[count % 2].title] if count else None
+        assert expected is None or turns(queue) == [first.title, *expected, others[2].title]
+
+
+def test_only_queued_jobs_have_an_order(add, queue):
+    add("runs")
+    running = queue.claim("cpu")
+    job = add("waits")
+
+    with pytest.raises(JobStateError, match="'runs' is running; only queued jobs have an order"):
+        queue.move(job.id, before=running.id)
+
+
+def test_lists_are_filtered_and_paged(add, queue):
+    for number in range(5):
+        add(f"film {number} 100%.mp4", owner="me" if number % 2 else "you", folder="f" if number > 2 else None)
+    queue.finish(queue.claim("cpu").id, "cpu", Path("/x"))
+
+    assert titles(queue.list(owner="me")) == ["film 3 100%.mp4", "film 1 100%.mp4"]
+    assert titles(queue.list(folder="f")) == ["film 4 100%.mp4", "film 3 100%.mp4"]
+    assert titles(queue.list(text="FILM 2")) == ["film 2 100%.mp4"]
+    assert titles(queue.list(text="0%.")) == titles(queue.list())
+    assert titles(queue.list(text="_")) == []
+    assert titles(queue.list(limit=2, offset=1)) == ["film 3 100%.mp4", "film 2 100%.mp4"]
+    assert titles(queue.list(states=[JobState.DONE])) == ["film 0 100%.mp4"]
+    both = [JobState.DONE, JobState.QUEUED]
+    assert titles(queue.list(states=both, limit=3, offset=2)) == titles(queue.list())[2:]
+    assert titles(queue.list(states=both, text="film 4", owner="you")) == ["film 4 100%.mp4"]
+    assert queue.list(states=[]) == []
+
+
+def test_counts_name_every_state(add, queue):
+    add()
+    add()
+    queue.claim("cpu")
+
+    assert queue.counts() == {state: int(state in (JobState.QUEUED, JobState.RUNNING)) for state in JobState}
+
+
+def test_every_change_has_a_later_revision(add, queue):
+    first, second = add("first"), add("second")
+    seen = queue.revision()
+    assert queue.changed_since(seen) == []
+
+    queue.pause(second.id)
+    queue.prioritise(first.id, 2)
+
+    changed = queue.changed_since(seen)
+    assert titles(changed) == ["second", "first"]
+    assert [job.revision for job in changed] == [seen + 1, seen + 2]
+    assert queue.revision() == seen + 2
+
+
+def test_the_revision_does_not_fall_when_the_latest_job_is_removed(add, queue):
+    job = add()
+    queue.cancel(job.id)
+    seen = queue.revision()
+
+    queue.remove(job.id)
+
+    assert queue.revision() > seen
+
+
+def test_a_dead_workers_job_goes_back_and_keeps_its_place(add, queue):
+    first, second = add("first"), add("second")
+    queue.claim("cpu")
+
+    released = queue.release("cpu")
+
+    assert (released.id, released.state, released.attempts) == (first.id, JobState.QUEUED, 1)
+    assert turns(queue) == ["first", "second"]
+    assert queue.claim("cpu").id == first.id
+    assert second.id != first.id
+    assert queue.release("nobody") is None
+
+
+def test_a_job_that_ends_its_worker_three_times_fails_with_the_reason(add, queue):
+    job = add()
+    for _ in range(3):
+        queue.claim("cpu")
+        queue.release("cpu", blame=Blame.JOB, reason="it was killed, probably because memory ran out")
+
+    failed = queue.get(job.id)
+    assert failed.state is JobState.FAILED
+    assert failed.message.startswith("the worker was lost 3 times over this file: it was killed, probably because")
+
+
+def test_a_job_whose_result_is_in_place_does_not_fail_over_its_comparison(add, queue, tmp_path):
+    job = add(target=tmp_path / "out.mp4")
+    (tmp_path / "out.mp4").write_text("the result")
+    facts = (tmp_path / "out.mp4").stat()
+    for _ in range(3):
+        queue.claim("cpu")
+        queue.note_publication(job.id, "cpu", Publication(tmp_path / "out.mp4", facts.st_size, facts.st_mtime_ns))
+        queue.release("cpu", blame=Blame.JOB)
+
+    done = queue.get(job.id)
+    assert (done.state, done.result) == (JobState.DONE, tmp_path / "out.mp4")
+    assert done.message == "the result is complete, but the films to compare could not be made"
+
+
+def test_a_segment_more_gives_a_job_its_tries_back(add, queue):
+    job = add()
+    segments = queue.files(job.id).workspace / "segments"
+    segments.mkdir(parents=True)
+    for number in range(8):
+        queue.claim("cpu")
+        if number % 2 == 0:
+            (segments / f"{number}").write_text("a finished segment")
+        queue.release("cpu", blame=Blame.JOB)
+
+    assert queue.get(job.id).state is JobState.QUEUED
+
+
+def test_kills_from_outside_are_forgiven_more_often_but_not_for_ever(add, queue):
+    job = add()
+    for number in range(5):
+        queue.claim("cpu")
+        assert queue.release("cpu", most_stops=5).state == ("failed" if number == 4 else "queued")
+    assert "ended 5 times from outside" in queue.get(job.id).message
+
+
+def test_an_orderly_stop_does_not_count(add, queue):
+    job = add()
+    for _ in range(10):
+        queue.claim("cpu")
+        queue.release("cpu", blame=Blame.NOBODY, most_stops=2, most_faults=2)
+
+    assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.QUEUED, 0)
+
+
+@pytest.mark.parametrize(("wish", "state"), [("pause", JobState.PAUSED), ("cancel", JobState.CANCELLED)])
+def test_a_wish_is_kept_when_the_worker_dies_first(add, queue, tmp_path, wish, state):
+    job = add(target=tmp_path / "out.mp4")
+    queue.claim("cpu")
+    workspace = queue.files(job.id).workspace
+    workspace.mkdir(parents=True)
+    (tmp_path / f"..relume-{job.id}.1234.partial.mp4").write_text("half")
+    getattr(queue, wish)(job.id)
+
+    queue.release("cpu")
+
+    assert queue.get(job.id).state is state
+    assert workspace.exists() == (wish == "pause")
+    assert (list(tmp_path.glob("*partial*")) == []) == (wish == "cancel")
+
+
+def test_the_wall_clock_decides_nothing(add, queue, monkeypatch):
+    times = iter([2e9, 1e9, 3e9, 0.0, 2.5e9, 1.0, 4e9, 5.0])
+    monkeypatch.setattr("time.time", lambda: next(times))
+    first, second = add("first"), add("second")
+
+    claimed = queue.claim("cpu")
+    queue.release("cpu")
+    again = queue.claim("cpu")
+    done = queue.finish(again.id, "cpu", Path("/x"))
+
+    assert claimed.id == again.id == done.id == first.id
+    assert queue.claim("cpu").id == second.id
+
+
+def plan(database, query, values):
+    with database.read() as connection:
+        return [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+
+
+@pytest.fixture
+def many(database, add):
+    """Ten thousand jobs, most of them done."""
+    add("the newest")
+    with database.transaction() as connection:
+        columns = [row["name"] for row in connection.execute("PRAGMA table_info(jobs)")]
+        names = ", ".join(columns)
+        values = ", ".join(
+            {"id": "'j' || n", "state": "CASE n % 100 WHEN 0 THEN 'failed' ELSE 'done' END", "revision": "n + 10",
+             "created_at": "created_at - n"}.get(name, name)
+            for name in columns
+        )  # fmt: skip
+        connection.execute(
+            f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000) "
+            f"INSERT INTO jobs ({names}) SELECT {values} FROM jobs, numbers"
+        )
+        connection.execute("UPDATE job_revision SET revision = 10010")
+    return database
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"states": None},
+        {"states": [JobState.QUEUED]},
+        {"states": [JobState.DONE]},
+        {"states": None, "owner": "me"},
+        {"states": None, "folder": "f"},
+    ],
+)
+def test_a_page_of_ten_thousand_jobs_is_read_by_index_without_sorting(many, wishes):
+    steps = plan(many, *select_jobs(**wishes))
+
+    assert all("USING INDEX" in step for step in steps)
+    assert not any("TEMP B-TREE" in step for step in steps)
+
+
+def test_a_page_of_several_states_sorts_no_more_than_a_page_of_each(many, queue):
+    query, values = select_jobs([JobState.DONE, JobState.FAILED, JobState.CANCELLED], limit=50)
+    steps = plan(many, query, values)
+
+    assert sum("USING INDEX jobs_by_state" in step for step in steps) == 3
+    assert [step for step in steps if step.startswith("SCAN jobs")] == []
+    found = queue.list(states=[JobState.DONE, JobState.FAILED, JobState.CANCELLED], limit=200, offset=5)
+    assert [job.id for job in found] == [f"j{number}" for number in range(6, 206)]
+
+
+def test_counts_and_changes_of_ten_thousand_jobs_come_from_indexes(many, queue):
+    assert all("COVERING INDEX" in step for step in plan(many, COUNT_JOBS, ()))
+    assert all("SEARCH jobs USING INDEX" in step for step in plan(many, CHANGED_JOBS, (10000,)))
+    assert queue.counts()[JobState.DONE] == 9900
+    assert [job.id for job in queue.changed_since(10008)] == ["j9999", "j10000"]
+
+
+def test_options_come_back_exactly(add, queue):
+    from fractions import Fraction
+
+    from runtime.options import AudioMode, Codec
+
+    options = EnhanceOptions(
+        preset="archive", scale="auto", audio=AudioMode.OFF, strength=0.3, codec=Codec.FFV1,
+        start=Fraction(1, 3), end=Fraction(30000, 1001), conceal=True, threads=2,
+    )  # fmt: skip
+
+    assert queue.get(add(options=options).id).options == options

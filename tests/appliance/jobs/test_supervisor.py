@@ -1,0 +1,182 @@
+"""The supervisor: dead, hanging and left-over workers, and jobs that are never lost."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from appliance.jobs.queue import JobState
+from appliance.jobs.seat import read_oom_kills
+from appliance.jobs.supervisor import Limits, Supervisor
+from appliance.jobs.survive import read_packets
+from appliance.store.errors import DatabaseDamagedError
+from runtime.options import AudioMode, EnhanceOptions
+
+from .conftest import ROOT, RULE
+
+SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
+
+
+@pytest.fixture
+def supervise(data):
+    """Start a supervisor; its workers end with the test."""
+    started = []
+
+    def start(**options):
+        supervisor = Supervisor(data, rule=RULE, **options)
+        started.append(supervisor)
+        supervisor.start()
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.close()
+
+
+def holder(supervisor, job):
+    """Give the process that works on a job."""
+    (status,) = supervisor.status()
+    return status.pid if status.job == job.id else None
+
+
+@pytest.fixture
+def undisturbed(add, work, long_clip, tmp_path):
+    add("undisturbed", long_clip, target=tmp_path / "undisturbed.mp4", options=SILENT)
+    return read_packets(work().result)
+
+
+def test_a_killed_worker_is_replaced_and_its_job_goes_on(add, queue, long_clip, supervise, until, undisturbed):
+    job = add("long", long_clip, options=SILENT)
+    supervisor = supervise()
+    until(lambda: queue.files(job.id).count_segments() > 3)
+
+    os.kill(holder(supervisor, job), signal.SIGKILL)
+    until(lambda: queue.get(job.id).is_finished)
+
+    done = queue.get(job.id)
+    assert (done.state, done.attempts) == (JobState.DONE, 2)
+    assert read_packets(done.result) == undisturbed
+
+
+def test_a_stopped_server_finishes_the_next_time(add, queue, long_clip, supervise, until):
+    job = add("long", long_clip, options=SILENT)
+    supervisor = supervise()
+    until(lambda: queue.get(job.id).frames_done > 0)
+
+    supervisor.close()
+
+    assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.QUEUED, 0)
+    supervise()
+    until(lambda: queue.get(job.id).is_finished)
+    assert queue.get(job.id).state is JobState.DONE
+
+
+def test_a_job_for_which_the_kernel_kills_the_worker_fails_after_three_times(add, queue, clip, supervise, until):
+    # A named pipe that nobody writes keeps a job in its first stage for ever.
+    pipe = clip.with_name("pipe.mp4")
+    os.mkfifo(pipe)
+    job = add("pipe", pipe)
+    kills = [0]
+    supervisor = supervise(count_oom_kills=lambda: kills[0])
+
+    for attempt in (1, 2, 3):
+        until(lambda attempt=attempt: holder(supervisor, job) and queue.get(job.id).attempts == attempt)
+        kills[0] += 1
+        os.kill(holder(supervisor, job), signal.SIGKILL)
+        until(lambda: queue.get(job.id).state is not JobState.RUNNING)
+
+    failed = queue.get(job.id)
+    assert failed.state is JobState.FAILED
+    assert failed.message.startswith(
+        "the worker was lost 3 times over this file: it was killed, probably because memory ran out; choose a smaller"
+    )
+
+
+def test_the_workers_own_lines_go_to_a_file_if_one_is_named(add, queue, tmp_path, supervise, until):
+    job = add("missing", tmp_path / "missing.mp4")
+
+    supervise(log=tmp_path / "workers.log")
+    until(lambda: queue.get(job.id).is_finished)
+
+    assert f"worker cpu: job {job.id} failed" in (tmp_path / "workers.log").read_text()
+
+
+def test_a_hanging_worker_is_ended(add, queue, clip, supervise, until):
+    job = add("clip", clip, options=SILENT)
+    supervisor = supervise(limits=Limits(hang_s=3.0))
+    until(lambda: holder(supervisor, job))
+
+    os.kill(holder(supervisor, job), signal.SIGSTOP)
+    until(lambda: queue.get(job.id).is_finished)
+
+    assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.DONE, 2)
+
+
+def test_a_job_that_waits_for_ever_is_given_up(add, queue, clip, supervise, until):
+    pipe = clip.with_name("pipe.mp4")
+    os.mkfifo(pipe)
+    job = add("pipe", pipe)
+
+    supervise(limits=Limits(hang_s=2.5, most_faults=2))
+    until(lambda: queue.get(job.id).is_finished)
+
+    assert queue.get(job.id).message.startswith(
+        "the worker was lost 2 times over this file: nothing happened for 2.5 s, so it was ended"
+    )
+
+
+def test_a_worker_of_an_earlier_server_is_waited_for(add, queue, clip, start_worker, supervise, until):
+    job = add("clip", clip, options=SILENT)
+    old = start_worker()
+    until(lambda: queue.get(job.id).state is JobState.RUNNING)
+
+    supervisor = supervise()
+    until(lambda: queue.get(job.id).is_finished)
+    assert supervisor.status()[0].pid is None
+    old.terminate()
+    assert old.wait(30) == 0
+    until(lambda: supervisor.status()[0].pid)
+
+    assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.DONE, 1)
+
+
+def test_a_damaged_database_is_told_before_anything_starts(add, data, database, clip):
+    add("clip", clip)
+    database.close()
+    (data / "relume.db").write_bytes(b"not a database " * 300)
+    for name in ("relume.db-wal", "relume.db-shm"):
+        (data / name).unlink(missing_ok=True)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance.jobs", "--data", str(data)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "relume.db is damaged" in done.stderr
+    assert "Put a backup from" in done.stderr
+    with pytest.raises(DatabaseDamagedError):
+        Supervisor(data)
+
+
+def test_two_servers_do_not_share_a_data_directory(data, until):
+    command = [sys.executable, "-m", "appliance.jobs", "--data", str(data)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as first:
+        until((data / "workers" / "cpu.lock").exists)
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        first.terminate()
+
+    assert second.returncode == 1
+    assert f"in use by another Relume server (process {first.pid}); stop that one" in second.stderr
+    assert first.returncode == 0
+
+
+def test_the_kernel_tells_of_its_kills():
+    if not os.path.exists("/proc/vmstat"):
+        pytest.skip("there is no /proc/vmstat here")
+    assert read_oom_kills() is not None

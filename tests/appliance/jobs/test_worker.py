@@ -1,0 +1,110 @@
+"""The worker as a process: how it ends, and what becomes of its job."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from appliance.jobs import worker
+from appliance.jobs.attempt import Conduct
+from appliance.jobs.queue import JobState
+from appliance.jobs.worker import LOCK_HELD, _work, lock_path
+from appliance.store.lock import LockFile, read_holder
+from runtime.options import AudioMode, EnhanceOptions
+
+SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
+
+
+def is_at_work(queue, job):
+    return lambda: queue.get(job.id).frames_done > 0
+
+
+def test_a_worker_does_what_is_queued_and_gives_its_job_back_on_sigterm(
+    add, queue, clip, long_clip, start_worker, until
+):
+    first, second = add("first", clip, options=SILENT), add("second", long_clip, options=SILENT)
+    process = start_worker()
+    until(lambda: queue.get(first.id).is_finished)
+    until(is_at_work(queue, second))
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(30) == 0
+    assert queue.get(first.id).state is JobState.DONE
+    assert (queue.get(second.id).state, queue.get(second.id).attempts) == (JobState.QUEUED, 0)
+    assert "is done" in queue.files(first.id).log.read_text()
+
+
+def test_a_worker_ends_with_its_server(add, data, queue, long_clip, until):
+    job = add("long", long_clip, options=SILENT)
+    program = (
+        "import os, subprocess, sys\n"
+        f"subprocess.Popen([sys.executable, '-m', 'appliance.jobs.worker', '--data', {str(data)!r}, "
+        "'--parent', str(os.getpid())], start_new_session=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        until(is_at_work(queue, job))
+        server.send_signal(signal.SIGKILL)
+        server.stdin.close()
+
+        def lock_is_free():
+            lock = LockFile.take(lock_path(data, "cpu"))
+            if lock is not None:
+                lock.close()
+            return lock is not None
+
+        until(lock_is_free, seconds=20)
+    assert queue.get(job.id).state is JobState.QUEUED
+
+
+def test_a_worker_whose_server_has_gone_already_takes_nothing(add, queue, clip, start_worker):
+    job = add("clip", clip)
+
+    assert start_worker("--parent", 1).wait(30) == 0
+    assert queue.get(job.id).state is JobState.QUEUED
+
+
+def test_a_second_worker_of_a_device_takes_nothing(add, data, queue, clip, start_worker):
+    job = add("clip", clip)
+    with LockFile.take(lock_path(data, "cpu")):
+        assert start_worker().wait(30) == LOCK_HELD
+
+    assert queue.get(job.id).state is JobState.QUEUED
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on data is Linux's")
+def test_a_worker_that_may_not_take_enough_memory_says_so(add, queue, clip, start_worker):
+    job = add("clip", clip, options=EnhanceOptions(preset="upscale"))
+
+    assert start_worker("--memory-bytes", 250_000_000).wait(60) == 0
+
+    failed = queue.get(job.id)
+    assert failed.state is JobState.FAILED
+    assert failed.message.startswith("there is not enough memory for this job; choose a smaller size")
+
+
+def test_a_worker_ends_a_while_after_its_last_job_to_give_its_memory_back(add, queue, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_IDLE_AFTER_JOB_S", 0.0)
+    jobs = [add("missing", tmp_path / "missing.mp4") for _ in range(2)]
+
+    _work(queue, "cpu", threading.Event(), Conduct())
+
+    assert [queue.get(job.id).state for job in jobs] == [JobState.FAILED, JobState.FAILED]
+
+
+def test_an_idle_worker_does_next_to_nothing(data, queue, start_worker, until):
+    import psutil
+
+    process = psutil.Process(start_worker().pid)
+    until(lambda: read_holder(lock_path(data, "cpu")) == process.pid)
+    time.sleep(1.0)
+    begun, used = time.monotonic(), sum(process.cpu_times()[:2])
+    time.sleep(2.0)
+
+    assert (sum(process.cpu_times()[:2]) - used) / (time.monotonic() - begun) < 0.02
+    assert process.memory_info().rss < 120_000_000
+    assert queue.revision() == 0

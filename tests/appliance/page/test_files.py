@@ -1,0 +1,57 @@
+"""What holds of the page's files without a browser."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[3] / "appliance" / "web" / "page"
+MODULES = sorted(PAGE.glob("js/**/*.js"))
+IMPORT = re.compile(r'^import\s[^;]*?from "(\.[^"]+)";', re.MULTILINE)
+
+
+def imported(module: Path, seen: set[Path]) -> set[Path]:
+    """Follow the imports that a browser must have before the module runs."""
+    if module not in seen:
+        seen.add(module)
+        for name in IMPORT.findall(module.read_text(encoding="utf-8")):
+            imported((module.parent / name).resolve(), seen)
+    return seen
+
+
+def test_what_the_queue_needs_is_fetched_at_once() -> None:
+    index = (PAGE / "index.html").read_text(encoding="utf-8")
+    needed = imported(PAGE / "js/views/queue.js", imported(PAGE / "js/main.js", set()))
+
+    preloaded = re.findall(r'rel="modulepreload" href="/page/([^"]+)"', index)
+
+    assert sorted(preloaded) == sorted(str(module.relative_to(PAGE)) for module in needed)
+
+
+def test_every_file_that_is_named_exists() -> None:
+    places = set()
+    for file in [PAGE / "index.html", PAGE / "relume.webmanifest", *PAGE.glob("css/*.css"), *MODULES]:
+        places |= set(re.findall(r'"/page/([^"]+)"', file.read_text(encoding="utf-8")))
+
+    assert len(places) > 30
+    assert [place for place in sorted(places) if not (PAGE / place).is_file()] == []
+
+
+@pytest.mark.parametrize("file", [PAGE / "index.html", *MODULES, *PAGE.glob("css/*.css")], ids=lambda path: path.name)
+def test_nothing_is_inline_or_comes_from_elsewhere(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    code = "\n".join(line for line in text.splitlines() if not re.match(r"\s*(/?\*|//)", line))
+
+    for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "style=", "onclick="):
+        assert forbidden not in code, forbidden
+    addresses = set(re.findall(r"https?://[\w./]+", code)) - {"http://www.w3.org/2000/svg"}
+    assert addresses == set()
+
+
+def test_the_presets_have_pictures_of_their_own() -> None:
+    from runtime.presets import PRESETS
+
+    sizes = {path.stem: path.stat().st_size for path in PAGE.glob("pictures/*.webp")}
+
+    assert set(sizes) == set(PRESETS)
+    assert max(sizes.values()) < 30_000

@@ -1,0 +1,123 @@
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+PASSWORD = "three green lamps"
+TIMES = "videos => videos.map((video) => video.currentTime)"
+
+
+def test_a_person_goes_from_the_first_start_to_the_download(
+    open_box: Callable[[], Any],
+    open_page: Callable[..., Any],
+    clip_file: Path,
+    tmp_path: Path,
+    poll: Callable[..., Any],
+    look: Callable[..., list[str]],
+) -> None:
+    box = open_box()
+    page = open_page(box.setup_link, reduced_motion="reduce")
+
+    # Set up: mistakes are named, then the account is made and its owner is in.
+    page.get_by_label("Your name").fill("Maria")
+    faults = look(page, "setup-desktop-light")
+    page.get_by_label("Password", exact=True).fill("short")
+    page.get_by_role("button", name="Make the account").click()
+    assert "at least 10 characters" in page.get_by_role("alert").inner_text()
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("The same password again").fill(PASSWORD)
+    page.get_by_role("button", name="Make the account").click()
+    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+    assert "token" not in page.url
+
+    page.locator(".drop-zone").wait_for()
+    faults += look(page, "empty-desktop-light")
+
+    # Log out and in again.
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_label("Name").fill("Maria")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+
+    # Upload through the browser's own file dialog.
+    with page.expect_file_chooser() as chooser:
+        page.get_by_text("Choose files").click()
+    chooser.value.set_files(clip_file)
+    page.get_by_role("heading", name="Ready to start").wait_for()
+    page.get_by_text("96 × 64").first.wait_for()
+
+    # Choose, and be told what it takes before it starts.
+    page.get_by_text("Twice", exact=True).click()
+    page.get_by_text("96 × 64 becomes 192 × 128.").wait_for()
+    page.locator(".estimate").get_by_text("Needs").wait_for(timeout=60_000)
+    faults += look(page, "ready-desktop-light", whole=True)
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    faults += look(page, "ready-phone-dark", whole=True)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(color_scheme="light")
+    page.get_by_role("button", name="Preview 3 seconds").click()
+    page.locator('.preview .compare[data-ready="true"]').wait_for(timeout=60_000)
+    faults += look(page, "preview-desktop-light", whole=True)
+    page.get_by_role("button", name="Start").click()
+
+    # Watch it until it is done, without loading the page again.
+    card = page.locator(".job").filter(has_not_text="Preview")
+    card.get_by_text("Done").wait_for(timeout=60_000)
+    assert card.locator(".job-title").inner_text() == clip_file.name
+    card.locator(".job-title").click()
+
+    # Compare: both pictures are there, show the same moment, and the line moves.
+    videos = page.locator("video")
+    page.locator('.compare[data-ready="true"]').wait_for()
+    assert videos.evaluate_all("videos => videos.map((video) => video.readyState >= 2)") == [True, True]
+    line = page.get_by_label("How much of the picture shows before")
+    line.press("ArrowLeft")
+    moved = page.locator(".compare-after").evaluate("video => getComputedStyle(video).clipPath")
+    assert "49.5%" in moved
+    page.get_by_label("Place in the video").evaluate(
+        "range => { range.value = 500; range.dispatchEvent(new Event('input')); }"
+    )
+    before, after = videos.evaluate_all(TIMES)
+    assert before == after == pytest.approx(0.5, abs=0.05)
+    page.get_by_role("button", name="One picture on").click()
+    stepped = videos.evaluate_all(TIMES)
+    assert stepped[0] == stepped[1] == pytest.approx(13.5 / 25, abs=0.002), "the middle of the next picture"
+    page.get_by_role("button", name="Play").click()
+    poll(lambda: videos.evaluate_all(TIMES)[0] > 0.8)
+    before, after = videos.evaluate_all(TIMES)
+    assert before == pytest.approx(after, abs=0.1)
+
+    # Sound before and after, one at a time.
+    page.get_by_role("group", name="Sound").get_by_text("Before").click()
+    muted = "audios => Object.fromEntries(audios.map((audio) => [audio.src.split('/').pop(), audio.muted]))"
+    assert page.locator("audio").evaluate_all(muted) == {"sound-before": False, "sound-after": True}
+    page.get_by_text("All 25 pictures are there").wait_for()
+
+    # Download: the bytes are a video of twice the size.
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the result").click()
+    saved = tmp_path / "saved.mp4"
+    download.value.save_as(saved)
+    with av.open(str(saved)) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (192, 128)
+    assert download.value.suggested_filename == "Café at noon.relume.mp4"
+
+    # Log out: the page shows nothing of it any more, and the server gives nothing.
+    job = page.evaluate("location.hash").removeprefix("#/job/")
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("button", name="Log in").wait_for()
+    assert page.locator("video").count() == 0
+    answer = page.request.get(f"{box.url}/api/jobs/{job}/result")
+    assert answer.status == 401
+    assert faults == []
+
+
+def test_a_used_setup_link_leads_to_the_log_in(furnished: Any, open_page: Callable[..., Any]) -> None:
+    with pytest.raises(urllib.error.HTTPError):
+        furnished.box.set_up()
+    page = open_page(furnished.box.setup_link)
+    page.get_by_role("button", name="Log in").wait_for()

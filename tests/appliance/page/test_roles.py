@@ -1,0 +1,64 @@
+from collections.abc import Callable
+from typing import Any
+
+
+def test_a_viewer_sees_and_downloads_but_steers_nothing(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Guard")
+    page.locator(".job-title").first.wait_for()
+
+    assert page.get_by_text("ask the administrator for an account that may").is_visible()
+    assert page.locator(".drop-zone, .ready, .composer, .grip, .job-steer").count() == 0
+    links = page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts()
+    assert links == ["Queue", "History", "System"]
+
+    page.locator(".job-title").first.click()
+    page.get_by_role("link", name="Download the result").wait_for()
+    for word in ("Delete", "Pause", "Cancel", "Try again"):
+        assert page.get_by_role("button", name=word).count() == 0, word
+
+
+def test_an_administrators_page_sends_others_to_the_queue(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Guard")
+
+    for name in ("users", "settings", "folders", "administration"):
+        page.goto(f"{furnished.url}/#/{name}")
+        page.get_by_role("heading", name="Queue", exact=True).wait_for()
+
+
+def test_an_operator_steers_own_jobs_alone(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.goto(f"{furnished.url}/#/job/{furnished.job['id']}")
+    page.get_by_role("link", name="Download the result").wait_for()
+
+    assert page.get_by_role("button", name="Delete").count() == 0
+    assert page.get_by_role("link", name="Users").count() == 0
+
+
+def test_an_ended_session_asks_to_log_in_and_goes_on_at_the_same_place(
+    furnished: Any, log_in: Callable[..., Any]
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.faults.allowed.append("401")
+    page.get_by_role("link", name="System").click()
+    page.get_by_role("heading", name="System").wait_for()
+    page.context.clear_cookies()
+
+    page.get_by_role("link", name="History").click()
+    page.get_by_role("button", name="Log in").wait_for()
+    page.get_by_label("Name").fill("Ben")
+    page.get_by_label("Password", exact=True).fill("three green lamps")
+    page.get_by_role("button", name="Log in").click()
+
+    page.get_by_role("heading", name="History").wait_for()
+
+
+def test_a_wrong_password_says_so_and_keeps_the_name(furnished: Any, open_page: Callable[..., Any]) -> None:
+    page = open_page(furnished.url)
+    page.faults.allowed.append("401")
+    page.get_by_label("Name").fill("Ben")
+    page.get_by_label("Password", exact=True).fill("wrong but long enough")
+    page.get_by_role("button", name="Log in").click()
+
+    page.get_by_role("alert").wait_for()
+    assert "wrong" in page.get_by_role("alert").inner_text()
+    assert page.get_by_label("Name").input_value() == "Ben"

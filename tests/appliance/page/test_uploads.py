@@ -1,0 +1,128 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PIECE = 8 * 1024 * 1024
+
+
+@pytest.fixture
+def large_file(clip_file: Path, tmp_path: Path) -> Path:
+    """A real clip of three pieces: what follows its last box is an empty one."""
+    path, padding = tmp_path / "Long take.mp4", 2 * PIECE
+    path.write_bytes(clip_file.read_bytes() + (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding))
+    return path
+
+
+def count_pieces(page: Any, sent: list[int], *, cut_from: int | None = None) -> None:
+    def handle(route: Any) -> None:
+        request = route.request
+        if request.method == "PATCH":
+            offset = int(request.headers["upload-offset"])
+            if cut_from is not None and offset >= cut_from:
+                route.abort("connectionreset")
+                return
+            sent.append(offset)
+        elif cut_from is not None and sent and request.method == "HEAD":
+            route.abort("connectionreset")
+            return
+        route.continue_()
+
+    page.unroute("**/api/uploads/*")
+    page.route("**/api/uploads/*", handle)
+
+
+def drop(page: Any, file: Path) -> None:
+    page.locator("#chooser").set_input_files(file)
+
+
+def test_an_upload_goes_on_where_the_connection_was_lost(
+    furnished: Any, log_in: Callable[..., Any], large_file: Path
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.faults.allowed.append("ERR_CONNECTION_RESET")
+    sent: list[int] = []
+    count_pieces(page, sent, cut_from=PIECE)
+    drop(page, large_file)
+
+    page.get_by_text(re.compile("Connection lost at .* It goes on by itself")).wait_for()
+    assert sent == [0]
+    count_pieces(page, sent)
+    page.get_by_role("heading", name="Ready to start").wait_for()
+
+    assert sent == [0, PIECE, 2 * PIECE]
+    remove_all(page)
+
+
+def test_an_upload_goes_on_after_the_page_was_loaded_again(
+    furnished: Any, log_in: Callable[..., Any], large_file: Path
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.faults.allowed.append("ERR_CONNECTION_RESET")
+    sent: list[int] = []
+    count_pieces(page, sent, cut_from=PIECE)
+    drop(page, large_file)
+    page.get_by_text("Connection lost at").wait_for()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.unroute("**/api/uploads/*")
+    page.reload()
+
+    page.get_by_role("heading", name="Begun earlier").wait_for()
+    assert page.get_by_text("49 % of 16.8 MB is already there").is_visible()
+    count_pieces(page, sent)
+    drop(page, large_file)
+    page.get_by_role("heading", name="Ready to start").wait_for()
+
+    assert sent == [0, PIECE, 2 * PIECE]
+    assert not page.get_by_role("heading", name="Begun earlier").is_visible()
+    remove_all(page)
+
+
+def test_files_that_cannot_be_enhanced_are_named_with_what_to_do(
+    furnished: Any, log_in: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    empty, text = tmp_path / "still copying.mp4", tmp_path / "<i>holiday.mp4"
+    empty.touch()
+    text.write_text("not a film " * 100)
+
+    page.locator("#chooser").set_input_files([empty, text])
+
+    page.get_by_text("“still copying.mp4” is empty").wait_for()
+    page.get_by_text("Remove it here and choose another file").wait_for()
+    assert page.get_by_role("button", name="Start").is_disabled()
+    remove_all(page)
+
+
+def test_files_can_be_dropped_anywhere_on_the_queue(
+    furnished: Any, log_in: Callable[..., Any], clip_file: Path
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    content = clip_file.read_bytes().hex()
+
+    page.evaluate(
+        """([hex, name]) => {
+            const bytes = Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], name, { type: "video/mp4" }));
+            const send = (type) => document.body.dispatchEvent(
+                new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+            send("dragenter");
+            if (!document.body.classList.contains("dropping")) throw new Error("nothing shows where files go");
+            send("drop");
+        }""",
+        [content, "dropped.mp4"],
+    )
+
+    page.get_by_text("dropped.mp4", exact=True).first.wait_for()
+    page.locator(".file-facts").get_by_text("96 × 64").wait_for()
+    remove_all(page)
+
+
+def remove_all(page: Any) -> None:
+    while (buttons := page.locator(".file").get_by_role("button", name="Remove")).count():
+        before = buttons.count()
+        buttons.first.click()
+        page.locator(".file").nth(before - 1).wait_for(state="detached")

@@ -1,0 +1,223 @@
+"""Tiny media of many kinds, a watch folder over a real database and queue, and a worker that needs no models."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from appliance.jobs.queue import JobQueue
+from appliance.jobs.records import JobRecord, JobState
+from appliance.store.database import Database
+from appliance.watch.folder import NewFolder, WatchFolder
+from appliance.watch.inspector import Inspector
+from appliance.watch.patience import Patience
+from appliance.watch.store import FolderStore
+from appliance.watch.taking import Taking
+from runtime.options import Progress
+
+ROOT = Path(__file__).resolve().parents[3]
+SOUND_CODECS = {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "libmp3lame", ".ogg": "libopus", ".mka": "pcm_s16le"}
+
+
+def write_video(path: Path, *, seed: int = 0, frames: int = 3, sound: bool = False) -> Path:
+    """Write a tiny film; another seed gives another content."""
+    noise = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4" if path.suffix == ".avi" else "libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        audio = container.add_stream("aac", rate=48000, layout="mono") if sound else None
+        for _ in range(frames):
+            pixels = noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+        if audio is not None:
+            _write_noise(container, audio, noise, frames * 1920)
+    return path
+
+
+def write_sound(path: Path, *, seed: int = 0, samples: int = 4800) -> Path:
+    """Write a tiny recording."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(SOUND_CODECS[path.suffix], rate=48000, layout="mono")
+        _write_noise(container, stream, np.random.default_rng(seed), samples)
+    return path
+
+
+def _write_noise(container, stream, noise, samples: int) -> None:
+    sound = (0.1 * noise.standard_normal(samples)).astype(np.float32)
+    resampler = av.AudioResampler(stream.format.name, "mono", 48000, stream.codec_context.frame_size or None)
+    frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+    frame.sample_rate, frame.pts = 48000, 0
+    for block in [*resampler.resample(frame), *resampler.resample(None)]:
+        container.mux(stream.encode(block))
+    container.mux(stream.encode(None))
+
+
+def write_media(path: Path, *, seed: int = 0, **length: int) -> Path:
+    """Write a film or a recording, as the suffix says."""
+    write = write_sound if path.suffix in SOUND_CODECS else write_video
+    return write(path, seed=seed, **length)
+
+
+def wait_for(what: Callable[[], object], *, timeout_s: float = 60.0, every_s: float = 0.02) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(every_s)
+
+
+class Clock:
+    """A clock that goes when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def go(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Box:
+    """A data directory with a watch folder, and what happened."""
+
+    root: Path
+    database: Database
+    inspector: Inspector
+    clock: Clock = field(default_factory=Clock)
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def store(self) -> FolderStore:
+        return FolderStore(self.database)
+
+    @property
+    def queue(self) -> JobQueue:
+        return JobQueue(self.database)
+
+    @property
+    def inbox(self) -> Path:
+        return self.root / "in"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    def wish(self, **changes: object) -> NewFolder:
+        return NewFolder(**{"path": self.inbox, "destination": self.out, **changes})
+
+    def add(self, **changes: object) -> WatchFolder:
+        return self.store.add(self.wish(**changes))
+
+    def taking(self, folder: WatchFolder, **changes: object) -> Taking:
+        settings = {"clock": self.clock, "patience": Patience(first_s=0.0), "tell": self.tell, **changes}
+        return Taking(folder, self.store, self.queue, self.inspector, **settings)
+
+    def tell(self, name: str, text: str) -> None:
+        self.told.append((name, text))
+
+    def jobs(self, *states: JobState) -> list[JobRecord]:
+        return self.queue.list(states=states or None, limit=10_000)
+
+    def settle(self, taking: Taking, looks: int = 4) -> None:
+        """Let the hold time pass, looking meanwhile."""
+        for _ in range(looks):
+            taking.look()
+            taking.follow()
+            self.clock.go(1.01 * taking.wish.hold_s / (looks - 1))
+
+    def work(self, *, fails: Callable[[JobRecord], str | None] = lambda _: None) -> int:
+        """Do all queued jobs as a worker does, but for the enhancing: the result is the source's bytes and more."""
+        done = 0
+        while (job := self.queue.claim("test")) is not None:
+            self.queue.progress(job.id, "test", Progress("enhancing"))
+            reason = fails(job)
+            if reason is not None:
+                self.queue.fail(job.id, "test", reason)
+                continue
+            partial = job.target.with_name(f".{job.target.name[:40]}.partial{job.target.suffix}")
+            partial.write_bytes(job.source.read_bytes() + b"enhanced")
+            os.link(partial, job.target)
+            partial.unlink()
+            self.queue.finish(job.id, "test", job.target)
+            done += 1
+        return done
+
+
+@pytest.fixture(scope="session")
+def inspector() -> Iterator[Inspector]:
+    with Inspector() as inspector:
+        yield inspector
+
+
+@pytest.fixture
+def box(tmp_path: Path, inspector: Inspector) -> Iterator[Box]:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "in").mkdir()
+    with Database(tmp_path / "data/relume.db") as database:
+        yield Box(tmp_path, database, inspector)
+
+
+@pytest.fixture(scope="session")
+def make_media() -> Callable[..., Path]:
+    return write_media
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    return wait_for
+
+
+@pytest.fixture
+def work_on(box: Box) -> Iterator[Callable[..., None]]:
+    """Start a thread that does the jobs as they come."""
+    stop = threading.Event()
+    threads = []
+
+    def start(**options) -> None:
+        def run() -> None:
+            while not stop.is_set():
+                box.work(**options)
+                stop.wait(0.05)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def start_watch() -> Callable[..., subprocess.Popen[str]]:
+    """Start `relume watch` or `relume folders` in a process of its own."""
+    program = (
+        "from appliance import cli\n"
+        "from appliance.watch.cli import folders, watch\n"
+        "known = [command.callback for command in cli.app.registered_commands]\n"
+        "if watch not in known:\n    cli.app.command()(watch); cli.app.add_typer(folders)\n"
+        "cli.main()"
+    )
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *(str(argument) for argument in arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    return start

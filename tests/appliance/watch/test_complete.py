@@ -1,0 +1,123 @@
+import struct
+
+import pytest
+
+from appliance.watch.complete import check_media, check_whole
+from appliance.watch.errors import UnreadableError
+from appliance.watch.told_size import missing_bytes
+from runtime.errors import DecodeError, OptionError, RelumeError, UnsupportedMediaError
+from runtime.media.probe import probe
+from runtime.options import EnhanceOptions
+
+KINDS = [".mp4", ".mov", ".mkv", ".avi", ".ts", ".wav", ".flac", ".mp3", ".ogg", ".mka"]
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_a_whole_file_of_each_kind_passes_and_tells_the_suffix_of_its_result(suffix, tmp_path, make_media):
+    path = make_media(tmp_path / f"clip{suffix}")
+
+    found = check_media(path, EnhanceOptions())
+
+    assert found == {".avi": ".mp4", ".ts": ".mp4"}.get(suffix, suffix)
+    assert missing_bytes(path) == 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".wav", ".mka", ".ogg"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_file_that_is_cut_short_is_refused(suffix, share, tmp_path, make_media):
+    path = make_media(tmp_path / f"clip{suffix}")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+    with pytest.raises(RelumeError, match=r"not complete|cut short|never finished"):
+        check_media(path, EnhanceOptions())
+
+
+def test_a_film_with_its_index_in_front_is_refused_without_its_end(tmp_path, make_media):
+    data = make_media(tmp_path / "clip.mp4").read_bytes()
+    position, boxes = 0, {}
+    while position < len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        boxes[data[position + 4 : position + 8]] = data[position : position + length]
+        position += length
+    moov = bytearray(boxes[b"moov"])
+    at = moov.index(b"stco") + 12
+    (offset,) = struct.unpack_from(">I", moov, at)
+    struct.pack_into(">I", moov, at, offset + len(moov))
+    path = tmp_path / "streamed.mp4"
+    whole = boxes[b"ftyp"] + bytes(moov) + boxes[b"free"] + boxes[b"mdat"]
+    path.write_bytes(whole)
+    assert check_media(path, EnhanceOptions()) == ".mp4"
+
+    path.write_bytes(whole[:-100])
+
+    with pytest.raises(UnreadableError, match=f"its header tells of {len(whole)} bytes, but it has {len(whole) - 100}"):
+        check_media(path, EnhanceOptions())
+
+
+def test_sound_that_ends_early_is_refused_although_its_container_tells_no_size(tmp_path, make_media):
+    path = make_media(tmp_path / "long.flac", samples=48000 * 8)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+    with pytest.raises(UnreadableError, match=r"tells of 8\.0 s, but ends after|cannot be decoded|broken off"):
+        check_whole(path, list(probe(path).audios))
+
+
+def test_a_stream_that_lost_a_packet_is_refused_as_the_job_would(tmp_path, make_media):
+    path = make_media(tmp_path / "clip.ts", frames=40)
+    data = path.read_bytes()
+    lost = 188 * (len(data) // 188 // 2)
+    path.write_bytes(data[:lost] + data[lost + 188 :])
+
+    with pytest.raises(UnreadableError, match=r"its end is broken off"):
+        check_media(path, EnhanceOptions())
+
+
+def test_a_file_that_someone_says_is_complete_is_only_opened(tmp_path, make_media):
+    path = make_media(tmp_path / "clip.wav")
+    path.write_bytes(path.read_bytes()[:-2000])
+
+    assert check_media(path, EnhanceOptions(), is_declared=True) == ".wav"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind", "words"),
+    [
+        ("empty.mp4", b"", DecodeError, "is empty"),
+        ("text.mp4", b"not a film at all " * 40, DecodeError, "is a text file"),
+        ("noise.mkv", bytes(range(256)) * 20, DecodeError, "is not a media file"),
+        ("picture.mp4", b"\x89PNG\r\n\x1a\n" + bytes(100), UnsupportedMediaError, "is a picture"),
+        ("list.mp4", b"#EXTM3U\nhttp://elsewhere/film.ts\n", UnsupportedMediaError, "is a list of other files"),
+        ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", UnsupportedMediaError, "is a list of other files"),
+    ],
+)
+def test_what_is_no_film_is_named_as_what_it_is(name, data, kind, words, tmp_path):
+    (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(kind, match=words):
+        check_media(tmp_path / name, EnhanceOptions())
+
+
+def test_a_preset_that_does_not_fit_the_file_is_told_before_the_job(tmp_path, make_media):
+    with pytest.raises(OptionError, match="no sound that can be read"):
+        check_media(make_media(tmp_path / "silent.mp4"), EnhanceOptions(preset="sound-only"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x1aE\xdf\xa3" + b"\xff" * 40,
+        b"\x1aE\xdf\xa3\x80\x00",
+        b"RIFF\xff\xff\xff\xffWAVE" + bytes(40),
+        b"RIFF\x00\x00\x00\x00WAVE" + bytes(40),
+        b"\x00\x00\x00\x00mdat" + bytes(40),
+        b"\x00\x00\x00\x01mdat" + bytes(2),
+        b"RIFF",
+        b"OggS but no page of it, " * 4 + b"Ogg" * 40,
+    ],
+)
+def test_headers_that_tell_no_size_are_taken_as_they_are(data, tmp_path):
+    (tmp_path / "x").write_bytes(data)
+
+    assert missing_bytes(tmp_path / "x") == 0

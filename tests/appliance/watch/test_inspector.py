@@ -1,0 +1,75 @@
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from appliance.watch.errors import UnreadableError
+from appliance.watch.inspector import Inspector
+from runtime.errors import CancelledError
+from runtime.options import EnhanceOptions
+
+
+def speaking(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", f"import sys\nfor line in sys.stdin:\n    {code}")
+
+
+def readers() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+def test_the_reader_answers_for_good_and_bad_files_and_lives_on(tmp_path, make_media):
+    good, bad = make_media(tmp_path / "good.mkv"), tmp_path / "bad.mp4"
+    bad.write_bytes(b"")
+    with Inspector() as inspector:
+        assert inspector.inspect(str(good), EnhanceOptions()) == ".mkv"
+        children = readers()
+        with pytest.raises(UnreadableError, match=r"^is empty; copy it again from where it came from$"):
+            inspector.inspect(str(bad), EnhanceOptions())
+        with pytest.raises(UnreadableError, match=r"^does not exist"):
+            inspector.inspect(str(tmp_path / "gone.mp4"), EnhanceOptions())
+        assert inspector.inspect(str(good), EnhanceOptions(preset="archive")) == ".mkv"
+        assert readers() == children
+        mine = inspector._process.pid
+        assert mine in children
+    assert mine not in readers()
+
+
+def test_a_file_that_crashes_the_reader_is_told_and_the_next_is_read(tmp_path, make_media):
+    path = str(make_media(tmp_path / "clip.mkv"))
+    with Inspector(command=speaking("import os; os.abort()")) as inspector:
+        with pytest.raises(UnreadableError, match=r"crashed the reader"):
+            inspector.inspect(path, EnhanceOptions())
+        inspector._command = Inspector()._command
+        assert inspector.inspect(path, EnhanceOptions()) == ".mkv"
+
+
+def test_a_file_that_is_read_for_ever_is_told():
+    with Inspector(command=speaking("import time; time.sleep(600)"), timeout_s=0.3) as inspector:
+        with pytest.raises(UnreadableError, match=r"did not end within 0\.3 s"):
+            inspector.inspect("/x", EnhanceOptions())
+        assert inspector._process is None
+
+
+def test_waiting_for_the_reader_can_be_cancelled():
+    begun = time.monotonic()
+    with (
+        Inspector(command=speaking("import time; time.sleep(600)")) as inspector,
+        pytest.raises(CancelledError),
+    ):
+        inspector.inspect("/x", EnhanceOptions(), is_cancelled=lambda: True)
+    assert time.monotonic() - begun < 30
+
+
+def test_what_libraries_print_is_no_answer():
+    code = (
+        "import appliance.watch.reader as reader; original = reader.answer\n"
+        "def answer(request):\n    print('noise'); return original(request)\n"
+        "reader.answer = answer; reader.main()"
+    )
+    with (
+        Inspector(command=(sys.executable, "-c", code)) as inspector,
+        pytest.raises(UnreadableError, match=r"does not exist"),
+    ):
+        inspector.inspect(str(Path("/nowhere/clip.mp4")), EnhanceOptions())

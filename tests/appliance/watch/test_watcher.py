@@ -1,0 +1,223 @@
+"""Whole watch folders, with threads, inotify or polling, and many files at once."""
+
+import shutil
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from appliance.jobs.records import JobState
+from appliance.watch import taking
+from appliance.watch.folder import FileState
+from appliance.watch.patience import Patience
+from appliance.watch.watcher import Watcher
+
+KINDS = (".mp4", ".mkv", ".mov", ".avi", ".ts", ".wav", ".flac", ".mp3", ".ogg", ".mka")
+
+
+@pytest.fixture
+def watch(box):
+    """Start the watcher; it is stopped after the test."""
+    running = []
+
+    def start(**options) -> Watcher:
+        settings = {"patience": Patience(tries=2, first_s=0.2), "poll_s": 0.2, **options}
+        running.append(Watcher(box.store, box.queue, **settings))
+        return running[-1]
+
+    yield start
+    for watcher in running:
+        watcher.close()
+
+
+@pytest.mark.parametrize("polling", [False, True], ids=["told", "polled"])
+def test_a_file_that_lands_is_done_and_the_next_too(box, watch, work_on, until, make_media, polling):
+    folder = box.add(hold_s=0.2, polling=polling)
+    watch()
+    work_on()
+    for number in range(2):
+        make_media(box.root / "made.mkv", seed=number).rename(box.inbox / f"{number}.mkv")
+        until(lambda number=number: (box.out / f"{number}.mkv").exists())
+    (box.inbox / "new").mkdir()
+    make_media(box.inbox / "new/deep.mkv", seed=5)
+
+    until(lambda: len(box.store.ledger(folder.id).files(FileState.DONE)) == 3)
+    assert (box.out / "new/deep.mkv").exists()
+
+
+def test_folders_are_added_disabled_and_removed_while_it_runs(box, watch, work_on, until, make_media, monkeypatch):
+    monkeypatch.setattr("appliance.watch.watcher._RELOAD_S", 0.1)
+    watch()
+    work_on()
+    folder = box.add(hold_s=0.1)
+    make_media(box.inbox / "a.mkv", seed=1)
+    until((box.out / "a.mkv").exists)
+    box.store.update(folder.id, replace(folder.wish, enabled=False))
+    until(lambda: not any(t.name.startswith("relume-watch-") for t in threading.enumerate()))
+    make_media(box.inbox / "b.mkv", seed=2)
+    time.sleep(0.3)
+    assert len(box.jobs()) == 1
+
+    box.store.update(folder.id, folder.wish)
+    until((box.out / "b.mkv").exists)
+    box.store.remove(folder.id)
+    until(lambda: not any(t.name.startswith("relume-watch-") for t in threading.enumerate()))
+
+
+def test_a_folder_that_goes_and_comes_back_is_said_and_recovers(box, watch, until, make_media, monkeypatch):
+    monkeypatch.setattr("appliance.watch.watcher._RECOVER_S", 0.1)
+    folder = box.add(hold_s=0.1)
+    watch()
+    make_media(box.inbox / "a.mkv", seed=1)
+    until(lambda: len(box.jobs()) == 1)
+    box.inbox.rename(box.root / "away")
+    until(lambda: [problem.file for problem in box.store.problems(folder.id)] == [""])
+    make_media(box.root / "away/b.mkv", seed=2)
+
+    (box.root / "away").rename(box.inbox)
+
+    until(lambda: len(box.jobs()) == 2 and not box.store.problems(folder.id))
+
+
+def test_what_goes_wrong_in_one_folder_is_noted_and_tried_again(box, watch, until, make_media, monkeypatch):
+    monkeypatch.setattr("appliance.watch.watcher._RECOVER_S", 0.1)
+    folder = box.add(hold_s=0.1)
+    broken = threading.Event()
+    broken.set()
+    look_at = taking.look_at
+
+    def fail(*args, **options):
+        if broken.is_set():
+            raise RuntimeError("out of luck")
+        return look_at(*args, **options)
+
+    monkeypatch.setattr(taking, "look_at", fail)
+    watch()
+    until(lambda: "out of luck" in "".join(problem.reason for problem in box.store.problems(folder.id)))
+    broken.clear()
+    make_media(box.inbox / "a.mkv")
+
+    until(lambda: len(box.jobs()) == 1 and not box.store.problems(folder.id))
+
+
+def test_a_folder_that_does_not_answer_is_said_and_holds_up_no_other(box, watch, until, make_media, monkeypatch):
+    monkeypatch.setattr("appliance.watch.watcher._RELOAD_S", 0.05)
+    monkeypatch.setattr("appliance.watch.watcher._HANGS_AFTER_S", 0.2)
+    (box.root / "dead").mkdir()
+    dead = box.add(path=box.root / "dead", destination=box.root / "out2", hold_s=0.1)
+    box.add(hold_s=0.1)
+    answers = threading.Event()
+    real = taking.look_at
+
+    def hang(wish, **options):
+        if wish.path.name == "dead":
+            answers.wait(60)
+        return real(wish, **options)
+
+    monkeypatch.setattr(taking, "look_at", hang)
+    watch()
+    make_media(box.inbox / "a.mkv")
+
+    until(lambda: len(box.jobs()) == 1)
+    until(lambda: "does not answer" in "".join(problem.reason for problem in box.store.problems(dead.id)))
+    answers.set()
+    until(lambda: not box.store.problems(dead.id))
+
+
+def test_a_folder_at_rest_takes_no_time(box, watch, until):
+    box.add()
+    watch()
+    until(lambda: any(t.name == "relume-notices" for t in threading.enumerate()))
+    time.sleep(1.0)
+    process = psutil.Process()
+    begun, before = time.monotonic(), process.cpu_times()
+    time.sleep(3.0)
+    after, seconds = process.cpu_times(), time.monotonic() - begun
+
+    assert (after.user + after.system - before.user - before.system) / seconds < 0.05
+
+
+@pytest.mark.parametrize("polling", [False, True], ids=["told", "polled"])
+def test_of_200_files_at_once_each_good_one_is_done_once_and_each_broken_one_named(
+    box, watch, work_on, until, two_hundred, polling
+):
+    """Three folders, ten kinds: 150 good, of which 20 grow slowly and 10 come twice, and 40 broken; work is a copy."""
+    folder = box.add(hold_s=0.6, polling=polling)
+    watch()
+    work_on()
+    good, broken = two_hundred
+    # A part of these kinds is never taken for the whole, however long the machine that writes them is held up.
+    growing = [path for path in good if path.suffix in (".mp4", ".mkv", ".mov", ".avi", ".wav", ".mka")][:20]
+    at_once = [path for path in good if path not in growing]
+    for path in at_once + broken:
+        target = box.inbox / ("deep/er" if len(path.stem) % 2 else "") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    for path in at_once[:10]:
+        shutil.copy(path, box.inbox / f"twin of {path.name}")
+    _grow(growing, box.inbox)
+
+    ledger = box.store.ledger(folder.id)
+    counts = {FileState.DONE: 150, FileState.SAME: 10, FileState.BROKEN: 40}
+    until(lambda: Counter(file.state for file in ledger.files()) == counts, timeout_s=120, every_s=0.3)
+
+    expected = sorted(path.read_bytes() + b"enhanced" for path in good)
+    assert sorted(path.read_bytes() for path in box.out.rglob("*") if path.is_file()) == expected
+    assert len(box.jobs(JobState.DONE)) == len(box.jobs()) == 150
+    problems = {Path(problem.file).name: problem for problem in box.store.problems(folder.id)}
+    assert set(problems) == {path.name for path in broken}
+    for name, problem in problems.items():
+        assert any(words in problem.reason for words in _REASONS[name.split("-")[0]]), problem
+        assert problem.tries <= 2
+
+
+_REASONS = {
+    "cut": ("not complete", "cut short", "never finished"),
+    "empty": ("is empty",),
+    "text": ("is a text file",),
+    "picture": ("is a picture",),
+    "list": ("is a list of other files",),
+    "noise": ("is not a media file", "not complete", "ends before"),
+}
+
+
+@pytest.fixture(scope="module")
+def two_hundred(tmp_path_factory, make_media) -> tuple[list[Path], list[Path]]:
+    return _make_files(tmp_path_factory.mktemp("made"), make_media)
+
+
+def _make_files(folder: Path, make_media) -> tuple[list[Path], list[Path]]:
+    good = [make_media(folder / f"good{number}{KINDS[number % len(KINDS)]}", seed=number) for number in range(150)]
+    broken = []
+    for number in range(40):
+        kind = list(_REASONS)[number % len(_REASONS)]
+        suffix = (".mp4", ".mov", ".mkv", ".wav")[number % 4]
+        path = folder / f"{kind}-{number}{suffix}"
+        whole = make_media(folder / f"whole{suffix}", seed=1000 + number).read_bytes()
+        path.write_bytes(
+            {
+                "cut": whole[: len(whole) // 2],
+                "empty": b"",
+                "text": f"minutes of meeting {number}, ".encode() * 40,
+                "picture": b"\x89PNG\r\n\x1a\n" + bytes([number] * 90),
+                "list": f"#EXTM3U\n/etc/passwd\n{number}\n".encode(),
+                "noise": bytes((number + 7 * i) % 256 for i in range(4000)),
+            }[kind]
+        )
+        broken.append(path)
+    return good, broken
+
+
+def _grow(paths: list[Path], inbox: Path) -> None:
+    """Write all files side by side in small pieces, as a slow network does."""
+    parts = 12
+    for part in range(parts):
+        for path in paths:
+            data = path.read_bytes()
+            with (inbox / path.name).open("ab") as file:
+                file.write(data[len(data) * part // parts : len(data) * (part + 1) // parts])
+        time.sleep(0.1)

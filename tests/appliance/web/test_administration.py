@@ -1,0 +1,208 @@
+"""Accounts, settings, watch folders, the audit log, the system page and the figures, through the API."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.settings import load_settings
+from appliance.web.system import read_tail, read_temperature
+
+PASSWORD = "correct horse battery"
+
+
+def test_accounts_are_made_changed_and_removed(admin, nobody):
+    made = admin.post("/api/users", {"name": "Ben", "password": PASSWORD, "role": "viewer"})
+    ben = made.json()
+
+    assert (made.status_code, ben["role"], ben["enabled"], ben["last_seen_at"]) == (201, "viewer", True, None)
+    assert "password" not in made.text
+    assert admin.patch(f"/api/users/{ben['id']}", {"role": "operator"}).json()["role"] == "operator"
+    assert admin.patch(f"/api/users/{ben['id']}", {"password": "another good one"}).status_code == 200
+    assert nobody.post("/api/login", {"name": "ben", "password": "another good one"}).status_code == 200
+    assert admin.patch(f"/api/users/{ben['id']}", {"enabled": False}).json()["enabled"] is False
+    assert {user["name"] for user in admin.get("/api/users").json()} == {"Anna", "Ben"}
+    assert admin.delete(f"/api/users/{ben['id']}").status_code == 204
+    assert admin.patch(f"/api/users/{ben['id']}", {"enabled": True}).status_code == 404
+
+
+def test_the_last_administrator_stays(admin):
+    for answer in (
+        admin.delete(f"/api/users/{admin.user.id}"),
+        admin.patch(f"/api/users/{admin.user.id}", {"role": "viewer"}),
+        admin.patch(f"/api/users/{admin.user.id}", {"enabled": False}),
+    ):
+        assert answer.status_code == 422
+        assert "last administrator" in answer.json()["error"]["message"]
+
+
+def test_removing_an_account_removes_its_waiting_files(admin, operator, services):
+    operator.begin_upload("a.mp4", 10)
+    assert len(list(services.settings.uploads.iterdir())) == 1
+
+    admin.delete(f"/api/users/{operator.user.id}")
+
+    assert list(services.settings.uploads.iterdir()) == []
+
+
+def test_the_audit_log_pages(admin):
+    admin.post("/api/users", {"name": "Ben", "password": PASSWORD, "role": "viewer"})
+
+    page = admin.get("/api/audit?limit=1").json()
+    rest = admin.get("/api/audit?limit=1&offset=1").json()
+
+    assert (page["total"], len(page["entries"])) == (2, 1)
+    assert (page["entries"][0]["what"], page["entries"][0]["who"]) == ("user_added", "Anna")
+    assert page["entries"][0]["id"] > rest["entries"][0]["id"]
+
+
+def test_settings_are_shown_with_what_a_form_needs(admin):
+    body = admin.get("/api/settings").json()
+
+    assert body["values"]["upload_limit_gib"] == 200.0  # the file has none, the test's own start has
+    assert set(body["values"]) == set(body["schema"]["properties"]) == set(body["restart"])
+    assert "data" not in body["values"]
+    for name, part in body["schema"]["properties"].items():
+        assert part["title"], name
+        assert part["description"], name
+    port = body["schema"]["properties"]["port"]
+    assert (port["minimum"], port["maximum"]) == (1, 65535)
+
+
+def test_changed_settings_are_saved_and_count_from_the_next_start(admin, services):
+    answer = admin.patch("/api/settings", {"upload_days": 3, "host_names": ["Box.Studio.example"]})
+
+    assert answer.status_code == 200
+    assert answer.json()["values"]["upload_days"] == 3
+    assert {"upload_days", "host_names"} <= set(answer.json()["pending"])
+    assert services.settings.upload_days == 7
+    saved = load_settings(services.settings.data)
+    assert (saved.upload_days, saved.host_names) == (3, ("box.studio.example",))
+    admin.patch("/api/settings", {"upload_days": None})
+    assert load_settings(services.settings.data).upload_days == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"port": 0}, {"nothing": 1}, {"data": "/tmp/x"}, {"host_names": ["a/b"]}, {"tls_key": "/x"}, {"port": "x"}],
+)
+def test_a_setting_that_cannot_be_is_refused_and_nothing_is_saved(admin, services, change):
+    answer = admin.patch("/api/settings", {"upload_days": 3, **change})
+
+    assert answer.status_code == 422
+    assert next(iter(change)).split("_")[0] in answer.json()["error"]["message"]
+    assert not (services.settings.data / "relume.toml").exists()
+
+
+def test_watch_folders_are_added_changed_and_removed(admin, tmp_path: Path, services):
+    (tmp_path / "in").mkdir()
+    wish = {
+        "path": str(tmp_path / "in"),
+        "destination": str(tmp_path / "out"),
+        "preset": "surveillance",
+        "schedule": {"from": "22:00", "to": "06:00"},
+        "include": ["*.mp4"],
+    }
+    made = admin.post("/api/folders", wish)
+
+    folder = made.json()
+    assert made.status_code == 201, made.text
+    assert {name: folder[name] for name in wish} == wish
+    assert (folder["enabled"], folder["polling"], folder["problems"]) == (True, False, [])
+    changed = admin.patch(f"/api/folders/{folder['id']}", {"enabled": False, "schedule": None, "strength": 0.5}).json()
+    assert changed == {**folder, "enabled": False, "schedule": None, "strength": 0.5}
+    assert admin.get("/api/folders").json() == [changed]
+    assert admin.delete(f"/api/folders/{folder['id']}").status_code == 204
+    assert admin.get("/api/folders").json() == []
+    assert admin.delete(f"/api/folders/{folder['id']}").status_code == 404
+    assert services.accounts.audit.list()[0][0].what == "folder_removed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"destination": "IN/inside"},
+        {"path": "relative"},
+        {"path": "/nowhere/at/all"},
+        {"path": "DATA"},
+        {"preset": "none"},
+        {"schedule": {"from": "25:00", "to": "06:00"}},
+        {"hold_s": -1},
+        {"include": [""]},
+        {"unknown": 1},
+    ],
+)
+def test_a_folder_that_cannot_be_watched_is_refused(admin, tmp_path: Path, settings, change):
+    (tmp_path / "in").mkdir()
+    places = {"IN": str(tmp_path / "in"), "DATA": str(settings.data)}
+    change = {
+        name: value.replace("IN", places["IN"]).replace("DATA", places["DATA"]) if isinstance(value, str) else value
+        for name, value in change.items()
+    }
+    wish = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "out"), **change}
+
+    answer = admin.post("/api/folders", wish)
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"]
+    assert admin.get("/api/folders").json() == []
+
+
+def test_a_changed_folder_is_checked_as_a_whole(admin, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    wish = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "out")}
+    folder = admin.post("/api/folders", wish).json()
+
+    answer = admin.patch(f"/api/folders/{folder['id']}", {"preset": "sound-only", "codec": "h264"})
+
+    assert answer.status_code == 422
+    assert admin.get("/api/folders").json() == [folder]
+
+
+def test_the_system_page_shows_the_box_and_the_log_to_administrators_alone(admin, viewer, services):
+    services.settings.log_file.parent.mkdir(exist_ok=True)
+    services.settings.log_file.write_text("one\ntwo <b>\n")
+
+    full, seen = admin.get("/api/system").json(), viewer.get("/api/system").json()
+
+    assert full["log_tail"] == ["one", "two <b>"]
+    assert seen["log_tail"] == []
+    assert (full["backend"], full["precision"]) == ("cpu", "fp32")
+    assert {engine["name"] for engine in full["engines"]} >= {"light-x2", "speech-mask"}
+    assert 0 < full["disk"]["free"] <= full["disk"]["total"]
+    assert 0 < full["memory"]["server"] < full["memory"]["total"]
+
+
+def test_only_the_end_of_a_long_log_is_read(tmp_path: Path):
+    path = tmp_path / "relume.log"
+    path.write_text("".join(f"line {number:06}\n" for number in range(100_000)))
+
+    lines = read_tail(path)
+
+    assert len(lines) == 200
+    assert lines[-1] == "line 099999"
+    assert read_tail(tmp_path / "none") == []
+
+
+def test_the_warmest_sensible_sensor_counts(tmp_path: Path):
+    for number, text in enumerate(["41500\n", "39000\n", "-274000\n", "none\n"]):
+        (tmp_path / f"thermal_zone{number}").mkdir()
+        (tmp_path / f"thermal_zone{number}" / "temp").write_text(text)
+
+    assert read_temperature(tmp_path) == 41.5
+    assert read_temperature(tmp_path / "nothing") is None
+
+
+def test_figures_for_prometheus(viewer, add_job, services, operator):
+    add_job()
+    services.queue.pause(add_job().id)
+    operator.send(operator.begin_upload("a.mp4", 10).headers["location"], 0, b"12345")
+
+    answer = viewer.get("/metrics")
+
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    assert 'relume_jobs{state="queued"} 1.0' in lines
+    assert 'relume_jobs{state="paused"} 1.0' in lines
+    assert "relume_uploads_coming 1.0" in lines
+    assert "relume_upload_bytes_total 5.0" in lines
+    assert any(line.startswith("relume_disk_free_bytes ") for line in lines)

@@ -1,0 +1,169 @@
+import asyncio
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from appliance.accounts.audit import COMMAND_LINE
+from appliance.accounts.roles import Role
+from appliance.accounts.secrets import hash_secret
+from appliance.web import events
+from appliance.web.events import Listener, message
+
+
+@pytest.fixture
+def listening(live, services):
+    """Listen as a browser does, and collect what is told."""
+
+    @contextmanager
+    def listen(person):
+        told: list[tuple[str, dict]] = []
+        ready, ended = threading.Event(), threading.Event()
+
+        def read():
+            headers, name = {"Cookie": f"relume_session={person.secret}"}, ""
+            with (
+                httpx.Client(base_url=live, timeout=30) as client,
+                client.stream("GET", "/api/events", headers=headers) as answer,
+            ):
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                for line in answer.iter_lines():
+                    if line.startswith("event: "):
+                        name = line.removeprefix("event: ")
+                    elif line.startswith("data: "):
+                        told.append((name, json.loads(line.removeprefix("data: "))))
+                        ready.set()
+            ended.set()
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        try:
+            assert ready.wait(20)
+            yield told, ended
+        finally:
+            # The server's loop is awake many times a second and sees it.
+            services.broadcaster.drop(hash_secret(person.secret))
+            thread.join(20)
+            assert not thread.is_alive()
+
+    return listen
+
+
+def wait_for(question, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if question():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not come true in time")
+
+
+def test_a_browser_is_greeted_and_told_of_every_change_and_removal(listening, log_in, services, add_job):
+    viewer = log_in(Role.VIEWER, client=object())
+    with listening(viewer) as (told, _):
+        wait_for(lambda: len(told) >= 2)
+        assert [name for name, _ in told[:2]] == ["counts", "system"]
+        assert told[1][1]["disk"]["total"] > 0
+
+        job = add_job(title="<b>clip</b>.mp4")
+        wait_for(lambda: any(name == "job" and data.get("state") == "queued" for name, data in told))
+        services.queue.cancel(job.id)
+        wait_for(lambda: any(data.get("state") == "cancelled" for _, data in told))
+        services.queue.remove(job.id)
+        wait_for(lambda: ("job", {"id": job.id, "removed": True}) in told)
+
+        wait_for(lambda: [data for name, data in told if name == "counts"][-1]["queued"] == 0)
+
+
+def test_a_job_is_told_as_it_is_shown(live, listening, log_in, add_job):
+    viewer = log_in(Role.VIEWER, client=object())
+    with listening(viewer) as (told, _), httpx.Client(base_url=live, timeout=30) as client:
+        viewer.client = client
+        job = add_job()
+        wait_for(lambda: any(name == "job" for name, _ in told))
+        shown = viewer.get(f"/api/jobs/{job.id}").json()
+
+    assert next(data for name, data in told if name == "job") == shown
+
+
+def test_a_browser_that_goes_is_dropped_and_nothing_is_looked_at_for_nobody(live, log_in, services, monkeypatch):
+    viewer = log_in(Role.VIEWER, client=object())
+    headers = {"Cookie": f"relume_session={viewer.secret}"}
+    with (
+        httpx.Client(base_url=live, timeout=30) as client,
+        client.stream("GET", "/api/events", headers=headers) as answer,
+    ):
+        next(answer.iter_lines())
+        wait_for(lambda: services.broadcaster.listeners == 1)
+
+    wait_for(lambda: services.broadcaster.listeners == 0)
+    looked: list[int] = []
+    monkeypatch.setattr(type(services.queue), "revision", lambda _: looked.append(1) or 0)
+    time.sleep(10 * events.LOOK_EVERY_S)
+    assert len(looked) <= 1
+
+
+def test_a_log_out_ends_the_live_updates_of_this_browser_alone(live, listening, log_in):
+    viewer, other = log_in(Role.VIEWER, client=object()), log_in(Role.VIEWER, "Other", client=object())
+    with listening(viewer) as (_, ended), listening(other) as (_, other_ended):
+        with httpx.Client(base_url=live, timeout=30) as client:
+            viewer.client = client
+            assert viewer.post("/api/logout").status_code == 204
+        assert ended.wait(20)
+        assert not other_ended.is_set()
+
+
+def test_an_account_that_is_switched_off_hears_no_more(listening, log_in, services, monkeypatch):
+    monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.1)
+    viewer = log_in(Role.VIEWER, client=object())
+    with listening(viewer) as (_, ended):
+        services.accounts.users.change(viewer.user.id, enabled=False, actor=COMMAND_LINE)
+        assert ended.wait(20)
+
+
+def test_a_slow_browser_does_not_grow_the_memory():
+    listener = Listener(None)
+
+    for number in range(10_000):
+        listener.put(b"%d" % number)
+
+    assert len(listener.line) <= 500
+    assert b"event: resync\ndata: {}\n\n" in listener.line
+    assert listener.line[-1] == b"9999"
+
+
+def test_a_line_break_in_data_does_not_end_a_message():
+    text = message("job", {"title": "a\n\nevent: evil\ndata: x\r\n\u2028"})
+
+    assert text.count(b"\n\n") == 1
+    assert text.endswith(b"\n\n")
+    assert text.count(b"\n") == 3
+
+
+def test_there_is_an_end_to_how_many_may_listen(services, viewer):
+    services.broadcaster._listeners.update(Listener(None) for _ in range(500))
+
+    answer = viewer.get("/api/events")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_many")
+    services.broadcaster._listeners.clear()
+
+
+def test_live_updates_end_when_the_server_stops(services, viewer):
+    async def run():
+        caller = services.accounts.sessions.find(viewer.secret, "")
+        heard = []
+        async for text in services.broadcaster.listen(caller):
+            heard.append(text)
+            services.broadcaster.stop()
+        return heard
+
+    assert asyncio.run(asyncio.wait_for(run(), 20))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.05)

@@ -1,0 +1,148 @@
+import json
+from fractions import Fraction
+
+import pytest
+
+from appliance.web.report_text import describe_report
+from runtime.action import Action
+from runtime.report import (
+    MediaFile,
+    PictureFacts,
+    PictureReport,
+    Report,
+    SoundReport,
+    Speed,
+    StreamFate,
+    report_to_json,
+)
+
+FACTS = PictureFacts(64, 48, "yuv420p", 8, "bt709", "bt709", "bt709", "limited", "25", "1/25", "1")
+REPORT = Report(
+    relume="1",
+    preset="restore",
+    source=MediaFile("/somewhere/secret/uploads/abc", "mov", 1000, 1.2),
+    result=MediaFile("/somewhere/secret/results/x/clip.relume.mp4", "mov", 2000, 1.2),
+    streams=(
+        StreamFate(0, "video", "h264", Action.ENHANCED, 0, "h264"),
+        StreamFate(1, "data", "tmcd", Action.NOT_CARRIED, reason="mp4 has no place for it"),
+        StreamFate(2, "subtitle", "srt", Action.COPIED, 1, "srt"),
+    ),
+    speed=Speed(61.0, 0.5, 12.0, 1000),
+    picture=PictureReport(FACTS, FACTS, 30, 30, True, 1, "", 0.5),
+    sound=(SoundReport(1, "speech", 48000, 1, 1000, 1000, 1.0, 0.25, 0.9),),
+    warnings=("something odd",),
+)
+
+
+@pytest.fixture
+def done(services, add_job, operator):
+    """A finished job with all its files."""
+    job = add_job(operator.user, 'a "quoted" <name>\r\nX-Evil: 1 ü.mp4')
+    files = services.queue.files(job.id)
+    files.folder.mkdir(parents=True)
+    files.results.mkdir(parents=True)
+    result = files.results / "a ünïcode <b>;.mp4"
+    result.write_bytes(bytes(range(256)) * 40)
+    for path in (files.thumbnail, files.before, files.after, files.sound_before, files.sound_after):
+        path.write_bytes(path.name.encode() * 100)
+    files.report.write_text(report_to_json(REPORT))
+    with services.database.transaction() as connection:
+        connection.execute(
+            "UPDATE jobs SET state = 'done', result = ?, finished_at = 5 WHERE id = ?", (str(result), job.id)
+        )
+    return services.queue.get(job.id)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("thumbnail", "image/jpeg"),
+        ("before", "video/mp4"),
+        ("after", "video/mp4"),
+        ("sound-before", "audio/mp4"),
+        ("sound-after", "audio/mp4"),
+    ],
+)
+def test_the_parts_of_a_job_are_given_whole_and_in_pieces(viewer, done, part, kind):
+    whole = viewer.get(f"/api/jobs/{done.id}/{part}")
+    piece = viewer.get(f"/api/jobs/{done.id}/{part}", headers={"Range": "bytes=10-19"})
+    beyond = viewer.get(f"/api/jobs/{done.id}/{part}", headers={"Range": "bytes=999999-"})
+
+    assert (whole.status_code, whole.headers["content-type"]) == (200, kind)
+    assert whole.headers["accept-ranges"] == "bytes"
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    assert (piece.status_code, piece.content) == (206, whole.content[10:20])
+    assert piece.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
+    assert beyond.status_code == 416
+    assert viewer.get(f"/api/jobs/{done.id}").json()["has"][part.replace("-", "_")] is True
+
+
+def test_the_result_is_offered_under_a_safe_name(viewer, done):
+    answer = viewer.get(f"/api/jobs/{done.id}/result")
+
+    assert answer.content == bytes(range(256)) * 40
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"a unicode b _.mp4\"; filename*=UTF-8''a%20%C3%BCn%C3%AFcode%20b%20%3B.mp4"
+    )
+    assert "x-evil" not in answer.headers
+
+
+def test_script_in_a_name_is_only_ever_text_in_json(viewer, done):
+    answer = viewer.get(f"/api/jobs/{done.id}")
+
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.json()["title"] == 'a "quoted" <name>\r\nX-Evil: 1 ü.mp4'
+
+
+def test_the_report_has_no_places_of_the_box(viewer, done):
+    report = viewer.get(f"/api/jobs/{done.id}/report").json()
+
+    assert report["picture"]["frames_out"] == 30
+    assert report["result"]["path"] == "clip.relume.mp4"
+    assert "/somewhere" not in json.dumps(report)
+
+
+def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
+    lines = viewer.get(f"/api/jobs/{done.id}/report/text").json()["lines"]
+
+    assert lines == describe_report(REPORT)
+    text = " ".join(lines)
+    assert "cleaned at its own size, 64 by 48 pixels" in text
+    assert "All 30 pictures are there" in text
+    assert "50% of its strength" in text
+    assert "1 subtitle was kept" in text
+    assert "(data) could not be kept: mp4 has no place for it" in text
+    assert "1:01" in text
+    assert "Please note: something odd." in text
+
+
+@pytest.mark.parametrize(
+    "part", ["thumbnail", "before", "after", "sound-before", "sound-after", "report", "report/text", "result"]
+)
+def test_what_is_not_there_is_said(viewer, add_job, part):
+    job = add_job()
+
+    for job_id in (job.id, "A" * 16):
+        answer = viewer.get(f"/api/jobs/{job_id}/{part}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("part", ["work", "log.txt", "../relume.db", "..%2f..%2frelume.db", "report.json", "%00"])
+def test_no_other_file_of_a_job_is_given(viewer, done, part):
+    assert viewer.get(f"/api/jobs/{done.id}/{part}").status_code in (404, 422)
+
+
+def test_a_result_that_was_moved_away_is_an_answer_too(viewer, done):
+    done.result.unlink()
+
+    answer = viewer.get(f"/api/jobs/{done.id}/result")
+
+    assert answer.status_code == 404
+    assert "moved away" in answer.json()["error"]["message"]
+    assert viewer.get(f"/api/jobs/{done.id}").json()["has"]["result"] is False
+
+
+def test_frame_rates_in_the_report_stay_exact(viewer, done):
+    assert Fraction(viewer.get(f"/api/jobs/{done.id}/report").json()["picture"]["source"]["frame_rate"]) == 25

@@ -1,0 +1,131 @@
+import pytest
+
+PASSWORD = "correct horse battery"
+
+
+def set_up(services, person, **changes):
+    token = services.accounts.entrance.new_setup_secret()
+    return person.post("/api/setup", {"token": token, "name": "Anna", "password": PASSWORD, **changes})
+
+
+def test_the_first_account_is_made_by_the_link_and_is_logged_in(services, nobody):
+    assert nobody.get("/api/session").json()["setup_needed"] is True
+
+    answer = set_up(services, nobody)
+
+    body = answer.json()
+    assert (answer.status_code, body["user"]["name"], body["user"]["role"]) == (200, "Anna", "administrator")
+    assert body["setup_needed"] is False
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Path=/" in cookie
+    assert "Secure" not in cookie  # this box serves without TLS
+    assert nobody.get("/api/session").json()["csrf"] == body["csrf"]  # the client keeps the cookie
+
+
+def test_a_wrong_link_makes_no_account(services, nobody):
+    answer = set_up(services, nobody, token="wrong")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "login_failed")
+    assert services.accounts.users.list() == []
+
+
+def test_a_log_in_changes_the_cookie_and_a_log_out_ends_it(services, nobody, client):
+    set_up(services, nobody)
+    fixed = client.cookies["relume_session"]
+
+    answer = nobody.post("/api/login", {"name": "anna", "password": PASSWORD})
+
+    assert answer.status_code == 200
+    assert client.cookies["relume_session"] != fixed
+    assert nobody.get("/api/jobs", headers={"Cookie": f"relume_session={fixed}"}).status_code == 401
+    new = client.cookies["relume_session"]
+    nobody.csrf = answer.json()["csrf"]
+    assert nobody.post("/api/logout").status_code == 204
+    assert "relume_session" not in client.cookies
+    assert nobody.get("/api/jobs", headers={"Cookie": f"relume_session={new}"}).status_code == 401
+
+
+def test_a_cookie_that_was_planted_is_never_taken_over(services, nobody, client):
+    set_up(services, nobody)
+    client.cookies.clear()
+
+    answer = nobody.post(
+        "/api/login", {"name": "anna", "password": PASSWORD}, headers={"Cookie": "relume_session=planted"}
+    )
+
+    assert "planted" not in answer.headers["set-cookie"]
+    assert nobody.get("/api/jobs", headers={"Cookie": "relume_session=planted"}).status_code == 401
+
+
+def test_guessing_is_stopped_with_plain_words_whether_the_account_exists_or_not(services, nobody):
+    set_up(services, nobody)
+    said = {}
+    for name in ("anna", "nobody"):
+        answers = [nobody.post("/api/login", {"name": name, "password": f"guess {n}"}) for n in range(10)]
+        assert [answer.status_code for answer in answers] == [401] * 8 + [429] * 2
+        said[name] = [answer.json() for answer in answers]
+        assert int(answers[-1].headers["retry-after"]) > 600
+
+    assert said["anna"] == said["nobody"]
+    assert "wait 15 minutes" in said["anna"][-1]["error"]["message"]
+    assert nobody.post("/api/login", {"name": "anna", "password": PASSWORD}).status_code == 429
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": "anna"},
+        {"name": "anna", "password": ""},
+        {"name": "anna", "password": ["a"]},
+        {"name": {"$ne": ""}, "password": "x"},
+        {"name": "a" * 201, "password": "x"},
+        {"name": "anna", "password": "x", "role": "administrator"},
+        [],
+        "anna",
+    ],
+)
+def test_a_log_in_that_is_not_one_is_refused(nobody, body):
+    answer = nobody.post("/api/login", body)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
+
+
+def test_a_log_in_by_a_form_of_another_site_is_refused(services, nobody):
+    set_up(services, nobody)
+    body = {"name": "anna", "password": PASSWORD}
+
+    cross = nobody.post("/api/login", body, headers={"Origin": "http://evil.example"})
+    as_form = nobody.request("POST", "/api/login", data=body)
+    as_text = nobody.request(
+        "POST", "/api/login", content=b'{"name":"anna","password":"x"}', headers={"Content-Type": "text/plain"}
+    )
+
+    assert (cross.status_code, cross.json()["error"]["code"]) == (403, "origin")
+    assert as_form.status_code == 422
+    assert as_text.status_code == 422
+
+
+def test_one_changes_the_own_password(admin, nobody):
+    wrong = admin.patch("/api/me", {"password": "wrong wrong", "new_password": "another good password"})
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "login_failed")
+
+    assert admin.patch("/api/me", {"password": PASSWORD, "new_password": "another good password"}).status_code == 204
+
+    assert admin.get("/api/jobs").status_code == 200
+    assert nobody.post("/api/login", {"name": "Anna", "password": "another good password"}).status_code == 200
+
+
+def test_the_present_password_cannot_be_guessed_by_changing_it(admin):
+    codes = [
+        admin.patch("/api/me", {"password": f"guess {n}", "new_password": "another good password"}).status_code
+        for n in range(9)
+    ]
+
+    assert codes == [401] * 8 + [429]
+
+
+def test_health_tells_nothing_but_the_version(nobody):
+    assert nobody.get("/health").json().keys() == {"status", "version"}
