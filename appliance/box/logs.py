@@ -3,7 +3,7 @@
 import logging
 import logging.handlers
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,3 +33,15 @@ def log_to_file(
         root.removeHandler(handler)
         root.setLevel(before)
         handler.close()
+
+
+def set_aside(path: Path, *, size_bytes: int = _BYTES) -> Path:
+    """Begin a log anew that others only add to, if it has grown long; the one before it stays beside it.
+
+    Returns:
+        The path itself.
+    """
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > size_bytes:
+            path.replace(path.with_name(f"{path.name}.1"))
+    return path

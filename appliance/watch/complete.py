@@ -1,7 +1,6 @@
 """Whether a media file is whole: it opens, its index fits into it, its end can be decoded and is where it should be."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +18,16 @@ from runtime.media.streams import AudioStream, VideoStream
 from runtime.options import EnhanceOptions
 from runtime.work import plan_work
 
-_TAIL_S: Final = 2
+_TAILS_S: Final = (2, 60)
+"""How long before the end to begin; earlier where there is no key frame so near to it."""
 _SHORT_BY_S: Final = 1
 # What is shorter than told by less than this is a matter of rounding or of other streams.
 _WHOLE_SHARE: Final = Fraction(9, 10)
-# Fewer packets than this need no seeking, which not every container does well.
+# A shorter file needs no seeking, which not every container does well.
 _SHORT_S: Final = 20
+_LEAST_GROUP: Final = 10
+# A group that is longer, as of a camera that sends one key frame an hour, is not decoded: it takes too much memory.
+_LONGEST_GROUP: Final = 1000
 _ADVICE: Final = "it is not complete, or damaged; copy it again from where it came from"
 
 
@@ -67,8 +70,10 @@ def check_whole(path: Path, streams: list[VideoStream | AudioStream]) -> None:
             for stream in streams:
                 _check_index(container.streams[stream.index], size)
     for stream in streams:
-        with open_source(path, only=(stream.index,)) as container:
-            _check_tail(container, stream)
+        for tail_s in _TAILS_S:
+            with open_source(path, only=(stream.index,)) as container:
+                if _check_tail(container, stream, tail_s):
+                    break
 
 
 def _check_size(path: Path, cause: Exception | None = None) -> None:
@@ -86,38 +91,68 @@ def _check_index(stream: Stream, size: int) -> None:
         raise UnreadableError(f"its index tells of {end} bytes, but it has {size}: {_ADVICE}")
 
 
-def _check_tail(container: InputContainer, facts: VideoStream | AudioStream) -> None:
+def _check_tail(container: InputContainer, facts: VideoStream | AudioStream, tail_s: int) -> bool:
+    """Read from shortly before the end, or from the beginning where it is not known, and decode what is last.
+
+    Returns:
+        Whether anything could be tried: without a key frame nothing can.
+    """
     stream = container.streams[facts.index]
     told = _told_end(container, facts)
-    begin = None if told is None else told - _TAIL_S
+    begin = None if told is None else told - tail_s
     if begin is not None and begin > _SHORT_S:
         with suppress(av.FFmpegError):
             container.seek(int(begin / facts.time_base), stream=stream)
-    reached, pictures = None, 0
+    reached, last = None, _LastPackets()
     for packet in read_packets(container, stream):
+        if packet.size and packet.is_corrupt:
+            raise UnreadableError(f"its end is broken off: {_ADVICE}")
         reached = max((end for end in (reached, _end(packet, facts)) if end is not None), default=None)
-        pictures += _decode(packet)
-    if not pictures:
-        raise UnreadableError(f"nothing at its end can be decoded: {_ADVICE}")
+        last.add(packet)
+    last.decode()
     if told is None or reached is None:
-        return
+        return last.can_be_decoded
     start = (facts.start_pts or 0) * facts.time_base
     if told - reached > _SHORT_BY_S and reached - start < (told - start) * _WHOLE_SHARE:
         raise UnreadableError(f"it tells of {float(told):.1f} s, but ends after {float(reached):.1f} s: {_ADVICE}")
+    return last.can_be_decoded
 
 
-def _decode(packet: AnyPacket) -> int:
-    """Count what a packet gives, and refuse one that is broken."""
-    if packet.size and packet.is_corrupt:
-        raise UnreadableError(f"its end is broken off: {_ADVICE}")
-    try:
-        return sum(1 for _ in _frames(packet))
-    except av.FFmpegError as error:
-        raise UnreadableError(f"its end cannot be decoded ({error.strerror}): {_ADVICE}") from error
+class _LastPackets:
+    """The packets of the last two groups that begin with a key frame; so much can be decoded by itself."""
 
+    def __init__(self) -> None:
+        self._before: list[AnyPacket] = []
+        self._now: list[AnyPacket] = []
+        self.can_be_decoded = False
 
-def _frames(packet: AnyPacket) -> Iterator[object]:
-    yield from packet.decode()
+    def add(self, packet: AnyPacket) -> None:
+        """Take in the next packet; the last one is empty and flushes the decoder."""
+        is_key = bool(packet.size) and packet.is_keyframe
+        if is_key and len(self._now) >= _LEAST_GROUP:
+            self._before, self._now = self._now, []
+        if len(self._now) == _LONGEST_GROUP:
+            self._before, self._now, self.can_be_decoded = [], [], False
+        self.can_be_decoded = self.can_be_decoded or is_key
+        if self.can_be_decoded:
+            self._now.append(packet)
+
+    def decode(self) -> None:
+        """Decode them.
+
+        Raises:
+            UnreadableError: One is broken, or nothing comes out.
+        """
+        count = 0
+        if not self.can_be_decoded:
+            return
+        for packet in (*self._before, *self._now):
+            try:
+                count += len(packet.decode())
+            except av.FFmpegError as error:
+                raise UnreadableError(f"its end cannot be decoded ({error.strerror}): {_ADVICE}") from error
+        if not count:
+            raise UnreadableError(f"nothing at its end can be decoded: {_ADVICE}")
 
 
 def _end(packet: AnyPacket, facts: VideoStream | AudioStream) -> Fraction | None:

@@ -37,7 +37,7 @@ class NewFolder:
 
 @dataclass(frozen=True, slots=True)
 class WatchFolder:
-    """A folder that is kept; the mounts name the network file systems that it and its destination are on, if any."""
+    """A folder that is kept; the mounts name the shares or disks that it and its destination are on, if any."""
 
     id: str
     created_at: float

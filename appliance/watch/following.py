@@ -16,7 +16,7 @@ from appliance.watch.contents import digest_file
 from appliance.watch.errors import UnreadableError
 from appliance.watch.folder import FileState, WatchedFile, WatchFolder
 from appliance.watch.known import KnownFiles, find_missing_mount, is_stat
-from appliance.watch.names import show_name
+from appliance.watch.names import READY_SUFFIXES, show_name
 from appliance.watch.originals import move_original
 from appliance.watch.patience import Patience
 from appliance.watch.store import FolderStore
@@ -174,6 +174,10 @@ class Following:
             self._known.put(replace(known, reason=reason, tries=tries, retry_at=self._patience.retry_at(tries)))
             self._tell(known.name, reason)
             return
+        for ending in READY_SUFFIXES:
+            if path.with_name(path.name + ending).is_file():
+                with suppress(OutputError):
+                    move_original(path.with_name(path.name + ending), known.name + ending, self._wish.done_folder)
         if known.reason:
             self._known.put(replace(known, reason="", retry_at=None))
         self._tell(known.name, f"original moved to {show_name(str(moved))}")

@@ -1,6 +1,7 @@
 """Asks the reader process about files; a crash or a hang of it is a fact about the file, not of Relume."""
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from runtime.errors import CancelledError
 from runtime.options import EnhanceOptions
 
 _TIMEOUT_S: Final = 180.0
+_LEAST_SPEED: Final = 5e6
+"""Bytes a second that the slowest network drive gives: files that tell of no end are read whole."""
 _POLL_S: Final = 0.2
 _IDLE_S: Final = 20.0
 _COMMAND: Final = (sys.executable, "-m", "appliance.watch.reader")
@@ -83,14 +86,15 @@ class Inspector(Closing):
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            deadline = time.monotonic() + self._timeout_s
+            timeout_s = self._timeout_s + _size(request["path"]) / _LEAST_SPEED
+            deadline = time.monotonic() + timeout_s
             while not select.select([process.stdout], [], [], _POLL_S)[0]:
                 if is_cancelled():
                     self._end()
                     raise CancelledError("looking into the file was stopped")
                 if time.monotonic() > deadline:
                     self._end()
-                    return {"reason": f"reading it did not end within {self._timeout_s:g} s; it is damaged"}
+                    return {"reason": f"reading it did not end within {timeout_s:.3g} s; it is damaged"}
             line = process.stdout.readline()
         except BrokenPipeError:
             line = b""
@@ -107,6 +111,13 @@ class Inspector(Closing):
             return
         process.kill()
         process.communicate()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _shorten(reason: str, path: str) -> str:

@@ -59,7 +59,7 @@ class KnownFiles:
 
 
 def find_missing_mount(mount: str | None, path: Path) -> str | None:
-    """Say that a network file system is not where it was: nothing is taken from, or written to, what lies under it."""
+    """Say that a share or disk is not where it was: nothing is taken from, or written to, what lies under it."""
     if mount is None or mount_name(path) == mount:
         return None
     return f"{mount} is not mounted any more, so {show_name(str(path))} is not what it was; mount it again"

@@ -51,8 +51,8 @@ def network_mount(path: Path, mounts: tuple[Mount, ...] | None = None) -> Mount 
 def mount_name(path: Path, mounts: tuple[Mount, ...] | None = None) -> str | None:
     """Name the share or separate disk that a path is on, for telling later whether it is still there.
 
-    None where the path is on the disk of the system, or where a mount shows just a part of a disk, as a container's and a
-    service's own do.
+    None where the path is on the disk of the system, or where a mount shows just a part of a disk, as those of a
+    container and of a service do.
     """
     mount = mount_of(os.path.realpath(path), current_mounts() if mounts is None else mounts)
     if mount is None:

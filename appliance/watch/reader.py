@@ -1,7 +1,7 @@
 """The process that opens files nobody has vouched for, so that one that crashes a decoder takes nothing else along.
 
 `python -m appliance.watch.reader` reads a request a line from standard input and answers each with a line: JSON both.
-It ends with its input.
+It ends with its input, and with the process that started it.
 """
 
 import json
@@ -9,13 +9,16 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from appliance.jobs.records import options_from_json
 from runtime.errors import RelumeError
 
-_MOST_MEMORY_BYTES = 6 * 1024**3
+_MOST_MEMORY_BYTES: Final = 6 * 1024**3
+_LOOK_S: Final = 1.0
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -40,11 +43,19 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, resource.RLIM_INFINITY))
+    threading.Thread(target=_end_with, args=(os.getppid(),), name="relume-leash", daemon=True).start()
     # Libraries may print: what they print must not be taken for an answer.
     answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+def _end_with(parent: int) -> None:
+    """End with the process that asks, in the middle of a file too."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
 
 
 if __name__ == "__main__":

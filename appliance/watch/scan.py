@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -129,7 +129,7 @@ def _note(look: Look, wish: NewFolder, entry: os.DirEntry[str], relative: str, n
         return
     fault = _fault(wish, entry, info, relative)
     if fault is None:
-        sidecar = next(_sidecars(entry.name, names), None)
+        sidecar = _sidecar(entry, info, names)
         look.files[relative] = SeenFile(
             name=relative,
             path=entry.path,
@@ -168,5 +168,18 @@ def _leads_out(wish: NewFolder, entry: os.DirEntry[str]) -> bool:
     return not (target == root or target.startswith(root.rstrip("/") + "/"))
 
 
-def _sidecars(name: str, names: Collection[str]) -> Iterator[str]:
-    return (name + ending for ending in READY_SUFFIXES if name + ending in names)
+def _sidecar(entry: os.DirEntry[str], info: os.stat_result, names: Collection[str]) -> str | None:
+    """Give the name of the file that says that another one is complete.
+
+    One that is older than the file was for what had that name before. Both times are of one machine.
+    """
+    for ending in READY_SUFFIXES:
+        if entry.name + ending not in names:
+            continue
+        try:
+            found = os.stat(entry.path + ending, follow_symlinks=False)
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_mtime_ns >= info.st_mtime_ns:
+            return entry.name + ending
+    return None

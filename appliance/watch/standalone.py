@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.box.logs import log_to_file
+from appliance.box.logs import log_to_file, set_aside
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import JobRecord, JobState
 from appliance.jobs.supervisor import Supervisor
@@ -77,11 +77,11 @@ def watch_folder(
         if not os.path.isdir(wish.path):
             raise FolderError(f"the folder {wish.path} does not exist; create it first, or mount it")
         place = stack.enter_context(open_data_directory(_data_directory(wish, data)))
-        stack.enter_context(log_to_file(place))
+        log = stack.enter_context(log_to_file(place))
         database = stack.enter_context(Database(database_path(place)))
         store, queue = FolderStore(database), JobQueue(database)
         folder = _keep(store, wish)
-        workers = stack.enter_context(Supervisor(place, devices=devices))
+        workers = stack.enter_context(Supervisor(place, devices=devices, log=set_aside(log.with_name("workers.log"))))
         watcher = stack.enter_context(
             Watcher(
                 store,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.exits import ExitCode
 from appliance.store.database import Database
 from appliance.store.directory import database_path, open_data_directory
 
@@ -50,7 +51,11 @@ def test_refusals_are_one_line_with_their_exit_code(data, tmp_path):
             (("backup", tmp_path / "b.tar", "--data", data), 4, "exists already"),
             (("restore", tmp_path / "b.tar", "--data", data), 4, "--replace"),
             (("restore", tmp_path / "letter", "--data", tmp_path / "new"), 3, "no backup of Relume"),
-            (("restore", tmp_path / "b.tar", "--data", tmp_path / "live"), 1, "in use by another Relume server"),
+            (
+                ("restore", tmp_path / "b.tar", "--data", tmp_path / "live"),
+                ExitCode.DATA,
+                "in use by another Relume server",
+            ),
         ):
             found = relume(*arguments)
             assert (found.returncode, found.stdout) == (code, ""), found.stderr

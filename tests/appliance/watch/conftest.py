@@ -27,11 +27,20 @@ ROOT = Path(__file__).resolve().parents[3]
 SOUND_CODECS = {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "libmp3lame", ".ogg": "libopus", ".mka": "pcm_s16le"}
 
 
-def write_video(path: Path, *, seed: int = 0, frames: int = 3, sound: bool = False) -> Path:
+def write_video(
+    path: Path,
+    *,
+    seed: int = 0,
+    frames: int = 3,
+    sound: bool = False,
+    container_options: dict[str, str] | None = None,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+) -> Path:
     """Write a tiny film; another seed gives another content."""
     noise = np.random.default_rng(seed)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4" if path.suffix == ".avi" else "libx264", rate=25)
+    with av.open(str(path), "w", container_options=container_options or {}) as container:
+        stream = container.add_stream("mpeg4" if path.suffix == ".avi" else codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         audio = container.add_stream("aac", rate=48000, layout="mono") if sound else None
         for _ in range(frames):
@@ -61,10 +70,10 @@ def _write_noise(container, stream, noise, samples: int) -> None:
     container.mux(stream.encode(None))
 
 
-def write_media(path: Path, *, seed: int = 0, **length: int) -> Path:
+def write_media(path: Path, *, seed: int = 0, **options: object) -> Path:
     """Write a film or a recording, as the suffix says."""
     write = write_sound if path.suffix in SOUND_CODECS else write_video
-    return write(path, seed=seed, **length)
+    return write(path, seed=seed, **options)
 
 
 def wait_for(what: Callable[[], object], *, timeout_s: float = 60.0, every_s: float = 0.02) -> None:

@@ -2,6 +2,7 @@ import struct
 
 import pytest
 
+from appliance.watch import complete
 from appliance.watch.complete import check_media, check_whole
 from appliance.watch.errors import UnreadableError
 from appliance.watch.told_size import missing_bytes
@@ -72,6 +73,24 @@ def test_a_stream_that_lost_a_packet_is_refused_as_the_job_would(tmp_path, make_
 
     with pytest.raises(UnreadableError, match=r"its end is broken off"):
         check_media(path, EnhanceOptions())
+
+
+def test_a_stream_without_a_key_frame_near_its_end_is_decoded_from_further_back(tmp_path, make_media):
+    options = {"x265-params": "log-level=none:keyint=200:min-keyint=200:scenecut=0"}
+    path = make_media(tmp_path / "clip.ts", frames=790, codec="libx265", options=options)
+
+    assert check_media(path, EnhanceOptions()) == ".mp4"
+
+
+def test_a_long_file_that_tells_of_no_end_is_not_decoded_whole(tmp_path, make_media, monkeypatch):
+    path = tmp_path / "live.mkv"
+    # A live recording: no length in the header, no index.
+    make_media(path, frames=800, container_options={"live": "1"})
+    decoded = []
+    monkeypatch.setattr(complete._LastPackets, "decode", lambda last: decoded.extend((*last._before, *last._now)))
+
+    assert check_media(path, EnhanceOptions()) == ".mkv"
+    assert 10 < len(decoded) < 520
 
 
 def test_a_file_that_someone_says_is_complete_is_only_opened(tmp_path, make_media):

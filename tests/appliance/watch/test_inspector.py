@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from appliance.watch.errors import UnreadableError
 from appliance.watch.inspector import Inspector
 from runtime.errors import CancelledError
 from runtime.options import EnhanceOptions
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def speaking(code: str) -> tuple[str, ...]:
@@ -60,6 +63,32 @@ def test_waiting_for_the_reader_can_be_cancelled():
     ):
         inspector.inspect("/x", EnhanceOptions(), is_cancelled=lambda: True)
     assert time.monotonic() - begun < 30
+
+
+def test_a_reader_in_the_middle_of_a_file_ends_with_the_process_that_asked():
+    script = """
+import sys, threading
+from appliance.watch.inspector import Inspector
+from runtime.options import EnhanceOptions
+code = "import time, appliance.watch.reader as reader; reader.answer = lambda request: time.sleep(600); reader.main()"
+inspector = Inspector(command=(sys.executable, "-c", code))
+threading.Thread(target=inspector.inspect, args=("/x", EnhanceOptions()), daemon=True).start()
+while inspector._process is None:
+    pass
+print(inspector._process.pid, flush=True)
+sys.stdin.read()
+"""
+    asker = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    with asker:
+        reader = psutil.Process(int(asker.stdout.readline()))
+        while reader.num_threads() < 2:
+            assert time.monotonic() < deadline, "the reader did not begin"
+            time.sleep(0.05)
+        asker.kill()
+        asker.communicate()
+
+    reader.wait(max(1.0, deadline - time.monotonic()))
 
 
 def test_what_libraries_print_is_no_answer():

@@ -104,6 +104,14 @@ def test_temporary_names_and_sidecars_are_no_files(folder):
     assert len(found.unfinished) == 2
 
 
+def test_a_sidecar_that_is_older_than_the_file_says_nothing_of_it(folder):
+    (folder / "a.mp4.ready").touch()
+    os.utime(folder / "a.mp4.ready", ns=(5, 5))
+    (folder / "a.mp4").touch()
+
+    assert look(folder).files["a.mp4"].sidecar is None
+
+
 def test_a_missing_folder_and_a_file_in_its_place_are_said(folder):
     folder.rmdir()
     assert "No such file" in look(folder).missing

@@ -124,7 +124,7 @@ def test_the_command_stops_on_ctrl_c_and_goes_on_at_the_next_start(start_watch, 
 
     with start_watch(*arguments, "--once") as process:
         text, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, text + errors
+    assert (process.returncode, errors) == (0, ""), text
     assert "1 done, 0 not" in text
     assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["long.mp4"]
     assert (inbox / "long.mp4").read_bytes() == data

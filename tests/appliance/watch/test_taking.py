@@ -361,6 +361,7 @@ def test_the_original_moves_to_the_done_folder_after_success_alone(box, make_med
     folder = box.add(done_folder=box.root / "done")
     (box.inbox / "tape").mkdir()
     data = make_media(box.inbox / "tape/good.mp4", seed=1).read_bytes()
+    (box.inbox / "tape/good.mp4.ready").touch()
     make_media(box.inbox / "bad.mp4", seed=2)
     taking = box.taking(folder, patience=Patience(tries=1))
     box.settle(taking)
@@ -368,7 +369,8 @@ def test_the_original_moves_to_the_done_folder_after_success_alone(box, make_med
     box.settle(taking)
 
     assert (box.root / "done/tape/good.mp4").read_bytes() == data
-    assert not (box.inbox / "tape/good.mp4").exists()
+    assert (box.root / "done/tape/good.mp4.ready").exists()
+    assert not list((box.inbox / "tape").iterdir())
     assert (box.inbox / "bad.mp4").exists()
 
 

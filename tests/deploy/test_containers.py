@@ -1,0 +1,141 @@
+"""The container files, read as a builder would: nothing here builds an image."""
+
+import json
+import re
+import shlex
+import tomllib
+from fnmatch import fnmatch
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from appliance.cli import app
+from appliance.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def read(name: str) -> list[tuple[str, str]]:
+    """Give the instructions of a container file, continued lines joined and arguments put in."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / name).read_text(), flags=re.MULTILINE)
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    found, arguments = [], {}
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        assert word.isupper(), line
+        if word == "ARG":
+            key, _, value = rest.partition("=")
+            arguments[key] = value
+        for key, value in arguments.items():
+            rest = rest.replace(f"${{{key}}}", value)
+        found.append((word, rest.strip()))
+    return found
+
+
+@pytest.fixture(params=["Dockerfile", "Dockerfile.jetson"])
+def instructions(request) -> list[tuple[str, str]]:
+    return read(request.param)
+
+
+def last_stage(instructions):
+    begin = max(number for number, (word, _) in enumerate(instructions) if word == "FROM")
+    return instructions[begin:]
+
+
+def every(instructions, name: str) -> list[str]:
+    return [rest for word, rest in instructions if word == name]
+
+
+def test_what_is_copied_exists_and_is_sent_to_the_builder(instructions):
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert ignored[0] == "*"
+    copied = set()
+    for rest in every(instructions, "COPY"):
+        *sources, _ = rest.split()
+        if not sources[0].startswith("--from="):
+            copied |= set(sources)
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignored
+    assert {"kernels", "runtime", "appliance", "zoo"} <= copied
+
+
+def test_it_has_two_stages_of_one_system_and_ships_no_compiler(instructions):
+    stages = every(instructions, "FROM")
+    assert len(stages) == 2
+    assert stages[0].endswith(" AS build")
+    assert "-devel" not in stages[1]
+    assert "build-essential" not in " ".join(every(last_stage(instructions), "RUN"))
+    system = re.compile(r"(bookworm|ubuntu2404|ubuntu24\.04)")
+    assert system.search(stages[0])[1] == system.search(stages[1])[1]
+
+
+def test_it_runs_as_nobody_special_and_can_have_a_read_only_root(instructions):
+    stage = last_stage(instructions)
+    words = [word for word, _ in stage]
+    (user,) = every(stage, "USER")
+    assert user not in ("root", "0")
+    assert f"useradd --uid 10001 --create-home {user}" in " ".join(every(stage, "RUN"))
+    assert words.index("USER") > max(number for number, word in enumerate(words) if word in ("RUN", "COPY"))
+    variables = dict(part.split("=", 1) for rest in every(stage, "ENV") for part in shlex.split(rest))
+    writable = (*every(stage, "VOLUME"), "/tmp")
+    for name, value in variables.items():
+        if name.endswith(("_DIR", "_DATA")):
+            assert value.startswith(writable), name
+    assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
+def test_its_variables_are_settings_and_its_ports_the_ones_that_are_served(instructions):
+    stage = last_stage(instructions)
+    variables = dict(part.split("=", 1) for rest in every(stage, "ENV") for part in shlex.split(rest))
+    ours = [name for name in variables if name.startswith("RELUME_")]
+    assert ours == ["RELUME_DATA"]
+    assert "data" in Settings.model_fields
+    ports = {int(port) for rest in every(stage, "EXPOSE") for port in rest.split()}
+    assert ports == {Settings.model_fields["port"].default, Settings.model_fields["plain_port"].default}
+
+
+def test_its_health_is_asked_by_a_module_that_there_is(instructions):
+    (health,) = every(last_stage(instructions), "HEALTHCHECK")
+    options, _, command = health.partition("CMD ")
+    assert "--interval=" in options
+    assert "--timeout=" in options
+    assert json.loads(command)[1:] == ["-m", "appliance.box.health"]
+    assert find_spec("appliance.box.health") is not None
+
+
+def test_it_starts_a_command_that_there_is(instructions):
+    stage = last_stage(instructions)
+    assert [json.loads(rest) for rest in every(stage, "ENTRYPOINT")] == [["relume"]]
+    (command,) = (json.loads(rest)[0] for rest in every(stage, "CMD"))
+    assert command in {entry.name or entry.callback.__name__ for entry in app.registered_commands}
+    assert "relume" in PROJECT["scripts"]
+
+
+def test_it_installs_extras_that_there_are(instructions):
+    installs = [rest for rest in every(instructions, "RUN") if "pip install" in rest]
+    assert len(installs) == 1
+    for extra in re.findall(r"\.\[([\w,]+)\]", installs[0]):
+        assert set(extra.split(",")) <= set(PROJECT["optional-dependencies"])
+    assert "torch" not in installs[0]
+
+
+def test_the_jetson_image_has_what_cuda_tensorrt_and_cupy_need():
+    text = " ".join(rest for _, rest in read("Dockerfile.jetson"))
+    for package in ("libnvinfer10", "python3-libnvinfer", "cuda-nvrtc", "cuda-cudart-dev", "--system-site-packages"):
+        assert package in text
+    assert any(entry.startswith("cupy-cuda13x") for entry in PROJECT["optional-dependencies"]["jetson"])
+
+
+def test_the_python_of_the_image_is_one_that_relume_runs_on():
+    (version,) = re.findall(r"ARG PYTHON=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert PROJECT["requires-python"] == ">=3.11,<3.13"
+    assert version in ("3.11", "3.12")
+
+
+def test_nothing_else_than_what_ships_is_sent_to_the_builder():
+    patterns = [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")]
+    for name in (".git", ".venv", "shared", "training", "tests", "runs"):
+        assert not any(fnmatch(name, pattern) for pattern in patterns)
