@@ -4,16 +4,15 @@ A value comes from the command line, else from `RELUME_<NAME>` in the environmen
 directory, else from the default written here. The settings page and the commented file are drawn from this model.
 """
 
-import json
 import os
 import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import InitSettingsSource
 
 from appliance.errors import SettingsError
@@ -66,7 +65,7 @@ class Settings(BaseSettings):
         None, title="Certificate", description="Your own certificate (PEM, with its chain); empty: Relume makes one."
     )
     tls_key: Path | None = Field(None, title="Certificate key", description="The key of your own certificate (PEM).")
-    host_names: tuple[str, ...] = Field(
+    host_names: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         max_length=50,
         title="Host names",
@@ -145,6 +144,12 @@ class Settings(BaseSettings):
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(os.path.abspath(path.expanduser()))
 
+    @field_validator("host_names", mode="before")
+    @classmethod
+    def _split(cls, names: object) -> object:
+        """Take `a.example, b.example`, as one writes it into a variable."""
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
+
     @field_validator("host_names")
     @classmethod
     def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -214,6 +219,12 @@ class Settings(BaseSettings):
         )
 
 
+def own_names() -> frozenset[str]:
+    """Give the names that this box calls itself."""
+    name = socket.gethostname().lower()
+    return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
+
+
 def load_settings(data: Path | None = None, **given: object) -> Settings:
     """Read the settings of a data directory.
 
@@ -227,7 +238,7 @@ def load_settings(data: Path | None = None, **given: object) -> Settings:
     chosen = data or Path(os.environ.get(f"{PREFIX}DATA") or default_data_directory())
     chosen = Path(os.path.abspath(chosen.expanduser()))
     wishes = {name: value for name, value in given.items() if value is not None}
-    return _build({**wishes, "data": chosen}, read_file(chosen))
+    return build_settings({**wishes, "data": chosen}, read_file(chosen))
 
 
 def read_file(data: Path) -> dict[str, Any]:
@@ -248,68 +259,15 @@ def read_file(data: Path) -> dict[str, Any]:
     return values
 
 
-def fixed_settings() -> frozenset[str]:
-    """Name the settings that the environment fixes, so that the file cannot change them."""
-    return frozenset(name for name in Settings.model_fields if os.environ.get(f"{PREFIX}{name.upper()}"))
-
-
-def save_settings(data: Path, changes: Mapping[str, Any]) -> Settings:
-    """Write changed settings to `relume.toml`, complete or not at all; they count from the next start.
-
-    Args:
-        data: The data directory.
-        changes: New values by name; None takes a setting back to its default.
+def build_settings(given: Mapping[str, Any], file: Mapping[str, Any]) -> Settings:
+    """Make the settings of values that were given and values of a file, of which the given ones win.
 
     Raises:
-        SettingsError: A value is unknown or outside its bounds, or the file cannot be written; nothing is changed then.
+        SettingsError: A value is unknown or outside its bounds.
     """
-    fixed = sorted(set(changes) & (fixed_settings() | {"data"}))
-    if fixed:
-        raise SettingsError(f"{', '.join(fixed)} cannot be changed here: the command line or the environment sets it")
-    unknown = sorted(set(changes) - set(Settings.model_fields))
-    if unknown:
-        raise SettingsError(f"no settings named {', '.join(unknown)}; the settings page lists those that there are")
-    values = {name: value for name, value in {**read_file(data), **changes}.items() if value is not None}
-    settings = _build({"data": data}, values)
-    path = data / FILE_NAME
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(_as_toml(settings.model_dump(mode="json", include=set(values))))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise SettingsError(f"the settings cannot be written to {path}: {error.strerror}") from error
-    return settings
-
-
-def own_names() -> frozenset[str]:
-    """Give the names that this box calls itself."""
-    name = socket.gethostname().lower()
-    return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
-
-
-def _build(given: Mapping[str, Any], file: Mapping[str, Any]) -> Settings:
     try:
         return Settings(_file=dict(file), **given)  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         raise SettingsError(f"setting {name} is {first['input']!r}: {first['msg']}") from error
-
-
-def _as_toml(values: Mapping[str, Any]) -> str:
-    lines = [
-        "# Settings of this Relume box. Relume writes this file when settings are changed on the page; they count from",
-        "# the next start. A line that begins with # is a note or a default.\n",
-    ]
-    for name, field in Settings.model_fields.items():
-        if name == "data":
-            continue
-        lines.append(f"# {field.title}: {field.description}")
-        default = Settings.model_fields[name].default
-        shown = values.get(name, list(default) if isinstance(default, tuple) else default)
-        lines.append(f"{'' if name in values else '# '}{name} = {'' if shown is None else json.dumps(shown)}\n")
-    return "\n".join(lines)

@@ -8,16 +8,16 @@ from typing import Any, Final
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.staticfiles import StaticFiles
 
 from appliance.accounts.book import open_accounts
 from appliance.jobs.queue import JobQueue
-from appliance.settings import Settings, own_names
+from appliance.settings import Settings, load_settings, own_names
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
 from appliance.web.access import Viewer
 from appliance.web.events import Broadcaster
 from appliance.web.guard import Guard
+from appliance.web.page_files import PageFiles
 from appliance.web.receiving import Receiver
 from appliance.web.refusals import RESPONSES, add_refusals
 from appliance.web.routes import (
@@ -74,6 +74,7 @@ def open_services(database: Database, settings: Settings, *, workers: Workers = 
     kept = Uploads(database, settings)
     return Services(
         settings=settings,
+        settings_at_start=load_settings(settings.data).model_dump(mode="json"),
         database=database,
         accounts=accounts,
         queue=queue,
@@ -83,6 +84,7 @@ def open_services(database: Database, settings: Settings, *, workers: Workers = 
         webhooks=Webhooks(database, queue, settings),
         broadcaster=Broadcaster(queue, accounts.users, accounts.sessions, system.brief),
         system=system,
+        trial=asyncio.Lock(),
     )
 
 
@@ -107,7 +109,7 @@ def make_app(services: Services) -> FastAPI:
     for module in _ROUTERS:
         app.include_router(module.router)
     app.include_router(pages.router)
-    app.mount("/page", _Page(directory=pages.FOLDER, check_dir=False), name="page")
+    app.mount("/page", PageFiles(), name="page")
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(caller: Viewer) -> dict[str, Any]:
@@ -117,15 +119,6 @@ def make_app(services: Services) -> FastAPI:
 
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
-
-
-class _Page(StaticFiles):
-    """The page's files; a browser asks each time whether they changed, which an upgrade does."""
-
-    def file_response(self, *arguments: Any, **named: Any) -> Any:
-        response = super().file_response(*arguments, **named)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ def start_company(database: Database, settings: Settings) -> Iterator[Company]:
     """Start what runs beside the web server, and end it after the block, the latest first."""
     with ExitStack() as stack:
         devices = None if settings.device == "auto" else [settings.device]
-        limits = Limits(memory_bytes=settings.worker_memory_bytes)
+        limits = Limits(memory_bytes=settings.worker_memory_bytes, reserve_bytes=settings.disk_reserve_bytes)
         supervisor = stack.enter_context(Supervisor(settings.data, devices=devices, limits=limits))
         supervisor.start()
         stack.enter_context(Watcher(FolderStore(database), JobQueue(database)))

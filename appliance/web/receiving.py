@@ -67,17 +67,31 @@ class Receiver:
             except TimeoutError:
                 raise RefusedError(423, "locked", "this upload is being written to; try again in a moment") from None
 
-    async def receive(self, upload: Upload, body: AsyncIterator[bytes]) -> int:
+    async def receive(self, upload_id: str, owner: str, offset: int, body: AsyncIterator[bytes]) -> int:
         """Write what comes, and give the offset up to which the file is certain.
 
         A connection that is lost or silent ends it without an error: what came is kept.
 
         Raises:
-            RefusedError: More came than the upload was to have; what belongs to it is kept.
+            UploadNotFoundError: This user has no such upload.
+            RefusedError: The offset is not where the upload stands; or more came than it was to have, and what belongs
+                to it is kept.
             UploadSpaceError: The disk's reserve was reached; what came is kept.
         """
-        await self.settle(upload.id)
-        writer = self._writers[upload.id] = _Writer()
+        await self.settle(upload_id)
+        # Nothing is awaited in between: whoever comes next finds this writer.
+        writer = self._writers[upload_id] = _Writer()
+        try:
+            upload = await to_thread.run_sync(self._uploads.get, upload_id, owner)
+            if upload.offset_bytes != offset:
+                have = f"{upload.offset_bytes} bytes have arrived, not {offset}; ask with HEAD and go on from there"
+                raise RefusedError(409, "offset", have)
+            return offset if upload.finished_at is not None else await self._write(upload, writer, body)
+        finally:
+            del self._writers[upload_id]
+            writer.ended.set()
+
+    async def _write(self, upload: Upload, writer: _Writer, body: AsyncIterator[bytes]) -> int:
         # Writing may wait for the disk; the threads that answer pages must not wait with it.
         self._limiter = self._limiter or CapacityLimiter(8)
         file = _File(self._uploads, upload)
@@ -85,12 +99,8 @@ class Receiver:
             await self._run(file.open)
             await self._copy(file, writer, body)
         finally:
-            try:
-                # Not to be cut short: what came has to be made certain even when the request is torn down.
-                await asyncio.shield(asyncio.ensure_future(self._run(file.close)))
-            finally:
-                del self._writers[upload.id]
-                writer.ended.set()
+            # Not to be cut short: what came has to be made certain even when the request is torn down.
+            await asyncio.shield(asyncio.ensure_future(self._run(file.close)))
         return file.certain
 
     async def _copy(self, file: "_File", writer: _Writer, body: AsyncIterator[bytes]) -> None:

@@ -1,7 +1,8 @@
 """What the routes work with, made once at start and carried by the app."""
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
@@ -24,6 +25,8 @@ class Services:
     """The parts of a running box."""
 
     settings: Settings
+    settings_at_start: dict[str, Any]
+    """What the file and the environment held when the server started, without the command line."""
     database: Database
     accounts: Accounts
     queue: JobQueue
@@ -33,6 +36,8 @@ class Services:
     webhooks: "Webhooks"
     broadcaster: "Broadcaster"
     system: "System"
+    trial: asyncio.Lock
+    """Held while a file is tried out: two trials at once would both come out too slow."""
 
 
 def services_of(request: Request) -> Services:

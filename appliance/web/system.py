@@ -71,7 +71,14 @@ class System:
             "backend": "none" if backend is None else backend.name,
             "precision": ", ".join(precisions),
             "engines": [
-                {"name": manifest.name, "title": manifest.title, "task": manifest.task, "licence": manifest.licence}
+                {
+                    "name": manifest.name,
+                    "title": manifest.title,
+                    "task": manifest.task,
+                    "licence": manifest.licence,
+                    "precision": ", ".join(sorted({file.precision for file in manifest.files})),
+                    "sha256": manifest.files[0].sha256,
+                }
                 for manifest in models
             ],
         }

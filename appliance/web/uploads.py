@@ -9,9 +9,7 @@ import logging
 import os
 import shutil
 import sqlite3
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +50,8 @@ class Upload:
 class Uploads:
     """The uploads of a box."""
 
-    def __init__(self, database: Database, settings: Settings, *, on_checked: Callable[[Upload], None] | None = None):
-        self._database, self._settings, self._on_checked = database, settings, on_checked
-        self._checked = threading.Condition()
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
         self._probers = ThreadPoolExecutor(_PROBERS, thread_name_prefix="probe")
         self.bytes_received = 0
 
@@ -167,25 +164,19 @@ class Uploads:
             raise UploadError(f"{upload.name} belongs to a job; remove the job")
         self._unlink(upload.id)
 
-    def wait_checked(self, upload_id: str, owner: str, *, timeout_s: float) -> Upload:
-        """Wait until a finished upload has been looked into.
+    def get_checked(self, upload_id: str, owner: str) -> Upload | None:
+        """Give a finished upload that can be enhanced, None while it is still looked into.
 
         Raises:
             UploadNotFoundError: This user has no such upload.
-            UploadError: It is not complete, is nothing to enhance, or is not looked into in time.
+            UploadError: It is not complete, or is nothing to enhance.
         """
-        end = time.monotonic() + timeout_s
-        with self._checked:
-            while True:
-                upload = self.get(upload_id, owner)
-                if upload.finished_at is None:
-                    raise UploadError(f"{upload.name} has not arrived completely; let the upload end first")
-                if upload.error is not None:
-                    raise UploadError(upload.error)
-                if upload.probe is not None:
-                    return upload
-                if not self._checked.wait(min(1.0, end - time.monotonic())) and time.monotonic() >= end:
-                    raise UploadError(f"{upload.name} is still being looked into; try again in a moment")
+        upload = self.get(upload_id, owner)
+        if upload.finished_at is None:
+            raise UploadError(f"{upload.name} has not arrived completely; let the upload end first")
+        if upload.error is not None:
+            raise UploadError(upload.error)
+        return upload if upload.probe is not None else None
 
     def assign(self, upload: Upload, job_id: str) -> None:
         """Give an upload to a job: it leaves the list and goes with the job.
@@ -246,13 +237,11 @@ class Uploads:
                 timeout_s=self._settings.probe_timeout_s,
                 thumbnail=self.thumbnail(upload_id),
             )
-            with self._checked:
-                with self._database.transaction() as connection:
-                    connection.execute(
-                        "UPDATE uploads SET probe = ?, error = ? WHERE id = ?",
-                        (None if probe is None else json.dumps(probe), error, upload_id),
-                    )
-                self._checked.notify_all()
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "UPDATE uploads SET probe = ?, error = ? WHERE id = ?",
+                    (None if probe is None else json.dumps(probe), error, upload_id),
+                )
             if error is not None:
                 # Only what can be enhanced is kept; the list still says why this was not.
                 self._unlink(upload_id)

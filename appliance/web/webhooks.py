@@ -1,23 +1,13 @@
-"""Webhooks: other programs are told when a job ends; signed, tried again ever slower, and kept over a restart.
+"""Webhooks: other programs are told when a job ends; tried again ever slower, and kept over a restart."""
 
-Each message is signed: `X-Relume-Signature: t=<seconds>,v1=<HMAC-SHA256 of "t.body" with the webhook's secret>`. An
-administrator names the address, and programs on the LAN are meant: private addresses are allowed. Nothing but http and
-https is spoken, no redirect is followed, and of the answer only the status counts.
-"""
-
-import hashlib
-import hmac
 import json
 import logging
 import sqlite3
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from appliance.accounts.audit import Actor, record
 from appliance.accounts.secrets import new_id, new_secret
@@ -27,7 +17,7 @@ from appliance.jobs.records import FINISHED, JobRecord
 from appliance.settings import Settings
 from appliance.store.database import Database
 from appliance.store.errors import StoreError
-from runtime.version import relume_version
+from appliance.web.delivery import check_url, send, shown
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +79,7 @@ class Webhooks:
             )
             # What ended before there was a webhook is not told.
             connection.execute("INSERT OR IGNORE INTO webhook_mark VALUES (1, (SELECT revision FROM job_revision))")
-            record(connection, actor, "webhook_added", _shown(url))
+            record(connection, actor, "webhook_added", shown(url))
         return webhook, secret
 
     def remove(self, webhook_id: str, *, actor: Actor) -> None:
@@ -102,7 +92,7 @@ class Webhooks:
             row = connection.execute("DELETE FROM webhooks WHERE id = ? RETURNING url", (webhook_id,)).fetchone()
             if row is None:
                 raise WebhookNotFoundError(f"there is no webhook {webhook_id!r}; look at the list of webhooks")
-            record(connection, actor, "webhook_removed", _shown(row["url"]))
+            record(connection, actor, "webhook_removed", shown(row["url"]))
 
     def start(self) -> None:
         """Begin to tell."""
@@ -172,7 +162,7 @@ class Webhooks:
         attempts, now = row["attempts"] + 1, time.time()
         ends = problem is None or attempts >= self._settings.webhook_attempts
         if problem is not None:
-            logger.warning("webhook %s: attempt %d failed: %s", _shown(row["url"]), attempts, problem)
+            logger.warning("webhook %s: attempt %d failed: %s", shown(row["url"]), attempts, problem)
         wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 3 ** (attempts - 1))
         with self._database.transaction() as connection:
             connection.execute(
@@ -191,65 +181,6 @@ class Webhooks:
                 logger.warning("webhooks wait: %s", error)
             except Exception:
                 logger.exception("webhooks failed")
-
-
-def check_url(url: str) -> None:
-    """Refuse an address that is not plain http or https.
-
-    Raises:
-        WebhookError: It says what is expected.
-    """
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or len(url) > 2000 or any(mark <= " " or mark == "\x7f" for mark in url) or not url.isascii():
-        raise WebhookError(f"{url[:200]!r} is not an address such as https://server.example/hook")
-    if parts.username is not None or parts.password is not None:
-        raise WebhookError("an address with a password in it would be shown in lists and logs; leave it out")
-
-
-def sign(secret: str, body: str, at: int) -> str:
-    """Give the signature header's value for a body sent at a time."""
-    digest = hmac.new(secret.encode(), f"{at}.{body}".encode(), hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
-
-
-def send(url: str, secret: str, event: str, body: str, *, timeout_s: float) -> str | None:
-    """Send one message; None if it was taken, else what went wrong."""
-    headers = {
-        "Content-Type": "application/json; charset=utf-8",
-        "User-Agent": f"relume/{relume_version()}",
-        "X-Relume-Event": event,
-        "X-Relume-Signature": sign(secret, body, int(time.time())),
-    }
-    try:
-        check_url(url)
-        request = urllib.request.Request(url, body.encode(), headers, method="POST")
-        with _opener().open(request, timeout=timeout_s) as answer:
-            status = int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        status = error.code
-    except (OSError, ValueError, WebhookError) as error:
-        return f"could not be reached: {error}"
-    if 200 <= status < 300:
-        return None
-    return f"answered {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Make an opener that speaks http and https alone: no redirects, no proxies, no files."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
 
 
 def _describe(event: str, job: JobRecord) -> dict[str, Any]:
@@ -273,9 +204,3 @@ def _describe(event: str, job: JobRecord) -> dict[str, Any]:
 
 def _webhook(row: sqlite3.Row) -> Webhook:
     return Webhook(row["id"], row["url"], tuple(json.loads(row["events"])), bool(row["enabled"]), row[4], row[5])
-
-
-def _shown(url: str) -> str:
-    """Shorten an address for logs: the path and query may hold a secret of the other side."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/..."

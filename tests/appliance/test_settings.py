@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import SettingsError
-from appliance.settings import Settings, fixed_settings, load_settings, save_settings
+from appliance.settings import Settings, load_settings
+from appliance.settings_file import fixed_settings
 
 
 def test_without_anything_the_defaults_count(tmp_path: Path):
@@ -22,6 +23,12 @@ def test_the_command_line_counts_before_the_environment_before_the_file(tmp_path
 
     assert (settings.port, settings.host, settings.upload_days) == (3, "10.0.0.2", 3)
     assert fixed_settings() == {"port", "host"}
+
+
+def test_names_in_a_variable_are_separated_by_commas(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("RELUME_HOST_NAMES", "Box.example, other.example")
+
+    assert load_settings(tmp_path).host_names == ("box.example", "other.example")
 
 
 def test_the_data_directory_comes_from_the_environment_too(tmp_path: Path, monkeypatch):
@@ -62,37 +69,3 @@ def test_every_field_has_a_title_a_description_and_bounds():
             if kind.get("type") in ("integer", "number"):
                 assert {"minimum", "exclusiveMinimum"} & set(kind), name
                 assert "maximum" in kind, name
-
-
-def test_saved_settings_are_read_back_and_explained(tmp_path: Path):
-    save_settings(
-        tmp_path, {"port": 9000, "host_names": ["box.example"], "tls_certificate": '/a b/"c".pem', "tls_key": "/k"}
-    )
-    save_settings(tmp_path, {"upload_days": 2})
-
-    settings = load_settings(tmp_path)
-
-    assert (settings.port, settings.upload_days, settings.host_names) == (9000, 2, ("box.example",))
-    assert settings.tls_certificate == Path('/a b/"c".pem')
-    text = (tmp_path / "relume.toml").read_text()
-    assert "\nport = 9000\n" in text
-    assert "# upload_limit_gib = 200.0\n" in text
-    assert "# Keep uploads (days): A file without a job is removed after so many days.\nupload_days = 2\n" in text
-    assert [path.name for path in tmp_path.iterdir()] == ["relume.toml"]
-
-
-def test_a_refused_change_leaves_the_file_as_it_is(tmp_path: Path, monkeypatch):
-    save_settings(tmp_path, {"port": 9000})
-    before = (tmp_path / "relume.toml").read_bytes()
-    monkeypatch.setenv("RELUME_TLS", "false")
-
-    for change, said in (
-        ({"port": -1}, "setting port is -1"),
-        ({"nothing": 1}, "no settings named nothing"),
-        ({"data": "/"}, "data cannot be changed here"),
-        ({"tls": True}, "tls cannot be changed here"),
-    ):
-        with pytest.raises(SettingsError, match=said):
-            save_settings(tmp_path, change)
-
-    assert (tmp_path / "relume.toml").read_bytes() == before

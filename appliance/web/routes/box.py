@@ -5,7 +5,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from appliance.accounts.roles import Role
 from appliance.web.access import ServicesHere, Viewer
@@ -37,6 +37,8 @@ class EngineOut(BaseModel):
     title: str
     task: str
     licence: str
+    precision: str
+    sha256: str = Field(description="Of the model's first file")
 
 
 class SystemOut(BaseModel):

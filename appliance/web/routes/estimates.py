@@ -1,21 +1,23 @@
 """What a job will probably take, told before it starts."""
 
-import threading
+import asyncio
+from typing import Final
 
+from anyio import to_thread
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.web.access import Operator, ServicesHere
 from appliance.web.refusals import RefusedError, answer_of
-from appliance.web.routes.jobs import WishesIn
+from appliance.web.routes.jobs import WishesIn, wait_checked
+from appliance.web.services import Services
+from appliance.web.uploads import Upload
 from runtime.errors import RelumeError
+from runtime.options import EnhanceOptions
 
 router = APIRouter(tags=["jobs"])
 
-_CHECK_S = 30.0
-_WAIT_S = 60.0
-_one_at_a_time = threading.Semaphore()
-"""Two trials at once would both come out too slow."""
+_WAIT_S: Final = 60.0
 
 
 class EstimateIn(WishesIn):
@@ -38,20 +40,34 @@ class EstimateOut(BaseModel):
 
 
 @router.post("/api/estimates", summary="Estimate a job")
-def estimate(services: ServicesHere, caller: Operator, body: EstimateIn) -> EstimateOut:
+async def estimate(services: ServicesHere, caller: Operator, body: EstimateIn) -> EstimateOut:
     """Try two seconds of the file, which takes a while, and tell time, memory and disk for all of it."""
+    options = body.options(threads=services.settings.threads)
+    upload = await wait_checked(services, caller, body.file)
+    try:
+        async with asyncio.timeout(_WAIT_S):
+            await services.trial.acquire()
+    except TimeoutError:
+        busy = "other files are being tried out; try again in a minute, or start the job"
+        raise RefusedError(503, "busy", busy) from None
+    try:
+        return await to_thread.run_sync(_try, services, upload, options)
+    finally:
+        services.trial.release()
+
+
+def _try(services: Services, upload: Upload, options: EnhanceOptions) -> EstimateOut:
     from appliance.jobs.admission import estimate as try_job
 
-    settings = services.settings
-    options = body.options(threads=settings.threads)
-    upload = services.uploads.wait_checked(body.file, caller.id, timeout_s=_CHECK_S)
-    path = services.uploads.path(upload)
-    if not _one_at_a_time.acquire(timeout=_WAIT_S):
-        raise RefusedError(503, "busy", "other files are being tried out; try again in a minute, or start the job")
+    path, settings = services.uploads.path(upload), services.settings
     try:
-        found = try_job(path, options, settings.data, memory_limit_bytes=settings.worker_memory_bytes)
+        found = try_job(
+            path,
+            options,
+            settings.data,
+            memory_limit_bytes=settings.worker_memory_bytes,
+            reserve_bytes=settings.disk_reserve_bytes,
+        )
     except RelumeError as error:
         raise RefusedError(*answer_of(error), str(error).replace(str(path), upload.name)) from error
-    finally:
-        _one_at_a_time.release()
     return EstimateOut.model_validate(found)

@@ -1,14 +1,17 @@
 """Jobs: made from uploads, listed, steered and removed."""
 
+import asyncio
 import shutil
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
+from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
+from appliance.errors import UploadError
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import JobRecord, JobState, NewJob, Origin
 from appliance.web.access import Operator, ServicesHere, Viewer
@@ -22,7 +25,8 @@ from runtime.presets import plan_job
 router = APIRouter(tags=["jobs"])
 
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$")]
-_CHECK_S = 30.0
+_CHECK_S: Final = 120.0
+_LOOK_EVERY_S: Final = 0.2
 
 
 class WishesIn(BaseModel):
@@ -106,10 +110,28 @@ def list_jobs(
 
 
 @router.post("/api/jobs", status_code=201, summary="Make a job")
-def add_job(services: ServicesHere, caller: Operator, body: JobIn) -> JobOut:
+async def add_job(services: ServicesHere, caller: Operator, body: JobIn) -> JobOut:
     """Queue an uploaded file for enhancement, or a preview of it."""
     options = body.options(threads=services.settings.threads)
-    upload = services.uploads.wait_checked(body.file, caller.id, timeout_s=_CHECK_S)
+    upload = await wait_checked(services, caller, body.file)
+    return await to_thread.run_sync(_add, services, caller, body, options, upload)
+
+
+async def wait_checked(services: Services, caller: Caller, upload_id: str) -> Upload:
+    """Wait until an upload has been looked into; of many that wait, none holds a thread.
+
+    Raises:
+        UploadError: It is nothing to enhance, or is not looked into in time.
+    """
+    for _ in range(round(_CHECK_S / _LOOK_EVERY_S)):
+        upload = await to_thread.run_sync(services.uploads.get_checked, upload_id, caller.id)
+        if upload is not None:
+            return upload
+        await asyncio.sleep(_LOOK_EVERY_S)
+    raise UploadError("the file is still being looked into; try again in a moment")
+
+
+def _add(services: Services, caller: Caller, body: JobIn, options: EnhanceOptions, upload: Upload) -> JobOut:
     new = NewJob(
         source=services.uploads.path(upload),
         title=upload.name,

@@ -1,20 +1,17 @@
-"""The page: static files that need no log-in, since all data does."""
-
-from pathlib import Path
-from typing import Final
+"""The start page, which needs no log-in, since all data does."""
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import FileResponse
+from fastapi.responses import HTMLResponse
 
 from appliance.web.access import Open
-
-FOLDER: Final = Path(__file__).resolve().parents[1] / "page"
+from appliance.web.page_files import read_start_page
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(Open())])
 
 
 @router.get("/")
 @router.get("/setup")
-async def index() -> FileResponse:
+async def start_page() -> HTMLResponse:
     """Give the page; the one-time set-up link leads to it too."""
-    return FileResponse(FOLDER / "index.html", media_type="text/html", headers={"Cache-Control": "no-cache"})
+    text, headers = read_start_page()
+    return HTMLResponse(text, headers=dict(headers))

@@ -5,7 +5,8 @@ from typing import Any, Final
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from appliance.settings import Settings, fixed_settings, load_settings, save_settings
+from appliance.settings import Settings, load_settings
+from appliance.settings_file import fixed_settings, save_settings
 from appliance.web.access import Administrator, ServicesHere
 from appliance.web.services import Services
 
@@ -42,13 +43,13 @@ def change_settings(services: ServicesHere, caller: Administrator, body: dict[st
 def _show(services: Services) -> SettingsOut:
     saved = load_settings(services.settings.data)
     values = saved.model_dump(mode="json", exclude=set(_NOT_HERE))
-    running = services.settings.model_dump(mode="json")
+    at_start = services.settings_at_start
     schema = Settings.model_json_schema()
     schema["properties"] = {name: part for name, part in schema["properties"].items() if name not in _NOT_HERE}
     return SettingsOut(
         values=values,
         schema=schema,
         restart=sorted(values),
-        pending=sorted(name for name, value in values.items() if running[name] != value),
+        pending=sorted(name for name, value in values.items() if at_start[name] != value),
         fixed=sorted(fixed_settings() - _NOT_HERE),
     )

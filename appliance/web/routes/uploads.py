@@ -121,15 +121,7 @@ async def append(
     if offset is None:
         raise RefusedError(400, "offset", "the Upload-Offset header is missing")
     await _find(services, caller, upload_id)
-    await services.receiver.settle(upload_id)
-    upload = await _find(services, caller, upload_id)
-    if upload.offset_bytes != offset:
-        raise RefusedError(
-            409, "offset", f"{upload.offset_bytes} bytes have arrived, not {offset}; ask with HEAD and go on from there"
-        )
-    if upload.finished_at is not None:
-        return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(upload.offset_bytes)})
-    certain = await services.receiver.receive(upload, request.stream())
+    certain = await services.receiver.receive(upload_id, caller.id, offset, request.stream())
     return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(certain)})
 
 

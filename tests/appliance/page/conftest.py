@@ -251,6 +251,7 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         page = context.new_page()
         page.faults = Faults(re.match(r"https?://[^/]+", url)[0])
         page.faults.watch(page)
+        keep_choosers(page)
         opened.append((page, page.faults))
         page.goto(url)
         return page
@@ -259,6 +260,16 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     for page, faults in opened:
         page.context.close()
         assert faults.left() == []
+
+
+def keep_choosers(page: Any) -> None:
+    """Keep the file dialogs that a page opens: told only right before the click, Playwright may be too late."""
+    page.choosers = []
+
+    def keep(chooser: Any) -> None:
+        page.choosers.append(chooser)
+
+    page.on("filechooser", keep)
 
 
 @pytest.fixture

@@ -54,11 +54,15 @@ def test_the_queue_follows_the_server_and_a_lost_connection_is_told(
     note.wait_for()
     assert titles(page) == ["third", "first", "second"]
     assert look(page, "connection-lost-desktop-light") == []
+    page.route("**/api/events", lambda route: route.abort())
     box.start()
+    maria.send("POST", f"/api/jobs/{jobs[2]['id']}/cancel")
+    assert page.locator(".job", has_text="third").get_by_text("Paused").is_visible()
+    page.unroute("**/api/events")
     note.wait_for(state="hidden")
 
-    # The log-in still counts, and what goes on is told again.
-    page.locator(".job", has_text="third").get_by_text("Paused").wait_for()
+    # The log-in still counts, what changed meanwhile is there, and what goes on is told again.
+    page.locator(".job", has_text="third").get_by_text("Cancelled").wait_for()
     page.locator(".job", has_text="first").get_by_text("Done", exact=True).wait_for(timeout=60_000)
 
 

@@ -92,6 +92,8 @@ def test_a_length_that_is_none_is_refused(nobody, length):
     [
         "/page/../app.py",
         "/page/%2e%2e/app.py",
+        "/page/@x/../../app.py",
+        "/page/@x/%2e%2e/app.py",
         "/page/..%2fapp.py",
         "/page/%2fetc/passwd",
         "/page//etc/passwd",

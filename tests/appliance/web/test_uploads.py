@@ -174,6 +174,30 @@ def test_a_connection_that_hangs_is_taken_over_by_a_new_one(live, log_in, stored
         assert b"204" in hanging.recv(100)  # the old request was ended
 
 
+def test_bytes_that_come_again_take_over_and_arrive_once(live, log_in, stored):
+    content = os.urandom(1_000_000)
+    with httpx.Client(base_url=live, timeout=60) as client, socket.socket() as hanging:
+        operator = log_in(Role.OPERATOR, client=client)
+        place = operator.begin_upload("a.mp4", len(content)).headers["location"]
+        host, _, port = live.removeprefix("http://").partition(":")
+        hanging.connect((host, int(port)))
+        hanging.sendall(
+            f"PATCH {place} HTTP/1.1\r\nHost: {host}\r\nCookie: relume_session={operator.secret}\r\n"
+            f"X-CSRF-Token: {operator.csrf}\r\nUpload-Offset: 0\r\nExpect: 100-continue\r\n"
+            f"Content-Type: application/offset+octet-stream\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        )
+        hanging.settimeout(20)
+        assert b"100 Continue" in hanging.recv(100)  # it is being read from
+
+        half = content[: len(content) // 2]
+        assert operator.send(place, 0, half).status_code == 204
+
+        assert b"204" in hanging.recv(100)
+        assert stored(place).read_bytes() == half
+        assert operator.send(place, 0, half).status_code == 409
+        assert operator.send(place, len(half), content[len(half) :]).status_code == 204
+
+
 def test_many_uploads_at_once_arrive_whole(live, log_in, write_clip, tmp_path, stored):
     clip = write_clip(tmp_path / "clip.mp4").read_bytes()
     contents = [clip + bytes([number]) * 200_000 for number in range(6)]
@@ -340,5 +364,6 @@ def test_a_file_that_nobody_looked_into_before_a_crash_is_looked_into_later(sett
 
         services.uploads.resume()
 
-        assert services.uploads.wait_checked("AAAAAAAAAAAAAAAA", "u", timeout_s=30).probe["width"] == 64
+        wait_for(lambda: services.uploads.get_checked("AAAAAAAAAAAAAAAA", "u") is not None)
+        assert services.uploads.get("AAAAAAAAAAAAAAAA", "u").probe["width"] == 64
         services.uploads.close()

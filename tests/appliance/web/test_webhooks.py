@@ -10,7 +10,8 @@ import pytest
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.errors import WebhookError
 from appliance.settings import load_settings
-from appliance.web.webhooks import Webhooks, send
+from appliance.web.delivery import send
+from appliance.web.webhooks import Webhooks
 
 
 class Receiver:

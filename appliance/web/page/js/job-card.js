@@ -10,6 +10,7 @@ import {
   describeEta,
   describeFps,
   describeMoment,
+  describeRoughly,
   describeShare,
   describeStage,
   describeTook,
@@ -123,7 +124,10 @@ function describeFacts(job) {
   if (job.state === "done" && job.started_at) {
     parts.push(describeMoment(job.finished_at), `took ${describeTook(job.finished_at - job.started_at)}`);
   } else if (STATES[job.state].over) parts.push(describeMoment(job.finished_at));
-  else if (job.state === "queued" && job.priority > 0) parts.push("first in line");
+  else if (job.state === "queued") {
+    if (job.priority > 0) parts.push("first in line");
+    if (job.estimate?.time_s) parts.push(`${describeRoughly(job.estimate.time_s)} of work`);
+  }
   if (job.owner_name) parts.push(`by ${job.owner_name}`);
   else if (job.origin === "watch") parts.push("from a watch folder");
   return parts.filter(Boolean).join(" · ");

@@ -7,11 +7,12 @@ import { fill, h, setText, showList } from "./dom.js";
 import { estimateLine } from "./estimate.js";
 import { icon } from "./icons.js";
 import { announce, complain, notify } from "./notices.js";
-import { showPreview } from "./preview.js";
+import { closePreview, showPreview } from "./preview.js";
 import { listenArrivals } from "./uploads.js";
-import { count, describeBytes, sentence } from "./words.js";
+import { count, describeBytes, endSentence } from "./words.js";
 
 const LOOK_AGAIN_MS = 1500;
+const SETTLE_MS = 200;
 
 /** Show the arrived files in `root`, until the signal is aborted. */
 export async function showReady(root, signal) {
@@ -67,7 +68,7 @@ export async function showReady(root, signal) {
       list,
       files,
       ({ id }) => id,
-      (file) => fileRow(file, left, files, reconsider, load),
+      (file) => fileRow(file, left, reconsider, load),
     );
     if (files.some((file) => !file.probe && !file.error))
       timer = setTimeout(() => load().catch(complain), LOOK_AGAIN_MS);
@@ -77,15 +78,16 @@ export async function showReady(root, signal) {
   start.addEventListener("click", async () => {
     start.disabled = true;
     const wanted = chosen();
+    const choices = form.choices();
     let made = 0;
     try {
       for (const file of wanted) {
-        await post("/api/jobs", { file: file.id, ...form.choices() });
+        if (wanted.length > 1) fill(start, icon("spark"), `Starting ${made + 1} of ${wanted.length} …`);
+        await post("/api/jobs", { file: file.id, ...choices });
         made += 1;
       }
       notify(made === 1 ? `“${wanted[0].name}” is in the queue.` : `${made} jobs are in the queue.`);
-      previewBox.hidden = true;
-      fill(previewBox);
+      closePreview(previewBox);
     } catch (error) {
       complain(error);
     }
@@ -102,7 +104,9 @@ export async function showReady(root, signal) {
   });
   listenArrivals((upload) => {
     announce(`${upload.file.name} has arrived.`);
-    load().catch(complain);
+    // Of many small files several arrive in a moment.
+    clearTimeout(timer);
+    timer = setTimeout(() => load().catch(complain), SETTLE_MS);
   }, signal);
   signal.addEventListener("abort", () => clearTimeout(timer));
   await load();
@@ -112,7 +116,7 @@ function isUsable(file) {
   return Boolean(file.probe) && !file.error;
 }
 
-function fileRow(file, left, files, changed, load) {
+function fileRow(file, left, changed, load) {
   const id = `file-${file.id}`;
   const check = h("input", { type: "checkbox", id });
   const facts = h("span", { class: "file-facts" });
@@ -147,7 +151,7 @@ function fileRow(file, left, files, changed, load) {
     check.checked = isUsable(now) && !left.has(now.id);
     row.classList.toggle("file-bad", Boolean(now.error));
     const what = now.error
-      ? `${sentence(now.error)} Remove it here and choose another file.`
+      ? `${endSentence(now.error)} Remove it here and choose another file.`
       : now.probe
         ? describeMedia(now.probe)
         : "Being looked at …";

@@ -37,8 +37,12 @@ export function capitalise(text) {
 
 /** Write a text as a sentence: a capital at its start, a mark at its end. */
 export function sentence(text) {
-  const start = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(start) ? start : `${start}.`;
+  return capitalise(endSentence(text));
+}
+
+/** Put a full stop where a text has no mark at its end; what begins with a file's name keeps its case. */
+export function endSentence(text) {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 /** Write a count with its noun: "1 file", "3 files". */

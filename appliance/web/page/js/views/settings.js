@@ -11,7 +11,7 @@ export const title = "Settings";
 
 // Only an order for the eye: a setting that is not named here comes after these.
 const GROUPS = [
-  ["How this machine works", ["device", "threads", "disk_reserve_gib"]],
+  ["How this machine works", ["device", "threads", "worker_memory_gib", "disk_reserve_gib"]],
   ["Uploads", ["upload_limit_gib", "open_uploads", "upload_days", "probe_timeout_s"]],
   [
     "Logging in",
