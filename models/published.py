@@ -48,6 +48,8 @@ def _under(prefix: str, ours: str, table: tuple[Rule, ...]) -> tuple[Rule, ...]:
     )
 
 
+OWN_NAMES = (Rule(r"(.*)", r"\1"),)
+
 SPYNET = (
     Rule(r"spynet\.mean", "flow.mean"),
     Rule(r"spynet\.std", "flow.deviation"),

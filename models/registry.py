@@ -13,7 +13,7 @@ from models.basicvsr import BasicVsr, BasicVsrConfig
 from models.demucs import Demucs, DemucsConfig
 from models.hybrid_demucs import HybridDemucs, HybridDemucsConfig
 from models.light_vsr import LightVsr, LightVsrConfig
-from models.published import BASICVSR, REALBASICVSR, RVRT, Rule
+from models.published import BASICVSR, OWN_NAMES, REALBASICVSR, RVRT, Rule
 from models.realbasicvsr import RealBasicVsr, RealBasicVsrConfig, side_multiple, unet_config
 from models.rvrt import RVRT_CONFIGS, Rvrt, RvrtConfig
 from models.sr_unet import SrUnet, SrUnetConfig
@@ -196,7 +196,7 @@ REGISTRY = Registry(
                 Task.SPEECH_DENOISE,
                 PAPERS["demucs"],
                 lambda hidden=hidden: Demucs(DemucsConfig(hidden=hidden), normalize=False),
-                published=Published((Rule("(.*)", r"\1"),), NON_COMMERCIAL),
+                published=Published(OWN_NAMES, NON_COMMERCIAL),
             )
             for hidden in (48, 64)
         ),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.flow_warp import flow_warp, gather_at, pixel_grid, sample_at
+from models.flow_warp import flow_warp, gather_at, graph_warp, pixel_grid, sample_at
 
 
 def test_a_whole_flow_shifts_the_picture() -> None:
@@ -41,3 +41,16 @@ def test_sampling_stays_float32_inside_half_precision() -> None:
     assert half.dtype == torch.float16
     # Positions in float16 would be off by up to an eighth of a pixel at 300.
     assert (half.float() - exact).abs().max() < 2e-3
+
+
+class Warp(torch.nn.Module):
+    def forward(self, x: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+        return graph_warp(x, flow)
+
+
+def test_a_graph_gathers_and_gives_the_same() -> None:
+    torch.manual_seed(0)
+    picture, flow = torch.randn(1, 3, 6, 7), 3 * torch.randn(1, 2, 6, 7)
+    program = torch.export.export(Warp(), (picture, flow))
+    assert "grid_sampler" not in str(program.graph)
+    torch.testing.assert_close(program.module()(picture, flow), flow_warp(picture, flow), rtol=1e-5, atol=1e-5)

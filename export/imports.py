@@ -1,0 +1,147 @@
+"""An owner's own checkpoint into their zoo: RVRT by its rename table, image networks through spandrel."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export.graph import Exported, Graph
+from export.spandrel_library import load_image_network
+from export.zoo_entry import Imported, ImportRefusedError, write_entry
+from models.published import OWN_NAMES, RVRT, CheckpointError, load_published
+from models.registry import NON_COMMERCIAL, PAPERS, Task
+from models.rvrt import RVRT_CONFIGS, Rvrt, RvrtConfig
+from runtime.manifest import Manifest
+
+UNKNOWN_LICENCE = "unknown: ask whoever made the checkpoint before you use it"
+NON_COMMERCIAL_LICENCE = f"{NON_COMMERCIAL}: non-commercial use only"
+
+
+def import_rvrt(
+    checkpoint: Path,
+    zoo: Path,
+    *,
+    name: str | None = None,
+    frames: int = 4,
+    tile: tuple[int, int] = (64, 64),
+    config: RvrtConfig | None = None,
+) -> tuple[Manifest, Exported]:
+    """Make a zoo entry of a published RVRT checkpoint, with the residual block as the identity before its upsampler.
+
+    Args:
+        checkpoint: As published, or with the residual block trained, then also under our names.
+        zoo: The owner's own folder of models.
+        name: Of the entry; after the file without it.
+        frames: Of a window, even.
+        tile: Height and width of a tile.
+        config: Sizes of the network; those of the published configuration that the checkpoint fits without it.
+
+    Raises:
+        CheckpointError: The file is no RVRT checkpoint.
+        ImportRefusedError: The zoo is the one that ships, or the name is taken.
+    """
+    state = read_state(checkpoint)
+    network, known = _fit(state, config)
+    network.eval()
+    shape = (1, frames, network.config.input_channels, *tile)
+    imported = Imported(
+        name=name or f"rvrt-{checkpoint.stem.lower()}",
+        title=f"Residual RVRT, imported from {checkpoint.name}",
+        task=Task.VIDEO_SUPER_RESOLUTION if network.config.scale == 4 else Task.VIDEO_RESTORATION,
+        architecture=f"residual RVRT, {known}",
+        paper=PAPERS["rvrt"],
+        licence=NON_COMMERCIAL_LICENCE,
+        source=checkpoint,
+        scale=network.config.scale,
+        tile=tile,
+        frames=frames,
+        side_multiple=network.config.side_multiple,
+    )
+    return write_entry(network, imported, Graph("window", network, {"frames": shape}, ("output",)), zoo)
+
+
+def import_spandrel(
+    checkpoint: Path,
+    zoo: Path,
+    *,
+    name: str | None = None,
+    tile: tuple[int, int] = (64, 64),
+    licence: str | None = None,
+) -> tuple[Manifest, Exported]:
+    """Make a zoo entry of any image network that spandrel recognises.
+
+    Raises:
+        SpandrelError: spandrel is not installed, or does not recognise the file.
+        ImportRefusedError: Its scale or channels do not fit, the zoo is the one that ships, or the name is taken.
+    """
+    descriptor = load_image_network(checkpoint)
+    kind = descriptor.architecture.name
+    if descriptor.scale not in (1, 2, 4) or (descriptor.input_channels, descriptor.output_channels) != (3, 3):
+        raise ImportRefusedError(
+            f"{checkpoint} is a {kind} of scale {descriptor.scale} from {descriptor.input_channels} to "
+            f"{descriptor.output_channels} channels; expected scale 1, 2 or 4 and RGB"
+        )
+    multiple = max(int(descriptor.size_requirements.multiple_of), 1)
+    if tile[0] % multiple or tile[1] % multiple:
+        raise ImportRefusedError(
+            f"got tiles of {tile[1]}x{tile[0]}; {kind} needs sides that are multiples of {multiple}"
+        )
+    network: torch.nn.Module = descriptor.model.eval()
+    imported = Imported(
+        name=name or f"{kind.lower().replace(' ', '-')}-{checkpoint.stem.lower()}",
+        title=f"{kind}, imported from {checkpoint.name}",
+        task=Task.VIDEO_SUPER_RESOLUTION,
+        architecture=f"{kind} ({', '.join(descriptor.tags)})" if descriptor.tags else kind,
+        paper=f"as spandrel recognised it: {kind}",
+        licence=licence or UNKNOWN_LICENCE,
+        source=checkpoint,
+        scale=descriptor.scale,
+        tile=tile,
+        frames=1,
+        side_multiple=multiple,
+    )
+    return write_entry(
+        network, imported, Graph("window", network, {"frame": (1, 3, *tile)}, ("output",), traced=True), zoo
+    )
+
+
+def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Read a checkpoint's tensors, with nothing run that it holds.
+
+    Raises:
+        CheckpointError: The file cannot be read, or holds no tensors.
+    """
+    try:
+        held: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises what pickle, zipfile and the file system raise
+        raise CheckpointError(f"{checkpoint} cannot be read as a checkpoint: {error}") from error
+    for key in ("params_ema", "params", "state_dict"):
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held = held[key]
+    if not isinstance(held, dict) or not held or not all(isinstance(value, torch.Tensor) for value in held.values()):
+        raise CheckpointError(f"{checkpoint} holds no table of tensors; give a published .pth file")
+    return held
+
+
+def _fit(state: dict[str, torch.Tensor], config: RvrtConfig | None) -> tuple[Rvrt, str]:
+    """Find the configuration that a checkpoint fits; super-resolution's three are one."""
+    candidates = {"its own sizes": config} if config is not None else {name: RVRT_CONFIGS[name] for name in _DISTINCT}
+    reasons = []
+    for name, candidate in candidates.items():
+        network = Rvrt(replace(candidate, refinement=True))
+        own = state.keys() == network.state_dict().keys()
+        try:
+            load_published(network, state, OWN_NAMES if own else RVRT, optional=("refinement.",))
+        except CheckpointError as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        return network, _DISTINCT.get(name, name)
+    raise CheckpointError("the checkpoint fits no RVRT configuration; " + "; ".join(reasons))
+
+
+_DISTINCT = {
+    "001_RVRT_videosr_bi_REDS_30frames": "super-resolution x4 (as 001, 002, 003)",
+    "004_RVRT_videodeblurring_DVD_16frames": "deblurring (as 004, 005)",
+    "006_RVRT_videodenoising_DAVIS_16frames": "denoising with a noise level (as 006)",
+}

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.graph import Exported, Graph, export_graph
+from export.graphs import hybrid_demucs_graph, step_graphs
+from models.basicvsr import BasicVsr, BasicVsrConfig
+from models.hybrid_demucs import HybridDemucs, HybridDemucsConfig
+from models.realbasicvsr import CleaningConfig, RealBasicVsr, RealBasicVsrConfig, unet_config
+from models.rvrt import RvrtConfig
+from models.rvrt.alignment import GuidedDeformableAttention
+from models.rvrt.blocks import transformer_group
+from models.spynet import SpynetConfig
+from models.sr_unet import SrUnet, SrUnetConfig
+
+VSR = BasicVsrConfig(channels=4, blocks=1, flow=SpynetConfig(levels=2, widths=(4, 4, 4, 4)))
+RVRT = RvrtConfig(
+    embed=8,
+    window=4,
+    blocks=(1, 1, 1),
+    depths=(1, 2, 1),
+    heads=2,
+    deformable_groups=4,
+    deformable_heads=2,
+    offset_width=4,
+    up_width=4,
+    branches=1,
+    refinement=True,
+    flow=SpynetConfig(levels=2, widths=(4, 4, 4, 4)),
+)
+
+
+class Align(torch.nn.Module):
+    """The deformable attention of RVRT by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.align = GuidedDeformableAttention(RVRT)
+        torch.nn.init.normal_(self.align.offsets[-1].weight, std=0.3)
+
+    def forward(self, query, key, value, same, other):
+        return self.align(query, key, value, (value, value), (same, other))[0]
+
+
+def small_graphs() -> dict[str, Graph]:
+    """Give a small form of every kind of engine that exports in a second or so."""
+    torch.manual_seed(0)
+    clip, flow = (1, 2, 8, 8, 12), (1, 2, 2, 8, 12)
+    parts = step_graphs(BasicVsr(VSR), size=(16, 16))
+    graphs = {f"basicvsr-{graph.role}": graph for graph in parts if graph.role != "forward"}
+    cleaned = RealBasicVsr(RealBasicVsrConfig(CleaningConfig(blocks=1, channels=4), VSR))
+    graphs["realbasicvsr-clean"] = step_graphs(cleaned, size=(16, 16))[0]
+    graphs["unet-clean"] = step_graphs(RealBasicVsr(unet_config(2, 1, skip=True, vsr=VSR)), size=(32, 32))[0]
+    graphs["sr-unet"] = Graph("window", SrUnet(SrUnetConfig((4, 6, 8))), {"frame": (1, 3, 16, 16)}, ("output",))
+    graphs["rvrt-align"] = Graph(
+        "align", Align(), {"query": clip, "key": clip, "value": clip, "same": flow, "other": flow}, ("aligned",)
+    )
+    graphs["rvrt-group"] = Graph(
+        "body", transformer_group(RVRT, 8, stage=1, frames=2, groups=1), {"features": (2, 8, 8, 12)}, ("refined",)
+    )
+    speech = HybridDemucsConfig(channels=4, bands=128, hop=64, strided_levels=3, norm_from=2, deep_from=2)
+    graphs["hybrid-demucs"] = hybrid_demucs_graph(HybridDemucs(speech), hops=8)
+    return graphs
+
+
+@pytest.fixture(scope="session")
+def exported_graphs(tmp_path_factory) -> dict[str, tuple[Graph, Exported]]:
+    """Export them once for all tests."""
+    folder: Path = tmp_path_factory.mktemp("graphs")
+    return {name: (graph, export_graph(graph, folder / f"{name}.onnx")) for name, graph in small_graphs().items()}

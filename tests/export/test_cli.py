@@ -1,0 +1,83 @@
+"""`relume-build` exports, shows what it made, and says in words what it cannot do."""
+
+import av
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from export.cli import app
+from export.tiles import real_tiles
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.mkv"
+    generator = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "bgr0"
+        for _ in range(3):
+            picture = generator.integers(0, 255, (24, 32, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_export_makes_both_precisions_and_a_table(clip, tmp_path) -> None:
+    output = tmp_path / "out"
+    arguments = [
+        "sr-unet-x2",
+        "--tile",
+        "16x16",
+        "--tiles",
+        "2",
+        "--clip",
+        str(clip),
+        "--output",
+        str(output),
+    ]
+
+    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["export", *arguments])
+
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in output.iterdir()} == {
+        "sr-unet-x2-window.fp32.onnx",
+        "sr-unet-x2-window.fp16.onnx",
+    }
+    assert "random weights, for the export alone" in result.output
+    assert "worst of 4" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "no network named nothing; there are: rvrt-001"),
+        (["sr-unet-x2", "--precision", "fp8"], "got --precision fp8; expected one or both of fp32, fp16"),
+        (["sr-unet-x2", "--engine", "cuda"], "got --engine cuda; expected rtx or tensorrt"),
+        (["sr-unet-x2", "--tile", "17x16"], "got tiles of 17x16; the sides for sr-unet-x2 must be multiples of 16"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments: list[str], message: str, tmp_path) -> None:
+    result = CliRunner().invoke(app, ["export", *arguments, "--output", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_networks_are_listed() -> None:
+    result = CliRunner().invoke(app, ["networks"])
+    assert result.exit_code == 0
+    assert "residual-rvrt-tiny" in result.output
+
+
+def test_real_tiles_are_cut_out_of_consecutive_frames(clip) -> None:
+    (tile,) = real_tiles({"frames": (1, 2, 4, 8, 8)}, clip, 1)
+    assert tile["frames"].shape == (1, 2, 4, 8, 8)
+    assert np.unique(tile["frames"][:, :, 3]).size == 1
+    assert tile["frames"][:, :, :3].std() > 0.1
+
+
+def test_a_clip_that_is_too_short_is_refused(clip) -> None:
+    with pytest.raises(ValueError, match="has 3 frames of 32x24; a tile needs 4 of 8x8: give a longer or larger clip"):
+        list(real_tiles({"frames": (1, 4, 3, 8, 8)}, clip, 1))

@@ -1,0 +1,86 @@
+"""Small networks build as TensorRT for RTX engines on a machine without a GPU. Nothing here runs an engine."""
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from rich.console import Console
+
+from export.engine import EngineBuildError, Flavour, build_engine, has_builder
+from export.half import convert_to_half
+from export.run import run_shipped
+from export.tiles import random_tiles
+
+SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")
+SMALL += ("rvrt-align", "rvrt-group")
+CAPABILITIES = ("sm86", "sm89", "sm120")
+
+needs_rtx = pytest.mark.skipif(
+    not has_builder(Flavour.RTX), reason="no TensorRT for RTX here: pip install tensorrt-rtx-cu13"
+)
+
+
+@needs_rtx
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_build_for_every_generation_in_both_precisions(exported_graphs, tmp_path, name: str) -> None:
+    graph, exported = exported_graphs[name]
+    half = convert_to_half(exported.path, tmp_path / "half.onnx", random_tiles(graph.inputs, 1)).path
+    for source in (exported.path, half):
+        for capability in CAPABILITIES:
+            target = tmp_path / f"{source.stem}-{capability}.engine"
+            built = build_engine(source, target, capability=capability)
+            assert built.target == capability
+            assert target.stat().st_size == built.size_bytes > 1000
+    assert not list(tmp_path.glob(".*"))
+
+
+@needs_rtx
+@pytest.mark.slow
+def test_hybrid_demucs_builds(exported_graphs, tmp_path) -> None:
+    path = exported_graphs["hybrid-demucs"][1].path
+    assert build_engine(path, tmp_path / "engine", capability="sm86").size_bytes > 0
+
+
+def tiny(tmp_path, kind: str = "Relu", domain: str = ""):
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["x"], ["y"], name="only", domain=domain)],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3))],
+    )
+    opsets = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    path = tmp_path / "tiny.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+@needs_rtx
+def test_a_refused_operation_is_told_and_nothing_is_left(tmp_path) -> None:
+    source = tiny(tmp_path, "Unheard", "elsewhere")
+    with pytest.raises(EngineBuildError, match=r"tiny.onnx cannot be parsed: .*Unheard"):
+        build_engine(source, tmp_path / "engine", capability="sm86")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+
+
+@needs_rtx
+def test_a_generation_that_the_builder_does_not_know_is_refused(tmp_path) -> None:
+    with pytest.raises(EngineBuildError, match="rtx cannot build for sm87; leave it out"):
+        build_engine(tiny(tmp_path), tmp_path / "engine", capability="sm87")
+
+
+@pytest.mark.skipif(has_builder(Flavour.TENSORRT), reason="TensorRT is installed here")
+def test_a_missing_builder_names_its_package(tmp_path) -> None:
+    with pytest.raises(EngineBuildError, match="tensorrt is not installed; install tensorrt-cu13"):
+        build_engine(tiny(tmp_path), tmp_path / "engine", flavour=Flavour.TENSORRT)
+
+
+@needs_rtx
+@pytest.mark.parametrize("name", ["light-x4", "light-x2", "light-restore"])
+def test_the_shipped_video_models_pass_in_half_and_build(tmp_path, name: str) -> None:
+    engines = tuple(f"rtx:{capability}" for capability in CAPABILITIES)
+
+    rows = run_shipped(
+        name, {"height": 32, "width": 48}, output=tmp_path, engines=engines, tiles=2, console=Console(quiet=True)
+    )
+
+    assert [row.kind.split()[0] for row in rows] == ["fp16", *["fp32"] * 3, *["fp16"] * 3]
+    assert len(list(tmp_path.glob("*.engine"))) == 6
