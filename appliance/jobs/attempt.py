@@ -31,6 +31,7 @@ SHORT_OF_MEMORY: Final = (
     "there is not enough memory for this job; choose a smaller size (x2, or the same size), end other programs, "
     "or allow the worker more memory in the settings"
 )
+_NO_COMPARISON: Final = "the result is complete, but there is no comparison"
 _STORE_AGAIN_S: Final = 1.0
 
 # How the libraries tell of an allocation that was refused.
@@ -98,7 +99,7 @@ class Attempt:
                     logger.exception("job %s met an unexpected error", job.id)
                     self._fail(_describe_defect(error, self._files.log))
             else:
-                self._insist(lambda: self._queue.finish(job.id, self._worker, result, message))
+                self._insist(lambda: self._queue.finish(job.id, self._worker, result, message, last=reporter.latest))
                 logger.info("job %s is done: %s", job.id, result)
 
     def _work(self, reporter: Reporter) -> tuple[Path, str]:
@@ -146,7 +147,8 @@ class Attempt:
         write_report(_renamed(report, wanted), files.report)
         result = publish_once(self._queue, job.id, self._worker, staged, wanted)
         if result != wanted:
-            write_report(_renamed(report, result), files.report)
+            with suppress(RelumeError):
+                write_report(_renamed(report, result), files.report)
         return result
 
     def _compare(self, result: Path, reporter: Reporter) -> str:
@@ -167,10 +169,13 @@ class Attempt:
             # The result has its name, so it is too late for a wish.
             if self._stopping.is_set() or reporter.is_lost:
                 raise
-            return reporter.room.describe() if reporter.is_full else ""
-        except (RelumeError, OSError, MemoryError) as error:
+            return f"{_NO_COMPARISON}: the disk is nearly full" if reporter.is_full else ""
+        except RelumeError as error:
             logger.warning("the films to compare could not be made: %s", error)
-            return f"the result is complete, but there is no comparison: {error}"
+            return f"{_NO_COMPARISON}: {error}"
+        except Exception as error:
+            logger.exception("the films to compare could not be made")
+            return f"{_NO_COMPARISON} ({type(error).__name__}); the details are in {files.log}"
         return ""
 
     def _plan_options(self) -> EnhanceOptions:

@@ -124,14 +124,17 @@ class Holding(JobTable):
             return None
         return Publication(**{**json.loads(row["publication"]), "path": path_of(row["result"])})
 
-    def finish(self, job_id: str, worker: str, result: Path, message: str = "") -> JobRecord:
-        """Say that a job is done and its result in place.
+    def finish(
+        self, job_id: str, worker: str, result: Path, message: str = "", *, last: Progress | None = None
+    ) -> JobRecord:
+        """Say that a job is done and its result in place; `last` is how far it was when that was last looked at.
 
         Raises:
             JobLostError: The worker no longer holds the job.
         """
         with self._database.transaction() as connection:
             job = self._held(job_id, worker)
+            total = job.frames_total if last is None else last.frames_total
             self._change(
                 connection,
                 job_id,
@@ -140,7 +143,8 @@ class Holding(JobTable):
                 finished_at=time.time(),
                 result=path_column(result),
                 message=message,
-                frames_done=job.frames_done if job.frames_total is None else job.frames_total,
+                frames_total=total,
+                frames_done=total or (job if last is None else last).frames_done,
                 stage="done",
             )
             return self.get(job_id)

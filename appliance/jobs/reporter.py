@@ -53,6 +53,8 @@ class DiskRoom:
 class Reporter(Closing):
     """Reports one job; `cancel` is set when it shall end, and `wish`, `is_lost`, `is_full` or the worker's end say why.
 
+    `latest` is what the job said last, told or not.
+
     A heartbeat is told only when something happened since the last one: progress, or processor time that was used. So
     a job that hangs goes silent although this thread lives.
     """
@@ -65,7 +67,7 @@ class Reporter(Closing):
         self.wish: Wish | None = None
         self.room = room
         self.is_lost = self.is_full = False
-        self._latest = Progress("opening", job.frames_done, job.frames_total)
+        self.latest = Progress("opening", job.frames_done, job.frames_total)
         self._told: Progress | None = None
         self.gauge = MemoryGauge()
         self._ends = threading.Event()
@@ -74,11 +76,11 @@ class Reporter(Closing):
 
     def progress(self, progress: Progress) -> None:
         """Take a progress message, from any thread; at most two a second are passed on."""
-        self._latest = progress
+        self.latest = progress
 
     def stage(self, name: str) -> None:
         """Begin a stage of the worker's own."""
-        self._latest = replace(self._latest, stage=name, eta_s=None)
+        self.latest = replace(self.latest, stage=name, eta_s=None)
 
     def close(self) -> None:
         """End the thread; what was told last stays."""
@@ -96,9 +98,9 @@ class Reporter(Closing):
             try:
                 self._tell()
                 now, used_s = time.monotonic(), time.process_time()
-                if now >= beat_due and (used_s - busy_s > _LEAST_BUSY_S or self._latest is not beaten):
+                if now >= beat_due and (used_s - busy_s > _LEAST_BUSY_S or self.latest is not beaten):
                     self._queue.beat(self._worker, os.getpid())
-                    beat_due, busy_s, beaten = now + _BEAT_EVERY_S, time.process_time(), self._latest
+                    beat_due, busy_s, beaten = now + _BEAT_EVERY_S, time.process_time(), self.latest
             except JobLostError:
                 logger.warning("job %s is no longer this worker's", self._job_id)
                 self.is_lost = True
@@ -121,7 +123,7 @@ class Reporter(Closing):
         return False
 
     def _tell(self) -> None:
-        latest = self._latest
+        latest = self.latest
         if latest is not self._told:
             wish = self._queue.progress(self._job_id, self._worker, latest)
             self._told = latest

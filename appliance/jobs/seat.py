@@ -188,7 +188,7 @@ class Seat:
             logger.info("worker %s of an earlier server is still ending; waiting for it", self.device)
         elif now - self._old_since > _OLD_WORKER_S:
             pid = read_holder(self._lock)
-            if pid is not None and _is_worker(pid, self._data):
+            if pid is not None and is_worker(pid, self._data):
                 logger.warning("worker %s of an earlier server (process %d) does not end; killing it", self.device, pid)
                 os.kill(pid, signal.SIGKILL)
             self._old_since = now
@@ -254,7 +254,8 @@ def read_oom_kills() -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
-def _is_worker(pid: int, data: Path) -> bool:
+def is_worker(pid: int, data: Path) -> bool:
+    """Tell whether a process is a worker of a data directory; an id may have been given to another one since."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

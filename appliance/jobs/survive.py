@@ -28,10 +28,11 @@ import numpy as np
 import appliance
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import JobRecord, JobState, NewJob
+from appliance.jobs.seat import is_worker
 from appliance.jobs.worker import lock_path
 from appliance.store.database import Database
 from appliance.store.directory import database_path, prepare_data_directory
-from appliance.store.lock import LockFile, read_holder
+from appliance.store.lock import read_holder
 from runtime.options import EnhanceOptions
 
 SCENE_FRAMES: Final = 10
@@ -73,7 +74,7 @@ class Survival:
         self._database = Database(database_path(self._data))
         self.queue = JobQueue(self._database)
         self.outcome = Outcome()
-        self._usual_s = 1.0
+        self._usual_s: list[float] = []
 
     def close(self) -> None:
         """End the server in order."""
@@ -85,16 +86,15 @@ class Survival:
 
     def run(self, repeats: int, kills_each: int) -> Outcome:
         """Run one job undisturbed, and others until so many kills have met a running job."""
-        first = self._add("undisturbed")
-        self._start()
-        self._await(first, lambda job: job.state is not JobState.QUEUED)
-        begun = time.monotonic()
-        wanted = self._finish(first)
-        self._usual_s = time.monotonic() - begun
-        if wanted is None:
-            self.outcome.faults.append("the undisturbed job did not end well")
-            return self.outcome
-        packets = read_packets(wanted)
+        packets: Packets = []
+        # The second one finds everything loaded and is much faster: a kill shall meet both kinds in all their stages.
+        for _ in range(2):
+            seconds, result = self._run_undisturbed()
+            self._usual_s.append(seconds)
+            if result is None or (packets and read_packets(result) != packets):
+                self.outcome.faults.append("the undisturbed jobs did not end alike")
+                return self.outcome
+            packets = read_packets(result)
         while self.outcome.hits < repeats and self.outcome.jobs < repeats * _MOST_JOBS:
             job = self._add(f"job {self.outcome.jobs}")
             for _ in range(kills_each):
@@ -105,6 +105,15 @@ class Survival:
             self.outcome.faults.append(f"only {self.outcome.hits} of {repeats} kills met a running job")
         return self.outcome
 
+    def _run_undisturbed(self) -> tuple[float, Path | None]:
+        """Run a job; give its seconds, and its result where it is done."""
+        job = self._add(f"undisturbed {len(self._usual_s)}")
+        self._start()
+        self._await(job, lambda job: job.state is not JobState.QUEUED)
+        begun = time.monotonic()
+        result = self._finish(job)
+        return time.monotonic() - begun, result
+
     def _add(self, name: str) -> JobRecord:
         target = self._results / name / "result.mp4"
         return self.queue.add(NewJob(self._source, name, EnhanceOptions(preset="restore"), target=target))
@@ -114,15 +123,15 @@ class Survival:
         # Now and then also before the job begins: while processes start, and locks are taken.
         if self._random.random() > _EARLY_SHARE:
             self._await(job, lambda job: job.state is not JobState.QUEUED)
-        time.sleep(self._random.uniform(0.0, self._usual_s))
+        time.sleep(self._random.uniform(0.0, self._random.choice(self._usual_s)))
         victim = self._random.choice(["worker", "server", "both"])
         worker, server = read_holder(lock_path(self._data, _DEVICE)), self._server
         assert server is not None
-        held = not _is_free(lock_path(self._data, _DEVICE))
         self.outcome.hits += self.queue.get(job.id).state is JobState.RUNNING
         if victim != "worker":
             server.kill()
-        if victim != "server" and worker is not None and held:
+        # A server that looks whether the lock is free writes its own id there too.
+        if victim != "server" and worker is not None and is_worker(worker, self._data):
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
         if victim != "worker":
@@ -131,7 +140,7 @@ class Survival:
         self.outcome.kills[victim] += 1
 
     def _start(self) -> None:
-        if self._server is None:
+        if self._server is None or self._server.poll() is not None:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "appliance.jobs", "--data", str(self._data), "--rule", RULE],
                 cwd=Path(appliance.__file__).parents[1],
@@ -232,17 +241,9 @@ def main() -> int:
             print((Path(folder) / "run" / "server.log").read_text(errors="replace")[-4000:], file=sys.stderr)
     kills = ", ".join(f"{count} x {victim}" for victim, count in outcome.kills.items())
     print(f"{outcome.jobs} jobs, {sum(outcome.kills.values())} kills ({kills}; {outcome.hits} while the job ran),")
-    print(f"{outcome.attempts} attempts with the undisturbed one's, {time.monotonic() - begun:.0f} s")
+    print(f"{outcome.attempts} attempts with the two undisturbed ones', {time.monotonic() - begun:.0f} s")
     print("\n".join(outcome.faults) or "every job ended complete, once, and equal to an uninterrupted run")
     return 1 if outcome.faults else 0
-
-
-def _is_free(path: Path) -> bool:
-    lock = LockFile.take(path)
-    if lock is None:
-        return False
-    lock.close()
-    return True
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def work(queue: JobQueue) -> Callable[..., JobRecord]:
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -194,6 +194,18 @@ def test_the_source_is_only_needed_for_the_comparison_at_the_end(add, work, clip
     assert "does not exist" in job.message
 
 
+def test_a_fault_in_the_comparison_does_not_cost_the_result(add, work, queue, clip, monkeypatch):
+    add("clip", clip, options=SILENT)
+    monkeypatch.setattr("appliance.jobs.proxies.write_picture_proxies", lambda *_, **__: 1 / 0)
+
+    job = work()
+
+    assert (job.state, job.result.exists()) == (JobState.DONE, True)
+    log = queue.files(job.id).log
+    said = "the result is complete, but there is no comparison (ZeroDivisionError); the details are in"
+    assert job.message == f"{said} {log}"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

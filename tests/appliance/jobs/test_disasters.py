@@ -97,7 +97,7 @@ def test_a_read_only_target_fails_with_words_and_can_be_tried_again(
 
 
 def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, clip_bytes, monkeypatch, undisturbed):
-    """What is open stays readable, so the job ends well; started anew it says what is missing, and goes on later."""
+    """A worker that starts anew says what is missing, and once it is back goes on where it was."""
     job = add("clip", clip, options=SILENT)
     told, stopping = Reporter.progress, threading.Event()
 
@@ -117,6 +117,28 @@ def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, 
     assert failed.message == f"{clip} does not exist; check the name and the folder"
     assert queue.files(job.id).count_segments() > 0
 
+    clip.write_bytes(clip_bytes)
+    queue.retry(job.id)
+    assert read_packets(work().result) == undisturbed
+
+
+def test_a_source_that_is_removed_under_a_running_worker(add, work, queue, clip, clip_bytes, monkeypatch, undisturbed):
+    """What is open stays readable, but what is copied at the end is missed; nothing has to be made again."""
+    job = add("clip", clip, options=SILENT)
+    told = Reporter.progress
+
+    def remove_at_twelve(self, message):
+        told(self, message)
+        if message.frames_done == 12:
+            clip.unlink()
+
+    monkeypatch.setattr(Reporter, "progress", remove_at_twelve)
+    failed = work()
+    monkeypatch.undo()
+
+    assert failed.state is JobState.FAILED
+    assert failed.message == f"{clip} does not exist; check the name and the folder"
+    assert queue.files(job.id).count_segments() > 3
     clip.write_bytes(clip_bytes)
     queue.retry(job.id)
     assert read_packets(work().result) == undisturbed

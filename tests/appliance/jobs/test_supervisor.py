@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from appliance.jobs.queue import JobState
-from appliance.jobs.seat import read_oom_kills
+from appliance.jobs.seat import is_worker, read_oom_kills
 from appliance.jobs.supervisor import Limits, Supervisor
 from appliance.jobs.survive import read_packets
 from appliance.store.errors import DatabaseDamagedError
@@ -174,6 +174,19 @@ def test_two_servers_do_not_share_a_data_directory(data, until):
     assert second.returncode == 1
     assert f"in use by another Relume server (process {first.pid}); stop that one" in second.stderr
     assert first.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_no_other_process_is_taken_for_a_worker(data, start_worker, until):
+    worker = start_worker()
+
+    until(lambda: is_worker(worker.pid, data))
+
+    assert not is_worker(worker.pid, data.parent)
+    assert not is_worker(os.getpid(), data)
+    worker.kill()
+    worker.wait()
+    assert not is_worker(worker.pid, data)
 
 
 def test_the_kernel_tells_of_its_kills():
