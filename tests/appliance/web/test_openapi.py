@@ -9,6 +9,7 @@ import httpx
 import hypothesis
 import pytest
 import schemathesis
+import torch
 import uvicorn
 from hypothesis import HealthCheck, Phase
 from schemathesis.generation.modes import GenerationMode
@@ -50,6 +51,12 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> None:
+    """Give denormals back to this thread: an earlier test's ONNX Runtime takes them, and hypothesis minds."""
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")
