@@ -12,6 +12,9 @@ from runtime.errors import OptionError
 
 Scale = Literal["auto", 1, 2, 4]
 
+Speed = Literal["fast", "balanced", "small"]
+"""How much time the encoder may take for the same picture in fewer bytes."""
+
 DEFAULT_PRESET = "upscale"
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)

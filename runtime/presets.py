@@ -11,13 +11,12 @@ from runtime.options import (
     Codec,
     EnhanceOptions,
     Scale,
+    Speed,
     check_crf,
     check_options,
 )
 
 Factor = Literal[1, 2, 4]
-Speed = Literal["fast", "balanced", "small"]
-"""How much time the encoder may take for the same picture in fewer bytes."""
 
 MAX_AUTO_LINES: Final = 2160
 MAX_AUTO_COLUMNS: Final = 4096

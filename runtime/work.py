@@ -10,7 +10,7 @@ from typing import cast
 from runtime.errors import DecodeError, OptionError, OutputError, UnsupportedMediaError
 from runtime.manifest import Model, find_model
 from runtime.media.carry import StreamPlan, plan_streams
-from runtime.media.codecs import CODECS, CodecName, Speed
+from runtime.media.codecs import CODECS, CodecName
 from runtime.media.decode import VideoReader
 from runtime.media.encode import EncodeSettings, settings_for
 from runtime.media.mux import FORMATS, default_suffix
@@ -97,7 +97,7 @@ def encode_settings(work: Work, reader: VideoReader, *, threads: int) -> EncodeS
         width=reader.width * work.scale.scale,
         height=reader.height * work.scale.scale,
         crf=work.plan.crf,
-        speed=cast(Speed, str(work.plan.preset.speed)),
+        speed=work.plan.preset.speed,
         threads=threads,
     )
     least = work.plan.preset.least_bits

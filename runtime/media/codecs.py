@@ -9,10 +9,10 @@ from typing import Final, Literal
 
 from runtime.media.colour import HdrMetadata
 from runtime.media.picture import Chroma
+from runtime.options import Speed
 
 Formatter = Callable[[Fraction], str]
 CodecName = Literal["h264", "hevc", "av1", "prores", "ffv1"]
-Speed = Literal["fast", "balanced", "small"]
 
 _LARGE_PIXELS: Final = 2560 * 1440
 _SLICED_PIXELS: Final = 320 * 240

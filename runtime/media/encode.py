@@ -12,12 +12,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
 from runtime.errors import EncodeError
-from runtime.media.codecs import CODECS, CodecName, Speed, VideoCodec, carries_hdr, encoder_options
+from runtime.media.codecs import CODECS, CodecName, VideoCodec, carries_hdr, encoder_options
 from runtime.media.colour import Colour, HdrMetadata
 from runtime.media.decode import VideoReader
 from runtime.media.picture import Chroma, Picture
 from runtime.media.pixels import planar_format, write_planes
 from runtime.media.source import AnyPacket
+from runtime.options import Speed
 
 _KEY_FRAME_EVERY_S: Final = 5
 _PROGRESSIVE: Final = 1
