@@ -15,7 +15,11 @@ def age(database: Database, column: str, seconds: float) -> None:
         connection.execute(f"UPDATE sessions SET {column} = {column} - ?", (seconds,))
 
 
-@pytest.mark.parametrize("secret", ["", "x", secrets.token_urlsafe(32), "\udcff", "a" * 10_000])
+@pytest.mark.parametrize(
+    "secret",
+    ["", "x", secrets.token_urlsafe(32), "\udcff", "a" * 10_000],
+    ids=["empty", "short", "random", "bytes", "long"],
+)
 @pytest.mark.usefixtures("anna")
 def test_a_forged_secret_is_nobody(accounts: Accounts, secret: str):
     accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
