@@ -1,0 +1,16 @@
+"""How workers share the tests (`pytest -n 2 --dist loadgroup`): file by file, for much is made once for a file."""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        file = item.path.relative_to(TESTS)
+        # The page's tests share a server, and two browsers at once would take each other's time.
+        group = "page" if file.is_relative_to("appliance/page") else file.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
