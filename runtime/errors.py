@@ -7,7 +7,9 @@ RelumeError
 │   └── UnsupportedMediaError  readable, but not something Relume enhances (also a ValueError)
 ├── EngineError
 │   ├── ManifestError          a model's manifest or file is missing, broken or altered (also a ValueError)
+│   ├── EngineStoreError       an engine cannot be built, proven or kept (also a RuntimeError)
 │   └── SessionError           a backend cannot open or run a model (also a RuntimeError)
+│       └── OpenError          it cannot open it; another backend may take its place
 ├── OptionError                an option or a combination of options is refused (also a ValueError)
 ├── OutputError                the place of the result is refused or taken (also an OSError)
 └── CancelledError             the job was stopped on request
@@ -42,8 +44,23 @@ class ManifestError(EngineError, ValueError):
     """A model's manifest or file is missing, broken or altered."""
 
 
+class EngineStoreError(EngineError, RuntimeError):
+    """An engine cannot be built, proven or kept in the store."""
+
+
 class SessionError(EngineError, RuntimeError):
     """A backend cannot open or run a model."""
+
+
+class OpenError(SessionError):
+    """The backend that was chosen cannot open a model; nothing was run yet, so another may take its place.
+
+    `waits`: only an engine is missing, which was asked for and may be there the next time.
+    """
+
+    def __init__(self, message: str, *, model: str, backend: str, waits: bool = False) -> None:
+        super().__init__(message)
+        self.model, self.backend, self.waits = model, backend, waits
 
 
 class OptionError(RelumeError, ValueError):

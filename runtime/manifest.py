@@ -9,13 +9,17 @@ import json
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.errors import ManifestError
 
 Dimension = Annotated[int, Field(gt=0)] | Literal["batch", "height", "width", "samples"]
+
+
+Role = Literal["step", "window", "clean", "flow", "backward", "forward", "reconstruction"]
+"""What a file is run for: a frame with its state, a window of frames at once, or one part of a chain."""
 
 
 class _Part(BaseModel):
@@ -38,13 +42,40 @@ class StateSpec(_Part):
     output: str
 
 
-class ModelFile(_Part):
-    """One ONNX file of a model, beside its manifest."""
+class Quality(_Part):
+    """One measured figure; `command` measures it again."""
+
+    measure: str
+    data: str
+    before: float
+    after: float
+    command: str
+
+
+class Calibration(_Part):
+    """How an INT8 file came about.
+
+    `digest`: SHA-256 of the activation ranges, kept beside the manifest as `path`; another calibration is another
+    engine. `in_float`: layers that were left in float32. `loss`: what it gives beside the float32 file (`before`).
+    """
 
     path: str
-    role: Literal["step", "window"]
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    method: Literal["minmax", "percentile", "entropy"]
+    samples: int = Field(gt=0)
+    clips: tuple[str, ...]
+    in_float: tuple[str, ...]
+    loss: tuple[Quality, ...]
+
+
+class ModelFile(_Part):
+    """One ONNX file of a model, beside its manifest; an INT8 file tells its calibration."""
+
+    path: str
+    role: Role
     precision: Literal["fp32", "fp16", "int8"]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    calibration: Calibration | None = None
 
 
 class VideoSpec(_Part):
@@ -52,6 +83,10 @@ class VideoSpec(_Part):
 
     `halo`: pixels of the grid (the plane on which the network computes: the source divided by `grid`) by which a
     tile must be larger than what is kept of it, so that the kept part equals the untiled result.
+    `look_ahead`: of a network that takes a window, all its frames but one; so of a chain, whose backward features
+    reach so far. `window_overlap`: frames that two such windows share.
+    `clean_passes`, `clean_until`: a chain's cleaning is repeated so often at most, until a pass changes the frames by
+    less than so many 255ths, on average.
     """
 
     scale: Literal[1, 2, 4]
@@ -62,11 +97,22 @@ class VideoSpec(_Part):
     overlap: int = Field(
         default=0, ge=0, description="blend tiles over this many pixels instead of writing interiors back"
     )
+    window_overlap: int = Field(default=0, ge=0)
+    clean_passes: int = Field(default=1, ge=1)
+    clean_until: float = Field(default=0.0, ge=0)
     tile_multiple: int = Field(gt=0)
     tile_shapes: tuple[tuple[int, int], ...] = Field(min_length=1)
     aligned_by: Literal["flow", "none"]
     input_range: tuple[float, float] = (0.0, 1.0)
     gflop_per_320x180_frame: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if any(side % self.tile_multiple for shape in self.tile_shapes for side in shape):
+            raise ValueError(f"tile_shapes {self.tile_shapes} are to be multiples of {self.tile_multiple}")
+        if self.window_overlap > self.look_ahead:
+            raise ValueError(f"window_overlap is {self.window_overlap}, expected at most look_ahead {self.look_ahead}")
+        return self
 
 
 class AudioSpec(_Part):
@@ -97,16 +143,6 @@ class Training(_Part):
     iterations: int = Field(ge=0)
     seed: int
     date: str
-
-
-class Quality(_Part):
-    """One measured figure; `command` measures it again."""
-
-    measure: str
-    data: str
-    before: float
-    after: float
-    command: str
 
 
 class Manifest(_Part):
@@ -186,7 +222,8 @@ def find_model(name: str, zoo: Path | None = None) -> Model:
     folder = (zoo or zoo_folder()) / name
     if not (folder / "manifest.json").is_file():
         known = ", ".join(model.manifest.name for model in list_models(zoo)) or "none"
-        raise ManifestError(f"no model named {name}; the zoo has: {known}")
+        where = "the zoo" if zoo is None else str(zoo)
+        raise ManifestError(f"no model named {name}; {where} has: {known}")
     return load_model(folder)
 
 

@@ -44,8 +44,8 @@ def test_a_missing_file_is_named(copied):
 
 
 def test_a_precision_that_is_not_there_names_those_that_are(copied):
-    with pytest.raises(ManifestError, match="no step file in int8; it offers step fp32"):
-        load_model(copied).file(precision="int8")
+    with pytest.raises(ManifestError, match="no step file in fp16; it offers step fp32"):
+        load_model(copied).file(precision="fp16")
 
 
 def test_an_unknown_field_is_refused(copied):
@@ -54,6 +54,22 @@ def test_an_unknown_field_is_refused(copied):
     path.write_text(json.dumps({**fields, "colour": "blue"}))
 
     with pytest.raises(ManifestError, match="is not valid"):
+        load_model(copied)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tile_multiple": 24}, r"tile_shapes .* are to be multiples of 24"),
+        ({"look_ahead": 3, "window_overlap": 4}, "window_overlap is 4, expected at most look_ahead 3"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(copied, changes, message):
+    path = copied / "manifest.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps({**fields, "video": {**fields["video"], **changes}}))
+
+    with pytest.raises(ManifestError, match=message):
         load_model(copied)
 
 
