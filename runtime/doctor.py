@@ -3,18 +3,22 @@
 Nothing here raises for something that is missing: it is said in `problems` or beside the entry.
 """
 
+import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final, Literal
 
-from runtime.engine.backends import choose_backend, list_backends
-from runtime.errors import EngineError, ManifestError
+from runtime.engine.backends import list_backends
+from runtime.engine.choice import Wish, choose_engine
+from runtime.engine.speeds import Speed, write_speeds
+from runtime.errors import EngineError, ManifestError, OutputError
 from runtime.hardware import Hardware, look_at_hardware
 from runtime.manifest import Model, list_models
 from runtime.presets import PRESETS
-from runtime.trial import Trial, try_model
+from runtime.trial import BUDGET_S, measure_model
 from runtime.version import relume_version
 
 
@@ -31,11 +35,21 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class BackendState:
-    """Something that can run models, whether it is the one that will, and why."""
+    """Something that can run models: whether it can here, whether it will run any, and why or why not."""
 
     name: str
     available: bool
     used: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What a job will run a model with, where nobody asks for another, and why."""
+
+    model: str
+    backend: str
+    precision: str
     reason: str
 
 
@@ -71,16 +85,18 @@ class Diagnosis:
     backends: tuple[BackendState, ...]
     codecs: tuple[CodecSupport, ...]
     models: tuple[ModelState, ...]
-    trials: tuple[Trial, ...]
+    speeds: tuple[Speed, ...]
+    choices: tuple[ModelChoice, ...]
     problems: tuple[str, ...]
 
 
 # Distribution, module, what for, extra that installs it (empty: installed with Relume).
-_LIBRARIES: Final = (
+_LIBRARIES: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("av", "av", "reading and writing media", ""),
     ("numpy", "numpy", "arrays", ""),
     ("numba", "numba", "kernels on the CPU", ""),
     ("onnxruntime", "onnxruntime", "models on the CPU", ""),
+    ("openvino", "openvino", "models on x86 processors, faster", ""),
     ("soxr", "soxr", "resampling of sound", ""),
     ("pillow", "PIL", "before/after pictures", ""),
     ("cupy-cuda13x", "cupy", "kernels on NVIDIA GPUs", "cuda"),
@@ -106,29 +122,39 @@ _CODECS: Final = (
 )
 
 
-def diagnose(*, trials: bool = True) -> Diagnosis:
-    """Look at this box; with `trials`, run every video model for about a second too."""
+def diagnose(*, trials: bool = True, engines: Path | None = None, budget_s: float = BUDGET_S) -> Diagnosis:
+    """Look at this box.
+
+    Args:
+        trials: Run every model in every way too, and keep the speeds, by which jobs choose.
+        engines: The folder of the box's engines and measurements; None for neither.
+        budget_s: Seconds for each way to run a model.
+    """
     hardware = look_at_hardware()
-    libraries = tuple(_find_library(*entry) for entry in _LIBRARIES)
+    # OpenVINO comes with Relume only on x86; elsewhere nothing lacks it.
+    wanted = [entry for entry in _LIBRARIES if entry[0] != "openvino" or hardware.machine == "x86_64"]
+    libraries = tuple(_find_library(*entry) for entry in wanted)
     codecs = _find_codecs()
     problems = [
         f"{entry.name} is missing: {entry.remedy}"
         for entry in libraries
         if entry.version is None and not entry.optional
     ]
-    backends = _find_backends(problems)
     if not any("libx264" in codec.encoders for codec in codecs):
         problems.append("H.264 cannot be written: reinstall PyAV from its wheel: pip install av")
     models, states = _read_zoo(problems)
+    speeds = _measure(models, engines, problems, budget_s) if trials else ()
+    choices = _choose(models, engines, problems)
     return Diagnosis(
         relume=relume_version(),
         python=platform.python_version(),
         hardware=hardware,
         libraries=libraries,
-        backends=backends,
+        backends=_find_backends({choice.backend for choice in choices}),
         codecs=codecs,
         models=states,
-        trials=_run_trials(models, hardware.cores, problems) if trials else (),
+        speeds=speeds,
+        choices=choices,
         problems=tuple(problems),
     )
 
@@ -142,15 +168,20 @@ def _find_library(distribution: str, module: str, needed_for: str, extra: str) -
     return Library(distribution, found, needed_for, f"pip install {target}", bool(extra))
 
 
-def _find_backends(problems: list[str]) -> tuple[BackendState, ...]:
-    chosen = None
-    try:
-        chosen = choose_backend("auto", threads=1).name
-    except EngineError as error:
-        problems.append(str(error))
-    return tuple(
-        BackendState(entry.name, entry.available, entry.name == chosen, entry.reason) for entry in list_backends()
-    )
+def _find_backends(used: set[str]) -> tuple[BackendState, ...]:
+    return tuple(BackendState(one.name, one.available, one.name in used, one.reason) for one in list_backends())
+
+
+def _choose(models: list[Model], engines: Path | None, problems: list[str]) -> tuple[ModelChoice, ...]:
+    chosen = []
+    for model in models:
+        try:
+            choice = choose_engine(model, Wish(), threads=len(os.sched_getaffinity(0)), engines=engines)
+        except EngineError as error:
+            problems.append(str(error))
+            continue
+        chosen.append(ModelChoice(model.manifest.name, choice.backend, choice.precision, choice.reason))
+    return tuple(chosen)
 
 
 def _find_codecs() -> tuple[CodecSupport, ...]:
@@ -207,7 +238,18 @@ def _check_model(model: Model) -> ModelState:
     return ModelState(manifest.name, manifest.title, manifest.task, manifest.licence, problem, quality)
 
 
-def _run_trials(models: list[Model], threads: int, problems: list[str]) -> tuple[Trial, ...]:
-    trials = tuple(try_model(model, threads=threads) for model in models if model.manifest.video)
-    problems += [f"model {trial.model} does not run: {trial.problem}" for trial in trials if trial.problem]
-    return trials
+def _measure(models: list[Model], engines: Path | None, problems: list[str], budget_s: float) -> tuple[Speed, ...]:
+    """Measure every model, and keep what was measured; a model that runs in no way is a problem."""
+    speeds: list[Speed] = []
+    for model in models:
+        found = measure_model(model, engines=engines, budget_s=budget_s)
+        speeds += found
+        if all(speed.problem for speed in found):
+            reasons = "; ".join(dict.fromkeys(speed.problem for speed in found)) or "no backend can be used"
+            problems.append(f"model {model.manifest.name} does not run: {reasons}")
+    if engines is not None and speeds:
+        try:
+            write_speeds(engines, tuple(speeds))
+        except OutputError as error:
+            problems.append(f"the speeds cannot be kept, so jobs take the safe choice: {error}")
+    return tuple(speeds)

@@ -1,52 +1,139 @@
-"""A short run of a model on this box, to say how fast it is here."""
+"""Short runs of a model on this box, on every backend and in every precision, to say which is the fastest here."""
 
+import os
+import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
+import numpy as np
+
+from runtime.engine.backends import Backend, list_backends
+from runtime.engine.choice import candidates_for
+from runtime.engine.flavour import Flavour
+from runtime.engine.opening import open_chosen
+from runtime.engine.session import OpenSession, Session
+from runtime.engine.speeds import Speed, describe_device, is_current, read_speeds
 from runtime.errors import EngineError
+from runtime.hardware import Hardware, look_at_hardware
 from runtime.manifest import Model
 
-_BUDGET_S: Final = 1.0
+BUDGET_S: Final = 1.0
+"""For each way to run the model."""
+_LEAST_RUNS: Final = 3
 _MOST_RUNS: Final = 50
 _USUAL_PIXELS: Final = 320 * 180
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The engine alone, on one tile; `problem` is empty when it ran."""
+class _Contestant:
+    """One way to run a model: its session, and how long each run took."""
 
-    model: str
-    backend: str
-    precision: str
-    tile_height: int
-    tile_width: int
-    runs: int
-    ms_per_tile: float
-    problem: str = ""
+    def __init__(self, backend: Backend, precision: str) -> None:
+        self.backend, self.precision = backend, precision
+        self.times_s: list[float] = []
+        self.problem = ""
+
+    def open(self, open_session: OpenSession, path: Path, dimensions: dict[str, int]) -> Session:
+        """Open the session, and make up its inputs."""
+        self._session = open_session(path, dimensions=dimensions, precision=self.precision)
+        random = np.random.default_rng(0)
+        self._tensors = {one.name: random.random(one.shape).astype(one.dtype) for one in self._session.inputs}
+        return self._session
+
+    def run(self) -> None:
+        """Run once and note the time."""
+        started = time.perf_counter()
+        self._session.run(self._tensors)
+        self.times_s.append(time.perf_counter() - started)
 
 
-def try_model(model: Model, *, threads: int) -> Trial:
-    """Run a video model for about a second on noise, at the tile shape nearest to 320x180."""
-    import numpy as np
+def measure_model(model: Model, *, engines: Path | None = None, budget_s: float = BUDGET_S) -> tuple[Speed, ...]:
+    """Run a model on noise in every way that there is here, the safest first.
 
-    from runtime.engine.backends import choose_backend
+    The runs take turns, so that what else the box does meets all alike. A picture's model has every core, at the tile
+    shape nearest to 320x180; a sound's model has one, as in a job. Of a model in several parts the first is run.
 
-    manifest = model.manifest
-    assert manifest.video is not None
-    height, width = min(manifest.video.tile_shapes, key=lambda shape: abs(shape[0] * shape[1] - _USUAL_PIXELS))
-    try:
-        backend = choose_backend("auto", threads=threads)
-        dimensions = {"batch": 1, "height": height, "width": width}
-        with backend.open_session(model.file(), dimensions=dimensions, precision="fp32") as session:
-            random = np.random.default_rng(0)
-            tensors = {entry.name: random.random(entry.shape).astype(entry.dtype) for entry in session.inputs}
-            session.run(tensors)
-            runs, started = 0, time.perf_counter()
-            while runs < _MOST_RUNS and time.perf_counter() - started < _BUDGET_S:
-                session.run(tensors)
-                runs += 1
-            elapsed_ms = (time.perf_counter() - started) * 1000
-    except EngineError as error:
-        return Trial(manifest.name, "", "fp32", height, width, 0, 0.0, problem=str(error))
-    return Trial(manifest.name, session.backend, session.precision, height, width, runs, elapsed_ms / runs)
+    Args:
+        model: Any model of the zoo.
+        engines: The folder of the engine store.
+        budget_s: For each way to run it; a slow one gets three runs at least.
+    """
+    hardware = look_at_hardware()
+    threads = len(os.sched_getaffinity(0)) if model.manifest.video else 1
+    dimensions, size = _usual_size(model)
+    available = [backend for backend in list_backends() if backend.available]
+    contestants = [_Contestant(*pair) for pair in candidates_for(model, available)]
+    with ExitStack() as stack:
+        for one in contestants:
+            # OpenVINO is as fast without an engine, so none is asked for what may never be used.
+            store = None if one.backend.flavour is Flavour.OPENVINO else engines
+            opener = open_chosen(model, one.backend, one.precision, threads=threads, engines=store)
+            try:
+                path = model.file(role=model.manifest.files[0].role)
+                stack.enter_context(one.open(opener, path, dimensions))
+            except EngineError as error:
+                one.problem = str(error)
+        _take_turns([one for one in contestants if not one.problem], budget_s)
+    return tuple(_speed(one, model, hardware, threads=threads, size=size) for one in contestants)
+
+
+def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
+    """Give the models of which some way to run them was not measured here yet, with the files and libraries of now."""
+    hardware, speeds = look_at_hardware(), read_speeds(engines)
+    available = [backend for backend in list_backends() if backend.available]
+
+    def is_measured(model: Model, backend: Backend, precision: str) -> bool:
+        return any(speed.precision == precision and is_current(speed, model, backend, hardware) for speed in speeds)
+
+    return [
+        model for model in models if not all(is_measured(model, *pair) for pair in candidates_for(model, available))
+    ]
+
+
+def _take_turns(contestants: list[_Contestant], budget_s: float) -> None:
+    """Let all run in turn until the time is up; the first run of each, which warms it up, does not count."""
+    ends = time.perf_counter() + budget_s * len(contestants)
+    for turn in range(1 + _MOST_RUNS):
+        if turn > _LEAST_RUNS and time.perf_counter() > ends:
+            return
+        for one in contestants:
+            if one.problem:
+                continue
+            try:
+                one.run()
+            except EngineError as error:
+                one.problem = str(error)
+            if turn == 0:
+                one.times_s.clear()
+
+
+def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, size: str) -> Speed:
+    file = next(file for file in model.manifest.files if file.precision == one.precision)
+    return Speed(
+        model=model.manifest.name,
+        sha256=file.sha256,
+        backend=one.backend.name,
+        precision=one.precision,
+        library=one.backend.library_version,
+        device=describe_device(hardware, one.backend),
+        threads=threads,
+        size=size,
+        runs=0 if one.problem else len(one.times_s),
+        ms=0.0 if one.problem else round(1000 * statistics.median(one.times_s), 3),
+        measured=datetime.now(UTC).date().isoformat(),
+        problem=one.problem,
+    )
+
+
+def _usual_size(model: Model) -> tuple[dict[str, int], str]:
+    """Give the sizes at which a model is tried, and their name."""
+    video, audio = model.manifest.video, model.manifest.audio
+    if video is None:
+        samples = audio.block_samples if audio is not None else 1
+        return {"samples": samples}, f"{samples} samples"
+    shapes = sorted(video.tile_shapes, key=lambda shape: abs(shape[0] * shape[1] - _USUAL_PIXELS / video.grid**2))
+    height, width = shapes[0]
+    return {"batch": 1, "height": height, "width": width}, f"{width}x{height}"

@@ -1,26 +1,53 @@
-"""Which backends there are on this box, and the choice of one for a job."""
+"""Which backends there are, which of them can be used on this box, and how each opens a file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
+from runtime.engine.flavour import Flavour
 from runtime.engine.session import OpenSession, Session
 from runtime.errors import OptionError, SessionError
+
+_GPU_FILES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg")
+"""What the driver of an NVIDIA GPU shows on a PC, on a Jetson (two names), and under WSL."""
+_ON_CPU: Final = ("cpu", "openvino")
+_ORT: Final = ("onnxruntime", "onnxruntime-gpu")
+_ORT_GPU: Final = ("onnxruntime-gpu",)
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A way to run a model: whether it can be used here, and why or why not."""
+    """A way to run a model: whether it can be used here, and why or why not.
+
+    precisions: Of the files that it runs, the safest first.
+    libraries: The names under which its library is installed, whose version decides its results' last bits.
+    flavour: Of the engine that it needs from the store, where it runs no ONNX file.
+    """
 
     name: str
     available: bool
     reason: str
+    precisions: tuple[str, ...]
+    libraries: tuple[str, ...]
+    on_gpu: bool = False
+    flavour: Flavour | None = None
+
+    @property
+    def library_version(self) -> str:
+        """The library with its version, as a measurement and a job's folder keep it."""
+        for library in self.libraries:
+            with suppress(PackageNotFoundError):
+                return f"{library} {version(library)}"
+        return f"{self.libraries[0]} missing"
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenBackend:
-    """The backend of a job: how it opens sessions, and why it was chosen."""
+    """A backend that opens files as they are given: ONNX files, or engines of its flavour."""
 
     name: str
     reason: str
@@ -28,14 +55,52 @@ class ChosenBackend:
 
 
 def list_backends() -> tuple[Backend, ...]:
-    """Look for every backend, the preferred first; nothing heavy is imported."""
-    if find_spec("onnxruntime") is None:
-        return (Backend("cpu", available=False, reason="onnxruntime is missing; pip install onnxruntime"),)
-    return (Backend("cpu", available=True, reason="onnxruntime is installed; every processor can run it"),)
+    """Look for every backend, the safest first; nothing heavy is imported."""
+    gpu = "" if any(Path(name).exists() for name in _GPU_FILES) else "no NVIDIA GPU is visible; install its driver"
+    ort, arrays = _lacks("onnxruntime", "onnxruntime"), _lacks("cupy", "relume[cuda]")
+    trt, rtx = _lacks("tensorrt", "relume[tensorrt]"), _lacks("tensorrt_rtx", "relume[rtx]")
+    ort_gpu = _lacks_distribution("onnxruntime-gpu", "cuda")
+    on_cpu, on_gpu, engines = ("fp32", "int8"), ("fp32", "fp16"), ("fp32", "fp16", "int8")
+    rows = (
+        ("cpu", (ort,), "ONNX Runtime runs on every processor", on_cpu, _ORT, None),
+        (
+            "openvino", (ort, _lacks("openvino", "openvino")), "OpenVINO runs on this processor", on_cpu,
+            ("openvino",), Flavour.OPENVINO,
+        ),
+        ("cuda", (gpu, ort_gpu), "ONNX Runtime runs on the GPU", on_gpu, _ORT_GPU, None),
+        (
+            "onnxruntime-tensorrt", (gpu, ort_gpu, trt), "ONNX Runtime runs on the GPU through TensorRT", on_gpu,
+            _ORT_GPU, None,
+        ),
+        (
+            "tensorrt", (gpu, arrays, trt), "TensorRT runs engines of the store", engines,
+            ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"), Flavour.TENSORRT,
+        ),
+        (
+            "rtx", (gpu, arrays, rtx), "TensorRT for RTX runs engines of the store", engines,
+            ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12"), Flavour.RTX,
+        ),
+    )  # fmt: skip
+    return tuple(_judge(*row) for row in rows)
+
+
+def find_backend(name: str) -> Backend:
+    """Give the backend of that name.
+
+    Raises:
+        OptionError: No backend has that name.
+        SessionError: The backend cannot be used here; the message has the remedy.
+    """
+    backends = {backend.name: backend for backend in list_backends()}
+    if name not in backends:
+        raise OptionError(f"no backend named {name!r}; there are: auto, {', '.join(backends)}")
+    if not backends[name].available:
+        raise SessionError(f"backend {name} cannot be used: {backends[name].reason}")
+    return backends[name]
 
 
 def choose_backend(name: str, *, threads: int) -> ChosenBackend:
-    """Choose the backend of a job.
+    """Take a backend by its name; `auto` is the safest. `runtime.engine.choice` chooses by what was measured.
 
     Args:
         name: `auto`, or a backend's name.
@@ -45,20 +110,87 @@ def choose_backend(name: str, *, threads: int) -> ChosenBackend:
         OptionError: No backend has that name.
         SessionError: The backend cannot be used here; the message has the remedy.
     """
-    backends = {backend.name: backend for backend in list_backends()}
-    if name not in {"auto", *backends}:
-        raise OptionError(f"no backend named {name!r}; there are: auto, {', '.join(backends)}")
-    wanted = next(iter(backends)) if name == "auto" else name
-    if not backends[wanted].available:
-        raise SessionError(f"backend {wanted} cannot be used: {backends[wanted].reason}")
-    reason = "asked for" if name != "auto" else f"the first that can be used here: {backends[wanted].reason}"
-    return ChosenBackend(wanted, reason, _cpu_opener(threads))
+    backend = find_backend(list_backends()[0].name if name == "auto" else name)
+    reason = "asked for" if name != "auto" else f"the safest that can be used here: {backend.reason}"
+    open_file = _OPENERS[backend.name]
 
-
-def _cpu_opener(threads: int) -> OpenSession:
     def open_session(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+        return open_file(path, dimensions, precision, threads)
 
-        return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=threads)
+    return ChosenBackend(backend.name, reason, open_session)
 
-    return open_session
+
+def _judge(
+    name: str,
+    lacks: tuple[str, ...],
+    reason: str,
+    precisions: tuple[str, ...],
+    libraries: tuple[str, ...],
+    flavour: Flavour | None,
+) -> Backend:
+    missing = next((lack for lack in lacks if lack), "")
+    return Backend(name, not missing, missing or reason, precisions, libraries, name not in _ON_CPU, flavour)
+
+
+def _lacks(module: str, package: str) -> str:
+    return "" if find_spec(module) is not None else f"{module} is missing; pip install '{package}'"
+
+
+def _lacks_distribution(name: str, extra: str) -> str:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return f"{name} is missing; pip install 'relume[{extra}]'"
+    return ""
+
+
+def _open_cpu(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+    from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+
+    return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=threads)
+
+
+def _open_openvino(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+    from runtime.engine.openvino import OpenVinoSession
+
+    return OpenVinoSession(path, dimensions=dimensions, precision=precision, threads=threads)
+
+
+def _open_cuda(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+    from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+
+    return OnnxRuntimeGpuSession(
+        path, dimensions=dimensions, precision=precision, threads=threads, provider=Provider.CUDA
+    )
+
+
+def _open_onnxruntime_tensorrt(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+    from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+
+    return OnnxRuntimeGpuSession(
+        path, dimensions=dimensions, precision=precision, threads=threads, provider=Provider.TENSORRT
+    )
+
+
+def _open_tensorrt(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+    from runtime.engine.tensorrt import TensorRtSession
+
+    del dimensions, threads  # the engine was built at its sizes, and runs on the GPU
+    return TensorRtSession(path, flavour=Flavour.TENSORRT, precision=precision)
+
+
+def _open_rtx(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+    from runtime.engine.tensorrt import TensorRtSession
+
+    del dimensions, threads
+    return TensorRtSession(path, flavour=Flavour.RTX, precision=precision)
+
+
+_OPENERS: Final[Mapping[str, Callable[[Path, Mapping[str, int], str, int], Session]]] = {
+    "cpu": _open_cpu,
+    "openvino": _open_openvino,
+    "cuda": _open_cuda,
+    "onnxruntime-tensorrt": _open_onnxruntime_tensorrt,
+    "tensorrt": _open_tensorrt,
+    "rtx": _open_rtx,
+}

@@ -9,6 +9,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import SessionError
+
 Array = NDArray[Any]
 
 
@@ -67,3 +69,20 @@ class OpenSession(Protocol):
     def __call__(self, path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
         """Open a session; `dimensions` gives every named dimension of the file its size."""
         ...
+
+
+def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array]) -> None:
+    """Check arrays against a session's inputs by name, dtype and shape.
+
+    Raises:
+        SessionError: What was given and what was expected.
+    """
+    expected = {binding.name for binding in bindings}
+    if tensors.keys() != expected:
+        raise SessionError(f"got inputs {sorted(tensors)}, expected {sorted(expected)}")
+    for binding in bindings:
+        array = tensors[binding.name]
+        if array.dtype != binding.dtype or array.shape != binding.shape:
+            raise SessionError(
+                f"input {binding.name} is {array.dtype} {array.shape}, expected {binding.dtype} {binding.shape}"
+            )

@@ -4,8 +4,9 @@ import shutil
 import pytest
 
 from runtime import doctor, hardware
+from runtime.engine.speeds import read_speeds
 from runtime.errors import ManifestError
-from runtime.manifest import list_models, zoo_folder
+from runtime.manifest import find_model, list_models, zoo_folder
 
 
 def test_the_box_is_described():
@@ -83,21 +84,39 @@ def test_a_broken_zoo_is_a_problem_and_no_crash(monkeypatch):
     assert "manifest x is not valid" in doctor.diagnose().problems
 
 
-def test_one_backend_is_used_and_says_why():
-    used = [backend for backend in doctor.diagnose(trials=False).backends if backend.used]
+def test_without_a_measurement_the_safe_backend_is_used_and_says_how_to_measure(tmp_path):
+    diagnosis = doctor.diagnose(trials=False, engines=tmp_path)
 
+    used = [backend for backend in diagnosis.backends if backend.used]
     assert [backend.name for backend in used] == ["cpu"]
     assert used[0].reason
+    assert {(choice.backend, choice.precision) for choice in diagnosis.choices} == {("cpu", "fp32")}
+    assert all("`relume doctor`" in choice.reason for choice in diagnosis.choices)
+    assert not list(tmp_path.iterdir())
 
 
-def test_every_shipped_model_is_intact_and_every_video_model_runs():
-    diagnosis = doctor.diagnose()
+def test_every_shipped_model_is_intact_runs_in_every_way_and_its_speeds_are_kept(tmp_path):
+    diagnosis = doctor.diagnose(engines=tmp_path, budget_s=0.05)
 
     assert diagnosis.problems == ()
-    assert {trial.model for trial in diagnosis.trials} == {
-        model.manifest.name for model in list_models() if model.manifest.video
-    }
-    assert all(trial.ms_per_tile > 0 for trial in diagnosis.trials)
+    for model in list_models():
+        name = model.manifest.name
+        ways = {(speed.backend, speed.precision) for speed in diagnosis.speeds if speed.model == name}
+        assert ("cpu", "fp32") in ways
+        assert ways >= {("cpu", file.precision) for file in model.manifest.files}
+    assert all(speed.ms > 0 and speed.runs >= 3 for speed in diagnosis.speeds)
+    assert read_speeds(tmp_path) == diagnosis.speeds
+    assert all("measured here" in choice.reason for choice in diagnosis.choices)
+    assert {choice.model for choice in diagnosis.choices} == {model.manifest.name for model in list_models()}
+
+
+def test_speeds_that_cannot_be_kept_are_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "list_models", lambda: [find_model("speech-mask")])
+    (tmp_path / "file").touch()
+
+    diagnosis = doctor.diagnose(engines=tmp_path / "file", budget_s=0.01)
+
+    assert any("the speeds cannot be kept" in problem for problem in diagnosis.problems)
 
 
 def test_an_altered_model_is_a_problem_and_is_not_run(monkeypatch, tmp_path):
@@ -110,7 +129,7 @@ def test_an_altered_model_is_a_problem_and_is_not_run(monkeypatch, tmp_path):
 
     assert any("does not match its manifest" in problem for problem in diagnosis.problems)
     assert [state.name for state in diagnosis.models if state.problem] == [name]
-    assert diagnosis.trials == ()
+    assert diagnosis.speeds == diagnosis.choices == ()
 
 
 def test_an_untrained_model_is_a_problem(monkeypatch, tmp_path):

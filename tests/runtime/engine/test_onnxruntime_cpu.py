@@ -64,11 +64,11 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
         open_doubling(path)
 
 
-def test_auto_takes_the_first_backend_and_says_why():
+def test_auto_takes_the_safest_backend_and_says_why():
     chosen = choose_backend("auto", threads=1)
 
     assert chosen.name == list_backends()[0].name == "cpu"
-    assert "the first that can be used here" in chosen.reason
+    assert "the safest that can be used here" in chosen.reason
 
 
 def test_an_unknown_backend_is_refused_with_those_there_are():

@@ -1,0 +1,191 @@
+"""The choice of what runs a model in a job: by the user's wish, else by what was measured on this box."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtime.engine.backends import Backend, find_backend, list_backends
+from runtime.engine.opening import open_chosen
+from runtime.engine.session import OpenSession
+from runtime.engine.speeds import is_current, read_speeds
+from runtime.errors import OptionError, SessionError
+from runtime.hardware import look_at_hardware
+from runtime.manifest import Model
+
+PRECISIONS: Final = ("fp32", "fp16", "int8")
+WORTHWHILE: Final = 1.1
+"""How many times as fast something must be to take the place of what is safer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asks for: names, or `auto`."""
+
+    backend: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs a model in a job, why, and how it is opened.
+
+    `open_session` is that of `runtime.engine.opening.open_chosen`; where it raises `OpenError`, `runtime.selection`
+    takes another choice.
+    """
+
+    model: Model
+    backend: str
+    precision: str
+    reason: str
+    library: str
+    open_session: OpenSession
+
+
+def choose_engine(
+    model: Model,
+    wish: Wish,
+    *,
+    threads: int,
+    engines: Path | None = None,
+    kept: Wish | None = None,
+    without: str | None = None,
+) -> Choice:
+    """Choose what runs a model.
+
+    Args:
+        model: The model; it offers the precisions in which it has every file.
+        wish: What the user asked for; it wins.
+        threads: CPU threads that an engine may use.
+        engines: The folder of the box's engines and measurements; None for neither.
+        kept: What an earlier attempt with the same wish began with: taken again while it can be.
+        without: A backend that failed, and is not to be taken.
+
+    Raises:
+        OptionError: No backend or precision has that name, or the model has no such file.
+        SessionError: The backend that was asked for cannot be used here.
+    """
+    offered = _check(model, wish)
+    backends = [backend for backend in list_backends() if backend.available and backend.name != without]
+    for backend, precision in candidates_for(model, backends):
+        if kept == Wish(backend.name, precision):
+            return _choice(model, backend, precision, "what the job began with", threads=threads, engines=engines)
+    if wish.backend != "auto":
+        backends = [backend for backend in backends if backend.name == wish.backend]
+    candidates = [
+        (backend, precision)
+        for precision in offered
+        for backend in _in_order(backends, precision)
+        if wish.precision == precision or (wish.precision == "auto" and _passed_gate(model, precision))
+    ]
+    if not candidates:
+        raise SessionError(f"nothing can run {model.manifest.name} here; see `relume doctor` for what is missing")
+    return _choice(model, *_decide(model, candidates, wish, engines=engines), threads=threads, engines=engines)
+
+
+def offered_precisions(model: Model) -> tuple[str, ...]:
+    """Give the precisions in which a model has a file for each of its roles, the safest first."""
+    roles = {file.role for file in model.manifest.files}
+    there = {(file.role, file.precision) for file in model.manifest.files}
+    return tuple(precision for precision in PRECISIONS if all((role, precision) in there for role in roles))
+
+
+def candidates_for(model: Model, backends: Iterable[Backend]) -> list[tuple[Backend, str]]:
+    """Give every way to run a model, the safest first."""
+    found = list(backends)
+    return [(backend, precision) for precision in offered_precisions(model) for backend in _in_order(found, precision)]
+
+
+def _choice(
+    model: Model, backend: Backend, precision: str, reason: str, *, threads: int, engines: Path | None
+) -> Choice:
+    opener = open_chosen(model, backend, precision, threads=threads, engines=engines)
+    return Choice(model, backend.name, precision, reason, backend.library_version, opener)
+
+
+def _passed_gate(model: Model, precision: str) -> bool:
+    """Tell whether a precision may be taken unasked: of int8 files it must have been measured what they lose."""
+    if precision != "int8":
+        return True
+    files = [file for file in model.manifest.files if file.precision == precision]
+    return all(file.calibration is not None and file.calibration.loss for file in files)
+
+
+def _check(model: Model, wish: Wish) -> tuple[str, ...]:
+    """Give the precisions that the model offers, if the wish can be met at all."""
+    offered, name = offered_precisions(model), model.manifest.name
+    if wish.precision not in ("auto", *PRECISIONS):
+        raise OptionError(f"no precision named {wish.precision!r}; there are: auto, {', '.join(PRECISIONS)}")
+    if wish.precision not in ("auto", *offered):
+        raise OptionError(f"model {name} has no {wish.precision} file; it offers {', '.join(offered)}")
+    if wish.backend == "auto":
+        return offered
+    runs = find_backend(wish.backend).precisions
+    if wish.precision not in ("auto", *runs):
+        raise OptionError(f"backend {wish.backend} does not run {wish.precision}; it runs {', '.join(runs)}")
+    return offered
+
+
+def _in_order(backends: Sequence[Backend], precision: str) -> list[Backend]:
+    """Give the backends that run a precision, the safest first.
+
+    For int8 that is OpenVINO: ONNX Runtime's own integer convolutions are slower than its float32 on these networks.
+    """
+    found = [backend for backend in backends if precision in backend.precisions]
+    return sorted(found, key=lambda backend: backend.name == "cpu") if precision == "int8" else found
+
+
+def _decide(
+    model: Model, candidates: list[tuple[Backend, str]], wish: Wish, *, engines: Path | None
+) -> tuple[Backend, str, str]:
+    default, safest = candidates[0]
+    if len(candidates) == 1:
+        return default, safest, "asked for" if "auto" not in (wish.backend, wish.precision) else _only(wish)
+    speeds = _measured(model, candidates, engines)
+    best = candidates[0]
+    if (default.name, safest) in speeds:
+        for backend, precision in candidates[1:]:
+            ms = speeds.get((backend.name, precision))
+            if ms is not None and ms * WORTHWHILE < speeds[best[0].name, best[1]]:
+                best = backend, precision
+        return *best, _compare(speeds, best, safest=(default.name, safest))
+    part = "" if wish == Wish() else f"; {_only(wish)}"
+    return default, safest, f"the safe choice, for nothing was measured here yet: `relume doctor` does{part}"
+
+
+def _measured(
+    model: Model, candidates: list[tuple[Backend, str]], engines: Path | None
+) -> dict[tuple[str, str], float]:
+    speeds = read_speeds(engines)
+    if not speeds:
+        return {}
+    hardware = look_at_hardware()
+    backends = {backend.name: backend for backend, _ in candidates}
+    wanted = {(backend.name, precision) for backend, precision in candidates}
+    return {
+        (speed.backend, speed.precision): speed.ms
+        for speed in speeds
+        if (speed.backend, speed.precision) in wanted
+        and not speed.problem
+        and is_current(speed, model, backends[speed.backend], hardware)
+    }
+
+
+def _compare(speeds: Mapping[tuple[str, str], float], best: tuple[Backend, str], *, safest: tuple[str, str]) -> str:
+    """Tell the speed of what was chosen beside the safest's, or beside the next best where that is the safest."""
+    chosen = best[0].name, best[1]
+    others = {pair: ms for pair, ms in speeds.items() if pair != chosen}
+    text = f"measured here: {_ms(speeds[chosen])}"
+    if not others:
+        return text
+    backend, precision = safest if safest in others else min(others, key=lambda pair: others[pair])
+    return f"{text}, against {_ms(others[backend, precision])} of {backend} {precision}"
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
+
+
+def _only(wish: Wish) -> str:
+    named = [name for name in (wish.backend, wish.precision) if name != "auto"]
+    return f"asked for {' '.join(named)}" if named else "the only way to run it here"

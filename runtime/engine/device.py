@@ -1,0 +1,135 @@
+"""Where a GPU session's tensors lie: on the card with page-locked staging, or in memory that both sides share.
+
+Addresses are fixed for the life of a session, which a CUDA graph needs, and nothing is allocated while it runs but the
+arrays that it gives to its caller.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from runtime.engine.session import Array, Binding
+from runtime.errors import SessionError
+
+logger = logging.getLogger(__name__)
+
+
+class Buffers(Protocol):
+    """The tensors of one session; `addresses` are those that the device sees, by name."""
+
+    addresses: dict[str, int]
+
+    def upload(self, tensors: Mapping[str, Array]) -> None:
+        """Bring the inputs to the device, in the order of the session's stream."""
+        ...
+
+    def download(self) -> dict[str, Array]:
+        """Wait for the stream, and give the outputs as new arrays."""
+        ...
+
+
+class StagedBuffers:
+    """Tensors on the card; copies go through page-locked memory, so that they run beside the host."""
+
+    def __init__(self, inputs: Iterable[Binding], outputs: Iterable[Binding], stream: Any) -> None:
+        import cupy
+        import cupyx
+
+        self._stream = stream
+        self._inputs = {one.name: cupy.empty(one.shape, one.dtype) for one in inputs}
+        self._outputs = {one.name: cupy.empty(one.shape, one.dtype) for one in outputs}
+        tensors = self._inputs | self._outputs
+        self._staging = {name: cupyx.empty_pinned(array.shape, array.dtype) for name, array in tensors.items()}
+        self.addresses = {name: int(array.data.ptr) for name, array in tensors.items()}
+        # The arrays were made on CuPy's own stream.
+        cupy.cuda.get_current_stream().synchronize()
+
+    def upload(self, tensors: Mapping[str, Array]) -> None:
+        """See `Buffers.upload`."""
+        for name, array in self._inputs.items():
+            np.copyto(self._staging[name], tensors[name])
+            array.set(self._staging[name], stream=self._stream)
+
+    def download(self) -> dict[str, Array]:
+        """See `Buffers.download`."""
+        for name, array in self._outputs.items():
+            array.get(stream=self._stream, out=self._staging[name], blocking=False)
+        self._stream.synchronize()
+        return {name: self._staging[name].copy() for name in self._outputs}
+
+
+class MappedBuffers:
+    """Tensors in page-locked host memory that an integrated GPU reads and writes in place: no copy to a card."""
+
+    def __init__(self, inputs: Iterable[Binding], outputs: Iterable[Binding], stream: Any) -> None:
+        # Importing it retains the primary context, which is the one that CuPy and TensorRT use.
+        import_module("pycuda.autoprimaryctx")
+        from pycuda import driver
+
+        self._stream = stream
+        flags = driver.host_alloc_flags.DEVICEMAP
+        self._inputs = {one.name: driver.pagelocked_empty(one.shape, one.dtype, mem_flags=flags) for one in inputs}
+        self._outputs = {one.name: driver.pagelocked_empty(one.shape, one.dtype, mem_flags=flags) for one in outputs}
+        tensors = self._inputs | self._outputs
+        self.addresses = {name: int(array.base.get_device_pointer()) for name, array in tensors.items()}
+
+    def upload(self, tensors: Mapping[str, Array]) -> None:
+        """See `Buffers.upload`; the device must be idle, as it is after `download`."""
+        for name, array in self._inputs.items():
+            np.copyto(array, tensors[name])
+
+    def download(self) -> dict[str, Array]:
+        """See `Buffers.download`."""
+        self._stream.synchronize()
+        return {name: array.copy() for name, array in self._outputs.items()}
+
+
+def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stream: Any) -> Buffers:
+    """Allocate a session's tensors on the current device, once.
+
+    Raises:
+        SessionError: The device has not the memory for them.
+    """
+    import cupy
+
+    try:
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
+        if is_shared(integrated=bool(properties["integrated"]), has_pycuda=find_spec("pycuda") is not None):
+            return MappedBuffers(inputs, outputs, stream)
+        free_bytes, _ = cupy.cuda.runtime.memGetInfo()
+        check_room(needed_bytes(inputs) + needed_bytes(outputs), free_bytes)
+        return StagedBuffers(inputs, outputs, stream)
+    except (RuntimeError, MemoryError) as error:
+        raise SessionError(f"the tensors cannot be put on the GPU: {error}") from error
+
+
+def is_shared(*, integrated: bool, has_pycuda: bool) -> bool:
+    """Tell whether tensors lie in memory that processor and GPU share: on an integrated GPU, where pycuda is there."""
+    if integrated and not has_pycuda:
+        logger.warning(
+            "this GPU shares its memory with the processor; pip install 'relume[jetson]' to spare the copies"
+        )
+    return integrated and has_pycuda
+
+
+def needed_bytes(bindings: Iterable[Binding]) -> int:
+    """Count the bytes of some tensors."""
+    return sum(prod(binding.shape) * binding.dtype.itemsize for binding in bindings)
+
+
+def check_room(needed: int, free: int) -> None:
+    """Refuse tensors that are larger than what is free.
+
+    Raises:
+        SessionError: With both sizes.
+    """
+    if needed > free:
+        raise SessionError(
+            f"the tensors take {needed >> 20} MiB and the GPU has {free >> 20} MiB free; end what else "
+            "uses it, or take a smaller tile"
+        )

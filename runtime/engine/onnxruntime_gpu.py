@@ -1,0 +1,82 @@
+"""ONNX Runtime on an NVIDIA GPU: its CUDA provider, or its TensorRT provider."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.closing import Closing
+from runtime.engine.onnxruntime_file import fix_dimensions, read_bindings
+from runtime.engine.session import Array, check_tensors
+from runtime.errors import SessionError
+
+
+class Provider(StrEnum):
+    """What ONNX Runtime runs a network with, by its own name."""
+
+    CUDA = "CUDAExecutionProvider"
+    TENSORRT = "TensorrtExecutionProvider"
+
+
+_BACKENDS: Final = {Provider.CUDA: "onnxruntime-cuda", Provider.TENSORRT: "onnxruntime-tensorrt"}
+_REMEDIES: Final = {
+    Provider.CUDA: "pip install 'relume[cuda]' in place of onnxruntime, with a driver for its CUDA",
+    Provider.TENSORRT: "pip install 'relume[cuda,tensorrt]' in place of onnxruntime, with a driver for its CUDA",
+}
+
+
+class OnnxRuntimeGpuSession(Closing):
+    """A network in one of ONNX Runtime's GPU providers; arrays are copied to the device and back by each run.
+
+    Raises:
+        SessionError: The provider cannot be used here, or the file cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, *, dimensions: Mapping[str, int], precision: str, threads: int, provider: Provider
+    ) -> None:
+        import onnxruntime
+
+        if provider not in onnxruntime.get_available_providers():
+            raise SessionError(f"this ONNX Runtime was built without {provider}; {_REMEDIES[provider]}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        fix_dimensions(options, dimensions)
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=_providers(provider))
+        except Exception as error:  # ONNX Runtime's errors share no public root
+            raise SessionError(f"ONNX Runtime cannot open {path} on the GPU: {error}") from error
+        # A provider that does not start is only a warning to ONNX Runtime: it would run on the CPU.
+        used = self._session.get_providers()
+        if not used or used[0] != provider:
+            raise SessionError(f"ONNX Runtime took {', '.join(used)} for {provider}; {_REMEDIES[provider]}")
+        self.backend = _BACKENDS[provider]
+        self.precision = precision
+        self.inputs = read_bindings(self._session.get_inputs(), path)
+        self.outputs = read_bindings(self._session.get_outputs(), path)
+        self._names = [binding.name for binding in self.outputs]
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the network once; see `Session.run`."""
+        check_tensors(self.inputs, tensors)
+        try:
+            results = self._session.run(self._names, dict(tensors))
+        except Exception as error:
+            raise SessionError(f"ONNX Runtime failed while running on the GPU: {error}") from error
+        return dict(zip(self._names, results, strict=True))
+
+    def close(self) -> None:
+        """Release the session's memory."""
+        self._session = None
+
+
+def _providers(provider: Provider) -> list[tuple[str, dict[str, Any]]]:
+    # TF32 keeps ten bits of mantissa: not the result that the model's manifest was measured with. An exhaustive search
+    # takes another algorithm whenever timings differ, and a job that goes on after a crash would get other bytes.
+    cuda: tuple[str, dict[str, Any]] = (Provider.CUDA, {"use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"})
+    if provider is Provider.CUDA:
+        return [cuda]
+    # What TensorRT does not take runs in CUDA.
+    return [(Provider.TENSORRT, {}), cuda]

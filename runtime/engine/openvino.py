@@ -1,0 +1,130 @@
+"""OpenVINO on an x86 processor: the engine that makes INT8 pay there.
+
+A model is compiled from its ONNX file, or imported from a `.blob` that was compiled for this processor before.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from runtime.closing import Closing
+from runtime.engine.onnxruntime_file import read_inputs
+from runtime.engine.session import Array, Binding, check_tensors
+from runtime.errors import SessionError
+
+BLOB: Final = ".blob"
+
+
+class OpenVinoSession(Closing):
+    """A network in OpenVINO's CPU plugin.
+
+    Args:
+        path: An ONNX file, which is compiled, or a `.blob` of `export_model`, whose sizes were fixed by its compiler.
+        dimensions: The size of every named dimension of an ONNX file.
+        precision: Of the file.
+        threads: Of the processor; decoding and encoding have the rest.
+
+    Raises:
+        SessionError: OpenVINO is missing, or cannot open the file.
+    """
+
+    backend = "openvino-cpu"
+
+    def __init__(self, path: Path, *, dimensions: Mapping[str, int], precision: str, threads: int) -> None:
+        if path.suffix == BLOB:
+            compiled = _import_blob(path, threads=threads)
+        else:
+            compiled = compile_onnx(path, dimensions=dimensions, threads=threads)
+        self._tensor = load_openvino().Tensor
+        self._request = compiled.create_infer_request()
+        self.precision = precision
+        self.inputs = _bindings(compiled.inputs)
+        self.outputs = _bindings(compiled.outputs)
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the network once; see `Session.run`."""
+        check_tensors(self.inputs, tensors)
+        # OpenVINO writes into the caller's own arrays, which spares a copy of its own.
+        results = {binding.name: np.empty(binding.shape, binding.dtype) for binding in self.outputs}
+        try:
+            for index, array in enumerate(results.values()):
+                self._request.set_output_tensor(index, self._tensor(array, shared_memory=True))
+            self._request.infer(dict(tensors), share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise SessionError(f"OpenVINO failed while running: {error}") from error
+        return results
+
+    def close(self) -> None:
+        """Release the request and the model's memory."""
+        self._request = None
+
+
+def compile_onnx(path: Path, *, dimensions: Mapping[str, int], threads: int) -> Any:
+    """Compile an ONNX file for this processor; `export_model` of the result gives a blob's bytes.
+
+    Raises:
+        SessionError: OpenVINO is missing, cannot read the file, or a dimension is left open.
+    """
+    openvino = load_openvino()
+    shapes = {binding.name: list(binding.shape) for binding in read_inputs(path, dimensions)}
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+        model.reshape(shapes)
+        return core.compile_model(model, "CPU", _settings(threads))
+    except RuntimeError as error:
+        raise SessionError(f"OpenVINO cannot compile {path}: {error}") from error
+
+
+def load_openvino() -> Any:
+    """Import OpenVINO without its telemetry.
+
+    The import of its conversion tool, which it does by itself, reports to Google Analytics from a thread unless the
+    package `openvino_telemetry` is out of reach (tools/ovc/__init__.py of 2026.4). This box talks to nobody.
+
+    Raises:
+        SessionError: It is not installed, or was imported with its telemetry before.
+    """
+    if find_spec("openvino") is None:
+        raise SessionError("OpenVINO is not installed; pip install openvino, or take another backend")
+    if sys.modules.setdefault("openvino_telemetry", None) is not None:  # type: ignore[arg-type]
+        raise SessionError("OpenVINO was imported with its telemetry; import it through load_openvino alone")
+    import openvino
+
+    return openvino
+
+
+def _import_blob(path: Path, *, threads: int) -> Any:
+    core = load_openvino().Core()
+    try:
+        return core.import_model(path.read_bytes(), "CPU", _settings(threads))
+    except (OSError, RuntimeError) as error:
+        raise SessionError(f"OpenVINO cannot open the compiled model {path}: {error}; build it again") from error
+
+
+def _settings(threads: int) -> dict[str, Any]:
+    return {
+        # Left to itself it computes in bfloat16 where the processor can: 8 bits of mantissa, and another result.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # Threads that are tied to cores would wait there for decode and encode to leave.
+        "ENABLE_CPU_PINNING": False,
+        # As in ONNX Runtime: states that fade would otherwise reach denormals.
+        "CPU_DENORMALS_OPTIMIZATION": True,
+    }
+
+
+def _bindings(ports: Any) -> tuple[Binding, ...]:
+    return tuple(Binding(_name(port), np.dtype(port.element_type.to_dtype()), tuple(port.shape)) for port in ports)
+
+
+def _name(port: Any) -> str:
+    """Give the name that a port has in the file: where a step that does nothing is left out, two names meet."""
+    name = str(port.node.friendly_name).removesuffix("/sink_port_0")
+    return name if name in port.names else str(port.any_name)

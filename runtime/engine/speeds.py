@@ -1,0 +1,96 @@
+"""What `relume doctor` measured on this box: how fast each model runs on each backend, kept in a file."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtime.engine.backends import Backend
+from runtime.hardware import Hardware
+from runtime.manifest import Model
+
+logger = logging.getLogger(__name__)
+
+_FILE: Final = "speeds.json"
+_SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One model on one backend in one precision: the median of interleaved runs, the engine alone.
+
+    size: What one run takes, as a picture's 320x180 or a block's 1024.
+    sha256: Of the model's first file in that precision; with `library` and `device` it tells whether this still holds.
+    problem: Why it did not run; `ms` is 0 then.
+    """
+
+    model: str
+    sha256: str
+    backend: str
+    precision: str
+    library: str
+    device: str
+    threads: int
+    size: str
+    runs: int
+    ms: float
+    measured: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    schema: int
+    speeds: tuple[Speed, ...]
+
+
+def describe_device(hardware: Hardware, backend: Backend) -> str:
+    """Name what a backend runs on: a measurement holds for this alone."""
+    if backend.on_gpu:
+        return hardware.gpus[0] if hardware.gpus else hardware.board or "an unknown GPU"
+    return f"{hardware.cpu}, {hardware.cores} cores"
+
+
+def is_current(speed: Speed, model: Model, backend: Backend, hardware: Hardware) -> bool:
+    """Tell whether a measurement holds: the same file, library and device."""
+    digests = {file.precision: file.sha256 for file in reversed(model.manifest.files)}
+    return (speed.model, speed.backend) == (model.manifest.name, backend.name) and (
+        speed.sha256 == digests.get(speed.precision)  # type: ignore[call-overload]
+        and speed.library == backend.library_version
+        and speed.device == describe_device(hardware, backend)
+    )
+
+
+def read_speeds(folder: Path | None) -> tuple[Speed, ...]:
+    """Read what was measured; nothing where nothing was, or the file cannot be read, which is logged."""
+    from pydantic import TypeAdapter, ValidationError
+
+    if folder is None:
+        return ()
+    try:
+        file = TypeAdapter(_File).validate_json((folder / _FILE).read_bytes(), extra="forbid")
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValidationError) as error:
+        logger.warning(
+            "%s cannot be read and is passed over; `relume doctor` writes it anew: %s", folder / _FILE, error
+        )
+        return ()
+    return file.speeds if file.schema == _SCHEMA else ()
+
+
+def write_speeds(folder: Path, speeds: tuple[Speed, ...]) -> None:
+    """Keep measurements, in place of those of the same models.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    from pydantic import TypeAdapter
+
+    from runtime.segments.durable import told_errors, write_durably
+
+    models = {speed.model for speed in speeds}
+    kept = tuple(speed for speed in read_speeds(folder) if speed.model not in models)
+    with told_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / _FILE, TypeAdapter(_File).dump_json(_File(_SCHEMA, kept + speeds), indent=1))

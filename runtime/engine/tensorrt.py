@@ -1,0 +1,208 @@
+"""Serialised engines on NVIDIA GPUs: TensorRT 10 and 11, and TensorRT for RTX, through one path.
+
+An engine has fixed shapes and was built for one kind of GPU by one version; the engine store sees to both.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from runtime.closing import Closing
+from runtime.engine.device import Buffers, open_buffers
+from runtime.engine.flavour import Flavour
+from runtime.engine.session import Array, Binding, check_tensors
+from runtime.errors import SessionError
+
+logger = logging.getLogger(__name__)
+
+_MODULES: Final = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt"}
+_CACHE: Final = ".runtime-cache"
+
+
+class TensorRtSession(Closing):
+    """An engine in an execution context of its own, its tensors at fixed addresses, run from one non-blocking stream.
+
+    After a first run its work is a CUDA graph: captured here for TensorRT, by the library itself for RTX. Where that
+    fails it runs kernel by kernel; `graph_problem` and the log say so. RTX compiles kernels when an engine is opened;
+    they are kept beside the engine, in a file of the engine's name and `.runtime-cache`.
+
+    Args:
+        path: The serialised engine.
+        flavour: Whose it is; not OpenVINO.
+        precision: Of the network in it.
+
+    Raises:
+        SessionError: A library is missing, or the engine is not for this GPU and version, or does not fit.
+    """
+
+    def __init__(self, path: Path, *, flavour: Flavour, precision: str) -> None:
+        library, cupy = _load(flavour), _load_cupy()
+        self._said = _Said(library)
+        self._cache: Any = None
+        self._cache_path = path.with_name(path.name + _CACHE)
+        try:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+        except RuntimeError as error:
+            raise SessionError(
+                f"no NVIDIA GPU can be used: {error}; install its driver, or take --backend cpu"
+            ) from error
+        self._engine = self._deserialise(library, path)
+        self.backend, self.precision = f"{flavour}-gpu", precision
+        self.inputs, self.outputs = read_tensors(library, self._engine, path)
+        self._context = self._open_context(library, flavour)
+        self._buffers: Buffers = open_buffers(self.inputs, self.outputs, self._stream)
+        for name, address in self._buffers.addresses.items():
+            if not self._context.set_tensor_address(name, address):
+                raise SessionError(f"{path.name} takes no address for {name}: {self._said.cause()}")
+        self.graph_problem = ""
+        self._graph: Any = self._warm_up(capture=flavour is Flavour.TENSORRT)
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the network once; see `Session.run`."""
+        check_tensors(self.inputs, tensors)
+        try:
+            self._buffers.upload(tensors)
+            if self._graph is None:
+                self._enqueue()
+            else:
+                self._graph.launch(stream=self._stream)
+            return self._buffers.download()
+        except RuntimeError as error:
+            if isinstance(error, SessionError):
+                raise
+            raise SessionError(f"TensorRT failed while running: {error}") from error
+
+    def close(self) -> None:
+        """Keep the compiled kernels, and release the device's memory."""
+        if self._cache is not None:
+            self._keep_cache()
+        # The order matters to TensorRT: what was made of something goes before it.
+        self._graph = self._cache = self._context = self._engine = None
+
+    def _deserialise(self, library: Any, path: Path) -> Any:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SessionError(f"engine {path} cannot be read: {error.strerror}; build it again") from error
+        self._runtime = library.Runtime(self._said.logger)
+        engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise SessionError(
+                f"{path.name} is not an engine for this GPU and {library.__name__} {library.__version__}: "
+                f"{self._said.cause()}; build it again with `relume engines build`"
+            )
+        return engine
+
+    def _open_context(self, library: Any, flavour: Flavour) -> Any:
+        if flavour is not Flavour.RTX:
+            context = self._engine.create_execution_context()
+        else:
+            config = self._engine.create_runtime_config()
+            config.cuda_graph_strategy = library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self._cache = config.create_runtime_cache()
+            if self._cache_path.is_file() and not self._cache.deserialize(self._cache_path.read_bytes()):
+                logger.info("%s is of another driver or version; kernels are compiled anew", self._cache_path.name)
+            config.set_runtime_cache(self._cache)
+            context = self._engine.create_execution_context(config)
+        if context is None:
+            raise SessionError(f"the engine cannot be made ready to run: {self._said.cause()}")
+        return context
+
+    def _warm_up(self, *, capture: bool) -> Any:
+        """Run once on zeros, which allocates what the library allocates late, then capture the same as a graph."""
+        self._buffers.upload({one.name: np.zeros(one.shape, one.dtype) for one in self.inputs})
+        self._enqueue()
+        self._buffers.download()
+        if not capture:
+            return None
+        try:
+            self._stream.begin_capture()
+            try:
+                self._enqueue()
+            finally:
+                graph = self._stream.end_capture()
+        except RuntimeError as error:
+            self.graph_problem = f"no CUDA graph: {error}"
+            logger.warning("the engine runs kernel by kernel, a little slower; %s", self.graph_problem)
+            return None
+        return graph
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(self._stream.ptr):
+            raise SessionError(f"TensorRT failed while running: {self._said.cause()}")
+
+    def _keep_cache(self) -> None:
+        """Write the compiled kernels beside the engine; without them the next start is slower, no more."""
+        partial = self._cache_path.with_name(f"{self._cache_path.name}.{os.getpid()}")
+        try:
+            partial.write_bytes(bytes(self._cache.serialize()))
+            partial.replace(self._cache_path)
+        except OSError as error:
+            logger.warning("%s cannot be kept: %s", self._cache_path, error.strerror)
+            partial.unlink(missing_ok=True)
+
+
+def read_tensors(library: Any, engine: Any, path: Path) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
+    """Give an engine's inputs and outputs.
+
+    Raises:
+        SessionError: A dimension is open.
+    """
+    inputs: list[Binding] = []
+    outputs: list[Binding] = []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        shape = tuple(engine.get_tensor_shape(name))
+        if any(size < 0 for size in shape):
+            raise SessionError(f"{path.name} leaves {name} {shape} open; build it with fixed shapes")
+        binding = Binding(name, np.dtype(library.nptype(engine.get_tensor_dtype(name))), shape)
+        is_input = engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
+        (inputs if is_input else outputs).append(binding)
+    return tuple(inputs), tuple(outputs)
+
+
+class _Said:
+    """Keeps the errors that the library logs, for our own."""
+
+    def __init__(self, library: Any) -> None:
+        lines: list[str] = []
+
+        class Logger(library.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                library.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity <= library.ILogger.ERROR:
+                    lines.append(message)
+
+        self._lines = lines
+        self.logger = Logger()
+
+    def cause(self) -> str:
+        """Give the first of the errors since the last call: it is the cause, the others follow from it."""
+        cause = self._lines[0] if self._lines else "the library gave no reason"
+        self._lines.clear()
+        return cause
+
+
+def _load(flavour: Flavour) -> Any:
+    if flavour not in _MODULES:
+        raise SessionError(f"engines of {flavour} are not run by TensorRT; open them with their own session")
+    module = _MODULES[flavour]
+    if find_spec(module) is None:
+        raise SessionError(f"{module} is not installed; pip install 'relume[{flavour}]', or take another backend")
+    return import_module(module)
+
+
+def _load_cupy() -> Any:
+    if find_spec("cupy") is None:
+        raise SessionError("cupy is not installed; pip install 'relume[cuda]', or take --backend cpu")
+    import cupy
+
+    return cupy

@@ -1,0 +1,52 @@
+"""ONNX Runtime on a GPU: a provider that is missing is an error with its remedy, not a silent CPU."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+from runtime.errors import SessionError
+
+SIZES = {"height": 20, "width": 24}
+HAS_CUDA = Provider.CUDA in onnxruntime.get_available_providers()
+
+
+def open_tiny(path, provider=Provider.CUDA):
+    return OnnxRuntimeGpuSession(path, dimensions=SIZES, precision="fp32", threads=1, provider=provider)
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has the CUDA provider")
+@pytest.mark.parametrize("provider", list(Provider))
+def test_a_build_without_the_provider_is_refused(tiny_network, provider):
+    with pytest.raises(SessionError, match=rf"built without {provider}; pip install 'relume\[cuda"):
+        open_tiny(tiny_network, provider)
+
+
+@pytest.mark.parametrize("provider", list(Provider))
+def test_a_provider_that_does_not_start_is_refused_though_onnx_runtime_only_warns(tiny_network, monkeypatch, provider):
+    opened = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [str(name) for name in Provider])
+    # What ONNX Runtime does by itself where the driver is too old: it goes on with the CPU.
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, providers: opened(path, options, providers=["CPUExecutionProvider"]),  # noqa: ARG005
+    )
+
+    with pytest.raises(SessionError, match=f"ONNX Runtime took CPUExecutionProvider for {provider}; pip install"):
+        open_tiny(tiny_network, provider)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="ONNX Runtime's CUDA provider needs onnxruntime-gpu and a GPU")
+def test_cuda_agrees_with_the_cpu(tiny_network, tensors):
+    with (
+        open_tiny(tiny_network) as session,
+        OnnxRuntimeCpuSession(tiny_network, dimensions=SIZES, precision="fp32", threads=1) as reference,
+    ):
+        expected, result = reference.run(tensors), session.run(tensors)
+
+        assert session.backend == "onnxruntime-cuda"
+    for name, array in expected.items():
+        np.testing.assert_allclose(result[name], array, atol=1e-4)

@@ -1,0 +1,93 @@
+"""A model is opened in its chosen precision, from the engine store where it has an engine; one is asked for if not."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from runtime.engine.backends import Backend, find_backend
+from runtime.engine.flavour import Flavour
+from runtime.engine.opening import StoredSession, open_chosen
+from runtime.engine.store.building import BuildOutcome, build_apart
+from runtime.engine.store.request import request_engine
+from runtime.engine.store.store import EngineStore
+from runtime.errors import OpenError
+from runtime.manifest import find_model
+
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+
+SIZES = {"height": 32, "width": 32, "batch": 1}
+
+
+@pytest.fixture
+def model():
+    return find_model("light-x4")
+
+
+def random_tensors(session):
+    random = np.random.default_rng(0)
+    return {one.name: random.random(one.shape).astype(one.dtype) for one in session.inputs}
+
+
+def test_the_file_of_the_chosen_precision_is_opened_in_place_of_the_one_asked_for(model):
+    opened = {}
+    for precision in ("fp32", "int8"):
+        open_session = open_chosen(model, find_backend("openvino"), precision, threads=1)
+        with open_session(model.file(), dimensions=SIZES, precision="fp32") as session:
+            assert session.precision == precision
+            opened[precision] = session.run(random_tensors(session))["output"]
+
+    difference = float(np.abs(opened["fp32"] - opened["int8"]).max())
+    assert 0 < difference < 0.2
+
+
+def test_an_engine_that_is_missing_is_asked_for_and_openvino_compiles_meanwhile(model, tmp_path):
+    open_session = open_chosen(model, find_backend("openvino"), "int8", threads=1, engines=tmp_path)
+
+    with open_session(model.file(), dimensions=SIZES, precision="fp32") as session:
+        assert session.run(random_tensors(session))["output"].shape == (1, 3, 128, 128)
+
+    (wish,) = EngineStore(tmp_path).wishes()
+    assert (wish.request.model, wish.request.precision) == ("light-x4", "int8")
+    assert wish.request.flavour is Flavour.OPENVINO
+    assert wish.request.dimensions == (("height", 32), ("width", 32))
+
+
+def test_a_store_that_cannot_be_used_is_no_reason_to_fail(model, tmp_path):
+    (tmp_path / "file").touch()
+    open_session = open_chosen(model, find_backend("openvino"), "fp32", threads=1, engines=tmp_path / "file")
+
+    with open_session(model.file(), dimensions=SIZES, precision="fp32") as session:
+        assert session.backend == "openvino-cpu"
+
+
+def test_a_backend_of_engines_alone_tells_that_its_engine_is_missing(model):
+    # Pretended, as on a box with the GPU, where the engine is looked for before its library is loaded.
+    rtx = Backend("rtx", True, "", ("fp32",), ("tensorrt-rtx-cu13",), on_gpu=True, flavour=Flavour.RTX)
+    open_session = open_chosen(model, rtx, "fp32", threads=1)
+
+    with pytest.raises(OpenError, match="the rtx engine for light-x4 fp32 at 32x32x1 is not built yet") as caught:
+        open_session(model.file(), dimensions=SIZES, precision="fp32")
+
+    assert (caught.value.model, caught.value.backend, caught.value.waits) == ("light-x4", "rtx", True)
+
+
+def test_an_engine_of_the_store_is_opened_and_gives_the_bytes_of_its_file(model, tmp_path):
+    backend, store = find_backend("openvino"), EngineStore(tmp_path)
+    request = request_engine(model.file(), dimensions=SIZES, flavour=Flavour.OPENVINO)
+    assert build_apart(store, request, stop=lambda: False).outcome is BuildOutcome.READY
+
+    with (
+        open_chosen(model, backend, "fp32", threads=1)(model.file(), dimensions=SIZES, precision="fp32") as compiled,
+        open_chosen(model, backend, "fp32", threads=1, engines=tmp_path)(
+            model.file(), dimensions=SIZES, precision="fp32"
+        ) as stored,
+    ):
+        assert isinstance(stored, StoredSession)
+        assert not isinstance(compiled, StoredSession)
+        given = random_tensors(compiled)
+        expected, result = compiled.run(given), stored.run(given)
+
+    assert store.wishes() == []
+    for name, array in expected.items():
+        np.testing.assert_array_equal(result[name], array)

@@ -1,0 +1,142 @@
+"""The TensorRT session: tensors read and errors with their remedy, and all of it where there is a GPU."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from runtime.engine import tensorrt
+from runtime.engine.backends import list_backends
+from runtime.engine.flavour import Flavour
+from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.tensorrt import TensorRtSession, read_tensors
+from runtime.errors import SessionError
+
+needs_rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+HAS_RTX = any(backend.name == "rtx" and backend.available for backend in list_backends())
+
+
+class Engine:
+    """The part of an engine that tells its tensors, in the library's own types."""
+
+    def __init__(self, library, tensors):
+        self._library, self._tensors = library, tensors
+        self.num_io_tensors = len(tensors)
+
+    def get_tensor_name(self, index):
+        return list(self._tensors)[index]
+
+    def get_tensor_shape(self, name):
+        return self._tensors[name][0]
+
+    def get_tensor_dtype(self, name):
+        return getattr(self._library.DataType, self._tensors[name][1])
+
+    def get_tensor_mode(self, name):
+        return getattr(self._library.TensorIOMode, self._tensors[name][2])
+
+
+@needs_rtx
+def test_inputs_and_outputs_are_told_apart_with_their_dtypes():
+    import tensorrt_rtx
+
+    engine = Engine(
+        tensorrt_rtx,
+        {
+            "frame": ((1, 3, 8, 8), "FLOAT", "INPUT"),
+            "output": ((1, 3, 16, 16), "HALF", "OUTPUT"),
+            "index": ((4,), "INT64", "INPUT"),
+        },
+    )
+
+    inputs, outputs = read_tensors(tensorrt_rtx, engine, Path("x.engine"))
+
+    assert [(one.name, one.dtype, one.shape) for one in inputs] == [
+        ("frame", np.float32, (1, 3, 8, 8)), ("index", np.int64, (4,)),
+    ]  # fmt: skip
+    assert [(one.name, one.dtype) for one in outputs] == [("output", np.float16)]
+
+
+@needs_rtx
+def test_an_engine_of_open_shapes_is_refused():
+    import tensorrt_rtx
+
+    engine = Engine(tensorrt_rtx, {"frame": ((1, 3, -1, 8), "FLOAT", "INPUT")})
+
+    with pytest.raises(SessionError, match=r"leaves frame .* open; build it with fixed shapes"):
+        read_tensors(tensorrt_rtx, engine, Path("x.engine"))
+
+
+@needs_rtx
+def test_every_call_that_a_session_makes_is_in_the_installed_library():
+    import tensorrt_rtx as library
+
+    for owner, names in (
+        (library, ("Runtime", "ILogger", "nptype", "TensorIOMode", "CudaGraphStrategy")),
+        (library.CudaGraphStrategy, ("WHOLE_GRAPH_CAPTURE",)),
+        (library.Runtime, ("deserialize_cuda_engine",)),
+        (
+            library.ICudaEngine,
+            ("num_io_tensors", "get_tensor_name", "get_tensor_shape", "get_tensor_dtype", "get_tensor_mode",
+             "create_execution_context", "create_runtime_config"),
+        ),
+        (library.IRuntimeConfig, ("cuda_graph_strategy", "create_runtime_cache", "set_runtime_cache")),
+        (library.IRuntimeCache, ("serialize", "deserialize")),
+        (library.IExecutionContext, ("set_tensor_address", "execute_async_v3")),
+    ):  # fmt: skip
+        assert [name for name in names if not hasattr(owner, name)] == []
+
+
+@needs_rtx
+@pytest.mark.skipif(HAS_RTX, reason="this box has an RTX GPU")
+def test_without_a_gpu_an_engine_is_refused_with_what_the_library_said(tmp_path, monkeypatch):
+    path = tmp_path / "x.engine"
+    path.write_bytes(b"no engine")
+    # A stream is the first thing that needs a driver; CuPy is not installed on every machine without a GPU.
+    stream = SimpleNamespace(cuda=SimpleNamespace(Stream=dict))
+    monkeypatch.setattr(tensorrt, "_load_cupy", lambda: stream)
+
+    with pytest.raises(SessionError, match=r"x\.engine is not an engine for this GPU and tensorrt_rtx .*; build it"):
+        TensorRtSession(path, flavour=Flavour.RTX, precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("missing", "flavour", "message"),
+    [
+        ("tensorrt", Flavour.TENSORRT, r"tensorrt is not installed; pip install 'relume\[tensorrt\]'"),
+        ("cupy", Flavour.RTX, r"cupy is not installed; pip install 'relume\[cuda\]'"),
+        ("", Flavour.OPENVINO, "engines of openvino are not run by TensorRT"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch, missing, flavour, message):
+    monkeypatch.setattr(tensorrt, "find_spec", lambda name: None if name == missing else name)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace())
+
+    with pytest.raises(SessionError, match=message):
+        TensorRtSession(tmp_path / "x.engine", flavour=flavour, precision="fp32")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_RTX, reason="TensorRT for RTX needs an RTX GPU, its driver and cupy")
+def test_an_engine_agrees_with_onnx_runtime_and_keeps_its_kernels(tiny_network, tensors, tmp_path):
+    from export.engine import build_engine
+    from export.fixed import fix_dimensions
+
+    sizes = {"height": 20, "width": 24}
+    fixed, path = tmp_path / "tiny.onnx", tmp_path / "tiny.engine"
+    fix_dimensions(tiny_network, fixed, sizes)
+    build_engine(fixed, path)
+    with OnnxRuntimeCpuSession(tiny_network, dimensions=sizes, precision="fp32", threads=1) as reference:
+        expected = reference.run(tensors)
+
+    for _ in range(2):
+        with TensorRtSession(path, flavour=Flavour.RTX, precision="fp32") as session:
+            first, second = session.run(tensors), session.run(tensors)
+            assert session.graph_problem == ""
+        for name, array in expected.items():
+            np.testing.assert_allclose(first[name], array, atol=5e-3)
+            np.testing.assert_array_equal(first[name], second[name])
+        assert path.with_name("tiny.engine.runtime-cache").is_file()
