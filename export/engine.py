@@ -1,25 +1,21 @@
-"""An ONNX file to a TensorRT engine: one path for TensorRT and TensorRT for RTX, with or without a GPU.
+"""An ONNX file to an engine: one path for TensorRT and TensorRT for RTX, with or without a GPU; and OpenVINO's.
 
 TensorRT for RTX builds for another GPU than the machine's, or with none at all. TensorRT 11 and RTX take the precision
-from the file; TensorRT 10 does so when told that the network is strongly typed.
+from the file; TensorRT 10 does so when told that the network is strongly typed. Nothing here needs torch or onnx: this
+runs on the box too.
 """
 
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-
-class Flavour(StrEnum):
-    """Which builder."""
-
-    RTX = "rtx"
-    TENSORRT = "tensorrt"
+from runtime.engine.flavour import Flavour
 
 
 class EngineBuildError(RuntimeError):
@@ -28,7 +24,7 @@ class EngineBuildError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EngineBuild:
-    """What a build made; `target` is the compute capability, such as `sm86`, or `this GPU`."""
+    """What a build made; `target` is the compute capability, such as `sm86`, or this machine's device."""
 
     path: Path
     flavour: Flavour
@@ -39,20 +35,64 @@ class EngineBuild:
 
 
 def build_engine(
-    source: Path, target: Path, *, flavour: Flavour = Flavour.RTX, capability: str | None = None
+    source: Path,
+    target: Path,
+    *,
+    flavour: Flavour = Flavour.RTX,
+    capability: str | None = None,
+    dimensions: Mapping[str, int] | None = None,
+    cache: Path | None = None,
 ) -> EngineBuild:
     """Build an engine and put it in place when it is whole.
 
     Args:
-        source: ONNX file of fixed shapes.
+        source: ONNX file.
         target: Where the engine goes.
         flavour: The builder.
-        capability: `sm86`, `sm89`, `sm120`, ... for TensorRT for RTX; without it the machine's own GPU.
+        capability: `sm86`, `sm89`, `sm120`, ... for TensorRT for RTX; without it the machine's own device.
+        dimensions: A size for every named dimension of the file.
+        cache: Where TensorRT keeps what it measured of the GPU from build to build.
 
     Raises:
         EngineBuildError: With what the builder said.
     """
     started = time.monotonic()
+    if flavour is Flavour.OPENVINO:
+        version, content = _build_openvino(source, dimensions or {}, capability)
+    else:
+        version, content = _build_tensorrt(source, dimensions or {}, flavour, capability, cache)
+    _put(target, content)
+    device = capability or ("this processor" if flavour is Flavour.OPENVINO else "this GPU")
+    return EngineBuild(target, flavour, version, device, target.stat().st_size, time.monotonic() - started)
+
+
+def has_builder(flavour: Flavour) -> bool:
+    """Tell whether a builder is installed."""
+    return find_spec(_MODULES[flavour]) is not None
+
+
+_MODULES = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt", Flavour.OPENVINO: "openvino"}
+_PACKAGES = {Flavour.RTX: "tensorrt-rtx-cu13", Flavour.TENSORRT: "tensorrt-cu13", Flavour.OPENVINO: "openvino"}
+_BUILD_THREADS = 2
+
+
+def _build_openvino(source: Path, dimensions: Mapping[str, int], capability: str | None) -> tuple[str, bytes]:
+    from runtime.engine.openvino import compile_onnx, load_openvino
+    from runtime.errors import SessionError
+
+    if capability is not None:
+        raise EngineBuildError(f"openvino builds for this machine's processor alone; leave {capability} out")
+    try:
+        # The session that opens it says for itself how many threads it takes.
+        compiled = compile_onnx(source, dimensions=dimensions, threads=_BUILD_THREADS)
+        return load_openvino().__version__, bytes(compiled.export_model().getbuffer())
+    except SessionError as error:
+        raise EngineBuildError(str(error)) from error
+
+
+def _build_tensorrt(
+    source: Path, dimensions: Mapping[str, int], flavour: Flavour, capability: str | None, cache: Path | None
+) -> tuple[str, bytes]:
     library = _load(flavour)
     said = _Said(library)
     builder = library.Builder(said.logger)
@@ -61,30 +101,38 @@ def build_engine(
     if not parser.parse_from_file(str(source)):
         reasons = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise EngineBuildError(f"{source.name} cannot be parsed: {reasons}")
+    for index in range(network.num_inputs):
+        _fix_sizes(network.get_input(index), dimensions)
     config = builder.create_builder_config()
     if capability is not None:
         _aim(library, config, flavour, capability)
+    if flavour is Flavour.RTX:
+        cache = None  # It measures when an engine is opened, and keeps that beside the engine.
+    if cache is not None:
+        timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
+        config.set_timing_cache(timings, ignore_mismatch=False)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise EngineBuildError(f"{source.name} cannot be built for {capability or 'this GPU'}: {said.last()}")
-    _put(target, bytes(serialized))
-    return EngineBuild(
-        target,
-        flavour,
-        library.__version__,
-        capability or "this GPU",
-        target.stat().st_size,
-        time.monotonic() - started,
-    )
+    if cache is not None:
+        _put(cache, bytes(timings.serialize()))
+    return library.__version__, bytes(serialized)
 
 
-def has_builder(flavour: Flavour) -> bool:
-    """Tell whether a builder is installed."""
-    return find_spec(_MODULES[flavour]) is not None
-
-
-_MODULES = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt"}
-_PACKAGES = {Flavour.RTX: "tensorrt-rtx-cu13", Flavour.TENSORRT: "tensorrt-cu13"}
+def _fix_sizes(tensor: Any, dimensions: Mapping[str, int]) -> None:
+    """Give an input's named sides, such as `height` and `2*height`, their sizes."""
+    shape = list(tensor.shape)
+    for index, size in enumerate(shape):
+        if size >= 0:
+            continue
+        label = tensor.get_dimension_name(index) or ""
+        multiple, _, name = label.rpartition("*")
+        if name not in dimensions or not (multiple.isdigit() or not multiple):
+            raise EngineBuildError(
+                f"{tensor.name} has a side named {label!r}; give a size for each of its names, got {dict(dimensions)}"
+            )
+        shape[index] = int(multiple or 1) * dimensions[name]
+    tensor.shape = shape
 
 
 def _load(flavour: Flavour) -> Any:

@@ -5,10 +5,12 @@ import pytest
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from export.engine import EngineBuildError, Flavour, build_engine, has_builder
+from export.engine import EngineBuildError, build_engine, has_builder
 from export.half import convert_to_half
 from export.run import run_shipped
 from export.tiles import random_tiles
+from runtime.engine.flavour import Flavour
+from runtime.manifest import find_model
 
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")
 SMALL += ("rvrt-align", "rvrt-group")
@@ -82,5 +84,47 @@ def test_the_shipped_video_models_pass_in_half_and_build(tmp_path, name: str) ->
         name, {"height": 32, "width": 48}, output=tmp_path, engines=engines, tiles=2, console=Console(quiet=True)
     )
 
-    assert [row.kind.split()[0] for row in rows] == ["fp16", *["fp32"] * 3, *["fp16"] * 3]
-    assert len(list(tmp_path.glob("*.engine"))) == 6
+    kinds = [row.kind.split()[0] for row in rows]
+    assert kinds == ["fp16", "int8", *["fp32"] * 3, *["fp16"] * 3, *["int8"] * 3]
+    assert len(list(tmp_path.glob("*.engine"))) == 9
+
+
+@needs_rtx
+@pytest.mark.parametrize("name", ["speech-mask", "speech-demucs"])
+def test_the_shipped_speech_models_pass_in_half_and_build(tmp_path, name: str) -> None:
+    """Blocks of four hops or frames: a recurrence of one step is built however its input is cast."""
+    rows = run_shipped(
+        name, {"samples": 1024}, output=tmp_path, engines=("rtx:sm86",), tiles=5, console=Console(quiet=True)
+    )
+
+    assert [row.kind.split()[0] for row in rows] == ["fp16", "fp32", "fp16"]
+    assert len(list(tmp_path.glob("*.engine"))) == 2
+
+
+@needs_rtx
+def test_the_builder_itself_fixes_named_sizes(tmp_path) -> None:
+    source, target = find_model("light-restore").file(), tmp_path / "engine"
+    cache = tmp_path / "timing"
+
+    built = build_engine(source, target, capability="sm86", dimensions={"height": 16, "width": 24}, cache=cache)
+
+    assert built.target == "sm86"
+    assert not cache.exists()  # RTX measures when an engine is opened
+    before = target.read_bytes()
+    with pytest.raises(EngineBuildError, match=r"frame has a side named '2\*width'; give a size for each of its names"):
+        build_engine(source, target, capability="sm86", dimensions={"height": 16}, cache=cache)
+    assert target.read_bytes() == before
+
+
+@pytest.mark.skipif(not has_builder(Flavour.OPENVINO), reason="openvino is not installed")
+def test_openvino_builds_for_this_processor_alone(tmp_path) -> None:
+    source, target = find_model("light-x4").file(), tmp_path / "engine.blob"
+
+    built = build_engine(source, target, flavour=Flavour.OPENVINO, dimensions={"height": 16, "width": 24})
+
+    assert (built.target, built.size_bytes) == ("this processor", target.stat().st_size)
+    with pytest.raises(EngineBuildError, match="openvino builds for this machine's processor alone; leave sm86 out"):
+        build_engine(source, target, flavour=Flavour.OPENVINO, capability="sm86")
+    with pytest.raises(EngineBuildError, match="height"):
+        build_engine(source, tmp_path / "other", flavour=Flavour.OPENVINO, dimensions={"width": 24})
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,69 @@
+"""A store, a copy of a shipped model that a test may spoil, and real OpenVINO engines of it."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from runtime.engine.flavour import Flavour
+from runtime.engine.store.bench import Bench
+from runtime.engine.store.building import BuildResult
+from runtime.engine.store.entry import Proof, Wish
+from runtime.engine.store.request import EngineRequest, request_engine
+from runtime.engine.store.store import EngineStore
+from runtime.manifest import zoo_folder
+
+SIZES = {"height": 32, "width": 32}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and find_spec("openvino") is None:
+            item.add_marker(pytest.mark.skip(reason="openvino is not installed"))
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """Give a copy of light-x4."""
+    return Path(shutil.copytree(zoo_folder() / "light-x4", tmp_path / "light-x4"))
+
+
+@pytest.fixture
+def wanted(model_folder: Path) -> EngineRequest:
+    """Give a request for a small engine of it."""
+    return request_engine(model_folder / "step.onnx", dimensions=SIZES, flavour=Flavour.OPENVINO)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EngineStore:
+    return EngineStore(tmp_path / "engines")
+
+
+@pytest.fixture
+def build() -> Callable[..., BuildResult]:
+    """Give the function that does in this process what a builder does in its own."""
+    from export.engine_build import build_for_store
+
+    def run(store: EngineStore, request: EngineRequest, *, again: bool = False) -> BuildResult:
+        wish = Wish(request=request, again=again)
+        return build_for_store(store, wish, capability=None, threads=2, tell=lambda _: None, litter=[])
+
+    return run
+
+
+@pytest.fixture
+def shelve(store: EngineStore) -> Callable[..., str]:
+    """Give the function that publishes bytes as if they were a proven engine; their use is what is tested."""
+
+    def put(request: EngineRequest, content: bytes = b"engine", *, by: EngineStore = store) -> str:
+        key = by.key(request)
+        by.shelves.prepare()
+        with Bench(by.shelves, key, request.source, threading.Event()) as bench:
+            bench.engine.write_bytes(content)
+            bench.publish(build_time_s=0.0, proof=Proof(agreement_db=100.0, time_s=0.0))
+        return key.name
+
+    return put

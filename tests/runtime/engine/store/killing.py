@@ -1,0 +1,80 @@
+"""Builds that end themselves as `kill -9` would, just before the n-th durable step; run by `test_building.py`.
+
+`killing.py STORE SOURCE`: the engine's bytes are given, so that each build takes no time but goes all the steps of a
+real one: bench, seal, manifest, shelf. One line of JSON a build tells what is left; after the last one it went through.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from runtime.engine.flavour import Flavour
+from runtime.engine.store.bench import Bench
+from runtime.engine.store.entry import Proof
+from runtime.engine.store.request import EngineRequest, request_engine
+from runtime.engine.store.store import EngineStore
+
+STEPS = ("fsync", "replace", "rename", "unlink")
+
+
+def end_before(step: int) -> None:
+    """End this process before its durable step of that number."""
+    count = 0
+    for name in STEPS:
+        original = getattr(os, name)
+
+        def counted(*args: Any, original: Any = original, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **options)
+
+        setattr(os, name, counted)
+
+
+def build(store: EngineStore, request: EngineRequest, content: bytes) -> None:
+    """Go the steps of a build."""
+    with Bench(store.shelves, store.key(request), request.source, threading.Event()) as bench:
+        bench.engine.write_bytes(content)
+        bench.publish(build_time_s=0.0, proof=Proof(agreement_db=100.0, time_s=0.0))
+
+
+def found(store: EngineStore, request: EngineRequest) -> bytes | None:
+    """Give the engine's bytes, as a job would get them."""
+    engine = store.find(request)
+    if engine is None:
+        return None
+    with engine:
+        return engine.path.read_bytes()
+
+
+def main() -> None:
+    """Kill a first build, and one that replaces it, before each of their steps."""
+    store, source = EngineStore(Path(sys.argv[1])), Path(sys.argv[2])
+    request = request_engine(source, dimensions={"height": 32, "width": 32}, flavour=Flavour.OPENVINO)
+    store.shelves.prepare()
+    for content in (b"first", b"second"):
+        step, ended = 0, signal.SIGKILL
+        while ended:
+            step += 1
+            assert step < 100, "the build never goes through"
+            child = os.fork()
+            if child == 0:
+                end_before(step)
+                build(store, request, content)
+                os._exit(0)
+            ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            after = found(store, request)
+            quarantine = len(list(store.shelves.quarantine.iterdir()))
+            print(
+                json.dumps({"step": step, "ended": ended, "found": after and after.decode(), "set_aside": quarantine})
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Engines are found whole or not at all, and asked for once."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.engine.store.building import BuildOutcome
+from runtime.engine.store.device import look_at_device
+from runtime.engine.store.entry import SETBACK, Setback, SetbackKind
+from runtime.engine.store.listing import EngineState, list_engines
+from runtime.engine.store.proof import open_engine
+from runtime.engine.store.request import EngineRequest
+from runtime.engine.store.store import EngineStore
+from runtime.errors import EngineStoreError
+
+
+def states(store: EngineStore) -> dict[str, EngineState]:
+    return {engine.name: engine.state for engine in list_engines(store)}
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_an_engine_is_asked_for_built_proven_and_found(store, wanted, build) -> None:
+    name = store.key(wanted).name
+    assert store.find(wanted) is None
+    assert not store.shelves.folder.exists()
+
+    assert store.want(wanted)
+    assert states(store) == {name: EngineState.WAITING}
+    assert build(store, wanted).outcome is BuildOutcome.READY
+
+    assert states(store) == {name: EngineState.READY}
+    assert store.wishes() == []
+    assert not store.want(wanted)
+    with store.find(wanted) as engine:
+        assert engine.entry.proof.agreement_db > 100
+        assert engine.entry.proof.seam_ratio < 1
+        with open_engine(engine.path, flavour=wanted.flavour, precision="fp32", threads=1) as session:
+            made = session.run({entry.name: np.zeros(entry.shape, entry.dtype) for entry in session.inputs})
+    assert made["output"].shape == (1, 3, 128, 128)
+    assert build(store, wanted).outcome is BuildOutcome.FOUND
+
+
+def test_a_flipped_bit_is_found_before_the_engine_is_used(store, wanted, build) -> None:
+    build(store, wanted)
+    with store.find(wanted) as engine:
+        flip(engine.path, 100_000)
+
+    assert store.find(wanted) is None
+
+    name = store.key(wanted).name
+    setback = Setback.read(store.shelves.quarantine / name / SETBACK)
+    assert setback.kind is SetbackKind.DAMAGED
+    assert "engine.blob changed on the disk: its SHA-256 is" in setback.reason
+    assert [wish.request for wish in store.wishes()] == [wanted]
+    assert build(store, wanted).outcome is BuildOutcome.READY
+    with store.find(wanted):
+        assert states(store) == {name: EngineState.READY}
+    assert list(store.shelves.quarantine.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [0, 1_500_000, -1])
+def test_a_flipped_bit_is_found_wherever_it_is(store, wanted, shelve, place: int) -> None:
+    flip(store.shelves.ready / shelve(wanted, bytes(3_000_000)) / "engine.blob", place)
+
+    assert store.find(wanted) is None
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "missing", "manifest", "other key"])
+def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelve, spoil: str) -> None:
+    folder = store.shelves.ready / shelve(wanted)
+    manifest = folder / "manifest.json"
+    if spoil == "truncated":
+        (folder / "engine.blob").write_bytes(b"engin")
+    elif spoil == "missing":
+        (folder / "engine.blob").unlink()
+    elif spoil == "manifest":
+        manifest.write_text("{}")
+    else:
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "digest": "0" * 64}))
+
+    assert store.find(wanted) is None
+    assert not folder.exists()
+    assert len(store.wishes()) == 1
+
+
+def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, shelve) -> None:
+    from runtime.engine.store.locking import FileLock
+
+    folder = store.shelves.ready / shelve(wanted)
+    (folder / "engine.blob").write_bytes(b"other")
+
+    with FileLock.try_alone(store.shelves.lock(folder.name)):
+        assert store.find(wanted) is None
+        assert folder.exists()
+
+
+@pytest.mark.parametrize("change", [{"runtime_version": "2030.1"}, {"driver": "999.1"}, {"product": "another"}])
+def test_a_changed_library_driver_or_device_makes_an_engine_outdated(store, wanted, shelve, change) -> None:
+    name = shelve(wanted)
+    later = EngineStore(store.shelves.folder, look=lambda flavour: replace(look_at_device(flavour), **change))
+
+    assert later.find(wanted) is None
+    (listed,) = list_engines(later)
+    assert listed.state is EngineState.OUTDATED
+    assert f"{next(iter(change)).replace('_', ' ')} was" in listed.reason
+    assert later.renew() == [name]
+    assert [wish.request for wish in later.wishes()] == [wanted]
+    assert store.renew() == []
+
+
+def test_an_engine_that_failed_is_not_asked_for_again_unless_a_person_does(store, wanted, shelve) -> None:
+    folder = store.shelves.ready / shelve(wanted)
+    setback = Setback(
+        kind=SetbackKind.UNSOUND, reason="a seam", at=0.0, source=wanted.source, parts=store.key(wanted).parts
+    )
+    (folder / SETBACK).write_bytes(setback.dump())
+    shutil.move(folder, store.shelves.quarantine / folder.name)
+
+    assert not store.want(wanted)
+    assert store.want(wanted, again=True)
+    assert store.wishes()[0].again
+
+
+def test_finding_an_engine_notes_its_use(store, wanted, shelve) -> None:
+    manifest = store.shelves.ready / shelve(wanted) / "manifest.json"
+    os.utime(manifest, (1_000_000, 1_000_000))
+
+    store.find(wanted).close()
+
+    assert manifest.stat().st_mtime > 1_700_000_000
+
+
+def test_a_wish_that_cannot_be_written_down_fails_no_job(tmp_path: Path, wanted: EngineRequest, caplog) -> None:
+    (tmp_path / "file").write_text("")
+
+    assert not EngineStore(tmp_path / "file").want(wanted)
+    assert "engine for model light-x4 cannot be asked for" in caplog.text
+
+
+def test_wishes_are_built_in_the_order_in_which_they_came(store, wanted) -> None:
+    wide = replace(wanted, dimensions=(("height", 32), ("width", 64)))
+    store.want(wide)
+    store.want(wanted)
+    os.utime(store.shelves.wish(store.key(wide).name), (1_000_000, 1_000_000))
+
+    assert [wish.request for wish in store.wishes()] == [wide, wanted]
+
+
+def test_a_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(EngineStoreError, match=r"engine store .* cannot be used: .*choose another data directory"):
+        EngineStore(tmp_path / "file").shelves.prepare()
