@@ -1,7 +1,10 @@
-"""The picture's journey: decode -> colour -> window -> tiles and engine -> colour -> encode, a thread each.
+"""The picture's journey: decode -> colour -> window -> step (tiles and engine) -> colour -> encode, a thread each.
+
+A step may look ahead: then frames come out of it later than they went in, each with the times that it came with.
 
 A job with a workspace cuts it into segments: at each join the thread that holds a part of what later frames need
-hands it to a `Segmenter` before it takes the next frame.
+hands it to a `Segmenter` before it takes the next frame. What waits in the step at a join lies in its state, and comes
+out again when the job goes on from there; what was encoded before the join is then passed over.
 """
 
 from array import array
@@ -20,7 +23,9 @@ from runtime.manifest import Model
 from runtime.media.picture import Picture
 from runtime.stages import Stage, StageClock, StopSignal
 from runtime.video.canvas import Canvas
-from runtime.video.tiling import Rerun, TiledStep
+from runtime.video.opening import open_step
+from runtime.video.plain import Rerun
+from runtime.video.step import EnhancedFrame, States
 from runtime.video.window import TemporalWindow, WindowedFrame
 
 Frame = NDArray[np.float32]
@@ -85,7 +90,7 @@ class Start:
     reruns: tuple[Rerun, ...]
     snapshot: Snapshot | None
     previous: Frame | None
-    states: dict[str, Frame]
+    states: States
 
 
 class Segmenter(Protocol):
@@ -95,7 +100,7 @@ class Segmenter(Protocol):
         """Tell whether a segment begins with this frame."""
         ...
 
-    def keep_state(self, join: Join, states: dict[str, Frame]) -> None:
+    def keep_state(self, join: Join, states: States) -> None:
         """Keep what the frame of a join needs of those before; the arrays change after the call."""
         ...
 
@@ -107,16 +112,6 @@ class Segmenter(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     frame: WindowedFrame
-    join: Join | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Enhanced:
-    index: int
-    pts: int
-    duration: int
-    rgb: Frame
-    buffer: Frame | None
     join: Join | None
 
 
@@ -152,10 +147,13 @@ class VideoPipeline(Generic[Packet]):
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
         self._before: dict[int, NDArray[np.uint8]] = {}
         self.window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-        self.step = TiledStep(model, open_session, canvas, strength=strength)
+        self.step = open_step(model, open_session, canvas, strength=strength)
+        self._joins: dict[int, Join] = {}
+        """The joins that the engine has seen and the encoder has not, by the frame that they come before."""
         self.snapshot: Snapshot | None = None
         self.pts = array("q")
         """PTS of every picture that came in, in order; eight bytes a picture."""
+        self._first = 0 if start is None else len(start.pts)
         if start is not None:
             self.pts.extend(start.pts)
             self.window.restore(len(start.pts), start.previous, start.scene_cuts)
@@ -169,7 +167,7 @@ class VideoPipeline(Generic[Packet]):
         shape = (3, self._canvas.height * factor, self._canvas.width * factor)
         large = 4 * int(np.prod(shape)) > _LARGE_CANVAS_BYTES
         self._buffers: Queue[Frame] | None = None
-        if len(self._canvas.tiles) > 1:
+        if self.step.fills_buffers and len(self._canvas.tiles) > 1:
             self._buffers = Queue()
             for _ in range(1 if large else 3):
                 self._buffers.put(np.empty(shape, np.float32))
@@ -225,23 +223,27 @@ class VideoPipeline(Generic[Packet]):
                 join = Join(index, is_cut, previous)
             yield _Prepared(frame, join)
 
-    def _enhance(self, prepared: Iterator[_Prepared]) -> Iterator[_Enhanced]:
+    def _enhance(self, prepared: Iterator[_Prepared]) -> Iterator[EnhancedFrame]:
         for one in prepared:
-            frame = one.frame
             if one.join is not None and self._segmenter is not None:
                 with self._clock.measure("store"):
                     self._segmenter.keep_state(one.join, self.step.states)
+                self._joins[one.frame.index] = one.join
             buffer = None if self._buffers is None else self._stop.take(self._buffers)
-            with self._clock.measure("engine"):
-                rgb = self.step.run(frame, buffer)
-            yield _Enhanced(frame.index, frame.pts, frame.duration, rgb, buffer, one.join)
+            yield from self._finished(self.step.push(one.frame, buffer))
+        yield from self._finished(self.step.flush())
 
-    def _encode(self, frames: Iterator[_Enhanced]) -> Iterator[Packet]:
+    def _finished(self, frames: Iterator[EnhancedFrame]) -> Iterator[EnhancedFrame]:
+        """Pass on what the step gives, but for the frames that an earlier run encoded."""
+        return (frame for frame in self._clock.timed("engine", frames) if frame.index >= self._first)
+
+    def _encode(self, frames: Iterator[EnhancedFrame]) -> Iterator[Packet]:
         layout = self._layout_out
         for frame in frames:
-            if frame.join is not None and self._segmenter is not None:
+            join = self._joins.pop(frame.index, None)
+            if join is not None and self._segmenter is not None:
                 with self._clock.measure("store"):
-                    self._segmenter.end_segment(frame.join, self.passed())
+                    self._segmenter.end_segment(join, self.passed())
             with self._clock.measure("colour"):
                 planes = rgb_to_yuv(frame.rgb, layout)
             if frame.index in self._snapshots:

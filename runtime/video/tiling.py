@@ -1,11 +1,9 @@
 """One step of a recurrent network over a whole frame, tile by tile, its state on a canvas the size of the frame."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from kernels.blend import add_tile, tile_window
 from kernels.tiles import Tile, read_tile, write_tile
@@ -15,29 +13,21 @@ from runtime.engine.session import OpenSession, Session
 from runtime.errors import ManifestError
 from runtime.manifest import Model
 from runtime.video.canvas import Canvas
+from runtime.video.plain import Rerun, enlarge, is_sound
+from runtime.video.step import EnhancedFrame, States
 from runtime.video.window import WindowedFrame
-
-_LARGEST = 8.0
-"""A picture lives in [0, 1]; a network whose output leaves this far behind has blown up, as NaN would show later."""
 
 Frame = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Rerun:
-    """A tile whose result was not finite: run again from a clean state, and cured by that or replaced by bicubic."""
-
-    frame: int
-    tile: int
-    cured: bool
-
-
 class TiledStep(Closing):
-    """Run a step engine over frames of one size.
+    """Run a step engine over frames of one size; a `runtime.video.step.Step` that never looks ahead.
 
     The engine takes `frame` (1, 3, h, w), `strength` (1,) and the manifest's state tensors, and gives `output`
     (1, 3, scale h, scale w) and the next states. A context manager; frames come in order, from one thread.
     """
+
+    fills_buffers: bool = True
 
     def __init__(self, model: Model, open_session: OpenSession, canvas: Canvas, *, strength: float) -> None:
         spec = model.manifest.video
@@ -57,6 +47,14 @@ class TiledStep(Closing):
         self._spare: dict[str, Frame] = {}
         self.backend, self.precision = self._session.backend, self._session.precision
         self.reruns: list[Rerun] = []
+
+    def push(self, frame: WindowedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+        """Enhance the next frame at once; see `run`."""
+        yield EnhancedFrame(frame.index, frame.pts, frame.duration, self.run(frame, out), out)
+
+    def flush(self) -> Iterator[EnhancedFrame]:
+        """Give nothing: no frame waits."""
+        return iter(())
 
     def run(self, window: WindowedFrame, out: Frame | None = None) -> Frame:
         """Enhance the next frame.
@@ -82,11 +80,11 @@ class TiledStep(Closing):
         return picture[:, : canvas.source_height * canvas.scale, : canvas.source_width * canvas.scale]
 
     @property
-    def states(self) -> dict[str, Frame]:
+    def states(self) -> States:
         """The recurrent state after the newest frame, (channels, height, width) each; the next frame overwrites it."""
         return self._states or {}
 
-    def restore(self, states: dict[str, Frame], reruns: Sequence[Rerun]) -> None:
+    def restore(self, states: States, reruns: Sequence[Rerun]) -> None:
         """Go on with the state of an earlier run, which becomes this step's own."""
         self._states, self.reruns = states or None, list(reruns)
 
@@ -129,15 +127,15 @@ class TiledStep(Closing):
         tile = self._canvas.tiles[number]
         frame = np.ascontiguousarray(read_tile(window.rgb, tile, scale=self._canvas.grid))
         result, following = self._call(frame, self._read_states(tile, window, states))
-        if _is_sound(result, following):
+        if is_sound(result, following.values()):
             return result, following
         result, following = self._call(frame, self._read_states(tile, window, None))
-        cured = _is_sound(result, following)
+        cured = is_sound(result, following.values())
         self.reruns.append(Rerun(window.index, number, cured))
         if cured:
             return result, following
         clean = {name: np.zeros_like(state) for name, state in following.items()}
-        return _enlarge(frame, self._canvas.scale), clean
+        return enlarge(frame, self._canvas.scale), clean
 
     def _call(self, frame: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
         tensors = {"frame": frame[None], "strength": self._strength}
@@ -154,19 +152,3 @@ class TiledStep(Closing):
         assert window.flow is not None
         flow = read_tile(window.flow, tile)
         return {name: warp(state, flow, top=tile.top, left=tile.left) for name, state in states.items()}
-
-
-def _is_sound(result: Frame, states: dict[str, Frame]) -> bool:
-    """Tell whether a result is finite and within reason; NaN fails every comparison."""
-    if not (float(result.min()) > -_LARGEST and float(result.max()) < _LARGEST):
-        return False
-    return all(bool(np.isfinite(state.sum(dtype=np.float32))) for state in states.values())
-
-
-def _enlarge(frame: Frame, scale: int) -> Frame:
-    """Enlarge by bicubic: what is shown where the network fails twice; the frame itself may be what is not finite."""
-    frame = np.nan_to_num(frame, nan=0.5, posinf=1.0, neginf=0.0)
-    size = (frame.shape[2] * scale, frame.shape[1] * scale)
-    return np.stack(
-        [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC), np.float32) for plane in frame]
-    )

@@ -43,6 +43,7 @@ class TemporalWindow:
     def __init__(self, canvas: Canvas, *, aligned: bool) -> None:
         self._canvas = canvas
         self._aligned = aligned
+        self._still = np.zeros((2, canvas.height, canvas.width), np.float32)
         self._previous: Frame | None = None
         self._count = 0
         self.scene_cuts: list[int] = []
@@ -68,8 +69,12 @@ class TemporalWindow:
         index, self._count = self._count, self._count + 1
         flow = None
         if self._previous is not None:
-            flow = estimate_flow(luma, self._previous) if self._aligned else np.zeros((2, *luma.shape), np.float32)
-            if is_scene_cut(luma, self._previous, flow):
+            flow = estimate_flow(luma, self._previous) if self._aligned else self._still
+            is_cut = is_scene_cut(luma, self._previous, flow)
+            if is_cut and not self._aligned:
+                # What changed may only have moved; for a network that needs no flow it is looked for here alone.
+                is_cut = is_scene_cut(luma, self._previous, estimate_flow(luma, self._previous))
+            if is_cut:
                 self.scene_cuts.append(index)
                 flow = None
         self._previous = luma

@@ -2,6 +2,7 @@
 
 import pytest
 
+from runtime.errors import ManifestError
 from runtime.manifest import VideoSpec, find_model
 from runtime.video.canvas import plan_canvas
 
@@ -35,6 +36,31 @@ def test_a_source_smaller_than_every_tile_is_padded_to_the_cheapest():
     assert canvas.padded
     assert canvas.tile_shape == (32, 32)
     assert len(canvas.tiles) == 1
+
+
+@pytest.mark.parametrize(("overlap", "tiles"), [(0, (0, 64, 66)), (10, (0, 54, 66)), (9, (0, 54, 66))])
+def test_tiles_that_are_blended_share_the_overlap(overlap, tiles):
+    canvas = plan_canvas(64, 130, spec(halo=0, overlap=overlap, tile_shapes=((64, 64),)))
+
+    assert tuple(tile.left for tile in canvas.tiles) == tiles
+    assert canvas.halo == -(-overlap // 2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(65, 130), (50, 64), (100, 99)])
+def test_tiles_lie_on_multiples_of_what_the_network_halves(height, width):
+    canvas = plan_canvas(height, width, spec(halo=8, tile_multiple=8, tile_shapes=((64, 64),)))
+
+    assert (canvas.height % 8, canvas.width % 8) == (0, 0)
+    assert canvas.height - 8 < max(height, 64) <= canvas.height
+    assert all(tile.top % 8 == 0 and tile.left % 8 == 0 for tile in canvas.tiles)
+
+
+def test_a_tile_smaller_than_its_halo_must_be_as_large_as_the_picture():
+    small = spec(halo=40, tile_shapes=((64, 64),))
+
+    assert len(plan_canvas(64, 60, small).tiles) == 1
+    with pytest.raises(ManifestError, match="keep nothing inside a halo of 40 on a plane of 70x64; import the model"):
+        plan_canvas(64, 70, small)
 
 
 def test_an_odd_source_on_a_grid_of_two_rounds_up():

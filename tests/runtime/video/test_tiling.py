@@ -11,7 +11,8 @@ from runtime.engine.backends import choose_backend
 from runtime.errors import ManifestError
 from runtime.manifest import Model, ModelFile, StateSpec, find_model
 from runtime.video.canvas import plan_canvas
-from runtime.video.tiling import Rerun, TiledStep
+from runtime.video.plain import Rerun
+from runtime.video.tiling import TiledStep
 from runtime.video.window import TemporalWindow, WindowedFrame
 
 FRAMES = 6

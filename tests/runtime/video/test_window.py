@@ -62,10 +62,21 @@ def test_noise_on_a_flat_picture_is_no_cut(canvas):
     assert window.scene_cuts == []
 
 
-def test_a_fast_pan_is_no_cut(canvas):
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_fast_pan_is_no_cut(canvas, aligned):
     picture = scene(4)
-    window = TemporalWindow(canvas, aligned=True)
+    window = TemporalWindow(canvas, aligned=aligned)
 
     push_all(window, [look(picture, 5 * step) for step in range(6)])
 
     assert window.scene_cuts == []
+
+
+def test_without_flow_a_cut_is_seen_and_no_motion_is_told(canvas):
+    window = TemporalWindow(canvas, aligned=False)
+
+    frames = push_all(window, [look(scene(2), k) for k in range(3)] + [look(scene(3), k) for k in range(3)])
+
+    assert window.scene_cuts == [3]
+    assert [frame.flow is None for frame in frames] == [True, False, False, True, False, False]
+    assert not frames[1].flow.any()
