@@ -8,7 +8,7 @@ import torch
 
 from export.graph import Exported, Graph
 from export.spandrel_library import load_image_network
-from export.zoo_entry import Imported, ImportRefusedError, write_entry
+from export.zoo_entry import Imported, ImportRefusedError, usual_overlap, write_entry
 from models.published import OWN_NAMES, RVRT, CheckpointError, load_published
 from models.registry import NON_COMMERCIAL, PAPERS, Task
 from models.rvrt import RVRT_CONFIGS, Rvrt, RvrtConfig
@@ -24,9 +24,11 @@ def import_rvrt(
     *,
     name: str | None = None,
     frames: int = 4,
+    overlap: int | None = None,
     tile: tuple[int, int] = (64, 64),
+    licence: str | None = None,
     config: RvrtConfig | None = None,
-) -> tuple[Manifest, Exported]:
+) -> tuple[Manifest, tuple[Exported, ...]]:
     """Make a zoo entry of a published RVRT checkpoint, with the residual block as the identity before its upsampler.
 
     Args:
@@ -34,7 +36,9 @@ def import_rvrt(
         zoo: The owner's own folder of models.
         name: Of the entry; after the file without it.
         frames: Of a window, even.
+        overlap: Frames that two windows share; a quarter of a window without it.
         tile: Height and width of a tile.
+        licence: Of the weights, where it is another one than that of the published ones.
         config: Sizes of the network; those of the published configuration that the checkpoint fits without it.
 
     Raises:
@@ -42,7 +46,7 @@ def import_rvrt(
         ImportRefusedError: The zoo is the one that ships, or the name is taken.
     """
     state = read_state(checkpoint)
-    network, known = _fit(state, config)
+    network, known = fit_rvrt(state, config)
     network.eval()
     shape = (1, frames, network.config.input_channels, *tile)
     imported = Imported(
@@ -51,14 +55,15 @@ def import_rvrt(
         task=Task.VIDEO_SUPER_RESOLUTION if network.config.scale == 4 else Task.VIDEO_RESTORATION,
         architecture=f"residual RVRT, {known}",
         paper=PAPERS["rvrt"],
-        licence=NON_COMMERCIAL_LICENCE,
+        licence=licence or (UNKNOWN_LICENCE if known in OWN_SIZES else NON_COMMERCIAL_LICENCE),
         source=checkpoint,
         scale=network.config.scale,
         tile=tile,
         frames=frames,
+        overlap=usual_overlap(frames) if overlap is None else overlap,
         side_multiple=network.config.side_multiple,
     )
-    return write_entry(network, imported, Graph("window", network, {"frames": shape}, ("output",)), zoo)
+    return write_entry(network, imported, (Graph("window", network, {"frames": shape}, ("output",)),), zoo)
 
 
 def import_spandrel(
@@ -68,7 +73,7 @@ def import_spandrel(
     name: str | None = None,
     tile: tuple[int, int] = (64, 64),
     licence: str | None = None,
-) -> tuple[Manifest, Exported]:
+) -> tuple[Manifest, tuple[Exported, ...]]:
     """Make a zoo entry of any image network that spandrel recognises.
 
     Raises:
@@ -99,11 +104,11 @@ def import_spandrel(
         scale=descriptor.scale,
         tile=tile,
         frames=1,
+        overlap=0,
         side_multiple=multiple,
     )
-    return write_entry(
-        network, imported, Graph("window", network, {"frame": (1, 3, *tile)}, ("output",), traced=True), zoo
-    )
+    graph = Graph("window", network, {"frame": (1, 3, *tile)}, ("output",), traced=True)
+    return write_entry(network, imported, (graph,), zoo)
 
 
 def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -124,9 +129,17 @@ def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
     return held
 
 
-def _fit(state: dict[str, torch.Tensor], config: RvrtConfig | None) -> tuple[Rvrt, str]:
-    """Find the configuration that a checkpoint fits; super-resolution's three are one."""
-    candidates = {"its own sizes": config} if config is not None else {name: RVRT_CONFIGS[name] for name in _DISTINCT}
+def fit_rvrt(state: dict[str, torch.Tensor], config: RvrtConfig | None) -> tuple[Rvrt, str]:
+    """Find the configuration that a checkpoint fits; super-resolution's three are one.
+
+    Returns:
+        The network with the checkpoint's weights, and what it is called.
+
+    Raises:
+        CheckpointError: It fits none.
+    """
+    names = (*_DISTINCT, *OWN_SIZES)
+    candidates = {"its own sizes": config} if config is not None else {name: RVRT_CONFIGS[name] for name in names}
     reasons = []
     for name, candidate in candidates.items():
         network = Rvrt(replace(candidate, refinement=True))
@@ -139,6 +152,9 @@ def _fit(state: dict[str, torch.Tensor], config: RvrtConfig | None) -> tuple[Rvr
         return network, _DISTINCT.get(name, name)
     raise CheckpointError("the checkpoint fits no RVRT configuration; " + "; ".join(reasons))
 
+
+OWN_SIZES = ("small", "tiny")
+"""Configurations of ours, which nobody published weights for."""
 
 _DISTINCT = {
     "001_RVRT_videosr_bi_REDS_30frames": "super-resolution x4 (as 001, 002, 003)",

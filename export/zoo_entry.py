@@ -1,4 +1,4 @@
-"""An imported network as an entry of an owner's zoo: its window in ONNX, its weights, and its manifest.
+"""An imported network as an entry of an owner's zoo: its window or its parts in ONNX, its weights, and its manifest.
 
 Imported weights are the owner's own copy. They never go into the zoo that ships; their licence stands in the manifest.
 """
@@ -6,6 +6,7 @@ Imported weights are the owner's own copy. They never go into the zoo that ships
 import datetime
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from export.graph import Exported, Graph, export_graph
 from runtime.manifest import Manifest, ModelFile, TensorSpec, Training, VideoSpec, zoo_folder
 
-WINDOW_FILE = "window.onnx"
 WEIGHTS_FILE = "weights.pt"
 
 
@@ -26,7 +26,12 @@ class ImportRefusedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What the manifest says of an import."""
+    """What the manifest says of an import.
+
+    `tile`: height and width of what goes in. `frames` and `overlap`: of a window, and shared by two of them.
+    `grid`: what the plane on which the network computes is smaller by. `halo`: pixels of that plane that a part of a
+    chain sees around each; None is a network that looks further, whose tiles are blended.
+    """
 
     name: str
     title: str
@@ -38,20 +43,30 @@ class Imported:
     scale: int
     tile: tuple[int, int]
     frames: int
+    overlap: int
     side_multiple: int
+    grid: int = 1
+    halo: int | None = None
+    clean_passes: int = 1
+    clean_until: float = 0.0
 
 
-def write_entry(network: nn.Module, imported: Imported, graph: Graph, zoo: Path) -> tuple[Manifest, Exported]:
-    """Export a network's window into `zoo`/name and write the manifest beside it.
+def write_entry(
+    network: nn.Module, imported: Imported, graphs: Sequence[Graph], zoo: Path
+) -> tuple[Manifest, tuple[Exported, ...]]:
+    """Export a network's window, or the parts of a chain, into `zoo`/name and write the manifest beside them.
 
     Raises:
         ImportRefusedError: The zoo is the one that ships, or has an entry of that name.
     """
+    _refuse_overlap(imported)
     folder = _claim(zoo, imported.name)
-    exported = export_graph(graph, folder / WINDOW_FILE)
+    exported = tuple(export_graph(graph, folder / f"{graph.role}.onnx") for graph in graphs)
     torch.save(network.state_dict(), folder / WEIGHTS_FILE)
-    (name, shape), *_ = graph.inputs.items()
-    height, width = shape[-2:]
+    name, shape = "frame", (1, 3, *imported.tile)
+    if len(graphs) == 1:
+        (name, shape), *_ = graphs[0].inputs.items()
+    height, width = imported.tile
     result = (*shape[:-3], 3, height * imported.scale, width * imported.scale)
     manifest = Manifest(
         name=imported.name,
@@ -62,22 +77,10 @@ def write_entry(network: nn.Module, imported: Imported, graph: Graph, zoo: Path)
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         licence=imported.licence,
         attribution=(f"Imported from the owner's own copy of {imported.source.name}; not to be passed on",),
-        files=(ModelFile(path=WINDOW_FILE, role="window", precision="fp32", sha256=_digest(folder / WINDOW_FILE)),),
+        files=tuple(_file(folder, graph.role) for graph in graphs),
         inputs=(TensorSpec(name=name, shape=shape, meaning=_meaning(shape)),),
-        outputs=(TensorSpec(name=graph.outputs[0], shape=result, meaning="RGB, not clamped"),),
-        video=VideoSpec.model_validate(
-            {
-                "scale": imported.scale,
-                "look_behind": imported.frames - 1,
-                "look_ahead": imported.frames - 1,
-                "halo": 0,
-                "overlap": min(10, height // 4, width // 4),
-                "tile_multiple": imported.side_multiple,
-                "tile_shapes": (imported.tile,),
-                "aligned_by": "none",
-                "gflop_per_320x180_frame": round(count_gflop(graph, imported.frames), 2),
-            }
-        ),
+        outputs=(TensorSpec(name="output", shape=result, meaning="RGB, not clamped"),),
+        video=_describe_video(imported, graphs),
         training=Training(
             recipe=f"imported, SHA-256 of the checkpoint {_digest(imported.source)}",
             data=("unknown: not trained here",),
@@ -91,13 +94,52 @@ def write_entry(network: nn.Module, imported: Imported, graph: Graph, zoo: Path)
     return manifest, exported
 
 
-def count_gflop(graph: Graph, frames: int) -> float:
-    """Count a window's operations, in 10^9 for the area of one 320x180 frame."""
+def usual_overlap(frames: int) -> int:
+    """Give the frames that two windows share where nobody says how many: a quarter of a window."""
+    return 0 if frames == 1 else max(1, frames // 4)
+
+
+def count_gflop(graph: Graph, frames: int, tile: tuple[int, int]) -> float:
+    """Count a graph's operations, in 10^9 for the area of one 320x180 frame; `tile` is what goes into the network."""
     inputs = [torch.zeros(shape) for shape in graph.inputs.values()]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         graph.module.eval()(*inputs)
-    height, width = inputs[0].shape[-2:]
-    return float(max(counter.get_total_flops() / frames * 320 * 180 / (height * width) / 1e9, 0.01))
+    return float(counter.get_total_flops() / frames * 320 * 180 / (tile[0] * tile[1]) / 1e9)
+
+
+def _describe_video(imported: Imported, graphs: Sequence[Graph]) -> VideoSpec:
+    height, width = imported.tile
+    # A chain makes backward features again where windows overlap; that is left out.
+    gflop = sum(count_gflop(graph, imported.frames if graph.role == "window" else 1, imported.tile) for graph in graphs)
+    return VideoSpec.model_validate(
+        {
+            "scale": imported.scale,
+            "grid": imported.grid,
+            "look_behind": imported.frames - 1,
+            "look_ahead": imported.frames - 1,
+            "window_overlap": imported.overlap,
+            "clean_passes": imported.clean_passes,
+            "clean_until": imported.clean_until,
+            "halo": imported.halo or 0,
+            "overlap": min(10, height // 4, width // 4) if imported.halo is None else 0,
+            "tile_multiple": imported.side_multiple // imported.grid,
+            "tile_shapes": ((height // imported.grid, width // imported.grid),),
+            "aligned_by": "none",
+            "gflop_per_320x180_frame": max(round(gflop, 2), 0.01),
+        }
+    )
+
+
+def _file(folder: Path, role: str) -> ModelFile:
+    path = folder / f"{role}.onnx"
+    return ModelFile.model_validate({"path": path.name, "role": role, "precision": "fp32", "sha256": _digest(path)})
+
+
+def _refuse_overlap(imported: Imported) -> None:
+    if not 0 <= imported.overlap < imported.frames:
+        raise ImportRefusedError(
+            f"got windows of {imported.frames} frames that share {imported.overlap}; expected fewer than a window has"
+        )
 
 
 def _claim(zoo: Path, name: str) -> Path:

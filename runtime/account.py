@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from runtime.action import Action
 from runtime.audio.pipeline import SoundOutcome
-from runtime.manifest import Model
+from runtime.engine.choice import Choice
+from runtime.manifest import zoo_folder
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
 from runtime.report import (
@@ -173,21 +174,23 @@ def _offsets(job: "Job") -> tuple[AvOffset, ...]:
 
 def _engines(job: "Job") -> list[EngineFacts]:
     found = []
-    if job.work.video_model is not None and job.passed is not None:
-        backend, precision = job.passed.backend, job.passed.precision
-        found.append(_engine(job.work.video_model, backend, precision, job.backend.reason))
+    picture, voice = job.selection.picture, job.selection.sound
+    if picture is not None and job.passed is not None:
+        found.append(_engine(picture, job.passed.backend, job.passed.precision))
     sound = next((sound.summary for sound in job.sounds if sound.summary is not None), None)
-    if job.work.sound_model is not None and sound is not None:
-        found.append(_engine(job.work.sound_model, sound.backend, "fp32", job.backend.reason))
+    if voice is not None and sound is not None:
+        found.append(_engine(voice, sound.backend, voice.precision))
     return found
 
 
-def _engine(model: Model, backend: str, precision: str, reason: str) -> EngineFacts:
-    return EngineFacts(model.manifest.name, model.manifest.files[0].sha256, precision, backend, reason)
+def _engine(choice: Choice, backend: str, precision: str) -> EngineFacts:
+    manifest = choice.model.manifest
+    file = next(file for file in manifest.files if file.precision == precision)
+    return EngineFacts(manifest.name, file.sha256, precision, backend, choice.reason, manifest.licence)
 
 
 def _warnings(job: "Job") -> list[str]:
-    found = [*job.warnings, *job.picture_warnings]
+    found = [*_licence(job), *job.warnings, *job.picture_warnings]
     if job.tracks is not None:
         found += job.tracks.copies.warnings
         found += job.tracks.video.warnings if job.tracks.video is not None else []
@@ -209,6 +212,14 @@ def _warnings(job: "Job") -> list[str]:
     if check is not None and not check.passed:
         found.append("the result does not hold every picture and sample at its time; see the counts in this report")
     return list(dict.fromkeys(found))
+
+
+def _licence(job: "Job") -> list[str]:
+    """Tell under which licence a model is that did not come with Relume."""
+    model = job.work.video_model
+    if model is None or model.folder.resolve().parent == zoo_folder().resolve():
+        return []
+    return [f"model {model.manifest.name} is your own; its licence is {model.manifest.licence}"]
 
 
 def _peak_memory_bytes() -> int:

@@ -1,8 +1,9 @@
 """One job from source to result: here the journeys of the picture and of the sound begin and end.
 
 The picture: `media/decode` -> `kernels/colour` -> `video/window` (`kernels/flow`) -> `video/tiling` (`kernels/warp`,
-`kernels/tiles`, `engine`) -> `kernels/colour` -> `media/encode`. The sound: `media/audio` -> `audio/stream` ->
-`media/audio_encode`. Both, and what is copied, meet in `media/mux`; `media/verify` reads the result back.
+`kernels/tiles`, `engine`; for an owner's model `video/clip` or `video/chain`) -> `kernels/colour` -> `media/encode`.
+The sound: `media/audio` -> `audio/stream` -> `media/audio_encode`. Both, and what is copied, meet in `media/mux`;
+`media/verify` reads the result back.
 
 There are two ways to the result. `_stream` sends every packet straight to the container: at once, but whole or not at
 all. With a workspace, `segments/run` stores the sound and the picture piece by piece first and merges them at the end,
@@ -17,7 +18,6 @@ from pathlib import Path
 
 from runtime.account import account
 from runtime.audio.pipeline import SoundPipeline
-from runtime.engine.backends import choose_backend
 from runtime.job import (
     Job,
     Teller,
@@ -34,6 +34,7 @@ from runtime.options import EnhanceOptions, Progress
 from runtime.report import Report
 from runtime.segments.rule import SegmentRule
 from runtime.segments.run import run_in_segments
+from runtime.selection import Selection, run_with_engines
 from runtime.stages import StopSignal
 from runtime.work import Work, encode_settings, plan_work
 
@@ -47,6 +48,7 @@ def enhance(
     cancel: threading.Event | None = None,
     workspace: Path | None = None,
     rule: SegmentRule | None = None,
+    engines: Path | None = None,
 ) -> Report:
     """Enhance one file.
 
@@ -60,6 +62,8 @@ def enhance(
             same call goes on with it after any interruption: a cancel, an error, a crash. Once the result has its
             name, the same call only gives the report again. See `docs/durable-jobs.md`.
         rule: With a workspace: how long a segment of the picture is; None is about ten seconds.
+        engines: The folder of the engines that were built for this box, and of what `relume doctor` measured on it;
+            None for neither: then ONNX Runtime runs the models in float32, unless the options say another.
 
     Returns:
         The report. The result is in its place, complete.
@@ -70,14 +74,26 @@ def enhance(
     """
     work = plan_work(source, target, options)
     if workspace is not None:
-        return run_in_segments(work, workspace, rule=rule, on_progress=on_progress, cancel=cancel)
-    return _stream(work, on_progress=on_progress, cancel=cancel)
-
-
-def _stream(work: Work, *, on_progress: Callable[[Progress], None] | None, cancel: threading.Event | None) -> Report:
-    """Send every packet straight to the result's container."""
+        return run_in_segments(work, workspace, rule=rule, engines=engines, on_progress=on_progress, cancel=cancel)
     threads = work.options.threads or len(os.sched_getaffinity(0))
-    job = Job(work, threads, choose_backend(work.options.backend, threads=threads), StopSignal(cancel))
+    return run_with_engines(
+        work,
+        lambda selection: _stream(work, selection, threads=threads, on_progress=on_progress, cancel=cancel),
+        threads=threads,
+        engines=engines,
+    )
+
+
+def _stream(
+    work: Work,
+    selection: Selection,
+    *,
+    threads: int,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: threading.Event | None,
+) -> Report:
+    """Send every packet straight to the result's container."""
+    job = Job(work, threads, selection, StopSignal(cancel))
     tell = Teller(job, on_progress)
     tell.stage("opening")
     with ExitStack() as stack:

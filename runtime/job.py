@@ -10,7 +10,6 @@ from typing import TypeVar
 from kernels.colour import YuvLayout
 from runtime.audio.pipeline import SoundOutcome, SoundPipeline
 from runtime.audio.stream import SpeechEnhancer
-from runtime.engine.backends import ChosenBackend, choose_backend
 from runtime.errors import DecodeError
 from runtime.media.audio import AudioReader
 from runtime.media.audio_encode import AudioEncoder
@@ -22,6 +21,7 @@ from runtime.media.source import AnyPacket
 from runtime.media.tracks import Tracks
 from runtime.media.verify import PictureTimes, Verification, verify
 from runtime.options import Progress
+from runtime.selection import Selection
 from runtime.stages import StageClock, StopSignal
 from runtime.video.canvas import Canvas, plan_canvas
 from runtime.video.pipeline import Encoder, Passed, Segmenter, Start, VideoPipeline
@@ -40,7 +40,7 @@ class Job:
 
     work: Work
     threads: int
-    backend: ChosenBackend
+    selection: Selection
     stop: StopSignal
     clock: StageClock = field(default_factory=StageClock)
     started: float = field(default_factory=time.monotonic)
@@ -87,6 +87,7 @@ def open_video_pipeline(
     work, reader, settings = job.work, job.reader, job.settings
     assert reader is not None
     assert settings is not None
+    assert job.selection.picture is not None
     assert work.video_model is not None
     assert work.video_model.manifest.video is not None
     job.canvas = plan_canvas(reader.height, reader.width, work.video_model.manifest.video)
@@ -98,7 +99,7 @@ def open_video_pipeline(
         pictures,
         encoder,
         model=work.video_model,
-        open_session=job.backend.open_session,
+        open_session=job.selection.picture.open_session,
         canvas=job.canvas,
         strength=work.plan.strength,
         layout_in=YuvLayout(kr, kb, reader.colour.full_range, reader.bit_depth, reader.chroma, siting),
@@ -118,11 +119,10 @@ def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Tell
     stream = next(audio for audio in work.info.audios if audio.index == index)
     reader = AudioReader(work.info.path, stream, start=work.options.start, end=work.options.end)
     enhancer = None
-    if stream in work.sounds and work.sound_model is not None:
+    if stream in work.sounds and job.selection.sound is not None:
         enhancer = SpeechEnhancer(
-            work.sound_model,
-            # One thread keeps up with sound many times over; the cores belong to the picture.
-            choose_backend(job.backend.name, threads=1).open_session,
+            job.selection.sound.model,
+            job.selection.sound.open_session,
             channels=stream.channels,
             layout=stream.layout,
             sample_rate=stream.sample_rate,

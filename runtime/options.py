@@ -47,6 +47,8 @@ CRF_RANGES = {Codec.H264: range(52), Codec.HEVC: range(52), Codec.AV1: range(64)
 class EnhanceOptions:
     """The wishes for one job; None means "as the preset says".
 
+    `model` enhances the picture in place of the preset's; it is looked for in `zoo`, an owner's own folder of models,
+    or among those that ship.
     `conceal` enhances a damaged source as far as it can be read, instead of refusing it. `start` and `end` are seconds
     of the source's time line, `start` included and `end` not.
     """
@@ -56,6 +58,7 @@ class EnhanceOptions:
     audio: AudioMode | None = None
     strength: float | None = None
     backend: str = "auto"
+    precision: str = "auto"
     codec: Codec | None = None
     crf: int | None = None
     start: Fraction | None = None
@@ -64,6 +67,8 @@ class EnhanceOptions:
     conceal: bool = False
     compare: Path | None = None
     threads: int | None = None
+    model: str | None = None
+    zoo: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,8 @@ def check_options(options: EnhanceOptions) -> None:
         raise OptionError(f"strength is {strength}, expected 0 (no effect) to 1 (full effect)")
     if options.threads is not None and options.threads < 1:
         raise OptionError(f"threads is {options.threads}, expected 1 or more")
+    if options.zoo is not None and options.model is None:
+        raise OptionError(f"--zoo {options.zoo} names a folder of models but no model; name one with --model")
     _check_times(options.start, options.end)
 
 

@@ -198,7 +198,7 @@ def _choose_crf(options: EnhanceOptions, preset: Preset, codec: Codec) -> int | 
 
 
 def _refuse_picture_options(options: EnhanceOptions, preset: Preset) -> None:
-    wishes = {"--codec": options.codec, "--crf": options.crf, "--compare": options.compare}
+    wishes = {"--codec": options.codec, "--crf": options.crf, "--compare": options.compare, "--model": options.model}
     given = [name for name, value in wishes.items() if value is not None]
     if options.scale not in (None, 1, "auto"):
         given.append("--scale")

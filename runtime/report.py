@@ -150,6 +150,7 @@ class EngineFacts:
     precision: str
     backend: str
     reason: str
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

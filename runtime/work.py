@@ -64,8 +64,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
     model = None
     if video is not None:
         _check_picture(source, video)
-        scale = _scale(plan, options, video)
-        model = find_model(plan.preset.models[scale.scale])
+        scale, model = _choose_model(plan, options, video)
     streams = plan_streams(
         info,
         target.suffix.lower(),
@@ -127,6 +126,20 @@ def expected_samples(work: Work) -> int | None:
         return None
     last = min(work.info.duration, work.options.end or work.info.duration)
     return max(1, round((last - (work.options.start or 0)) * work.sounds[0].sample_rate))
+
+
+def _choose_model(plan: JobPlan, options: EnhanceOptions, video: VideoStream) -> tuple[ScaleChoice, Model]:
+    """Choose the scale and by it the preset's model; a model that was asked for has its own scale."""
+    if options.model is None:
+        scale = _scale(plan, options, video)
+        return scale, find_model(plan.preset.models[scale.scale])
+    model = find_model(options.model, options.zoo)
+    spec = model.manifest.video
+    if spec is None:
+        raise OptionError(f"model {options.model} is for {model.manifest.task}, not for the picture; name another one")
+    if options.scale not in (None, "auto", spec.scale):
+        raise OptionError(f"model {options.model} is for scale {spec.scale}, got --scale {options.scale}; leave it out")
+    return ScaleChoice(spec.scale, f"the scale of model {options.model}"), model
 
 
 def _scale(plan: JobPlan, options: EnhanceOptions, video: VideoStream) -> ScaleChoice:

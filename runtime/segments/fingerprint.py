@@ -7,10 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from runtime.engine.choice import Choice
 from runtime.errors import DecodeError
 from runtime.media.mux import FORMATS
 from runtime.segments.durable import mark_file
 from runtime.segments.rule import SegmentRule
+from runtime.selection import Selection
 from runtime.version import relume_version
 from runtime.work import Work
 
@@ -20,19 +22,23 @@ _LIBRARIES: Final = ("av", "numba", "numpy", "onnxruntime", "soxr")
 _NOT_DECISIVE: Final = ("overwrite",)
 
 
-def find_facts(work: Work, *, backend: str, rule: SegmentRule) -> dict[str, str]:
+def find_facts(work: Work, selection: Selection, *, rule: SegmentRule) -> dict[str, str]:
     """Give what decides a job's result, under names that are told to the user when one of them changed."""
-    options = {name: value for name, value in asdict(work.options).items() if name not in _NOT_DECISIVE}
-    models = [model for model in (work.video_model, work.sound_model) if model is not None]
     return {
         "source": find_source(work.info.path),
-        "options": json.dumps(options, default=str, sort_keys=True),
+        "options": describe_options(work),
         "container": FORMATS.get(work.target.suffix.lower(), ""),
-        "models": ", ".join(f"{model.manifest.name} {model.manifest.files[0].sha256}" for model in models),
-        "engine": backend,
+        "models": ", ".join(map(_describe_files, selection.choices)),
+        "engine": selection.marks(),
         "segments": f"{rule.at_least} to {rule.at_most}",
         "program": ", ".join([f"relume {relume_version()}", *map(_version, _LIBRARIES), platform.machine()]),
     }
+
+
+def describe_options(work: Work) -> str:
+    """Give those of a job's options that decide its result."""
+    options = {name: value for name, value in asdict(work.options).items() if name not in _NOT_DECISIVE}
+    return json.dumps(options, default=str, sort_keys=True)
 
 
 def find_source(path: Path) -> str:
@@ -46,6 +52,12 @@ def find_source(path: Path) -> str:
     except OSError as error:
         raise DecodeError(f"{path} cannot be read: {error.strerror}; check that it is still there") from error
     return f"{mark.size_bytes} bytes, {changed_ns} ns, {mark.sha256}"
+
+
+def _describe_files(choice: Choice) -> str:
+    manifest = choice.model.manifest
+    digests = [file.sha256 for file in manifest.files if file.precision == choice.precision]
+    return " ".join([manifest.name, *digests])
 
 
 def _version(library: str) -> str:

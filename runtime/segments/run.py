@@ -12,7 +12,6 @@ from pathlib import Path
 
 from runtime.account import account
 from runtime.action import Action
-from runtime.engine.backends import choose_backend
 from runtime.errors import DecodeError
 from runtime.job import (
     Job,
@@ -33,7 +32,7 @@ from runtime.media.tracks import add_tracks
 from runtime.options import Progress
 from runtime.report import Report
 from runtime.segments.durable import mark_file, told_errors
-from runtime.segments.fingerprint import find_facts, find_source
+from runtime.segments.fingerprint import describe_options, find_facts, find_source
 from runtime.segments.join import join_segments, read_times
 from runtime.segments.packets import PacketHead, PacketReader, PacketWriter
 from runtime.segments.place import SourceChangedError, SourceMarks, find_place
@@ -42,10 +41,12 @@ from runtime.segments.rule import SegmentRule, usual_rule
 from runtime.segments.states import read_snapshot, read_state
 from runtime.segments.workspace import Workspace
 from runtime.segments.writer import SegmentWriter
+from runtime.selection import Selection, read_marks, run_with_engines, select_engines
 from runtime.stages import StopSignal
 from runtime.video.canvas import plan_canvas
 from runtime.video.pipeline import Frame, Passed, Start
-from runtime.video.tiling import Rerun
+from runtime.video.plain import Rerun
+from runtime.video.step import States
 from runtime.work import Work, encode_settings
 
 
@@ -54,36 +55,49 @@ def run_in_segments(
     folder: Path,
     *,
     rule: SegmentRule | None,
+    engines: Path | None,
     on_progress: Callable[[Progress], None] | None,
     cancel: threading.Event | None,
 ) -> Report:
     """Do a job, or what is left of it, with its work kept in a folder; see `runtime.enhance.enhance`."""
     rule = rule or usual_rule(work.video.average_rate if work.video is not None else None)
     threads = work.options.threads or len(os.sched_getaffinity(0))
-    name = choose_backend(work.options.backend, threads=threads).name
     with Workspace(folder) as workspace:
-        workspace.begin(find_facts(work, backend=name, rule=rule), target=work.target, threads=threads)
-        manifest = workspace.manifest
-        if workspace.is_published() and manifest.report is not None:
-            workspace.clear()
-            return manifest.report
-        workspace.clear_target()
-        _refuse_place(work, workspace)
-        # Encoders give other bytes with other threads, so those of the first attempt are kept.
-        threads = manifest.threads
-        job = Job(work, threads, choose_backend(work.options.backend, threads=threads), StopSignal(cancel))
-        job.resumes = manifest.attempts - 1
-        tell = Teller(job, on_progress)
-        tell.stage("opening")
-        for stream in work.info.audios:
-            _keep_sound(job, workspace, stream, tell)
-        with ExitStack() as stack:
-            if work.video is not None:
-                job.stop = job.stop.renewed()
-                _keep_picture(job, workspace, rule, tell, stack)
+
+        def run(selection: Selection) -> Report:
+            workspace.begin(find_facts(work, selection, rule=rule), target=work.target, threads=threads)
+            manifest = workspace.manifest
+            if workspace.is_published() and manifest.report is not None:
+                workspace.clear()
+                return manifest.report
+            if manifest.threads != threads:
+                # Encoders give other bytes with other threads, so those of the first attempt are kept.
+                began_with = read_marks(selection.marks())
+                selection = select_engines(work, threads=manifest.threads, engines=engines, kept=began_with)
+            job = Job(work, manifest.threads, selection, StopSignal(cancel), resumes=manifest.attempts - 1)
+            return _go_on(job, workspace, rule, Teller(job, on_progress))
+
+        # What was measured or built since the job began must not change what it goes on with.
+        before = workspace.facts()
+        kept = read_marks(before["engine"]) if before.get("options") == describe_options(work) else {}
+        return run_with_engines(work, run, threads=threads, engines=engines, kept=kept)
+
+
+def _go_on(job: Job, workspace: Workspace, rule: SegmentRule, tell: Teller) -> Report:
+    """Do what is not durable yet, then merge."""
+    work = job.work
+    workspace.clear_target()
+    _refuse_place(work, workspace)
+    tell.stage("opening")
+    for stream in work.info.audios:
+        _keep_sound(job, workspace, stream, tell)
+    with ExitStack() as stack:
+        if work.video is not None:
             job.stop = job.stop.renewed()
-            _refuse_change(work.info.path, manifest.facts["source"])
-            return _merge(job, workspace, tell)
+            _keep_picture(job, workspace, rule, tell, stack)
+        job.stop = job.stop.renewed()
+        _refuse_change(work.info.path, workspace.manifest.facts["source"])
+        return _merge(job, workspace, tell)
 
 
 def _refuse_change(source: Path, before: str) -> None:
@@ -194,7 +208,7 @@ def _read_start(workspace: Workspace) -> Start:
     """Read where the earlier attempts ended, from files that were found whole."""
     manifest, passed = workspace.manifest, _read_passed(workspace)
     previous: Frame | None = None
-    states: dict[str, Frame] = {}
+    states: States = {}
     scene_cuts = passed.scene_cuts
     if manifest.segments and manifest.next_is_cut:
         scene_cuts = (*scene_cuts, manifest.frames)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.segments.durable import FileRecord, record_file, removed_on_error
 from runtime.video.pipeline import Snapshot
+from runtime.video.step import States
 
 _PREVIOUS: Final = "previous"
 _STATE: Final = "state_"
@@ -17,7 +18,7 @@ _STATE: Final = "state_"
 Frame = NDArray[np.float32]
 
 
-def write_state(path: Path, previous: Frame | None, states: Mapping[str, Frame]) -> FileRecord:
+def write_state(path: Path, previous: Frame | None, states: States) -> FileRecord:
     """Write the state before a frame to the disk; its name is durable when the folder is synced."""
     arrays: dict[str, NDArray[Any]] = {_STATE + name: state for name, state in states.items()}
     if previous is not None:
@@ -25,7 +26,7 @@ def write_state(path: Path, previous: Frame | None, states: Mapping[str, Frame])
     return _write(path, arrays)
 
 
-def read_state(path: Path) -> tuple[Frame | None, dict[str, Frame]]:
+def read_state(path: Path) -> tuple[Frame | None, States]:
     """Read what `write_state` wrote, every bit of it."""
     arrays = _read(path)
     previous = arrays.pop(_PREVIOUS, None)

@@ -56,6 +56,10 @@ class Workspace(Closing):
         assert self._manifest is not None
         return self._manifest
 
+    def facts(self) -> dict[str, str]:
+        """Give what decided the work that is kept here; nothing where there is none."""
+        return {} if self._manifest is None else self._manifest.facts
+
     def begin(self, facts: dict[str, str], *, target: Path, threads: int) -> None:
         """Go on with the work in the folder where it is this job's, and begin anew where not; clear what is left over.
 
@@ -65,7 +69,9 @@ class Workspace(Closing):
         warnings: tuple[str, ...] = ()
         if found is not None and found.facts != facts:
             changed = [name for name in facts if found.facts.get(name) != facts[name]]
-            warnings = (f"the work kept from before was done with another {' and '.join(changed)}; started over",)
+            # A backend that could not be opened has left no work behind, and nothing is lost with it.
+            if found.segments or found.sounds or found.result is not None:
+                warnings = (f"the work kept from before was done with another {' and '.join(changed)}; started over",)
             found = None
         elif found is None and (self.folder / _MANIFEST).exists():
             warnings = ("the list of the work kept from before was not readable; started over",)

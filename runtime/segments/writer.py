@@ -22,7 +22,8 @@ from runtime.segments.records import PictureEnd, SegmentRecord
 from runtime.segments.rule import SegmentRule
 from runtime.segments.states import write_snapshot, write_state
 from runtime.segments.workspace import Workspace
-from runtime.video.pipeline import Frame, Join, Passed, Snapshot
+from runtime.video.pipeline import Join, Passed, Snapshot
+from runtime.video.step import States
 
 _PACKETS: Final = "segment-{:05d}.packets"
 _STATE: Final = "state-{:05d}.npz"
@@ -86,7 +87,7 @@ class SegmentWriter(Closing):
         self._begun = index
         return True
 
-    def keep_state(self, join: Join, states: dict[str, Frame]) -> None:
+    def keep_state(self, join: Join, states: States) -> None:
         """Write what the frame of a join needs of those before; the first of a scene needs nothing."""
         if join.is_cut:
             return

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from export.imports import import_rvrt, import_spandrel, read_state
+from export.imports import OWN_SIZES, fit_rvrt, import_rvrt, import_spandrel, read_state
 from export.spandrel_library import SpandrelError, load_image_network
 from export.zoo_entry import ImportRefusedError
 from models.published import CheckpointError
-from models.rvrt import Rvrt, RvrtConfig
+from models.rvrt import RVRT_CONFIGS, Rvrt, RvrtConfig
 from models.spynet import SpynetConfig
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.backends import choose_backend
 from runtime.manifest import find_model, zoo_folder
+from runtime.video.canvas import plan_canvas
+from runtime.video.opening import open_step
+from runtime.video.window import WindowedFrame
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 
@@ -98,7 +101,7 @@ def published(tmp_path):
 def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path) -> None:
     network, path = published
 
-    manifest, exported = import_rvrt(path, tmp_path / "zoo", frames=2, tile=(8, 8), config=TINY)
+    manifest, (exported,) = import_rvrt(path, tmp_path / "zoo", frames=2, tile=(8, 8), config=TINY)
 
     model = find_model("rvrt-001_tiny", tmp_path / "zoo")
     assert exported.parity <= 1e-4
@@ -106,15 +109,29 @@ def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path) ->
     assert manifest.licence == "CC-BY-NC-4.0: non-commercial use only"
     assert manifest.video.scale == 4
     clip = np.random.default_rng(0).random((1, 2, 3, 8, 8), np.float32)
-    with OnnxRuntimeCpuSession(model.file(role="window"), dimensions={}, precision="fp32", threads=1) as session:
-        found = session.run({"frames": clip})["output"]
     with torch.inference_mode():
-        expected = network(torch.from_numpy(clip)).numpy()
+        expected = network(torch.from_numpy(clip)).numpy()[0]
+    canvas = plan_canvas(8, 8, manifest.video)
+    still = np.zeros((2, 8, 8), np.float32)
+    with open_step(model, choose_backend("cpu", threads=1).open_session, canvas, strength=1.0) as step:
+        assert list(step.push(WindowedFrame(0, 0, 1, clip[0, 0], None))) == []
+        found = [one.rgb for one in (*step.push(WindowedFrame(1, 1, 1, clip[0, 1], still)), *step.flush())]
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
     kept = torch.load(tmp_path / "zoo" / "rvrt-001_tiny" / "weights.pt", weights_only=True)
     assert not kept["refinement.convolutions.2.weight"].any()
     # Two frames are one clip, which is not aligned: what was loaded is compared, not only what came out.
     assert all(torch.equal(kept[key], tensor) for key, tensor in network.state_dict().items())
+
+
+def test_a_network_of_our_own_sizes_is_known_again() -> None:
+    torch.manual_seed(0)
+    network = Rvrt(RVRT_CONFIGS["tiny"])
+
+    found, known = fit_rvrt(network.state_dict(), None)
+
+    assert known == "tiny"
+    assert known in OWN_SIZES
+    assert all(torch.equal(found.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
 
 
 def test_nothing_is_imported_into_the_zoo_that_ships(published) -> None:
@@ -172,7 +189,7 @@ def test_an_image_network_is_imported_through_spandrel(tmp_path) -> None:
     path = tmp_path / "x2.pth"
     torch.save(compact(), path)
 
-    manifest, exported = import_spandrel(path, tmp_path / "zoo", tile=(16, 24))
+    manifest, (exported,) = import_spandrel(path, tmp_path / "zoo", tile=(16, 24))
 
     assert manifest.name == "realesrgan-compact-x2"
     assert manifest.licence.startswith("unknown")
@@ -190,7 +207,7 @@ def test_a_network_that_sets_its_weights_while_it_runs_is_exported(tmp_path) -> 
     path = tmp_path / "span.pth"
     torch.save(span.SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2).eval().state_dict(), path)
 
-    manifest, exported = import_spandrel(path, tmp_path / "zoo", name="span", tile=(16, 16))
+    manifest, (exported,) = import_spandrel(path, tmp_path / "zoo", name="span", tile=(16, 16))
 
     assert manifest.architecture.startswith("SPAN")
     assert exported.parity <= 1e-4
