@@ -21,6 +21,7 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY kernels kernels
 COPY runtime runtime
 COPY appliance appliance
+COPY export export
 COPY zoo zoo
 RUN python -m venv /opt/relume && /opt/relume/bin/pip install --no-cache-dir .
 

@@ -10,6 +10,7 @@ import typer
 
 from appliance.accounts import cli as accounts
 from appliance.box import cli as box
+from appliance.engines import cli as engines
 from appliance.exits import (
     ExitCode,
     cancel_on_signal,
@@ -102,8 +103,17 @@ def enhance(
     ] = None,
     audio: Annotated[AudioMode | None, typer.Option(help="Clean speech, or copy the sound bit for bit.")] = None,
     strength: Annotated[float | None, typer.Option(metavar="0..1", help="How strong the effect is.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Enhance the picture with this model, not the preset's.")
+    ] = None,
+    zoo: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Your own folder of models, with --model.")
+    ] = None,
     backend: Annotated[
         str, typer.Option(metavar="auto|cpu|...", help="What runs the models; see `relume doctor`.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|fp16|int8", help="How the picture's model counts; auto is the fastest.")
     ] = "auto",
     codec: Annotated[Codec | None, typer.Option(help="How the picture is encoded.")] = None,
     crf: Annotated[
@@ -147,6 +157,7 @@ def enhance(
         audio=audio,
         strength=strength,
         backend=backend,
+        precision=precision,
         codec=codec,
         crf=crf,
         start=None if start is None else parse_time(start),
@@ -154,11 +165,23 @@ def enhance(
         overwrite=overwrite,
         conceal=conceal,
         compare=compare,
+        model=model,
+        zoo=zoo,
     )
     from appliance.enhance import run_job
+    from appliance.settings import engines_folder, find_data_directory
 
     with cancel_on_signal() as cancel:
-        text = run_job(source, output, options, report_path=report, workspace=workspace, as_json=json, cancel=cancel)
+        text = run_job(
+            source,
+            output,
+            options,
+            report_path=report,
+            workspace=workspace,
+            engines=engines_folder(find_data_directory()),
+            as_json=json,
+            cancel=cancel,
+        )
     print(text)
 
 
@@ -187,15 +210,19 @@ def doctor(
     *,
     json: Json = False,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the trial runs.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", readable=False, help="The data directory that keeps the speeds.")
+    ] = None,
 ) -> None:
-    """Show what this machine has, what is used, and why.
+    """Show what this machine has, what is used, and why; measure how fast each model runs on it.
 
-    Ends with exit code 5 if something is wrong.
+    Jobs choose by these speeds. Ends with exit code 5 if something is wrong.
     """
     from appliance.screens import show_diagnosis
+    from appliance.settings import engines_folder, find_data_directory
     from runtime.doctor import diagnose
 
-    diagnosis = diagnose(trials=not quick)
+    diagnosis = diagnose(trials=not quick, engines=engines_folder(find_data_directory(data)))
     print(show_diagnosis(diagnosis, as_json=json))
     if diagnosis.problems:
         sys.exit(ExitCode.ENGINE)
@@ -214,5 +241,6 @@ app.command()(watch.watch)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(watch.folders, name="folders")
 app.add_typer(accounts.app, name="users")
+app.add_typer(engines.app, name="engines")
 app.command()(box.backup)
 app.command()(box.restore)

@@ -19,10 +19,11 @@ def run_job(
     *,
     report_path: Path | None,
     workspace: Path | None,
+    engines: Path | None,
     as_json: bool,
     cancel: threading.Event,
 ) -> str:
-    """Run a job; with a workspace, one that goes on after an interruption.
+    """Run a job; with a workspace, one that goes on after an interruption. `engines` is that of `enhance`.
 
     Returns:
         The report for standard output: a summary, or JSON.
@@ -39,7 +40,9 @@ def run_job(
             _check_side_file(path, taken, overwrite=options.overwrite)
             taken[name] = path
     with open_display() as display:
-        report = enhance(source, target, options, on_progress=display, cancel=cancel, workspace=workspace)
+        report = enhance(
+            source, target, options, on_progress=display, cancel=cancel, workspace=workspace, engines=engines
+        )
     if report_path is not None:
         write_report(report, report_path)
     return report_to_json(report) if as_json else summarise(report, report_path)

@@ -29,7 +29,8 @@ def show_diagnosis(diagnosis: "Diagnosis", *, as_json: bool) -> str:
         ("libraries", _library_rows(diagnosis)),
         ("codecs", _codec_rows(diagnosis)),
         ("models", _model_rows(diagnosis)),
-        ("speed of the models alone", _trial_rows(diagnosis)),
+        ("speed of the models alone", _speed_rows(diagnosis)),
+        ("what a job will use", _choice_rows(diagnosis)),
     )
     parts = [f"{title}\n{_indent(format_table(lines))}" for title, rows in sections if (lines := list(rows))]
     verdict = (
@@ -110,8 +111,12 @@ def _model_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
             yield "", "", figure
 
 
-def _trial_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
-    for trial in diagnosis.trials:
-        tile = f"{trial.tile_width}x{trial.tile_height}"
-        speed = trial.problem or f"{trial.ms_per_tile:.1f} ms for a tile of {tile}"
-        yield trial.model, f"{trial.backend} {trial.precision}", speed
+def _speed_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for speed in diagnosis.speeds:
+        took = speed.problem or f"{speed.ms:.1f} ms for {speed.size}, median of {speed.runs}"
+        yield speed.model, f"{speed.backend} {speed.precision}", took
+
+
+def _choice_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for choice in diagnosis.choices:
+        yield choice.model, f"{choice.backend} {choice.precision}", choice.reason

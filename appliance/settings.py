@@ -5,7 +5,6 @@ directory, else from the default written here. The settings page and the comment
 """
 
 import os
-import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +19,8 @@ from appliance.errors import SettingsError
 FILE_NAME: Final = "relume.toml"
 PREFIX: Final = "RELUME_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_DEFAULT_DATA: Final = Path("~/.local/share/relume")
 _GIB: Final = 1024**3
-
-
-def default_data_directory() -> Path:
-    """Give the data directory of a box that names none."""
-    return Path("~/.local/share/relume").expanduser()
 
 
 class Settings(BaseSettings):
@@ -36,7 +31,7 @@ class Settings(BaseSettings):
     )
 
     data: Path = Field(
-        default_factory=default_data_directory,
+        default_factory=_DEFAULT_DATA.expanduser,
         title="Data directory",
         description="Where jobs, uploads, results and accounts are kept.",
     )
@@ -76,6 +71,20 @@ class Settings(BaseSettings):
         True, title="Announce relume.local", description="Tell the local network that relume.local is this box (mDNS)."
     )
 
+    backend: str = Field(
+        "auto",
+        pattern=r"^[a-z0-9-]{1,40}$",
+        title="Backend",
+        description="What runs the models: auto takes the fastest that was measured here, or one of `relume doctor`.",
+    )
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
+        "auto",
+        title="Precision",
+        description="How the picture's model counts: auto takes the fastest that passed its quality gate.",
+    )
+    zoo: Path | None = Field(
+        None, title="Own models", description="A folder of your own models (docs/own-models.md), which jobs can name."
+    )
     device: str = Field(
         "auto",
         pattern=r"^[a-z0-9:_-]{1,40}$",
@@ -94,6 +103,9 @@ class Settings(BaseSettings):
         le=100_000,
         title="Disk reserve (GiB)",
         description="Room on the disk that uploads and jobs never touch.",
+    )
+    engines_gib: float = Field(
+        8.0, ge=0, le=100_000, title="Engines (GiB)", description="What engines may take; the longest unused go first."
     )
 
     upload_limit_gib: float = Field(
@@ -139,7 +151,7 @@ class Settings(BaseSettings):
         "INFO", title="Log level", description="How much relume.log tells."
     )
 
-    @field_validator("data", "tls_certificate", "tls_key")
+    @field_validator("data", "tls_certificate", "tls_key", "zoo")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(os.path.abspath(path.expanduser()))
@@ -185,6 +197,16 @@ class Settings(BaseSettings):
         return self.data / "logs" / "relume.log"
 
     @property
+    def engines(self) -> Path:
+        """The folder of the engines that were built for this box, and of what was measured on it."""
+        return engines_folder(self.data)
+
+    @property
+    def engines_bytes(self) -> int:
+        """What the engines may take on the disk."""
+        return int(self.engines_gib * _GIB)
+
+    @property
     def disk_reserve_bytes(self) -> int:
         """The room on the disk that stays free."""
         return int(self.disk_reserve_gib * _GIB)
@@ -219,12 +241,6 @@ class Settings(BaseSettings):
         )
 
 
-def own_names() -> frozenset[str]:
-    """Give the names that this box calls itself."""
-    name = socket.gethostname().lower()
-    return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
-
-
 def load_settings(data: Path | None = None, **given: object) -> Settings:
     """Read the settings of a data directory.
 
@@ -235,10 +251,20 @@ def load_settings(data: Path | None = None, **given: object) -> Settings:
     Raises:
         SettingsError: The file is not TOML, or a value is unknown or outside its bounds.
     """
-    chosen = data or Path(os.environ.get(f"{PREFIX}DATA") or default_data_directory())
-    chosen = Path(os.path.abspath(chosen.expanduser()))
+    chosen = find_data_directory(data)
     wishes = {name: value for name, value in given.items() if value is not None}
     return build_settings({**wishes, "data": chosen}, read_file(chosen))
+
+
+def find_data_directory(data: Path | None = None) -> Path:
+    """Give the data directory, absolute; None takes `RELUME_DATA` or the default."""
+    chosen = data or Path(os.environ.get(f"{PREFIX}DATA") or _DEFAULT_DATA)
+    return Path(os.path.abspath(chosen.expanduser()))
+
+
+def engines_folder(data: Path) -> Path:
+    """Give the folder of a data directory that holds engines and measurements."""
+    return data / "engines"
 
 
 def read_file(data: Path) -> dict[str, Any]:

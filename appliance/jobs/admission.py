@@ -17,6 +17,7 @@ from appliance.jobs.errors import JobError
 from appliance.jobs.files import COMPARED_S
 from appliance.jobs.records import options_to_json
 from appliance.jobs.trial import Measured
+from appliance.settings import engines_folder
 from appliance.text import format_bytes
 from runtime.errors import OutputError
 from runtime.options import EnhanceOptions
@@ -169,6 +170,7 @@ def _try(source: Path, options: EnhanceOptions, data: Path, budget_s: float) -> 
     with folder:
         command = [sys.executable, "-m", "appliance.jobs.trial", "--folder", folder.name]
         command += ["--budget-s", str(budget_s), "--parent", str(os.getpid())]
+        command += ["--engines", str(engines_folder(data))]
         try:
             process = subprocess.run(
                 command,

@@ -18,6 +18,7 @@ from appliance.jobs.publication import find_published, publish_once
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import Blame, JobRecord, Wish
 from appliance.jobs.reporter import DiskRoom, Reporter
+from appliance.settings import engines_folder
 from appliance.store.errors import StoreError
 from runtime.errors import CancelledError, OutputError, RelumeError
 from runtime.options import EnhanceOptions
@@ -44,13 +45,15 @@ Answer = TypeVar("Answer")
 class Conduct:
     """How a worker goes about jobs.
 
-    `threads` are for a job that does not say itself; `reserve_bytes` stay free on the data directory's disk; `rule` is
-    how long segments are, None the usual.
+    `threads`, `backend` and `precision` are for a job that does not say itself; `reserve_bytes` stay free on the data
+    directory's disk; `rule` is how long segments are, None the usual.
     """
 
     threads: int | None = None
     reserve_bytes: int = 0
     rule: SegmentRule | None = None
+    backend: str = "auto"
+    precision: str = "auto"
 
 
 class Attempt:
@@ -140,6 +143,7 @@ class Attempt:
             cancel=reporter.cancel,
             workspace=files.workspace,
             rule=self._conduct.rule,
+            engines=engines_folder(self._queue.data),
         )
         reporter.stage("publishing")
         wanted = folder / result_name(job, suffix)
@@ -180,8 +184,15 @@ class Attempt:
 
     def _plan_options(self) -> EnhanceOptions:
         """Give the options as the job runs: never over another file, a preview from the middle alone."""
-        threads = self._job.options.threads or self._conduct.threads
-        options = replace(self._job.options, overwrite=False, compare=None, threads=threads)
+        wished, conduct = self._job.options, self._conduct
+        options = replace(
+            wished,
+            overwrite=False,
+            compare=None,
+            threads=wished.threads or conduct.threads,
+            backend=conduct.backend if wished.backend == "auto" else wished.backend,
+            precision=conduct.precision if wished.precision == "auto" else wished.precision,
+        )
         if self._job.preview_of is None:
             return options
         start, end = preview_span(self._job.source, options)

@@ -46,7 +46,8 @@ class Limits:
     """What workers may do.
 
     `memory_bytes` None is all there is, `threads` None as many as there are processors. `reserve_bytes` of the data
-    directory's disk stay free: a job that would use them ends with words before the disk is full.
+    directory's disk stay free: a job that would use them ends with words before the disk is full. `backend` and
+    `precision` are for jobs that do not say themselves.
     """
 
     memory_bytes: int | None = None
@@ -55,6 +56,8 @@ class Limits:
     hang_s: float = HANG_S
     most_faults: int = MOST_FAULTS
     most_stops: int = MOST_STOPS
+    backend: str = "auto"
+    precision: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,7 @@ class Seat:
             command += ["--memory-bytes", str(self._limits.memory_bytes)]
         if self._limits.threads is not None:
             command += ["--threads", str(self._limits.threads)]
+        command += ["--backend", self._limits.backend, "--precision", self._limits.precision]
         if self._limits.reserve_bytes:
             command += ["--reserve-bytes", str(self._limits.reserve_bytes)]
         if self._rule is not None:

@@ -40,8 +40,12 @@ class Measured:
     memory_bytes: int
 
 
-def measure(source: Path, options: EnhanceOptions, folder: Path, *, budget_s: float) -> Measured:
+def measure(
+    source: Path, options: EnhanceOptions, folder: Path, *, budget_s: float, engines: Path | None = None
+) -> Measured:
     """Enhance a part from the middle that takes about `budget_s` at most, two seconds where that is enough.
+
+    `engines` is that of `runtime.enhance.enhance`, so that the trial runs on what the job will run on.
 
     Raises:
         RelumeError: The source cannot be enhanced.
@@ -58,12 +62,12 @@ def measure(source: Path, options: EnhanceOptions, folder: Path, *, budget_s: fl
         # A few pictures first: they tell how many fit into the budget, and take the time that passes once.
         watch = _Watch()
         first = _middle(work.info.duration, options, _FIRST_FRAMES / rate)
-        enhance(source, folder / f"first{suffix}", first, on_progress=watch)
+        enhance(source, folder / f"first{suffix}", first, on_progress=watch, engines=engines)
         start_s = watch.first_s
         span = min(SPAN_S, max(_LEAST_FRAMES / rate, Fraction(int(budget_s * watch.fps)) / rate))
     part = _middle(work.info.duration, options, span)
     result = folder / f"trial{suffix}"
-    report = enhance(source, result, part)
+    report = enhance(source, result, part, engines=engines)
     speed = report.speed
     begun = time.monotonic()
     if report.picture is not None:
@@ -112,6 +116,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m appliance.jobs.trial", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--budget-s", type=float, required=True)
+    parser.add_argument("--engines", type=Path)
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
     die_with(arguments.parent)
@@ -120,7 +125,9 @@ def main() -> int:
     asked = json.loads(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
     try:
         source, options = Path(asked["source"]), options_from_json(json.dumps(asked["options"]))
-        found = asdict(measure(source, options, arguments.folder, budget_s=arguments.budget_s))
+        found = asdict(
+            measure(source, options, arguments.folder, budget_s=arguments.budget_s, engines=arguments.engines)
+        )
     except MemoryError:
         found = {"error": "there is not enough memory"}
     except RelumeError as error:

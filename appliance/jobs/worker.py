@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             queue = JobQueue(database)
             # The lock is ours, so whoever held a job under this name is gone.
             queue.release(options.device, blame=Blame.UNKNOWN)
-            conduct = Conduct(options.threads, options.reserve_bytes, options.rule)
+            conduct = Conduct(options.threads, options.reserve_bytes, options.rule, options.backend, options.precision)
             _work(queue, options.device, stopping, conduct)
     except MemoryError:
         return OUT_OF_MEMORY
@@ -163,6 +163,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parent", type=int, help="the process with which it ends")
     parser.add_argument("--memory-bytes", type=int, help="the most memory that it may take")
     parser.add_argument("--threads", type=int, help="processor threads of a job that does not say itself")
+    parser.add_argument("--backend", default="auto", help="what runs the models of a job that does not say itself")
+    parser.add_argument("--precision", default="auto", help="how they count")
     parser.add_argument("--reserve-bytes", type=int, default=0, help="what stays free on the disk")
     parser.add_argument("--rule", type=parse_rule, metavar="LEAST-MOST", help="pictures in a segment, for tests")
     return parser.parse_args(arguments)

@@ -26,6 +26,12 @@ Scale = Annotated[
 Audio = Annotated[AudioMode | None, typer.Option(help="Clean speech, or copy the sound bit for bit.")]
 Strength = Annotated[float | None, typer.Option(metavar="0..1", help="How strong the effect is.")]
 VideoCodec = Annotated[Codec | None, typer.Option("--codec", help="How the picture is encoded.")]
+Model = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Enhance the picture with this model, not the preset's.")
+]
+Zoo = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", readable=False, help="Your own folder of models, with --model.")
+]
 Done = Annotated[
     Path | None,
     typer.Option("--done", metavar="FOLDER", help="Move originals there after success; else they stay."),
@@ -57,6 +63,8 @@ def watch(
     audio: Audio = None,
     strength: Strength = None,
     codec: VideoCodec = None,
+    model: Model = None,
+    zoo: Zoo = None,
     done: Done = None,
     polling: Polling = False,
     once: Annotated[bool, typer.Option("--once", help="End when everything in the folder is dealt with.")] = False,
@@ -72,7 +80,7 @@ def watch(
 
     Ctrl-C stops; the next start goes on where it was. With --once, exit code 3 says that a file could not be enhanced.
     """
-    options = _options(preset, scale, audio, strength, codec)
+    options = _options(preset, scale, audio, strength, codec, model, zoo)
     wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
     from appliance.watch.standalone import watch_folder
 
@@ -108,6 +116,8 @@ def add_folder(
     audio: Audio = None,
     strength: Strength = None,
     codec: VideoCodec = None,
+    model: Model = None,
+    zoo: Zoo = None,
     done: Done = None,
     polling: Polling = False,
     hold: Hold = DEFAULT_HOLD_S,
@@ -117,7 +127,7 @@ def add_folder(
     data: Data = None,
 ) -> None:
     """Let the server watch a folder; one that runs notices it within seconds."""
-    options = _options(preset, scale, audio, strength, codec)
+    options = _options(preset, scale, audio, strength, codec, model, zoo)
     wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
     with _open(data) as store:
         print(f"watching {wish.path} ({store.add(wish).id})")
@@ -154,9 +164,16 @@ def _switch(which: str, data: Path | None, *, enabled: bool) -> None:
 
 
 def _options(
-    preset: str, scale: str | None, audio: AudioMode | None, strength: float | None, codec: Codec | None
+    preset: str,
+    scale: str | None,
+    audio: AudioMode | None,
+    strength: float | None,
+    codec: Codec | None,
+    model: str | None,
+    zoo: Path | None,
 ) -> EnhanceOptions:
     """Put options together, and refuse before anything is opened what no file could be enhanced with."""
+    from runtime.manifest import find_model
     from runtime.presets import plan_job
 
     options = EnhanceOptions(
@@ -165,8 +182,12 @@ def _options(
         audio=audio,
         strength=strength,
         codec=codec,
+        model=model,
+        zoo=None if zoo is None else zoo.resolve(),  # the server has another working directory
     )
     plan_job(options)
+    if options.model is not None:
+        find_model(options.model, options.zoo)
     return options
 
 

@@ -11,10 +11,11 @@ from fastapi.openapi.utils import get_openapi
 
 from appliance.accounts.book import open_accounts
 from appliance.jobs.queue import JobQueue
-from appliance.settings import Settings, load_settings, own_names
+from appliance.settings import Settings, load_settings
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
 from appliance.web.access import Viewer
+from appliance.web.certificate import own_names
 from appliance.web.events import Broadcaster
 from appliance.web.guard import Guard
 from appliance.web.page_files import PageFiles
@@ -23,6 +24,7 @@ from appliance.web.refusals import RESPONSES, add_refusals
 from appliance.web.routes import (
     audit,
     box,
+    engines,
     estimates,
     folders,
     jobs,
@@ -50,6 +52,7 @@ _ROUTERS: Final = (
     estimates,
     media,
     box,
+    engines,
     folders,
     users,
     tokens,

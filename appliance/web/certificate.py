@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import SettingsError
-from appliance.settings import Settings, own_names
+from appliance.settings import Settings
 
 _DAYS: Final = 397
 """Browsers refuse certificates that live longer."""
@@ -25,6 +25,12 @@ class Certificate:
     key: Path
     fingerprint: str
     is_own: bool
+
+
+def own_names() -> frozenset[str]:
+    """Give the names that this box calls itself."""
+    name = socket.gethostname().lower()
+    return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
 
 
 def provide_certificate(settings: Settings) -> Certificate:

@@ -31,6 +31,7 @@ class OptionsOut(BaseModel):
     strength: float | None
     audio: str | None
     codec: str | None
+    model: str | None
     start_s: float | None
     end_s: float | None
 
@@ -95,6 +96,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             strength=options.strength,
             audio=options.audio,
             codec=options.codec,
+            model=options.model,
             start_s=None if options.start is None else float(options.start),
             end_s=None if options.end is None else float(options.end),
         ),

@@ -6,10 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from appliance.settings import Settings
+from runtime.errors import RelumeError
 from runtime.version import relume_version
+
+if TYPE_CHECKING:
+    from runtime.engine.choice import Choice
+    from runtime.manifest import Model
 
 _THERMAL: Final = Path("/sys/class/thermal")
 _LOG_BYTES: Final = 32_000
@@ -39,6 +44,7 @@ class System:
         return {
             "version": relume_version(),
             **self._device,
+            **self._models(),
             **self.brief(),
             "memory": read_memory(),
             "workers": list(self._workers()),
@@ -58,30 +64,45 @@ class System:
     @cached_property
     def _device(self) -> dict[str, Any]:
         """Look at what does not change while the server runs."""
-        from runtime.engine.backends import list_backends
         from runtime.hardware import look_at_hardware
-        from runtime.manifest import list_models
 
         box = look_at_hardware()
-        backend = next((backend for backend in list_backends() if backend.available), None)
-        models = [model.manifest for model in list_models()]
-        precisions = sorted({file.precision for manifest in models for file in manifest.files})
+        return {"device": box.board or (box.gpus[0] if box.gpus else f"{box.cpu}, {box.cores} cores")}
+
+    def _models(self) -> dict[str, Any]:
+        """Tell what the models run with from now on: `relume doctor` may have measured since the start."""
+        from runtime.manifest import list_models
+
+        models = list_models()
+        choices = [self._choose(model) for model in models]
         return {
-            "device": box.board or (box.gpus[0] if box.gpus else f"{box.cpu}, {box.cores} cores"),
-            "backend": "none" if backend is None else backend.name,
-            "precision": ", ".join(precisions),
+            "backend": ", ".join(dict.fromkeys(choice.backend for choice in choices)),
+            "precision": ", ".join(dict.fromkeys(choice.precision for choice in choices)),
             "engines": [
                 {
-                    "name": manifest.name,
-                    "title": manifest.title,
-                    "task": manifest.task,
-                    "licence": manifest.licence,
-                    "precision": ", ".join(sorted({file.precision for file in manifest.files})),
-                    "sha256": manifest.files[0].sha256,
+                    "name": model.manifest.name,
+                    "title": model.manifest.title,
+                    "task": model.manifest.task,
+                    "licence": model.manifest.licence,
+                    "precision": choice.precision,
+                    "backend": choice.backend,
+                    "reason": choice.reason,
+                    "sha256": model.manifest.files[0].sha256,
                 }
-                for manifest in models
+                for model, choice in zip(models, choices, strict=True)
             ],
         }
+
+    def _choose(self, model: "Model") -> "Choice":
+        """Choose as a job would; a wish that this model cannot meet was meant for others."""
+        from runtime.engine.choice import Wish, choose_engine
+
+        settings = self._settings
+        try:
+            wish = Wish(settings.backend, settings.precision)
+            return choose_engine(model, wish, threads=1, engines=settings.engines)
+        except RelumeError:
+            return choose_engine(model, Wish(), threads=1, engines=settings.engines)
 
 
 def read_temperature(folder: Path = _THERMAL) -> float | None:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,30 +15,31 @@ ROOT = Path(__file__).resolve().parents[2]
 Relume = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _start(*arguments: object, **options: object) -> subprocess.Popen[str]:
+def _start(data: Path, *arguments: object, **options: object) -> subprocess.Popen[str]:
     program = "from appliance.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *(str(argument) for argument in arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # What was measured on this machine must not decide what the tests run on.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RELUME_DATA": str(data)},
         **options,
     )
 
 
 @pytest.fixture(scope="session")
-def start_relume() -> Callable[..., subprocess.Popen[str]]:
+def start_relume(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.Popen[str]]:
     """Start the command in a process of its own, as a user does."""
-    return _start
+    return partial(_start, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
-def relume() -> Relume:
+def relume(start_relume: Callable[..., subprocess.Popen[str]]) -> Relume:
     """Run the command in a process of its own and wait for its end."""
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        with _start(*arguments, **options) as process:
+        with start_relume(*arguments, **options) as process:
             out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

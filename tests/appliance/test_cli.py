@@ -113,6 +113,8 @@ def test_presets_as_text_are_a_line_each():
         (["--preset", "sound-only", "--audio", "off"], "nothing is left to enhance"),
         (["--preset", "sound-only", "--scale", "2"], "--scale cannot be used"),
         (["--backend", "abacus"], "no backend named 'abacus'"),
+        (["--precision", "fp8"], "no precision named 'fp8'; there are: auto, fp32, fp16, int8"),
+        (["--precision", "fp16"], "model light-x4 has no fp16 file; it offers fp32"),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_2(relume, clip, arguments, words):
@@ -162,3 +164,13 @@ def test_debug_shows_the_traceback(relume, tmp_path):
 
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_doctor_tells_what_a_job_will_use_and_writes_nothing_when_quick(relume, tmp_path):
+    done = relume("doctor", "--quick", "--json", "--data", tmp_path / "data")
+
+    told = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert told["speeds"] == []
+    assert {(choice["backend"], choice["precision"]) for choice in told["choices"]} == {("cpu", "fp32")}
+    assert not (tmp_path / "data").exists()

@@ -1,6 +1,7 @@
 """`relume enhance` where all goes well, and where it is stopped."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -8,6 +9,7 @@ import av
 import pytest
 from PIL import Image
 
+from runtime.manifest import zoo_folder
 from runtime.report import report_from_json
 
 pytest.importorskip("runtime.enhance")
@@ -47,6 +49,16 @@ def test_with_json_the_report_is_all_there_is_on_standard_output(relume, clip, t
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["schema"] == 1
     assert _sizes(tmp_path / "out.mp4") == [(64, 48)] * 12
+
+
+def test_a_model_of_ones_own_is_used_and_its_licence_told(relume, clip, tmp_path):
+    shutil.copytree(zoo_folder() / "light-x2", tmp_path / "own" / "mine")
+
+    done = relume("enhance", clip, "-o", tmp_path / "out.mp4", "--model", "mine", "--zoo", tmp_path / "own")
+
+    assert done.returncode == 0, done.stderr
+    assert _sizes(tmp_path / "out.mp4") == [(128, 96)] * 12
+    assert "is your own; its licence is Apache-2.0" in done.stdout
 
 
 def test_the_name_of_the_result_can_be_left_out(relume, clip, tmp_path):

@@ -13,7 +13,12 @@ from appliance.watch.patience import Patience
 from appliance.watch.watcher import _POLL_S
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "docs/quick-start.md", ROOT / "docs/operations.md"]
+DOCUMENTS = [
+    ROOT / "docs/quick-start.md",
+    ROOT / "docs/operations.md",
+    ROOT / "docs/engines.md",
+    ROOT / "docs/backends.md",
+]
 
 
 @pytest.fixture(params=DOCUMENTS, ids=lambda path: path.name)

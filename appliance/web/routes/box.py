@@ -38,6 +38,8 @@ class EngineOut(BaseModel):
     task: str
     licence: str
     precision: str
+    backend: str = Field(description="What runs it from now on")
+    reason: str = Field(description="Why that")
     sha256: str = Field(description="Of the model's first file")
 
 

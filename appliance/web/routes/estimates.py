@@ -1,6 +1,7 @@
 """What a job will probably take, told before it starts."""
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from anyio import to_thread
@@ -42,7 +43,9 @@ class EstimateOut(BaseModel):
 @router.post("/api/estimates", summary="Estimate a job")
 async def estimate(services: ServicesHere, caller: Operator, body: EstimateIn) -> EstimateOut:
     """Try two seconds of the file, which takes a while, and tell time, memory and disk for all of it."""
-    options = body.options(threads=services.settings.threads)
+    settings = services.settings
+    wishes = body.options(threads=settings.threads, zoo=settings.zoo)
+    options = replace(wishes, backend=settings.backend, precision=settings.precision)
     upload = await wait_checked(services, caller, body.file)
     try:
         async with asyncio.timeout(_WAIT_S):

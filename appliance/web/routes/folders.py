@@ -75,6 +75,7 @@ class FolderOut(BaseModel):
     strength: float | None
     audio: str | None
     codec: str | None
+    model: str | None
     schedule: ScheduleModel | None
     hold_s: float
     include: list[str]
@@ -95,7 +96,7 @@ def list_folders(services: ServicesHere, caller: Administrator) -> list[FolderOu
 @router.post("/api/folders", status_code=201, summary="Watch a folder")
 def add_folder(services: ServicesHere, caller: Administrator, body: FolderIn) -> FolderOut:
     """Watch a folder from now on."""
-    folder = services.folders.add(_wish(body))
+    folder = services.folders.add(_wish(body, services.settings.zoo))
     services.accounts.audit.add(caller.actor, "folder_added", str(folder.wish.path))
     return _show(services, folder)
 
@@ -105,7 +106,8 @@ def change_folder(services: ServicesHere, caller: Administrator, folder_id: Fold
     """Change a watch folder; what is left out stays."""
     before = _show(services, services.folders.get(folder_id)).model_dump(by_alias=True)
     kept = {name: before[name] for name in FolderIn.model_fields}
-    wish = _wish(FolderIn.model_validate({**kept, **body.model_dump(exclude_unset=True, by_alias=True)}))
+    changed = FolderIn.model_validate({**kept, **body.model_dump(exclude_unset=True, by_alias=True)})
+    wish = _wish(changed, services.settings.zoo)
     folder = services.folders.update(folder_id, wish)
     services.accounts.audit.add(caller.actor, "folder_changed", str(folder.wish.path))
     return _show(services, folder)
@@ -120,11 +122,11 @@ def remove_folder(services: ServicesHere, caller: Administrator, folder_id: Fold
     return Response(status_code=204)
 
 
-def _wish(body: FolderIn) -> NewFolder:
+def _wish(body: FolderIn, zoo: Path | None) -> NewFolder:
     return NewFolder(
         path=Path(body.path),
         destination=Path(body.destination),
-        options=replace(body.options(), threads=None),
+        options=replace(body.options(zoo=zoo), threads=None),
         schedule=None if body.schedule is None else Schedule.parse(body.schedule.begin, body.schedule.end),
         hold_s=body.hold_s,
         include=tuple(body.include),
@@ -147,6 +149,7 @@ def _show(services: Services, folder: WatchFolder) -> FolderOut:
         strength=options.strength,
         audio=options.audio,
         codec=options.codec,
+        model=options.model,
         schedule=None if times is None else ScheduleModel.model_validate({"from": times[0], "to": times[1]}),
         hold_s=wish.hold_s,
         include=list(wish.include),

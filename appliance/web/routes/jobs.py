@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from contextlib import suppress
+from pathlib import Path as FolderPath
 from typing import Annotated, Final, Literal
 
 from anyio import to_thread
@@ -19,6 +20,8 @@ from appliance.web.job_view import JobOut, view_job
 from appliance.web.refusals import RefusedError
 from appliance.web.services import Services
 from appliance.web.uploads import Upload
+from runtime.errors import ManifestError, OptionError
+from runtime.manifest import find_model
 from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions
 from runtime.presets import plan_job
 
@@ -39,12 +42,17 @@ class WishesIn(BaseModel):
     strength: float | None = Field(None, ge=0, le=1)
     audio: AudioMode | None = None
     codec: Codec | None = None
+    model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="For the picture, instead of the preset's: a model of the box's own folder, or one that ships",
+    )
 
-    def options(self, *, threads: int = 0) -> EnhanceOptions:
-        """Give the options.
+    def options(self, *, threads: int = 0, zoo: FolderPath | None = None) -> EnhanceOptions:
+        """Give the options; `zoo` is the box's own folder of models.
 
         Raises:
-            OptionError: They do not go together.
+            OptionError: They do not go together, or there is no such model.
         """
         options = EnhanceOptions(
             preset=self.preset,
@@ -53,9 +61,22 @@ class WishesIn(BaseModel):
             audio=self.audio,
             codec=self.codec,
             threads=threads or None,
+            model=self.model,
+            zoo=None if self.model is None else _zoo_of(self.model, zoo),
         )
         plan_job(options)
         return options
+
+
+def _zoo_of(model: str, zoo: FolderPath | None) -> FolderPath | None:
+    """Give the folder that holds a model: the box's own, or None for the one that ships."""
+    own = zoo if zoo is not None and (zoo / model).is_dir() else None
+    try:
+        find_model(model, own)
+    except ManifestError as error:
+        # Its own words would name the box's folders.
+        raise OptionError(f"no model named {model} here; the setting Own models names their folder") from error
+    return own
 
 
 class JobIn(WishesIn):
@@ -112,7 +133,7 @@ def list_jobs(
 @router.post("/api/jobs", status_code=201, summary="Make a job")
 async def add_job(services: ServicesHere, caller: Operator, body: JobIn) -> JobOut:
     """Queue an uploaded file for enhancement, or a preview of it."""
-    options = body.options(threads=services.settings.threads)
+    options = body.options(threads=services.settings.threads, zoo=services.settings.zoo)
     upload = await wait_checked(services, caller, body.file)
     return await to_thread.run_sync(_add, services, caller, body, options, upload)
 

@@ -3,12 +3,13 @@
 import shutil
 import threading
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
 import pytest
 
-from appliance.jobs.attempt import Conduct, preview_span
+from appliance.jobs.attempt import Attempt, Conduct, preview_span
 from appliance.jobs.guard import MemoryGauge
 from appliance.jobs.queue import JobState
 from appliance.jobs.reporter import Reporter
@@ -58,6 +59,18 @@ def read_sizes(path):
         context = video.codec_context
         times = [frame.time for frame in container.decode(video)]
         return (context.name, context.pix_fmt, context.width, context.height), times
+
+
+@pytest.mark.parametrize(("wished", "backend"), [("auto", "openvino-cpu"), ("cpu", "onnxruntime-cpu")])
+def test_the_boxs_backend_is_for_jobs_that_name_none(add, queue, write_noise, wished, backend):
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    job = add(source=write_noise("a.wav"), options=EnhanceOptions(preset="sound-only", backend=wished))
+
+    Attempt(queue, queue.claim("cpu"), "cpu", stopping=threading.Event(), conduct=Conduct(backend="openvino")).run()
+
+    report = report_from_json(queue.files(job.id).report.read_text())
+    assert [engine.backend for engine in report.engines] == [backend]
 
 
 def test_a_job_without_a_target_ends_in_its_own_folder(add, work, queue, clip):

@@ -10,6 +10,8 @@ from appliance.store.database import Database
 from appliance.watch.errors import FolderError
 from appliance.watch.folder import FileState, WatchedFile
 from appliance.watch.store import FolderStore
+from runtime.errors import ManifestError
+from runtime.manifest import zoo_folder
 
 
 @pytest.fixture
@@ -47,6 +49,21 @@ def test_a_folder_is_added_shown_switched_and_removed(folders, tmp_path):
     assert "is watched" in folders("enable", folder.id)
     assert "no longer watched" in folders("remove", folder.id)
     assert "no watch folders" in folders("list")
+
+
+def test_a_folder_takes_a_model_of_ones_own(folders, tmp_path, monkeypatch):
+    own = tmp_path / "zoo" / "own"
+    own.mkdir(parents=True)
+    (own / "manifest.json").write_bytes((zoo_folder() / "light-x2" / "manifest.json").read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ManifestError, match=r"no model named vast; .*zoo has: light-x2"):
+        folders("add", tmp_path / "in", "-o", tmp_path / "out", "--model", "vast", "--zoo", "zoo")
+    folders("add", tmp_path / "in", "-o", tmp_path / "out", "--model", "own", "--zoo", "zoo")
+
+    with Database(tmp_path / "data/relume.db") as database:
+        (folder,) = FolderStore(database).list()
+    assert (folder.wish.options.model, folder.wish.options.zoo) == ("own", tmp_path / "zoo")
 
 
 def test_refusals_say_what_is_wrong_and_change_nothing(folders, tmp_path):

@@ -87,7 +87,9 @@ class Person:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     prepare_data_directory(tmp_path / "data")
-    return load_settings(tmp_path / "data", tls=False, disk_reserve_gib=0.0, upload_limit_gib=0.01)
+    return load_settings(
+        tmp_path / "data", tls=False, disk_reserve_gib=0.0, upload_limit_gib=0.01, zoo=tmp_path / "zoo"
+    )
 
 
 @pytest.fixture

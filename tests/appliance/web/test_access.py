@@ -33,7 +33,7 @@ OPERATOR = {
     ("DELETE", "/api/jobs/{job_id}"),
     ("POST", "/api/jobs/{job_id}/{action}"),
 }
-ADMINISTRATOR = ("/api/users", "/api/folders", "/api/settings", "/api/audit", "/api/webhooks")
+ADMINISTRATOR = ("/api/users", "/api/folders", "/api/settings", "/api/audit", "/api/webhooks", "/api/engines/")
 
 
 def walk(routes: list) -> Iterator[APIRoute]:

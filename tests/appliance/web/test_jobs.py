@@ -2,6 +2,7 @@ import pytest
 
 from appliance.accounts.roles import Role
 from appliance.jobs.records import NewJob
+from runtime.manifest import zoo_folder
 from runtime.options import AudioMode, Codec, EnhanceOptions, Progress
 
 
@@ -38,6 +39,24 @@ def test_a_job_takes_its_wishes_and_its_upload(operator, uploaded, services, sto
     again = operator.post("/api/jobs", {"file": uploaded})
     assert (again.status_code, again.json()["error"]["message"][:27]) == (422, "clip.mp4 has a job already;")
     assert sum(services.queue.counts().values()) == 1
+
+
+def test_a_job_can_name_a_model_of_the_box_or_one_that_ships(operator, uploaded, services, tmp_path):
+    own = tmp_path / "zoo" / "own"
+    own.mkdir(parents=True)
+    (own / "manifest.json").write_bytes((zoo_folder() / "light-x2" / "manifest.json").read_bytes())
+
+    for model, zoo in (("own", tmp_path / "zoo"), ("light-x2", None)):
+        answer = operator.post("/api/jobs", {"file": uploaded, "model": model, "preview": True})
+        options = services.queue.get(answer.json()["id"]).options
+        assert (options.model, options.zoo) == (model, zoo)
+        assert answer.json()["options"]["model"] == model
+        assert str(tmp_path) not in answer.text
+
+    for model in ("vast", "../zoo/own", ""):
+        refused = operator.post("/api/jobs", {"file": uploaded, "model": model, "preview": True})
+        assert refused.status_code == 422
+        assert str(tmp_path) not in refused.text
 
 
 def test_a_preview_leaves_the_upload_for_the_whole_job(operator, uploaded):

@@ -2,6 +2,7 @@
 
 import { get } from "../api.js";
 import { fill, h, setVars } from "../dom.js";
+import { loadEngines } from "../engine-list.js";
 import { icon } from "../icons.js";
 import { listen } from "../live.js";
 import { describeBytes, describeTook } from "../words.js";
@@ -14,6 +15,7 @@ const AGAIN_MS = 10000;
 export async function show(root, _, signal) {
   const gauges = h("div", { class: "gauges" });
   const engines = h("section", { class: "panel", "aria-labelledby": "engines-title" });
+  const built = h("section", { class: "panel", "aria-labelledby": "built-title" });
   const workers = h("section", { class: "panel", "aria-labelledby": "workers-title" });
   const log = h("pre", { class: "log", tabindex: "0", "aria-label": "Newest messages" });
   const facts = h("dl", { class: "facts" });
@@ -23,6 +25,7 @@ export async function show(root, _, signal) {
     gauges,
     h("div", { class: "two" }, h("section", { class: "panel" }, h("h2", {}, "This machine"), facts), workers),
     engines,
+    built,
     h("section", { class: "panel" }, h("h2", {}, "Newest messages"), log),
   );
   let known = {};
@@ -33,6 +36,7 @@ export async function show(root, _, signal) {
     fill(facts, drawFacts(system));
     drawEngines(engines, system.engines ?? []);
     drawWorkers(workers, system.workers ?? []);
+    await loadEngines(built, signal);
     const lines = (system.log_tail ?? []).join("\n");
     const end = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
     if (log.textContent !== lines) {
@@ -125,7 +129,7 @@ function drawEngines(box, engines) {
   fill(box, h("h2", { id: "engines-title" }, "Models"), h("ul", { class: "engines" }, engines.map(drawEngine)));
 }
 
-function drawEngine({ name, title, precision, sha256, licence }) {
-  const facts = [title, precision, sha256 && `build ${sha256.slice(0, 8)}`, licence];
+function drawEngine({ name, title, backend, precision, reason, sha256, licence }) {
+  const facts = [title, `${backend} ${precision} (${reason})`, sha256 && `build ${sha256.slice(0, 8)}`, licence];
   return h("li", {}, h("strong", {}, name), h("span", {}, facts.filter(Boolean).join(" · ")));
 }

@@ -1,0 +1,121 @@
+"""Measures how fast the models run on this box, where that was not done yet, while it is idle.
+
+`python -m appliance.engines.measuring` is the process that does it; `SpeedKeeper` is the server's thread that runs it.
+A job that starts has the box for itself: the process is ended, and begun again when the box is idle.
+"""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import appliance
+from appliance.jobs.guard import die_with, give_way
+from runtime.closing import Closing
+from runtime.errors import RelumeError
+
+logger = logging.getLogger(__name__)
+
+_QUIET_S: Final = 60.0
+_LOOK_S: Final = 1.0
+_END_S: Final = 5.0
+
+
+class SpeedKeeper(Closing):
+    """Has measured, once in its life, what was not measured yet; `close` ends it."""
+
+    def __init__(self, engines: Path, is_idle: Callable[[], bool], *, quiet_s: float = _QUIET_S) -> None:
+        """Make the thread.
+
+        Args:
+            engines: The folder of the box's engines and measurements.
+            is_idle: Tells whether no job runs.
+            quiet_s: How long no job must have run.
+        """
+        self._engines, self._is_idle, self._quiet_s = engines, is_idle, quiet_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relume-speeds", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wait for a quiet minute."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and the process that measures."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        since = time.monotonic()
+        while not self._stopping.wait(min(_LOOK_S, self._quiet_s)):
+            try:
+                if not self._is_idle():
+                    since = time.monotonic()
+                elif time.monotonic() - since >= self._quiet_s:
+                    if self._measure():
+                        return
+                    since = time.monotonic()
+            except Exception:
+                logger.exception("the speeds cannot be measured; `relume doctor` measures them too")
+                return
+
+    def _measure(self) -> bool:
+        """Run the process; tell whether it came to its end."""
+        command = [sys.executable, "-m", "appliance.engines.measuring", "--engines", str(self._engines)]
+        command += ["--parent", str(os.getpid())]
+        with subprocess.Popen(command, cwd=Path(appliance.__file__).parents[1], stdin=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                if self._stopping.wait(_LOOK_S / 4) or not self._is_idle():
+                    process.terminate()
+                    try:
+                        process.wait(_END_S)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                    return False
+        return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure as a process that ends with its server."""
+    parser = argparse.ArgumentParser(prog="python -m appliance.engines.measuring", description=__doc__)
+    parser.add_argument("--engines", type=Path, required=True, help="the folder that keeps the speeds")
+    parser.add_argument("--parent", type=int, required=True, help="the process with which it ends")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s speeds: %(message)s")
+    die_with(options.parent)
+    give_way()
+    try:
+        measure_missing(options.engines)
+    except RelumeError as error:
+        logger.warning("%s", error)
+        return 1
+    return 0
+
+
+def measure_missing(engines: Path) -> None:
+    """Measure what was not measured yet, and keep it model by model.
+
+    Raises:
+        RelumeError: The folder cannot be written, or a model is damaged.
+    """
+    from runtime.engine.speeds import write_speeds
+    from runtime.manifest import list_models
+    from runtime.trial import list_unmeasured, measure_model
+
+    for model in list_unmeasured(list_models(), engines):
+        speeds = measure_model(model, engines=engines)
+        write_speeds(engines, speeds)
+        for speed in speeds:
+            took = speed.problem or f"{speed.ms:g} ms for {speed.size}"
+            logger.info("%s on %s in %s: %s", speed.model, speed.backend, speed.precision, took)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+/** The engines of the machine: what was built for it, what is being built, and what failed. */
+
+import { get, post } from "./api.js";
+import { fill, h } from "./dom.js";
+import { icon } from "./icons.js";
+import { complain, notify } from "./notices.js";
+import { mayAdminister } from "./session.js";
+import { table } from "./table.js";
+import { describeBytes, describeMoment } from "./words.js";
+
+const STATES = {
+  ready: "Ready",
+  outdated: "Outdated",
+  building: "Being built",
+  waiting: "Waits until no job runs",
+  quarantined: "Failed",
+  "built, not proven": "For another device",
+};
+const AGAIN = new Set(["ready", "outdated", "quarantined"]);
+const NONE = "No engine was built yet. The models run without; an engine only makes some of them faster.";
+
+/** Fetch the engines and draw them into a box, unless they are as before: a button keeps its focus. */
+export async function loadEngines(box, signal) {
+  const engines = await get("/api/engines", {}, { signal });
+  const shown = JSON.stringify(engines);
+  if (box.dataset.shown === shown) return;
+  box.dataset.shown = shown;
+  fill(
+    box,
+    h("h2", { id: "built-title" }, "Engines"),
+    engines.length === 0
+      ? h("p", { class: "quiet-text" }, NONE)
+      : table(
+          "Engines",
+          ["Engine", "State", "Size", "Last used", ...(mayAdminister() ? [""] : [])],
+          engines.map((engine) => row(engine, () => loadEngines(box, signal))),
+        ),
+  );
+}
+
+function row(engine, load) {
+  const { model, precision, sizes, flavour, state, reason, size_bytes: size, last_used: used } = engine;
+  const bad = state === "quarantined";
+  return [
+    h(
+      "div",
+      { title: engine.name },
+      h("strong", {}, model),
+      h("p", { class: "hint" }, [precision, sizes, flavour].filter(Boolean).join(" · ")),
+    ),
+    h(
+      "div",
+      {},
+      h("span", { class: bad ? "tag tag-bad" : "tag" }, STATES[state] ?? state),
+      reason && h("p", { class: "hint" }, reason),
+    ),
+    size ? describeBytes(size) : "",
+    used === null ? "" : describeMoment(used),
+    ...(mayAdminister() ? [AGAIN.has(state) ? rebuildButton(engine, load) : ""] : []),
+  ];
+}
+
+function rebuildButton({ name, model }, load) {
+  const button = h(
+    "button",
+    { type: "button", class: "plain-icon", "aria-label": `Build again: ${model}, ${name}`, title: "Build again" },
+    icon("retry"),
+  );
+  button.addEventListener("click", async () => {
+    try {
+      await post(`/api/engines/${encodeURIComponent(name)}/rebuild`);
+      notify(`The engine of ${model} is built again as soon as no job runs.`);
+      await load();
+    } catch (error) {
+      complain(error);
+    }
+  });
+  return h("div", { class: "row end" }, button);
+}

@@ -1,0 +1,99 @@
+"""The server builds what is wanted while no job runs."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from appliance.engines.keeper import EngineKeeper
+from runtime.engine.flavour import Flavour
+from runtime.engine.store.bench import Bench
+from runtime.engine.store.device import look_at_device
+from runtime.engine.store.entry import Proof
+from runtime.engine.store.listing import EngineState, list_engines
+from runtime.engine.store.request import request_engine
+from runtime.engine.store.store import EngineStore
+from runtime.manifest import find_model
+
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def wanted():
+    source = find_model("light-x4").file()
+    return request_engine(source, dimensions={"height": 32, "width": 32}, flavour=Flavour.OPENVINO)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return EngineStore(tmp_path / "engines")
+
+
+def wait_until(look):
+    deadline = time.monotonic() + DEADLINE_S
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def states(store):
+    return [engine.state for engine in list_engines(store)]
+
+
+def test_nothing_is_begun_while_a_job_runs(store, wanted, caplog):
+    caplog.set_level("INFO")
+    store.want(wanted)
+    with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.05) as keeper:
+        keeper.start()
+        time.sleep(0.5)
+
+    assert states(store) == [EngineState.WAITING]
+    assert "is being built" not in caplog.text
+
+
+@pytest.mark.slow  # The page's tests have a server do it too.
+def test_a_wanted_engine_is_built_once_no_job_runs(store, wanted):
+    idle = threading.Event()
+    store.want(wanted)
+    with EngineKeeper(store, idle.is_set, budget_bytes=10**9, look_s=0.05) as keeper:
+        keeper.start()
+        time.sleep(0.5)
+        assert states(store) == [EngineState.WAITING]
+        idle.set()
+        wait_until(lambda: states(store) == [EngineState.READY])
+
+
+def test_a_job_stops_a_build_which_is_begun_again_later(store, wanted):
+    idle = threading.Event()
+    idle.set()
+    store.want(wanted)
+    with EngineKeeper(store, idle.is_set, budget_bytes=10**9, look_s=0.05) as keeper:
+        keeper.start()
+        wait_until(lambda: states(store) == [EngineState.BUILDING])
+        idle.clear()
+        wait_until(lambda: states(store) == [EngineState.WAITING])
+        assert list(store.shelves.partial.iterdir()) == []
+    assert states(store) == [EngineState.WAITING]
+
+
+def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
+    store.shelves.prepare()
+    with Bench(store.shelves, store.key(wanted), wanted.source, threading.Event()) as bench:
+        bench.engine.write_bytes(b"engine")
+        bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
+    later = EngineStore(
+        store.shelves.folder, look=lambda flavour: replace(look_at_device(flavour), runtime_version="2030.1")
+    )
+    with EngineKeeper(later, lambda: False, budget_bytes=10**9, look_s=0.05) as keeper:
+        keeper.start()
+        wait_until(lambda: EngineState.WAITING in states(later))
+
+
+def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    store.want(wanted)
+    with EngineKeeper(store, lambda: True, budget_bytes=10**9, look_s=0.05) as keeper:
+        keeper.start()
+        wait_until(lambda: states(store) == [EngineState.QUARANTINED])
+        assert store.wishes() == []

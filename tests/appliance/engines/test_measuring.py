@@ -1,0 +1,121 @@
+"""A box measures itself once while it is idle, makes way for a job, and leaves what it knows alone."""
+
+import os
+import time
+
+import pytest
+
+from appliance.engines.measuring import SpeedKeeper, measure_missing
+from runtime import manifest, trial
+from runtime.engine.backends import list_backends
+from runtime.engine.choice import candidates_for
+from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
+from runtime.errors import OutputError
+from runtime.hardware import look_at_hardware
+from runtime.manifest import find_model, list_models
+from runtime.trial import list_unmeasured, measure_model
+
+
+@pytest.fixture
+def measured_quickly(monkeypatch):
+    """Measure one model, for a moment."""
+    monkeypatch.setattr(manifest, "list_models", lambda: [find_model("speech-mask")])
+    monkeypatch.setattr(
+        trial, "measure_model", lambda model, engines: measure_model(model, engines=engines, budget_s=0)
+    )
+
+
+def wait_for(condition, timeout_s=60.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.usefixtures("measured_quickly")
+def test_what_was_not_measured_is_measured_and_kept(tmp_path):
+    measure_missing(tmp_path)
+
+    speeds = read_speeds(tmp_path)
+    assert {speed.model for speed in speeds} == {"speech-mask"}
+    assert list_unmeasured([find_model("speech-mask")], tmp_path) == []
+    assert len(list_unmeasured(list_models(), tmp_path)) == len(list_models()) - 1
+
+
+@pytest.mark.usefixtures("measured_quickly")
+def test_what_was_measured_is_left_alone(tmp_path):
+    speeds = measure_model(find_model("speech-mask"), budget_s=0)
+    write_speeds(tmp_path, speeds)
+    before = (tmp_path / "speeds.json").stat().st_mtime_ns
+
+    measure_missing(tmp_path)
+
+    assert (tmp_path / "speeds.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("measured_quickly")
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OutputError, match="file cannot be used"):
+        measure_missing(tmp_path / "file")
+
+
+def test_a_quiet_box_is_measured_in_a_process_of_its_own(tmp_path):
+    for model in list_models():
+        if model.manifest.name != "speech-mask":
+            write_speeds(tmp_path, pretend(model))
+
+    with SpeedKeeper(tmp_path, lambda: True, quiet_s=0.05) as keeper:
+        keeper.start()
+        assert wait_for(lambda: any(speed.model == "speech-mask" for speed in read_speeds(tmp_path)))
+
+    assert list_unmeasured(list_models(), tmp_path) == []
+    assert children() == []
+
+
+def test_a_busy_box_is_not_measured_and_a_job_ends_the_measuring(tmp_path):
+    busy = [True]
+    with SpeedKeeper(tmp_path, lambda: not busy[0], quiet_s=0.05) as keeper:
+        keeper.start()
+        time.sleep(0.4)
+        assert children() == []
+        busy[0] = False
+        assert wait_for(children)
+        busy[0] = True
+        assert wait_for(lambda: not children())
+
+    assert read_speeds(tmp_path) == ()
+
+
+def pretend(model):
+    """Give speeds of a model that was not run."""
+    digests = {file.precision: file.sha256 for file in model.manifest.files}
+    return tuple(
+        Speed(
+            model=model.manifest.name,
+            sha256=digests[precision],
+            backend=backend.name,
+            precision=precision,
+            library=backend.library_version,
+            device=describe_device(look_at_hardware(), backend),
+            threads=1,
+            size="1x1",
+            runs=3,
+            ms=1.0,
+            measured="2026-11-21",
+        )
+        for backend, precision in candidates_for(model, [one for one in list_backends() if one.available])
+    )
+
+
+def children():
+    """Give the processes that measure, of this one."""
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children") as file:
+                found += file.read().split()
+        except FileNotFoundError:
+            continue
+    return found

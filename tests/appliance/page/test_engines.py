@@ -1,0 +1,55 @@
+"""The engines on the system page, built by the server itself."""
+
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from runtime.engine.flavour import Flavour
+from runtime.engine.store.bench import Bench
+from runtime.engine.store.entry import SetbackKind
+from runtime.engine.store.request import request_engine
+from runtime.engine.store.store import EngineStore
+from runtime.manifest import find_model
+
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+
+
+@pytest.fixture
+def failed(furnished: Any) -> str:
+    """Put an engine that failed into the store of the box."""
+    store = EngineStore(furnished.box.data / "engines")
+    source = find_model("light-x4").file()
+    request = request_engine(source, dimensions={"height": 32, "width": 32}, flavour=Flavour.OPENVINO)
+    store.shelves.prepare()
+    with Bench(store.shelves, store.key(request), request.source, threading.Event()) as bench:
+        bench.set_aside(SetbackKind.UNSOUND, "where two tiles meet its error is 9.0 times the error elsewhere: a seam")
+    return store.key(request).name
+
+
+def test_an_engine_that_failed_is_built_again_from_the_page(
+    furnished: Any, failed: str, log_in: Callable[..., Any], look: Callable[..., list[str]]
+) -> None:
+    page = log_in(furnished.url)
+    page.goto(f"{furnished.url}/#/system")
+    row = page.get_by_role("row").filter(has=page.get_by_role("button", name=failed))
+    row.get_by_text("Failed").wait_for()
+    assert row.get_by_text("9.0 times the error elsewhere: a seam").is_visible()
+    assert look(page, "engines-desktop-light", whole=True) == []
+
+    row.get_by_role("button", name="Build again").click()
+    page.get_by_text("is built again as soon as no job runs").wait_for()
+
+    # The server's own builder makes it; the page looks every ten seconds.
+    row.get_by_text("Ready").wait_for(timeout=90_000)
+
+
+def test_a_viewer_sees_the_engines_but_builds_none(furnished: Any, failed: str, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Guard", width=390, height=844)
+    page.goto(f"{furnished.url}/#/system")
+
+    page.locator(f'[title="{failed}"]').wait_for()
+    assert page.get_by_role("button", name="Build again").count() == 0
+    assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")

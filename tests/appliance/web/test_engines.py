@@ -1,0 +1,72 @@
+"""The engines of the box through the API: everyone sees them, administrators have one built again."""
+
+import threading
+
+import pytest
+
+from runtime.engine.flavour import Flavour
+from runtime.engine.store.bench import Bench
+from runtime.engine.store.device import EngineDevice
+from runtime.engine.store.entry import Proof, SetbackKind
+from runtime.engine.store.request import request_engine
+from runtime.engine.store.store import EngineStore
+from runtime.manifest import find_model
+
+
+@pytest.fixture
+def store(services, monkeypatch):
+    """Give the store of the box, on a processor that is the same wherever the test runs."""
+    device = EngineDevice("2026.4", "a processor", "e346b97ae311a868")
+    monkeypatch.setattr(EngineStore.__init__, "__kwdefaults__", {"look": lambda _: device})
+    return EngineStore(services.settings.engines)
+
+
+@pytest.fixture
+def shelve(store):
+    """Give the function that puts an engine of light-x4 into the store, or into quarantine."""
+
+    def put(width, *, reason=""):
+        request = request_engine(
+            find_model("light-x4").file(), dimensions={"height": 32, "width": width}, flavour=Flavour.OPENVINO
+        )
+        store.shelves.prepare()
+        with Bench(store.shelves, store.key(request), request.source, threading.Event()) as bench:
+            bench.engine.write_bytes(b"engine")
+            if reason:
+                bench.set_aside(SetbackKind.UNSOUND, reason)
+            else:
+                bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
+        return store.key(request).name
+
+    return put
+
+
+def test_everyone_sees_the_engines_and_what_failed(viewer, shelve):
+    assert viewer.get("/api/engines").json() == []
+    names = [shelve(32), shelve(64, reason="a seam")]
+
+    shown = {engine["name"]: engine for engine in viewer.get("/api/engines").json()}
+
+    assert set(shown) == set(names)
+    assert (shown[names[0]]["state"], shown[names[0]]["size_bytes"]) == ("ready", 6)
+    assert (shown[names[1]]["state"], shown[names[1]]["reason"]) == ("quarantined", "a seam")
+
+
+def test_an_administrator_has_an_engine_built_again(admin, operator, services, store, shelve):
+    name = shelve(64, reason="a seam")
+
+    assert operator.post(f"/api/engines/{name}/rebuild").status_code == 403
+    assert store.wishes() == []
+    assert admin.post(f"/api/engines/{name}/rebuild").status_code == 204
+
+    assert store.wishes()[0].again
+    assert [engine["state"] for engine in admin.get("/api/engines").json()] == ["waiting"]
+    assert services.accounts.audit.list()[0][0].what == "engine_rebuild"
+
+
+def test_an_engine_that_is_not_there_is_not_found(admin):
+    answer = admin.post("/api/engines/nothing/rebuild")
+
+    assert answer.status_code == 404
+    assert "there is no engine nothing" in answer.json()["error"]["message"]
+    assert admin.post("/api/engines/..%2f..%2fetc/rebuild").status_code in (404, 422)
