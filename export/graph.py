@@ -3,7 +3,8 @@
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ class Graph:
     `module` takes the inputs in their order and gives a tensor or a tuple. `traced`: the older exporter runs it and
     writes down what it did. It is for an LSTM over many frames, which torch.export would unroll, and for networks from
     elsewhere: torch.export (2.13) crashes the process at one that sets its weights while it runs, as SPAN does.
+    `states`: inputs that are an output of the step before. `sound`: the input that is a waveform of unit level, if one
+    is. `derive`: gives the inputs that follow from another one, as a spectrum does from its waveform.
     """
 
     role: str
@@ -34,6 +37,9 @@ class Graph:
     inputs: dict[str, tuple[int, ...]]
     outputs: tuple[str, ...]
     traced: bool = False
+    states: Mapping[str, str] = field(default_factory=dict)
+    sound: str | None = None
+    derive: Callable[[dict[str, NDArray[np.float32]]], dict[str, NDArray[np.float32]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

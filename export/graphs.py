@@ -1,11 +1,21 @@
 """Which parts of a network become engines, and at which shapes: one window, or steps with the host between them."""
 
+from collections.abc import Callable
+
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from export.demucs import demucs_graph
 from export.graph import Graph
+from export.speech_step import NEXT
+from export.tiles import Tile
 from models.basicvsr import BasicVsr
 from models.basicvsr_steps import BranchStep, CleanStep, FlowStep, ReconstructionStep, vsr_of
+from models.demucs import Demucs
 from models.hybrid_demucs import HybridDemucs
+from models.light_vsr import LightVsr
+from models.light_vsr_step import LightVsrStep
 from models.realbasicvsr import CleaningPass, RealBasicVsr, ResidualCleaning, UnetCleaning
 from models.registry import Entry, Window
 
@@ -32,15 +42,16 @@ def make_graphs(
         steps: Steps where the network has them, not one window.
 
     Raises:
-        NotExportableError: Speech networks that stream, and LightVsr, have exporters of their own; or the size does not
-            divide.
+        NotExportableError: The size does not divide, or there are no graphs of this kind of network.
     """
     if isinstance(network, HybridDemucs):
         return (hybrid_demucs_graph(network),)
+    if isinstance(network, Demucs):
+        return (demucs_step_graph(network),)
+    if isinstance(network, LightVsr):
+        return (light_graph(network, size=size),)
     if entry.window is None:
-        raise NotExportableError(
-            f"{entry.name} is exported from a trained checkpoint by python -m export.speech or export.light_vsr"
-        )
+        raise NotExportableError(f"{entry.name} is a {type(network).__name__}, of which export/graphs.py makes none")
     _check_size(entry.name, entry.window, size)
     if steps and isinstance(network, BasicVsr | RealBasicVsr):
         return step_graphs(network, size=size)
@@ -80,6 +91,38 @@ def step_graphs(network: BasicVsr | RealBasicVsr, *, size: tuple[int, int]) -> t
     )
 
 
+def light_graph(network: LightVsr, *, size: tuple[int, int]) -> Graph:
+    """Give the step of LightVsr on a grid of `size`; its frame is `grid` times as large."""
+    config = network.config
+    height, width = size
+    return Graph(
+        "step",
+        LightVsrStep(network),
+        {
+            "frame": (1, 3, config.grid * height, config.grid * width),
+            "strength": (1,),
+            "hidden": (1, config.channels, height, width),
+            "previous": (1, 3, height, width),
+        },
+        ("output", "hidden_out", "previous_out"),
+        states={"hidden": "hidden_out", "previous": "previous_out"},
+    )
+
+
+def demucs_step_graph(network: Demucs) -> Graph:
+    """Give causal Demucs for blocks of the length that ships."""
+    step = demucs_graph(network)
+    return Graph(
+        "step",
+        step.step,
+        {"x": (1, 1, step.spec.block_samples)} | step.shapes,
+        ("y", *(name + NEXT for name in step.shapes)),
+        traced=True,
+        states={name: name + NEXT for name in step.shapes},
+        sound="x",
+    )
+
+
 def hybrid_demucs_graph(network: HybridDemucs, *, hops: int = 32) -> Graph:
     """Give hybrid Demucs between its transforms, for segments of `hops` hops."""
     config = network.config
@@ -93,7 +136,18 @@ def hybrid_demucs_graph(network: HybridDemucs, *, hops: int = 32) -> Graph:
         },
         ("spectral", "wave"),
         traced=True,
+        sound="mixture",
+        derive=_spectrum_of(network),
     )
+
+
+def _spectrum_of(network: HybridDemucs) -> Callable[[Tile], Tile]:
+    def derive(tile: Tile) -> Tile:
+        with torch.no_grad():
+            spectrum = network.spectrum(torch.from_numpy(tile["mixture"])).numpy()
+        return tile | {"spectrum": np.ascontiguousarray(spectrum, np.float32)}
+
+    return derive
 
 
 class _Core(nn.Module):

@@ -12,6 +12,8 @@ from export.graph import Graph, _export, _Tuple, export_graph, random_inputs
 from export.graphs import NotExportableError, make_graphs
 from export.parity import ParityError
 from models.basicvsr import BasicVsr, BasicVsrConfig
+from models.demucs import Demucs, DemucsConfig
+from models.light_vsr import LightVsr, LightVsrConfig
 from models.realbasicvsr import CleaningConfig, RealBasicVsr, RealBasicVsrConfig, unet_config
 from models.registry import REGISTRY, Entry, Task, Window
 from models.rvrt import Rvrt, RvrtConfig
@@ -107,9 +109,10 @@ WINDOWS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WINDOWS)
 def test_whole_windows_agree_with_torch_and_build(tmp_path, name: str) -> None:
-    from export.engine import Flavour, build_engine, has_builder
+    from export.engine import build_engine, has_builder
     from export.half import convert_to_half
     from export.tiles import random_tiles
+    from runtime.engine.flavour import Flavour
 
     make, window, size = WINDOWS[name]
     torch.manual_seed(0)
@@ -135,6 +138,26 @@ def test_tiles_that_do_not_divide_are_refused() -> None:
         make_graphs(entry, nn.Identity(), size=(32, 30))
 
 
-def test_networks_with_an_exporter_of_their_own_say_so() -> None:
-    with pytest.raises(NotExportableError, match="demucs-48 is exported from a trained checkpoint by python -m export"):
+def test_a_network_that_no_graph_is_made_of_says_so() -> None:
+    with pytest.raises(NotExportableError, match=r"demucs-48 is a Identity, of which export/graphs\.py makes none"):
         make_graphs(REGISTRY.find("demucs-48"), nn.Identity(), size=(64, 64))
+
+
+STREAMED = {
+    "demucs": ("demucs-48", lambda: Demucs(DemucsConfig(hidden=4), normalize=False)),
+    "light": ("light-x2", lambda: LightVsr(LightVsrConfig(scale=2, grid=2, channels=4, blocks=1))),
+}
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_streaming_networks_are_one_step_with_its_states(tmp_path, name: str) -> None:
+    entry, make = STREAMED[name]
+    torch.manual_seed(0)
+    (graph,) = make_graphs(REGISTRY.find(entry), make().eval(), size=(16, 24))
+
+    exported = export_graph(graph, tmp_path / "step.onnx")
+
+    assert exported.parity <= 1e-4
+    assert set(graph.states) < set(graph.inputs)
+    assert set(graph.states.values()) < set(graph.outputs)
+    assert set(graph.inputs) - set(graph.states) == ({"x"} if name == "demucs" else {"frame", "strength"})

@@ -5,10 +5,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.half import HalfPrecisionError, convert_to_half, find_islands
+from export.fixed import fix_dimensions
+from export.half import COMPUTE, HalfPrecisionError, compare_files, convert_to_half, find_islands
 from export.half_graph import rewrite_to_half
 from export.tiles import random_tiles
 from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.manifest import find_model
 
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")
 SMALL += ("rvrt-align", "rvrt-group", "hybrid-demucs")
@@ -138,3 +140,64 @@ def test_values_that_overflow_are_caught_and_nothing_is_kept(tmp_path) -> None:
 def test_a_tile_below_the_gate_is_caught(tmp_path) -> None:
     with pytest.raises(HalfPrecisionError, match=r"output y of tile 0 has \d+\.\d dB against float32, expected 120 dB"):
         convert_to_half(saved(tmp_path, 3.0), tmp_path / "half.onnx", random_tiles({"x": (2, 3)}, 2), gate_db=120)
+
+
+def test_what_a_recurrence_reads_is_float32_from_the_last_layer_on() -> None:
+    """TensorRT for RTX 1.7 fails to build an LSTM or GRU of more than one step with a cast before it."""
+    model = onnx.load(find_model("speech-demucs").file())
+    islands = find_islands(model)
+    maker = {output: node for node in model.graph.node for output in node.output}
+    lstm = next(node for node in model.graph.node if node.op_type == "LSTM")
+    name, between = lstm.input[0], []
+    while maker[name].op_type not in COMPUTE:
+        between.append(maker[name])
+        name = maker[name].input[0]
+    assert [node.op_type for node in between] == ["Transpose", "Mul", "Split"]
+    assert {node.name for node in between} <= islands
+    assert maker[name].name not in islands
+
+
+def test_a_loud_voice_does_not_overflow_the_spectrum_of_the_mask(tmp_path) -> None:
+    """Ten times the level is a peak of speech; its power in one bin is above 65504."""
+    source = tmp_path / "mask.onnx"
+    fix_dimensions(find_model("speech-mask").file(), source, {"samples": 1024})
+    with OnnxRuntimeCpuSession(source, dimensions={}, precision="fp32", threads=1) as session:
+        loud = {binding.name: np.zeros(binding.shape, np.float32) for binding in session.inputs}
+    loud["x"][...] = 10 * np.sin(np.arange(1024) / 5)
+
+    converted = convert_to_half(source, tmp_path / "half.onnx", [loud], stream=True)
+
+    assert converted.psnr_db >= 50
+
+
+def quiet_and_loud():
+    return [{"x": np.full((2, 3), level, np.float32)} for level in (1e-3, 1.0)]
+
+
+def adding(tmp_path, name: str, factor: float):
+    path = tmp_path / f"{name}.onnx"
+    onnx.save(
+        made(
+            [helper.make_node("Add", ["x", "w"], ["y"], name="a")],
+            weights=[("w", np.full((2, 3), factor, np.float32))],
+        ),
+        path,
+    )
+    return path
+
+
+def test_a_pause_in_a_stream_is_held_against_the_peak_of_the_stream(tmp_path) -> None:
+    reference, candidate = adding(tmp_path, "exact", 0.0), adding(tmp_path, "off", 1e-4)
+
+    with pytest.raises(HalfPrecisionError, match=r"output y of tile 0 has 20.0 dB"):
+        compare_files(reference, candidate, quiet_and_loud(), gate_db=50)
+    worst, count = compare_files(reference, candidate, quiet_and_loud(), gate_db=50, stream=True)
+
+    assert worst == pytest.approx(80, abs=0.1)
+    assert count == 2
+
+
+def test_a_stream_below_the_gate_is_caught_and_its_block_named(tmp_path) -> None:
+    reference, candidate = adding(tmp_path, "exact", 0.0), adding(tmp_path, "off", 1e-2)
+    with pytest.raises(HalfPrecisionError, match=r"output y of tile 0 has 40.0 dB against float32, expected 50 dB"):
+        compare_files(reference, candidate, quiet_and_loud(), gate_db=50, stream=True)

@@ -1,0 +1,232 @@
+"""`python -m benchmarks.rvrt_cuda`: residual RVRT on a CUDA GPU, milliseconds a frame and peak memory, whole and tiled.
+
+PyTorch as it is and ONNX Runtime's CUDA provider, in float32 and float16, printed beside what was published for a
+320x180 frame. Each line is measured in a process of its own, so that its memory is its own. `--device cpu` tries the
+script itself; until someone runs it on a GPU its CUDA half has never run.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from export.graph import export_graph
+from export.graphs import make_graphs
+from export.half import find_islands
+from export.half_graph import rewrite_to_half
+from export.run import build_network
+from models.registry import REGISTRY
+from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+from runtime.engine.session import Session
+
+PUBLISHED = "published for 320x180: 183 ms a frame, 1056 MB (arXiv 2206.02146)"
+OVERLAP = 10
+"""Pixels that two tiles share, as the seed's tiles do."""
+RUNTIMES = ("torch", "onnxruntime")
+PRECISIONS = ("fp32", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line: what runs, in which precision, on frames of `size` (height, width), in tiles or whole (`tile` None)."""
+
+    network: str
+    device: str
+    runtime: str
+    precision: str
+    size: tuple[int, int]
+    tile: tuple[int, int] | None
+    frames: int
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Milliseconds a frame, the best of the repeats, and the peak of memory over what the process had before."""
+
+    frame_ms: float
+    peak_mb: float
+
+
+def tile_corners(size: tuple[int, int], tile: tuple[int, int], *, overlap: int = OVERLAP) -> list[tuple[int, int]]:
+    """Give the top left corners, y and x, of the tiles that cover a frame; the last ones lie at its border."""
+    sides = []
+    for whole, part in zip(size, tile, strict=True):
+        last = max(whole - part, 0)
+        sides.append([*range(0, last, part - overlap), last])
+    return list(product(*sides))
+
+
+def measure(case: Case) -> Measured:
+    """Run a case in this process.
+
+    Raises:
+        SessionError: ONNX Runtime has no CUDA provider.
+    """
+    torch.manual_seed(0)
+    shape = (1, case.frames, REGISTRY.find(case.network).build().config.input_channels, *case.size)  # type: ignore[union-attr]
+    clip = np.random.default_rng(0).random(shape, np.float32)
+    before = _memory_mb(case)
+    run, close = _open_torch(case) if case.runtime == "torch" else _open_onnxruntime(case)
+    try:
+        for part in _parts(case, clip):
+            run(part)
+            break
+        best = float("inf")
+        for _ in range(case.repeats):
+            started = time.perf_counter()
+            for part in _parts(case, clip):
+                run(part)
+            best = min(best, time.perf_counter() - started)
+        return Measured(1000 * best / case.frames, _memory_mb(case, peak=True) - before)
+    finally:
+        close()
+
+
+def _parts(case: Case, clip: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    height, width = case.tile or case.size
+    for top, left in tile_corners(case.size, (height, width)):
+        yield np.ascontiguousarray(clip[..., top : top + height, left : left + width])
+
+
+Run = Callable[[NDArray[np.float32]], object]
+
+
+def _open_torch(case: Case) -> tuple[Run, Callable[[], None]]:
+    network = build_network(REGISTRY.find(case.network), None).to(case.device)
+    kind = torch.float16 if case.precision == "fp16" else torch.float32
+    network.to(kind)
+
+    def run(part: NDArray[np.float32]) -> object:
+        with torch.inference_mode():
+            # The copy back waits for the device.
+            return network(torch.from_numpy(part).to(case.device, kind)).float().cpu()
+
+    return run, lambda: None
+
+
+def _open_onnxruntime(case: Case) -> tuple[Run, Callable[[], None]]:
+    entry = REGISTRY.find(case.network)
+    network = build_network(entry, None)
+    (graph,) = make_graphs(entry, network, size=case.tile or case.size, frames=case.frames)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "window.onnx"
+        export_graph(graph, path)
+        if case.precision == "fp16":
+            model = onnx.load(path)
+            onnx.save(rewrite_to_half(model, find_islands(model)), path)
+        session: Session
+        if case.device == "cuda":
+            session = OnnxRuntimeGpuSession(
+                path, dimensions={}, precision=case.precision, threads=1, provider=Provider.CUDA
+            )
+        else:
+            session = OnnxRuntimeCpuSession(path, dimensions={}, precision=case.precision, threads=1)
+    (name,) = graph.inputs
+    return lambda part: session.run({name: part}), session.close
+
+
+def _memory_mb(case: Case, *, peak: bool = False) -> float:
+    """Give the device's memory in use, which ONNX Runtime's arena never gives back; on a CPU the process' peak."""
+    if case.device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if case.runtime == "torch" and peak:
+        return torch.cuda.max_memory_allocated() / 2**20
+    if case.runtime == "torch":
+        return 0.0
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**20
+
+
+def measure_apart(case: Case) -> Measured:
+    """Run a case in a process of its own.
+
+    Raises:
+        RuntimeError: The process failed; it has said why.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(case, there))
+    process.start()
+    there.close()
+    try:
+        measured = here.recv()
+    except EOFError as error:
+        process.join()
+        raise RuntimeError(f"{case.runtime} in {case.precision} ended with {process.exitcode}") from error
+    process.join()
+    assert isinstance(measured, Measured)
+    return measured
+
+
+def _send(case: Case, there: Connection) -> None:
+    there.send(measure(case))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rvrt_cuda", description=__doc__)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--network", default="residual-rvrt-001")
+    parser.add_argument("--size", default="320x180", help="width x height of a frame")
+    parser.add_argument("--tile", default="64x64", help="width x height of a tile")
+    parser.add_argument("--frames", type=int, default=10, help="frames of a window, even")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    refusal = _refusal() if options.device == "cuda" else ""
+    if refusal:
+        parser.exit(2, f"{refusal}\n")
+    size, tile = _size(options.size), _size(options.tile)
+    print(f"{options.network}, random weights, {options.frames} frames of {options.size}, on {_name(options.device)}")
+    print(PUBLISHED)
+    for runtime, precision, cut in product(RUNTIMES, PRECISIONS, (None, tile)):
+        case = Case(
+            options.network, options.device, runtime, precision, size, cut, options.frames, max(options.repeats, 1)
+        )
+        measured = measure_apart(case)
+        how = "whole" if cut is None else f"{len(tile_corners(size, cut))} tiles of {options.tile}"
+        line = f"{runtime:<12} {precision}  {how:<20} {measured.frame_ms:9.1f} ms a frame {measured.peak_mb:8.0f} MB"
+        print(line, flush=True)
+
+
+def _refusal() -> str:
+    """Say why nothing can be measured on CUDA here; empty if it can."""
+    if not torch.cuda.is_available():
+        return (
+            f"got --device cuda; torch {torch.__version__} sees no CUDA device: install a CUDA build of torch on a "
+            "machine with one, or try the script with --device cpu --size 64x64"
+        )
+    if find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed; install onnxruntime-gpu"
+    import onnxruntime
+
+    if Provider.CUDA not in onnxruntime.get_available_providers():
+        return f"onnxruntime {onnxruntime.__version__} has no CUDA provider; install onnxruntime-gpu in its place"
+    return ""
+
+
+def _name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"a CPU, {sys.platform}"
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(height), int(width)
+
+
+if __name__ == "__main__":
+    main()
