@@ -1,5 +1,6 @@
 """`relume-build`: imports checkpoints, exports networks, builds engines. On a developer's machine, never on the box."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,6 +14,8 @@ OWN_ZOO = Path("own-zoo")
 Zoo = Annotated[Path, typer.Option(help="Your own folder of models; never the one that ships.")]
 Name = Annotated[str | None, typer.Option(help="Folder of the entry; after the file without it.")]
 Tile = Annotated[str, typer.Option(help="Width x height of a tile.")]
+Overlap = Annotated[int | None, typer.Option(min=0, help="Frames that two windows share; a quarter without it.")]
+Licence = Annotated[str | None, typer.Option(help="The checkpoint's licence, if you know it.")]
 
 
 @importing.command("rvrt")
@@ -21,12 +24,19 @@ def import_rvrt_command(
     zoo: Zoo = OWN_ZOO,
     name: Name = None,
     frames: Annotated[int, typer.Option(min=2, help="Frames of a window, even.")] = 4,
+    overlap: Overlap = None,
     tile: Tile = "64x64",
+    licence: Licence = None,
 ) -> None:
     """Import RVRT, with the residual block as the identity before its upsampler."""
     from export.imports import import_rvrt
 
-    _tell(lambda: import_rvrt(checkpoint, zoo, name=name, frames=frames, tile=_size(tile)), zoo)
+    _tell(
+        lambda: import_rvrt(
+            checkpoint, zoo, name=name, frames=frames, overlap=overlap, tile=_size(tile), licence=licence
+        ),
+        zoo,
+    )
 
 
 @importing.command("spandrel")
@@ -35,12 +45,34 @@ def import_spandrel_command(
     zoo: Zoo = OWN_ZOO,
     name: Name = None,
     tile: Tile = "64x64",
-    licence: Annotated[str | None, typer.Option(help="The checkpoint's licence, if you know it.")] = None,
+    licence: Licence = None,
 ) -> None:
     """Import an image network that spandrel recognises: ESRGAN, SwinIR, DAT, SPAN, Compact and others."""
     from export.imports import import_spandrel
 
     _tell(lambda: import_spandrel(checkpoint, zoo, name=name, tile=_size(tile), licence=licence), zoo)
+
+
+@importing.command("chain")
+def import_chain_command(
+    network: Annotated[str, typer.Argument(help="basicvsr, realbasicvsr or a unet-...: see `networks`.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Its checkpoint.")],
+    zoo: Zoo = OWN_ZOO,
+    name: Name = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames that backward features are made of.")] = 12,
+    overlap: Annotated[int, typer.Option(min=0, help="Frames of these that the next ones share.")] = 4,
+    tile: Tile = "256x256",
+    licence: Licence = None,
+) -> None:
+    """Import BasicVSR, RealBasicVSR or one of its U-Net forms in parts, for clips of any length."""
+    from export.import_chain import import_chain
+
+    _tell(
+        lambda: import_chain(
+            network, checkpoint, zoo, name=name, frames=frames, overlap=overlap, tile=_size(tile), licence=licence
+        ),
+        zoo,
+    )
 
 
 @app.command("networks")
@@ -55,7 +87,7 @@ def list_networks() -> None:
 @app.command("export")
 def export_command(
     model: Annotated[str, typer.Argument(help="A network's name: see `relume-build networks`.")],
-    precision: Annotated[str, typer.Option(help="fp32, or fp32,fp16.")] = "fp32,fp16",
+    precision: Annotated[str, typer.Option(help="Some of fp32, fp16 and int8, with commas.")] = "fp32,fp16",
     tile: Tile = "64x64",
     frames: Annotated[int | None, typer.Option(min=1, help="Frames of a window.")] = None,
     steps: Annotated[bool, typer.Option(help="Step engines for long clips, where the network has them.")] = False,
@@ -111,6 +143,41 @@ def shipped_command(
         _fail(error)
 
 
+@app.command("prove")
+def prove_command(
+    networks: Annotated[list[str] | None, typer.Argument(help="Networks in this order; all of them without.")] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="Random tiles, and as many real ones.")] = 100,
+    clip: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real video; may be repeated.")
+    ] = None,
+    sound: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real speech; may be repeated.")
+    ] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt; may be repeated.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the proofs; what lies there is not proven again.")] = Path(
+        "proofs"
+    ),
+) -> None:
+    """Take every network and every shipped model through every gate: parity, FP16, engines."""
+    from export.prove import ProofRequest, run_proofs
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    request = ProofRequest(
+        output=output,
+        names=tuple(networks or ()),
+        tiles=tiles,
+        clips=tuple(clip or ()),
+        sounds=tuple(sound or ()),
+        engines=tuple(engine or ()),
+    )
+    try:
+        proofs = run_proofs(request)
+    except (ValueError, KeyError) as error:
+        _fail(error)
+    if not all(proof.holds for proof in proofs):
+        raise typer.Exit(1)
+
+
 def _size(tile: str) -> tuple[int, int]:
     """Read width x height; give height, width."""
     width, _, height = tile.partition("x")
@@ -122,11 +189,13 @@ def _size(tile: str) -> tuple[int, int]:
 def _tell(run: Any, zoo: Path) -> None:
     try:
         manifest, exported = run()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, KeyError, RuntimeError) as error:
         _fail(error)
+    parity = max(part.parity for part in exported)
+    size_bytes, time_s = (sum(getattr(part, name) for part in exported) for name in ("size_bytes", "time_s"))
     typer.echo(
         f"{zoo / manifest.name}: {manifest.architecture}, {manifest.parameters:,} parameters, "
-        f"parity {exported.parity:.1e}, {exported.size_bytes / 1e6:.1f} MB, {exported.time_s:.0f} s"
+        f"parity {parity:.1e}, {size_bytes / 1e6:.1f} MB, {time_s:.0f} s"
     )
     typer.echo(f"licence: {manifest.licence}")
 

@@ -2,29 +2,30 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from export.engine import Flavour, build_engine
+from export.engine import build_engine
 from export.fixed import fix_dimensions
-from export.graph import Graph, export_graph, random_inputs
+from export.graph import Graph, export_graph
 from export.graphs import make_graphs
 from export.half import convert_to_half
 from export.imports import read_state
-from export.tiles import Tile, random_tiles, real_tiles
+from export.int8 import Quantised, convert_forms, convert_shipped
+from export.int8_graph import Form
+from export.tiles import Tile, graph_tiles, random_tiles, stream_tiles
 from models.published import CheckpointError, load_published
 from models.registry import REGISTRY, Entry
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.flavour import Flavour
 from runtime.manifest import Model, find_model
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,10 @@ def run_export(request: ExportRequest, *, console: Console | None = None) -> lis
         UnknownNetworkError: There is no such network.
         RuntimeError: A gate failed; what passed before it is kept.
     """
-    targets = [_target(name) for name in request.engines]
+    targets = [find_target(name) for name in request.engines]
     unknown = set(request.precisions) - set(PRECISIONS)
     if unknown or not request.precisions:
-        raise ValueError(f"got --precision {','.join(request.precisions)}; expected one or both of fp32, fp16")
+        raise ValueError(f"got --precision {','.join(request.precisions)}; expected some of fp32, fp16, int8")
     entry = REGISTRY.find(request.model)
     network = build_network(entry, request.checkpoint)
     graphs = make_graphs(entry, network, size=request.size, frames=request.frames, steps=request.steps)
@@ -87,12 +88,18 @@ def run_export(request: ExportRequest, *, console: Console | None = None) -> lis
 def build_network(entry: Entry, checkpoint: Path | None) -> nn.Module:
     """Build a network with a checkpoint's weights; without one with seeded random ones, to try the export alone.
 
+    Layers that begin as zero, such as those of offsets or of a residual block, get random weights too: zeros would hide
+    what they compute.
+
     Raises:
         CheckpointError: The checkpoint is of another network.
     """
     torch.manual_seed(0)
     network = entry.build().eval()
     if checkpoint is None:
+        for weight in network.parameters():
+            if weight.ndim > 1 and not weight.any():
+                nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
         return network
     state = read_state(checkpoint)
     if state.keys() == network.state_dict().keys():
@@ -118,11 +125,22 @@ def _export_one(
     if "fp16" in request.precisions:
         half = request.output / f"{stem}.fp16.onnx"
         console.print(f"{stem}: to float16 ...")
-        converted = convert_to_half(exact, half, _tiles(graph, request))
+        clips = (request.clip,) if request.clip is not None else ()
+        tiles = graph_tiles(graph, exact, request.tiles, clips=clips)
+        converted = convert_to_half(exact, half, tiles, stream=graph.sound is not None and bool(graph.states))
         agreement = f"{converted.psnr_db:.1f} dB, worst of {converted.tiles}"
         operations = f"{converted.nodes}, {converted.islands} in fp32"
         yield Row(graph.role, "fp16", agreement, converted.size_bytes, operations, converted.time_s)
         files["fp16"] = half
+    if "int8" in request.precisions:
+        console.print(f"{stem}: to int8 ...")
+        clips = (request.clip,) if request.clip is not None else ()
+        forms = convert_forms(
+            exact, partial(graph_tiles, graph, exact, request.tiles, clips=clips), count=request.tiles
+        )
+        for form, made in forms.items():
+            yield _int8_row(graph.role, form, made)
+        files["int8"] = forms[Form.TENSORRT].path
     for precision in request.precisions:
         for flavour, capability in targets:
             console.print(f"{stem}: {precision} engine for {capability or 'this GPU'} ...")
@@ -133,14 +151,18 @@ def _export_one(
             yield Row(graph.role, kind, "built, not run", built.size_bytes, "", built.time_s)
 
 
-def _tiles(graph: Graph, request: ExportRequest) -> Iterator[Tile]:
-    drawn = random_tiles(graph.inputs, request.tiles)
-    if request.clip is None or not any(len(shape) >= 4 and shape[-3] in (3, 4) for shape in graph.inputs.values()):
-        return drawn
-    return chain(drawn, real_tiles(graph.inputs, request.clip, request.tiles))
+def _int8_row(part: str, form: Form, made: Quantised) -> Row:
+    operations = f"{made.nodes}, {len(made.in_float)} of {len(made.in_float) + len(made.layers)} layers in fp32"
+    agreement = f"{made.snr_db:.1f} dB SNR, worst of {made.tiles}"
+    return Row(part, f"int8 {form}", agreement, made.size_bytes, operations, made.time_s)
 
 
-def _target(name: str) -> tuple[Flavour, str | None]:
+def find_target(name: str) -> tuple[Flavour, str | None]:
+    """Read a builder and what it builds for: `rtx:sm86`; without a capability for this machine's GPU.
+
+    Raises:
+        ValueError: There is no such builder.
+    """
     flavour, _, capability = name.partition(":")
     if flavour not in set(Flavour):
         raise ValueError(f"got --engine {name}; expected {' or '.join(Flavour)}, with what to build for: rtx:sm86")
@@ -166,23 +188,30 @@ def run_shipped(
     tiles: int = 100,
     console: Console | None = None,
 ) -> list[Row]:
-    """Convert a shipped model's step at fixed sizes to float16 and build engines of both precisions.
+    """Convert a shipped model's step at fixed sizes to float16, and to int8 where it ships that; build engines of each.
 
     Raises:
         ManifestError: There is no such model.
         ValueError: A named dimension has no size.
         RuntimeError: A gate failed.
     """
-    targets = [_target(engine) for engine in engines]
+    targets = [find_target(engine) for engine in engines]
     model = find_model(name)
     output.mkdir(parents=True, exist_ok=True)
     exact, half = output / f"{name}.fp32.onnx", output / f"{name}.fp16.onnx"
     fix_dimensions(model.file(), exact, dimensions)
     rows = []
-    converted = convert_to_half(exact, half, islice(shipped_tiles(model, exact), tiles))
+    heard = model.manifest.audio is not None
+    converted = convert_to_half(exact, half, shipped_tiles(model, exact, tiles), stream=heard)
     agreement = f"{converted.psnr_db:.1f} dB, worst of {converted.tiles}"
     rows.append(Row("step", "fp16", agreement, converted.size_bytes, str(converted.nodes), converted.time_s))
-    for source in (exact, half):
+    sources = [exact, half]
+    if any(file.precision == "int8" for file in model.manifest.files):
+        whole = output / f"{name}.int8.onnx"
+        made = convert_shipped(model, exact, whole, dimensions, shipped_tiles(model, exact, tiles))
+        rows.append(_int8_row("step", Form.TENSORRT, made))
+        sources.append(whole)
+    for source in sources:
         for flavour, capability in targets:
             built = build_engine(
                 source,
@@ -196,17 +225,11 @@ def run_shipped(
     return rows
 
 
-def shipped_tiles(model: Model, path: Path) -> Iterator[Tile]:
+def shipped_tiles(model: Model, path: Path, count: int) -> Iterator[Tile]:
     """Give noise with the states as they are where a stream begins, then as the model made them of it."""
-    shapes = file_shapes(path)
+    sound = model.manifest.inputs[0].name if model.manifest.audio is not None else None
     states = {state.input: state.output for state in model.manifest.states}
-    carried = {name: np.zeros(shapes[name], np.float32) for name in states}
-    with OnnxRuntimeCpuSession(path, dimensions={}, precision="fp32", threads=1) as session:
-        for seed in count():
-            tile = random_inputs(shapes, seed) | carried
-            yield tile
-            made = session.run(tile)
-            carried = {name: made[output] for name, output in states.items()}
+    return stream_tiles(path, random_tiles(file_shapes(path), count, sound=sound), states)
 
 
 def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.video_quality import luma, psnr, spoil, ssim
+from benchmarks.video_quality import ssim
+from calibration.quality import luma, psnr, spoil
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def clip(tmp_path):
     return path
 
 
-def test_export_makes_both_precisions_and_a_table(clip, tmp_path) -> None:
+def test_export_makes_every_precision_and_a_table(clip, tmp_path) -> None:
     output = tmp_path / "out"
     arguments = [
         "sr-unet-x2",
@@ -33,6 +33,8 @@ def test_export_makes_both_precisions_and_a_table(clip, tmp_path) -> None:
         "16x16",
         "--tiles",
         "2",
+        "--precision",
+        "fp32,fp16,int8",
         "--clip",
         str(clip),
         "--output",
@@ -45,16 +47,20 @@ def test_export_makes_both_precisions_and_a_table(clip, tmp_path) -> None:
     assert {path.name for path in output.iterdir()} == {
         "sr-unet-x2-window.fp32.onnx",
         "sr-unet-x2-window.fp16.onnx",
+        "sr-unet-x2-window.int8-cpu.onnx",
+        "sr-unet-x2-window.int8-tensorrt.onnx",
+        "sr-unet-x2-window.calibration.json",
     }
     assert "random weights, for the export alone" in result.output
     assert "worst of 4" in result.output
+    assert "dB SNR, worst of 4" in result.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nothing"], "no network named nothing; there are: rvrt-001"),
-        (["sr-unet-x2", "--precision", "fp8"], "got --precision fp8; expected one or both of fp32, fp16"),
+        (["sr-unet-x2", "--precision", "fp8"], "got --precision fp8; expected some of fp32, fp16, int8"),
         (["sr-unet-x2", "--engine", "cuda"], "got --engine cuda; expected rtx or tensorrt"),
         (["sr-unet-x2", "--tile", "17x16"], "got tiles of 17x16; the sides for sr-unet-x2 must be multiples of 16"),
     ],
@@ -72,7 +78,7 @@ def test_networks_are_listed() -> None:
 
 
 def test_real_tiles_are_cut_out_of_consecutive_frames(clip) -> None:
-    (tile,) = real_tiles({"frames": (1, 2, 4, 8, 8)}, clip, 1)
+    (tile,) = real_tiles({"frames": (1, 2, 4, 8, 8)}, [clip], 1)
     assert tile["frames"].shape == (1, 2, 4, 8, 8)
     assert np.unique(tile["frames"][:, :, 3]).size == 1
     assert tile["frames"][:, :, :3].std() > 0.1
@@ -80,4 +86,4 @@ def test_real_tiles_are_cut_out_of_consecutive_frames(clip) -> None:
 
 def test_a_clip_that_is_too_short_is_refused(clip) -> None:
     with pytest.raises(ValueError, match="has 3 frames of 32x24; a tile needs 4 of 8x8: give a longer or larger clip"):
-        list(real_tiles({"frames": (1, 4, 3, 8, 8)}, clip, 1))
+        list(real_tiles({"frames": (1, 4, 3, 8, 8)}, [clip], 1))

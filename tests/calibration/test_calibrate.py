@@ -1,0 +1,124 @@
+"""A shipped model becomes INT8 with its ranges, its figures, and the layers that stay in float."""
+
+import io
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from calibration.calibrate import CalibrationRequest, calibrate, score_with, split_clips
+from calibration.cli import app
+from calibration.quality import TestClip, measure_psnr
+from export.int8 import write_int8
+from export.ranges import CalibrationError, file_digest, load_ranges
+from runtime.engine.backends import choose_backend
+from runtime.manifest import find_model, list_models, zoo_folder
+from runtime.sample.picture import render_frames
+
+INT8 = [
+    (model.manifest.name, file)
+    for model in list_models()
+    for file in model.manifest.files
+    if file.calibration is not None
+]
+
+
+@pytest.fixture(scope="module")
+def tested():
+    """Two frames of the sample's first scene, a quarter as large for the network."""
+    pytest.importorskip("skimage", reason="the sample's photographs come with scikit-image")
+    truth = tuple(np.ascontiguousarray(frame[:176, :256]) for frame, _ in zip(render_frames(2), range(2), strict=False))
+    small = (Image.fromarray(frame).resize((64, 44), Image.Resampling.BICUBIC) for frame in truth)
+    return TestClip("sample", truth, tuple(np.asarray(frame) for frame in small))
+
+
+@pytest.mark.parametrize(("name", "file"), INT8, ids=[name for name, _ in INT8])
+def test_a_shipped_int8_file_is_what_its_ranges_make_of_the_float_file(name, file, tmp_path):
+    model = find_model(name)
+    path = model.folder / file.calibration.path
+    ranges = load_ranges(path)
+    assert file_digest(path) == ranges.digest == file.calibration.digest
+    written = onnx.load(model.file(precision="int8"))
+    layers = [node.name for node in written.graph.node if any(read.endswith("_dequantised") for read in node.input)]
+
+    write_int8(model.file(), tmp_path / "again.onnx", ranges, layers=layers)
+
+    assert (tmp_path / "again.onnx").read_bytes() == model.file(precision="int8").read_bytes()
+    assert not set(layers) & set(file.calibration.in_float)
+    assert all(figure.before - figure.after <= 0.15 for figure in file.calibration.loss)
+    assert file.calibration.loss
+    assert not set(file.calibration.clips) & set(model.manifest.training.held_out)
+
+
+def test_light_x4_in_int8_is_within_the_gate_on_the_sample_in_every_backend(tested):
+    model = find_model("light-x4")
+    score = score_with(model, [tested])
+
+    assert score(model.file()) - score(model.file(precision="int8")) <= 0.15
+
+
+def test_a_file_that_blows_up_scores_below_every_gate(tested, tmp_path):
+    model = find_model("light-x4")
+    broken = onnx.load(model.file())
+    bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "network.last.bias")
+    bias.raw_data = np.full(48, np.nan, np.float32).tobytes()
+    onnx.save(broken, tmp_path / "broken.onnx")
+
+    assert score_with(model, [tested])(tmp_path / "broken.onnx") == float("-inf")
+
+
+def test_psnr_is_that_of_the_shipped_pipeline(tested):
+    model = find_model("light-x4")
+    opener = choose_backend("cpu", threads=1).open_session
+
+    exact = measure_psnr(model, [tested], opener)
+
+    worse = TestClip("other", tuple(255 - frame for frame in tested.truth), tested.poor)
+    assert exact > 20
+    assert measure_psnr(model, [worse], opener) < 12
+    assert measure_psnr(model, [tested, worse], opener) == pytest.approx(
+        (exact + measure_psnr(model, [worse], opener)) / 2
+    )
+
+
+def test_held_out_clips_are_measured_on_and_all_others_calibrated_with(tmp_path):
+    model = find_model("light-x4")
+    held_out = model.manifest.training.held_out[0]
+    for name in ("a.mp4", held_out, "b.mp4"):
+        (tmp_path / name).touch()
+
+    assert split_clips(model, [tmp_path]) == ([tmp_path / "a.mp4", tmp_path / "b.mp4"], [tmp_path / held_out])
+    assert split_clips(model, [tmp_path / "a.mp4"]) == ([tmp_path / "a.mp4"], [tmp_path / "a.mp4"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CalibrationError, match="there are no clips in"):
+        split_clips(model, [tmp_path / "empty"])
+
+
+@pytest.mark.slow
+def test_calibrating_puts_file_ranges_and_figures_into_the_zoo(tmp_path):
+    shutil.copytree(zoo_folder() / "light-x4", tmp_path / "zoo" / "light-x4")
+    console = Console(file=io.StringIO(), width=120)
+    request = CalibrationRequest("light-x4", frames=2, test_frames=2, ship=True, output=tmp_path / "out")
+
+    made = calibrate(request, console=console, zoo=tmp_path / "zoo")
+
+    model = find_model("light-x4", tmp_path / "zoo")
+    (file,) = (file for file in model.manifest.files if file.precision == "int8")
+    assert made.path == model.file(precision="int8")
+    assert file.calibration.digest == made.ranges.digest
+    assert file.calibration.clips == ("sample.mp4",)
+    assert "network.skip.weight" in {cost.weight for cost in made.costs if cost.layer in file.calibration.in_float}
+    assert file.calibration.loss[0].before - file.calibration.loss[0].after <= 0.15
+    assert (tmp_path / "out" / "light-x4.int8.json").exists()
+    assert not list((tmp_path / "zoo" / "light-x4").glob(".*"))
+
+
+def test_a_speech_model_is_refused_in_words():
+    result = CliRunner().invoke(app, ["calibrate", "speech-mask"])
+
+    assert result.exit_code == 1
+    assert "speech-mask is no network that takes a picture at a time" in result.output
