@@ -1,5 +1,6 @@
 """How workers share the tests (`pytest -n 2 --dist loadgroup`): file by file, for much is made once for a file."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # The page's tests share a server, and two browsers at once would take each other's time.
         group = "page" if file.is_relative_to("appliance/page") else file.as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    # Names that are no valid Unicode get into logs, and a worker could not send them.
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
