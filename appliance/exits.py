@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from appliance.errors import AccountError, SettingsError
 from appliance.jobs.errors import JobError
+from appliance.signals import Bell
 from appliance.store.errors import StoreError
 from runtime.errors import (
     CancelledError,
@@ -100,14 +101,19 @@ def cancel_on_signal() -> Iterator[threading.Event]:
         kind for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) is not signal.SIG_IGN
     ]
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if cancel.is_set():
-            exit_on_interrupt(number, frame)
-        cancel.set()
+    asked = False
 
-    before = [signal.signal(kind, stop) for kind in kinds]
-    try:
-        yield cancel
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            exit_on_interrupt(number, frame)
+        asked = True
+        bell.ring()
+
+    with Bell(cancel) as bell:
+        before = [signal.signal(kind, stop) for kind in kinds]
+        try:
+            yield cancel
+        finally:
+            for kind, handler in zip(kinds, before, strict=True):
+                signal.signal(kind, handler)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from appliance.jobs.supervisor import Limits, Supervisor
 from appliance.jobs.worker import parse_rule
+from appliance.signals import Bell
 from appliance.store.directory import open_data_directory
 from runtime.errors import RelumeError
 
@@ -22,8 +23,9 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s server: %(message)s")
     ends = threading.Event()
+    bell = Bell(ends)
     for kind in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(kind, lambda *_: ends.set())
+        signal.signal(kind, bell.ring)
     try:
         with (
             open_data_directory(options.data) as data,

@@ -15,13 +15,13 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from appliance.jobs.attempt import Attempt, Conduct
 from appliance.jobs.guard import die_with, give_way, limit_memory
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import Blame, JobRecord
+from appliance.signals import Bell
 from appliance.store.database import Database
 from appliance.store.directory import database_path
 from appliance.store.errors import StoreError
@@ -51,8 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s worker {options.device}: %(message)s")
     stopping = threading.Event()
+    bell = Bell(stopping)
     for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(kind, lambda number, frame: _stop(stopping, number, frame))
+        signal.signal(kind, bell.ring)
     if options.parent is not None:
         die_with(options.parent)
     threading.Thread(target=_leash, args=(options.parent, stopping), name="relume-leash", daemon=True).start()
@@ -149,11 +150,6 @@ def _leash(parent: int | None, stopping: threading.Event) -> None:
             stopping.set()
     time.sleep(_LAST_WORD_S)
     os._exit(1)
-
-
-def _stop(stopping: threading.Event, number: int, frame: FrameType | None) -> None:
-    del number, frame
-    stopping.set()
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

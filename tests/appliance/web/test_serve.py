@@ -75,7 +75,7 @@ def start(data: Path, *options: str, tls: bool = False) -> Iterator[Box]:
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 def test_from_the_first_start_to_a_result_and_a_graceful_end(tmp_path: Path, clip_bytes: bytes):
