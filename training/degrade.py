@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
+from runtime.media.codecs import x264_instructions
 from runtime.media.picture import Picture
 from runtime.media.pixels import read_planes, write_planes
 
@@ -125,6 +126,8 @@ def compress(sequence: torch.Tensor, crf: int, *, codec: str = "libx264") -> tor
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
     encoder.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+    if codec == "libx264":
+        encoder.options |= {"x264-params": ":".join(x264_instructions())}
     decoder = av.CodecContext.create("h264" if codec == "libx264" else "hevc", "r")
     decoded: list[torch.Tensor] = []
 

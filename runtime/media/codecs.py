@@ -83,7 +83,7 @@ def encoder_options(
     if codec.name == "h264":
         # At 3840x2160 the encoder takes 780 MB with 16 pictures of look-ahead and 3 B-frames, 330 MB with 2 and 1.
         bounds = ["rc-lookahead=2", "bframes=1"] if large else ["rc-lookahead=16"]
-        options["x264-params"] = ":".join([*bounds, "sync-lookahead=0", *_x264_instructions(), *_x264_hdr(hdr)])
+        options["x264-params"] = ":".join([*bounds, "sync-lookahead=0", *x264_instructions(), *_x264_hdr(hdr)])
     elif codec.name == "hevc":
         # At 3840x2160: 1520 MB with a look-ahead of 10, 1150 MB as here, in 10 bits.
         bounds = [f"pools={threads}", "frame-threads=1", "log-level=none"]
@@ -107,7 +107,7 @@ def carries_hdr(codec: VideoCodec) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _x264_instructions() -> tuple[str, ...]:
+def x264_instructions() -> tuple[str, ...]:
     """Keep x264 off AVX-512 where the processor has it.
 
     Its AVX-512 code for macroblock trees reads memory that nothing has written, so that with B-frames the same pictures
