@@ -96,7 +96,9 @@ def test_a_browser_that_goes_is_dropped_and_nothing_is_looked_at_for_nobody(live
         httpx.Client(base_url=live, timeout=30) as client,
         client.stream("GET", "/api/events", headers=headers) as answer,
     ):
-        next(answer.iter_lines())
+        # Kept, for an iterator that is thrown away closes its connection.
+        lines = answer.iter_lines()
+        next(lines)
         wait_for(lambda: services.broadcaster.listeners == 1)
 
     wait_for(lambda: services.broadcaster.listeners == 0)
