@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from runtime.closing import Closing
-from runtime.engine.onnxruntime_file import fix_dimensions, read_bindings
-from runtime.engine.session import Array, check_tensors
+from runtime.engine.onnxruntime_file import OnnxRuntimeSession, fix_dimensions
 from runtime.errors import SessionError
 
 
-class OnnxRuntimeCpuSession(Closing):
+class OnnxRuntimeCpuSession(OnnxRuntimeSession):
     """A network in ONNX Runtime's CPU provider."""
 
     backend = "onnxruntime-cpu"
@@ -27,23 +25,7 @@ class OnnxRuntimeCpuSession(Closing):
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         fix_dimensions(options, dimensions)
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no public root
             raise SessionError(f"ONNX Runtime cannot open {path}: {error}") from error
-        self.precision = precision
-        self.inputs = read_bindings(self._session.get_inputs(), path)
-        self.outputs = read_bindings(self._session.get_outputs(), path)
-        self._names = [binding.name for binding in self.outputs]
-
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the network once; see `Session.run`."""
-        check_tensors(self.inputs, tensors)
-        try:
-            results = self._session.run(self._names, dict(tensors))
-        except Exception as error:
-            raise SessionError(f"ONNX Runtime failed while running: {error}") from error
-        return dict(zip(self._names, results, strict=True))
-
-    def close(self) -> None:
-        """Release the session's memory."""
-        self._session = None
+        super().__init__(session, path, precision=precision)

@@ -1,4 +1,4 @@
-"""An ONNX file as ONNX Runtime reads it: its named dimensions given sizes, its tensors by name, dtype and shape."""
+"""An ONNX file in ONNX Runtime: its named dimensions given sizes, its tensors by name, dtype and shape, and its run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,12 +6,44 @@ from typing import Any, Final
 
 import numpy as np
 
-from runtime.engine.session import Binding
+from runtime.closing import Closing
+from runtime.engine.session import Array, Binding, check_tensors
 from runtime.errors import SessionError
 
 _MULTIPLES: Final = (2, 4, 8)
 """An output or a frame may have sides that are a multiple of a named dimension: `4*height`."""
 _DTYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
+
+
+class OnnxRuntimeSession(Closing):
+    """A file that ONNX Runtime has opened on one of its providers.
+
+    Args:
+        session: ONNX Runtime's own.
+        path: The file, for messages.
+        precision: Of the file.
+        place: Where it runs, as messages name it: empty or ` on the GPU`.
+    """
+
+    def __init__(self, session: Any, path: Path, *, precision: str, place: str = "") -> None:
+        self._session, self._place = session, place
+        self.precision = precision
+        self.inputs = read_bindings(session.get_inputs(), path)
+        self.outputs = read_bindings(session.get_outputs(), path)
+        self._names = [binding.name for binding in self.outputs]
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the network once; see `Session.run`."""
+        check_tensors(self.inputs, tensors)
+        try:
+            results = self._session.run(self._names, dict(tensors))
+        except Exception as error:  # ONNX Runtime's errors share no public root
+            raise SessionError(f"ONNX Runtime failed while running{self._place}: {error}") from error
+        return dict(zip(self._names, results, strict=True))
+
+    def close(self) -> None:
+        """Release the session's memory."""
+        self._session = None
 
 
 def fix_dimensions(options: Any, dimensions: Mapping[str, int]) -> None:

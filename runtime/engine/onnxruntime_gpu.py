@@ -5,9 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from runtime.closing import Closing
-from runtime.engine.onnxruntime_file import fix_dimensions, read_bindings
-from runtime.engine.session import Array, check_tensors
+from runtime.engine.onnxruntime_file import OnnxRuntimeSession, fix_dimensions
 from runtime.errors import SessionError
 
 
@@ -25,7 +23,7 @@ _REMEDIES: Final = {
 }
 
 
-class OnnxRuntimeGpuSession(Closing):
+class OnnxRuntimeGpuSession(OnnxRuntimeSession):
     """A network in one of ONNX Runtime's GPU providers; arrays are copied to the device and back by each run.
 
     Raises:
@@ -45,31 +43,15 @@ class OnnxRuntimeGpuSession(Closing):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         fix_dimensions(options, dimensions)
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=_providers(provider))
+            session = onnxruntime.InferenceSession(path, options, providers=_providers(provider))
         except Exception as error:  # ONNX Runtime's errors share no public root
             raise SessionError(f"ONNX Runtime cannot open {path} on the GPU: {error}") from error
         # A provider that does not start is only a warning to ONNX Runtime: it would run on the CPU.
-        used = self._session.get_providers()
+        used = session.get_providers()
         if not used or used[0] != provider:
             raise SessionError(f"ONNX Runtime took {', '.join(used)} for {provider}; {_REMEDIES[provider]}")
         self.backend = _BACKENDS[provider]
-        self.precision = precision
-        self.inputs = read_bindings(self._session.get_inputs(), path)
-        self.outputs = read_bindings(self._session.get_outputs(), path)
-        self._names = [binding.name for binding in self.outputs]
-
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the network once; see `Session.run`."""
-        check_tensors(self.inputs, tensors)
-        try:
-            results = self._session.run(self._names, dict(tensors))
-        except Exception as error:
-            raise SessionError(f"ONNX Runtime failed while running on the GPU: {error}") from error
-        return dict(zip(self._names, results, strict=True))
-
-    def close(self) -> None:
-        """Release the session's memory."""
-        self._session = None
+        super().__init__(session, path, precision=precision, place=" on the GPU")
 
 
 def _providers(provider: Provider) -> list[tuple[str, dict[str, Any]]]:
