@@ -32,6 +32,10 @@ def _task(recipe: object, media: Path) -> Task:
         from training.speech import SpeechTask
 
         return SpeechTask(recipe, media)
+    if "network" in recipe.task:
+        from training.window import WindowTask
+
+        return WindowTask(recipe, media)
     from training.video import VideoTask
 
     return VideoTask(recipe, media)

@@ -1,44 +1,30 @@
 """The video task: unroll a recurrent network over short sequences and descend a robust loss."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch.nn import functional
 
 from kernels.flow import estimate_flow
 from models.light_vsr import LightVsr, LightVsrConfig
-from training.degrade import Degradation, degrade
-from training.footage import load_clip, load_footage
 from training.loop import Batch, Recipe
-from training.sequences import draw_sequence
+from training.pairs import Pairs, PairSettings
 
 LUMA = (0.257, 0.504, 0.098)
 """BT.601 luma as PSNR-Y is defined in the literature (without the offset)."""
 
 
-class VideoTaskSettings(BaseModel):
+class VideoTaskSettings(PairSettings):
     """The `[task]` table of a video recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scale: int
     grid: int = 1
     channels: int = 32
     blocks: int = 4
     high_pass: bool = False
-    frames: int = Field(default=8, gt=1, description="frames of a training sequence")
-    crop: int = Field(default=64, gt=16, description="side of the degraded crop, pixels")
-    photo_share: float = Field(default=0.3, ge=0, le=1)
-    clip_side: int = 432
-    photo_side: int = 1200
-    clip_frames: int = 90
     ssim_weight: float = Field(default=0.0, ge=0, description="weight of 1 - SSIM of luma beside the Huber distance")
-    degradation: dict[str, Any] = {}
-    held_out: tuple[str, ...]
 
 
 class VideoTask:
@@ -48,35 +34,17 @@ class VideoTask:
         self.settings = VideoTaskSettings.model_validate(recipe.task)
         settings = self.settings
         self.size = recipe.batch
-        self.ranges = Degradation(**_tuples(settings.degradation))
         self.model = LightVsr(
             LightVsrConfig(settings.scale, settings.grid, settings.channels, settings.blocks, settings.high_pass)
         ).to(memory_format=torch.channels_last)
-        self.footage = load_footage(
-            media,
-            held_out=settings.held_out,
-            clip_side=settings.clip_side,
-            photo_side=settings.photo_side,
-            frames=settings.clip_frames,
-        )
-        self.held_out = _held_out_pairs(media, settings, self.ranges)
+        self._pairs = Pairs(settings, media, scale=settings.scale, multiple=settings.grid)
+        self.held_out = self._pairs.held_out
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """Draw degraded and sharp sequences and the flow between the degraded frames."""
-        settings = self.settings
-        sharp = [
-            draw_sequence(
-                self.footage,
-                rng,
-                frames=settings.frames,
-                size=settings.crop * settings.scale,
-                photo_share=settings.photo_share,
-            )
-            for _ in range(self.size)
-        ]
-        poor = [degrade(sequence, settings.scale, self.ranges, rng) for sequence in sharp]
-        flow = torch.stack([sequence_flow(sequence, settings.grid) for sequence in poor])
-        return {"poor": torch.stack(poor), "sharp": torch.stack(sharp), "flow": flow}
+        poor, sharp = self._pairs.draw(rng, self.size)
+        flow = torch.stack([sequence_flow(sequence, self.settings.grid) for sequence in poor])
+        return {"poor": poor, "sharp": sharp, "flow": flow}
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """Give the mean distance over all frames: Huber, which is Charbonnier's shape in one fused pass."""
@@ -184,27 +152,3 @@ def _window_matrix(side: int) -> torch.Tensor:
     offset = torch.arange(side)[None] - torch.arange(side - 10)[:, None] - 5.0
     taps = torch.where(offset.abs() <= 5, torch.exp(-(offset**2) / (2 * 1.5**2)), 0.0)
     return taps / taps.sum(1, keepdim=True)
-
-
-def _held_out_pairs(
-    media: Path, settings: VideoTaskSettings, ranges: Degradation
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Make the fixed sequences of the validation: the middle of each held-out clip, spoiled with a fixed seed."""
-    pairs = {}
-    for index, name in enumerate(settings.held_out):
-        path = media / "video" / name
-        if not path.exists():
-            continue
-        clip = load_clip(path, side=720, frames=12, spans=1, least_shrink=1.0)[0]
-        side = 384 // (settings.scale * settings.grid * 2) * settings.scale * settings.grid * 2
-        top, left = max(0, (clip.shape[1] - side) // 2), max(0, (clip.shape[2] - side) // 2)
-        height = min(side, clip.shape[1] // 16 * 16)
-        cut = clip[:, top : top + height, left : left + side]
-        sharp = torch.from_numpy(cut.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
-        rng = np.random.default_rng((7, index))
-        pairs[path.stem] = (degrade(sharp, settings.scale, ranges, rng), sharp)
-    return pairs
-
-
-def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in table.items()}
