@@ -11,25 +11,33 @@ from runtime.errors import RelumeError
 
 @app.command("calibrate")
 def calibrate_command(
-    model: Annotated[str, typer.Argument(help="A model of the zoo that ships: light-x4, light-x2, light-restore.")],
+    model: Annotated[str, typer.Argument(help="A video model of the zoo that ships, or with --zoo of your own.")],
     clips: Annotated[
         list[Path] | None,
         typer.Option(exists=True, help="Clips, or a folder of them; a generated sample without. May be repeated."),
     ] = None,
+    test_clip: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of one of these to measure on; those that training held out without. Repeatable."),
+    ] = None,
+    zoo: Annotated[Path | None, typer.Option(exists=True, help="Your own folder of models.")] = None,
     method: Annotated[str, typer.Option(help="minmax, percentile or entropy.")] = "minmax",
     frames: Annotated[int, typer.Option(min=1, help="Frames of each clip to calibrate with.")] = 4,
+    side: Annotated[
+        int | None, typer.Option(min=16, help="Short side of such a clip; 180, or 270 for a model of scale 1.")
+    ] = None,
     test_frames: Annotated[int, typer.Option(min=1, help="Frames of each clip to measure on.")] = 12,
     truth_side: Annotated[int, typer.Option(min=64, help="Short side of a measured clip's truth.")] = 360,
     kind: Annotated[str, typer.Option(help="What the network gets of the truth: bicubic, or degraded.")] = "bicubic",
     noise_sigma: Annotated[float, typer.Option(min=0, help="Of 255; for degraded.")] = 8.0,
     crf: Annotated[int, typer.Option(min=0, max=51, help="Of H.264; for degraded.")] = 28,
     gate: Annotated[float, typer.Option(min=0, help="Most dB of PSNR-Y that INT8 may lose.")] = 0.15,
-    ship: Annotated[bool, typer.Option(help="Put the file into the zoo, with its ranges and figures.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder of the report, and of the file without --ship.")] = Path(
+    ship: Annotated[bool, typer.Option(help="Put the files into the zoo, with their ranges and figures.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder of the report, and of the files without --ship.")] = Path(
         "exported"
     ),
 ) -> None:
-    """Make a shipped model's INT8 file: activation ranges, each layer's cost in dB, the layers that stay in float."""
+    """Make a video model's INT8 files: activation ranges, each layer's cost in dB, the layers that stay in float."""
     from calibration.calibrate import CalibrationRequest, calibrate
     from calibration.quality import Spoiling
     from export.ranges import Method
@@ -38,8 +46,10 @@ def calibrate_command(
         request = CalibrationRequest(
             model=model,
             clips=tuple(clips or ()),
+            test_clips=tuple(test_clip or ()),
             method=Method(method),
             frames=frames,
+            side=side,
             test_frames=test_frames,
             truth_side=truth_side,
             spoiling=Spoiling(kind, noise_sigma, crf),
@@ -47,11 +57,13 @@ def calibrate_command(
             ship=ship,
             output=output,
         )
-        made = calibrate(request)
+        made = calibrate(request, zoo=zoo)
     except (ValueError, RuntimeError, RelumeError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{made.path}: {len(made.choice.quantised)} layers in int8, ranges {made.ranges.digest[:12]}")
+    for role, path in made.paths.items():
+        count = len(made.choice.quantised.get(role, ()))
+        typer.echo(f"{path}: {count} layers in int8, ranges {made.ranges[role].digest[:12]}")
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ The tensors are taken where the engine gets them, so nothing of the pipeline is 
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ from PIL import Image
 
 from calibration.recording import RecordingOpener, Tensors
 from kernels.colour import YuvLayout, yuv_to_rgb
+from runtime.engine.session import OpenSession
 from runtime.errors import DecodeError
 from runtime.manifest import Model
 from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
 from runtime.sample.clip import write_clip
 from runtime.video.canvas import Canvas, plan_canvas
-from runtime.video.tiling import TiledStep
+from runtime.video.opening import open_step
+from runtime.video.step import EnhancedFrame, Step
 from runtime.video.window import TemporalWindow
 
 Frame = NDArray[np.float32]
@@ -51,33 +54,51 @@ def read_frames(clip: Path, *, frames: int, side: int | None = None) -> Iterator
             yield _bring_down(rgb, side)
 
 
-def record_steps(model: Model, frames: Iterable[Frame]) -> Iterator[Tensors]:
-    """Run a shipped step over a clip's frames in float32 and give what the engine got, tile after tile.
+def record_calls(model: Model, frames: Iterable[Frame], *, role: str = "step") -> Iterator[Tensors]:
+    """Run a video model over a clip's frames in float32 and give what one of its engines got, call after call.
 
     Args:
-        model: A model of the zoo whose role is "step".
+        model: A model of a zoo.
         frames: Of one clip, in order, all of one size.
+        role: The file whose calls are given.
 
     Yields:
         Every input of one call by name; the arrays belong to the caller.
     """
-    step: TiledStep | None = None
-    window: TemporalWindow | None = None
     calls: list[Tensors] = []
+    for _ in run_model(model, frames, RecordingOpener(calls, model.file(role=role))):
+        yield from calls
+        calls.clear()
+    yield from calls
+
+
+def run_model(model: Model, frames: Iterable[Frame], open_session: OpenSession) -> Iterator[Frame]:
+    """Enhance the frames of one scene as the video pipeline does.
+
+    Args:
+        model: A video model of a zoo.
+        frames: (3, height, width) float32 in [0, 1], all of one size.
+        open_session: Opens its engines.
+
+    Yields:
+        (3, scale height, scale width) float32 of each frame, not clamped, in order.
+
+    Raises:
+        ArithmeticError: A tile was not finite and something else stands in its place.
+    """
     spec = model.manifest.video
     assert spec is not None
-    try:
-        for index, frame in enumerate(frames):
-            if step is None or window is None:
-                canvas = plan_canvas(frame.shape[1], frame.shape[2], spec)
-                window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-                step = TiledStep(model, RecordingOpener(calls), canvas, strength=1.0)
-            step.run(window.push(pad_to_canvas(frame, canvas), pts=index, duration=1))
-            yield from calls
-            calls.clear()
-    finally:
-        if step is not None:
-            step.close()
+    rest = iter(frames)
+    first = next(rest, None)
+    if first is None:
+        return
+    canvas = plan_canvas(first.shape[1], first.shape[2], spec)
+    window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
+    with closing(open_step(model, open_session, canvas, strength=1.0)) as step:
+        for index, frame in enumerate(chain((first,), rest)):
+            made = step.push(window.push(pad_to_canvas(frame, canvas), pts=index, duration=1))
+            yield from _sound(step, made, model)
+        yield from _sound(step, step.flush(), model)
 
 
 def pad_to_canvas(frame: Frame, canvas: Canvas) -> Frame:
@@ -91,6 +112,13 @@ def make_sample(folder: Path) -> Path:
     path = folder / "sample.mp4"
     write_clip(path)
     return path
+
+
+def _sound(step: Step, made: Iterable[EnhancedFrame], model: Model) -> Iterator[Frame]:
+    for frame in made:
+        if step.reruns:
+            raise ArithmeticError(f"{model.manifest.name}: a tile of frame {step.reruns[0].frame} is not finite")
+        yield frame.rgb
 
 
 def _bring_down(rgb: Frame, side: int | None) -> Frame:

@@ -14,12 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from calibration.clips import pad_to_canvas
+from calibration.clips import run_model
 from runtime.engine.session import OpenSession
 from runtime.manifest import Model
-from runtime.video.canvas import plan_canvas
-from runtime.video.tiling import TiledStep
-from runtime.video.window import TemporalWindow
 from training.degrade import compress
 
 BORDER = 8
@@ -68,20 +65,11 @@ def enhance(model: Model, frames: Sequence[Pixels], open_session: OpenSession) -
     """Run a model over frames as the video pipeline does.
 
     Raises:
-        ArithmeticError: A tile was not finite and had to be run again, which a measurement must not hide.
+        ArithmeticError: A tile was not finite and something else took its place, which a measurement must not hide.
     """
-    height, width = frames[0].shape[:2]
-    spec = model.manifest.video
-    assert spec is not None
-    canvas = plan_canvas(height, width, spec)
-    window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-    with TiledStep(model, open_session, canvas, strength=1.0) as step:
-        for index, frame in enumerate(frames):
-            planes = np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32) / 255
-            rgb = step.run(window.push(pad_to_canvas(planes, canvas), pts=index, duration=1))
-            if step.reruns:
-                raise ArithmeticError(f"{model.manifest.name}: a tile of frame {index} is not finite")
-            yield np.asarray((rgb.clip(0, 1) * 255).round(), np.uint8).transpose(1, 2, 0)
+    planes = (np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32) / 255 for frame in frames)
+    for rgb in run_model(model, planes, open_session):
+        yield np.asarray((rgb.clip(0, 1) * 255).round(), np.uint8).transpose(1, 2, 0)
 
 
 def read_truth(path: Path, *, frames: int, multiple: int, side: int) -> list[Pixels]:

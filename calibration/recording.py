@@ -13,10 +13,10 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 class RecordingOpener:
-    """Opens float32 sessions on the CPU whose every input is appended to `calls`."""
+    """Opens float32 sessions on the CPU; what one file's session is given is appended to `calls`."""
 
-    def __init__(self, calls: list[Tensors]) -> None:
-        self._calls = calls
+    def __init__(self, calls: list[Tensors], recorded: Path) -> None:
+        self._calls, self._recorded = calls, recorded
 
     def __call__(self, path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
         """Open a session; see `runtime.engine.session.OpenSession`."""
@@ -27,4 +27,5 @@ class RecordingOpener:
                 calls.append({name: np.array(value) for name, value in tensors.items()})
                 return super().run(tensors)
 
-        return Recording(path, dimensions=dimensions, precision=precision, threads=2)
+        opened = Recording if path == self._recorded else OnnxRuntimeCpuSession
+        return opened(path, dimensions=dimensions, precision=precision, threads=2)

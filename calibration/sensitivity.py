@@ -2,8 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import onnx
@@ -15,30 +16,49 @@ from export.int8_graph import Form
 from export.int8_layers import Layer, find_layers, worth_quantising
 from export.ranges import Ranges
 
-Score = Callable[[Path], float]
-"""Gives a file's quality in dB: PSNR against the truth for a picture, SI-SDR for sound."""
+Files = Mapping[str, Path]
+"""A model's files by their role: `step`, `window`, `backward`, ..."""
+
+Score = Callable[[Files], float]
+"""Gives the quality in dB of a model with these files in the place of its own: PSNR against the truth for a picture,
+SI-SDR for sound; minus infinity for what is not finite."""
+
+MOST_MEASURED = 40
+"""Layers of a file that are all measured; of a file that has more, only those with enough of the operations."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """One layer quantised alone: its share of the operations, and the dB that are lost beside float32."""
+    """One layer quantised alone.
+
+    layer: The weights' first node. A window's graph has a node for each frame that the weights are applied to.
+    weight: Name of the weights.
+    share: Of the operations of its file.
+    loss_db: What is lost beside float32; None where it was not measured, for there is nothing to gain.
+    nodes: All nodes that read the weights.
+    role: Of the file.
+    worth: Whether it has enough of the operations to be quantised at all.
+    """
 
     layer: str
     weight: str
     share: float
-    loss_db: float
+    loss_db: float | None
+    nodes: tuple[str, ...]
+    role: str = "step"
+    worth: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The layers that compute in INT8 and those that do not.
+    """The nodes that compute in INT8 and those that do not, by the role of their file.
 
     before_db, after_db: Quality in float32 and with the chosen layers in INT8.
     tried: Loss in dB after each attempt, with the layer that was put back into float before it.
     """
 
-    quantised: tuple[str, ...]
-    in_float: tuple[str, ...]
+    quantised: Mapping[str, tuple[str, ...]]
+    in_float: Mapping[str, tuple[str, ...]]
     before_db: float
     after_db: float
     tried: tuple[tuple[str, float], ...]
@@ -50,38 +70,42 @@ class Choice:
 
 
 def measure_layers(
-    source: Path,
-    ranges: Ranges,
+    sources: Files,
+    ranges: Mapping[str, Ranges],
     score: Score,
     *,
     sizes: Mapping[str, int] | None = None,
     form: Form = Form.CPU,
     on_layer: Callable[[str], None] = lambda _: None,
 ) -> tuple[LayerCost, ...]:
-    """Quantise one layer at a time and score the file; the costliest comes first.
+    """Quantise one layer at a time and score the model; the costliest comes first.
 
     Args:
-        source: The float32 file that the ranges are of.
-        ranges: Measured on `source`.
-        score: Called with a file in the place of `source`.
+        sources: The float32 files that the ranges are of.
+        ranges: Measured on `sources`.
+        score: Called with the files in the place of `sources`.
         sizes: Of the named dimensions, to count operations with.
-        form: Of the file that is scored.
+        form: Of the files that are scored.
         on_layer: Told each layer before it is scored.
     """
-    before_db = score(source)
+    before_db = score(sources)
     costs = []
     with tempfile.TemporaryDirectory() as folder:
-        for layer in list_layers(source, sizes or {}):
-            on_layer(layer.name)
+        for cost in _list_layers(sources, sizes or {}):
+            if cost.loss_db is None:
+                costs.append(cost)
+                continue
+            on_layer(cost.layer)
             target = Path(folder) / "one.onnx"
-            write_int8(source, target, ranges, layers=(layer.name,), form=form)
-            costs.append(LayerCost(layer.name, layer.weight, layer.share, before_db - score(target)))
-    return tuple(sorted(costs, key=lambda cost: -cost.loss_db))
+            write_int8(sources[cost.role], target, ranges[cost.role], layers=cost.nodes, form=form)
+            loss_db = before_db - score({**sources, cost.role: target})
+            costs.append(LayerCost(cost.layer, cost.weight, cost.share, loss_db, cost.nodes, cost.role, cost.worth))
+    return tuple(sorted(costs, key=_costliest))
 
 
 def choose_layers(
-    source: Path,
-    ranges: Ranges,
+    sources: Files,
+    ranges: Mapping[str, Ranges],
     score: Score,
     costs: Collection[LayerCost],
     *,
@@ -91,42 +115,88 @@ def choose_layers(
     """Quantise every layer that is worth it, and put the costliest back into float until the gate holds.
 
     Args:
-        source: The float32 file.
-        ranges: Measured on `source`.
-        score: As for `measure_layers`; minus infinity for what is not finite.
+        sources: The float32 files.
+        ranges: Measured on `sources`.
+        score: As for `measure_layers`.
         costs: What `measure_layers` found.
         gate_db: Most that may be lost.
-        form: Of the file that is scored.
+        form: Of the files that are scored.
 
     Raises:
         Int8Error: The gate cannot be reached; the message names the layer that costs most.
     """
-    before_db = score(source)
-    ordered = sorted(costs, key=lambda cost: -cost.loss_db)
-    worth = set(worth_quantising(Layer(c.layer, "", "", c.weight, 0, c.share) for c in ordered))
-    left = [cost for cost in ordered if cost.layer in worth]
+    before_db = score(sources)
+    ordered = sorted(costs, key=_costliest)
+    left = [cost for cost in ordered if cost.worth]
     tried: list[tuple[str, float]] = []
     dropped = ""
-    with tempfile.TemporaryDirectory() as folder:
-        while left:
-            target = Path(folder) / "tried.onnx"
-            names = [cost.layer for cost in left]
-            write_int8(source, target, ranges, layers=names, form=form)
-            after_db = score(target)
-            tried.append((dropped, before_db - after_db))
-            if before_db - after_db <= gate_db:
-                in_float = tuple(cost.layer for cost in ordered if cost.layer not in names)
-                return Choice(tuple(names), in_float, before_db, after_db, tuple(tried))
-            dropped = left.pop(0).layer
+    while left:
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = nodes_by_role(left)
+            after_db = score(write_parts(sources, Path(folder), ranges, chosen, form=form))
+        tried.append((dropped, before_db - after_db))
+        if before_db - after_db <= gate_db:
+            in_float = nodes_by_role([cost for cost in ordered if cost not in left])
+            return Choice(chosen, in_float, before_db, after_db, tuple(tried))
+        dropped = left.pop(0).layer
     least = min((loss for _, loss in tried), default=float("nan"))
     raise Int8Error(
-        f"{source.name} loses {least:.3f} dB at best in INT8, allowed {gate_db:g} dB; the layer that costs most is "
-        f"{ordered[0].layer if ordered else 'none'}: leave int8 out, or calibrate with clips that are like its work"
+        f"{', '.join(path.name for path in sources.values())} loses {least:.3f} dB at best in INT8, allowed "
+        f"{gate_db:g} dB; the layer that costs most is {ordered[0].layer if ordered else 'none'}: leave int8 out, or "
+        "calibrate with clips that are like its work"
     )
 
 
-def list_layers(source: Path, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
-    """List the layers of a file, its named dimensions at these sizes."""
+def write_parts(
+    sources: Files,
+    folder: Path,
+    ranges: Mapping[str, Ranges],
+    chosen: Mapping[str, Sequence[str]],
+    *,
+    form: Form = Form.CPU,
+) -> dict[str, Path]:
+    """Write the INT8 file of each role into a folder; a role of which nothing is chosen keeps its float32 file."""
+    written = dict(sources)
+    for role, nodes in chosen.items():
+        if nodes:
+            written[role] = folder / f"{role}.int8.onnx"
+            write_int8(sources[role], written[role], ranges[role], layers=nodes, form=form)
+    return written
+
+
+def nodes_by_role(costs: Collection[LayerCost]) -> dict[str, tuple[str, ...]]:
+    """Give the nodes of these layers by the role of their file."""
+    ordered = sorted(costs, key=lambda cost: cost.role)
+    return {
+        role: tuple(node for cost in found for node in cost.nodes)
+        for role, found in groupby(ordered, key=lambda cost: cost.role)
+    }
+
+
+def _costliest(cost: LayerCost) -> float:
+    return 0.0 if cost.loss_db is None else -cost.loss_db
+
+
+def _list_layers(sources: Files, sizes: Mapping[str, int]) -> list[LayerCost]:
+    """List each file's layers, their loss still 0, or None where it is not to be measured."""
+    found = []
+    for role, source in sources.items():
+        layers = _read_layers(source, sizes)
+        worth = set(worth_quantising(layers))
+        by_weight: dict[str, list[Layer]] = {}
+        for layer in layers:
+            by_weight.setdefault(layer.weight, []).append(layer)
+        for weight, nodes in by_weight.items():
+            names = tuple(node.name for node in nodes)
+            is_worth = not worth.isdisjoint(names)
+            loss = 0.0 if is_worth or len(by_weight) <= MOST_MEASURED else None
+            share = sum(node.share for node in nodes)
+            found.append(LayerCost(names[0], weight, share, loss, names, role, is_worth))
+    return found
+
+
+def _read_layers(source: Path, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
+    """Read the layers of a file, its named dimensions at these sizes."""
     if not sizes:
         return find_layers(onnx.load(source))
     with tempfile.TemporaryDirectory() as folder:
@@ -138,11 +208,12 @@ def list_layers(source: Path, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
 def cost_table(title: str, costs: Collection[LayerCost], choice: Choice) -> Table:
     """Show what each layer costs and where it computes."""
     table = Table(title=title)
-    for heading in ("layer", "weights", "operations", "dB lost alone", "computes in"):
+    for heading in ("file", "layer", "weights", "operations", "dB lost alone", "computes in"):
         table.add_column(heading, justify="right" if heading in ("operations", "dB lost alone") else "left")
     for cost in costs:
-        kind = "int8" if cost.layer in choice.quantised else "float32"
-        table.add_row(cost.layer, cost.weight, f"{100 * cost.share:.1f} %", f"{cost.loss_db:+.4f}", kind)
+        kind = "int8" if cost.layer in choice.quantised.get(cost.role, ()) else "float32"
+        loss = "" if cost.loss_db is None else f"{cost.loss_db:+.4f}"
+        table.add_row(cost.role, cost.layer, cost.weight, f"{100 * cost.share:.1f} %", loss, kind)
     table.caption = (
         f"{choice.before_db:.3f} dB in float32, {choice.after_db:.3f} dB in INT8: {choice.loss_db:.3f} dB lost"
     )

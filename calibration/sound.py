@@ -34,7 +34,7 @@ def record_blocks(model: Model, recording: Path, *, blocks: int) -> Iterator[Ten
         AudioReader(recording, track) as reader,
         SpeechEnhancer(
             model,
-            RecordingOpener(calls),
+            RecordingOpener(calls, model.file()),
             channels=track.channels,
             layout=track.layout,
             sample_rate=track.sample_rate,

@@ -75,6 +75,28 @@ def import_chain_command(
     )
 
 
+@importing.command("network")
+def import_network_command(
+    network: Annotated[str, typer.Argument(help="One that takes frames at once: see `networks`.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Written by `python -m training`.")],
+    zoo: Zoo = OWN_ZOO,
+    name: Name = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a window.")] = None,
+    overlap: Overlap = None,
+    tile: Tile = "64x64",
+    licence: Licence = None,
+) -> None:
+    """Import a network that you trained, as one window."""
+    from export.imports import import_network
+
+    _tell(
+        lambda: import_network(
+            network, checkpoint, zoo, name=name, frames=frames, overlap=overlap, tile=_size(tile), licence=licence
+        ),
+        zoo,
+    )
+
+
 @app.command("networks")
 def list_networks() -> None:
     """List every network that can be exported."""

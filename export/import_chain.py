@@ -3,21 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
+from export.checkpoint import load_checkpoint
 from export.graph import Exported
 from export.graphs import step_graphs
-from export.imports import UNKNOWN_LICENCE, read_state
+from export.imports import UNKNOWN_LICENCE
 from export.zoo_entry import Imported, ImportRefusedError, write_entry
 from models.basicvsr import BasicVsr
 from models.basicvsr_steps import vsr_of
-from models.published import CheckpointError, load_published
 from models.realbasicvsr import RealBasicVsr, ResidualCleaning, UnetCleaning
-from models.registry import REGISTRY, Entry
+from models.registry import REGISTRY
 from runtime.manifest import Manifest
-
-PREFIXES = ("generator_ema.", "generator.")
-"""What mmediting writes before a network's names beside its training's own; the first is the better one."""
 
 _RECONSTRUCTION = 3
 """Pixels that the reconstruction sees around each: one at its size, the others at twice and four times that."""
@@ -102,25 +97,6 @@ def write_chain(model: BasicVsr | RealBasicVsr, imported: Imported, zoo: Path) -
         clean_until=repeated.threshold if repeated is not None else 0.0,
     )
     return write_entry(model, facts, step_graphs(model, size=imported.tile), zoo)
-
-
-def load_checkpoint(model: torch.nn.Module, checkpoint: Path, entry: Entry) -> None:
-    """Load a checkpoint under our names or the published ones, strictly.
-
-    Raises:
-        CheckpointError: It is of another network.
-    """
-    state = read_state(checkpoint)
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            break
-    if state.keys() == model.state_dict().keys():
-        model.load_state_dict(state)
-    elif entry.published is not None:
-        load_published(model, state, entry.published.table, optional=entry.published.optional)
-    else:
-        raise CheckpointError(f"{checkpoint} is not of {entry.name}, and there is no rename table for it")
 
 
 def _reach(model: BasicVsr | RealBasicVsr) -> int:

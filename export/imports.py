@@ -1,16 +1,17 @@
-"""An owner's own checkpoint into their zoo: RVRT by its rename table, image networks through spandrel."""
+"""An owner's own checkpoint into their zoo as one window: RVRT by its rename table, image networks through spandrel."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from export.checkpoint import load_checkpoint, read_state
 from export.graph import Exported, Graph
+from export.graphs import make_graphs
 from export.spandrel_library import load_image_network
 from export.zoo_entry import Imported, ImportRefusedError, usual_overlap, write_entry
 from models.published import OWN_NAMES, RVRT, CheckpointError, load_published
-from models.registry import NON_COMMERCIAL, PAPERS, Task
+from models.registry import NON_COMMERCIAL, PAPERS, REGISTRY, Task
 from models.rvrt import RVRT_CONFIGS, Rvrt, RvrtConfig
 from runtime.manifest import Manifest
 
@@ -66,6 +67,58 @@ def import_rvrt(
     return write_entry(network, imported, (Graph("window", network, {"frames": shape}, ("output",)),), zoo)
 
 
+def import_network(
+    network: str,
+    checkpoint: Path,
+    zoo: Path,
+    *,
+    name: str | None = None,
+    frames: int | None = None,
+    overlap: int | None = None,
+    tile: tuple[int, int] = (64, 64),
+    licence: str | None = None,
+) -> tuple[Manifest, tuple[Exported, ...]]:
+    """Make a zoo entry of a network that you trained, as one window of frames or one frame.
+
+    Args:
+        network: Its name in the registry.
+        checkpoint: Under our names, as `python -m training` writes it.
+        zoo: The owner's own folder of models.
+        name: Of the entry; after the network and the file without it.
+        frames: Of a window; the registry's number without it.
+        overlap: Frames that two windows share; a quarter of a window without it.
+        tile: Height and width of a tile.
+        licence: Of the weights, if it is known.
+
+    Raises:
+        UnknownNetworkError: There is no such network.
+        CheckpointError: The file is no checkpoint of it.
+        ImportRefusedError: The network takes no window, the zoo is the one that ships, or the name is taken.
+        NotExportableError: The tile does not divide.
+    """
+    entry = REGISTRY.find(network)
+    if entry.window is None:
+        raise ImportRefusedError(f"{network} takes no window of frames; see `relume-build networks`")
+    model = entry.build().eval()
+    load_checkpoint(model, checkpoint, entry)
+    count = 1 if entry.window.frames == 1 else frames or entry.window.frames
+    imported = Imported(
+        name=name or f"{network}-{checkpoint.stem.lower()}",
+        title=f"{network}, imported from {checkpoint.name}",
+        task=entry.task,
+        architecture=network,
+        paper=entry.paper,
+        licence=licence or UNKNOWN_LICENCE,
+        source=checkpoint,
+        scale=entry.window.scale,
+        tile=tile,
+        frames=count,
+        overlap=usual_overlap(count) if overlap is None else overlap,
+        side_multiple=entry.window.side_multiple,
+    )
+    return write_entry(model, imported, make_graphs(entry, model, size=tile, frames=count), zoo)
+
+
 def import_spandrel(
     checkpoint: Path,
     zoo: Path,
@@ -109,24 +162,6 @@ def import_spandrel(
     )
     graph = Graph("window", network, {"frame": (1, 3, *tile)}, ("output",), traced=True)
     return write_entry(network, imported, (graph,), zoo)
-
-
-def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Read a checkpoint's tensors, with nothing run that it holds.
-
-    Raises:
-        CheckpointError: The file cannot be read, or holds no tensors.
-    """
-    try:
-        held: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises what pickle, zipfile and the file system raise
-        raise CheckpointError(f"{checkpoint} cannot be read as a checkpoint: {error}") from error
-    for key in ("params_ema", "params", "state_dict"):
-        if isinstance(held, dict) and isinstance(held.get(key), dict):
-            held = held[key]
-    if not isinstance(held, dict) or not held or not all(isinstance(value, torch.Tensor) for value in held.values()):
-        raise CheckpointError(f"{checkpoint} holds no table of tensors; give a published .pth file")
-    return held
 
 
 def fit_rvrt(state: dict[str, torch.Tensor], config: RvrtConfig | None) -> tuple[Rvrt, str]:

@@ -11,16 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from export.checkpoint import load_checkpoint
 from export.engine import build_engine
 from export.fixed import fix_dimensions
 from export.graph import Graph, export_graph
 from export.graphs import make_graphs
 from export.half import convert_to_half
-from export.imports import read_state
 from export.int8 import Quantised, convert_forms, convert_shipped
 from export.int8_graph import Form
 from export.tiles import Tile, graph_tiles, random_tiles, stream_tiles
-from models.published import CheckpointError, load_published
 from models.registry import REGISTRY, Entry
 from runtime.engine.flavour import Flavour
 from runtime.manifest import Model, find_model
@@ -101,13 +100,7 @@ def build_network(entry: Entry, checkpoint: Path | None) -> nn.Module:
             if weight.ndim > 1 and not weight.any():
                 nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
         return network
-    state = read_state(checkpoint)
-    if state.keys() == network.state_dict().keys():
-        network.load_state_dict(state)
-    elif entry.published is not None:
-        load_published(network, state, entry.published.table, optional=entry.published.optional)
-    else:
-        raise CheckpointError(f"{checkpoint} is not of {entry.name}, and there is no rename table for it")
+    load_checkpoint(network, checkpoint, entry)
     return network
 
 

@@ -58,7 +58,7 @@ def test_light_x4_in_int8_is_within_the_gate_on_the_sample_in_every_backend(test
     model = find_model("light-x4")
     score = score_with(model, [tested])
 
-    assert score(model.file()) - score(model.file(precision="int8")) <= 0.15
+    assert score({}) - score({"step": model.file(precision="int8")}) <= 0.15
 
 
 def test_a_file_that_blows_up_scores_below_every_gate(tested, tmp_path):
@@ -68,7 +68,7 @@ def test_a_file_that_blows_up_scores_below_every_gate(tested, tmp_path):
     bias.raw_data = np.full(48, np.nan, np.float32).tobytes()
     onnx.save(broken, tmp_path / "broken.onnx")
 
-    assert score_with(model, [tested])(tmp_path / "broken.onnx") == float("-inf")
+    assert score_with(model, [tested])({"step": tmp_path / "broken.onnx"}) == float("-inf")
 
 
 def test_psnr_is_that_of_the_shipped_pipeline(tested):
@@ -91,11 +91,13 @@ def test_held_out_clips_are_measured_on_and_all_others_calibrated_with(tmp_path)
     for name in ("a.mp4", held_out, "b.mp4"):
         (tmp_path / name).touch()
 
-    assert split_clips(model, [tmp_path]) == ([tmp_path / "a.mp4", tmp_path / "b.mp4"], [tmp_path / held_out])
-    assert split_clips(model, [tmp_path / "a.mp4"]) == ([tmp_path / "a.mp4"], [tmp_path / "a.mp4"])
+    names = model.manifest.training.held_out
+
+    assert split_clips([tmp_path], names) == ([tmp_path / "a.mp4", tmp_path / "b.mp4"], [tmp_path / held_out])
+    assert split_clips([tmp_path / "a.mp4"], names) == ([tmp_path / "a.mp4"], [tmp_path / "a.mp4"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(CalibrationError, match="there are no clips in"):
-        split_clips(model, [tmp_path / "empty"])
+        split_clips([tmp_path / "empty"], names)
 
 
 @pytest.mark.slow
@@ -108,8 +110,8 @@ def test_calibrating_puts_file_ranges_and_figures_into_the_zoo(tmp_path):
 
     model = find_model("light-x4", tmp_path / "zoo")
     (file,) = (file for file in model.manifest.files if file.precision == "int8")
-    assert made.path == model.file(precision="int8")
-    assert file.calibration.digest == made.ranges.digest
+    assert made.paths == {"step": model.file(precision="int8")}
+    assert file.calibration.digest == made.ranges["step"].digest
     assert file.calibration.clips == ("sample.mp4",)
     assert "network.skip.weight" in {cost.weight for cost in made.costs if cost.layer in file.calibration.in_float}
     assert file.calibration.loss[0].before - file.calibration.loss[0].after <= 0.15
@@ -121,4 +123,4 @@ def test_a_speech_model_is_refused_in_words():
     result = CliRunner().invoke(app, ["calibrate", "speech-mask"])
 
     assert result.exit_code == 1
-    assert "speech-mask is no network that takes a picture at a time" in result.output
+    assert "speech-mask is no network for pictures" in result.output

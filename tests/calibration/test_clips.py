@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from calibration.clips import read_frames, record_steps
+from calibration.clips import read_frames, record_calls
 from kernels.warp import warp
 from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
 from runtime.errors import DecodeError
@@ -36,7 +36,7 @@ def test_the_engine_gets_the_frame_and_the_warped_state_tile_by_tile(clip):
     canvas = plan_canvas(HEIGHT, WIDTH, model.manifest.video)
     assert len(canvas.tiles) > 1
 
-    calls = list(record_steps(model, frames))
+    calls = list(record_calls(model, frames))
 
     assert len(calls) == 3 * len(canvas.tiles)
     first = calls[: len(canvas.tiles)]
@@ -55,7 +55,7 @@ def test_the_engine_gets_the_frame_and_the_warped_state_tile_by_tile(clip):
 
 def test_recorded_inputs_run_in_the_model(clip):
     model = find_model("light-x2")
-    call = next(record_steps(model, read_frames(clip, frames=1)))
+    call = next(record_calls(model, read_frames(clip, frames=1)))
     height, width = call["hidden"].shape[2:]
 
     with OnnxRuntimeCpuSession(

@@ -57,21 +57,21 @@ def score(source):
     truth = run(source)
     truth = truth + np.random.default_rng(9).normal(0, 0.05 * truth.std(), truth.shape)
 
-    def psnr(path):
-        return float(10 * np.log10(np.ptp(truth) ** 2 / np.mean((run(path) - truth) ** 2)))
+    def psnr(files):
+        return float(10 * np.log10(np.ptp(truth) ** 2 / np.mean((run(files["step"]) - truth) ** 2)))
 
     return psnr
 
 
 @pytest.fixture
 def ranges(source):
-    return measure_ranges(source, [{"x": PICTURE}])
+    return {"step": measure_ranges(source, [{"x": PICTURE}])}
 
 
 def test_the_layer_that_reads_a_spike_costs_most(source, ranges, score):
     told = []
 
-    costs = measure_layers(source, ranges, score, sizes=SIZES, on_layer=told.append)
+    costs = measure_layers({"step": source}, ranges, score, sizes=SIZES, on_layer=told.append)
 
     assert told == ["first", "second", "third"]
     assert costs[0].layer == "second"
@@ -80,27 +80,27 @@ def test_the_layer_that_reads_a_spike_costs_most(source, ranges, score):
 
 
 def test_it_goes_back_to_float_and_the_gate_holds(source, ranges, score):
-    costs = measure_layers(source, ranges, score, sizes=SIZES)
+    costs = measure_layers({"step": source}, ranges, score, sizes=SIZES)
 
-    choice = choose_layers(source, ranges, score, costs, gate_db=0.15)
+    choice = choose_layers({"step": source}, ranges, score, costs, gate_db=0.15)
 
-    assert set(choice.quantised) == {"first", "third"}
-    assert choice.in_float == ("second",)
+    assert {role: set(nodes) for role, nodes in choice.quantised.items()} == {"step": {"first", "third"}}
+    assert choice.in_float == {"step": ("second",)}
     assert choice.loss_db <= 0.15
     assert [dropped for dropped, _ in choice.tried] == ["", "second"]
     assert choice.tried[0][1] > 0.15
 
 
 def test_a_gate_out_of_reach_is_refused_and_names_the_layer(source, ranges, score):
-    costs = measure_layers(source, ranges, score, sizes=SIZES)
+    costs = measure_layers({"step": source}, ranges, score, sizes=SIZES)
 
     with pytest.raises(Int8Error, match=r"loses -?[\d.]+ dB at best in INT8, allowed -9 dB; the layer .* is second"):
-        choose_layers(source, ranges, score, costs, gate_db=-9)
+        choose_layers({"step": source}, ranges, score, costs, gate_db=-9)
 
 
 def test_the_table_and_the_report_tell_the_choice(tmp_path):
-    costs = (LayerCost("second", "w1", 0.5, 1.25), LayerCost("first", "w0", 0.5, 0.01))
-    choice = Choice(("first",), ("second",), 30.0, 29.99, (("", 1.26), ("second", 0.01)))
+    costs = (LayerCost("second", "w1", 0.5, 1.25, ("second",)), LayerCost("first", "w0", 0.5, 0.01, ("first",)))
+    choice = Choice({"step": ("first",)}, {"step": ("second",)}, 30.0, 29.99, (("", 1.26), ("second", 0.01)))
     text = io.StringIO()
 
     Console(file=text, width=120).print(cost_table("spiked", costs, choice))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.import_chain import import_chain, load_checkpoint, write_chain
+from export.checkpoint import load_checkpoint
+from export.import_chain import import_chain, write_chain
 from export.zoo_entry import Imported, ImportRefusedError
 from models.basicvsr import BasicVsr, BasicVsrConfig
 from models.flow_warp import flow_warp

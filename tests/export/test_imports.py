@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.imports import OWN_SIZES, fit_rvrt, import_rvrt, import_spandrel, read_state
+from export.checkpoint import read_state
+from export.imports import OWN_SIZES, fit_rvrt, import_rvrt, import_spandrel
 from export.spandrel_library import SpandrelError, load_image_network
 from export.zoo_entry import ImportRefusedError
 from models.published import CheckpointError

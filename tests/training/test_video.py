@@ -1,6 +1,5 @@
 """The video task learns from footage that the test makes, and unrolls as the product runs."""
 
-
 import numpy as np
 import pytest
 import torch
