@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.sound import enhance_speech
 from runtime.audio.stream import SpeechEnhancer
 from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
 from runtime.engine.session import Session
 from runtime.manifest import Model, Quality, load_model, zoo_folder
 from training.loop import load_recipe
 from training.speech import SpeechSettings
-from training.speech_data import SAMPLE_RATE, Samples, load_corpora
+from training.speech_data import load_corpora
 from training.speech_measures import Mixture, held_out_mixtures, measure_one
 
 # Every speech recipe holds out the same speakers and noises.
@@ -27,7 +28,6 @@ SNRS_DB = (0.0, 5.0, 10.0, 15.0)
 PER_NOISE = 12
 SECONDS = 6.0
 MEASURES = {"pesq": "wide-band PESQ", "stoi": "STOI", "si_sdr": "SI-SDR (dB)"}
-BLOCK_SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +44,13 @@ def open_on_one_thread(path: Path, *, dimensions: Mapping[str, int], precision: 
     return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=1)
 
 
-def enhance(model: Model, noisy: Samples, *, strength: float = 1.0) -> Samples:
-    """Send 16 kHz mono through the shipped pipeline in blocks of a file's decoder."""
-    with SpeechEnhancer(
-        model,
-        open_on_one_thread,
-        channels=1,
-        layout="mono",
-        sample_rate=SAMPLE_RATE,
-        strength=strength,
-    ) as enhancer:
-        starts = range(0, len(noisy), BLOCK_SAMPLES)
-        parts = [enhancer.push(noisy[None, start : start + BLOCK_SAMPLES]) for start in starts]
-        parts.append(enhancer.flush())
-    return np.concatenate(parts, axis=1)[0]
-
-
 def measure_rows(model: Model, mixtures: list[Mixture], *, strength: float) -> list[Row]:
     """Measure every mixture before and after."""
     return [
         Row(
             mixture,
             measure_one(mixture.clean, mixture.noisy),
-            measure_one(mixture.clean, enhance(model, mixture.noisy, strength=strength)),
+            measure_one(mixture.clean, enhance_speech(model, mixture.noisy, open_on_one_thread, strength=strength)),
         )
         for mixture in mixtures
     ]

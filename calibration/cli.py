@@ -11,10 +11,12 @@ from runtime.errors import RelumeError
 
 @app.command("calibrate")
 def calibrate_command(
-    model: Annotated[str, typer.Argument(help="A video model of the zoo that ships, or with --zoo of your own.")],
+    model: Annotated[str, typer.Argument(help="A model of the zoo that ships, or with --zoo of your own.")],
     clips: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, help="Clips, or a folder of them; a generated sample without. May be repeated."),
+        typer.Option(
+            exists=True, help="Clips, or a folder of them (with speech/ and noise/ for speech); a sample without."
+        ),
     ] = None,
     test_clip: Annotated[
         list[str] | None,
@@ -22,11 +24,13 @@ def calibrate_command(
     ] = None,
     zoo: Annotated[Path | None, typer.Option(exists=True, help="Your own folder of models.")] = None,
     method: Annotated[str, typer.Option(help="minmax, percentile or entropy.")] = "minmax",
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each clip to calibrate with.")] = 4,
+    frames: Annotated[int, typer.Option(min=1, help="Frames (for speech blocks) of each clip to calibrate with.")] = 4,
     side: Annotated[
         int | None, typer.Option(min=16, help="Short side of such a clip; 180, or 270 for a model of scale 1.")
     ] = None,
-    test_frames: Annotated[int, typer.Option(min=1, help="Frames of each clip to measure on.")] = 12,
+    test_frames: Annotated[
+        int, typer.Option(min=1, help="Frames of each clip to measure on; for speech mixtures of each noise.")
+    ] = 12,
     truth_side: Annotated[int, typer.Option(min=64, help="Short side of a measured clip's truth.")] = 360,
     kind: Annotated[str, typer.Option(help="What the network gets of the truth: bicubic, or degraded.")] = "bicubic",
     noise_sigma: Annotated[float, typer.Option(min=0, help="Of 255; for degraded.")] = 8.0,
@@ -37,8 +41,9 @@ def calibrate_command(
         "exported"
     ),
 ) -> None:
-    """Make a video model's INT8 files: activation ranges, each layer's cost in dB, the layers that stay in float."""
-    from calibration.calibrate import CalibrationRequest, calibrate
+    """Make a model's INT8 files: activation ranges, each layer's cost in dB, the layers that stay in float."""
+    from calibration.calibrate import calibrate
+    from calibration.material import CalibrationRequest
     from calibration.quality import Spoiling
     from export.ranges import Method
 

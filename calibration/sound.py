@@ -1,14 +1,25 @@
-"""What a speech network reads while it runs as shipped: decoded, resampled, split, at its level, with its state."""
+"""What a speech network reads while it runs as shipped: decoded, resampled, split, at its level, with its state.
 
-from collections.abc import Iterator
+And what it makes of speech whose truth is known.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from calibration.recording import RecordingOpener, Tensors
 from runtime.audio.stream import SpeechEnhancer
+from runtime.engine.session import OpenSession
 from runtime.errors import DecodeError
 from runtime.manifest import Model
 from runtime.media.audio import AudioReader
 from runtime.media.probe import probe
+from training.speech_data import SAMPLE_RATE, Samples
+from training.speech_measures import Mixture, si_sdr
+
+BLOCK_SAMPLES = 1000
+"""Of a block as a file's decoder gives it."""
 
 
 def record_blocks(model: Model, recording: Path, *, blocks: int) -> Iterator[Tensors]:
@@ -48,3 +59,20 @@ def record_blocks(model: Model, recording: Path, *, blocks: int) -> Iterator[Ten
             calls.clear()
             if not blocks:
                 return
+
+
+def enhance_speech(model: Model, noisy: Samples, open_session: OpenSession, *, strength: float = 1.0) -> Samples:
+    """Send 16 kHz mono through the shipped pipeline in blocks of a file's decoder."""
+    with SpeechEnhancer(
+        model, open_session, channels=1, layout="mono", sample_rate=SAMPLE_RATE, strength=strength
+    ) as enhancer:
+        starts = range(0, len(noisy), BLOCK_SAMPLES)
+        parts = [enhancer.push(noisy[None, start : start + BLOCK_SAMPLES]) for start in starts]
+        parts.append(enhancer.flush())
+    return np.concatenate(parts, axis=1)[0]
+
+
+def measure_si_sdr(model: Model, mixtures: Sequence[Mixture], open_session: OpenSession) -> float:
+    """Give the mean SI-SDR in dB over the mixtures of what a session makes of them."""
+    heard = [enhance_speech(model, mixture.noisy, open_session) for mixture in mixtures]
+    return float(np.mean([si_sdr(mixture.clean, one) for mixture, one in zip(mixtures, heard, strict=True)]))

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from functools import partial
 
 import numpy as np
 import onnx
@@ -10,8 +11,9 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from calibration.calibrate import CalibrationRequest, calibrate, score_with, split_clips
+from calibration.calibrate import calibrate
 from calibration.cli import app
+from calibration.material import CalibrationRequest, score_with, split_clips
 from calibration.quality import TestClip, measure_psnr
 from export.int8 import write_int8
 from export.ranges import CalibrationError, file_digest, load_ranges
@@ -56,7 +58,7 @@ def test_a_shipped_int8_file_is_what_its_ranges_make_of_the_float_file(name, fil
 
 def test_light_x4_in_int8_is_within_the_gate_on_the_sample_in_every_backend(tested):
     model = find_model("light-x4")
-    score = score_with(model, [tested])
+    score = score_with(model, partial(measure_psnr, model, [tested]))
 
     assert score({}) - score({"step": model.file(precision="int8")}) <= 0.15
 
@@ -68,7 +70,9 @@ def test_a_file_that_blows_up_scores_below_every_gate(tested, tmp_path):
     bias.raw_data = np.full(48, np.nan, np.float32).tobytes()
     onnx.save(broken, tmp_path / "broken.onnx")
 
-    assert score_with(model, [tested])({"step": tmp_path / "broken.onnx"}) == float("-inf")
+    assert score_with(model, partial(measure_psnr, model, [tested]))({"step": tmp_path / "broken.onnx"}) == float(
+        "-inf"
+    )
 
 
 def test_psnr_is_that_of_the_shipped_pipeline(tested):
@@ -119,8 +123,10 @@ def test_calibrating_puts_file_ranges_and_figures_into_the_zoo(tmp_path):
     assert not list((tmp_path / "zoo" / "light-x4").glob(".*"))
 
 
-def test_a_speech_model_is_refused_in_words():
+def test_a_speech_model_without_speech_is_refused_in_words(tmp_path):
     result = CliRunner().invoke(app, ["calibrate", "speech-mask"])
+    empty = CliRunner().invoke(app, ["calibrate", "speech-mask", "--clips", str(tmp_path)])
 
-    assert result.exit_code == 1
-    assert "speech-mask is no network for pictures" in result.output
+    assert (result.exit_code, empty.exit_code) == (1, 1)
+    assert "one folder that holds speech/ and noise/; give it as --clips" in result.output
+    assert "0 speech and 0 noise files" in empty.output
