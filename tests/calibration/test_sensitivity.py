@@ -79,6 +79,30 @@ def test_the_layer_that_reads_a_spike_costs_most(source, ranges, score):
     assert [cost.share for cost in costs] == pytest.approx([1 / 3] * 3)
 
 
+def test_weights_that_several_nodes_read_are_one_layer(tmp_path):
+    weights = numpy_helper.from_array(np.random.default_rng(6).normal(0, 0.3, (4, 4, 3, 3)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="first_frame", pads=[1] * 4),
+        helper.make_node("Conv", ["a", "w"], ["y"], name="second_frame", pads=[1] * 4),
+    ]
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4, 8, 8)) for name in ("x", "y")]
+    path = tmp_path / "window.onnx"
+    graph = helper.make_graph(nodes, "window", sides[:1], sides[1:], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    scored = []
+
+    (cost,) = measure_layers(
+        {"window": path},
+        {"window": measure_ranges(path, [{"x": PICTURE}])},
+        lambda files: scored.append(onnx.load(files["window"])) or 30.0,
+    )
+
+    assert (cost.layer, cost.weight, cost.nodes) == ("first_frame", "w", ("first_frame", "second_frame"))
+    assert (cost.role, cost.share) == ("window", 1)
+    convolutions = [node for node in scored[-1].graph.node if node.op_type == "Conv"]
+    assert all(node.input[0].endswith("_dequantised") for node in convolutions)
+
+
 def test_it_goes_back_to_float_and_the_gate_holds(source, ranges, score):
     costs = measure_layers({"step": source}, ranges, score, sizes=SIZES)
 
