@@ -213,6 +213,10 @@ def doctor(
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", readable=False, help="The data directory that keeps the speeds.")
     ] = None,
+    zoo: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Your own models, too."),
+    ] = None,
 ) -> None:
     """Show what this machine has, what is used, and why; measure how fast each model runs on it.
 
@@ -222,7 +226,7 @@ def doctor(
     from appliance.settings import engines_folder, find_data_directory
     from runtime.doctor import diagnose
 
-    diagnosis = diagnose(trials=not quick, engines=engines_folder(find_data_directory(data)))
+    diagnosis = diagnose(trials=not quick, engines=engines_folder(find_data_directory(data)), own=zoo)
     print(show_diagnosis(diagnosis, as_json=json))
     if diagnosis.problems:
         sys.exit(ExitCode.ENGINE)

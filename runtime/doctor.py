@@ -64,7 +64,7 @@ class CodecSupport:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A shipped model; `problem` is empty when its files match their checksums."""
+    """A model; `problem` is empty when its files match their checksums."""
 
     name: str
     title: str
@@ -122,12 +122,15 @@ _CODECS: Final = (
 )
 
 
-def diagnose(*, trials: bool = True, engines: Path | None = None, budget_s: float = BUDGET_S) -> Diagnosis:
+def diagnose(
+    *, trials: bool = True, engines: Path | None = None, own: Path | None = None, budget_s: float = BUDGET_S
+) -> Diagnosis:
     """Look at this box.
 
     Args:
         trials: Run every model in every way too, and keep the speeds, by which jobs choose.
         engines: The folder of the box's engines and measurements; None for neither.
+        own: A folder of the owner's own models, to be looked at too.
         budget_s: Seconds for each way to run a model.
     """
     hardware = look_at_hardware()
@@ -142,7 +145,7 @@ def diagnose(*, trials: bool = True, engines: Path | None = None, budget_s: floa
     ]
     if not any("libx264" in codec.encoders for codec in codecs):
         problems.append("H.264 cannot be written: reinstall PyAV from its wheel: pip install av")
-    models, states = _read_zoo(problems)
+    models, states = _read_zoo(problems, own)
     speeds = _measure(models, engines, problems, budget_s) if trials else ()
     choices = _choose(models, engines, problems)
     return Diagnosis(
@@ -207,17 +210,21 @@ def _find_codecs() -> tuple[CodecSupport, ...]:
     )
 
 
-def _read_zoo(problems: list[str]) -> tuple[list[Model], tuple[ModelState, ...]]:
+def _read_zoo(problems: list[str], own: Path | None) -> tuple[list[Model], tuple[ModelState, ...]]:
     try:
-        models = list_models()
+        shipped = list_models()
+        models = shipped + (list_models(own) if own is not None else [])
     except ManifestError as error:
         problems.append(str(error))
         return [], ()
-    there = {model.manifest.name for model in models}
+    there = {model.manifest.name for model in shipped}
     for preset in PRESETS.values():
         missing = sorted({preset.audio_model, *preset.models.values()} - there)
         if missing:
             problems.append(f"preset {preset.name} lacks {', '.join(missing)}: reinstall Relume")
+    for model in shipped:
+        if not model.manifest.training.iterations:
+            problems.append(f"model {model.manifest.name} is untrained: reinstall Relume")
     states = tuple(_check_model(model) for model in models)
     problems += [state.problem for state in states if state.problem]
     whole = [model for model, state in zip(models, states, strict=True) if not state.problem]
@@ -226,7 +233,7 @@ def _read_zoo(problems: list[str]) -> tuple[list[Model], tuple[ModelState, ...]]
 
 def _check_model(model: Model) -> ModelState:
     manifest = model.manifest
-    problem = "" if manifest.training.iterations else f"model {manifest.name} is untrained: reinstall Relume"
+    problem = ""
     try:
         for entry in manifest.files:
             model.file(role=entry.role, precision=entry.precision)

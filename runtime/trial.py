@@ -15,8 +15,8 @@ from runtime.engine.backends import Backend, list_backends
 from runtime.engine.choice import candidates_for
 from runtime.engine.flavour import Flavour
 from runtime.engine.opening import open_chosen
-from runtime.engine.session import OpenSession, Session
-from runtime.engine.speeds import Speed, describe_device, is_current, read_speeds
+from runtime.engine.session import Array, OpenSession, Session
+from runtime.engine.speeds import Speed, describe_device, digest_files, is_current, read_speeds
 from runtime.errors import EngineError
 from runtime.hardware import Hardware, look_at_hardware
 from runtime.manifest import Model
@@ -28,25 +28,33 @@ _MOST_RUNS: Final = 50
 _USUAL_PIXELS: Final = 320 * 180
 
 
+_TWICE: Final = ("flow",)
+"""Parts of a chain that a frame needs twice: its motion towards the frame before and the frame after."""
+
+
 class _Contestant:
-    """One way to run a model: its session, and how long each run took."""
+    """One way to run a model: the session of each of its files, and how long each run of all took."""
 
     def __init__(self, backend: Backend, precision: str) -> None:
         self.backend, self.precision = backend, precision
         self.times_s: list[float] = []
         self.problem = ""
+        self._parts: list[tuple[Session, dict[str, Array]]] = []
 
-    def open(self, open_session: OpenSession, path: Path, dimensions: dict[str, int]) -> Session:
-        """Open the session, and make up its inputs."""
-        self._session = open_session(path, dimensions=dimensions, precision=self.precision)
+    def open(self, open_session: OpenSession, model: Model, dimensions: dict[str, int], stack: ExitStack) -> None:
+        """Open a session for each role, to be closed by `stack`, and make up its inputs."""
         random = np.random.default_rng(0)
-        self._tensors = {one.name: random.random(one.shape).astype(one.dtype) for one in self._session.inputs}
-        return self._session
+        for role in dict.fromkeys(file.role for file in model.manifest.files):
+            session = open_session(model.file(role=role), dimensions=dimensions, precision=self.precision)
+            stack.enter_context(session)
+            tensors = {one.name: random.random(one.shape).astype(one.dtype) for one in session.inputs}
+            self._parts += [(session, tensors)] * (2 if role in _TWICE else 1)
 
     def run(self) -> None:
-        """Run once and note the time."""
+        """Run what a frame needs once and note the time."""
         started = time.perf_counter()
-        self._session.run(self._tensors)
+        for session, tensors in self._parts:
+            session.run(tensors)
         self.times_s.append(time.perf_counter() - started)
 
 
@@ -54,7 +62,8 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
     """Run a model on noise in every way that there is here, the safest first.
 
     The runs take turns, so that what else the box does meets all alike. A picture's model has every core, at the tile
-    shape nearest to 320x180; a sound's model has one, as in a job. Of a model in several parts the first is run.
+    shape nearest to 320x180; a sound's model has one, as in a job. Of a model in parts one run is all that a frame
+    needs, where windows of frames share none.
 
     Args:
         model: Any model of the zoo.
@@ -72,8 +81,7 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
             store = None if one.backend.flavour is Flavour.OPENVINO else engines
             opener = open_chosen(model, one.backend, one.precision, threads=threads, engines=store)
             try:
-                path = model.file(role=model.manifest.files[0].role)
-                stack.enter_context(one.open(opener, path, dimensions))
+                one.open(opener, model, dimensions, stack)
             except EngineError as error:
                 one.problem = str(error)
         _take_turns([one for one in contestants if not one.problem], budget_s)
@@ -111,10 +119,9 @@ def _take_turns(contestants: list[_Contestant], budget_s: float) -> None:
 
 
 def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, size: str) -> Speed:
-    file = next(file for file in model.manifest.files if file.precision == one.precision)
     return Speed(
         model=model.manifest.name,
-        sha256=file.sha256,
+        sha256=digest_files(model, one.precision),
         backend=one.backend.name,
         precision=one.precision,
         library=one.backend.library_version,

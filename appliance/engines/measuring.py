@@ -30,15 +30,18 @@ _END_S: Final = 5.0
 class SpeedKeeper(Closing):
     """Has measured, once in its life, what was not measured yet; `close` ends it."""
 
-    def __init__(self, engines: Path, is_idle: Callable[[], bool], *, quiet_s: float = _QUIET_S) -> None:
+    def __init__(
+        self, engines: Path, is_idle: Callable[[], bool], *, own: Path | None = None, quiet_s: float = _QUIET_S
+    ) -> None:
         """Make the thread.
 
         Args:
             engines: The folder of the box's engines and measurements.
             is_idle: Tells whether no job runs.
+            own: A folder of the owner's own models, which are measured too.
             quiet_s: How long no job must have run.
         """
-        self._engines, self._is_idle, self._quiet_s = engines, is_idle, quiet_s
+        self._engines, self._is_idle, self._own, self._quiet_s = engines, is_idle, own, quiet_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relume-speeds", daemon=True)
 
@@ -70,6 +73,8 @@ class SpeedKeeper(Closing):
         """Run the process; tell whether it came to its end."""
         command = [sys.executable, "-m", "appliance.engines.measuring", "--engines", str(self._engines)]
         command += ["--parent", str(os.getpid())]
+        if self._own is not None:
+            command += ["--zoo", str(self._own)]
         with subprocess.Popen(command, cwd=Path(appliance.__file__).parents[1], stdin=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 if self._stopping.wait(_LOOK_S / 4) or not self._is_idle():
@@ -86,21 +91,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure as a process that ends with its server."""
     parser = argparse.ArgumentParser(prog="python -m appliance.engines.measuring", description=__doc__)
     parser.add_argument("--engines", type=Path, required=True, help="the folder that keeps the speeds")
+    parser.add_argument("--zoo", type=Path, help="a folder of the owner's own models")
     parser.add_argument("--parent", type=int, required=True, help="the process with which it ends")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s speeds: %(message)s")
     die_with(options.parent)
     give_way()
     try:
-        measure_missing(options.engines)
+        measure_missing(options.engines, options.zoo)
     except RelumeError as error:
         logger.warning("%s", error)
         return 1
     return 0
 
 
-def measure_missing(engines: Path) -> None:
-    """Measure what was not measured yet, and keep it model by model.
+def measure_missing(engines: Path, own: Path | None = None) -> None:
+    """Measure what was not measured yet of the shipped and the owner's own models, and keep it model by model.
 
     Raises:
         RelumeError: The folder cannot be written, or a model is damaged.
@@ -109,7 +115,7 @@ def measure_missing(engines: Path) -> None:
     from runtime.manifest import list_models
     from runtime.trial import list_unmeasured, measure_model
 
-    for model in list_unmeasured(list_models(), engines):
+    for model in list_unmeasured(list_models() + ([] if own is None else list_models(own)), engines):
         speeds = measure_model(model, engines=engines)
         write_speeds(engines, speeds)
         for speed in speeds:

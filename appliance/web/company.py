@@ -47,7 +47,7 @@ def start_company(database: Database, settings: Settings) -> Iterator[Company]:
 
         keeper = EngineKeeper(EngineStore(settings.engines), is_idle, budget_bytes=settings.engines_bytes)
         stack.enter_context(keeper).start()
-        stack.enter_context(SpeedKeeper(settings.engines, is_idle)).start()
+        stack.enter_context(SpeedKeeper(settings.engines, is_idle, own=settings.zoo)).start()
         stack.enter_context(Watcher(FolderStore(database), JobQueue(database)))
         if settings.announce and settings.host not in LOOPBACK:
             stack.enter_context(announce(settings.port, tls=settings.tls))

@@ -1,5 +1,6 @@
 """What `relume doctor` measured on this box: how fast each model runs on each backend, kept in a file."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ class Speed:
     """One model on one backend in one precision: the median of interleaved runs, the engine alone.
 
     size: What one run takes, as a picture's 320x180 or a block's 1024.
-    sha256: Of the model's first file in that precision; with `library` and `device` it tells whether this still holds.
+    sha256: `digest_files` of the model in that precision; with `library` and `device` it tells whether this
+        still holds.
     problem: Why it did not run; `ms` is 0 then.
     """
 
@@ -53,12 +55,17 @@ def describe_device(hardware: Hardware, backend: Backend) -> str:
 
 def is_current(speed: Speed, model: Model, backend: Backend, hardware: Hardware) -> bool:
     """Tell whether a measurement holds: the same file, library and device."""
-    digests = {file.precision: file.sha256 for file in reversed(model.manifest.files)}
     return (speed.model, speed.backend) == (model.manifest.name, backend.name) and (
-        speed.sha256 == digests.get(speed.precision)  # type: ignore[call-overload]
+        speed.sha256 == digest_files(model, speed.precision)
         and speed.library == backend.library_version
         and speed.device == describe_device(hardware, backend)
     )
+
+
+def digest_files(model: Model, precision: str) -> str:
+    """Give the SHA-256 of a model's file in a precision; of several the SHA-256 of all of theirs, in their order."""
+    digests = [file.sha256 for file in model.manifest.files if file.precision == precision]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def read_speeds(folder: Path | None) -> tuple[Speed, ...]:

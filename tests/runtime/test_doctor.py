@@ -1,12 +1,14 @@
+import hashlib
 import json
 import shutil
 
 import pytest
 
 from runtime import doctor, hardware
-from runtime.engine.speeds import read_speeds
+from runtime.engine.speeds import digest_files, read_speeds
 from runtime.errors import ManifestError
 from runtime.manifest import find_model, list_models, zoo_folder
+from runtime.trial import measure_model
 
 
 def test_the_box_is_described():
@@ -130,6 +132,39 @@ def test_an_altered_model_is_a_problem_and_is_not_run(monkeypatch, tmp_path):
     assert any("does not match its manifest" in problem for problem in diagnosis.problems)
     assert [state.name for state in diagnosis.models if state.problem] == [name]
     assert diagnosis.speeds == diagnosis.choices == ()
+
+
+def test_an_owners_own_models_are_looked_at_and_measured_too(monkeypatch, chain_model, tmp_path):
+    own = chain_model(name="mine")
+    monkeypatch.setattr(doctor, "list_models", lambda zoo=None: list_models(zoo) if zoo else [])
+    monkeypatch.setattr(doctor, "PRESETS", {})
+
+    diagnosis = doctor.diagnose(engines=tmp_path / "engines", own=own.folder.parent, budget_s=0.01)
+
+    assert diagnosis.problems == ()
+    assert [state.name for state in diagnosis.models] == ["mine"]
+    assert {(speed.model, speed.backend) for speed in diagnosis.speeds} >= {("mine", "cpu")}
+    assert all(speed.ms > 0 for speed in diagnosis.speeds)
+    assert [choice.model for choice in diagnosis.choices] == ["mine"]
+
+
+def test_all_parts_of_a_model_are_measured_and_a_change_of_any_is_another_measurement(chain_model):
+    model = chain_model()
+    (path,) = [file.path for file in model.manifest.files if file.role == "reconstruction"]
+    (whole, *_) = measure_model(model, budget_s=0)
+    assert whole.sha256 == digest_files(model, "fp32")
+
+    damaged = (model.folder / path).read_bytes()[:-9]
+    (model.folder / path).write_bytes(damaged)
+    files = tuple(
+        file.model_copy(update={"sha256": hashlib.sha256(damaged).hexdigest()} if file.path == path else {})
+        for file in model.manifest.files
+    )
+    changed = model.model_copy(update={"manifest": model.manifest.model_copy(update={"files": files})})
+
+    (speed, *_) = measure_model(changed, budget_s=0)
+    assert "reconstruction.onnx" in speed.problem
+    assert speed.sha256 != whole.sha256
 
 
 def test_an_untrained_model_is_a_problem(monkeypatch, tmp_path):

@@ -53,6 +53,16 @@ def test_what_was_measured_is_left_alone(tmp_path):
     assert (tmp_path / "speeds.json").stat().st_mtime_ns == before
 
 
+def test_the_owners_own_models_are_measured_too(monkeypatch, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine").symlink_to(find_model("speech-mask").folder)
+    monkeypatch.setattr(manifest, "list_models", lambda zoo=None: list_models(zoo) if zoo else [])
+
+    measure_missing(tmp_path / "engines", tmp_path / "own")
+
+    assert {speed.model for speed in read_speeds(tmp_path / "engines")} == {"speech-mask"}
+
+
 @pytest.mark.usefixtures("measured_quickly")
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
