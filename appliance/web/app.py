@@ -29,6 +29,7 @@ from appliance.web.routes import (
     folders,
     jobs,
     media,
+    models,
     pages,
     presets,
     session,
@@ -47,6 +48,7 @@ from runtime.version import relume_version
 _ROUTERS: Final = (
     session,
     presets,
+    models,
     uploads,
     jobs,
     estimates,

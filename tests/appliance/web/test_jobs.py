@@ -2,7 +2,7 @@ import pytest
 
 from appliance.accounts.roles import Role
 from appliance.jobs.records import NewJob
-from runtime.manifest import zoo_folder
+from runtime.manifest import find_model, zoo_folder
 from runtime.options import AudioMode, Codec, EnhanceOptions, Progress
 
 
@@ -39,6 +39,19 @@ def test_a_job_takes_its_wishes_and_its_upload(operator, uploaded, services, sto
     again = operator.post("/api/jobs", {"file": uploaded})
     assert (again.status_code, again.json()["error"]["message"][:27]) == (422, "clip.mp4 has a job already;")
     assert sum(services.queue.counts().values()) == 1
+
+
+def test_the_boxs_own_models_are_offered_and_a_damaged_one_is_left_out(operator, tmp_path):
+    assert operator.get("/api/models").json() == []
+    for name in ("light-x2", "speech-mask", "damaged"):
+        (tmp_path / "zoo" / name).mkdir(parents=True)
+        source = zoo_folder() / name / "manifest.json"
+        (tmp_path / "zoo" / name / "manifest.json").write_text(source.read_text() if source.exists() else "{")
+
+    (offered,) = operator.get("/api/models").json()
+
+    assert (offered["name"], offered["scale"]) == ("light-x2", 2)
+    assert offered["title"] == find_model("light-x2").manifest.title
 
 
 def test_a_job_can_name_a_model_of_the_box_or_one_that_ships(operator, uploaded, services, tmp_path):

@@ -10,6 +10,19 @@ export async function loadPresets() {
   return presets;
 }
 
+/** Load the box's own models; a few at most, and new ones may have come. */
+export async function loadModels() {
+  return get("/api/models");
+}
+
+/** Make the choice of a picture model from the box's own, with the value of the preset's own first. */
+export function modelChoices(models, chosen = "") {
+  const words = models.map(({ name, title, scale }) => [name, `${title} (${SCALES[scale].toLowerCase()})`]);
+  // One that is chosen already may be gone from the folder; it is not changed without a word.
+  if (chosen && !models.some(({ name }) => name === chosen)) words.push([chosen, `${chosen} (not there any more)`]);
+  return [["", "As the choice above has it"], ...words];
+}
+
 /** Give a preset's title; its name where the presets are not loaded. */
 export function presetTitle(name) {
   return presets?.find((preset) => preset.name === name)?.title ?? name ?? "";
@@ -44,6 +57,7 @@ export function describeChoices(options) {
   const parts = [presetTitle(options.preset)];
   if (options.scale && options.scale !== "auto") parts.push(SCALES[options.scale].toLowerCase());
   if (options.audio === "off") parts.push("sound left as it is");
+  if (options.model) parts.push(`with ${options.model}`);
   if (options.codec) parts.push(FORMATS[options.codec].replace(/ \(.*/, "").toLowerCase());
   return parts.filter(Boolean).join(" · ");
 }

@@ -1,19 +1,19 @@
-/** The form that says what shall happen to files: a preset as a picture and a sentence, and four plain choices. */
+/** The form that says what shall happen to files: a preset as a picture and a sentence, and plain choices. */
 
-import { describeStrength, FORMATS, SCALES, SOUNDS } from "./choices.js";
+import { describeStrength, FORMATS, modelChoices, SCALES, SOUNDS } from "./choices.js";
 import { fill, h, newId, setText, setVars } from "./dom.js";
 import { field, segments, select } from "./forms.js";
 
 /**
- * Make the form.
+ * Make the form; `models` are the box's own.
  *
  * Gives `box`; `choices()`, the fields for the server, where what the user left alone is left out; and
  * `describeFor(probe)`, which updates the words that depend on the file. `onChange` is called after every change.
  */
-export function composer(presets, onChange) {
+export function composer(presets, models, onChange) {
   let preset = presets[0];
   const details = h("div", { class: "details-grid" });
-  let controls = makeControls(preset, changed);
+  let controls = makeControls(preset, models, changed);
   let media = null;
 
   function changed() {
@@ -23,7 +23,7 @@ export function composer(presets, onChange) {
 
   function choose(next) {
     preset = next;
-    controls = makeControls(preset, changed);
+    controls = makeControls(preset, models, changed);
     fill(details, controls.boxes);
     changed();
   }
@@ -79,7 +79,7 @@ function presetCards(presets, choose) {
   );
 }
 
-function makeControls(preset, changed) {
+function makeControls(preset, models, changed) {
   const touched = new Set();
   const touch = (name) => {
     touched.add(name);
@@ -88,6 +88,8 @@ function makeControls(preset, changed) {
   const boxes = [];
   const readers = {};
   let describeSize = () => {};
+  let model = () => "";
+  let sizeBox = null;
   if (!preset.copies_picture && preset.scales.length > 1) {
     const scale = String(preset.scale);
     const made = segments(
@@ -100,7 +102,8 @@ function makeControls(preset, changed) {
     made.box.append(words);
     describeSize = (media) => setText(words, describeResult(media, made.value()));
     readers.scale = () => (made.value() === "auto" ? "auto" : Number(made.value()));
-    boxes.push(made.box);
+    sizeBox = made.box;
+    boxes.push(sizeBox);
   }
   const strength = strengthField(preset.strength, () => touch("strength"));
   readers.strength = strength.value;
@@ -116,11 +119,25 @@ function makeControls(preset, changed) {
     format.addEventListener("change", () => touch("codec"));
     readers.codec = () => format.value;
     boxes.push(field("Output format", format));
+    if (models.length > 0) {
+      const own = select(modelChoices(models), "");
+      model = () => own.value;
+      own.addEventListener("change", () => {
+        // Such a model makes pictures of one size alone.
+        if (sizeBox) sizeBox.hidden = model() !== "";
+        changed();
+      });
+      boxes.push(field("Model for the picture", own));
+    }
   }
   return {
     boxes,
     describe: describeSize,
-    choices: () => Object.fromEntries([...touched].map((name) => [name, readers[name]()])),
+    choices: () => {
+      const names = [...touched].filter((name) => name !== "scale" || model() === "");
+      const made = Object.fromEntries(names.map((name) => [name, readers[name]()]));
+      return model() === "" ? made : { ...made, model: model() };
+    },
   };
 }
 

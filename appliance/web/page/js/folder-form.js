@@ -1,5 +1,6 @@
 /** The fields of a watch folder. */
 
+import { modelChoices } from "./choices.js";
 import { h } from "./dom.js";
 import { checkbox, field, FormError, input, select } from "./forms.js";
 
@@ -7,6 +8,7 @@ const DEFAULTS = {
   path: "",
   destination: "",
   preset: "",
+  model: null,
   schedule: null,
   hold_s: 10,
   include: [],
@@ -16,8 +18,8 @@ const DEFAULTS = {
   enabled: true,
 };
 
-/** Make the fields for a folder (null: a new one). Gives `boxes` and `read()`, which gives what the server takes. */
-export function folderFields(folder, presets) {
+/** Make the fields for a folder (null: a new one); `models` are the box's own. Gives `boxes` and `read()`, which gives what the server takes. */
+export function folderFields(folder, presets, models) {
   const now = { ...DEFAULTS, ...folder };
   const path = input({ spellcheck: "false", props: { value: now.path } });
   const destination = input({ spellcheck: "false", props: { value: now.destination } });
@@ -25,6 +27,8 @@ export function folderFields(folder, presets) {
     presets.map(({ name, title }) => [name, title]),
     now.preset || presets[0].name,
   );
+  const own = now.model ?? "";
+  const model = select(modelChoices(models, own), own);
   const nights = checkbox(
     "Only at certain hours",
     now.schedule !== null,
@@ -61,6 +65,7 @@ export function folderFields(folder, presets) {
         h(
           "div",
           { class: "stack" },
+          models.length > 0 || own ? field("Model for the picture", model) : null,
           field("Only these files", include, "Separated by commas. Empty: all that can be read."),
           field("Not these files", exclude),
           field(
@@ -80,6 +85,7 @@ export function folderFields(folder, presets) {
         path: path.value.trim(),
         destination: destination.value.trim(),
         preset: preset.value,
+        model: model.value || null,
         schedule: nights.control.checked ? { from: from.value, to: to.value } : null,
         hold_s: Number(hold.value),
         include: split(include.value),

@@ -1,7 +1,7 @@
 /** The files that have arrived and wait for a decision: choose files, choose what shall happen, look, start. */
 
 import { get, post, remove } from "./api.js";
-import { describeMedia, loadPresets } from "./choices.js";
+import { describeMedia, loadModels, loadPresets } from "./choices.js";
 import { composer } from "./composer.js";
 import { fill, h, setText, showList } from "./dom.js";
 import { estimateLine } from "./estimate.js";
@@ -16,7 +16,7 @@ const SETTLE_MS = 200;
 
 /** Show the arrived files in `root`, until the signal is aborted. */
 export async function showReady(root, signal) {
-  const presets = await loadPresets();
+  const [presets, models] = await Promise.all([loadPresets(), loadModels()]);
   const left = new Set();
   let files = [];
   let timer = 0;
@@ -31,7 +31,7 @@ export async function showReady(root, signal) {
     fits = answer;
     drawButtons();
   }, signal);
-  const form = composer(presets, () => reconsider());
+  const form = composer(presets, models, () => reconsider());
   const box = h(
     "section",
     { class: "panel ready", "aria-labelledby": "ready-title", hidden: true },

@@ -1,7 +1,7 @@
 /** Watch folders: what lands in them is enhanced by itself. */
 
 import { get, patch, post, remove } from "../api.js";
-import { loadPresets, presetTitle } from "../choices.js";
+import { loadModels, loadPresets, presetTitle } from "../choices.js";
 import { ask, askForm } from "../dialogs.js";
 import { fill, h } from "../dom.js";
 import { folderFields } from "../folder-form.js";
@@ -13,14 +13,14 @@ export const title = "Watch folders";
 
 /** Show the view. */
 export async function show(root, _, signal) {
-  const presets = await loadPresets();
+  const [presets, models] = await Promise.all([loadPresets(), loadModels()]);
   const add = h("button", { type: "button", class: "button primary" }, icon("plus"), "Add a folder");
   const place = h("div", { class: "stack" });
   const load = async () => {
     const folders = await get("/api/folders", {}, { signal });
-    fill(place, folders.length > 0 ? folders.map((folder) => card(folder, presets, load)) : none());
+    fill(place, folders.length > 0 ? folders.map((folder) => card(folder, presets, models, load)) : none());
   };
-  add.addEventListener("click", () => edit(null, presets, load));
+  add.addEventListener("click", () => edit(null, presets, models, load));
   fill(
     root,
     h("div", { class: "head" }, h("h1", {}, "Watch folders"), add),
@@ -47,7 +47,7 @@ function none() {
   );
 }
 
-function card(folder, presets, load) {
+function card(folder, presets, models, load) {
   const change = h("button", { type: "button", class: "button" }, icon("settings"), "Change");
   const hold = h(
     "button",
@@ -64,7 +64,7 @@ function card(folder, presets, load) {
       complain(error);
     }
   };
-  change.addEventListener("click", () => edit(folder, presets, load));
+  change.addEventListener("click", () => edit(folder, presets, models, load));
   hold.addEventListener(
     "click",
     after(() => patch(`/api/folders/${folder.id}`, { enabled: !folder.enabled })),
@@ -104,7 +104,7 @@ function card(folder, presets, load) {
 function facts(folder) {
   return [
     ["Results go to", folder.destination],
-    ["What happens", presetTitle(folder.preset)],
+    ["What happens", [presetTitle(folder.preset), folder.model].filter(Boolean).join(", with ")],
     ["When", folder.schedule ? `From ${folder.schedule.from} to ${folder.schedule.to}` : "At any time"],
     ["Files", (folder.include ?? []).join(", ") || "All"],
     folder.done_folder && ["Originals move to", folder.done_folder],
@@ -127,8 +127,8 @@ function problems(list) {
   );
 }
 
-async function edit(folder, presets, load) {
-  const fields = folderFields(folder, presets);
+async function edit(folder, presets, models, load) {
+  const fields = folderFields(folder, presets, models);
   const made = await askForm({
     title: folder ? "Change the folder" : "Add a folder",
     content: fields.boxes,
