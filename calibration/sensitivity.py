@@ -23,7 +23,7 @@ Score = Callable[[Files], float]
 """Gives the quality in dB of a model with these files in the place of its own: PSNR against the truth for a picture,
 SI-SDR for sound; minus infinity for what is not finite."""
 
-MOST_MEASURED = 40
+MOST_MEASURED = 20
 """Layers of a file that are all measured; of a file that has more, only those with enough of the operations."""
 
 
@@ -206,16 +206,18 @@ def _read_layers(source: Path, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
 
 
 def cost_table(title: str, costs: Collection[LayerCost], choice: Choice) -> Table:
-    """Show what each layer costs and where it computes."""
+    """Show what each measured layer costs and where it computes."""
     table = Table(title=title)
     for heading in ("file", "layer", "weights", "operations", "dB lost alone", "computes in"):
         table.add_column(heading, justify="right" if heading in ("operations", "dB lost alone") else "left")
-    for cost in costs:
+    measured = [(cost, cost.loss_db) for cost in costs if cost.loss_db is not None]
+    for cost, loss_db in measured:
         kind = "int8" if cost.layer in choice.quantised.get(cost.role, ()) else "float32"
-        loss = "" if cost.loss_db is None else f"{cost.loss_db:+.4f}"
-        table.add_row(cost.role, cost.layer, cost.weight, f"{100 * cost.share:.1f} %", loss, kind)
+        table.add_row(cost.role, cost.layer, cost.weight, f"{100 * cost.share:.1f} %", f"{loss_db:+.4f}", kind)
+    left = len(costs) - len(measured)
     table.caption = (
         f"{choice.before_db:.3f} dB in float32, {choice.after_db:.3f} dB in INT8: {choice.loss_db:.3f} dB lost"
+        + (f"; {left} layers with few operations stay in float32" if left else "")
     )
     return table
 

@@ -17,7 +17,7 @@ export async function loadModels() {
 
 /** Make the choice of a picture model from the box's own, with the value of the preset's own first. */
 export function modelChoices(models, chosen = "") {
-  const words = models.map(({ name, title, scale }) => [name, `${title} (${SCALES[scale].toLowerCase()})`]);
+  const words = models.map(({ name, scale }) => [name, `${name} (${SCALES[scale].toLowerCase()})`]);
   // One that is chosen already may be gone from the folder; it is not changed without a word.
   if (chosen && !models.some(({ name }) => name === chosen)) words.push([chosen, `${chosen} (not there any more)`]);
   return [["", "As the choice above has it"], ...words];
