@@ -109,6 +109,6 @@ def _command(request: CalibrationRequest, *, own: bool) -> str:
             *named,
             f"--method {request.method} --frames {request.frames} --test-frames {request.test_frames}",
             f"--truth-side {request.truth_side} --kind {spoiling.kind} --noise-sigma {spoiling.noise_sigma:g}",
-            f"--crf {spoiling.crf} --ship",
+            f"--crf {spoiling.crf} --blur-sigma {spoiling.blur_sigma:g} --ship",
         )
     )

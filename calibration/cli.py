@@ -32,9 +32,12 @@ def calibrate_command(
         int, typer.Option(min=1, help="Frames of each clip to measure on; for speech mixtures of each noise.")
     ] = 12,
     truth_side: Annotated[int, typer.Option(min=64, help="Short side of a measured clip's truth.")] = 360,
-    kind: Annotated[str, typer.Option(help="What the network gets of the truth: bicubic, or degraded.")] = "bicubic",
-    noise_sigma: Annotated[float, typer.Option(min=0, help="Of 255; for degraded.")] = 8.0,
+    kind: Annotated[
+        str, typer.Option(help="What the network gets of the truth: bicubic, blurred, noisy or degraded.")
+    ] = "bicubic",
+    noise_sigma: Annotated[float, typer.Option(min=0, help="Of 255; for noisy and degraded.")] = 8.0,
     crf: Annotated[int, typer.Option(min=0, max=51, help="Of H.264; for degraded.")] = 28,
+    blur_sigma: Annotated[float, typer.Option(min=0, help="In pixels; for blurred.")] = 1.6,
     gate: Annotated[float, typer.Option(min=0, help="Most dB of PSNR-Y that INT8 may lose.")] = 0.15,
     ship: Annotated[bool, typer.Option(help="Put the files into the zoo, with their ranges and figures.")] = False,
     output: Annotated[Path, typer.Option(help="Folder of the report, and of the files without --ship.")] = Path(
@@ -57,7 +60,7 @@ def calibrate_command(
             side=side,
             test_frames=test_frames,
             truth_side=truth_side,
-            spoiling=Spoiling(kind, noise_sigma, crf),
+            spoiling=Spoiling(kind, noise_sigma, crf, blur_sigma),
             gate_db=gate,
             ship=ship,
             output=output,

@@ -113,7 +113,6 @@ def _read_pictures(model: Model, request: CalibrationRequest, folder: Path) -> M
         for clip in learnt:
             yield from record_calls(model, read_frames(clip, frames=request.frames, side=side), role=role)
 
-    how = "bicubic" if spoiling.kind == "bicubic" else f"noise sigma {spoiling.noise_sigma:g}, H.264 CRF {spoiling.crf}"
     is_unseen = {path.name for path in tested} <= set(model.manifest.training.held_out)
     of_what = f"{len(tests)} clips{' that training never saw' if is_unseen else ''}"
     return Material(
@@ -121,7 +120,7 @@ def _read_pictures(model: Model, request: CalibrationRequest, folder: Path) -> M
         samples=samples,
         measure=lambda open_session: measure_psnr(model, tests, open_session),
         title="PSNR-Y dB, fp32 and int8",
-        data=f"{of_what}, {request.test_frames} frames each, short side at most {request.truth_side}, {how}",
+        data=f"{of_what}, {request.test_frames} frames each, short side at most {request.truth_side}, {spoiling}",
         sizes=SIZES if any(_is_open(tensor) for tensor in model.manifest.inputs) else {},
     )
 

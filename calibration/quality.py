@@ -1,7 +1,7 @@
 """What a file of a video model gives on clips whose truth is known: PSNR of luma, and how two files differ.
 
 The clip is the truth, brought down to a short side that takes its coding marks away. What the network gets is the truth
-brought down by bicubic (`bicubic`), or that with noise and H.264 on top (`degraded`).
+brought down by bicubic (`bicubic`), that blurred (`blurred`), with noise (`noisy`), or with noise and H.264 (`degraded`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from calibration.clips import run_model
 from runtime.engine.session import OpenSession
@@ -23,13 +23,32 @@ BORDER = 8
 Pixels = NDArray[np.uint8]
 
 
+KINDS = ("bicubic", "blurred", "noisy", "degraded")
+
+
 @dataclass(frozen=True, slots=True)
 class Spoiling:
-    """How the truth is spoiled; noise (sigma of 255) and H.264's CRF are for `degraded` alone."""
+    """How the truth is spoiled: one of `KINDS`, and what these need.
+
+    noise_sigma: Of 255.
+    crf: Of H.264.
+    blur_sigma: Of the Gaussian, in pixels of what the network gets.
+    """
 
     kind: str = "bicubic"
     noise_sigma: float = 8.0
     crf: int = 28
+    blur_sigma: float = 1.6
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that there is not."""
+        if self.kind not in KINDS:
+            raise ValueError(f"got kind {self.kind!r}, expected one of {', '.join(KINDS)}")
+
+    def __str__(self) -> str:
+        noise, blur = f"noise sigma {self.noise_sigma:g}", f"blur sigma {self.blur_sigma:g}"
+        words = {"bicubic": "bicubic", "blurred": blur, "noisy": noise, "degraded": f"{noise}, H.264 CRF {self.crf}"}
+        return words[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +67,7 @@ def make_test_clip(model: Model, path: Path, *, frames: int, side: int, spoiling
     spec = model.manifest.video
     assert spec is not None
     truth = read_truth(path, frames=frames, multiple=2 * spec.scale, side=side)
-    poor = spoil(truth, scale=spec.scale, kind=spoiling.kind, noise_sigma=spoiling.noise_sigma, crf=spoiling.crf)
+    poor = spoil(truth, spoiling, scale=spec.scale)
     return TestClip(path.name, tuple(truth), tuple(poor))
 
 
@@ -88,17 +107,20 @@ def read_truth(path: Path, *, frames: int, multiple: int, side: int) -> list[Pix
     return found
 
 
-def spoil(truth: Sequence[Pixels], *, scale: int, kind: str, noise_sigma: float, crf: int) -> list[Pixels]:
+def spoil(truth: Sequence[Pixels], spoiling: Spoiling, *, scale: int) -> list[Pixels]:
     """Make what the model gets."""
     height, width = truth[0].shape[:2]
     small = [resize(frame, width // scale, height // scale) for frame in truth]
-    if kind == "bicubic":
+    if spoiling.kind == "bicubic":
         return small
+    if spoiling.kind == "blurred":
+        blur = ImageFilter.GaussianBlur(spoiling.blur_sigma)
+        return [np.asarray(Image.fromarray(frame).filter(blur), np.uint8) for frame in small]
     generator = np.random.default_rng(2026)
-    noisy = [frame + generator.normal(0, noise_sigma, frame.shape) for frame in small]
+    noisy = [frame + generator.normal(0, spoiling.noise_sigma, frame.shape) for frame in small]
     stack = torch.from_numpy(np.stack(noisy).clip(0, 255).astype(np.float32) / 255).permute(0, 3, 1, 2)
-    coded = compress(stack, crf).permute(0, 2, 3, 1)
-    return [np.asarray((frame * 255).round(), np.uint8) for frame in coded.numpy()]
+    coded = compress(stack, spoiling.crf) if spoiling.kind == "degraded" else stack
+    return [np.asarray((frame * 255).round(), np.uint8) for frame in coded.permute(0, 2, 3, 1).numpy()]
 
 
 def luma(pixels: Pixels) -> NDArray[np.float64]:

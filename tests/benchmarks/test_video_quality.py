@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.video_quality import ssim
-from calibration.quality import luma, psnr, spoil
+from calibration.quality import KINDS, Spoiling, luma, psnr, spoil
 
 
 @pytest.fixture
@@ -35,9 +35,15 @@ def test_ssim_is_one_for_the_same_and_less_for_noise(picture):
     assert ssim(noisy, picture) < 0.9
 
 
-@pytest.mark.parametrize("kind", ["bicubic", "degraded"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_spoiling_is_repeatable_and_shrinks(picture, kind):
-    one, other = (spoil([picture] * 3, scale=2, kind=kind, noise_sigma=8, crf=28) for _ in range(2))
+    one, other = (spoil([picture] * 3, Spoiling(kind), scale=2) for _ in range(2))
 
     assert one[0].shape == (48, 64, 3)
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert np.array_equal(one[0], spoil([picture], Spoiling(), scale=2)[0]) == (kind == "bicubic")
+
+
+def test_a_kind_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="got kind 'dark', expected one of bicubic, blurred, noisy, degraded"):
+        Spoiling("dark")
