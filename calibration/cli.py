@@ -32,9 +32,7 @@ def calibrate_command(
         int, typer.Option(min=1, help="Frames of each clip to measure on; for speech mixtures of each noise.")
     ] = 12,
     truth_side: Annotated[int, typer.Option(min=64, help="Short side of a measured clip's truth.")] = 360,
-    kind: Annotated[
-        str, typer.Option(help="What the network gets of the truth: bicubic, blurred, noisy or degraded.")
-    ] = "bicubic",
+    kind: Annotated[str, typer.Option(help="What the network gets: bicubic, blurred, noisy or degraded.")] = "bicubic",
     noise_sigma: Annotated[float, typer.Option(min=0, help="Of 255; for noisy and degraded.")] = 8.0,
     crf: Annotated[int, typer.Option(min=0, max=51, help="Of H.264; for degraded.")] = 28,
     blur_sigma: Annotated[float, typer.Option(min=0, help="In pixels; for blurred.")] = 1.6,

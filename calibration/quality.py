@@ -1,7 +1,8 @@
 """What a file of a video model gives on clips whose truth is known: PSNR of luma, and how two files differ.
 
 The clip is the truth, brought down to a short side that takes its coding marks away. What the network gets is the truth
-brought down by bicubic (`bicubic`), that blurred (`blurred`), with noise (`noisy`), or with noise and H.264 (`degraded`).
+brought down by bicubic (`bicubic`), and then blurred (`blurred`), with noise (`noisy`), or with noise and H.264
+(`degraded`).
 """
 
 from collections.abc import Iterator, Sequence
