@@ -1,18 +1,14 @@
 """A lock file that one process holds for as long as it lives, whatever its clock says."""
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Self
 
-from runtime.closing import Closing
+from runtime.locking import FileLock
 
 
-class LockFile(Closing):
-    """A held lock; the kernel lets go of it when the process ends, however it ends."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle: int | None = handle
+class LockFile(FileLock):
+    """A held lock; its file tells the process."""
 
     @classmethod
     def take(cls, path: Path) -> Self | None:
@@ -21,24 +17,15 @@ class LockFile(Closing):
         Raises:
             OSError: The file cannot be made.
         """
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        except BlockingIOError:
-            os.close(handle)
+        lock = cls.try_alone(path)
+        if lock is None:
             return None
+        try:
+            lock.write(f"{os.getpid()}\n")
         except BaseException:
-            os.close(handle)
+            lock.close()
             raise
-        return cls(handle)
-
-    def close(self) -> None:
-        """Let go of the lock; the file stays, since another process may be about to lock it."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            os.close(handle)
+        return lock
 
 
 def read_holder(path: Path) -> int | None:

@@ -12,8 +12,8 @@ from runtime.closing import Closing
 from runtime.engine.flavour import Flavour
 from runtime.engine.store.entry import ENTRY, SETBACK, EngineEntry, EngineFile, Proof, Setback, SetbackKind
 from runtime.engine.store.key import EngineKey
-from runtime.engine.store.locking import FileLock
 from runtime.engine.store.shelves import Shelves, move_folder, remove_folder
+from runtime.locking import FileLock
 from runtime.segments.durable import remove_durably, write_durably
 
 SUFFIXES: Final = (".blob", ".engine")
@@ -31,7 +31,7 @@ class Bench(Closing):
 
     def __init__(self, shelves: Shelves, key: EngineKey, source: Path, stop: threading.Event) -> None:
         self._shelves, self._key, self._source = shelves, key, source
-        self._lock = FileLock.wait_alone(shelves.lock(key.name), stop)
+        self._lock = FileLock.wait_alone(shelves.lock(key.name), stop, holder="builds the same engine")
         self.folder = shelves.partial / key.name
         self._clear()
         self.folder.mkdir(mode=0o700)

@@ -7,11 +7,11 @@ from pathlib import Path
 from runtime.engine.flavour import Flavour
 from runtime.engine.store.entry import ENTRY, SETBACK, EngineEntry, Proof, Setback, request_of
 from runtime.engine.store.key import KeyParts, describe_dimensions
-from runtime.engine.store.locking import is_held
 from runtime.engine.store.request import EngineRequest
 from runtime.engine.store.shelves import list_names
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
+from runtime.locking import is_held
 
 
 class EngineState(StrEnum):

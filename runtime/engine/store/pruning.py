@@ -8,10 +8,10 @@ from pathlib import Path
 
 from runtime.engine.store.bench import SUFFIXES
 from runtime.engine.store.entry import ENTRY, EngineEntry, request_of
-from runtime.engine.store.locking import FileLock
 from runtime.engine.store.shelves import list_names, remove_folder
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
+from runtime.locking import FileLock
 
 
 @dataclass(frozen=True, slots=True)

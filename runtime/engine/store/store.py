@@ -14,10 +14,10 @@ from runtime.engine.flavour import Flavour
 from runtime.engine.store.device import EngineDevice, look_at_device
 from runtime.engine.store.entry import ENTRY, SETBACK, EngineEntry, Setback, SetbackKind, Wish, request_of
 from runtime.engine.store.key import EngineKey, make_key
-from runtime.engine.store.locking import FileLock
 from runtime.engine.store.request import EngineRequest
 from runtime.engine.store.shelves import Shelves, list_names, move_folder
 from runtime.errors import EngineStoreError
+from runtime.locking import FileLock
 from runtime.segments.durable import remove_durably, write_durably
 
 logger = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from runtime.engine.store.entry import SETBACK, Proof, Setback, SetbackKind, request_of
 from runtime.engine.store.listing import find_change, find_ready
-from runtime.engine.store.locking import FileLock
 from runtime.engine.store.proof import prove_engine
 from runtime.engine.store.shelves import move_folder
 from runtime.engine.store.store import EngineStore, find_fault
 from runtime.errors import EngineStoreError, RelumeError
+from runtime.locking import FileLock
 from runtime.segments.durable import write_durably
 
 

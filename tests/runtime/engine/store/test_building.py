@@ -16,10 +16,10 @@ from runtime.engine.flavour import Flavour
 from runtime.engine.store.building import STOPPED, BuildOutcome, build_apart
 from runtime.engine.store.entry import SETBACK, Setback, SetbackKind, Wish
 from runtime.engine.store.listing import EngineState, list_engines
-from runtime.engine.store.locking import FileLock
 from runtime.engine.store.pruning import prune
 from runtime.engine.store.request import request_engine
 from runtime.errors import CancelledError, EngineStoreError
+from runtime.locking import FileLock
 from runtime.manifest import _checked
 
 SLOW = pytest.mark.slow

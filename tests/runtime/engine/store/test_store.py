@@ -94,7 +94,7 @@ def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelv
 
 
 def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, shelve) -> None:
-    from runtime.engine.store.locking import FileLock
+    from runtime.locking import FileLock
 
     folder = store.shelves.ready / shelve(wanted)
     (folder / "engine.blob").write_bytes(b"other")

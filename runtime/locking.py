@@ -13,9 +13,9 @@ _POLL_S: Final = 0.1
 
 
 class FileLock(Closing):
-    """A held lock on a file.
+    """A held lock on a file, alone or shared with others.
 
-    A builder holds its key's lock alone; whoever uses an engine shares the lock of the engine's own file.
+    A builder of engines holds its key's lock alone, and whoever uses an engine shares that of the engine's own file.
     """
 
     def __init__(self, handle: int) -> None:
@@ -32,8 +32,8 @@ class FileLock(Closing):
         return cls._take(handle, fcntl.LOCK_EX)
 
     @classmethod
-    def wait_alone(cls, path: Path, stop: threading.Event) -> Self:
-        """Take the lock alone, as soon as it is free.
+    def wait_alone(cls, path: Path, stop: threading.Event, *, holder: str) -> Self:
+        """Take the lock alone, as soon as it is free; `holder` says what the other process does meanwhile.
 
         Raises:
             CancelledError: `stop` was set while it was not.
@@ -43,7 +43,7 @@ class FileLock(Closing):
             if lock is not None:
                 return lock
             if stop.wait(_POLL_S):
-                raise CancelledError("stopped while another process builds the same engine")
+                raise CancelledError(f"stopped while another process {holder}")
 
     @classmethod
     def try_existing(cls, path: Path, *, shared: bool) -> Self | None:
@@ -82,6 +82,16 @@ class FileLock(Closing):
             return os.path.samestat(os.fstat(self._handle), os.stat(path))
         except FileNotFoundError:
             return False
+
+    def write(self, text: str) -> None:
+        """Put a text in place of what the file holds.
+
+        Raises:
+            OSError: The disk cannot take it.
+        """
+        assert self._handle is not None
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, text.encode("ascii"), 0)
 
     def close(self) -> None:
         """Let go of the lock; its file stays, since another process may be about to take it."""
