@@ -6,6 +6,7 @@ process that crashes is a line of the table; what it had proven before that is k
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from export.run import find_target
 from export.subjects import SHIPPED, count_parameters, find_subjects, subject_graphs
 from export.tiles import Tile, graph_tiles
 from runtime.engine.flavour import Flavour
+from runtime.process import die_with
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ def run_proofs(request: ProofRequest, *, console: Console | None = None) -> list
 def _prove_apart(name: str, request: ProofRequest, conditions: str) -> NetworkProof:
     """Prove one network in a process of its own, so that a crash or a leak of its libraries ends with it."""
     started = time.monotonic()
-    process = multiprocessing.get_context("spawn").Process(target=_child, args=(name, request, conditions))
+    process = multiprocessing.get_context("spawn").Process(target=_child, args=(name, request, conditions, os.getpid()))
     process.start()
     process.join()
     proof = read_proof(request.output, name, conditions) or NetworkProof(
@@ -100,7 +102,8 @@ def _prove_apart(name: str, request: ProofRequest, conditions: str) -> NetworkPr
     return proof
 
 
-def _child(name: str, request: ProofRequest, conditions: str) -> None:
+def _child(name: str, request: ProofRequest, conditions: str, parent: int) -> None:
+    die_with(parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     prove_network(name, request, conditions)
 

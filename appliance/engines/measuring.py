@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 import appliance
-from appliance.jobs.guard import die_with, give_way
 from runtime.closing import Closing
 from runtime.errors import RelumeError
+from runtime.process import die_with, give_way
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from appliance.jobs.guard import die_with, give_way
 from appliance.jobs.records import options_from_json
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions, Progress
+from runtime.process import die_with, give_way
 
 SPAN_S: Final = Fraction(2)
 _FIRST_FRAMES: Final = 4

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.jobs.attempt import Attempt, Conduct
-from appliance.jobs.guard import die_with, give_way, limit_memory
+from appliance.jobs.guard import limit_memory
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import Blame, JobRecord
 from appliance.signals import Bell
@@ -26,6 +26,7 @@ from appliance.store.database import Database
 from appliance.store.directory import database_path
 from appliance.store.errors import StoreError
 from appliance.store.lock import LockFile
+from runtime.process import die_with, give_way
 from runtime.segments.rule import SegmentRule
 
 logger = logging.getLogger(__name__)
