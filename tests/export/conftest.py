@@ -65,6 +65,18 @@ def small_graphs() -> dict[str, Graph]:
 
 
 @pytest.fixture(scope="session")
+def small_vsr() -> BasicVsrConfig:
+    """Sizes of a BasicVSR that exports in seconds."""
+    return VSR
+
+
+@pytest.fixture(scope="session")
+def small_rvrt() -> RvrtConfig:
+    """Sizes of a residual RVRT that exports in seconds."""
+    return RVRT
+
+
+@pytest.fixture(scope="session")
 def exported_graphs(tmp_path_factory) -> dict[str, tuple[Graph, Exported]]:
     """Export them once for all tests."""
     folder: Path = tmp_path_factory.mktemp("graphs")

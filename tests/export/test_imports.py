@@ -1,5 +1,6 @@
 """An owner's checkpoint becomes an entry of their own zoo, never of the one that ships."""
 
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -8,12 +9,13 @@ import pytest
 import torch
 
 from export.checkpoint import read_state
-from export.imports import OWN_SIZES, fit_rvrt, import_rvrt, import_spandrel
+from export.graphs import NotExportableError
+from export.imports import OWN_SIZES, fit_rvrt, import_network, import_rvrt, import_spandrel
 from export.spandrel_library import SpandrelError, load_image_network
 from export.zoo_entry import ImportRefusedError
 from models.published import CheckpointError
-from models.rvrt import RVRT_CONFIGS, Rvrt, RvrtConfig
-from models.spynet import SpynetConfig
+from models.rvrt import RVRT_CONFIGS, Rvrt
+from models.sr_unet import SrUnet, SrUnetConfig
 from runtime.engine.backends import choose_backend
 from runtime.manifest import find_model, zoo_folder
 from runtime.video.canvas import plan_canvas
@@ -22,19 +24,6 @@ from runtime.video.window import WindowedFrame
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 
-TINY = RvrtConfig(
-    embed=8,
-    window=4,
-    blocks=(1, 1, 1),
-    depths=(1, 1, 1),
-    heads=2,
-    deformable_groups=4,
-    deformable_heads=2,
-    offset_width=4,
-    up_width=4,
-    branches=1,
-    flow=SpynetConfig(levels=2, widths=(4, 4, 4, 4)),
-)
 PUBLISHED = {
     "extract.group.": "feat_extract.",
     "refine.backward_1.": "backbone.backward_1.",
@@ -89,9 +78,15 @@ def as_published(network: Rvrt) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def published(tmp_path):
+def plain(small_rvrt):
+    """Sizes without the residual block, as a published checkpoint has them."""
+    return replace(small_rvrt, refinement=False, depths=(1, 1, 1))
+
+
+@pytest.fixture
+def published(tmp_path, plain):
     torch.manual_seed(0)
-    network = Rvrt(TINY).eval()
+    network = Rvrt(plain).eval()
     for aligner in network.align.values():
         torch.nn.init.normal_(aligner.offsets[-1].weight, std=0.3)
     path = tmp_path / "001_tiny.pth"
@@ -99,10 +94,10 @@ def published(tmp_path):
     return network, path
 
 
-def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path) -> None:
+def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path, plain) -> None:
     network, path = published
 
-    manifest, (exported,) = import_rvrt(path, tmp_path / "zoo", frames=2, tile=(8, 8), config=TINY)
+    manifest, (exported,) = import_rvrt(path, tmp_path / "zoo", frames=2, tile=(8, 8), config=plain)
 
     model = find_model("rvrt-001_tiny", tmp_path / "zoo")
     assert exported.parity <= 1e-4
@@ -124,6 +119,31 @@ def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path) ->
     assert all(torch.equal(kept[key], tensor) for key, tensor in network.state_dict().items())
 
 
+def test_what_our_training_wrote_is_imported_as_it_was_averaged(tmp_path) -> None:
+    torch.manual_seed(0)
+    network = SrUnet(SrUnetConfig()).eval()
+    path = tmp_path / "best.pt"
+    torch.save({"model": {}, "ema": network.state_dict(), "iteration": 3, "best": 0.5}, path)
+
+    manifest, _ = import_network("sr-unet-x2", path, tmp_path / "zoo", tile=(16, 32))
+
+    model = find_model("sr-unet-x2-best", tmp_path / "zoo")
+    assert (manifest.video.scale, manifest.video.look_ahead, manifest.video.tile_shapes) == (2, 0, ((16, 32),))
+    frame = np.random.default_rng(0).random((1, 3, 16, 32), np.float32)
+    with (
+        choose_backend("cpu", threads=1).open_session(
+            model.file(role="window"), dimensions={}, precision="fp32"
+        ) as session,
+        torch.inference_mode(),
+    ):
+        found, expected = session.run({"frame": frame})["output"], network(torch.from_numpy(frame)).numpy()
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    with pytest.raises(ImportRefusedError, match="light-x4 takes no window of frames"):
+        import_network("light-x4", path, tmp_path / "zoo")
+    with pytest.raises(NotExportableError, match="must be multiples of 16"):
+        import_network("sr-unet-x2", path, tmp_path / "zoo", name="odd", tile=(24, 24))
+
+
 def test_a_network_of_our_own_sizes_is_known_again() -> None:
     torch.manual_seed(0)
     network = Rvrt(RVRT_CONFIGS["tiny"])
@@ -135,24 +155,24 @@ def test_a_network_of_our_own_sizes_is_known_again() -> None:
     assert all(torch.equal(found.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
 
 
-def test_nothing_is_imported_into_the_zoo_that_ships(published) -> None:
+def test_nothing_is_imported_into_the_zoo_that_ships(published, plain) -> None:
     with pytest.raises(ImportRefusedError, match="the zoo that ships; imported weights go into a folder of your own"):
-        import_rvrt(published[1], zoo_folder(), frames=2, tile=(8, 8), config=TINY)
+        import_rvrt(published[1], zoo_folder(), frames=2, tile=(8, 8), config=plain)
     assert not (zoo_folder() / "rvrt-001_tiny").exists()
 
 
-def test_an_entry_is_not_overwritten(published, tmp_path) -> None:
+def test_an_entry_is_not_overwritten(published, tmp_path, plain) -> None:
     (tmp_path / "zoo" / "taken").mkdir(parents=True)
     (tmp_path / "zoo" / "taken" / "manifest.json").write_text("{}")
     with pytest.raises(ImportRefusedError, match="has a model already; give another --name or remove it"):
-        import_rvrt(published[1], tmp_path / "zoo", name="taken", frames=2, tile=(8, 8), config=TINY)
+        import_rvrt(published[1], tmp_path / "zoo", name="taken", frames=2, tile=(8, 8), config=plain)
 
 
-def test_a_checkpoint_of_something_else_is_refused(tmp_path) -> None:
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, plain) -> None:
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.ones(1)}, path)
     with pytest.raises(CheckpointError, match="got a tensor named weight, which the network does not have"):
-        import_rvrt(path, tmp_path / "zoo", config=TINY)
+        import_rvrt(path, tmp_path / "zoo", config=plain)
     assert not (tmp_path / "zoo").exists()
 
 
