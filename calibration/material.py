@@ -103,6 +103,9 @@ def _read_pictures(model: Model, request: CalibrationRequest, folder: Path) -> M
     assert spec is not None
     held_out = request.test_clips or model.manifest.training.held_out
     learnt, tested = split_clips(request.clips or (make_sample(folder),), held_out)
+    lacking = sorted(set(request.test_clips) - {path.name for path in tested})
+    if lacking:
+        raise CalibrationError(f"there is no clip named {', '.join(lacking)} among those of --clips to measure on")
     side, spoiling = request.side or SIDES[spec.scale], request.spoiling
     tests = [
         make_test_clip(model, path, frames=request.test_frames, side=request.truth_side, spoiling=spoiling)
