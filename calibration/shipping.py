@@ -1,61 +1,67 @@
 """A model's INT8 files: put beside the float32 ones, with their ranges, and entered in the manifest."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.int8_graph import Form
 from export.ranges import Ranges, file_digest
+from export.zoo_entry import enter_files
 from runtime.manifest import Calibration, Model, ModelFile, Quality
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Part:
-    """One role's INT8 file and what it was made of.
+    """What one role's INT8 files were made of; `in_float`: layers that stayed in float32."""
 
-    written: The file, on the same disk as the model; the model's own float32 file where nothing is quantised.
-    in_float: Layers that stayed in float32.
-    """
-
-    written: Path
     ranges: Ranges
     in_float: tuple[str, ...]
 
 
-def enter_int8(model: Model, parts: Mapping[str, Int8Part], *, loss: Sequence[Quality]) -> tuple[ModelFile, ...]:
+def enter_int8(
+    model: Model,
+    parts: Mapping[str, Int8Part],
+    written: Mapping[Form, Mapping[str, Path]],
+    losses: Mapping[Form, Sequence[Quality]],
+) -> tuple[ModelFile, ...]:
     """Move INT8 files into a model's folder and name them in the manifest, in place of earlier ones.
 
     Args:
         model: The model; its folder is changed.
         parts: By the role of the file; every role of the model.
-        loss: Measured figures of the whole, float32 before and INT8 after.
+        written: The files of each form by role, on the same disk; the model's own float32 file where nothing is
+            quantised.
+        losses: Measured figures of the whole in each form, float32 before and INT8 after.
     """
-    entered = tuple(_move(model, role, part, loss) for role, part in parts.items())
-    kept = tuple(file for file in model.manifest.files if file.precision != "int8" or file.role not in parts)
-    manifest = model.manifest.model_copy(update={"files": (*kept, *entered)})
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
-    path = model.folder / "manifest.json"
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    for role, part in parts.items():
+        part.ranges.save(model.folder / _ranges_name(role))
+    entered = tuple(
+        _move(model, role, form, parts[role], path, losses[form])
+        for form, files in written.items()
+        for role, path in files.items()
+    )
+    enter_files(model, entered)
     return entered
 
 
-def _move(model: Model, role: str, part: Int8Part, loss: Sequence[Quality]) -> ModelFile:
-    source = model.file(role=role)
-    target = source if part.written == source else model.folder / f"{role}.int8.onnx"
-    ranges = model.folder / f"{role}.calibration.json"
-    part.ranges.save(ranges)
-    if target != source:
-        part.written.replace(target)
+def _ranges_name(role: str) -> str:
+    return f"{role}.calibration.json"
+
+
+def _move(model: Model, role: str, form: Form, part: Int8Part, written: Path, loss: Sequence[Quality]) -> ModelFile:
+    target = written
+    if written != model.file(role=role):
+        target = model.folder / (f"{role}.int8.onnx" if form is Form.CPU else f"{role}.int8-{form}.onnx")
+        written.replace(target)
     return ModelFile.model_validate(
         {
             "path": target.name,
             "role": role,
             "precision": "int8",
+            "form": form.value,
             "sha256": file_digest(target),
             "calibration": Calibration(
-                path=ranges.name,
+                path=_ranges_name(role),
                 digest=part.ranges.digest,
                 method=part.ranges.method.value,
                 samples=part.ranges.samples,

@@ -165,6 +165,30 @@ def shipped_command(
         _fail(error)
 
 
+@app.command("half")
+def half_command(
+    model: Annotated[str, typer.Argument(help="A model of the zoo that ships, or with --zoo of your own.")],
+    zoo: Annotated[Path | None, typer.Option(exists=True, help="Your own folder of models.")] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="Random tiles to compare on, and as many real ones.")] = 100,
+    clip: Annotated[list[Path] | None, typer.Option(exists=True, help="Real video; may be repeated.")] = None,
+    sound: Annotated[list[Path] | None, typer.Option(exists=True, help="Real speech; may be repeated.")] = None,
+) -> None:
+    """Put FP16 files of a model beside its float32 ones, each checked on every tile."""
+    from export.half_files import add_half
+    from runtime.errors import RelumeError
+    from runtime.manifest import find_model
+
+    try:
+        made = add_half(find_model(model, zoo), tiles=tiles, clips=tuple(clip or ()), sounds=tuple(sound or ()))
+    except (ValueError, RuntimeError, RelumeError) as error:
+        _fail(error)
+    for role, converted in made.items():
+        typer.echo(
+            f"{model} {role}: {converted.psnr_db:.1f} dB, worst of {converted.tiles}, {converted.islands} of "
+            f"{converted.nodes} nodes in fp32, {converted.size_bytes / 1e6:.1f} MB"
+        )
+
+
 @app.command("prove")
 def prove_command(
     networks: Annotated[list[str] | None, typer.Argument(help="Networks in this order; all of them without.")] = None,

@@ -72,7 +72,8 @@ class _Rewriter:
         self._place(copy, half=half)
 
     def finish(self) -> onnx.ModelProto:
-        for name in self.outputs:
+        # In the file's order, so that a conversion gives the same bytes each time.
+        for name in (value.name for value in self.model.graph.output):
             if self.kinds.get(name) == HALF:
                 self.nodes.append(_cast(f"{name}_half", name, FLOAT))
         graph = self.model.graph

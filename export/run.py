@@ -229,3 +229,8 @@ def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Give the shapes of a file's inputs."""
     values = onnx.load(path).graph.input
     return {value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim) for value in values}
+
+
+def file_outputs(path: Path) -> tuple[str, ...]:
+    """Give the names of a file's outputs."""
+    return tuple(value.name for value in onnx.load(path).graph.output)

@@ -9,7 +9,7 @@ from torch import nn
 from export.fixed import fix_dimensions
 from export.graph import Graph
 from export.graphs import hybrid_demucs_graph, make_graphs
-from export.run import build_network, file_shapes
+from export.run import build_network, file_outputs, file_shapes
 from models.basicvsr import BasicVsr
 from models.hybrid_demucs import HybridDemucs
 from models.realbasicvsr import RealBasicVsr
@@ -67,7 +67,7 @@ def subject_graphs(name: str, folder: Path) -> Iterator[tuple[Graph, Path | None
     """Give the graphs of a subject, each with its file if it is one that ships."""
     if name.startswith(SHIPPED):
         model = next(one for one in list_models() if f"{SHIPPED}{one.manifest.name}" == name)
-        yield _shipped_graph(model, folder)
+        yield file_graph(model, "step", folder)
         return
     entry = REGISTRY.find(name)
     network = build_network(entry, None)
@@ -91,21 +91,24 @@ def count_parameters(name: str) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def _shipped_graph(model: Model, folder: Path) -> tuple[Graph, Path]:
+def file_graph(model: Model, role: str, folder: Path) -> tuple[Graph, Path]:
+    """Fix the sizes of a model's float32 file in a folder; give it as a graph, and the file."""
     manifest = model.manifest
-    path = folder / f"{manifest.name}.fp32.onnx"
-    fix_dimensions(model.file(), path, _sizes(model))
+    path = folder / f"{manifest.name}-{role}.fixed.onnx"
+    fix_dimensions(model.file(role=role), path, named_sizes(model))
+    digest = next(file.sha256 for file in manifest.files if (file.role, file.precision) == (role, "fp32"))
     graph = Graph(
-        "step",
-        ShippedStep(manifest.files[0].sha256),
+        role,
+        ShippedStep(digest),
         file_shapes(path),
-        tuple(output.name for output in manifest.outputs),
+        file_outputs(path),
         states={state.input: state.output for state in manifest.states},
         sound=manifest.inputs[0].name if manifest.audio is not None else None,
     )
     return graph, path
 
 
-def _sizes(model: Model) -> dict[str, int]:
+def named_sizes(model: Model) -> dict[str, int]:
+    """Give a size for each name that a dimension of a model may have."""
     audio = model.manifest.audio
     return {"samples": audio.block_samples} if audio is not None else {"height": SIDE, "width": SIDE}

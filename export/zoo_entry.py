@@ -4,7 +4,6 @@ Imported weights are the owner's own copy. They never go into the zoo that ships
 """
 
 import datetime
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.graph import Exported, Graph, export_graph
-from runtime.manifest import Manifest, ModelFile, TensorSpec, Training, VideoSpec, zoo_folder
+from export.ranges import file_digest
+from runtime.manifest import Manifest, Model, ModelFile, TensorSpec, Training, VideoSpec, zoo_folder
 
 WEIGHTS_FILE = "weights.pt"
 
@@ -77,12 +77,12 @@ def write_entry(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         licence=imported.licence,
         attribution=(f"Imported from the owner's own copy of {imported.source.name}; not to be passed on",),
-        files=tuple(_file(folder, graph.role) for graph in graphs),
+        files=tuple(file_entry(folder, graph.role) for graph in graphs),
         inputs=(TensorSpec(name=name, shape=shape, meaning=_meaning(shape)),),
         outputs=(TensorSpec(name="output", shape=result, meaning="RGB, not clamped"),),
         video=_describe_video(imported, graphs),
         training=Training(
-            recipe=f"imported, SHA-256 of the checkpoint {_digest(imported.source)}",
+            recipe=f"imported, SHA-256 of the checkpoint {file_digest(imported.source)}",
             data=("unknown: not trained here",),
             iterations=0,
             seed=0,
@@ -130,9 +130,23 @@ def _describe_video(imported: Imported, graphs: Sequence[Graph]) -> VideoSpec:
     )
 
 
-def _file(folder: Path, role: str) -> ModelFile:
-    path = folder / f"{role}.onnx"
-    return ModelFile.model_validate({"path": path.name, "role": role, "precision": "fp32", "sha256": _digest(path)})
+def file_entry(folder: Path, role: str, precision: str = "fp32") -> ModelFile:
+    """Describe a file of a model's folder, named after its role and, but for float32, its precision."""
+    path = folder / (f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx")
+    return ModelFile.model_validate(
+        {"path": path.name, "role": role, "precision": precision, "sha256": file_digest(path)}
+    )
+
+
+def enter_files(model: Model, entries: Sequence[ModelFile]) -> None:
+    """Name files in a model's manifest, in place of those of the same role, precision and form."""
+    taken = {(entry.role, entry.precision, entry.form) for entry in entries}
+    kept = tuple(file for file in model.manifest.files if (file.role, file.precision, file.form) not in taken)
+    manifest = model.manifest.model_copy(update={"files": (*kept, *entries)})
+    path = model.folder / "manifest.json"
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _refuse_overlap(imported: Imported) -> None:
@@ -156,7 +170,3 @@ def _meaning(shape: tuple[int, ...]) -> str:
     frames = "consecutive frames, " if len(shape) == 5 else ""
     level = ", then the noise level as sigma / 255" if shape[-3] == 4 else ""
     return f"{frames}RGB in [0, 1], the source's own transfer{level}"
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

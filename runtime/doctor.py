@@ -236,7 +236,7 @@ def _check_model(model: Model) -> ModelState:
     problem = ""
     try:
         for entry in manifest.files:
-            model.file(role=entry.role, precision=entry.precision)
+            model.file(role=entry.role, precision=entry.precision, form=entry.form)
     except ManifestError as error:
         problem = str(error)
     quality = tuple(

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from runtime.engine.flavour import Int8Form
 from runtime.errors import ManifestError
 
 Dimension = Annotated[int, Field(gt=0)] | Literal["batch", "height", "width", "samples"]
@@ -69,12 +70,13 @@ class Calibration(_Part):
 
 
 class ModelFile(_Part):
-    """One ONNX file of a model, beside its manifest; an INT8 file tells its calibration."""
+    """One ONNX file of a model, beside its manifest; an INT8 file tells its calibration, and whom it is for."""
 
     path: str
     role: Role
     precision: Literal["fp32", "fp16", "int8"]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    form: Int8Form = "cpu"
     calibration: Calibration | None = None
 
 
@@ -172,14 +174,14 @@ class Model(_Part):
     folder: Path
     manifest: Manifest
 
-    def file(self, *, role: str = "step", precision: str = "fp32") -> Path:
-        """Give the path of one ONNX file, its SHA-256 checked against the manifest.
+    def file(self, *, role: str = "step", precision: str = "fp32", form: Int8Form = "cpu") -> Path:
+        """Give the path of one ONNX file, its SHA-256 checked against the manifest; `form` is of INT8 files alone.
 
         Raises:
             ManifestError: The manifest names no such file, or the file is missing or altered.
         """
         for entry in self.manifest.files:
-            if (entry.role, entry.precision) == (role, precision):
+            if (entry.role, entry.precision) == (role, precision) and (precision != "int8" or entry.form == form):
                 return _checked(self.folder / entry.path, entry.sha256)
         offered = ", ".join(f"{entry.role} {entry.precision}" for entry in self.manifest.files)
         raise ManifestError(f"model {self.manifest.name} has no {role} file in {precision}; it offers {offered}")

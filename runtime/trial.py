@@ -121,7 +121,7 @@ def _take_turns(contestants: list[_Contestant], budget_s: float) -> None:
 def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, size: str) -> Speed:
     return Speed(
         model=model.manifest.name,
-        sha256=digest_files(model, one.precision),
+        sha256=digest_files(model, one.precision, one.backend.int8_form),
         backend=one.backend.name,
         precision=one.precision,
         library=one.backend.library_version,

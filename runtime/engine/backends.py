@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from runtime.engine.flavour import Flavour
+from runtime.engine.flavour import Flavour, Int8Form, int8_form
 from runtime.engine.session import OpenSession, Session
 from runtime.errors import OptionError, SessionError
 
@@ -35,6 +35,11 @@ class Backend:
     libraries: tuple[str, ...]
     on_gpu: bool = False
     flavour: Flavour | None = None
+
+    @property
+    def int8_form(self) -> Int8Form:
+        """The form of INT8 files that it takes."""
+        return int8_form(self.flavour)
 
     @property
     def library_version(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.engine.backends import Backend, find_backend, list_backends
+from runtime.engine.flavour import Int8Form
 from runtime.engine.opening import open_chosen
 from runtime.engine.session import OpenSession
 from runtime.engine.speeds import is_current, read_speeds
@@ -65,7 +66,7 @@ def choose_engine(
         OptionError: No backend or precision has that name, or the model has no such file.
         SessionError: The backend that was asked for cannot be used here.
     """
-    offered = _check(model, wish)
+    _check(model, wish)
     backends = [backend for backend in list_backends() if backend.available and backend.name != without]
     for backend, precision in candidates_for(model, backends):
         if kept == Wish(backend.name, precision):
@@ -74,26 +75,36 @@ def choose_engine(
         backends = [backend for backend in backends if backend.name == wish.backend]
     candidates = [
         (backend, precision)
-        for precision in offered
-        for backend in _in_order(backends, precision)
+        for backend, precision in candidates_for(model, backends)
         if wish.precision == precision or (wish.precision == "auto" and _passed_gate(model, precision))
     ]
     if not candidates:
-        raise SessionError(f"nothing can run {model.manifest.name} here; see `relume doctor` for what is missing")
+        raise SessionError(_nothing_runs(model, wish))
     return _choice(model, *_decide(model, candidates, wish, engines=engines), threads=threads, engines=engines)
 
 
-def offered_precisions(model: Model) -> tuple[str, ...]:
-    """Give the precisions in which a model has a file for each of its roles, the safest first."""
+def offered_precisions(model: Model, form: Int8Form | None = None) -> tuple[str, ...]:
+    """Give the precisions in which a model has a file for each of its roles, the safest first.
+
+    Args:
+        model: Any model.
+        form: Of INT8 files; any without it.
+    """
+    files = [file for file in model.manifest.files if file.precision != "int8" or form in (None, file.form)]
     roles = {file.role for file in model.manifest.files}
-    there = {(file.role, file.precision) for file in model.manifest.files}
+    there = {(file.role, file.precision) for file in files}
     return tuple(precision for precision in PRECISIONS if all((role, precision) in there for role in roles))
 
 
 def candidates_for(model: Model, backends: Iterable[Backend]) -> list[tuple[Backend, str]]:
     """Give every way to run a model, the safest first."""
     found = list(backends)
-    return [(backend, precision) for precision in offered_precisions(model) for backend in _in_order(found, precision)]
+    return [
+        (backend, precision)
+        for precision in PRECISIONS
+        for backend in _in_order(found, precision)
+        if precision in offered_precisions(model, backend.int8_form)
+    ]
 
 
 def _choice(
@@ -111,19 +122,18 @@ def _passed_gate(model: Model, precision: str) -> bool:
     return all(file.calibration is not None and file.calibration.loss for file in files)
 
 
-def _check(model: Model, wish: Wish) -> tuple[str, ...]:
-    """Give the precisions that the model offers, if the wish can be met at all."""
+def _check(model: Model, wish: Wish) -> None:
+    """Refuse a wish that no box could meet."""
     offered, name = offered_precisions(model), model.manifest.name
     if wish.precision not in ("auto", *PRECISIONS):
         raise OptionError(f"no precision named {wish.precision!r}; there are: auto, {', '.join(PRECISIONS)}")
     if wish.precision not in ("auto", *offered):
         raise OptionError(f"model {name} has no {wish.precision} file; it offers {', '.join(offered)}")
     if wish.backend == "auto":
-        return offered
+        return
     runs = find_backend(wish.backend).precisions
     if wish.precision not in ("auto", *runs):
         raise OptionError(f"backend {wish.backend} does not run {wish.precision}; it runs {', '.join(runs)}")
-    return offered
 
 
 def _in_order(backends: Sequence[Backend], precision: str) -> list[Backend]:
@@ -133,6 +143,15 @@ def _in_order(backends: Sequence[Backend], precision: str) -> list[Backend]:
     """
     found = [backend for backend in backends if precision in backend.precisions]
     return sorted(found, key=lambda backend: backend.name == "cpu") if precision == "int8" else found
+
+
+def _nothing_runs(model: Model, wish: Wish) -> str:
+    """Tell that nothing can run a model as it is wished, and what could."""
+    kind = "" if wish.precision == "auto" else f" in {wish.precision}"
+    able = [one.name for one in list_backends() if wish.precision in ("auto", *one.precisions)]
+    return (
+        f"nothing here runs {model.manifest.name}{kind}; {', '.join(able)} do: see `relume doctor` for what is missing"
+    )
 
 
 def _decide(

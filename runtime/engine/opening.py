@@ -58,7 +58,7 @@ def open_chosen(
 
     def open_session(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
         del precision  # of the file that is asked for, not of the one that is opened
-        source = model.file(role=roles[path], precision=chosen)
+        source = model.file(role=roles[path], precision=chosen, form=backend.int8_form)
         engine = None if backend.flavour is None else _find_engine(source, dimensions, backend.flavour, engines)
         try:
             if engine is not None or backend.flavour in (None, Flavour.OPENVINO):

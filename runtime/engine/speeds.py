@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.engine.backends import Backend
+from runtime.engine.flavour import Int8Form
 from runtime.hardware import Hardware
 from runtime.manifest import Model
 
@@ -56,15 +57,16 @@ def describe_device(hardware: Hardware, backend: Backend) -> str:
 def is_current(speed: Speed, model: Model, backend: Backend, hardware: Hardware) -> bool:
     """Tell whether a measurement holds: the same file, library and device."""
     return (speed.model, speed.backend) == (model.manifest.name, backend.name) and (
-        speed.sha256 == digest_files(model, speed.precision)
+        speed.sha256 == digest_files(model, speed.precision, backend.int8_form)
         and speed.library == backend.library_version
         and speed.device == describe_device(hardware, backend)
     )
 
 
-def digest_files(model: Model, precision: str) -> str:
+def digest_files(model: Model, precision: str, form: Int8Form = "cpu") -> str:
     """Give the SHA-256 of a model's file in a precision; of several the SHA-256 of all of theirs, in their order."""
-    digests = [file.sha256 for file in model.manifest.files if file.precision == precision]
+    files = (file for file in model.manifest.files if file.precision == precision)
+    digests = [file.sha256 for file in files if precision != "int8" or file.form == form]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

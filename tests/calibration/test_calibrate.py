@@ -16,6 +16,7 @@ from calibration.cli import app
 from calibration.material import CalibrationRequest, score_with, split_clips
 from calibration.quality import TestClip, measure_psnr
 from export.int8 import write_int8
+from export.int8_graph import Form
 from export.ranges import CalibrationError, file_digest, load_ranges
 from runtime.engine.backends import choose_backend
 from runtime.manifest import find_model, list_models, zoo_folder
@@ -38,18 +39,19 @@ def tested():
     return TestClip("sample", truth, tuple(np.asarray(frame) for frame in small))
 
 
-@pytest.mark.parametrize(("name", "file"), INT8, ids=[name for name, _ in INT8])
+@pytest.mark.parametrize(("name", "file"), INT8, ids=[f"{name} {file.form}" for name, file in INT8])
 def test_a_shipped_int8_file_is_what_its_ranges_make_of_the_float_file(name, file, tmp_path):
     model = find_model(name)
     path = model.folder / file.calibration.path
     ranges = load_ranges(path)
     assert file_digest(path) == ranges.digest == file.calibration.digest
-    written = onnx.load(model.file(precision="int8"))
+    shipped = model.file(precision="int8", form=file.form)
+    written = onnx.load(shipped)
     layers = [node.name for node in written.graph.node if any(read.endswith("_dequantised") for read in node.input)]
 
-    write_int8(model.file(), tmp_path / "again.onnx", ranges, layers=layers)
+    write_int8(model.file(), tmp_path / "again.onnx", ranges, layers=layers, form=Form(file.form))
 
-    assert (tmp_path / "again.onnx").read_bytes() == model.file(precision="int8").read_bytes()
+    assert (tmp_path / "again.onnx").read_bytes() == shipped.read_bytes()
     assert not set(layers) & set(file.calibration.in_float)
     assert all(figure.before - figure.after <= 0.15 for figure in file.calibration.loss)
     assert file.calibration.loss
@@ -113,7 +115,9 @@ def test_calibrating_puts_file_ranges_and_figures_into_the_zoo(tmp_path):
     made = calibrate(request, console=console, zoo=tmp_path / "zoo")
 
     model = find_model("light-x4", tmp_path / "zoo")
-    (file,) = (file for file in model.manifest.files if file.precision == "int8")
+    file, signed = (file for file in model.manifest.files if file.precision == "int8")
+    assert (file.form, signed.form) == ("cpu", "tensorrt")
+    assert model.file(precision="int8", form="tensorrt").name == "step.int8-tensorrt.onnx"
     assert made.paths == {"step": model.file(precision="int8")}
     assert file.calibration.digest == made.ranges["step"].digest
     assert file.calibration.clips == ("sample.mp4",)

@@ -43,9 +43,11 @@ def zoo(tmp_path_factory):
 
 def test_every_part_has_its_file_its_ranges_and_its_loss(zoo):
     model = find_model("own", zoo)
-    files = {file.role: file for file in model.manifest.files if file.precision == "int8"}
+    quantised = [file for file in model.manifest.files if file.precision == "int8"]
+    files = {file.role: file for file in quantised if file.form == "cpu"}
 
     assert files.keys() == {"flow", "backward", "forward", "reconstruction"}
+    assert {file.role for file in quantised if file.form == "tensorrt"} == files.keys()
     assert offered_precisions(model) == ("fp32", "int8")
     assert all((zoo / "own" / file.calibration.path).is_file() for file in files.values())
     assert all(file.calibration.samples > 1 for file in files.values())

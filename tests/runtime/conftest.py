@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.engine.backends import find_backend
-from runtime.engine.speeds import Speed, describe_device, write_speeds
+from runtime.engine.speeds import Speed, describe_device, digest_files, write_speeds
 from runtime.hardware import look_at_hardware
 from runtime.manifest import Model, ModelFile, VideoSpec, find_model, load_model
 
@@ -172,13 +172,13 @@ def keep_speeds(tmp_path: Path) -> Callable[..., Path]:
     """Keep milliseconds by backend and precision as if `relume doctor` had measured them here; give their folder."""
 
     def keep(model: Model, speeds: dict[tuple[str, str], float], **changes: Any) -> Path:
-        digests = {file.precision: file.sha256 for file in model.manifest.files}
         found = []
         for (name, precision), ms in speeds.items():
             backend = find_backend(name)
             device = describe_device(look_at_hardware(), backend)
             fields: dict[str, Any] = {
-                "model": model.manifest.name, "sha256": digests[precision], "backend": name, "precision": precision,
+                "model": model.manifest.name, "backend": name, "precision": precision,
+                "sha256": digest_files(model, precision, backend.int8_form),
                 "library": backend.library_version, "device": device, "threads": 2, "size": "320x180", "runs": 9,
                 "ms": ms, "measured": "2026-11-21",
             }  # fmt: skip

@@ -53,7 +53,7 @@ def request_engine(source: Path, *, dimensions: Mapping[str, int], flavour: Flav
         )
     return EngineRequest(
         model=model.manifest.name,
-        source=model.file(role=entry.role, precision=entry.precision),
+        source=model.file(role=entry.role, precision=entry.precision, form=entry.form),
         sha256=entry.sha256,
         dimensions=tuple(sorted((name, dimensions[name]) for name in names)),
         precision=entry.precision,

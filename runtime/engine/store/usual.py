@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from runtime.engine.flavour import Flavour
+from runtime.engine.flavour import Flavour, int8_form
 from runtime.engine.store.device import look_at_device
 from runtime.engine.store.request import EngineRequest, request_engine
 from runtime.errors import EngineStoreError, OptionError
@@ -15,9 +15,8 @@ USUAL_SOURCES: Final = ((360, 640), (576, 704), (480, 720), (720, 1280), (1080, 
 """Height and width: web video, surveillance, DVD, HD and full HD."""
 PRECISIONS: Final = {
     Flavour.OPENVINO: ("fp32", "int8"),
-    # Q/DQ files for a processor have zero points, which TensorRT refuses.
-    Flavour.TENSORRT: ("fp32", "fp16"),
-    Flavour.RTX: ("fp32", "fp16"),
+    Flavour.TENSORRT: ("fp32", "fp16", "int8"),
+    Flavour.RTX: ("fp32", "fp16", "int8"),
 }
 
 
@@ -58,8 +57,10 @@ def requests_for(
         OptionError: The model has no file in that precision.
     """
     spec, audio = model.manifest.video, model.manifest.audio
-    offered = [file for file in model.manifest.files if file.precision in PRECISIONS[flavour]]
-    chosen = [file for file in model.manifest.files if file.precision == precision] if precision else offered
+    form = int8_form(flavour)
+    fitting = [file for file in model.manifest.files if file.precision != "int8" or file.form == form]
+    offered = [file for file in fitting if file.precision in PRECISIONS[flavour]]
+    chosen = [file for file in offered if precision in (None, file.precision)]
     if not chosen:
         wanted = precision or " or ".join(PRECISIONS[flavour])
         names = ", ".join(sorted({file.precision for file in model.manifest.files}))

@@ -8,8 +8,8 @@ import pytest
 
 from runtime.engine import choice
 from runtime.engine.backends import Backend, list_backends
-from runtime.engine.choice import Wish, choose_engine, offered_precisions
-from runtime.engine.speeds import read_speeds, write_speeds
+from runtime.engine.choice import Wish, candidates_for, choose_engine, offered_precisions
+from runtime.engine.speeds import digest_files, read_speeds, write_speeds
 from runtime.errors import OptionError, SessionError
 from runtime.manifest import Calibration, ModelFile, Quality, find_model
 
@@ -159,6 +159,30 @@ def test_a_precision_is_offered_only_where_every_part_has_it(model):
 
     assert offered_precisions(model) == ("fp32", "int8")
     assert offered_precisions(with_files(model, exact, coarse, flow)) == ("fp32",)
+
+
+def test_a_backend_is_offered_int8_only_in_the_form_that_it_takes(model):
+    exact, unsigned = model.manifest.files
+    signed = unsigned.model_copy(update={"form": "tensorrt", "path": "signed.onnx", "sha256": "3" * 64})
+    backends = [BACKENDS["openvino"], BACKENDS["rtx"]]
+
+    def offered(*files):
+        return {backend.name for backend, kind in candidates_for(with_files(model, *files), backends) if kind == "int8"}
+
+    assert offered(exact, unsigned) == {"openvino"}
+    assert offered(exact, signed) == {"rtx"}
+    assert offered(exact, unsigned, signed) == {"openvino", "rtx"}
+    both = with_files(model, exact, unsigned, signed)
+    assert digest_files(both, "int8", BACKENDS["rtx"].int8_form) == "3" * 64
+    assert digest_files(both, "int8", BACKENDS["cpu"].int8_form) == "2" * 64
+
+
+def test_a_precision_that_nothing_here_runs_says_what_would(model):
+    exact, _ = model.manifest.files
+    half = exact.model_copy(update={"precision": "fp16", "path": "half.onnx"})
+
+    with pytest.raises(SessionError, match=r"nothing here runs light-x4 in fp16; cuda, .* do: see `relume doctor`"):
+        choose(with_files(model, exact, half), precision="fp16")
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"schema": 2, "speeds": []}', '{"schema": 1, "speeds": [{"model": 1}]}'])
