@@ -114,7 +114,7 @@ def test_presets_as_text_are_a_line_each():
         (["--preset", "sound-only", "--scale", "2"], "--scale cannot be used"),
         (["--backend", "abacus"], "no backend named 'abacus'"),
         (["--precision", "fp8"], "no precision named 'fp8'; there are: auto, fp32, fp16, int8"),
-        (["--precision", "fp16"], "model light-x4 has no fp16 file; it offers fp32"),
+        (["--preset", "sound-only", "--precision", "fp16"], "model speech-mask has no fp16 file; it offers fp32"),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_2(relume, clip, arguments, words):
