@@ -59,5 +59,5 @@ def test_what_does_not_fit_is_refused(media):
 def test_every_brief_recipe_can_be_read(pytestconfig):
     paths = sorted((pytestconfig.rootpath / "training" / "recipes" / "brief").glob("*.toml"))
 
-    assert len(paths) >= 9
+    assert len(paths) >= 6
     assert all(load_recipe(path).task["network"].replace("-", "_") == path.stem for path in paths)
