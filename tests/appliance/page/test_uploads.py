@@ -102,6 +102,7 @@ def test_files_can_be_dropped_anywhere_on_the_queue(
     furnished: Any, log_in: Callable[..., Any], clip_file: Path
 ) -> None:
     page = log_in(furnished.url, "Ben")
+    page.locator(".drop-zone").wait_for()
     content = clip_file.read_bytes().hex()
 
     page.evaluate(
