@@ -1,7 +1,7 @@
 """`relume-build calibrate`: a model of a zoo to INT8, with what it costs, from clips to files that are kept."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,11 @@ def calibrate(request: CalibrationRequest, *, console: Console | None = None, zo
         after_db[Form.TENSORRT] = choice.before_db - lost_db
     console.print(f"{request.model}: {lost_db:.3f} dB lost in the form for TensorRT")
     losses = {form: _loss(request, material, choice.before_db, reached, zoo) for form, reached in after_db.items()}
-    keep = _ship if request.ship else _set_down
-    return Calibrated(keep(request, model, ranges, choice, losses), ranges, costs, choice)
+    if request.ship:
+        paths = _ship(model, ranges, choice, losses)
+    else:
+        paths = _set_down(model, ranges, choice, forms=tuple(losses), folder=request.output / request.model)
+    return Calibrated(paths, ranges, costs, choice)
 
 
 def _loss(
@@ -93,33 +96,22 @@ def _loss(
 
 
 def _set_down(
-    request: CalibrationRequest,
-    model: Model,
-    ranges: Mapping[str, Ranges],
-    choice: Choice,
-    losses: Mapping[Form, Quality],
+    model: Model, ranges: Mapping[str, Ranges], choice: Choice, *, forms: Sequence[Form], folder: Path
 ) -> dict[str, Path]:
-    """Write the files and their ranges into the output folder."""
-    folder = request.output / request.model
-    for form in losses:
+    """Write the files and their ranges into a folder."""
+    for form in forms:
         (folder / form).mkdir(parents=True, exist_ok=True)
     for role, measured in ranges.items():
         measured.save(folder / f"{role}.calibration.json")
-    written = {
-        form: write_parts(float_files(model), folder / form, ranges, choice.quantised, form=form) for form in losses
-    }
+    sources = float_files(model)
+    written = {form: write_parts(sources, folder / form, ranges, choice.quantised, form=form) for form in forms}
     return written[Form.CPU]
 
 
 def _ship(
-    request: CalibrationRequest,
-    model: Model,
-    ranges: Mapping[str, Ranges],
-    choice: Choice,
-    losses: Mapping[Form, Quality],
+    model: Model, ranges: Mapping[str, Ranges], choice: Choice, losses: Mapping[Form, Quality]
 ) -> dict[str, Path]:
     """Put the files into the model's folder and its manifest."""
-    del request
     sources = float_files(model)
     parts = {role: Int8Part(measured, choice.in_float.get(role, ())) for role, measured in ranges.items()}
     with tempfile.TemporaryDirectory(dir=model.folder, prefix=".int8-") as name:

@@ -34,7 +34,7 @@ def add_half(
     Raises:
         HalfPrecisionError: A file misses the gate; nothing is entered.
     """
-    made = {}
+    made: dict[str, Converted] = {}
     with tempfile.TemporaryDirectory(dir=model.folder, prefix=".fp16-") as name:
         folder = Path(name)
         for file in model.manifest.files:
