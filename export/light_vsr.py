@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import nn
 
+from export.graph import forget_traces
 from export.parity import check_parity
 from models.light_vsr import LightVsr, LightVsrConfig
 from models.light_vsr_step import LightVsrStep
@@ -113,6 +114,7 @@ def _export(step: nn.Module, inputs: dict[str, np.ndarray], config: LightVsrConf
     assert program is not None
     program.save(str(path))
     model = onnx.load(path)
+    forget_traces(model)
     _name_dimensions(model, config)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

@@ -1,6 +1,7 @@
 """What is exported agrees with PyTorch, or is not kept."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -94,6 +95,12 @@ WINDOWS = {
     ),
     "rvrt": (lambda _, rvrt: Rvrt(replace(rvrt, branches=2)), Window(4, scale=4), (8, 12)),
 }
+
+
+def test_no_path_of_this_machine_is_in_a_file(exported_graphs) -> None:
+    root = str(Path(__file__).resolve().parents[2]).encode()
+
+    assert [name for name, (_, exported) in exported_graphs.items() if root in exported.path.read_bytes()] == []
 
 
 @pytest.mark.slow
