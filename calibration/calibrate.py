@@ -54,10 +54,12 @@ def calibrate(request: CalibrationRequest, *, console: Console | None = None, zo
             role: measure_ranges(source, material.samples(role), method=request.method, clips=material.learnt)
             for role, source in sources.items()
         }
+    # In ONNX Runtime, which also runs the form for TensorRT as it is; OpenVINO does not (docs/int8.md).
+    score_in_ort = score_with(model, material.measure, backends=("cpu",))
     costs = measure_layers(
         sources,
         ranges,
-        score_with(model, material.measure, backends=("cpu",)),
+        score_in_ort,
         sizes=material.sizes,
         on_layer=lambda name: console.print(f"{request.model}: {name} alone ..."),
     )
@@ -68,10 +70,8 @@ def calibrate(request: CalibrationRequest, *, console: Console | None = None, zo
     write_report(request.output / f"{request.model}.int8.json", costs, choice)
     after_db = {Form.CPU: choice.after_db}
     with tempfile.TemporaryDirectory() as folder:
-        # ONNX Runtime runs this form as it is; OpenVINO does not (docs/int8.md).
-        exact_score = score_with(model, material.measure, backends=("cpu",))
         signed = write_parts(sources, Path(folder), ranges, choice.quantised, form=Form.TENSORRT)
-        lost_db = exact_score(sources) - exact_score(signed)
+        lost_db = score_in_ort(sources) - score_in_ort(signed)
     if lost_db <= request.gate_db:
         after_db[Form.TENSORRT] = choice.before_db - lost_db
     console.print(f"{request.model}: {lost_db:.3f} dB lost in the form for TensorRT")

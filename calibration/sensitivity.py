@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def measure_layers(
             target = Path(folder) / "one.onnx"
             write_int8(sources[cost.role], target, ranges[cost.role], layers=cost.nodes, form=form)
             loss_db = before_db - score({**sources, cost.role: target})
-            costs.append(LayerCost(cost.layer, cost.weight, cost.share, loss_db, cost.nodes, cost.role, cost.worth))
+            costs.append(replace(cost, loss_db=loss_db))
     return tuple(sorted(costs, key=_costliest))
 
 

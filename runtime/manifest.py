@@ -79,6 +79,10 @@ class ModelFile(_Part):
     form: Int8Form = "cpu"
     calibration: Calibration | None = None
 
+    def fits(self, form: Int8Form) -> bool:
+        """Tell whether a backend that takes this form of INT8 can open the file; all others have no form."""
+        return self.precision != "int8" or self.form == form
+
 
 class VideoSpec(_Part):
     """How the video pipeline runs a network.
@@ -181,7 +185,7 @@ class Model(_Part):
             ManifestError: The manifest names no such file, or the file is missing or altered.
         """
         for entry in self.manifest.files:
-            if (entry.role, entry.precision) == (role, precision) and (precision != "int8" or entry.form == form):
+            if (entry.role, entry.precision) == (role, precision) and entry.fits(form):
                 return _checked(self.folder / entry.path, entry.sha256)
         offered = ", ".join(f"{entry.role} {entry.precision}" for entry in self.manifest.files)
         raise ManifestError(f"model {self.manifest.name} has no {role} file in {precision}; it offers {offered}")

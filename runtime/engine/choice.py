@@ -90,7 +90,7 @@ def offered_precisions(model: Model, form: Int8Form | None = None) -> tuple[str,
         model: Any model.
         form: Of INT8 files; any without it.
     """
-    files = [file for file in model.manifest.files if file.precision != "int8" or form in (None, file.form)]
+    files = [file for file in model.manifest.files if form is None or file.fits(form)]
     roles = {file.role for file in model.manifest.files}
     there = {(file.role, file.precision) for file in files}
     return tuple(precision for precision in PRECISIONS if all((role, precision) in there for role in roles))

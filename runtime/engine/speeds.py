@@ -65,8 +65,7 @@ def is_current(speed: Speed, model: Model, backend: Backend, hardware: Hardware)
 
 def digest_files(model: Model, precision: str, form: Int8Form = "cpu") -> str:
     """Give the SHA-256 of a model's file in a precision; of several the SHA-256 of all of theirs, in their order."""
-    files = (file for file in model.manifest.files if file.precision == precision)
-    digests = [file.sha256 for file in files if precision != "int8" or file.form == form]
+    digests = [file.sha256 for file in model.manifest.files if file.precision == precision and file.fits(form)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -58,8 +58,7 @@ def requests_for(
     """
     spec, audio = model.manifest.video, model.manifest.audio
     form = int8_form(flavour)
-    fitting = [file for file in model.manifest.files if file.precision != "int8" or file.form == form]
-    offered = [file for file in fitting if file.precision in PRECISIONS[flavour]]
+    offered = [file for file in model.manifest.files if file.precision in PRECISIONS[flavour] and file.fits(form)]
     chosen = [file for file in offered if precision in (None, file.precision)]
     if not chosen:
         wanted = precision or " or ".join(PRECISIONS[flavour])
