@@ -30,6 +30,7 @@ COPY --from=build /opt/relume /opt/relume
 # The root may be read-only: compiled kernels go to /tmp, everything that is kept to /data.
 ENV PATH=/opt/relume/bin:$PATH \
     NUMBA_CACHE_DIR=/tmp/numba \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     RELUME_DATA=/data

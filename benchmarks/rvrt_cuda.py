@@ -30,6 +30,7 @@ from export.half_graph import rewrite_to_half
 from export.run import build_network
 from models.registry import REGISTRY
 from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime_file import load_onnxruntime
 from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
 from runtime.engine.session import Session
 
@@ -212,8 +213,7 @@ def _refusal() -> str:
         )
     if find_spec("onnxruntime") is None:
         return "onnxruntime is not installed; install onnxruntime-gpu"
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     if Provider.CUDA not in onnxruntime.get_available_providers():
         return f"onnxruntime {onnxruntime.__version__} has no CUDA provider; install onnxruntime-gpu in its place"
     return ""

@@ -33,6 +33,9 @@ def main() -> int:
     parser.add_argument("--for", dest="capability", help="sm89 or the like: for another device")
     options = parser.parse_args()
     _give_way()
+    from runtime.process import forbid_network
+
+    forbid_network()
     litter: list[Path] = []
     threading.Thread(target=_leash, args=(options.parent, litter), name="leash", daemon=True).start()
 

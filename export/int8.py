@@ -19,6 +19,7 @@ from export.int8_graph import Form, quantise_graph
 from export.int8_layers import find_layers, worth_quantising
 from export.ranges import CalibrationError, Ranges, Tensors, file_digest, load_ranges, measure_ranges
 from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime_file import load_onnxruntime
 from runtime.manifest import Model
 
 GATE_DB = 0.15
@@ -175,12 +176,10 @@ def snr(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 
 def run_with_outputs(path: Path, names: Iterable[str], tile: Tensors) -> Mapping[str, NDArray[np.float32]]:
     """Run a file on ONNX Runtime with inner tensors as outputs too."""
-    from onnxruntime import InferenceSession
-
     model = onnx.load(path)
     given = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
-    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = load_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     wanted = [*given, *(name for name in names if name not in given)]
     return dict(zip(wanted, session.run(wanted, dict(tile)), strict=True))
 

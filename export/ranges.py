@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.int8_layers import QUANTISED
+from runtime.engine.onnxruntime_file import load_onnxruntime
 
 Tensors = Mapping[str, NDArray[np.float32]]
 _CHUNK = 4
@@ -108,8 +109,9 @@ def measure_ranges(
     Raises:
         CalibrationError: There are no samples, or a value is not finite.
     """
-    from onnxruntime.quantization import CalibrationMethod
-    from onnxruntime.quantization.calibrate import create_calibrator
+    load_onnxruntime()
+    from onnxruntime.quantization import CalibrationMethod  # noqa: TID251
+    from onnxruntime.quantization.calibrate import create_calibrator  # noqa: TID251
 
     methods = {
         Method.MINMAX: CalibrationMethod.MinMax,

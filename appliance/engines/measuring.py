@@ -18,7 +18,7 @@ from typing import Final
 import appliance
 from runtime.closing import Closing
 from runtime.errors import RelumeError
-from runtime.process import die_with, give_way
+from runtime.process import die_with, forbid_network, give_way
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s speeds: %(message)s")
     die_with(options.parent)
     give_way()
+    forbid_network()
     try:
         measure_missing(options.engines, options.zoo)
     except RelumeError as error:

@@ -17,7 +17,7 @@ from typing import Final
 from appliance.jobs.records import options_from_json
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions, Progress
-from runtime.process import die_with, give_way
+from runtime.process import die_with, forbid_network, give_way
 
 SPAN_S: Final = Fraction(2)
 _FIRST_FRAMES: Final = 4
@@ -121,6 +121,7 @@ def main() -> int:
     arguments = parser.parse_args()
     die_with(arguments.parent)
     give_way()
+    forbid_network()
     # The name of the source comes this way because it may be no text.
     asked = json.loads(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
     try:

@@ -26,7 +26,7 @@ from appliance.store.database import Database
 from appliance.store.directory import database_path
 from appliance.store.errors import StoreError
 from appliance.store.lock import LockFile
-from runtime.process import die_with, give_way
+from runtime.process import die_with, forbid_network, give_way
 from runtime.segments.rule import SegmentRule
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         die_with(options.parent)
     threading.Thread(target=_leash, args=(options.parent, stopping), name="relume-leash", daemon=True).start()
     give_way()
+    forbid_network()
     if options.memory_bytes is not None:
         limit_memory(options.memory_bytes)
     lock = _take_lock(lock_path(options.data, options.device), stopping)

@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 
 from appliance.jobs.records import options_from_json
 from runtime.errors import RelumeError
+from runtime.process import forbid_network
 
 _MOST_MEMORY_BYTES: Final = 6 * 1024**3
 _LOOK_S: Final = 1.0
@@ -43,6 +44,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, resource.RLIM_INFINITY))
+    forbid_network()
     threading.Thread(target=_end_with, args=(os.getppid(),), name="relume-leash", daemon=True).start()
     # Libraries may print: what they print must not be taken for an answer.
     answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")

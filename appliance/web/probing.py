@@ -87,6 +87,9 @@ def look(path: Path) -> dict[str, Any]:
 
 
 def _limit_self(seconds: int) -> None:
+    from runtime.process import forbid_network
+
+    forbid_network()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_THUMBNAIL_BYTES, _THUMBNAIL_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))

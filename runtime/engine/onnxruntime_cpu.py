@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from runtime.engine.onnxruntime_file import OnnxRuntimeSession, fix_dimensions
+from runtime.engine.onnxruntime_file import OnnxRuntimeSession, fix_dimensions, load_onnxruntime
 from runtime.errors import SessionError
 
 
@@ -13,8 +13,7 @@ class OnnxRuntimeCpuSession(OnnxRuntimeSession):
     backend = "onnxruntime-cpu"
 
     def __init__(self, path: Path, *, dimensions: Mapping[str, int], precision: str, threads: int) -> None:
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -1,6 +1,8 @@
 """An ONNX file in ONNX Runtime: its named dimensions given sizes, its tensors by name, dtype and shape, and its run."""
 
+import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +48,25 @@ class OnnxRuntimeSession(Closing):
         self._session = None
 
 
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime with its telemetry switched off; nothing else may import it.
+
+    Since 1.32 its Linux wheel keeps a device id and a queue of events in the user's cache folder, and sends them to
+    Microsoft now and then. The variable must be set before the import: `disable_telemetry_events` alone still leaves
+    both files.
+
+    Raises:
+        SessionError: It is not installed.
+    """
+    if find_spec("onnxruntime") is None:
+        raise SessionError("ONNX Runtime is not installed; pip install 'relume[cpu]', or 'relume[cuda]' for a GPU")
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # noqa: TID251
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 def fix_dimensions(options: Any, dimensions: Mapping[str, int]) -> None:
     """Give every named dimension its size in ONNX Runtime's session options, which are changed in place."""
     for name, size in dimensions.items():
@@ -69,8 +90,7 @@ def read_inputs(path: Path, dimensions: Mapping[str, int]) -> tuple[Binding, ...
     Raises:
         SessionError: The file cannot be read, or leaves a dimension open.
     """
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from runtime.engine.onnxruntime_file import OnnxRuntimeSession, fix_dimensions
+from runtime.engine.onnxruntime_file import OnnxRuntimeSession, fix_dimensions, load_onnxruntime
 from runtime.errors import SessionError
 
 
@@ -33,8 +33,7 @@ class OnnxRuntimeGpuSession(OnnxRuntimeSession):
     def __init__(
         self, path: Path, *, dimensions: Mapping[str, int], precision: str, threads: int, provider: Provider
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         if provider not in onnxruntime.get_available_providers():
             raise SessionError(f"this ONNX Runtime was built without {provider}; {_REMEDIES[provider]}")
         options = onnxruntime.SessionOptions()

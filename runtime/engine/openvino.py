@@ -93,7 +93,7 @@ def load_openvino() -> Any:
         raise SessionError("OpenVINO is not installed; pip install openvino, or take another backend")
     if sys.modules.setdefault("openvino_telemetry", None) is not None:  # type: ignore[arg-type]
         raise SessionError("OpenVINO was imported with its telemetry; import it through load_openvino alone")
-    import openvino
+    import openvino  # noqa: TID251
 
     return openvino
 

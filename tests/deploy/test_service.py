@@ -41,7 +41,7 @@ def test_it_is_not_root_and_writes_to_its_own_folders_alone():
     assert unit["StateDirectory"] == ["relume"]
     data = unit["ExecStart"][0].split("--data ")[1]
     assert data == "/var/lib/" + unit["StateDirectory"][0]
-    assert unit["Environment"] == ["NUMBA_CACHE_DIR=/var/cache/" + unit["CacheDirectory"][0]]
+    assert unit["Environment"] == [f"NUMBA_CACHE_DIR=/var/cache/{unit['CacheDirectory'][0]} ORT_DISABLE_TELEMETRY=1"]
 
 
 @pytest.fixture

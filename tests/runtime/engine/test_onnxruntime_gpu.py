@@ -1,13 +1,14 @@
 """ONNX Runtime on a GPU: a provider that is missing is an error with its remedy, not a silent CPU."""
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime_file import load_onnxruntime
 from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
 from runtime.errors import SessionError
 
+onnxruntime = load_onnxruntime()
 SIZES = {"height": 20, "width": 24}
 HAS_CUDA = Provider.CUDA in onnxruntime.get_available_providers()
 
