@@ -1,0 +1,113 @@
+"""Opens files and makes folders whose names other people can change, without following their links or blocking.
+
+Whoever may write to a watch folder or to a destination can replace a file by a link to a secret, or by a pipe that
+blocks whoever opens it. What is opened here is a regular file, and is where it was asked for.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class NotPlainError(OSError):
+    """What has that name is no regular file or folder, or is reached over a link; `strerror` is for the user."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(0, reason, str(path))
+
+
+def open_plain(path: Path, *, below: Path | None = None) -> int:
+    """Open a regular file for reading; never block on a pipe or a device.
+
+    Args:
+        path: The file.
+        below: A folder that the file must be in; links are followed up to it, but none from there on. Without it
+            links are followed, as in a path that somebody typed.
+
+    Returns:
+        The descriptor, for the caller to close. Whatever becomes of the name, it stays that file.
+
+    Raises:
+        NotPlainError: It is no regular file, is reached over a link, or is not below the folder.
+        OSError: It is missing or cannot be read.
+    """
+    if below is None:
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    else:
+        *folders, name = _parts_below(path, below)
+        folder = _walk(below, folders)
+        try:
+            found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        finally:
+            os.close(folder)
+    try:
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotPlainError(path, f"it is {_describe(mode)}, expected a file")
+        # A descriptor of O_PATH cannot block; only now, known to be a regular file, is it opened.
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+
+
+def make_plain_folder(path: Path, *, below: Path) -> None:
+    """Make a folder and those above it, down from another one, which is made too where it is missing.
+
+    Raises:
+        NotPlainError: A name on the way is a link or a file, or the folder is not below the other one.
+        OSError: It cannot be made.
+    """
+    below.mkdir(parents=True, exist_ok=True)
+    os.close(_walk(below, _parts_below(path, below), make=True))
+
+
+def _parts_below(path: Path, below: Path) -> tuple[str, ...]:
+    outside = f"it is not below {below}"
+    try:
+        parts = path.relative_to(below).parts
+    except ValueError:
+        raise NotPlainError(path, outside) from None
+    if ".." in parts:
+        raise NotPlainError(path, outside)
+    return parts
+
+
+def _walk(folder: Path, names: Sequence[str], *, make: bool = False) -> int:
+    """Open a folder below another one, a name at a time, each of which must be a folder itself."""
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = folder
+    for name in names:
+        path = path / name
+        try:
+            if make:
+                _make(name, handle)
+            inner = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+        finally:
+            os.close(handle)
+        mode = os.fstat(inner).st_mode
+        if not stat.S_ISDIR(mode):
+            os.close(inner)
+            raise NotPlainError(path, f"{path} is {_describe(mode)}, expected a folder")
+        handle = inner
+    return handle
+
+
+def _make(name: str, folder: int) -> None:
+    try:
+        os.mkdir(name, dir_fd=folder)
+    except FileExistsError:
+        return
+
+
+def _describe(mode: int) -> str:
+    return next((what for is_kind, what in _KINDS if is_kind(mode)), "a file")
