@@ -12,6 +12,7 @@ from typing import Any, Final
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.plane import AudioPlane
 from numpy.typing import NDArray
 
 from runtime.closing import Closing
@@ -26,6 +27,14 @@ _JITTER_S: Final = Fraction(1, 25)
 # Codecs whose frames are of one length, so that the encoder fills up the last one.
 _FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
 _SEEK_EARLIER: Final = Fraction(1)
+_SAMPLE_TYPES: Final[dict[str, np.dtype[Any]]] = {
+    "u8": np.dtype(np.uint8),
+    "s16": np.dtype(np.int16),
+    "s32": np.dtype(np.int32),
+    "s64": np.dtype(np.int64),
+    "flt": np.dtype(np.float32),
+    "dbl": np.dtype(np.float64),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,7 @@ class AudioReader(Closing):
             if held is not None:
                 yield held[:2]
             place = None if frame.pts is None else round(frame.pts * self.stream.time_base * self.sample_rate)
-            held = place, _as_float(frame), frame.duration if exact else 0
+            held = place, read_samples(frame), frame.duration if exact else 0
         if held is not None:
             place, samples, length = held
             yield place, samples[:, :length] if 0 < length < samples.shape[1] else samples
@@ -145,7 +154,7 @@ class AudioReader(Closing):
                 continue
             for frame in frames:
                 assert isinstance(frame, AudioFrame)
-                if frame.sample_rate == self.sample_rate and len(frame.layout.channels) == self.channels:
+                if frame.sample_rate == self.sample_rate and frame.layout.nb_channels == self.channels:
                     yield frame
                 else:
                     self.damaged += 1
@@ -203,14 +212,34 @@ def make_silence(channels: int, start: int, end: int) -> Iterator[AudioBlock]:
         yield AudioBlock(np.zeros((channels, min(_BLOCK_SAMPLES, end - place)), np.float32), place)
 
 
-def _as_float(frame: AudioFrame) -> NDArray[np.float32]:
-    """Give a frame's samples as (channels, n) float32 in [-1, 1]."""
-    array: NDArray[Any] = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, len(frame.layout.channels)).T
-    if array.dtype == np.uint8:
+def read_samples(frame: AudioFrame) -> NDArray[np.float32]:
+    """Give a frame's samples as (channels, n) float32, full scale [-1, 1]."""
+    channels, dtype = frame.layout.nb_channels, _SAMPLE_TYPES[frame.format.name.removesuffix("p")]
+    if frame.format.is_planar:
+        array = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in _planes(frame, channels)])
+    else:
+        (plane,) = _planes(frame, 1)
+        array = np.frombuffer(plane, dtype, frame.samples * channels).reshape(-1, channels).T
+    if dtype == np.uint8:
         return np.ascontiguousarray((array.astype(np.float32) - 128.0) / 128.0)
-    if np.issubdtype(array.dtype, np.integer):
-        scale = 1.0 / float(1 << (8 * array.dtype.itemsize - 1))
-        return np.ascontiguousarray(array * scale, dtype=np.float32)
+    if np.issubdtype(dtype, np.integer):
+        return np.ascontiguousarray(array * 2.0 ** (1 - 8 * dtype.itemsize), dtype=np.float32)
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def make_frame(samples: NDArray[np.float32], *, layout: str, sample_rate: int, pts: int) -> AudioFrame:
+    """Put samples, (channels, n) float32, into a frame whose PTS counts samples."""
+    frame = AudioFrame(format="fltp", layout=layout, samples=samples.shape[1])
+    for plane, channel in zip(_planes(frame, len(samples)), samples, strict=True):
+        plane.update(np.ascontiguousarray(channel, dtype=np.float32))
+    frame.sample_rate, frame.pts, frame.time_base = sample_rate, pts, Fraction(1, sample_rate)
+    return frame
+
+
+def _planes(frame: AudioFrame, count: int) -> list[Any]:
+    """Give a frame's planes.
+
+    `AudioFrame.planes`, and with it `to_ndarray` and `from_ndarray`, looks for a null pointer behind the last plane,
+    which is there with fewer than 8 channels only: with more PyAV 18.1 reads whatever lies behind.
+    """
+    return [AudioPlane(frame, number) for number in range(count)]

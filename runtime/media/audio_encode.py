@@ -6,13 +6,12 @@ from fractions import Fraction
 from typing import Final
 
 import av
-import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.packet import PacketSideData
 
 from runtime.errors import EncodeError
-from runtime.media.audio import AudioBlock, make_silence
+from runtime.media.audio import AudioBlock, make_frame, make_silence
 from runtime.media.source import AnyPacket
 from runtime.media.streams import AudioStream
 
@@ -130,11 +129,8 @@ class AudioEncoder:
 
     def _encode(self, block: AudioBlock) -> list[AnyPacket]:
         self._next += block.samples.shape[1]
-        samples = np.ascontiguousarray(block.samples, dtype=np.float32)
-        frame = AudioFrame.from_ndarray(samples, format="fltp", layout=self.settings.layout)
-        frame.sample_rate = self.settings.sample_rate
-        frame.time_base = Fraction(1, self.settings.sample_rate)
-        frame.pts = block.pts
+        settings = self.settings
+        frame = make_frame(block.samples, layout=settings.layout, sample_rate=settings.sample_rate, pts=block.pts)
         return self._hold(self._send(frame))
 
     def flush(self) -> list[AnyPacket]:

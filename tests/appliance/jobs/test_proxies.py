@@ -161,6 +161,28 @@ def test_a_film_without_sound_has_no_sound_to_compare(tmp_path):
     assert not any(path.exists() for path in paths)
 
 
+@pytest.mark.parametrize("layout", ["7.1", "12 channels"])
+def test_sound_of_many_channels_is_cleaned_and_compared(tmp_path, layout):
+    channels = av.AudioLayout(layout).nb_channels
+    source = tmp_path / "in.wav"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=48000, layout=layout)
+        samples = np.full((1, channels * 24_000), 4000, np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        frame.sample_rate, frame.pts = 48000, 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    report = enhance(source, tmp_path / "result.wav", EnhanceOptions())
+
+    paths = tmp_path / "a.m4a", tmp_path / "b.m4a"
+    write_sound_proxies(Pair(source, tmp_path / "result.wav"), report, *paths, stop=threading.Event())
+
+    assert (report.sound[0].channels, report.sound[0].samples_out) == (channels, 24_000)
+    for path in paths:
+        with av.open(str(path)) as container:
+            assert sum(frame.samples for frame in container.decode(audio=0)) >= 24_000
+
+
 def test_a_thumbnail_is_small_and_the_right_way_up(tmp_path):
     from PIL import Image
 

@@ -9,11 +9,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from av.audio.frame import AudioFrame
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
-from runtime.media.audio import AudioReader
+from runtime.media.audio import AudioReader, make_frame
 from runtime.media.carry import StreamPlan, plan_streams
 from runtime.media.decode import VideoReader
 from runtime.media.encode import settings_for
@@ -57,10 +56,10 @@ def picture(number: int, width: int, height: int, pixel_format: str) -> VideoFra
 
 
 def tone(samples: int, channels: int, rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Give a sweep, so that a shift by a single sample changes it."""
+    """Give a sweep, so that a shift by a single sample changes it, softer from channel to channel."""
     time = np.arange(samples) / rate
     wave = 0.4 * np.sin(2 * np.pi * (300 + 200 * time) * time)
-    return np.repeat(wave[None].astype(np.float32), channels, axis=0)
+    return (wave / (1 + np.arange(channels)[:, None] / 8)).astype(np.float32)
 
 
 def write_clip(path: Path, clip: Clip) -> Path:
@@ -106,11 +105,9 @@ def _add_audio(output: Any, clip: Clip) -> Any:
 def _write_audio(output: Any, stream: Any, clip: Clip) -> None:
     wave = tone(clip.audio_samples, stream.codec_context.channels, clip.audio_rate)
     for start in range(0, clip.audio_samples, 1000):
-        block = np.ascontiguousarray(wave[:, start : start + 1000])
-        frame = AudioFrame.from_ndarray(block, format="fltp", layout=clip.audio_layout)
-        frame.sample_rate, frame.time_base = clip.audio_rate, Fraction(1, clip.audio_rate)
-        frame.pts = clip.audio_start + start
-        output.mux(stream.encode(frame))
+        block = wave[:, start : start + 1000]
+        pts = clip.audio_start + start
+        output.mux(stream.encode(make_frame(block, layout=clip.audio_layout, sample_rate=clip.audio_rate, pts=pts)))
     output.mux(stream.encode(None))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from runtime.media.audio import AudioBlock, AudioReader
+from runtime.media.audio import AudioBlock, AudioReader, read_samples
 from runtime.media.probe import probe
 
 
@@ -96,3 +96,44 @@ def test_small_jitter_of_times_changes_nothing(tmp_path: Path) -> None:
 
     assert joined(blocks).all()
     assert (reader.samples, reader.silence_inserted) == (19_200, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "layout", "tolerance"),
+    [
+        ("a.wav", "pcm_s16le", "7.1", 2**-15),
+        ("a.flac", "flac", "7.1", 2**-15),
+        ("a.m4a", "alac", "7.1(wide)", 2**-15),
+        ("a.wav", "pcm_f32le", "16 channels", 0.0),
+        ("a.mkv", "pcm_f64le", "24 channels", 0.0),
+        ("a.wv", "wavpack", "9.1.4", 2**-7),
+    ],
+)
+def test_eight_and_more_channels_are_read_each_as_itself(
+    sound: Callable[..., Path], name: str, codec: str, layout: str, tolerance: float
+) -> None:
+    path = sound(name, audio=codec, audio_layout=layout, audio_samples=30_000)
+    channels = av.AudioLayout(layout).nb_channels
+
+    samples = joined(read(path)[1])[:, 3000:25_000]
+
+    assert len(samples) == channels
+    gains = 1 / (1 + np.arange(channels) / 8)
+    expected = 0.4 * np.sin(2 * np.pi * (300 + 200 * (t := np.arange(3000, 25_000) / 48_000)) * t) * gains[:, None]
+    assert np.abs(samples - expected).max() <= tolerance + 1e-7
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.opus", "libopus"), ("a.mkv", "libopus")])
+def test_eight_lossy_channels_are_read_in_their_order(sound: Callable[..., Path], name: str, codec: str) -> None:
+    samples = joined(read(sound(name, audio=codec, audio_layout="7.1", audio_samples=30_000))[1])[:, 3000:25_000]
+
+    levels = np.delete(samples.std(axis=1), 3)  # the LFE, which keeps low tones alone
+    expected = np.delete(0.4 / np.sqrt(2) / (1 + np.arange(8) / 8), 3)
+    np.testing.assert_allclose(levels, expected, rtol=0.04)
+
+
+def test_integers_of_64_bits_are_read() -> None:
+    frame = AudioFrame(format="s64", layout="stereo", samples=2)
+    frame.planes[0].update(np.array([-(2**63), 0, 2**62, -(2**61)], np.int64))
+
+    np.testing.assert_array_equal(read_samples(frame), [[-1.0, 0.5], [0.0, -0.25]])
