@@ -6,7 +6,7 @@ import math
 import os
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -67,11 +67,17 @@ def load_recipe(path: Path) -> Recipe:
     return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
-def train(task: Task, recipe: Recipe, folder: Path) -> None:
-    """Train until the recipe's last iteration, going on from `folder/last.pt` where there is one.
+def train(task: Task, recipe: Recipe, folder: Path, *, is_stopped: Callable[[], bool] = lambda: False) -> None:
+    """Train until the recipe's last iteration, resuming from `folder/last.pt` where there is one.
 
     Writes `last.pt` and `best.pt` (keys `model`, `ema`, `iteration`, ...) and appends to `log.jsonl`. The batch of
     an iteration depends on the seed and the iteration alone, so that a resumed run sees what an unbroken one would.
+
+    Args:
+        task: What is trained.
+        recipe: How.
+        folder: Of the checkpoints and the log.
+        is_stopped: Asked after each iteration; if true, a checkpoint is written and training ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -110,8 +116,11 @@ def train(task: Task, recipe: Recipe, folder: Path) -> None:
             if figures.get("score", -math.inf) > best:
                 best = figures["score"]
                 _save(folder / "best.pt", task.model, optimiser, average, done, best, recipe)
-        if done % recipe.checkpoint_every == 0 or done == recipe.iterations:
+        ends = done == recipe.iterations or is_stopped()
+        if done % recipe.checkpoint_every == 0 or ends:
             _save(folder / "last.pt", task.model, optimiser, average, done, best, recipe)
+        if ends:
+            return
 
 
 def learning_rate(recipe: Recipe, iteration: int) -> float:
