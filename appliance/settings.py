@@ -5,12 +5,13 @@ directory, else from the default written here. The settings page and the comment
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import InitSettingsSource
 
@@ -19,6 +20,8 @@ from appliance.errors import SettingsError
 FILE_NAME: Final = "relume.toml"
 PREFIX: Final = "RELUME_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _DEFAULT_DATA: Final = Path("~/.local/share/relume")
 _GIB: Final = 1024**3
 
@@ -151,6 +154,17 @@ class Settings(BaseSettings):
         "INFO", title="Log level", description="How much relume.log tells."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_odd(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse text that no file of settings, path or name can hold, and true where a number is meant."""
+        texts = value if isinstance(value, list | tuple) else (value,)
+        if info.field_name != "data" and any(_UNPRINTABLE.search(str(text)) for text in texts):
+            raise ValueError("it has a control character, or one that is not valid Unicode; type it again without")
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are no value here")
+        return value
+
     @field_validator("data", "tls_certificate", "tls_key", "zoo")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
@@ -166,8 +180,11 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if not name or len(name) > 253 or any(mark in name for mark in "/:@ \t\r\n"):
-                raise ValueError(f"host name {name!r} is not a bare name such as relume.studio.example")
+            if len(name) > 253 or not _HOST_NAME.fullmatch(name):
+                raise ValueError(
+                    f"host name {name!r} is not a bare name such as relume.studio.example; "
+                    "one with other letters is written as DNS does (xn--...)"
+                )
         return tuple(name.lower().rstrip(".") for name in names)
 
     @model_validator(mode="after")

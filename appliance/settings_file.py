@@ -1,13 +1,19 @@
 """Writes `relume.toml` for the settings page: with a note on every setting, complete or not at all."""
 
-import json
+import fcntl
 import os
-from collections.abc import Mapping
+import tempfile
+import tomllib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tomlkit
+
 from appliance.errors import SettingsError
 from appliance.settings import FILE_NAME, PREFIX, Settings, build_settings, read_file
+from runtime.segments.durable import sync_folder
 
 
 def fixed_settings() -> frozenset[str]:
@@ -31,20 +37,46 @@ def save_settings(data: Path, changes: Mapping[str, Any]) -> Settings:
     unknown = sorted(set(changes) - set(Settings.model_fields))
     if unknown:
         raise SettingsError(f"no settings named {', '.join(unknown)}; the settings page lists those that there are")
-    values = {name: value for name, value in {**read_file(data), **changes}.items() if value is not None}
-    settings = build_settings({"data": data}, values)
-    path = data / FILE_NAME
-    partial = path.with_name(f".{path.name}.part")
     try:
-        data.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(_as_toml(settings.model_dump(mode="json", include=set(values))))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _alone(data):
+            values = {name: value for name, value in {**read_file(data), **changes}.items() if value is not None}
+            settings = build_settings({"data": data}, values)
+            written = settings.model_dump(mode="json", include=set(values))
+            _replace(data, _as_toml(written), written)
     except OSError as error:
-        raise SettingsError(f"the settings cannot be written to {path}: {error.strerror}") from error
+        raise SettingsError(f"the settings cannot be written to {data / FILE_NAME}: {error.strerror}") from error
     return settings
+
+
+@contextmanager
+def _alone(data: Path) -> Generator[None]:
+    """Keep every other writer of the settings out, in this process and in others."""
+    handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(data: Path, text: str, values: Mapping[str, Any]) -> None:
+    """Put a new file in the old one's place once it is known to be read back as it was meant."""
+    found = tomllib.loads(text)
+    if found != values:
+        wrong = sorted(name for name in {*found, *values} if found.get(name) != values.get(name))
+        raise SettingsError(f"{', '.join(wrong)} cannot be kept in {FILE_NAME} as it is; choose another value")
+    handle, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=data)  # for its owner alone
+    partial = Path(name)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(handle)
+        partial.replace(data / FILE_NAME)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(data)
 
 
 def _as_toml(values: Mapping[str, Any]) -> str:
@@ -58,5 +90,7 @@ def _as_toml(values: Mapping[str, Any]) -> str:
         lines.append(f"# {field.title}: {field.description}")
         default = Settings.model_fields[name].default
         shown = values.get(name, list(default) if isinstance(default, tuple) else default)
-        lines.append(f"{'' if name in values else '# '}{name} = {'' if shown is None else json.dumps(shown)}\n")
+        lines.append(
+            f"{'' if name in values else '# '}{name} = {'' if shown is None else tomlkit.item(shown).as_string()}\n"
+        )
     return "\n".join(lines)

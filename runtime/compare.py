@@ -38,7 +38,9 @@ def save_comparison(before: Picture, after: Picture, path: Path) -> None:
     sheet = draw_comparison(before, after)
     partial = path.with_name(f".{path.name}.part")
     try:
-        sheet.save(partial, format="PNG")
+        partial.unlink(missing_ok=True)  # and made anew: in a shared folder it could be a link to elsewhere
+        with open(partial, "xb") as file:
+            sheet.save(file, format="PNG")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -231,7 +231,9 @@ def write_report(report: Report, path: Path) -> None:
     """
     partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_text(report_to_json(report) + "\n", encoding="utf-8")
+        partial.unlink(missing_ok=True)  # and made anew: in a shared folder it could be a link to elsewhere
+        with open(partial, "x", encoding="utf-8") as file:
+            file.write(report_to_json(report) + "\n")
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

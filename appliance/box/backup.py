@@ -5,7 +5,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from appliance.box.archive import DATABASE, SETTINGS, ArchiveWriter, Manifest
 from appliance.box.errors import BackupError
 from appliance.store.database import Database
 from appliance.store.directory import database_path
+from appliance.store.errors import DatabaseFullError
 from runtime.media.publish import publish_file
 from runtime.version import relume_version
 
@@ -47,23 +48,22 @@ def back_up(data: Path, target: Path, *, full: bool = False) -> Summary:
         raise BackupError(f"there is no data directory at {data}; give the one of the server with --data")
     if os.path.lexists(target):
         raise BackupError(f"{target} exists already; give another name")
-    partial = target.with_name(f".{target.name}.part")
     try:
+        # A folder of our own: in one that others share they could have made the partial file before, to read it.
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as scratch:
-            copy = Path(scratch) / DATABASE
+            copy, partial = Path(scratch) / DATABASE, Path(scratch) / "backup.tar"
             with Database(source) as database:
                 database.backup(copy)
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with open(handle, "wb") as file:
                 count = _write(ArchiveWriter(file), data, copy, full=full)
-        publish_file(partial, target, overwrite=False)
+            publish_file(partial, target, overwrite=False)
     except BackupError:
         raise
+    except DatabaseFullError as error:
+        raise BackupError(f"the backup cannot be written to {target}: no space is left there; free some") from error
     except OSError as error:
         raise BackupError(f"the backup cannot be written to {target}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return Summary(target, count, target.stat().st_size)
 
 

@@ -1,5 +1,6 @@
 """The SQLite database: connections, transactions, and its errors in plain words."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Generator
@@ -119,6 +120,10 @@ class Database(Closing):
                 finally:
                     copy.close()
             partial.replace(target)
+        except DatabaseFullError as error:
+            raise DatabaseFullError(
+                f"the database cannot be copied to {target}: no space is left there; free some, or choose another place"
+            ) from error
         except OSError as error:
             raise StoreError(f"the database cannot be copied to {target}: {error.strerror}") from error
         finally:
@@ -150,6 +155,10 @@ class Database(Closing):
         connection.close()
 
     def _connect(self) -> sqlite3.Connection:
+        # SQLite would make it readable for everyone; its log files get the mode of the database. One that exists is
+        # not opened here: to close it again would let go of the locks that SQLite holds on it in this process.
+        with suppress(OSError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(
             self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
         )

@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from appliance.store.errors import DirectoryInUseError, StoreError
 from appliance.store.lock import LockFile, read_holder
 
-_FOLDERS: Final = ("uploads", "jobs", "results", "logs", "backups", "workers")
-_SECRET_FOLDERS: Final = ("secrets",)
+_FOLDERS: Final = ("uploads", "jobs", "results", "logs", "backups", "workers", "secrets")
+_FILES: Final = ("relume.db", "relume.db-wal", "relume.db-shm", "relume.toml")
+"""What earlier versions left readable for every user of the machine."""
 
 
 def database_path(data: Path) -> Path:
@@ -34,17 +35,22 @@ def open_data_directory(path: Path) -> Generator[Path]:
 
 
 def prepare_data_directory(data: Path) -> None:
-    """Make the folders of a data directory, for its owner's eyes only.
+    """Make the folders of a data directory, for its owner's eyes only, one that others made before as well.
 
     Raises:
         StoreError: They cannot be made.
     """
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in (*_FOLDERS, *_SECRET_FOLDERS):
+        # What holds no secret stays as it is where another user owns it, as the root of a volume may.
+        if data.stat().st_uid == os.geteuid():
+            data.chmod(0o700)
+        for name in _FOLDERS:
             (data / name).mkdir(exist_ok=True, mode=0o700)
-        for name in _SECRET_FOLDERS:
-            os.chmod(data / name, 0o700)
+            (data / name).chmod(0o700)
+        for name in _FILES:
+            with suppress(FileNotFoundError):
+                (data / name).chmod(0o600)
     except OSError as error:
         raise _refusal(data, error) from error
 

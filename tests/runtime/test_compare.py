@@ -52,3 +52,13 @@ def test_the_file_is_a_png_and_nothing_else_is_left(tmp_path):
 def test_a_place_that_does_not_exist_is_told(tmp_path):
     with pytest.raises(OutputError, match="before/after picture cannot be written to"):
         save_comparison(_flat(9, 16), _flat(18, 32), tmp_path / "none" / "look.png")
+
+
+def test_a_link_with_the_name_of_the_unfinished_picture_leads_nowhere(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".sheet.png.part").symlink_to(tmp_path / "precious")
+
+    save_comparison(_flat(8, 8), _flat(8, 8), tmp_path / "sheet.png")
+
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "sheet.png"]

@@ -105,3 +105,13 @@ def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path):
         write_report(REPORT, place)
 
     assert list(tmp_path.rglob("*")) == [place]
+
+
+def test_a_link_with_the_name_of_the_unfinished_report_leads_nowhere(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".report.json.part").symlink_to(tmp_path / "precious")
+
+    write_report(REPORT, tmp_path / "report.json")
+
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "report.json"]

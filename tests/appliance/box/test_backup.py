@@ -1,6 +1,8 @@
 import io
 import os
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import threading
 from contextlib import closing
@@ -289,3 +291,45 @@ def test_links_in_the_data_directory_are_not_followed_into_a_backup(data, tmp_pa
         names = tar.getnames()
     assert not {"secrets/link", "secrets/pipe"} & set(names)
     assert names[-1] == MANIFEST
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_who_was_in_the_folder_first_can_neither_read_a_backup_nor_have_it_written_elsewhere(data, tmp_path, kind):
+    shared, other = tmp_path / "shared", tmp_path / "other"
+    shared.mkdir()
+    other.write_text("precious")
+    planted = shared / ".b.tar.part"
+    if kind == "link":
+        planted.symlink_to(other)
+    else:
+        planted.touch()
+        planted.chmod(0o666)
+    held = os.open(planted, os.O_RDONLY)
+    try:
+        back_up(data, shared / "b.tar")
+        assert os.read(held, 10) == (b"precious" if kind == "link" else b"")
+    finally:
+        os.close(held)
+
+    assert other.read_text() == "precious"
+    assert (shared / "b.tar").stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in shared.iterdir()) == [".b.tar.part", "b.tar"]
+
+
+def test_a_full_disk_is_told_as_the_backups_own(data, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    program = (
+        "import subprocess, sys; from pathlib import Path\n"
+        "subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'none', sys.argv[2]], check=True)\n"
+        "from appliance.box.backup import back_up; from appliance.box.errors import BackupError\n"
+        "try: back_up(Path(sys.argv[1]), Path(sys.argv[2]) / 'b.tar')\n"
+        "except BackupError as error: print(error, [p.name for p in Path(sys.argv[2]).iterdir()])\n"
+    )
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("file systems cannot be mounted here")
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, "-c", program, data, small], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == f"the backup cannot be written to {small / 'b.tar'}: no space is left there; free some []\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.store.database import Database
 from appliance.store.directory import open_data_directory
 from appliance.store.errors import DirectoryInUseError, StoreError
 from appliance.store.lock import LockFile, read_holder
@@ -70,3 +71,33 @@ def test_a_lock_is_free_again_once_it_is_closed(tmp_path):
     second = LockFile.take(tmp_path / "a.lock")
     assert second is not None
     second.close()
+
+
+def test_a_directory_that_others_made_becomes_its_owners_alone(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    (data / "uploads").mkdir(mode=0o755)
+    for name in ("relume.toml", "relume.db"):
+        (data / name).touch(mode=0o644)
+    before = os.umask(0o022)
+    try:
+        with open_data_directory(data), Database(data / "relume.db") as database:
+            with database.transaction() as connection:
+                connection.execute("CREATE TABLE extra (a)")
+            modes = {path.name: path.stat().st_mode & 0o077 for path in (data, *data.iterdir())}
+    finally:
+        os.umask(before)
+
+    assert {"relume.db-wal", "relume.db-shm", "relume.toml", "uploads"} <= set(modes)
+    assert set(modes.values()) == {0}
+
+
+def test_a_new_database_is_for_its_owner_alone(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with Database(tmp_path / "relume.db"):
+            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert modes == dict.fromkeys(("relume.db", "relume.db-wal", "relume.db-shm"), 0o600)
