@@ -79,7 +79,11 @@ class Muxer:
             options["rf64"] = "auto"
         try:
             self.container: OutputContainer = av.open(
-                str(self.partial), "w", format=FORMATS[self.suffix], container_options=options
+                # The prefix keeps a colon in a name, such as "12:30 talk", from being taken for a protocol.
+                f"file:{self.partial}",
+                "w",
+                format=FORMATS[self.suffix],
+                container_options=options,
             )
         except av.FFmpegError as error:
             raise _write_error(self.target, error) from error
