@@ -46,7 +46,17 @@ _MP4_TAGS: Final = {
     "grouping", "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "track",
     "disc", "creation_time", "media_type", "compilation", "encoder", "location", "location-eng",
 }  # fmt: skip
-_CONTAINER_TAGS: Final = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+CONTAINER_TAGS: Final = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+# What the `bext` chunk of a Broadcast Wave file alone tells. FFmpeg reads its other fields under general names and
+# writes them under their own.
+_BROADCAST_MARKS: Final = ("time_reference", "originator_reference", "umid", "coding_history")
+_BROADCAST_FIELDS: Final = {
+    "comment": "description",
+    "encoded_by": "originator",
+    "date": "origination_date",
+    "creation_time": "origination_time",
+}
+_CHAPTER_TAGS: Final = (".ogg", ".opus", ".flac")
 _HIGHEST_TIMESCALE: Final = 2**31 - 1
 # Tracks are merged here, so the container's own queue need not wait long for a sparse one.
 _QUEUE_US: Final = 200_000
@@ -98,8 +108,13 @@ class Muxer:
 
     def set_tags(self, tags: dict[str, str], *, has_cover: bool = False) -> None:
         """Set the tags of the whole file."""
-        kept = {key: text for key, text in tags.items() if key.lower() not in _CONTAINER_TAGS}
+        kept = {key: text for key, text in tags.items() if key.lower() not in CONTAINER_TAGS}
         self.container.metadata.update(kept)
+        if self.suffix == ".wav" and any(key.lower() in _BROADCAST_MARKS for key in kept):
+            self.container.container_options["write_bext"] = "1"
+            for name, field in _BROADCAST_FIELDS.items():
+                if name in kept:
+                    self.container.metadata.setdefault(field, kept[name])
         if self.suffix not in MP4_FAMILY:
             return
         foreign = sorted(key for key in kept if key.lower() not in _MP4_TAGS)
@@ -107,6 +122,23 @@ class Muxer:
             self.warnings.append(f"tags not carried beside a cover picture: {', '.join(foreign)}")
         elif foreign:
             self.container.container_options["movflags"] = "use_metadata_tags"
+
+    def set_chapters(self, chapters: list[Any]) -> None:
+        """Set the chapters, as PyAV takes them.
+
+        FFmpeg's Ogg muxer rounds their times up to whole seconds and its FLAC muxer leaves them out; there they are
+        written as the tags CHAPTER000, CHAPTER000NAME and so on, in milliseconds, which is what both formats read.
+        """
+        if self.suffix not in _CHAPTER_TAGS:
+            self.container.set_chapters(chapters)
+            return
+        for number, chapter in enumerate(chapters):
+            total_ms = round(chapter["start"] * chapter["time_base"] * 1000)
+            minutes, ms = divmod(total_ms, 60_000)
+            key = f"CHAPTER{number:03}"
+            text = f"{minutes // 60:02}:{minutes % 60:02}:{ms // 1000:02}.{ms % 1000:03}"
+            self.container.metadata[key] = text
+            self.container.metadata[f"{key}NAME"] = chapter["metadata"].get("title", "")
 
     def close_with(self, resource: Any) -> None:
         """Close a resource (a context manager) together with this muxer."""

@@ -18,6 +18,8 @@ from runtime.media.streams import AnyStream, AudioStream, MediaInfo, VideoStream
 # Facts about the source's own encoding, which are not true of the result.
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")
 
+_ID3_CONTAINERS: Final = ("mp3", "aac")
+
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
@@ -69,8 +71,8 @@ def add_tracks(
         if added is not None:
             indexes[plan.index] = added.index
             _describe(added, stream, info, is_main=plan.action is Action.ENHANCED)
-    muxer.set_tags(info.tags, has_cover=any(video.is_attached_picture for video in info.videos))
-    muxer.container.set_chapters(_chapters(info, start, end))
+    muxer.set_tags(_file_tags(info, start), has_cover=any(video.is_attached_picture for video in info.videos))
+    muxer.set_chapters(_chapters(info, start, end))
     return Tracks(encoder, audios, copies, indexes)
 
 
@@ -88,10 +90,21 @@ def _describe(added: Stream, stream: AnyStream, info: MediaInfo, *, is_main: boo
     added.disposition = Disposition(stream.disposition)
 
 
+def _file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:
+    """Return the tags of the file; a Broadcast Wave's time reference counts samples, and moves with the start."""
+    tags = dict(info.tags)
+    reference = tags.get("time_reference", "")
+    if start and info.audios and reference.isdecimal():
+        tags["time_reference"] = str(int(reference) + round(start * info.audios[0].sample_rate))
+    return tags
+
+
 def _chapters(info: MediaInfo, start: Fraction | None, end: Fraction | None) -> list[Any]:
     chapters: list[Any] = []
+    # ID3 counts from the first sample that is heard, not on the clock of the stream.
+    origin = Fraction(0) if info.container in _ID3_CONTAINERS else info.origin
     for number, chapter in enumerate(info.chapters):
-        zero = floor((info.origin + (start or 0)) / chapter.time_base)
+        zero = floor((origin + (start or 0)) / chapter.time_base)
         first, last = chapter.start - zero, chapter.end - zero
         if end is not None:
             last = min(last, floor((end - (start or 0)) / chapter.time_base))
