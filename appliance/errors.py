@@ -17,7 +17,14 @@ from runtime.errors import RelumeError
 
 
 class ApplianceError(RelumeError):
-    """Root of every error that the appliance adds to those of the runtime."""
+    """Root of every error that the appliance adds to those of the runtime.
+
+    `code` is for programs, where the class alone says too little; `field` names the field of a form that is meant.
+    """
+
+    def __init__(self, message: str = "", *, code: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.code, self.field = code, field
 
 
 class SettingsError(ApplianceError, ValueError):

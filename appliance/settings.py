@@ -16,8 +16,11 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import InitSettingsSource
 
 from appliance.errors import SettingsError
+from appliance.faults import describe_fault, show_value, suggest
 
 FILE_NAME: Final = "relume.toml"
+GOOD_NAME: Final = "relume.last-good.toml"
+"""The settings that the server started with last."""
 PREFIX: Final = "RELUME_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -190,7 +193,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _pair(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key go together: set both or none")
+            raise ValueError("the certificate and its key go together: set both or none (tls_certificate, tls_key)")
         return self
 
     @property
@@ -258,11 +261,12 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings(data: Path | None = None, **given: object) -> Settings:
+def load_settings(data: Path | None = None, *, file_name: str = FILE_NAME, **given: object) -> Settings:
     """Read the settings of a data directory.
 
     Args:
         data: The data directory; None takes `RELUME_DATA` or the default.
+        file_name: The file in it.
         given: Settings from the command line, which win; None counts as not given.
 
     Raises:
@@ -270,7 +274,13 @@ def load_settings(data: Path | None = None, **given: object) -> Settings:
     """
     chosen = find_data_directory(data)
     wishes = {name: value for name, value in given.items() if value is not None}
-    return build_settings({**wishes, "data": chosen}, read_file(chosen))
+    try:
+        return build_settings({**wishes, "data": chosen}, read_file(chosen, file_name))
+    except SettingsError as error:
+        # On the page the title is beside the field; whoever edits a file or a variable knows it by its name.
+        if error.field:
+            raise SettingsError(f"setting {error.field}: {error}", code=error.code, field=error.field) from error
+        raise
 
 
 def find_data_directory(data: Path | None = None) -> Path:
@@ -284,13 +294,13 @@ def engines_folder(data: Path) -> Path:
     return data / "engines"
 
 
-def read_file(data: Path) -> dict[str, Any]:
+def read_file(data: Path, file_name: str = FILE_NAME) -> dict[str, Any]:
     """Give what `relume.toml` in a data directory sets; nothing where there is no such file.
 
     Raises:
         SettingsError: The file cannot be read or is not TOML.
     """
-    path = data / FILE_NAME
+    path = data / file_name
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -312,5 +322,27 @@ def build_settings(given: Mapping[str, Any], file: Mapping[str, Any]) -> Setting
         return Settings(_file=dict(file), **given)  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise SettingsError(f"setting {name} is {first['input']!r}: {first['msg']}") from error
+        raise _refusal(first) from error
+
+
+def _refusal(fault: Mapping[str, Any]) -> SettingsError:
+    """Say what is wrong with a setting, by its name in the file and its title on the page."""
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    if fault["type"] == "extra_forbidden":
+        return SettingsError(
+            f"there is no setting named {show_value(name)}{suggest(name, list(Settings.model_fields))}",
+            code="setting_unknown",
+        )
+    if name not in Settings.model_fields:
+        found = next((known for known in ("tls_certificate",) if known in str(fault["msg"])), "")
+        return SettingsError(describe_fault(fault, "the settings"), code="setting_refused", field=found)
+    title = Settings.model_fields[name].title or name
+    return SettingsError(describe_fault(fault, title, bounds=_bounds_of(name)), code="setting_refused", field=name)
+
+
+def _bounds_of(name: str) -> tuple[Any, Any]:
+    """Give the least and the most that a setting takes; None where there is no such bound."""
+    marks = Settings.model_fields[name].metadata
+    least = next((mark.ge for mark in marks if hasattr(mark, "ge")), None)
+    most = next((mark.le for mark in marks if hasattr(mark, "le")), None)
+    return least, most

@@ -51,8 +51,8 @@ class Attempts:
         if blocked_s:
             minutes = max(1, round(blocked_s / 60))
             raise TooManyLoginsError(
-                f"too many log-ins failed; wait {minutes} minute{'s' if minutes > 1 else ''} and try again, "
-                "or ask an administrator to set a new password",
+                f"too many failed attempts; try again in {minutes} minute{'s' if minutes > 1 else ''}, "
+                "or ask an administrator to reset your password",
                 retry_after_s=max(1, int(blocked_s) + 1),
             )
 

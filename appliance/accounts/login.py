@@ -31,6 +31,20 @@ class Entrance:
             connection.execute("INSERT OR REPLACE INTO setup VALUES (1, ?)", (hash_secret(secret),))
         return secret
 
+    def check_setup_secret(self, secret: str) -> None:
+        """Refuse a set-up link that cannot be used any more; it has 256 bits, so nobody finds one by asking.
+
+        Raises:
+            LoginError: It is wrong, or was used.
+        """
+        with self._database.read() as connection:
+            row = connection.execute("SELECT secret_hash FROM setup").fetchone()
+        if row is None or not same(row["secret_hash"], hash_secret(secret)):
+            raise LoginError(
+                "this setup link has expired; use the latest link shown by `relume serve`, or log in",
+                code="setup_link",
+            )
+
     def set_up(self, secret: str, name: str, password: str, *, address: str, old: str | None) -> NewSession:
         """Make the first account, an administrator, and log it in; the link is then worth nothing.
 
@@ -38,19 +52,13 @@ class Entrance:
             LoginError: The link is wrong, or was used.
             AccountError: The name or the password is not accepted; the link can be used again.
         """
-        with self._database.read() as connection:
-            row = connection.execute("SELECT secret_hash FROM setup").fetchone()
-        if row is None or not same(row["secret_hash"], hash_secret(secret)):
-            raise LoginError(
-                "this set-up link does not count any more; take the latest one that `relume serve` wrote, "
-                "or log in if the first account was made already"
-            )
+        self.check_setup_secret(secret)
         name = clean_name(name)
         check_password(password, name)
         hashed = hash_password(password)
         with self._database.transaction() as connection:
             if connection.execute("DELETE FROM setup WHERE secret_hash = ?", (hash_secret(secret),)).rowcount != 1:
-                raise LoginError("this set-up link was used already; log in with the account that was made")
+                raise LoginError("this setup link was used already; log in with that account", code="setup_link")
             user = insert_user(connection, name, hashed, Role.ADMINISTRATOR, actor=Actor(None, "set-up link", address))
             return self._sessions.open(connection, user.id, address, old=old)
 
@@ -87,4 +95,4 @@ class Entrance:
                 return self._sessions.open(connection, row["id"], address, old=old)
             who = Actor(None, NOBODY if row is None else row["name"], address)
             record(connection, who, "login_failed")
-        raise LoginError("the name or the password is wrong; check both, capitals count in the password")
+        raise LoginError("wrong user name or password; passwords are case-sensitive")

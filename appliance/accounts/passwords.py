@@ -40,9 +40,13 @@ def clean_name(text: str) -> str:
     """
     name = " ".join(unicodedata.normalize("NFKC", text).split())
     if not 1 <= len(name) <= MOST_NAME_CHARACTERS:
-        raise AccountError(f"a name has 1 to {MOST_NAME_CHARACTERS} characters, this one has {len(name)}")
+        raise AccountError(
+            f"a name has 1 to {MOST_NAME_CHARACTERS} characters, this one has {len(name)}", code="name", field="name"
+        )
     if any(unicodedata.category(mark)[0] == "C" for mark in name):
-        raise AccountError("a name has letters, digits and spaces; this one has characters that do not show")
+        raise AccountError(
+            "a name has letters, digits and spaces; this one has invisible characters", code="name", field="name"
+        )
     return name
 
 
@@ -59,12 +63,14 @@ def check_password(password: str, name: str) -> None:
     """
     if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
         raise AccountError(
-            f"a password has {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters, this one has {len(password)}; "
-            "three or four words that belong to nothing are easy to remember"
+            f"use {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters, for example three or four unrelated words; "
+            f"this password has {len(password)}",
+            code="password_length",
+            field="password",
         )
     plain = password.casefold()
     if plain in _GUESSED_FIRST or plain == name_key(name) or len(set(plain)) < 3:
-        raise AccountError("this password is among the first that anyone tries; take another one")
+        raise AccountError("this password is too common; choose another", code="password_common", field="password")
 
 
 def hash_password(password: str) -> str:

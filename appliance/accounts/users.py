@@ -9,7 +9,7 @@ from appliance.accounts.audit import Actor, record
 from appliance.accounts.passwords import check_password, clean_name, hash_password, name_key, verify_password
 from appliance.accounts.roles import Role
 from appliance.accounts.secrets import new_id
-from appliance.errors import AccountError, AccountNotFoundError, LoginError
+from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
 
 _COLUMNS = "id, name, role, enabled, created_at, last_seen_at"
@@ -114,14 +114,18 @@ class Users:
         """Set one's own password.
 
         Raises:
-            LoginError: The old password is wrong.
-            AccountError: The new password is not accepted.
+            AccountError: The old password is wrong, or the new one is not accepted.
         """
         with self._database.read() as connection:
             row = connection.execute("SELECT password_hash FROM users WHERE id = ?", (user_id,)).fetchone()
         if not verify_password(old, None if row is None else row[0]):
-            raise LoginError("the present password is wrong; type it again")
-        self.set_password(user_id, new, actor=actor, keep_session=keep_session)
+            raise AccountError("the current password is wrong", code="wrong_password", field="password")
+        try:
+            self.set_password(user_id, new, actor=actor, keep_session=keep_session)
+        except AccountError as error:
+            # The form has two fields for passwords; this one is about the new one.
+            error.field = "new_password" if error.field == "password" else error.field
+            raise
 
     def remove(self, user_id: str, *, actor: Actor) -> None:
         """Remove an account with its log-ins and tokens; its jobs stay.
@@ -145,7 +149,7 @@ def insert_user(connection: sqlite3.Connection, name: str, hashed: str, role: Ro
     """
     taken = connection.execute("SELECT 1 FROM users WHERE name_key = ?", (name_key(name),)).fetchone()
     if taken:
-        raise AccountError(f"there is an account named {name} already; take another name")
+        raise AccountError(f"user {name} already exists; choose another name", code="name_taken", field="name")
     user = User(new_id(), name, role, enabled=True, created_at=time.time(), last_seen_at=None)
     connection.execute(
         "INSERT INTO users (id, name, name_key, password_hash, role, created_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -158,7 +162,8 @@ def insert_user(connection: sqlite3.Connection, name: str, hashed: str, role: Ro
 def _find(connection: sqlite3.Connection, column: str, value: str, shown: str = "") -> User:
     row = connection.execute(f"SELECT {_COLUMNS} FROM users WHERE {column} = ?", (value,)).fetchone()
     if row is None:
-        raise AccountNotFoundError(f"there is no account {shown or value!r}; `relume users list` shows those there are")
+        message = f"there is no user {shown}; see `relume users list`" if shown else "there is no such user"
+        raise AccountNotFoundError(message, code="user_not_found")
     return _user(row)
 
 
@@ -172,4 +177,8 @@ def _keep_one_administrator(connection: sqlite3.Connection, leaving: User) -> No
         "SELECT COUNT(*) FROM users WHERE role = ? AND enabled = 1 AND id <> ?", (Role.ADMINISTRATOR, leaving.id)
     ).fetchone()
     if leaving.role is Role.ADMINISTRATOR and leaving.enabled and not others:
-        raise AccountError(f"{leaving.name} is the last administrator; make another account administrator first")
+        raise AccountError(
+            f"{leaving.name} is the last administrator; make another user administrator first",
+            code="last_administrator",
+            field="role",
+        )

@@ -1,7 +1,10 @@
 """Errors as the API answers them: a status, a code for programs and plain words for people."""
 
 import logging
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -20,6 +23,7 @@ from appliance.errors import (
     UploadSpaceError,
     WebhookNotFoundError,
 )
+from appliance.faults import describe_fault
 from appliance.jobs.errors import JobError, JobNotFoundError, JobStateError
 from appliance.store.errors import DatabaseBusyError, DatabaseFullError
 from appliance.watch.errors import FolderNotFoundError
@@ -33,6 +37,7 @@ class ErrorDetail(BaseModel):
 
     code: str = Field(description="For programs; it stays the same")
     message: str = Field(description="For people: what happened and what to do")
+    field: str = Field("", description="The field of the request that is meant; empty where it is none or several")
 
 
 class ErrorBody(BaseModel):
@@ -44,9 +49,11 @@ class ErrorBody(BaseModel):
 class RefusedError(ApplianceError):
     """A request is refused with a status, a code and plain words."""
 
-    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.headers = status, code, headers or {}
+    def __init__(
+        self, status: int, code: str, message: str, headers: dict[str, str] | None = None, *, field: str = ""
+    ) -> None:
+        super().__init__(message, code=code, field=field)
+        self.status, self.headers = status, headers or {}
 
 
 # The first class that fits decides, so leaves come before their parents.
@@ -84,40 +91,71 @@ def add_refusals(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unknown)
 
 
-def refuse(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def refuse(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None, *, field: str = ""
+) -> JSONResponse:
     """Make the answer of a refusal."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+    detail = ErrorDetail(code=code, message=message, field=field)
+    return JSONResponse({"error": detail.model_dump()}, status, headers=headers)
 
 
 def answer_of(error: RelumeError) -> tuple[int, str]:
     """Give the status and the code for an error of ours."""
-    return next(((status, code) for kind, status, code in _ANSWERS if isinstance(error, kind)), (500, "failed"))
+    status, code = next(
+        ((status, code) for kind, status, code in _ANSWERS if isinstance(error, kind)), (500, "unexpected")
+    )
+    return status, getattr(error, "code", "") or code
 
 
 def _known(request: Request, error: Exception) -> JSONResponse:
-    del request
     assert isinstance(error, RelumeError)
+    data = request.app.state.services.settings.data
+    message, field = hide_places(str(error), {data: "the data directory"}), getattr(error, "field", "")
     if isinstance(error, RefusedError):
-        return refuse(error.status, error.code, str(error), error.headers)
+        return refuse(error.status, error.code, message, error.headers, field=field)
     status, code = answer_of(error)
     if status >= 500:
         logger.warning("a request failed: %s", error)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyLoginsError) else None
-    return refuse(status, code, str(error), headers)
+    return refuse(status, code, message, headers, field=field)
+
+
+def hide_places(message: str, names: Mapping[Path, str]) -> str:
+    """Put names in the place of paths of the server, the longest path first: what lies below one goes with it."""
+    for place, name in sorted(names.items(), key=lambda item: -len(str(item[0]))):
+        pattern = re.escape(str(place)) + r"(?:/[^\s,;:'\"()]*)?(?![\w.-])"
+        message = re.sub(pattern, name.replace("\\", r"\\"), message)
+    return message
+
+
+# What a part of an address names; a mistyped one is a thing that is not there.
+_IDS: Final = {
+    "job_id": "job",
+    "user_id": "user",
+    "folder_id": "watch folder",
+    "webhook_id": "webhook",
+    "token_id": "token",
+    "upload_id": "file",
+    "session_id": "session",
+}
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return refuse(422, "invalid", f"{place or 'the request'}: {first['msg']}")
+    place, *rest = (str(part) for part in first["loc"])
+    field = next((part for part in rest if not part.isdigit()), "")
+    if place == "path" and field in _IDS:
+        return refuse(404, "not_found", f"there is no such {_IDS[field]}")
+    title = f"“{field.replace('_', ' ')}”" if field else "the request"
+    return refuse(422, "invalid", describe_fault(first, title), field=field)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, HTTPException)
-    words = {404: "there is nothing at this address", 405: "this address does not take that method"}
+    words = {404: "there is nothing at this address", 405: "this address does not accept that method"}
     message = words.get(error.status_code) or str(error.detail)
     code = HTTPStatus(error.status_code).name.lower()
     return refuse(error.status_code, code, message, dict(error.headers or {}))
@@ -126,4 +164,4 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 def _unknown(request: Request, error: Exception) -> JSONResponse:
     # Starlette's outermost layer raises it again after this answer; uvicorn logs the traceback.
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return refuse(500, "failed", "this should not happen; the log of the box has the details")
+    return refuse(500, "unexpected", "unexpected error; see the server log")

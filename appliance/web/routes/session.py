@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.caller import Caller
@@ -85,6 +85,13 @@ def set_up(request: Request, response: Response, services: ServicesHere, body: S
         body.token, body.name, body.password, address=address_of(request), old=request.cookies.get(COOKIE)
     )
     return _log_in(response, services, new)
+
+
+@router.get("/api/setup", dependencies=[Depends(Open())], summary="Check a setup link", status_code=204)
+def check_setup(services: ServicesHere, token: Annotated[str, Query(max_length=200)]) -> Response:
+    """Tell whether a one-time link can still be used, before anything is typed (401: it cannot)."""
+    services.accounts.entrance.check_setup_secret(token)
+    return Response(status_code=204)
 
 
 @router.post("/api/login", dependencies=[Depends(Open())], summary="Log in")

@@ -39,7 +39,7 @@ def test_a_refusal_says_why(tmp_path: Path):
     for words, typed, said in (
         (("remove", "Anna"), "", "last administrator"),
         (("add", "Ben", "--role", "viewer"), "short\n", "10 to 200"),
-        (("role", "Nobody", "viewer"), "", "no account 'Nobody'"),
+        (("role", "Nobody", "viewer"), "", "no user Nobody"),
     ):
         result = run(data, *words, typed=typed)
         assert isinstance(result.exception, AccountError)

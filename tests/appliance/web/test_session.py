@@ -27,8 +27,17 @@ def test_the_first_account_is_made_by_the_link_and_is_logged_in(services, nobody
 def test_a_wrong_link_makes_no_account(services, nobody):
     answer = set_up(services, nobody, token="wrong")
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "login_failed")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "setup_link")
     assert services.accounts.users.list() == []
+
+
+def test_a_link_is_checked_before_anything_is_typed(services, nobody):
+    secret = services.accounts.entrance.new_setup_secret()
+
+    assert nobody.get("/api/setup", params={"token": secret}).status_code == 204
+    wrong = nobody.get("/api/setup", params={"token": "wrong"})
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "setup_link")
+    assert nobody.get("/api/setup", params={"token": secret}).status_code == 204, "looking at it does not use it"
 
 
 def test_a_log_in_changes_the_cookie_and_a_log_out_ends_it(services, nobody, client):
@@ -69,7 +78,7 @@ def test_guessing_is_stopped_with_plain_words_whether_the_account_exists_or_not(
         assert int(answers[-1].headers["retry-after"]) > 600
 
     assert said["anna"] == said["nobody"]
-    assert "wait 15 minutes" in said["anna"][-1]["error"]["message"]
+    assert "try again in 15 minutes" in said["anna"][-1]["error"]["message"]
     assert nobody.post("/api/login", {"name": "anna", "password": PASSWORD}).status_code == 429
 
 
@@ -110,7 +119,8 @@ def test_a_log_in_by_a_form_of_another_site_is_refused(services, nobody):
 
 def test_one_changes_the_own_password(admin, nobody):
     wrong = admin.patch("/api/me", {"password": "wrong wrong", "new_password": "another good password"})
-    assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "login_failed")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "wrong_password")
+    assert wrong.json()["error"]["field"] == "password"
 
     assert admin.patch("/api/me", {"password": PASSWORD, "new_password": "another good password"}).status_code == 204
 
@@ -124,7 +134,7 @@ def test_the_present_password_cannot_be_guessed_by_changing_it(admin):
         for n in range(9)
     ]
 
-    assert codes == [401] * 8 + [429]
+    assert codes == [422] * 8 + [429]
 
 
 def test_health_tells_nothing_but_the_version(nobody):
