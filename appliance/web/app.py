@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from appliance.accounts.book import open_accounts
 from appliance.jobs.queue import JobQueue
-from appliance.settings import Settings, load_settings
+from appliance.settings import FILE_NAME, GOOD_NAME, Settings, load_settings
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
 from appliance.web.access import Viewer
@@ -65,21 +65,34 @@ _ROUTERS: Final = (
 _TIDY_EVERY_S: Final = 3600.0
 
 
-def open_services(database: Database, settings: Settings, *, workers: Workers = tuple) -> Services:
+def open_services(
+    database: Database,
+    settings: Settings,
+    *,
+    workers: Workers = tuple,
+    given: frozenset[str] = frozenset(),
+    problem: str = "",
+) -> Services:
     """Make what the routes work with.
 
     Args:
         database: The database of the data directory.
         settings: The settings of the box.
         workers: Tells of the worker processes.
+        given: The settings that the command line fixes.
+        problem: Why these are not the settings that were saved.
     """
     settings.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
     accounts, queue = open_accounts(database, settings), JobQueue(database)
-    system = System(settings, workers)
+    system = System(settings, workers, fallback=bool(problem))
     kept = Uploads(database, settings)
     return Services(
         settings=settings,
-        settings_at_start=load_settings(settings.data).model_dump(mode="json"),
+        settings_at_start=load_settings(settings.data, file_name=GOOD_NAME if problem else FILE_NAME).model_dump(
+            mode="json"
+        ),
+        settings_given=given,
+        settings_problem=problem,
         database=database,
         accounts=accounts,
         queue=queue,

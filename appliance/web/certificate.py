@@ -40,7 +40,7 @@ def provide_certificate(settings: Settings) -> Certificate:
         SettingsError: The owner's files cannot be read, or do not belong together.
     """
     if settings.tls_certificate is not None and settings.tls_key is not None:
-        return _check_given(settings.tls_certificate, settings.tls_key)
+        return check_certificate(settings.tls_certificate, settings.tls_key)
     certificate, key = settings.secrets / "box.crt", settings.secrets / "box.key"
     names = sorted(own_names() | set(settings.host_names))
     if not _still_good(certificate, key, names):
@@ -126,15 +126,22 @@ def _write(path: Path, content: bytes) -> None:
         raise SettingsError(f"the certificate cannot be written to {path}: {error.strerror}") from error
 
 
-def _check_given(certificate: Path, key: Path) -> Certificate:
+def check_certificate(certificate: Path, key: Path) -> Certificate:
+    """Load the owner's certificate.
+
+    Raises:
+        SettingsError: The files cannot be read, or do not belong together.
+    """
     import ssl
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ssl.SSLError, ValueError) as error:
         raise SettingsError(
-            f"the certificate {certificate} with the key {key} cannot be used: {error}; both are PEM files, belong "
-            "together and have no password"
+            f"the certificate {certificate} with the key {key} cannot be used: both must be PEM files that belong "
+            "together, and the key must have no password",
+            code="setting_refused",
+            field="tls_certificate",
         ) from error
     return Certificate(certificate, key, _fingerprint(certificate), is_own=False)
 

@@ -28,7 +28,6 @@ def serve(
     On the first start it writes a link that makes the first account. What is left out here comes from RELUME_...
     variables, then from relume.toml in the data directory.
     """
-    from appliance.settings import load_settings
     from appliance.web.serve import serve as run
 
-    run(load_settings(data, host=host, port=port, tls=tls))
+    run(data, host=host, port=port, tls=tls)

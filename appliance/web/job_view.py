@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +123,9 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             sound_before=files.sound_before.name in there,
             sound_after=done and files.sound_after.name in there,
             report=done and files.report.name in there,
-            result=done and job.result is not None and _is_plain(job.result),
+            result=done and job.result is not None and job.result.is_file(),
         ),
     )
-
-
-def _is_plain(path: Path) -> bool:
-    """Tell whether a name is a file and no link, which is not given out."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def _names_in(folder: Path) -> frozenset[str]:

@@ -5,14 +5,17 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from appliance.box.logs import log_to_file
 from appliance.errors import SettingsError
-from appliance.settings import LOOPBACK, Settings
+from appliance.settings import FILE_NAME, GOOD_NAME, LOOPBACK, Settings, find_data_directory, load_settings
+from appliance.settings_check import keep_as_good, listen
 from appliance.store.database import Database
 from appliance.store.directory import open_data_directory
 from appliance.web.certificate import Certificate, provide_certificate
@@ -31,8 +34,15 @@ _GRACE_S: Final = 5
 _SWITCH_S: Final = 0.0005
 
 
-def serve(settings: Settings) -> None:
-    """Run the box until SIGTERM or Ctrl-C.
+def serve(data: Path | None = None, **given: object) -> None:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    Where the saved settings keep it from starting, it starts with the last ones that worked, so that a page is there
+    on which they can be corrected.
+
+    Args:
+        data: The data directory; None takes `RELUME_DATA` or the default.
+        given: Settings from the command line; None counts as not given.
 
     Raises:
         StoreError: The data directory is in use by another server, or cannot be used.
@@ -42,25 +52,67 @@ def serve(settings: Settings) -> None:
     # uvicorn takes the signals while it runs, and raises the one that ended it once more afterwards.
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, _end_by_signal)
+    data = find_data_directory(data)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        stack.enter_context(open_data_directory(settings.data))
+        stack.enter_context(open_data_directory(data))
+        start = _prepare(data, given)
+        settings, certificate = start.settings, start.certificate
+        stack.enter_context(start.listening)
         stack.enter_context(log_to_file(settings.data, level=logging.getLevelNamesMapping()[settings.log_level]))
         database = stack.enter_context(Database(settings.database, check=True))
-        listening = stack.enter_context(_listen(settings.host, settings.port))
-        certificate = provide_certificate(settings) if settings.tls else None
-
+        if start.problem:
+            logger.error("%s", start.problem)
         from appliance.web.app import make_app, open_services
         from appliance.web.company import start_company
 
         company = stack.enter_context(start_company(database, settings))
-        services = open_services(database, settings, workers=company.workers)
+        given_names = frozenset(name for name, value in given.items() if value is not None)
+        services = open_services(database, settings, workers=company.workers, given=given_names, problem=start.problem)
         server = _make_server(make_app(services), services, certificate)
+        keep_as_good(data, start.file_name)
         _greet(services, certificate)
         logger.info("serving on port %d", settings.port)
         try:
-            server.run(sockets=[listening])
+            server.run(sockets=[start.listening])
         finally:
             logger.info("the server stops; jobs go on after the next start")
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What the server starts with; `problem` says why these are not the settings that were saved."""
+
+    settings: Settings
+    file_name: str
+    listening: socket.socket
+    certificate: Certificate | None
+    problem: str = ""
+
+
+def _prepare(data: Path, given: Mapping[str, object]) -> _Start:
+    """Open the address and the certificate: of the saved settings, or else of the last ones that worked."""
+    try:
+        return _open_network(data, FILE_NAME, given)
+    except SettingsError as error:
+        if not (data / GOOD_NAME).exists():
+            raise
+        try:
+            start = _open_network(data, GOOD_NAME, given)
+        except SettingsError:
+            # What the command line says cannot be used either: the first error is the one to mend.
+            raise error from None
+        return replace(start, problem=f"the saved settings cannot be used, so the last ones that worked are: {error}")
+
+
+def _open_network(data: Path, file_name: str, given: Mapping[str, object]) -> _Start:
+    settings = load_settings(data, file_name=file_name, **given)
+    listening = listen(settings.host, settings.port)
+    try:
+        certificate = provide_certificate(settings) if settings.tls else None
+    except SettingsError:
+        listening.close()
+        raise
+    return _Start(settings, file_name, listening, certificate)
 
 
 def _make_server(app: "FastAPI", services: "Services", certificate: Certificate | None) -> "uvicorn.Server":
@@ -122,23 +174,10 @@ async def _redirects(settings: Settings) -> AsyncIterator[None]:
             server.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise SettingsError(
-            f"port {port} on {host} cannot be listened on: {error.strerror}; end what uses it, or choose another with "
-            "--port"
-        ) from error
-    return listening
-
-
 def _greet(services: "Services", certificate: Certificate | None) -> None:
     settings = services.settings
+    if services.settings_problem:
+        print(f"Note: {services.settings_problem}")
     scheme = "http" if certificate is None else "https"
     alone = settings.host in LOOPBACK
     name = "localhost" if alone else ("relume.local" if settings.announce else socket.gethostname())

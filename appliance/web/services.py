@@ -27,6 +27,10 @@ class Services:
     settings: Settings
     settings_at_start: dict[str, Any]
     """What the file and the environment held when the server started, without the command line."""
+    settings_given: frozenset[str]
+    """The settings that the command line fixes."""
+    settings_problem: str
+    """Why the server runs with older settings than those that were saved; empty where it does not."""
     database: Database
     accounts: Accounts
     queue: JobQueue

@@ -26,17 +26,19 @@ Workers = Callable[[], Sequence[dict[str, Any]]]
 class System:
     """The box as its server sees it."""
 
-    def __init__(self, settings: Settings, workers: Workers = tuple) -> None:
-        self._settings, self._workers = settings, workers
+    def __init__(self, settings: Settings, workers: Workers = tuple, *, fallback: bool = False) -> None:
+        self._settings, self._workers, self._fallback = settings, workers, fallback
         self._started = time.monotonic()
 
     def brief(self) -> dict[str, Any]:
         """Give what changes all the time."""
         disk = shutil.disk_usage(self._settings.data)
         return {
-            "disk": {"free": disk.free, "total": disk.total},
+            "disk": {"free": disk.free, "total": disk.total, "reserve": self._settings.disk_reserve_bytes},
             "temperature_c": read_temperature(),
             "load": os.getloadavg()[0],
+            "cores": len(os.sched_getaffinity(0)),
+            "settings_fallback": self._fallback,
         }
 
     def full(self, *, with_log: bool) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def test_a_refused_change_leaves_the_file_as_it_is(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("RELUME_TLS", "false")
 
     for change, said in (
-        ({"port": -1}, "setting port is -1"),
-        ({"nothing": 1}, "no settings named nothing"),
+        ({"port": -1}, "must be between 1 and 65535"),
+        ({"nothing": 1}, "there is no setting named “nothing”"),
         ({"data": "/"}, "data cannot be changed here"),
         ({"tls": True}, "tls cannot be changed here"),
     ):

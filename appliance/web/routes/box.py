@@ -20,6 +20,7 @@ class DiskOut(BaseModel):
 
     free: int
     total: int
+    reserve: int = Field(description="What uploads and jobs never touch")
 
 
 class MemoryOut(BaseModel):
@@ -55,6 +56,8 @@ class SystemOut(BaseModel):
     memory: MemoryOut
     temperature_c: float | None
     load: float
+    cores: int
+    settings_fallback: bool = Field(description="The saved settings cannot be used; the last that worked are")
     workers: list[dict[str, Any]]
     log_tail: list[str]
     uptime_s: float

@@ -1,11 +1,13 @@
-"""The settings, for administrators; they count from the next start."""
+"""The settings, for administrators; changes take effect at the next start."""
 
 from typing import Any, Final
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from appliance.settings import Settings, load_settings
+from appliance.errors import SettingsError
+from appliance.settings import GOOD_NAME, Settings, load_settings
+from appliance.settings_check import available_backends, check_settings
 from appliance.settings_file import fixed_settings, save_settings
 from appliance.web.access import Administrator, ServicesHere
 from appliance.web.services import Services
@@ -20,9 +22,12 @@ class SettingsOut(BaseModel):
 
     values: dict[str, Any]
     schema_: dict[str, Any] = Field(alias="schema", description="JSON schema with titles, descriptions and bounds")
-    restart: list[str] = Field(description="Settings that count from the next start")
+    restart: list[str] = Field(description="Settings that take effect at the next start")
     pending: list[str] = Field(description="Settings that were changed since the start")
-    fixed: list[str] = Field(description="Settings that the environment fixes")
+    fixed: dict[str, str] = Field(description="Settings that cannot be changed here: command line or environment")
+    running: dict[str, Any] = Field(description="What the server runs with now")
+    choices: dict[str, list[str]] = Field(description="Values that this machine offers for a setting")
+    problem: str = Field(description="Why the saved settings are not in use; empty where they are")
 
 
 @router.get("/api/settings", summary="Show the settings")
@@ -34,16 +39,22 @@ def show_settings(services: ServicesHere, caller: Administrator) -> SettingsOut:
 
 @router.patch("/api/settings", summary="Change settings")
 def change_settings(services: ServicesHere, caller: Administrator, body: dict[str, Any]) -> SettingsOut:
-    """Save changed settings; null takes one back to its default. They count from the next start."""
-    save_settings(services.settings.data, body)
+    """Save changed settings; null takes one back to its default. They take effect at the next start."""
+    given = sorted(set(body) & services.settings_given)
+    if given:
+        message = f"{', '.join(given)} cannot be changed here: the command line sets it"
+        raise SettingsError(message, code="setting_locked", field=given[0])
+    save_settings(
+        services.settings.data, body, check=lambda wanted: check_settings(wanted, services.settings, set(body))
+    )
     services.accounts.audit.add(caller.actor, "settings_changed", ", ".join(sorted(body)))
     return _show(services)
 
 
 def _show(services: Services) -> SettingsOut:
-    saved = load_settings(services.settings.data)
+    saved, running = _saved(services), services.settings.model_dump(mode="json", exclude=set(_NOT_HERE))
     values = saved.model_dump(mode="json", exclude=set(_NOT_HERE))
-    at_start = services.settings_at_start
+    at_start, backends = services.settings_at_start, available_backends()
     schema = Settings.model_json_schema()
     schema["properties"] = {name: part for name, part in schema["properties"].items() if name not in _NOT_HERE}
     return SettingsOut(
@@ -51,5 +62,17 @@ def _show(services: Services) -> SettingsOut:
         schema=schema,
         restart=sorted(values),
         pending=sorted(name for name, value in values.items() if at_start[name] != value),
-        fixed=sorted(fixed_settings() - _NOT_HERE),
+        fixed=dict.fromkeys(sorted(fixed_settings() - _NOT_HERE), "environment")
+        | dict.fromkeys(sorted(services.settings_given - _NOT_HERE), "command line"),
+        running=running,
+        choices={"backend": backends, "device": backends},
+        problem=services.settings_problem,
     )
+
+
+def _saved(services: Services) -> Settings:
+    """Give the saved settings; those that the server runs with where the file cannot be read."""
+    try:
+        return load_settings(services.settings.data)
+    except SettingsError:
+        return load_settings(services.settings.data, file_name=GOOD_NAME)

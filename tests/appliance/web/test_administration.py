@@ -1,10 +1,12 @@
 """Accounts, settings, watch folders, the audit log, the system page and the figures, through the API."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from appliance.settings import load_settings
+from appliance.web.certificate import provide_certificate
 from appliance.web.system import read_tail, read_temperature
 
 PASSWORD = "correct horse battery"
@@ -91,7 +93,7 @@ def test_a_setting_that_cannot_be_is_refused_and_nothing_is_saved(admin, service
     answer = admin.patch("/api/settings", {"upload_days": 3, **change})
 
     assert answer.status_code == 422
-    assert next(iter(change)).split("_")[0] in answer.json()["error"]["message"]
+    assert next(iter(change)).split("_")[0] in answer.json()["error"]["message"].lower()
     assert not (services.settings.data / "relume.toml").exists()
 
 
@@ -208,3 +210,59 @@ def test_figures_for_prometheus(viewer, add_job, services, operator):
     assert "relume_uploads_coming 1.0" in lines
     assert "relume_upload_bytes_total 5.0" in lines
     assert any(line.startswith("relume_disk_free_bytes ") for line in lines)
+
+
+def refused(admin, change):
+    answer = admin.patch("/api/settings", change)
+    assert answer.status_code == 422, answer.text
+    return answer.json()["error"]
+
+
+def test_settings_with_which_the_server_could_not_start_are_not_saved(admin, services, tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = refused(admin, {"host": "127.0.0.1", "port": port})
+    assert (error["field"], error["code"]) == ("port", "setting_refused")
+    assert f"cannot listen on port {port}: another program uses it" in error["message"]
+
+    error = refused(admin, {"host": "203.0.113.9"})
+    assert (error["field"], "does not have the address 203.0.113.9" in error["message"]) == ("host", True)
+
+    error = refused(admin, {"tls_certificate": "/nix/a.pem", "tls_key": "/nix/a.key"})
+    assert (error["field"], "there is no file /nix/a.pem" in error["message"]) == ("tls_certificate", True)
+
+    (tmp_path / "a.pem").write_text("no certificate")
+    error = refused(admin, {"tls_certificate": str(tmp_path / "a.pem"), "tls_key": str(tmp_path / "a.pem")})
+    assert "must be PEM files that belong together" in error["message"]
+
+    for change, said in (
+        ({"zoo": str(tmp_path / "gone")}, "does not exist"),
+        ({"backend": "gpu7"}, "unknown backend “gpu7”; this machine has: auto, cpu"),
+        ({"device": "gpu 7"}, "type auto, or one of the devices"),
+        ({"port": 8443, "plain_port": 8443}, "cannot serve both"),
+        ({"port": 99999}, "Port must be between 1 and 65535"),
+        ({"prt": 80}, "there is no setting named “prt”; did you mean port?"),
+    ):
+        error = refused(admin, change)
+        assert said in error["message"]
+        assert error["field"] == ("" if "prt" in change else [*change][-1])
+    assert not (services.settings.data / "relume.toml").exists()
+
+
+def test_a_good_certificate_and_a_free_port_are_saved(admin, services, tmp_path: Path):
+    own = provide_certificate(services.settings)
+    (tmp_path / "zoo").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    change = {
+        "tls_certificate": str(own.certificate), "tls_key": str(own.key), "port": port, "host": "127.0.0.1",
+        "zoo": str(tmp_path / "zoo"), "backend": "cpu",
+    }  # fmt: skip
+    answer = admin.patch("/api/settings", change)
+
+    assert answer.status_code == 200, answer.text
+    assert load_settings(services.settings.data).port == port
+    # What is kept is not looked at again: another setting can be changed whatever became of these.
+    (tmp_path / "zoo").rmdir()
+    assert admin.patch("/api/settings", {"upload_days": 5}).status_code == 200

@@ -185,7 +185,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path):
             _, said = box.process.communicate(timeout=60)
 
     assert box.process.returncode != 0
-    assert f"port {port} on 127.0.0.1 cannot be listened on" in said
+    assert f"cannot listen on port {port}: another program uses it" in said
     assert "Traceback" not in said
 
 
@@ -195,7 +195,7 @@ def test_wrong_settings_end_the_start_with_one_line(tmp_path: Path):
         _, said = box.process.communicate(timeout=60)
 
     assert box.process.returncode != 0
-    assert said.strip().splitlines() == ["relume: setting upload_days is 0: Input should be greater than or equal to 1"]
+    assert said.strip().splitlines() == ["relume: setting upload_days: Keep uploads (days) must be between 1 and 365"]
 
 
 @pytest.mark.slow
@@ -215,3 +215,29 @@ def test_the_idle_server_is_ready_soon_and_takes_little(tmp_path: Path):
         assert share < 0.01
         assert server.memory_info().rss < 200e6
         assert ready_s < 10  # 2 s on a machine that does nothing else
+
+
+def test_settings_that_fail_at_the_start_give_way_to_the_last_that_worked(tmp_path: Path):
+    data = tmp_path / "data"
+    with start(data) as box:
+        box.wait_ready()
+        box.process.send_signal(signal.SIGTERM)
+        box.process.wait(60)
+    good = (data / "relume.last-good.toml").read_text()
+    (data / "relume.toml").write_text('prt = 80\ntls_certificate = "/nix/a.pem"\ntls_key = "/nix/a.key"\n')
+
+    with start(data) as box:
+        token = re.search(r"/setup\?token=([\w-]+)", box.read_until("token="))
+        assert token is not None
+        assert "Note: the saved settings cannot be used" in box.said
+        assert "there is no setting named “prt”; did you mean port?" in box.said
+        box.wait_ready()
+        with box.client() as client:
+            setup = {"token": token[1], "name": "Anna", "password": PASSWORD}
+            client.headers["X-CSRF-Token"] = client.post("/api/setup", json=setup).json()["csrf"]
+            assert client.get("/api/system").json()["settings_fallback"] is True
+            assert "prt" in client.get("/api/settings").json()["problem"]
+            assert client.patch("/api/settings", json={"upload_days": 3}).status_code == 200
+        assert (data / "relume.last-good.toml").read_text() == good
+    assert "prt" not in (data / "relume.toml").read_text()
+    assert "\nupload_days = 3\n" in (data / "relume.toml").read_text()
