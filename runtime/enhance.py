@@ -28,7 +28,6 @@ from runtime.job import (
     open_video_pipeline,
     refuse_damage,
 )
-from runtime.media.carry import holds_cover
 from runtime.media.mux import Muxer
 from runtime.media.tracks import add_tracks
 from runtime.options import EnhanceOptions, Progress
@@ -98,8 +97,7 @@ def _stream(
     tell = Teller(job, on_progress)
     tell.stage("opening")
     with ExitStack() as stack:
-        cover = holds_cover(work.streams)
-        muxer = stack.enter_context(Muxer(work.target, overwrite=work.options.overwrite, holds_cover=cover))
+        muxer = stack.enter_context(Muxer(work.target, overwrite=work.options.overwrite))
         if work.video is not None:
             job.reader = stack.enter_context(open_pictures(job))
             job.settings = encode_settings(work, job.reader, threads=threads)

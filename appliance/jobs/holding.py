@@ -1,7 +1,6 @@
 """What a worker does with the queue: claim a job, tell of it, and let it go, each in one transaction."""
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from appliance.jobs.rows import COLUMNS, path_column, path_of, read_row
 from appliance.jobs.table import JobTable
 from runtime.options import Progress
 
-_ROUNDED_NS: Final = 2_000_000_000
 MOST_FAULTS: Final = 3
 """So often may a job bring its worker down without getting any further."""
 MOST_STOPS: Final = 30
@@ -33,10 +31,6 @@ class Publication:
     size_bytes: int
     mtime_ns: int
     is_done: bool = False
-
-    def fits(self, facts: os.stat_result) -> bool:
-        """Tell whether a file may be this result; file systems of network shares and sticks round times to 2 s."""
-        return facts.st_size == self.size_bytes and abs(facts.st_mtime_ns - self.mtime_ns) <= _ROUNDED_NS
 
     def is_there(self) -> bool:
         """Tell whether the noted file has its name."""

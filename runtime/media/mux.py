@@ -38,8 +38,6 @@ FORMATS: Final = {
     ".ogg": "ogg",
     ".opus": "opus",
 }
-# FFmpeg's list of the codecs of M4A leaves out pictures; as an MP4 of the same brand it takes them.
-COVER_FORMATS: Final = {".m4a": "mp4"}
 MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".mov")
 _NO_CLOCK: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 # Tags with a place of their own in an MP4; any other needs the free-form kind, which fewer players read.
@@ -67,16 +65,13 @@ _QUEUE_US: Final = 200_000
 class Muxer:
     """One result being written, as a context manager: leaving it without `publish` deletes what was written."""
 
-    def __init__(
-        self, target: Path, *, overwrite: bool = False, token: str | None = None, holds_cover: bool = False
-    ) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = False, token: str | None = None) -> None:
         """Start a temporary file beside the target.
 
         Args:
             target: The result; its suffix chooses the container.
             overwrite: Replace an existing target when publishing.
             token: A part of the temporary file's name (see `partial_path`), so that it is found again after a crash.
-            holds_cover: A cover picture will be among the streams.
 
         Raises:
             OutputError: The suffix is not written, the folder is missing, or the target is there already.
@@ -92,15 +87,12 @@ class Muxer:
         options = {"max_interleave_delta": str(_QUEUE_US)}
         if self.suffix == ".wav":
             options["rf64"] = "auto"
-        form = FORMATS[self.suffix]
-        if holds_cover and self.suffix in COVER_FORMATS:
-            form, options["brand"] = COVER_FORMATS[self.suffix], "M4A "
         try:
             self.container: OutputContainer = av.open(
                 # The prefix keeps a colon in a name, such as "12:30 talk", from being taken for a protocol.
                 f"file:{self.partial}",
                 "w",
-                format=form,
+                format=FORMATS[self.suffix],
                 container_options=options,
             )
         except av.FFmpegError as error:

@@ -24,7 +24,6 @@ from runtime.job import (
     refuse_damage,
 )
 from runtime.media.audio_encode import AudioEncoder, choose_audio
-from runtime.media.carry import holds_cover
 from runtime.media.mux import Muxer, begins_at_zero, open_scratch, partial_path, refuse_target
 from runtime.media.picture import Picture
 from runtime.media.source import AnyPacket
@@ -236,8 +235,7 @@ def _merge(job: Job, workspace: Workspace, tell: Teller) -> Report:
     """Merge what is durable with what is copied, check the result, give it its name, and clear the workspace."""
     work, manifest = job.work, workspace.manifest
     tell.stage("merging")
-    cover = holds_cover(work.streams)
-    with Muxer(work.target, overwrite=work.options.overwrite, token=manifest.token, holds_cover=cover) as muxer:
+    with Muxer(work.target, overwrite=work.options.overwrite, token=manifest.token) as muxer:
         job.tracks = add_tracks(
             muxer, work.info, work.streams, video=job.settings, start=work.options.start, end=work.options.end
         )

@@ -22,14 +22,14 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     page = open_page(box.setup_link, reduced_motion="reduce")
 
     # Set up: mistakes are named, then the account is made and its owner is in.
-    page.get_by_label("Your name").fill("Maria")
+    page.get_by_label("User name").fill("Maria")
     faults = look(page, "setup-desktop-light")
     page.get_by_label("Password", exact=True).fill("short")
-    page.get_by_role("button", name="Make the account").click()
-    assert "at least 10 characters" in page.get_by_role("alert").inner_text()
+    page.get_by_role("button", name="Create account").click()
+    assert "Use at least 10 characters." in page.get_by_role("alert").inner_text()
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label("The same password again").fill(PASSWORD)
-    page.get_by_role("button", name="Make the account").click()
+    page.get_by_label("Confirm password").fill(PASSWORD)
+    page.get_by_role("button", name="Create account").click()
     page.get_by_role("heading", name="Queue", exact=True).wait_for()
     assert "token" not in page.url
 

@@ -13,7 +13,7 @@ from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
 from runtime.media.audio import AudioReader, make_frame
-from runtime.media.carry import StreamPlan, holds_cover, plan_streams
+from runtime.media.carry import StreamPlan, plan_streams
 from runtime.media.decode import VideoReader
 from runtime.media.encode import settings_for
 from runtime.media.mux import Muxer
@@ -145,7 +145,7 @@ def pass_through(
     times = PictureTimes(video.time_base if video else Fraction(1))
     readers: dict[int, AudioReader] = {}
     warnings: list[str] = []
-    with Muxer(target, holds_cover=holds_cover(plans)) as muxer:
+    with Muxer(target) as muxer:
         reader = VideoReader(source, video, start=start, end=end) if video else None
         settings = None
         if reader is not None:

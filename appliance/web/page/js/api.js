@@ -1,24 +1,26 @@
 /** Talks to the server: JSON in and out, the CSRF token, and errors in plain words. */
 
+import { describeError } from "./errors.js";
 import { sentence } from "./words.js";
 
 /** An answer that is no success. `message` is fit to be shown; `status` 0 means that the server was not reached. */
 export class ApiError extends Error {
-  constructor(status, code, message) {
+  constructor(status, code, message, field = "") {
     super(message);
     this.name = "ApiError";
     this.status = status;
     this.code = code;
+    this.field = field;
   }
 }
 
-const UNREACHABLE = "Relume cannot be reached. Check that this device is on the same network, then try again.";
+const UNREACHABLE = "Relume cannot be reached. Check the network connection, then try again.";
 const FALLBACK = {
   401: "You are logged out. Log in again, then repeat what you did.",
-  403: "Your account may not do this. Ask the administrator.",
-  404: "This is no longer there. Go back and look at the list again.",
-  413: "This is larger than Relume accepts. Ask the administrator to raise the limit.",
-  429: "Too many tries in a short time. Wait a minute, then try again.",
+  403: "Your account is not allowed to do this. Ask an administrator.",
+  404: "This no longer exists. Go back and reload the list.",
+  413: "This is larger than Relume accepts. Ask an administrator to raise the limit.",
+  429: "Too many attempts. Wait a minute, then try again.",
 };
 
 let token = "";
@@ -91,9 +93,9 @@ async function readError(response) {
 
 /** Make an error from an answer's status and content. */
 export function errorFrom(status, content) {
-  const { code = `http_${status}`, message } = content?.error ?? {};
-  const fallback = FALLBACK[status] ?? "Relume could not do this. Try again; if it stays so, tell the administrator.";
-  return new ApiError(status, code, sentence(message ?? fallback));
+  const { code = `http_${status}`, message, field } = content?.error ?? {};
+  const fallback = FALLBACK[status] ?? "Relume could not do this. Try again, or ask an administrator.";
+  return new ApiError(status, code, sentence(describeError(code) ?? message ?? fallback), field);
 }
 
 function encodeQuery(query) {

@@ -110,21 +110,60 @@ export function errorBox() {
   return h("div", { class: "error-box", role: "alert", hidden: true });
 }
 
-/** Show an error in its place, or hide the place again (null). */
+/**
+ * Show an error in its place, or hide the place again (null).
+ *
+ * An error that is about one field is shown at that field, which gets the focus and comes into view; its place then
+ * stays empty, unless it is marked as one that says everything (`data-always`), such as that beside a sticky button.
+ */
 export function showError(box, error) {
+  const form = box.closest("form") ?? box.parentElement;
+  for (const control of form?.querySelectorAll("[aria-invalid]") ?? []) clearFault(control);
   if (error === null) {
     box.hidden = true;
     return;
   }
   if (error.name !== "ApiError" && error.name !== "FormError") console.error(error);
-  box.replaceChildren(icon("alert"), h("p", {}, error.message));
-  box.hidden = false;
+  const control = error.control ?? findControl(form, error.field);
+  const shown = control !== null && form.contains(control) && markFault(control, error.message);
+  box.hidden = shown && !("always" in box.dataset);
+  if (!box.hidden) box.replaceChildren(icon("alert"), h("p", {}, error.message));
 }
 
-/** Something that the user typed cannot be sent; the message says what to do. */
+function findControl(form, name) {
+  if (!name || !form) return null;
+  return form.querySelector(`[name="${CSS.escape(name)}"]`);
+}
+
+/** Mark a control as wrong, with the message below it; focus it and bring it into view. */
+function markFault(control, message) {
+  const holder = control.closest(".field, .check");
+  if (holder === null || control.disabled) return false;
+  const fault = h("p", { class: "field-error", id: newId("fault"), role: "alert" }, icon("alert"), message);
+  holder.append(fault);
+  control.setAttribute("aria-invalid", "true");
+  control.dataset.described = control.getAttribute("aria-describedby") ?? "";
+  control.setAttribute("aria-describedby", `${fault.id} ${control.dataset.described}`.trim());
+  control.closest("details")?.setAttribute("open", "");
+  control.focus({ preventScroll: true });
+  holder.scrollIntoView({ block: "center" });
+  control.addEventListener("input", () => clearFault(control), { once: true });
+  return true;
+}
+
+function clearFault(control) {
+  if (!control.hasAttribute("aria-invalid")) return;
+  control.removeAttribute("aria-invalid");
+  if (control.dataset.described) control.setAttribute("aria-describedby", control.dataset.described);
+  else control.removeAttribute("aria-describedby");
+  control.closest(".field, .check")?.querySelector(".field-error")?.remove();
+}
+
+/** Something that the user typed cannot be sent; the message says what to do, `control` is where it was typed. */
 export class FormError extends Error {
-  constructor(message) {
+  constructor(message, control = null) {
     super(message);
     this.name = "FormError";
+    this.control = control;
   }
 }

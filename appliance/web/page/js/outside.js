@@ -4,8 +4,8 @@ import { fill, h } from "./dom.js";
 import { mark } from "./icons.js";
 import { themeButton } from "./shell.js";
 
-/** Show a card with a heading, a sentence and a form. */
-export function showOutside(root, heading, sentence, form) {
+/** Show a card with a heading, a sentence and what else belongs on it. */
+export function showOutside(root, heading, sentence, ...content) {
   fill(
     root,
     h(
@@ -17,7 +17,7 @@ export function showOutside(root, heading, sentence, form) {
         h("div", { class: "brand large" }, mark(), h("span", {}, "Relume")),
         h("h1", {}, heading),
         h("p", { class: "lead" }, sentence),
-        form,
+        content,
       ),
       h("footer", { class: "outside-foot" }, themeButton()),
     ),

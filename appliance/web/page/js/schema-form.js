@@ -2,30 +2,40 @@
 
 import { h, newId } from "./dom.js";
 import { checkbox, field, FormError, input, select } from "./forms.js";
+import { icon } from "./icons.js";
 import { capitalise } from "./words.js";
 
 /**
- * Make a form for `schema` with the present `values`; what `fixed` names can be read but not changed.
+ * Make a form for `schema` with the saved `values`.
  *
- * `groups` puts plain fields under headings: [heading, [names]] pairs; what they do not name comes last.
+ * Options: `groups` puts plain fields under headings: [heading, [names]] pairs; what they do not name comes last, under
+ * `rest`. `fixed` says of a field what sets it ("environment"), so that it can be read but not changed, and `running` is the
+ * value that counts then. `choices` gives the values that this machine offers for a field of text.
  *
  * Gives `box` and `changes()`: only what the user changed, nested as the schema is.
  *
  * Raises (from `changes`):
- *   FormError: A number is missing or outside its bounds.
+ *   FormError: A number is missing or outside its bounds; it names the control.
  */
-export function schemaForm(schema, values, { fixed = [], groups = [] } = {}) {
-  const form = drawObject(schema, values, schema.$defs ?? {}, groups);
-  for (const name of fixed) {
-    for (const control of form.box.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
-      control.disabled = true;
-      control.title = "The way Relume is started decides this, so it cannot be changed here.";
-    }
-  }
+export function schemaForm(schema, values, { fixed = {}, running = {}, choices = {}, groups = [], rest = "Other" } = {}) {
+  const shown = { ...values };
+  for (const name of Object.keys(fixed)) if (name in running) shown[name] = running[name];
+  const form = drawObject(schema, shown, schema.$defs ?? {}, { headings: groups, rest, choices });
+  for (const [name, by] of Object.entries(fixed)) lock(form.box, name, by);
   return form;
 }
 
-function drawObject(schema, values, definitions, headings = []) {
+function lock(box, name, by) {
+  for (const control of box.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
+    const note = h("p", { class: "locked", id: newId("locked") }, icon("lock"), `Set by the ${by}.`);
+    control.disabled = true;
+    control.setAttribute("aria-describedby", `${note.id} ${control.getAttribute("aria-describedby") ?? ""}`.trim());
+    const holder = control.closest(".field, .check");
+    (holder.classList.contains("check") ? holder.lastElementChild : holder).append(note);
+  }
+}
+
+function drawObject(schema, values, definitions, { headings = [], rest = "", choices = {} } = {}) {
   const plain = [];
   const groups = [];
   for (const [name, given] of Object.entries(schema.properties ?? {})) {
@@ -34,7 +44,7 @@ function drawObject(schema, values, definitions, headings = []) {
       const inner = drawObject(part, values?.[name] ?? {}, definitions);
       groups.push({ name, changes: inner.changes, box: group(part, given, name, inner.box) });
     } else {
-      plain.push({ name, ...drawField(part, given, name, values?.[name]) });
+      plain.push({ name, ...drawField(part, given, name, values?.[name], choices[name]) });
     }
   }
   const parts = [...plain, ...groups];
@@ -42,7 +52,7 @@ function drawObject(schema, values, definitions, headings = []) {
     box: h(
       "div",
       { class: "schema" },
-      gather(plain, headings),
+      gather(plain, headings, rest),
       groups.map(({ box }) => box),
     ),
     changes: () => {
@@ -56,17 +66,20 @@ function drawObject(schema, values, definitions, headings = []) {
   };
 }
 
-function gather(fields, headings) {
+function gather(fields, headings, rest) {
   const left = new Map(fields.map((field) => [field.name, field.box]));
   const boxes = headings.map(([heading, names]) => {
     const found = names.filter((name) => left.has(name)).map((name) => left.get(name));
     for (const name of names) left.delete(name);
-    return (
-      found.length > 0 &&
-      h("fieldset", { class: "schema-group" }, h("legend", {}, heading), h("div", { class: "schema-fields" }, found))
-    );
+    return found.length > 0 && cluster(heading, found);
   });
-  return [boxes, left.size > 0 && h("div", { class: "schema-fields" }, [...left.values()])];
+  const others = [...left.values()];
+  if (others.length === 0) return boxes;
+  return [boxes, rest ? cluster(rest, others) : h("div", { class: "schema-fields" }, others)];
+}
+
+function cluster(heading, fields) {
+  return h("fieldset", { class: "schema-group" }, h("legend", {}, heading), h("div", { class: "schema-fields" }, fields));
 }
 
 function group(part, given, name, box) {
@@ -80,19 +93,28 @@ function group(part, given, name, box) {
   );
 }
 
-function drawField(part, given, name, value) {
+function drawField(part, given, name, value, offered) {
   const title = titleOf(given, part, name);
   const hint = [given.description ?? part.description, describeBounds(part)].filter(Boolean).join(" ");
   const start = value ?? null;
   let read;
   let box;
-  if (part.type === "boolean") {
+  if (offered) {
+    // A value that was saved and is not offered any more stays to be seen.
+    const all = offered.includes(start) ? offered : [...offered, start];
+    const control = select(
+      all.map((choice) => [choice, choice === "auto" ? "Automatic" : choice]),
+      start,
+    );
+    box = field(title, control, hint);
+    read = () => control.value;
+  } else if (part.type === "boolean") {
     const made = checkbox(title, Boolean(start), hint);
     box = made.box;
     read = () => made.control.checked;
   } else if (part.enum) {
     const control = select(
-      part.enum.map((choice) => [choice, capitalise(String(choice))]),
+      part.enum.map((choice) => [choice, choice === "auto" ? "Automatic" : String(choice)]),
       start ?? part.enum[0],
     );
     box = field(title, control, hint);
@@ -110,7 +132,7 @@ function drawField(part, given, name, value) {
     read = () => readNumber(control, part, title);
   } else if (part.type === "array") {
     const control = h("textarea", { rows: 3, spellcheck: "false", props: { value: (start ?? []).join("\n") } });
-    box = field(title, control, `${hint} One on each line.`.trim());
+    box = field(title, control, `${hint} One per line.`.trim());
     read = () =>
       control.value
         .split("\n")
@@ -152,8 +174,7 @@ function readNumber(control, part, title) {
   const number = Number(control.value);
   const within = number >= (lowest(part) ?? -Infinity) && number <= (highest(part) ?? Infinity);
   if (control.value === "" || !within || (part.type === "integer" && !Number.isInteger(number))) {
-    control.focus();
-    throw new FormError(`“${title}” needs a number. ${describeBounds(part)}`.trim());
+    throw new FormError(`${title} must be ${describeNumber(part)}.`, control);
   }
   return number;
 }
@@ -182,9 +203,17 @@ function highest(part) {
   return part.maximum ?? part.exclusiveMaximum;
 }
 
+function describeNumber(part) {
+  const [low, high] = [lowest(part), highest(part)];
+  if (low !== undefined && high !== undefined) return `between ${low} and ${high}`;
+  if (low !== undefined) return `at least ${low}`;
+  if (high !== undefined) return `at most ${high}`;
+  return "a number";
+}
+
 function describeBounds(part) {
   const [low, high] = [lowest(part), highest(part)];
-  const empty = part.optional && part.type !== "string" ? " Leave it empty for none." : "";
+  const empty = part.optional && part.type !== "string" ? " Leave empty for none." : "";
   if (low !== undefined && high !== undefined) return `From ${low} to ${high}.${empty}`;
   if (low !== undefined) return `${low} or more.${empty}`;
   if (high !== undefined) return `At most ${high}.${empty}`;

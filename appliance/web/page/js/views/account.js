@@ -53,10 +53,10 @@ export async function show(root, _, signal) {
 
 function passwordForm() {
   const { user } = currentSession();
-  const now = input({ autocomplete: "current-password" });
-  const next = input({ autocomplete: "new-password" });
+  const now = input({ name: "password", autocomplete: "current-password" });
+  const next = input({ name: "new_password", autocomplete: "new-password" });
   const trouble = errorBox();
-  const save = h("button", { type: "submit", class: "button primary" }, "Change the password");
+  const save = h("button", { type: "submit", class: "button primary" }, "Change password");
   const form = h(
     "form",
     { class: "stack narrow", novalidate: true },
@@ -69,7 +69,7 @@ function passwordForm() {
       readonly: true,
       props: { value: user.name },
     }),
-    passwordField("Present password", now),
+    passwordField("Current password", now),
     passwordField("New password", next, "At least 10 characters."),
     trouble,
     h("div", {}, save),
@@ -79,11 +79,12 @@ function passwordForm() {
     showError(trouble, null);
     save.disabled = true;
     try {
-      if (!now.value || !next.value) throw new FormError("Type the present password and the new one.");
+      if (!now.value) throw new FormError("Type your current password.", now);
+      if (!next.value) throw new FormError("Type the new password.", next);
       await patch("/api/me", { password: now.value, new_password: next.value });
       await loadSession();
       form.reset();
-      notify("Your password was changed.");
+      notify("Password changed. Other browsers were logged out.");
     } catch (error) {
       showError(trouble, error);
     } finally {

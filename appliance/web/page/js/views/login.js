@@ -22,7 +22,7 @@ export async function show(root) {
   const form = h(
     "form",
     { class: "stack", novalidate: true },
-    field("Name", name),
+    field("User name", name),
     passwordField("Password", password),
     trouble,
     submit,
@@ -32,16 +32,17 @@ export async function show(root) {
     submit.disabled = true;
     showError(trouble, null);
     try {
-      if (!name.value.trim() || !password.value) throw new FormError("Type your name and your password.");
+      if (!name.value.trim()) throw new FormError("Type your user name.", name);
+      if (!password.value) throw new FormError("Type your password.", password);
       await logIn(name.value.trim(), password.value);
       window.dispatchEvent(new Event("relume:session"));
     } catch (error) {
       showError(trouble, error);
-      (name.value.trim() ? password : name).focus();
+      if (error.name === "ApiError") password.focus();
     } finally {
       submit.disabled = false;
     }
   });
-  showOutside(root, "Log in", "Sharper pictures and clearer voices, made in this building.", form);
+  showOutside(root, "Log in", "Sharper video and clearer voices, processed on site.", form);
   name.focus();
 }

@@ -1,39 +1,61 @@
-/** Settings of this Relume, drawn from what the server says about them. */
+/** Settings of this server, drawn from what it says about them. */
 
 import { get, patch } from "../api.js";
-import { fill, h } from "../dom.js";
+import { fill, h, setText } from "../dom.js";
 import { errorBox, showError } from "../forms.js";
 import { icon } from "../icons.js";
 import { notify } from "../notices.js";
 import { schemaForm } from "../schema-form.js";
+import { sentence } from "../words.js";
 
 export const title = "Settings";
 
 // Only an order for the eye: a setting that is not named here comes after these.
 const GROUPS = [
-  ["How this machine works", ["device", "threads", "worker_memory_gib", "disk_reserve_gib"]],
+  [
+    "Performance",
+    ["device", "backend", "precision", "threads", "worker_memory_gib", "disk_reserve_gib", "engines_gib", "zoo"],
+  ],
   ["Uploads", ["upload_limit_gib", "open_uploads", "upload_days", "probe_timeout_s"]],
   [
-    "Logging in",
-    ["session_idle_hours", "session_days", "login_attempts", "login_attempts_address", "login_window_minutes"],
+    "Log-in and privacy",
+    [
+      "own_jobs_only",
+      "session_idle_hours",
+      "session_days",
+      "login_attempts",
+      "login_attempts_address",
+      "login_window_minutes",
+    ],
   ],
   ["Network", ["host", "port", "plain_port", "tls", "tls_certificate", "tls_key", "host_names", "announce"]],
-  ["Messages", ["webhook_timeout_s", "webhook_attempts", "log_level"]],
+  ["Webhooks and log", ["webhook_timeout_s", "webhook_attempts", "log_level"]],
 ];
 
 /** Show the view. */
 export async function show(root, _, signal) {
-  const { values, schema, pending = [], fixed = [] } = await get("/api/settings", {}, { signal });
-  const made = schemaForm(schema, values, { fixed, groups: GROUPS });
+  const answer = await get("/api/settings", {}, { signal });
+  const { values, schema, pending = [], fixed = {}, running = {}, choices = {}, problem = "" } = answer;
+  const made = schemaForm(schema, values, { fixed, running, choices, groups: GROUPS });
   const trouble = errorBox();
-  const save = h("button", { type: "submit", class: "button primary large" }, "Save");
+  trouble.dataset.always = "";
+  const state = h("p", { class: "quiet-text", role: "status" }, "No changes");
+  const discard = h("button", { type: "button", class: "button", disabled: true }, "Discard");
+  const save = h("button", { type: "submit", class: "button primary" }, "Save");
   const form = h(
     "form",
     { class: "stack wide-form", novalidate: true },
     made.box,
-    trouble,
-    h("div", { class: "form-end" }, save),
+    h("div", { class: "form-end" }, trouble, h("div", { class: "form-bar" }, state, discard, save)),
   );
+  const mark = () => {
+    const changed = isChanged(made);
+    discard.disabled = !changed;
+    setText(state, changed ? "Unsaved changes" : "No changes");
+  };
+  form.addEventListener("input", mark);
+  form.addEventListener("change", mark);
+  discard.addEventListener("click", () => show(root, _, signal).then(() => root.querySelector("h1").focus()));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     showError(trouble, null);
@@ -45,8 +67,9 @@ export async function show(root, _, signal) {
         return;
       }
       await patch("/api/settings", changes);
-      notify("Saved. It counts from the next start of Relume.");
+      notify("Saved. Takes effect after a restart.");
       await show(root, _, signal);
+      root.querySelector(".form-bar .primary").focus({ preventScroll: true });
     } catch (error) {
       showError(trouble, error);
     } finally {
@@ -55,22 +78,24 @@ export async function show(root, _, signal) {
   });
   fill(
     root,
-    h("h1", {}, "Settings"),
-    h("p", { class: "lead" }, "What counts for everyone who uses this Relume."),
-    pending.length > 0 && waiting(),
+    h("h1", { tabindex: "-1" }, "Settings"),
+    h("p", { class: "lead" }, "Settings for all users."),
+    problem && note("alert", sentence(problem), true),
+    pending.length > 0 &&
+      note("info", "Some settings were changed and take effect after a restart. Running jobs resume afterwards."),
     form,
   );
 }
 
-function waiting() {
-  return h(
-    "div",
-    { class: "job-note" },
-    icon("info"),
-    h(
-      "p",
-      {},
-      "Some settings were changed and count from the next start of Relume. Jobs go on after it where they were.",
-    ),
-  );
+function isChanged(made) {
+  try {
+    return made.changes() !== undefined;
+  } catch {
+    // A number that cannot be is a change all the same.
+    return true;
+  }
+}
+
+function note(symbol, text, bad = false) {
+  return h("div", { class: bad ? "job-note bad" : "job-note" }, icon(symbol), h("p", {}, text));
 }

@@ -1,6 +1,6 @@
 /** The first start: the one-time link makes the first account. */
 
-import { post } from "../api.js";
+import { get, post } from "../api.js";
 import { h } from "../dom.js";
 import { errorBox, field, FormError, input, passwordField, showError } from "../forms.js";
 import { showOutside } from "../outside.js";
@@ -11,36 +11,35 @@ export const title = "Set up";
 const LEAST = 10;
 
 /** Show the view. */
-export async function show(root) {
+export async function show(root, _, signal) {
   const token = new URLSearchParams(location.search).get("token");
   if (!token) {
-    showOutside(
-      root,
-      "Almost ready",
-      "Relume has no account yet. Open the set-up link that was printed when Relume first started; whoever installed it has it.",
-      h(
-        "p",
-        { class: "hint" },
-        "It looks like this address with /setup?token=… at its end. In its log it is the line that begins with “Set up”.",
-      ),
-    );
+    showNoLink(root, "Almost ready", "Relume has no account yet. Open the setup link that the server printed when it started.");
+    return;
+  }
+  try {
+    // Before anything is typed: a link that was used or replaced would only fail at the end.
+    await get("/api/setup", { token }, { quiet: true, signal });
+  } catch (error) {
+    if (error.code !== "setup_link") throw error;
+    showNoLink(root, "This link has expired", error.message);
     return;
   }
   const name = input({ name: "name", autocomplete: "username", autocapitalize: "none", spellcheck: "false" });
   const password = input({ name: "password", autocomplete: "new-password" });
   const again = input({ name: "again", autocomplete: "new-password" });
   const trouble = errorBox();
-  const submit = h("button", { type: "submit", class: "button primary large wide" }, "Make the account");
+  const submit = h("button", { type: "submit", class: "button primary large wide" }, "Create account");
   const form = h(
     "form",
     { class: "stack", novalidate: true },
-    field("Your name", name),
+    field("User name", name),
     passwordField(
       "Password",
       password,
-      `At least ${LEAST} characters. A few words that belong together only for you are good.`,
+      `Use at least ${LEAST} characters, for example three or four unrelated words.`,
     ),
-    passwordField("The same password again", again),
+    passwordField("Confirm password", again),
     trouble,
     submit,
   );
@@ -49,10 +48,10 @@ export async function show(root) {
     submit.disabled = true;
     showError(trouble, null);
     try {
-      if (!name.value.trim()) throw new FormError("Type the name that you want to log in with.");
+      if (!name.value.trim()) throw new FormError("Type a user name.", name);
       if (password.value.length < LEAST)
-        throw new FormError(`The password is too short. Take at least ${LEAST} characters.`);
-      if (password.value !== again.value) throw new FormError("The two passwords are not the same. Type them again.");
+        throw new FormError(`Use at least ${LEAST} characters.`, password);
+      if (password.value !== again.value) throw new FormError("The passwords do not match.", again);
       await post("/api/setup", { token, name: name.value.trim(), password: password.value }, { quiet: true });
       await loadSession();
       window.dispatchEvent(new Event("relume:session"));
@@ -65,8 +64,19 @@ export async function show(root) {
   showOutside(
     root,
     "Welcome",
-    "Make the first account. It is the administrator’s: it can add others and change settings.",
+    "Create the administrator account. You can add other users and change settings later.",
     form,
   );
   name.focus();
+}
+
+function showNoLink(root, heading, text) {
+  showOutside(
+    root,
+    heading,
+    text,
+    h("p", { class: "hint" }, "To see the latest link again, run one of these commands on the server:"),
+    h("pre", { class: "commands" }, "journalctl -u relume | grep setup\ndocker logs relume | grep setup"),
+    h("p", { class: "hint" }, "The link ends with /setup?token=… and can be used once."),
+  );
 }

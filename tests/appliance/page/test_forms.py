@@ -1,0 +1,119 @@
+"""Forms: what is wrong is told at the field, in view, and nobody is thrown out of a page."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def test_a_wrong_current_password_is_told_at_its_field(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.faults.allowed.append("422")
+    page.goto(f"{furnished.url}/#/account")
+    page.get_by_label("Current password").fill("not the right one")
+    page.get_by_label("New password").fill("another good password")
+    page.get_by_role("button", name="Change password").click()
+
+    page.get_by_text("The current password is wrong.").wait_for()
+    field = page.get_by_label("Current password")
+    assert page.get_by_role("heading", name="Your account").is_visible()
+    assert field.get_attribute("aria-invalid") == "true"
+    assert field.evaluate("field => field === document.activeElement")
+    described = field.get_attribute("aria-describedby").split()[0]
+    assert page.locator(f"#{described}").inner_text() == "The current password is wrong."
+    field.fill("now it is being typed again")
+    assert field.get_attribute("aria-invalid") is None
+    assert page.locator(".field-error").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "typed", "said"),
+    [
+        ("Plain port", "99999", "Plain port must be between 0 and 65535."),
+        ("Certificate", "/nix/a.pem", "the certificate and its key go together: set both or none"),
+        ("Own models", "/no/such/folder", "the folder /no/such/folder does not exist"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told_at_the_field_and_beside_save(
+    furnished: Any, log_in: Callable[..., Any], label: str, typed: str, said: str
+) -> None:
+    page = log_in(furnished.url)
+    page.faults.allowed.append("422")
+    page.goto(f"{furnished.url}/#/settings")
+    page.get_by_text("No changes").wait_for()
+    page.get_by_label(label, exact=True).fill(typed)
+    page.get_by_text("Unsaved changes").wait_for()
+    page.get_by_role("button", name="Save").click()
+
+    fault = page.locator(".field-error")
+    fault.wait_for()
+    assert said.casefold() in fault.inner_text().casefold()
+    assert said.casefold() in page.locator(".form-end .error-box").inner_text().casefold()
+    for shown in (fault, page.locator(".form-end .error-box")):
+        box = shown.bounding_box()
+        assert 0 <= box["y"] < box["y"] + box["height"] <= 800, "in view"
+    assert page.get_by_label(label, exact=True).get_attribute("aria-invalid") == "true"
+
+
+def test_settings_stand_in_groups_and_say_what_fixes_them(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url)
+    page.goto(f"{furnished.url}/#/settings")
+    page.get_by_text("No changes").wait_for()
+
+    assert page.locator(".schema > .schema-fields").count() == 0, "no setting is without a group"
+    assert "Other" not in page.locator(".schema legend").all_inner_texts()
+    port = page.get_by_label("Port", exact=True)
+    assert (port.is_disabled(), port.input_value()) == (True, furnished.url.rpartition(":")[2])
+    assert page.locator(".field", has=port).get_by_text("Set by the command line.").is_visible()
+    assert page.get_by_text("Set by the environment.").count() == 1  # RELUME_ANNOUNCE
+    assert "cpu" in page.get_by_label("Backend", exact=True).locator("option").all_inner_texts()
+
+
+def test_an_expired_setup_link_is_told_before_anything_is_typed(
+    open_box: Callable[[], Any], open_page: Callable[..., Any], look: Callable[..., list[str]]
+) -> None:
+    box = open_box()
+    page = open_page(f"{box.url}/setup?token=long-ago")
+    page.faults.allowed.append("401")
+
+    page.get_by_role("heading", name="This link has expired").wait_for()
+    page.get_by_text("journalctl -u relume").wait_for()
+    assert page.locator("input").count() == 0
+    assert look(page, "setup-expired-light") == []
+
+
+@pytest.mark.parametrize("width", [320, 390, 900, 1024])
+def test_a_long_name_makes_no_list_wider_than_the_page(furnished: Any, log_in: Callable[..., Any], width: int) -> None:
+    page = log_in(furnished.url, width=width, height=800)
+    name = "A-recording-of-the-north-entrance-with-a-name-of-ninety-characters-that-has-no-spaces-.mp4"
+    path = f"/srv/recordings/{name}"
+    job = {**furnished.job, "title": name, "state": "failed", "message": f"{path} cannot be read; try {path}"}
+    waiting = {**job, "id": "q" * 16, "state": "queued", "message": "", "has": {}}
+    answer = {"counts": dict.fromkeys(("queued", "running", "paused", "done", "failed", "cancelled"), 0)}
+    page.route(
+        "**/api/jobs?**",
+        lambda route: route.fulfill(
+            json={**answer, "revision": 1, "jobs": [waiting if "state=queued" in route.request.url else job]}
+        ),
+    )
+    for view in ("history", ""):
+        page.goto(f"{furnished.url}/#/{view}")
+        page.locator(f'main[data-view="{view or "queue"}"] .job').first.wait_for()
+        wide = page.evaluate(
+            """() => [document.documentElement.scrollWidth - document.documentElement.clientWidth,
+            ...[...document.querySelectorAll('.jobs, .job, .job-main, .job-title, .job-message')].map((box) =>
+              Math.ceil(box.getBoundingClientRect().right
+                - document.querySelector('main').getBoundingClientRect().right))]"""
+        )
+        assert max(wide) <= 0, (view, wide)
+        overlaps = page.evaluate(
+            """() => [...document.querySelectorAll('.job')].flatMap((job) => {
+              const side = job.querySelector('.job-side').getBoundingClientRect();
+              return [...job.querySelectorAll('.job-message, .job-facts, .job-title')].filter((text) => {
+                const box = text.getBoundingClientRect();
+                return box.width && side.width && box.right > side.left + 1 && box.left < side.right - 1
+                  && box.bottom > side.top + 1 && box.top < side.bottom - 1;
+              }).map((text) => text.className);
+            })"""
+        )
+        assert overlaps == [], view
