@@ -1,11 +1,9 @@
 """The sound's journey: decode -> enhance -> encode, in a thread of its own for each track."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
-
-import numpy as np
 
 from runtime.audio.stream import SpeechEnhancer, SpeechSummary
 from runtime.media.audio import AudioBlock, AudioReader
@@ -21,7 +19,8 @@ _WAITING_PACKETS = 64
 class SoundOutcome:
     """What was done to one track, once it is through; `summary` is None for a track that was only encoded again.
 
-    `index` is the source's; the other fields are those of `SoundTimes`.
+    `index` is the source's, and so are the rate, the first sample and the count; `written` is what the result holds of
+    the track, where that differs.
     """
 
     index: int
@@ -32,9 +31,12 @@ class SoundOutcome:
     leading_silence: int
     summary: SpeechSummary | None
     warnings: tuple[str, ...]
+    written: SoundTimes | None = None
 
     def times(self, out_index: int) -> SoundTimes:
         """Give what the result is compared with, the track being stream `out_index` of it."""
+        if self.written is not None:
+            return replace(self.written, out_index=out_index)
         return SoundTimes(
             self.index, out_index, self.sample_rate, self.first_sample, self.samples, self.leading_silence
         )
@@ -82,7 +84,8 @@ class SoundPipeline:
             samples=reader.samples,
             leading_silence=self.encoder.leading_silence,
             summary=None if self.enhancer is None else self.enhancer.summary(),
-            warnings=tuple(reader.warnings),
+            warnings=(*reader.warnings, *self.encoder.describe_losses(reader.stream.index)),
+            written=SoundTimes.between(reader, self.encoder) if self.encoder.is_resampled else None,
         )
 
     def __enter__(self) -> Self:
@@ -120,4 +123,4 @@ class SoundPipeline:
         if not block.samples.shape[1]:
             return []
         with self._clock.measure("encode"):
-            return self.encoder.encode(AudioBlock(np.clip(block.samples, -1.0, 1.0), block.pts))
+            return self.encoder.encode(block)

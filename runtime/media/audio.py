@@ -1,5 +1,6 @@
 """Reads a track of sound as continuous blocks of samples that count from time zero."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.plane import AudioPlane
+from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
 from runtime.closing import Closing
@@ -26,6 +28,8 @@ _BLOCK_SAMPLES: Final = 16_384
 _JITTER_S: Final = Fraction(1, 25)
 # Codecs whose frames are of one length, so that the encoder fills up the last one.
 _FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
+# Codecs of those whose packets FFmpeg's parser says are whole, whatever the MP4 tells of the last one.
+_PARSED_FRAMES: Final = ("ac3", "eac3")
 _SEEK_EARLIER: Final = Fraction(1)
 _SAMPLE_TYPES: Final[dict[str, np.dtype[Any]]] = {
     "u8": np.dtype(np.uint8),
@@ -142,7 +146,15 @@ class AudioReader(Closing):
             held = place, read_samples(frame), frame.duration if exact else 0
         if held is not None:
             place, samples, length = held
+            if exact and self.stream.codec in _PARSED_FRAMES and place is not None:
+                length = min(length, self._told_end() - place)
             yield place, samples[:, :length] if 0 < length < samples.shape[1] else samples
+
+    def _told_end(self) -> int:
+        """Give the place at which an MP4 says that the track ends."""
+        if "mp4" not in self._container.format.name or not self.stream.duration_pts:
+            return sys.maxsize
+        return (self.stream.start_pts or 0) + self.stream.duration_pts
 
     def _frames(self) -> Iterator[AudioFrame]:
         source = self._container.streams[self.stream.index]
@@ -204,6 +216,23 @@ class AudioReader(Closing):
             self.warnings.append(f"{name}: {self.silence_inserted} missing samples became silence")
         if self.overlap_dropped:
             self.warnings.append(f"{name}: {self.overlap_dropped} samples that came twice were dropped")
+
+
+class Remixer:
+    """Mix blocks of one layout to another, at one rate and without any delay; never louder than full scale.
+
+    Channels that both have pass as they are, and those beside and behind the listener stand for each other.
+    """
+
+    def __init__(self, source: str, target: str, sample_rate: int) -> None:
+        # FFmpeg would take channels that it only can count for the usual layout of their number; so do we, and tell.
+        self._source, self._rate = source, sample_rate
+        self._resampler = AudioResampler("fltp", target, sample_rate, options={"rematrix_maxval": "1.0"})
+
+    def mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give as many samples of the target's channels."""
+        frame = make_frame(samples, layout=self._source, sample_rate=self._rate, pts=0)
+        return np.concatenate([read_samples(part) for part in self._resampler.resample(frame)], axis=1)
 
 
 def make_silence(channels: int, start: int, end: int) -> Iterator[AudioBlock]:

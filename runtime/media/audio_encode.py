@@ -6,73 +6,61 @@ from fractions import Fraction
 from typing import Final
 
 import av
+import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.packet import PacketSideData
+from numpy.typing import NDArray
 
+from runtime.audio.resample import RateConverter
 from runtime.errors import EncodeError
-from runtime.media.audio import AudioBlock, make_frame, make_silence
+from runtime.media.audio import AudioBlock, Remixer, make_frame, make_silence
 from runtime.media.source import AnyPacket
-from runtime.media.streams import AudioStream
 
-_ENCODERS: Final = {"mp3": "libmp3lame", "opus": "libopus"}
-_LOSSLESS: Final = ("flac", "alac", "truehd", "mlp", "tta", "wavpack", "ape")
-_OPUS_RATES: Final = (48_000, 24_000, 16_000, 12_000, 8_000)
-_PCM: Final = ("pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le", "pcm_f64le")
-# What each container takes: the codecs kept, then the default for lossy and for lossless sources. An MP4 does not
-# tell where MP3 ends.
-_CONTAINERS: Final[dict[str, tuple[tuple[str, ...], str, str]]] = {
-    ".mp4": (("aac", "opus", "flac", "alac", "ac3", "eac3"), "aac", "alac"),
-    ".m4v": (("aac", "alac", "ac3", "eac3"), "aac", "alac"),
-    ".m4a": (("aac", "alac"), "aac", "alac"),
-    ".mov": (("aac", "alac", "ac3", *_PCM), "aac", "pcm_s24le"),
-    ".mkv": (("aac", "opus", "flac", "alac", "mp3", "ac3", "eac3", *_PCM), "aac", "flac"),
-    ".mka": (("aac", "opus", "flac", "alac", "mp3", "ac3", "eac3", *_PCM), "aac", "flac"),
-    ".webm": (("opus",), "opus", "opus"),
-    ".wav": (("pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"), "pcm_s16le", "pcm_s24le"),
-    ".flac": (("flac",), "flac", "flac"),
-    ".mp3": (("mp3",), "mp3", "mp3"),
-    ".ogg": (("opus", "flac"), "opus", "flac"),
-    ".opus": (("opus",), "opus", "opus"),
-}
-_MP3_CHANNELS: Final = 2
-_KBITS_A_CHANNEL: Final = {"aac": 96, "opus": 64, "mp3": 96, "ac3": 112, "eac3": 96}
-_MOST_KBITS_A_CHANNEL: Final = {"aac": 192, "opus": 160, "mp3": 160, "ac3": 160, "eac3": 160}
-_HIGHEST_RATES: Final = {"mp3": 48_000, "ac3": 48_000, "eac3": 48_000, "aac": 96_000}
+ENCODERS: Final = {"mp3": "libmp3lame", "opus": "libopus"}
+LOSSLESS: Final = ("flac", "alac", "truehd", "mlp", "tta", "wavpack", "ape")
+_FLOATS: Final = ("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be")
+# Samples that these encoders hold back and do not give at the end by themselves.
+_HELD_BACK: Final = {"ac3": 256, "eac3": 256, "mp2": 481}
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSettings:
-    """How a track is encoded; `bit_rate` is None for lossless codecs."""
+    """How a track is encoded.
+
+    `sample_rate` and `layout` are the result's; blocks of `source_rate` are resampled, and those of `source_layout`
+    are mixed to `layout` unless `renames` says that their channels only get its names. `bit_rate` is None for lossless
+    codecs.
+    """
 
     codec: str
     sample_rate: int
     layout: str
     bit_rate: int | None
     sample_format: str | None
+    source_rate: int
+    source_layout: str
+    renames: bool = False
+    options: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def holds_peaks(self) -> bool:
+        """Whether samples above full scale stay as they are."""
+        return self.codec in _FLOATS
 
-def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
-    """Choose the codec of a processed track: the source's own where the container takes it.
-
-    Raises:
-        EncodeError: The container takes no sound that can be encoded.
-    """
-    if suffix not in _CONTAINERS:
-        raise EncodeError(f"container {suffix} is not written, expected {', '.join(_CONTAINERS)}")
-    kept, lossy, lossless = _CONTAINERS[suffix]
-    pure = stream.codec.startswith("pcm_") or stream.codec in _LOSSLESS
-    wishes = [stream.codec, lossless if pure else lossy, lossy, lossless]
-    for codec in wishes:
-        if codec in kept and _fits(codec, stream):
-            return AudioSettings(
-                codec, stream.sample_rate, stream.layout, _bit_rate(codec, stream), _format(codec, stream)
-            )
-    raise EncodeError(f"{suffix} takes no sound of {stream.sample_rate} Hz in {stream.layout}; choose .mp4 or .mkv")
+    @property
+    def is_lossless(self) -> bool:
+        """Whether the codec keeps every bit that it is given."""
+        return self.codec.startswith("pcm_") or self.codec in LOSSLESS
 
 
 class AudioEncoder:
-    """One track of a result; blocks must follow each other without a gap."""
+    """One track of a result; blocks must follow each other without a gap.
+
+    `first_sample`, `samples` and `leading_silence` count in samples of the blocks; `clipped` counts samples above full
+    scale that the codec does not hold. The same of the result, at its own rate: `written_first`, `written`,
+    `written_silence`.
+    """
 
     def __init__(self, container: OutputContainer, settings: AudioSettings, *, from_zero: bool = False) -> None:
         """Add the track to a container.
@@ -87,12 +75,22 @@ class AudioEncoder:
         """
         self.settings = settings
         self.first_sample: int | None = None
-        self.leading_silence = 0
+        self.leading_silence = self.clipped = 0
         self._from_zero = from_zero
         self._next = 0
-        self._held: AnyPacket | None = None
+        self._begin = self._end = 0
+        self._held: list[AnyPacket] = []
+        self._ratio = Fraction(settings.sample_rate, settings.source_rate)
+        channels = av.AudioLayout(settings.layout).nb_channels
+        self._converter: RateConverter | None = None
+        if self._ratio != 1:
+            self._converter = RateConverter(settings.source_rate, settings.sample_rate, channels)
+        self._mixer: Remixer | None = None
+        if settings.layout != settings.source_layout and not settings.renames:
+            self._mixer = Remixer(settings.source_layout, settings.layout, settings.source_rate)
+        encoder, options = ENCODERS.get(settings.codec, settings.codec), dict(settings.options)
         try:
-            stream = container.add_stream(_ENCODERS.get(settings.codec, settings.codec), rate=settings.sample_rate)
+            stream = container.add_stream(encoder, rate=settings.sample_rate, options=options)
             assert isinstance(stream, av.AudioStream)
             context = stream.codec_context
             context.layout = settings.layout
@@ -110,9 +108,38 @@ class AudioEncoder:
         self.stream = stream
 
     @property
+    def is_resampled(self) -> bool:
+        """Whether the result has another rate than the blocks."""
+        return self._converter is not None
+
+    def describe_losses(self, index: int) -> list[str]:
+        """Say what the codec could not hold of track `index` of the source."""
+        if not self.clipped:
+            return []
+        return [
+            f"sound track {index}: {self.clipped} samples above full scale were clipped, which {self.settings.codec} "
+            "does not hold; sound of 32-bit floats in .wav, .mov or .mkv does"
+        ]
+
+    @property
     def samples(self) -> int:
         """Samples taken so far."""
         return 0 if self.first_sample is None else self._next - self.first_sample
+
+    @property
+    def written_silence(self) -> int:
+        """Leading silence in samples of the result."""
+        return self._scaled(self.leading_silence)
+
+    @property
+    def written_first(self) -> int:
+        """Place of the first sample in samples of the result."""
+        return self._scaled(self.first_sample or 0)
+
+    @property
+    def written(self) -> int:
+        """Samples of the result that stand for those taken so far."""
+        return self._scaled(self._next) - self.written_first
 
     def encode(self, block: AudioBlock) -> list[AnyPacket]:
         """Encode a block and give the packets that are ready."""
@@ -121,28 +148,56 @@ class AudioEncoder:
             self.first_sample = self._next = block.pts
             if self._from_zero and block.pts > 0:
                 self.leading_silence, self._next = block.pts, 0
-                for silence in make_silence(len(block.samples), 0, block.pts):
-                    packets += self._encode(silence)
+            self._begin = self._end = self._scaled(self._next)
+            for silence in make_silence(len(block.samples), self._next, block.pts):
+                packets += self._encode(silence)
         if block.pts != self._next:
             raise EncodeError(f"a block starts at sample {block.pts}, expected {self._next}")
         return packets + self._encode(block)
 
     def _encode(self, block: AudioBlock) -> list[AnyPacket]:
         self._next += block.samples.shape[1]
-        settings = self.settings
-        frame = make_frame(block.samples, layout=settings.layout, sample_rate=settings.sample_rate, pts=block.pts)
+        samples: NDArray[np.float32] = block.samples
+        if self._mixer is not None:
+            samples = self._mixer.mix(samples)
+        if not self.settings.holds_peaks:
+            clipped = np.clip(samples, -1.0, 1.0)
+            self.clipped += int(np.count_nonzero(clipped != samples))
+            samples = clipped
+        if self._converter is not None:
+            samples = self._converter.push(samples)
+        return self._put(samples)
+
+    def _put(self, samples: NDArray[np.float32]) -> list[AnyPacket]:
+        """Encode samples of the result's own rate and layout."""
+        if not samples.shape[1]:
+            return []
+        settings, pts = self.settings, self._end
+        self._end += samples.shape[1]
+        if self._converter is not None and not settings.holds_peaks:
+            samples = np.clip(samples, -1.0, 1.0)
+        frame = make_frame(samples, layout=settings.layout, sample_rate=settings.sample_rate, pts=pts)
         return self._hold(self._send(frame))
 
     def flush(self) -> list[AnyPacket]:
         """Give the packets that are left at the end."""
         if self.first_sample is None:
             return []
+        ready: list[AnyPacket] = []
+        if self._converter is not None:
+            ready += self._put(self._converter.flush(self._scaled(self._next) - self._begin))
+        end = self._end
+        held_back = _HELD_BACK.get(self.settings.codec, 0)
+        ready += self._put(np.zeros((av.AudioLayout(self.settings.layout).nb_channels, held_back), np.float32))
+        self._end = end
         packets = self._send(None)
-        ready = self._hold([packet for packet in packets if packet.size])
-        if self._held is not None:
-            ready.append(self._last(self._held))
+        ready += self._hold([packet for packet in packets if packet.size])
+        ready += self._ended()
         # FLAC's last packet holds no sound, but the header's final values.
         return ready + [packet for packet in packets if not packet.size]
+
+    def _scaled(self, samples: int) -> int:
+        return round(samples * self._ratio)
 
     def _send(self, frame: AudioFrame | None) -> list[AnyPacket]:
         try:
@@ -151,50 +206,29 @@ class AudioEncoder:
             raise EncodeError(f"{self.settings.codec} encoder failed: {error}") from error
 
     def _hold(self, packets: list[AnyPacket]) -> list[AnyPacket]:
-        """Keep the newest packet back: only the last one is changed."""
-        ready: list[AnyPacket] = []
-        for packet in packets:
-            if self._held is not None:
-                ready.append(self._held)
-            self._held = packet
+        """Keep the newest two packets back: only they are changed."""
+        self._held += packets
+        ready = self._held[:-2]
+        del self._held[:-2]
         return ready
 
+    def _ended(self) -> list[AnyPacket]:
+        """Give the last packets; one that would begin behind the end is left out, as LAME writes it."""
+        held, whole = self._held, self.stream.codec_context.frame_size
+        if len(held) > 1 and not self.settings.is_lossless and (held[-2].pts or 0) + whole >= self._end:
+            held.pop()
+        return [*held[:-1], *(self._last(packet) for packet in held[-1:])]
+
     def _last(self, packet: AnyPacket) -> AnyPacket:
-        """Tell the container where the sound ends inside the last packet, which encoders fill up."""
+        """Tell the container where the sound ends inside the last packet, which lossy encoders fill up."""
         if packet.pts is None or packet.duration is None:
             return packet
         whole = self.stream.codec_context.frame_size or packet.duration
-        left = self._next - packet.pts
+        left = self._end - packet.pts
         if 0 < left < whole:
             packet.duration = left
-            if not packet.has_sidedata("skip_samples"):
+            if not self.settings.is_lossless and not packet.has_sidedata("skip_samples"):
                 side: PacketSideData = PacketSideData(11, 10)  # type: ignore[call-arg]
                 side.update(struct.pack("<IIBB", 0, whole - left, 0, 0))
                 packet.set_sidedata(side)
         return packet
-
-
-def _fits(codec: str, stream: AudioStream) -> bool:
-    if codec == "opus":
-        return stream.sample_rate in _OPUS_RATES
-    if codec == "mp3" and stream.channels > _MP3_CHANNELS:
-        return False
-    return stream.sample_rate <= _HIGHEST_RATES.get(codec, stream.sample_rate)
-
-
-def _bit_rate(codec: str, stream: AudioStream) -> int | None:
-    if codec not in _KBITS_A_CHANNEL:
-        return None
-    least = _KBITS_A_CHANNEL[codec] * stream.channels * 1000
-    most = _MOST_KBITS_A_CHANNEL[codec] * stream.channels * 1000
-    return min(most, max(least, stream.bit_rate or 0))
-
-
-def _format(codec: str, stream: AudioStream) -> str | None:
-    """Keep 16 bits at 16 and everything deeper at 24 in lossless codecs."""
-    deep = stream.sample_format not in ("s16", "s16p", "u8", "u8p")
-    if codec == "flac":
-        return "s32" if deep else "s16"
-    if codec == "alac":
-        return "s32p" if deep else "s16p"
-    return None

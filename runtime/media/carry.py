@@ -11,7 +11,7 @@ import av
 from av.stream import Stream
 
 from runtime.action import Action
-from runtime.media.audio_encode import choose_audio
+from runtime.media.audio_choice import choose_audio, describe_change
 from runtime.media.mux import FORMATS
 from runtime.media.source import open_source, read_packets
 from runtime.media.streams import AudioStream, MediaInfo, OtherStream, VideoStream
@@ -85,10 +85,11 @@ def _plan_audio(path: Path, source: Stream, stream: AudioStream, suffix: str, pr
         return _refused(plan, suffix, "its codec is unknown")
     if not processed and _accepts(path, source, suffix):
         return plan
-    codec = choose_audio(stream, suffix).codec
+    settings = choose_audio(stream, suffix)
+    codec, reason = settings.codec, describe_change(stream, settings)
     if processed:
-        return StreamPlan(stream.index, "audio", stream.codec, Action.ENHANCED, codec)
-    reason = f"{suffix} does not take {stream.codec}"
+        return StreamPlan(stream.index, "audio", stream.codec, Action.ENHANCED, codec, reason)
+    reason = "; ".join(filter(None, (f"{suffix} does not take {stream.codec}", reason)))
     return StreamPlan(stream.index, "audio", stream.codec, Action.TRANSCODED, codec, reason)
 
 

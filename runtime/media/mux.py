@@ -27,7 +27,8 @@ Track = Iterator[AnyPacket]
 FORMATS: Final = {
     ".mp4": "mp4",
     ".m4v": "mp4",
-    ".m4a": "ipod",
+    ".m4a": "mp4",
+    ".m4b": "mp4",
     ".mov": "mov",
     ".mkv": "matroska",
     ".mka": "matroska",
@@ -38,7 +39,9 @@ FORMATS: Final = {
     ".ogg": "ogg",
     ".opus": "opus",
 }
-MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".mov")
+MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".m4b", ".mov")
+# FFmpeg's own format of this brand takes no sound but AAC and ALAC, which does not hold every layout.
+_BRANDS: Final = {".m4a": "M4A ", ".m4b": "M4B "}
 _NO_CLOCK: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 # Tags with a place of their own in an MP4; any other needs the free-form kind, which fewer players read.
 _MP4_TAGS: Final = {
@@ -87,6 +90,8 @@ class Muxer:
         options = {"max_interleave_delta": str(_QUEUE_US)}
         if self.suffix == ".wav":
             options["rf64"] = "auto"
+        if self.suffix in _BRANDS:
+            options["brand"] = _BRANDS[self.suffix]
         try:
             self.container: OutputContainer = av.open(
                 # The prefix keeps a colon in a name, such as "12:30 talk", from being taken for a protocol.

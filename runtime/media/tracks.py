@@ -8,7 +8,8 @@ from typing import Any, Final
 from av.stream import Disposition, Stream
 
 from runtime.action import Action
-from runtime.media.audio_encode import AudioEncoder, choose_audio
+from runtime.media.audio_choice import choose_audio
+from runtime.media.audio_encode import AudioEncoder
 from runtime.media.carry import StreamPlan
 from runtime.media.copies import CopyTrack
 from runtime.media.encode import EncodeSettings, VideoEncoder

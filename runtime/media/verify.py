@@ -30,7 +30,11 @@ class PictureTimes:
 
 @dataclass(frozen=True, slots=True)
 class SoundTimes:
-    """What a job wrote of one track: `leading_silence` samples before `first_sample` are not the source's."""
+    """What a job wrote of one track, in samples of the result.
+
+    `leading_silence` samples before `first_sample` are not the source's; times of a track that was `resampled` are
+    rounded to a sample.
+    """
 
     index: int
     out_index: int
@@ -38,6 +42,7 @@ class SoundTimes:
     first_sample: int
     samples: int
     leading_silence: int = 0
+    resampled: bool = False
 
     @classmethod
     def between(cls, reader: AudioReader, encoder: AudioEncoder) -> Self:
@@ -45,10 +50,11 @@ class SoundTimes:
         return cls(
             index=reader.stream.index,
             out_index=encoder.stream.index,
-            sample_rate=reader.sample_rate,
-            first_sample=reader.first_sample,
-            samples=reader.samples,
-            leading_silence=encoder.leading_silence,
+            sample_rate=encoder.settings.sample_rate,
+            first_sample=encoder.written_first if encoder.is_resampled else reader.first_sample,
+            samples=encoder.written if encoder.is_resampled else reader.samples,
+            leading_silence=encoder.written_silence,
+            resampled=encoder.is_resampled,
         )
 
 
@@ -174,7 +180,7 @@ def _check_sound(info: MediaInfo, sound: SoundTimes, before: Fraction | None, af
         samples_out=samples - sound.leading_silence,
         offset_before=None if before is None else round(sound.first_sample - before * rate),
         offset_after=None if after is None else round(first + sound.leading_silence - after * rate),
-        tolerance=0 if step <= 1 else ceil(step),
+        tolerance=(0 if step <= 1 else ceil(step)) + sound.resampled,
     )
 
 

@@ -23,7 +23,8 @@ from runtime.job import (
     open_video_pipeline,
     refuse_damage,
 )
-from runtime.media.audio_encode import AudioEncoder, choose_audio
+from runtime.media.audio_choice import choose_audio
+from runtime.media.audio_encode import AudioEncoder
 from runtime.media.mux import Muxer, begins_at_zero, open_scratch, partial_path, refuse_target
 from runtime.media.picture import Picture
 from runtime.media.source import AnyPacket
