@@ -137,6 +137,9 @@ def enhance(
     conceal: Annotated[
         bool, typer.Option("--conceal", help="Enhance a damaged file as far as it can be read.")
     ] = False,
+    keep_unverified: Annotated[
+        bool, typer.Option("--keep-unverified", help="Take a result although the check of the finished file failed.")
+    ] = False,
     workspace: Annotated[
         Path | None,
         typer.Option(
@@ -164,6 +167,7 @@ def enhance(
         end=None if end is None else parse_time(end),
         overwrite=overwrite,
         conceal=conceal,
+        keep_unverified=keep_unverified,
         compare=compare,
         model=model,
         zoo=zoo,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appliance.progress import open_display
 from appliance.summary import summarise
-from runtime.errors import OptionError, OutputError
+from runtime.errors import OptionError, OutputError, VerificationError
 from runtime.options import EnhanceOptions
 from runtime.report import report_to_json, write_report
 
@@ -40,9 +40,14 @@ def run_job(
             _check_side_file(path, taken, overwrite=options.overwrite)
             taken[name] = path
     with open_display() as display:
-        report = enhance(
-            source, target, options, on_progress=display, cancel=cancel, workspace=workspace, engines=engines
-        )
+        try:
+            report = enhance(
+                source, target, options, on_progress=display, cancel=cancel, workspace=workspace, engines=engines
+            )
+        except VerificationError as error:
+            if report_path is not None and error.report is not None:
+                write_report(error.report, report_path)
+            raise
     if report_path is not None:
         write_report(report, report_path)
     return report_to_json(report) if as_json else summarise(report, report_path)

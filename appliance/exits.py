@@ -27,6 +27,7 @@ from runtime.errors import (
     OutputError,
     RelumeError,
     UnsupportedMediaError,
+    VerificationError,
 )
 
 
@@ -40,12 +41,14 @@ class ExitCode(IntEnum):
     OUTPUT = 4
     ENGINE = 5
     DATA = 6
+    UNVERIFIED = 7
     CANCELLED = 130
 
 
 # The first class that fits decides, so leaves come before their parents.
 _CODES: tuple[tuple[type[RelumeError], ExitCode], ...] = (
     (CancelledError, ExitCode.CANCELLED),
+    (VerificationError, ExitCode.UNVERIFIED),
     (OptionError, ExitCode.USAGE),
     (OutputError, ExitCode.OUTPUT),
     (EncodeError, ExitCode.OUTPUT),

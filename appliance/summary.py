@@ -15,6 +15,7 @@ def summarise(report: Report, report_path: Path | None = None) -> str:
         ("result", f"{report.result.path} ({format_bytes(report.result.size_bytes)})"),
         *([("report", str(report_path))] if report_path else []),
         *([("before/after", report.compare)] if report.compare else []),
+        ("check", _describe_check(report)),
         *_picture_rows(report),
         *_sound_rows(report),
         *_offset_rows(report),
@@ -25,6 +26,12 @@ def summarise(report: Report, report_path: Path | None = None) -> str:
     if report.warnings:
         parts.append("\n".join(f"warning: {warning}" for warning in report.warnings))
     return "\n\n".join(parts)
+
+
+def _describe_check(report: Report) -> str:
+    if report.check_failures:
+        return f"FAILED: {'; '.join(report.check_failures)}"
+    return "the finished file was read back: every picture and sample is at its place"
 
 
 def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:

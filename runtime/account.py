@@ -60,6 +60,7 @@ def account(job: "Job", written: Path) -> Report:
         ),
         warnings=tuple(_warnings(job)),
         resumes=job.resumes,
+        check_failures=() if job.check is None else job.check.failures,
     )
 
 
@@ -209,8 +210,6 @@ def _warnings(job: "Job") -> list[str]:
         )
     if check is not None and check.pictures is not None and check.pictures.shift_s:
         found.append(f"{job.work.target.suffix} moved all streams alike by {float(check.pictures.shift_s):+.4f} s")
-    if check is not None and not check.passed:
-        found.append("the result does not hold every picture and sample at its time; see the counts in this report")
     return list(dict.fromkeys(found))
 
 

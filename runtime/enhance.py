@@ -27,6 +27,7 @@ from runtime.job import (
     open_sound_pipeline,
     open_video_pipeline,
     refuse_damage,
+    refuse_unverified,
 )
 from runtime.media.mux import Muxer
 from runtime.media.tracks import add_tracks
@@ -120,9 +121,10 @@ def _stream(
         job.picture_warnings = list(job.reader.warnings) if job.reader is not None else []
         tell.stage("checking")
         written = muxer.finish()
-        check_result(job, written)
+        check_result(job, muxer, written)
         draw_comparison(job)
         job.warnings += muxer.warnings
         report = account(job, written)
+        refuse_unverified(job, muxer, report)
         muxer.publish()
     return report

@@ -10,17 +10,19 @@ from typing import TypeVar
 from kernels.colour import YuvLayout
 from runtime.audio.pipeline import SoundOutcome, SoundPipeline
 from runtime.audio.stream import SpeechEnhancer
-from runtime.errors import DecodeError
+from runtime.errors import DecodeError, MediaError, VerificationError
 from runtime.media.audio import AudioReader
 from runtime.media.audio_encode import AudioEncoder
 from runtime.media.decode import VideoReader
 from runtime.media.deinterlace import Interlacing
 from runtime.media.encode import EncodeSettings
+from runtime.media.mux import Muxer
 from runtime.media.picture import Picture
 from runtime.media.source import AnyPacket
 from runtime.media.tracks import Tracks
 from runtime.media.verify import PictureTimes, Verification, verify
 from runtime.options import Progress
+from runtime.report import Report
 from runtime.selection import Selection
 from runtime.stages import StageClock, StopSignal
 from runtime.video.canvas import Canvas, plan_canvas
@@ -157,15 +159,46 @@ def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], work
         )
 
 
-def check_result(job: Job, written: Path) -> None:
-    """Read the result back before it gets its name."""
+def check_result(job: Job, muxer: Muxer, written: Path) -> None:
+    """Read the result back before it gets its name.
+
+    Raises:
+        VerificationError: It cannot be read, or lacks a stream.
+    """
     times = None
     if job.passed is not None and job.reader is not None:
         times = PictureTimes(job.reader.stream.time_base, job.passed.pts)
     assert job.tracks is not None
     sounds = [sound.times(job.tracks.audios[sound.index].stream.index) for sound in job.sounds]
     with job.clock.measure("check"):
-        job.check = verify(written, pictures=times, sounds=sounds)
+        try:
+            job.check = verify(written, pictures=times, sounds=sounds)
+        except MediaError as error:
+            told = str(error).replace(str(written), "the finished file")
+            raise _unverified(job, muxer, (told,), None) from error
+
+
+def refuse_unverified(job: Job, muxer: Muxer, report: Report) -> None:
+    """Keep a result whose check failed under another name, unless it is wanted as it is.
+
+    Raises:
+        VerificationError: The check failed.
+    """
+    if report.check_failures and not job.work.options.keep_unverified:
+        raise _unverified(job, muxer, report.check_failures, report)
+
+
+def _unverified(job: Job, muxer: Muxer, failures: tuple[str, ...], report: Report | None) -> VerificationError:
+    kept = muxer.set_aside()
+    if report is not None:
+        report = replace(report, result=replace(report.result, path=str(kept)))
+    return VerificationError(
+        f"the check of the finished file failed: {'; '.join(failures)}; {job.work.target} was not written and the file "
+        f"is kept as {kept}: look at it, and run again with --keep-unverified to take it as it is",
+        failures=failures,
+        kept=kept,
+        report=report,
+    )
 
 
 def draw_comparison(job: Job) -> None:

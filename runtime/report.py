@@ -176,7 +176,8 @@ class Speed:
 class Report:
     """One finished job.
 
-    `resumes` counts how often it went on after an interruption; `speed` is then that of the last attempt alone.
+    `check_failures` says what the check of the finished file found wrong; empty where it passed. `resumes` counts how
+    often it went on after an interruption; `speed` is then that of the last attempt alone.
     """
 
     relume: str
@@ -193,6 +194,7 @@ class Report:
     compare: str | None = None
     warnings: tuple[str, ...] = ()
     resumes: int = 0
+    check_failures: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 

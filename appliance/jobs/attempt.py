@@ -13,14 +13,15 @@ from typing import Final, TypeVar
 
 from appliance.jobs.errors import JobLostError
 from appliance.jobs.files import JobFiles
-from appliance.jobs.places import make_result_folder, remove_unfinished, result_name, staged_path
+from appliance.jobs.places import free_names, make_result_folder, remove_unfinished, result_name, staged_path
 from appliance.jobs.publication import find_published, publish_once
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import Blame, JobRecord, Wish
 from appliance.jobs.reporter import DiskRoom, Reporter
 from appliance.settings import engines_folder
 from appliance.store.errors import StoreError
-from runtime.errors import CancelledError, OutputError, RelumeError
+from runtime.errors import CancelledError, OutputError, RelumeError, VerificationError
+from runtime.media.publish import publish_file
 from runtime.options import EnhanceOptions
 from runtime.report import Report, report_from_json, write_report
 from runtime.segments.rule import SegmentRule
@@ -135,16 +136,19 @@ class Attempt:
         named = job.target or plan_work(job.source, None, self._options).target
         suffix = named.suffix
         staged = staged_path(job, files, suffix)
-        report = enhance(
-            job.source,
-            staged,
-            self._options,
-            on_progress=reporter.progress,
-            cancel=reporter.cancel,
-            workspace=files.workspace,
-            rule=self._conduct.rule,
-            engines=engines_folder(self._queue.data),
-        )
+        try:
+            report = enhance(
+                job.source,
+                staged,
+                self._options,
+                on_progress=reporter.progress,
+                cancel=reporter.cancel,
+                workspace=files.workspace,
+                rule=self._conduct.rule,
+                engines=engines_folder(self._queue.data),
+            )
+        except VerificationError as error:
+            raise _with_name(error, folder / result_name(job, suffix)) from error
         reporter.stage("publishing")
         wanted = folder / result_name(job, suffix)
         # Before the result has its name: from then on, whoever comes later does not make it again.
@@ -260,6 +264,25 @@ class Attempt:
         hidden = f".relume-{self._job.id}"
         shown = target.stem if target is not None else "the result"
         return message.replace(hidden, shown)
+
+
+def _with_name(error: VerificationError, wanted: Path) -> VerificationError:
+    """Give a file whose check failed the result's name with a mark, in place of a hidden one."""
+    kept = error.kept
+    if kept is None:
+        return error
+    for path in free_names(wanted.with_name(f"{wanted.stem}.unverified{wanted.suffix}")):
+        try:
+            publish_file(kept, path, overwrite=False)
+        except OutputError as refusal:
+            if isinstance(refusal.__cause__, FileExistsError):
+                continue
+            raise
+        message = (
+            f"the check of the finished file failed: {'; '.join(error.failures)}; it is kept as {path}: look at it"
+        )
+        return VerificationError(message, failures=error.failures, kept=path, report=error.report)
+    raise AssertionError("there is always one more name")
 
 
 def preview_span(source: Path, options: EnhanceOptions) -> tuple[Fraction | None, Fraction | None]:

@@ -108,7 +108,8 @@ def _middle(duration: Fraction | None, options: EnhanceOptions, span: Fraction) 
     ends = [end for end in (duration, options.end) if end is not None]
     end = min(ends) if ends else begin + span
     start = begin + max(Fraction(0), end - begin - span) / 2
-    return replace(options, start=start or None, end=min(end, start + span), compare=None, overwrite=False)
+    end = min(end, start + span)
+    return replace(options, start=start or None, end=end, compare=None, overwrite=False, keep_unverified=True)
 
 
 def main() -> int:

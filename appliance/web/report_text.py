@@ -21,6 +21,8 @@ def _sentences(report: Report) -> Iterator[str]:
         yield from _picture(report.picture)
     yield from _sound(report)
     yield from _streams(report)
+    if report.check_failures:
+        yield f"The check of the finished file failed: {'; '.join(report.check_failures)}."
     speed = report.speed
     rate = f", {speed.fps:.1f} pictures a second" if speed.fps else ""
     yield f"It took {describe_duration(speed.wall_s)}{rate}; the result has {format_bytes(report.result.size_bytes)}."

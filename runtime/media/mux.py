@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from heapq import heapify, heappop, heapreplace
+from itertools import count
 from math import lcm
 from pathlib import Path
 from types import TracebackType
@@ -185,6 +186,22 @@ class Muxer:
         publish_file(self.partial, self.target, overwrite=self._overwrite)
         self._published = True
         return self.target
+
+    def set_aside(self) -> Path:
+        """Keep the finished file beside the target, under a name that says that its check failed.
+
+        Raises:
+            OutputError: The file system refuses.
+        """
+        for number in count(1):
+            mark = "unverified" if number == 1 else f"unverified-{number}"
+            path = self.target.with_name(f"{self.target.stem}.{mark}{self.target.suffix}")
+            if os.path.lexists(path):
+                continue
+            publish_file(self.partial, path, overwrite=False)
+            self._published = True
+            return path
+        raise AssertionError("there is always one more name")
 
     def finish(self) -> Path:
         """Write the last bytes and give the temporary file, complete, for checks before `publish`."""

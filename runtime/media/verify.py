@@ -74,6 +74,15 @@ class PictureCheck:
     shift_s: Fraction
     first_difference: int | None
 
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What is wrong, in words."""
+        if self.frames_in != self.frames_out:
+            return (f"{self.frames_in} pictures were written, {self.frames_out} are in the file",)
+        if not self.pts_equal:
+            return (f"picture {self.first_difference} and others are not at the time that they were written for",)
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class SoundCheck:
@@ -93,9 +102,20 @@ class SoundCheck:
     @property
     def passed(self) -> bool:
         """Whether every sample is there, at its time."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What is wrong, in words."""
+        found = []
+        if self.samples_in != self.samples_out:
+            found.append(
+                f"sound {self.index}: {self.samples_in} samples were written, {self.samples_out} are in the file"
+            )
         before, after = self.offset_before, self.offset_after
-        in_time = before is None or after is None or abs(after - before) <= self.tolerance
-        return in_time and self.samples_in == self.samples_out
+        if before is not None and after is not None and abs(after - before) > self.tolerance:
+            found.append(f"sound {self.index} starts {after - before:+} samples from its place beside the picture")
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +128,13 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether every picture and sample is there, at its time."""
-        pictures = self.pictures is None or (
-            self.pictures.pts_equal and self.pictures.frames_in == self.pictures.frames_out
-        )
-        return pictures and all(sound.passed for sound in self.sounds)
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What is wrong, in words."""
+        found = [] if self.pictures is None else list(self.pictures.failures)
+        return (*found, *(failure for sound in self.sounds for failure in sound.failures))
 
 
 def verify(result: Path, *, pictures: PictureTimes | None, sounds: Sequence[SoundTimes] = ()) -> Verification:

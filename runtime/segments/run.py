@@ -22,6 +22,7 @@ from runtime.job import (
     open_sound_pipeline,
     open_video_pipeline,
     refuse_damage,
+    refuse_unverified,
 )
 from runtime.media.audio_choice import choose_audio
 from runtime.media.audio_encode import AudioEncoder
@@ -252,10 +253,11 @@ def _merge(job: Job, workspace: Workspace, tell: Teller) -> Report:
             muxer.run([*tracks, iter(job.tracks.copies)])
         tell.stage("checking")
         written = muxer.finish()
-        check_result(job, written)
+        check_result(job, muxer, written)
         draw_comparison(job)
         job.warnings += [*manifest.warnings, *muxer.warnings]
         report = account(job, written)
+        refuse_unverified(job, muxer, report)
         # From here on the next attempt knows the result by its mark, should the end be interrupted.
         workspace.commit(result=mark_file(written), report=report)
         muxer.publish()

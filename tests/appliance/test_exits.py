@@ -18,6 +18,7 @@ from runtime import errors
         (errors.UnsupportedMediaError, ExitCode.SOURCE),
         (errors.OutputError, ExitCode.OUTPUT),
         (errors.EncodeError, ExitCode.OUTPUT),
+        (errors.VerificationError, ExitCode.UNVERIFIED),
         (errors.ManifestError, ExitCode.ENGINE),
         (errors.SessionError, ExitCode.ENGINE),
         (errors.CancelledError, ExitCode.CANCELLED),

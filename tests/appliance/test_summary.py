@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from appliance.summary import summarise
+from appliance.web.report_text import describe_report
 from runtime.report import (
     Action,
     AvOffset,
@@ -49,6 +50,17 @@ def test_the_summary_tells_where_the_result_is_and_what_was_done():
     assert "320x180 8 bit -> 1280x720 8 bit; x4 fits" in text
     assert "150 in, 150 out, times unchanged" in text
     assert "1:05, 15.2 fps, at most 500 MB of memory" in text
+
+
+def test_the_check_of_the_finished_file_has_a_line_of_its_own():
+    failed = replace(REPORT, check_failures=("24 pictures were written, 23 are in the file",))
+
+    assert "the finished file was read back" in summarise(REPORT)
+    assert "FAILED: 24 pictures were written, 23 are in the file" in summarise(failed)
+    assert not any("check" in sentence for sentence in describe_report(REPORT))
+    assert "The check of the finished file failed: 24 pictures were written, 23 are in the file." in describe_report(
+        failed
+    )
 
 
 def test_what_was_not_carried_is_told_with_the_reason():

@@ -1,6 +1,7 @@
 """A whole job, from file to file: nothing lost, nothing moved, nothing left behind."""
 
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from runtime.enhance import enhance
-from runtime.errors import CancelledError, OptionError, OutputError, UnsupportedMediaError
+from runtime.errors import CancelledError, OptionError, OutputError, UnsupportedMediaError, VerificationError
+from runtime.media.mux import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action
 
@@ -232,3 +234,55 @@ def test_a_picture_of_one_pixel_is_refused(tmp_path):
 
     with pytest.raises(UnsupportedMediaError, match="pictures of 1x1, expected at least 16x16"):
         enhance(source, tmp_path / "out.mp4", EnhanceOptions())
+
+
+def lose_a_picture(monkeypatch):
+    """Let the muxer lose the third picture, as no container that is known here does."""
+    write, seen = Muxer._write, []
+
+    def write_most(muxer, packet):
+        seen.append(packet.stream.type == "video")
+        if packet.stream.type == "video" and sum(seen) == 3:
+            return
+        write(muxer, packet)
+
+    monkeypatch.setattr(Muxer, "_write", write_most)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_result_whose_check_fails_is_kept_under_a_name_that_says_so(tmp_path, monkeypatch, durable):
+    source = write_clip(tmp_path / "in.mp4")
+    workspace = tmp_path / "work" if durable else None
+    (tmp_path / "out.unverified.mp4").write_bytes(b"an earlier one")
+    with monkeypatch.context() as patch:
+        lose_a_picture(patch)
+        with pytest.raises(VerificationError, match="24 pictures were written, 23 are in the file") as raised:
+            enhance(source, tmp_path / "out.mp4", RESTORE, workspace=workspace)
+
+    assert not (tmp_path / "out.mp4").exists()
+    kept = tmp_path / "out.unverified-2.mp4"
+    assert raised.value.kept == kept
+    assert str(kept) in str(raised.value)
+    assert len(read_pictures(kept)[0]) == 23
+    assert raised.value.report.check_failures == ("24 pictures were written, 23 are in the file",)
+    assert raised.value.report.result.path == str(kept)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "in.mp4", "out.unverified-2.mp4", "out.unverified.mp4",
+    ]  # fmt: skip
+
+    report = enhance(source, tmp_path / "out.mp4", RESTORE, workspace=workspace)
+
+    assert report.check_failures == ()
+    assert len(read_pictures(tmp_path / "out.mp4")[0]) == 24
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_result_whose_check_fails_can_be_taken_as_it_is(tmp_path, monkeypatch, durable):
+    source = write_clip(tmp_path / "in.mp4")
+    lose_a_picture(monkeypatch)
+
+    options = replace(RESTORE, keep_unverified=True)
+    report = enhance(source, tmp_path / "out.mp4", options, workspace=tmp_path / "work" if durable else None)
+
+    assert report.check_failures == ("24 pictures were written, 23 are in the file",)
+    assert len(read_pictures(tmp_path / "out.mp4")[0]) == 23

@@ -16,6 +16,7 @@ from appliance.jobs.reporter import Reporter
 from appliance.jobs.survive import read_packets, write_clip
 from appliance.jobs.worker import _do
 from runtime.errors import EncodeError
+from runtime.media.mux import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import report_from_json
 
@@ -247,6 +248,29 @@ def test_a_failure_tells_the_name_that_the_user_gave(add, work, clip, tmp_path):
     assert job.state is JobState.FAILED
     assert ".relume-" not in job.message
     assert ".avi" in job.message
+
+
+def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tmp_path, monkeypatch):
+    write, seen = Muxer._write, []
+
+    def lose_one(muxer, packet):
+        seen.append(packet.stream.type == "video")
+        if not (seen[-1] and sum(seen) == 3):
+            write(muxer, packet)
+
+    monkeypatch.setattr(Muxer, "_write", lose_one)
+
+    add("clip", clip, target=tmp_path / "films" / "done.mp4", options=SILENT)
+
+    job = work()
+
+    kept = tmp_path / "films" / "done.unverified.mp4"
+    assert job.state is JobState.FAILED
+    assert job.message == (
+        f"the check of the finished file failed: 30 pictures were written, 29 are in the file; "
+        f"it is kept as {kept}: look at it"
+    )
+    assert [path.name for path in kept.parent.iterdir()] == ["done.unverified.mp4"]
 
 
 def test_a_folder_that_cannot_be_made_is_told(add, work, clip, tmp_path):
