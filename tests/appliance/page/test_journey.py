@@ -74,16 +74,16 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     videos = page.locator("video")
     page.locator('.compare[data-ready="true"]').wait_for()
     assert videos.evaluate_all("videos => videos.map((video) => video.readyState >= 2)") == [True, True]
-    line = page.get_by_label("How much of the picture shows before")
+    line = page.get_by_label("Before and after slider")
     line.press("ArrowLeft")
     moved = page.locator(".compare-after").evaluate("video => getComputedStyle(video).clipPath")
     assert "49.5%" in moved
-    page.get_by_label("Place in the video").evaluate(
+    page.get_by_label("Position", exact=True).evaluate(
         "range => { range.value = 500; range.dispatchEvent(new Event('input')); }"
     )
     before, after = videos.evaluate_all(TIMES)
     assert before == after == pytest.approx(0.5, abs=0.05)
-    page.get_by_role("button", name="One picture on").click()
+    page.get_by_role("button", name="Next frame").click()
     stepped = videos.evaluate_all(TIMES)
     assert stepped[0] == stepped[1] == pytest.approx(13.5 / 25, abs=0.002), "the middle of the next picture"
     page.get_by_role("button", name="Play").click()

@@ -54,10 +54,10 @@ def test_all_the_way_by_keyboard_alone(
     card.locator(".job-title").focus()
     page.keyboard.press("Enter")
     page.locator('.compare[data-ready="true"]').wait_for()
-    tab_to(page, "How much of the picture shows before, and how much after")
+    tab_to(page, "Before and after slider")
     page.keyboard.press("ArrowRight")
-    assert page.get_by_label("How much of the picture shows before").input_value() == "50.5"
-    page.keyboard.press("b")
+    assert page.get_by_label("Before and after slider").input_value() == "50.5"
+    page.keyboard.press("s")
     muted = page.locator("audio").evaluate_all(
         "audios => audios.map((audio) => [audio.src.split('-').pop(), audio.muted])"
     )

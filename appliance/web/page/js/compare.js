@@ -1,22 +1,22 @@
-/** Before and after, on top of each other: a line that the user moves, one clock for both, and the sound of either. */
+/** Before and after: one clock for both, a stage to look at them, the sound of either, and the keys for all of it. */
 
 import { fill, h, setText, setVars } from "./dom.js";
 import { segments } from "./forms.js";
 import { icon } from "./icons.js";
 import { announce } from "./notices.js";
 import { SyncPlayer } from "./player.js";
+import { buildStage, VIEWS, ZOOM_KEY_STEP } from "./stage.js";
 import { describePlace } from "./words.js";
 
-const VIEWS = [
-  ["split", "Slider"],
-  ["beside", "Side by side"],
-  ["before", "Before"],
-  ["after", "After"],
-];
 const SPEEDS = [
   ["1", "Normal"],
   ["0.5", "Half"],
   ["0.25", "Quarter"],
+];
+const ZOOMS = [
+  ["fit", "Fit"],
+  ["1", "100%"],
+  ["2", "200%"],
 ];
 
 /** Show the comparison of a finished job in `root`, until the signal is aborted; nothing where there is nothing to compare. */
@@ -53,68 +53,85 @@ export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
     { class: "compare", "aria-label": "Before and after" },
     !after && h("p", { class: "lead" }, "Listen to the sound before and after."),
   );
-  const stage = after ? pictureStage(box, before, after) : null;
-  const controls = transport(player, box, { steps: Boolean(after) });
   const choices = h("div", { class: "compare-choices" });
+  let zoom = null;
+  const percent = h("output", { class: "zoom-percent" });
+  const stage = after
+    ? buildStage(before, after, {
+        onZoom: (level, value) => {
+          zoom?.setValue(level ?? "");
+          setText(percent, `${value}%`);
+        },
+      })
+    : null;
+  const sound = soundSwitch(soundBefore, soundAfter);
+  const full = stage && document.fullscreenEnabled ? fullScreenButton(box, stage) : null;
+  const holder = before || (soundBefore && soundAfter) ? holdButton(stage, sound) : null;
+  let view = null;
   if (stage && before) {
-    const view = segments("View", VIEWS, "split", (value) => stage.show(value));
+    view = segments("View", VIEWS, "split", (value) => stage.show(value));
     choices.append(view.box);
   }
-  const sound = soundSwitch(soundBefore, soundAfter);
+  if (stage) {
+    zoom = segments("Zoom", ZOOMS, "fit", (value) => stage.zoomTo(value));
+    zoom.box.append(percent);
+    choices.append(zoom.box);
+  }
   if (sound) choices.append(sound.box);
   if (after) choices.append(segments("Speed", SPEEDS, "1", (value) => player.setRate(Number(value))).box);
-  box.append(...[stage?.box, controls, choices, trouble, soundBefore, soundAfter].filter(Boolean));
-  listenKeys(box, player, { sound, steps: Boolean(after) });
+  const controls = transport(player, box, { steps: Boolean(after), extra: [holder?.box, full] });
+  box.append(
+    ...[stage?.box, controls, choices, trouble, soundBefore, soundAfter].filter(Boolean),
+    keyHint({ sound, stage, hold: holder !== null }),
+  );
+  listenKeys(box, { player, stage, view, sound, full, hold: holder?.hold ?? null }, signal);
   fill(root, box);
 }
 
-function pictureStage(box, before, after) {
-  const stage = h("div", { class: "compare-stage", "data-view": before ? "split" : "after" }, before, after);
-  after.addEventListener("loadedmetadata", () => setVars(stage, { "--ratio": after.videoWidth / after.videoHeight }));
-  if (before) {
-    const line = h("input", {
-      type: "range",
-      class: "compare-line",
-      min: 0,
-      max: 100,
-      step: 0.5,
-      "aria-label": "How much of the picture shows before, and how much after",
-      props: { value: 50 },
-    });
-    const move = () => {
-      setVars(stage, { "--split": `${line.value}%` });
-      line.setAttribute(
-        "aria-valuetext",
-        `${Math.round(line.value)} % before, ${Math.round(100 - line.value)} % after`,
-      );
-    };
-    line.addEventListener("input", move);
-    move();
-    stage.append(
-      h("span", { class: "compare-word word-before", "aria-hidden": "true" }, "Before"),
-      h("span", { class: "compare-word word-after", "aria-hidden": "true" }, "After"),
-      line,
-      h("span", { class: "compare-handle", "aria-hidden": "true" }, icon("compare")),
-    );
-  }
+function fullScreenButton(box, stage) {
   const full = h(
     "button",
-    { type: "button", class: "plain-icon full-button", "aria-label": "Whole screen", title: "Whole screen" },
+    { type: "button", class: "plain-icon full-button", "aria-label": "Full screen", title: "Full screen (F)" },
     icon("full"),
   );
   full.addEventListener("click", () =>
     document.fullscreenElement ? document.exitFullscreen() : box.requestFullscreen(),
   );
-  if (document.fullscreenEnabled) stage.append(full);
-  return {
-    box: stage,
-    show: (view) => {
-      stage.dataset.view = view;
-    },
-  };
+  box.addEventListener("fullscreenchange", () => {
+    const word = document.fullscreenElement === box ? "Leave full screen" : "Full screen";
+    full.setAttribute("aria-label", word);
+    stage.refit();
+  });
+  return full;
 }
 
-function transport(player, box, { steps }) {
+// As long as it is held, the original is seen and heard.
+function holdButton(stage, sound) {
+  const button = h("button", { type: "button", class: "button hold-button" }, icon("eye"), "Hold for original");
+  let on = false;
+  const hold = (now) => {
+    if (on === now) return;
+    on = now;
+    button.classList.toggle("held", on);
+    stage?.hold(on);
+    sound?.hold(on);
+    if (on) announce("Original");
+  };
+  button.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    button.setPointerCapture(event.pointerId);
+    hold(true);
+  });
+  for (const name of ["pointerup", "pointercancel", "blur"]) button.addEventListener(name, () => hold(false));
+  button.addEventListener("contextmenu", (event) => event.preventDefault());
+  button.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") hold(true);
+  });
+  button.addEventListener("keyup", () => hold(false));
+  return { box: button, hold };
+}
+
+function transport(player, box, { steps, extra }) {
   const play = h("button", { type: "button", class: "round primary", "aria-label": "Play" }, icon("play"));
   const step = (frames, word, symbol) => {
     const button = h("button", { type: "button", class: "plain-icon", "aria-label": word, title: word }, icon(symbol));
@@ -127,7 +144,7 @@ function transport(player, box, { steps }) {
     min: 0,
     max: 1000,
     step: 1,
-    "aria-label": "Place in the video",
+    "aria-label": "Position",
     props: { value: 0 },
   });
   const time = h("span", { class: "time" }, "0:00.0 / 0:00.0");
@@ -151,59 +168,112 @@ function transport(player, box, { steps }) {
     "div",
     { class: "transport" },
     play,
-    steps && [step(-1, "One picture back", "stepBack"), step(1, "One picture on", "stepOn")],
+    steps && [step(-1, "Previous frame", "stepBack"), step(1, "Next frame", "stepOn")],
     seek,
     time,
+    extra,
   );
 }
 
 function soundSwitch(before, after) {
   if (!before && !after) return null;
   const choices = [["off", "Off"], before && ["before", "Before"], after && ["after", "After"]].filter(Boolean);
-  const choose = (value) => {
+  const start = after ? "after" : "before";
+  let last = start;
+  const hear = (value) => {
     if (before) before.muted = value !== "before";
     if (after) after.muted = value !== "after";
   };
-  const start = after ? "after" : "before";
-  choose(start);
-  const made = segments("Sound", choices, start, choose);
+  const made = segments("Sound", choices, start, hear);
+  hear(start);
+  const choose = (value) => {
+    made.setValue(value);
+    hear(value);
+    announce(`Sound: ${value}`);
+  };
   return {
     box: made.box,
-    swap: () => {
-      const value = made.value() === "after" && before ? "before" : "after";
-      made.setValue(value);
-      choose(value);
-      announce(`Sound: ${value}`);
+    swap: () => choose(made.value() === "after" && before ? "before" : "after"),
+    mute: () => {
+      const now = made.value();
+      if (now !== "off") last = now;
+      choose(now === "off" ? last : "off");
     },
+    hold: (on) => hear(on && before && made.value() !== "off" ? "before" : made.value()),
   };
 }
 
-// Space plays, comma and full stop step, B swaps the sound; arrows stay with the slider that has the focus.
-function listenKeys(box, player, { sound, steps }) {
-  box.append(
-    h(
-      "p",
-      { class: "hint keys" },
-      "Keys: ",
-      key("Space"),
-      " play",
-      steps && [", ", key(","), " ", key("."), " one picture back or on"],
-      sound && [", ", key("B"), " sound before or after"],
-      ".",
-    ),
+/* The keys work on the whole page while a comparison is shown. A field, a list or another dialog keeps its own keys, a
+   button its Space, a slider and a group of choices their arrows. */
+function listenKeys(box, { player, stage, view, sound, full, hold }, signal) {
+  const chooseView = (index) => {
+    const value = VIEWS[index][0];
+    view.setValue(value);
+    stage.show(value);
+    announce(VIEWS[index][1]);
+  };
+  const act = (event, target) => {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const isSlider = target.matches("input[type=range]");
+    const hasArrows = isSlider || target.matches("input[type=radio]");
+    const arrows = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+    if (key === " ") {
+      if (target.closest("button, a, summary, input[type=radio], input[type=checkbox]")) return false;
+      player.toggle();
+    } else if (key in arrows && event.shiftKey && stage && !hasArrows) stage.pan(...arrows[key]);
+    else if ((key === "ArrowLeft" || key === "ArrowRight") && stage && !hasArrows && !event.shiftKey) {
+      player.step(key === "ArrowLeft" ? -1 : 1);
+    } else if ((key === "," || key === ".") && stage) player.step(key === "," ? -1 : 1);
+    else if ((key === "a" || key === "b") && hold) hold(true);
+    else if (view && key >= "1" && key <= String(VIEWS.length)) chooseView(Number(key) - 1);
+    else if ((key === "+" || key === "=") && stage) stage.zoomBy(ZOOM_KEY_STEP);
+    else if (key === "-" && stage) stage.zoomBy(1 / ZOOM_KEY_STEP);
+    else if (key === "0" && stage) stage.zoomTo("fit");
+    else if (key === "f" && full) full.click();
+    else if (key === "m" && sound) sound.mute();
+    else if (key === "s" && sound) sound.swap();
+    else return false;
+    return true;
+  };
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      const target = event.target instanceof Element ? event.target : document.body;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !box.isConnected) return;
+      if (target.matches("select, textarea, input:not([type=range], [type=radio], [type=checkbox])")) return;
+      const open = [...document.querySelectorAll("dialog[open]")].at(-1);
+      if (open && !open.contains(box)) return;
+      if (act(event, target)) event.preventDefault();
+    },
+    { signal },
   );
-  box.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const onButton = event.target.closest("button, input[type=radio]");
-    if (event.key === " " && !onButton) player.toggle();
-    else if (event.key === "," && steps) player.step(-1);
-    else if (event.key === "." && steps) player.step(1);
-    else if (event.key.toLowerCase() === "b" && sound) sound.swap();
-    else return;
-    event.preventDefault();
-  });
+  const release = () => hold?.(false);
+  document.addEventListener("keyup", (event) => ["a", "b"].includes(event.key.toLowerCase()) && release(), { signal });
+  window.addEventListener("blur", release, { signal });
 }
 
-function key(name) {
-  return h("kbd", {}, name);
+function keyHint({ sound, stage, hold }) {
+  const entries = [
+    [["Space"], "play"],
+    stage && [["←", "→"], "frame by frame"],
+    hold && [["B"], "hold for original"],
+    stage && [["1", "–", String(VIEWS.length)], "view"],
+    stage && [["+", "−", "0"], "zoom (also Ctrl + wheel, double-click)"],
+    stage && document.fullscreenEnabled && [["F"], "full screen"],
+    sound && [["M"], "mute"],
+    sound && [["S"], "switch sound"],
+  ].filter(Boolean);
+  return h(
+    "p",
+    { class: "hint keys" },
+    h("span", {}, "Shortcuts:"),
+    entries.map(([keys, word]) =>
+      h(
+        "span",
+        {},
+        keys.map((key) => [key === "–" ? key : h("kbd", {}, key), " "]),
+        word,
+      ),
+    ),
+  );
 }
