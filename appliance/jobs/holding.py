@@ -1,6 +1,7 @@
 """What a worker does with the queue: claim a job, tell of it, and let it go, each in one transaction."""
 
 import json
+import sqlite3
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,11 +62,12 @@ class Holding(JobTable):
             row = connection.execute(_NEXT).fetchone()
             if row is None:
                 return None
+            now = time.time()
             connection.execute(
                 "UPDATE jobs SET state = 'running', worker = ?, wish = NULL, attempts = attempts + 1, "
-                "started_at = COALESCE(started_at, ?), finished_at = NULL, stage = 'opening', message = '', "
-                "fps = 0, eta_s = NULL, revision = ? WHERE id = ?",
-                (worker, time.time(), self._next_revision(connection), row["id"]),
+                "started_at = COALESCE(started_at, ?), claimed_at = ?, finished_at = NULL, stage = 'opening', "
+                "message = '', fps = 0, eta_s = NULL, revision = ? WHERE id = ?",
+                (worker, now, now, self._next_revision(connection), row["id"]),
             )
             return self.get(row["id"])
 
@@ -134,6 +136,7 @@ class Holding(JobTable):
         """
         with self._database.transaction() as connection:
             job = self._held(job_id, worker)
+            self._count_work(connection, job_id)
             total = job.frames_total if last is None else last.frames_total
             self._change(
                 connection,
@@ -157,6 +160,7 @@ class Holding(JobTable):
         """
         with self._database.transaction() as connection:
             self._held(job_id, worker)
+            self._count_work(connection, job_id)
             self._change(connection, job_id, **_LET_GO, state=JobState.FAILED, finished_at=time.time(), message=message)
             return self.get(job_id)
 
@@ -168,6 +172,7 @@ class Holding(JobTable):
         """
         with self._database.transaction() as connection:
             job = self._held(job_id, worker)
+            self._count_work(connection, job_id)
             if wish is Wish.PAUSE:
                 self._change(connection, job_id, **_LET_GO, state=JobState.PAUSED, attempts=job.attempts - 1)
             else:
@@ -210,6 +215,7 @@ class Holding(JobTable):
             got_further = segments > held["segments"]
             faults = (0 if got_further else held["faults"]) + (blame is Blame.JOB)
             stops = (0 if got_further else held["stops"]) + (blame is Blame.UNKNOWN)
+            self._count_work(connection, job.id)
             self._change(connection, job.id, **_LET_GO, faults=faults, stops=stops, segments=segments)
             if job.wish is Wish.CANCEL and held["publication"] is None:
                 files.remove_workspace()
@@ -241,6 +247,14 @@ class Holding(JobTable):
         with self._database.read() as connection:
             row = connection.execute("SELECT beat FROM workers WHERE name = ?", (worker,)).fetchone()
         return 0 if row is None else int(row["beat"])
+
+    def _count_work(self, connection: sqlite3.Connection, job_id: str) -> None:
+        """Add the time since the worker took the job, which it is about to let go."""
+        # The clock may have been set back meanwhile.
+        connection.execute(
+            "UPDATE jobs SET worked_s = worked_s + MAX(0, ? - COALESCE(claimed_at, ?)), claimed_at = NULL WHERE id = ?",
+            (now := time.time(), now, job_id),
+        )
 
     def _has_result(self, job_id: str) -> bool:
         publication = self.publication(job_id)

@@ -74,6 +74,8 @@ class JobRecord:
 
     Times are seconds since 1970 UTC, for reading only: nothing is decided by them. `wish` is what a running job was
     asked and has not done yet. `attempts` counts the tries that began; `message` is for the user. `estimate` is JSON.
+    `started_at` is when the current try began; `worked_s` is how long workers held the job since then, pauses left out,
+    up to when the last of them let go.
     """
 
     id: str
@@ -103,6 +105,7 @@ class JobRecord:
     source_digest: str | None
     revision: int
     estimate: str | None
+    worked_s: float
 
     @property
     def is_finished(self) -> bool:

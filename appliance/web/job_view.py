@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
@@ -21,6 +21,27 @@ class HasOut(BaseModel):
     sound_after: bool
     report: bool
     result: bool
+
+
+_SOUND_SUFFIXES: Final = frozenset(
+    (
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aiff",
+        ".amr",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mp2",
+        ".mp3",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".wav",
+        ".wma",
+    )
+)
 
 
 class OptionsOut(BaseModel):
@@ -47,12 +68,15 @@ class JobOut(BaseModel):
     owner: str | None
     owner_name: str | None
     created_at: float
-    started_at: float | None
+    started_at: float | None = Field(description="When the current try began")
     finished_at: float | None
     options: OptionsOut
     priority: int
     position: float
     attempts: int
+    worked_s: float = Field(
+        description="How long it was worked on since then, without pauses; of a running job, up to the last"
+    )
     stage: str
     frames_done: int
     frames_total: int | None
@@ -66,6 +90,7 @@ class JobOut(BaseModel):
     result_name: str | None
     estimate: dict[str, Any] | None
     revision: int
+    is_sound: bool = Field(description="A file without video: a recording")
     has: HasOut
 
 
@@ -103,6 +128,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
         priority=job.priority,
         position=job.position,
         attempts=job.attempts,
+        worked_s=job.worked_s,
         stage=job.stage,
         frames_done=job.frames_done,
         frames_total=job.frames_total,
@@ -116,6 +142,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
         result_name=None if job.result is None else _text(job.result.name),
         estimate=None if job.estimate is None else json.loads(job.estimate),
         revision=job.revision,
+        is_sound=_is_sound(job, there, files),
         has=HasOut(
             thumbnail=files.thumbnail.name in there,
             before=files.before.name in there,
@@ -126,6 +153,14 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             result=done and job.result is not None and job.result.is_file(),
         ),
     )
+
+
+def _is_sound(job: JobRecord, there: frozenset[str], files: JobFiles) -> bool:
+    """Tell whether a job's file has no video, as far as its own files and its name tell."""
+    if files.thumbnail.name in there or files.before.name in there:
+        return False
+    suffix = os.path.splitext(job.title)[1].lower()
+    return files.sound_after.name in there or suffix in _SOUND_SUFFIXES
 
 
 def _names_in(folder: Path) -> frozenset[str]:

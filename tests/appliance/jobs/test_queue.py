@@ -19,6 +19,7 @@ from appliance.jobs.queue import (
 from appliance.jobs.records import FINISHED
 from appliance.store.database import Database
 from appliance.store.directory import database_path
+from appliance.store.migrations import MIGRATIONS
 from runtime.options import EnhanceOptions, Progress
 
 
@@ -499,3 +500,78 @@ def test_options_come_back_exactly(add, queue):
     )  # fmt: skip
 
     assert queue.get(add(options=options).id).options == options
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is moved."""
+    now = [1_000_000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+
+    def pass_on(seconds: float) -> float:
+        now[0] += seconds
+        return now[0]
+
+    return pass_on
+
+
+def test_the_time_of_a_try_leaves_out_pauses_and_earlier_tries(add, queue, clock):
+    job = add()
+    clock(50)
+    began = clock(0)
+    queue.claim("w")
+    clock(7)
+    queue.stop(job.id, "w", Wish.PAUSE)
+    clock(1000)
+    queue.resume(job.id)
+    queue.claim("w")
+    clock(5)
+    assert queue.get(job.id).started_at == began
+    ended = queue.fail(job.id, "w", "broken")
+    assert (ended.worked_s, ended.finished_at) == (12.0, began + 1012)
+
+    clock(300)
+    retried = queue.retry(job.id)
+    assert (retried.started_at, retried.worked_s) == (None, 0.0)
+    again = clock(20)
+    queue.claim("w")
+    clock(3)
+    queue.release("w", blame=Blame.NOBODY)
+    clock(100)
+    queue.claim("w")
+    clock(-30)  # the clock is set back
+    done = queue.finish(job.id, "w", Path("/r.mp4"))
+    assert (done.started_at, done.worked_s) == (again, 3.0)
+
+
+def test_a_retry_after_a_cancel_begins_its_times_anew(add, queue, clock):
+    job = add()
+    queue.claim("w")
+    clock(100)
+    queue.stop(job.id, "w", Wish.CANCEL)
+    clock(60)
+    queue.retry(job.id)
+    began = clock(1)
+    queue.claim("w")
+    clock(120)
+    done = queue.finish(job.id, "w", Path("/r.mp4"))
+    assert (done.started_at, done.worked_s) == (began, 120.0)
+
+
+def test_older_jobs_keep_the_time_that_is_known_of_them(tmp_path):
+    older = tmp_path / "older"
+    older.mkdir()
+    for path in sorted(MIGRATIONS.glob("*.sql"))[:4]:
+        (older / path.name).write_bytes(path.read_bytes())
+    with Database(tmp_path / "relume.db", migrations=older) as database, database.transaction() as connection:
+        for number, (started, finished) in enumerate(((100.0, 160.0), (100.0, None), (None, 200.0))):
+            connection.execute(
+                "INSERT INTO jobs (id, created_at, started_at, finished_at, title, source, options, origin, state, "
+                "priority, position, revision) VALUES (?, 1, ?, ?, 't', '/s', '{}', 'command', 'done', 0, 0, ?)",
+                (f"job-{number}", started, finished, number + 1),
+            )
+
+    with Database(tmp_path / "relume.db") as database:
+        jobs = JobQueue(database).list()
+
+    assert {job.id: job.worked_s for job in jobs} == {"job-0": 60.0, "job-1": 0.0, "job-2": 0.0}

@@ -76,7 +76,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     assert videos.evaluate_all("videos => videos.map((video) => video.readyState >= 2)") == [True, True]
     line = page.get_by_label("Before and after slider")
     line.press("ArrowLeft")
-    moved = page.locator(".compare-after").evaluate("video => getComputedStyle(video).clipPath")
+    moved = page.locator(".layer-after").evaluate("layer => getComputedStyle(layer).clipPath")
     assert "49.5%" in moved
     page.get_by_label("Position", exact=True).evaluate(
         "range => { range.value = 500; range.dispatchEvent(new Event('input')); }"
@@ -99,7 +99,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
 
     # Download: the bytes are a video of twice the size.
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the result").click()
+        page.get_by_role("link", name="Download result").click()
     saved = tmp_path / "saved.mp4"
     download.value.save_as(saved)
     with av.open(str(saved)) as container:

@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 
+from appliance.jobs.queue import JobQueue, Wish
+from appliance.store.database import Database
+from appliance.store.directory import database_path
+from runtime.options import Progress
+
 QUEUED = ("first", "second", "third")
 
 
@@ -87,14 +92,73 @@ def test_jobs_are_reordered_prioritised_and_cancelled(
     page.mouse.up()
     poll(lambda: titles(page) == ["second", "third", "first"])
 
-    page.get_by_label("Priority: first.mp4").select_option("First")
+    page.get_by_label("Priority: first.mp4").select_option("High")
     poll(lambda: titles(page) == ["first", "second", "third"])
     assert maria.send("GET", f"/api/jobs/{jobs[0]['id']}")["priority"] > 0
 
     page.get_by_role("button", name="Cancel: second.mp4").click()
     page.locator(".job", has_text="second").get_by_text("Cancelled").wait_for()
-    page.locator(".job", has_text="second").get_by_role("button", name="Try again").click()
+    page.locator(".job", has_text="second").get_by_role("button", name="Retry").click()
     page.locator(".job", has_text="second").get_by_text("Waiting").wait_for()
+
+
+@pytest.fixture
+def hold(waiting: Any) -> Iterator[Callable[..., Any]]:
+    """Give the function that works on the first job as a worker would: it tells how far it is, or stops."""
+    with Database(database_path(waiting[0].data)) as database:
+        queue = JobQueue(database)
+
+        def advance(progress: Progress, *, wish: Wish | None = None) -> None:
+            held = queue.held_by("test")
+            job_id = held or queue.claim("test").id
+            queue.progress(job_id, "test", progress)
+            if wish is not None:
+                queue.stop(job_id, "test", wish)
+
+        yield advance
+
+
+def test_a_paused_job_that_was_begun_is_cancelled_only_after_a_question(
+    waiting: Any, hold: Callable[..., Any], log_in: Callable[..., Any], poll: Callable[..., Any]
+) -> None:
+    box, maria, jobs, _ = waiting
+    hold(Progress("enhancing", 90, 100, fps=2.0, eta_s=5.0), wish=Wish.PAUSE)
+    page = log_in(box.url)
+
+    # Paused, and resumed but not yet running again: 90% of it would be lost.
+    for state in ("paused", "queued"):
+        page.get_by_role("button", name="Cancel: first.mp4").click()
+        page.get_by_text("Progress so far will be lost.").wait_for()
+        page.get_by_role("button", name="Keep job").click()
+        assert maria.send("GET", f"/api/jobs/{jobs[0]['id']}")["state"] == state
+        if state == "paused":
+            page.get_by_role("button", name="Resume: first.mp4").click()
+            page.locator("#part-paused").wait_for(state="hidden")
+    page.get_by_role("button", name="Cancel: first.mp4").click()
+    page.get_by_role("button", name="Cancel job").click()
+    poll(lambda: maria.send("GET", f"/api/jobs/{jobs[0]['id']}")["state"] == "cancelled")
+
+    # One that was not begun has nothing to lose.
+    page.get_by_role("button", name="Cancel: second.mp4").click()
+    poll(lambda: maria.send("GET", f"/api/jobs/{jobs[1]['id']}")["state"] == "cancelled")
+
+
+def test_after_the_last_frame_neither_rate_nor_time_left_is_told(
+    waiting: Any, hold: Callable[..., Any], log_in: Callable[..., Any]
+) -> None:
+    page = log_in(waiting[0].url)
+    words = page.locator(".job", has_text="first").locator(".progress-words")
+    hold(Progress("enhancing", 50, 100, fps=7.75, eta_s=300.0))
+    page.get_by_text("About 5 minutes left · 7.8 fps").wait_for()
+
+    for stage, word in (
+        ("joining", "Joining the parts"),
+        ("checking", "Checking every frame"),
+        ("comparing", "Preparing the comparison"),
+    ):
+        hold(Progress(stage, 100, 100, fps=7.75, eta_s=None))
+        page.get_by_text(word).wait_for()
+        assert words.inner_text().split() == ["99%", *word.split(), "Almost", "done"]
 
 
 def test_history_searches_and_a_job_is_deleted_after_a_question(
@@ -115,7 +179,7 @@ def test_history_searches_and_a_job_is_deleted_after_a_question(
     poll(lambda: len(titles(page)) == 3)
 
     page.get_by_role("button", name="Delete: third.mp4").click()
-    page.get_by_role("button", name="Go back").click()
+    page.get_by_role("button", name="Keep job").click()
     assert len(titles(page)) == 3
     page.get_by_role("button", name="Delete: third.mp4").click()
     page.get_by_role("dialog").get_by_role("button", name=re.compile("^Delete$")).click()

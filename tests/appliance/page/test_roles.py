@@ -6,14 +6,14 @@ def test_a_viewer_sees_and_downloads_but_steers_nothing(furnished: Any, log_in: 
     page = log_in(furnished.url, "Guard")
     page.locator(".job-title").first.wait_for()
 
-    page.get_by_text("ask the administrator for an account that may").wait_for()
+    page.get_by_text("ask an administrator for operator rights").wait_for()
     assert page.locator(".drop-zone, .ready, .composer, .grip, .job-steer").count() == 0
     links = page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts()
     assert links == ["Queue", "History", "System"]
 
     page.locator(".job-title").first.click()
-    page.get_by_role("link", name="Download the result").wait_for()
-    for word in ("Delete", "Pause", "Cancel", "Try again"):
+    page.get_by_role("link", name="Download result").wait_for()
+    for word in ("Delete", "Pause", "Cancel", "Retry"):
         assert page.get_by_role("button", name=word).count() == 0, word
 
 
@@ -28,7 +28,7 @@ def test_an_administrators_page_sends_others_to_the_queue(furnished: Any, log_in
 def test_an_operator_steers_own_jobs_alone(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, "Ben")
     page.goto(f"{furnished.url}/#/job/{furnished.job['id']}")
-    page.get_by_role("link", name="Download the result").wait_for()
+    page.get_by_role("link", name="Download result").wait_for()
 
     assert page.get_by_role("button", name="Delete").count() == 0
     assert page.get_by_role("link", name="Users").count() == 0

@@ -47,7 +47,7 @@ def test_an_upload_goes_on_where_the_connection_was_lost(
     count_pieces(page, sent, cut_from=PIECE)
     drop(page, large_file)
 
-    page.get_by_text(re.compile("Connection lost at .* It goes on by itself")).wait_for()
+    page.get_by_text(re.compile("Connection lost at .* Upload will resume automatically")).wait_for()
     assert sent == [0]
     count_pieces(page, sent)
     page.get_by_role("heading", name="Ready to start").wait_for()
@@ -71,14 +71,14 @@ def test_an_upload_goes_on_after_the_page_was_loaded_again(
     page.unroute("**/api/uploads/*")
     page.goto(furnished.url)
 
-    page.get_by_role("heading", name="Begun earlier").wait_for()
-    page.get_by_text("49 % of 16.8 MB is already there").wait_for()
+    page.get_by_role("heading", name="Unfinished uploads").wait_for()
+    page.get_by_text("49% of 16.8 MB uploaded").wait_for()
     count_pieces(page, sent)
     drop(page, large_file)
     page.get_by_role("heading", name="Ready to start").wait_for()
 
     assert sent == [0, PIECE, 2 * PIECE]
-    assert not page.get_by_role("heading", name="Begun earlier").is_visible()
+    assert not page.get_by_role("heading", name="Unfinished uploads").is_visible()
     remove_all(page)
 
 
@@ -124,8 +124,59 @@ def test_files_can_be_dropped_anywhere_on_the_queue(
     remove_all(page)
 
 
+def test_a_removed_file_is_kept_when_that_is_undone(
+    furnished: Any, log_in: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    drop(page, clip_file)
+    page.locator(".file-facts").get_by_text("96 × 64").wait_for()
+
+    page.get_by_role("button", name="Remove: Café at noon.mp4").click()
+    page.locator(".file").wait_for(state="detached")
+    assert page.evaluate("document.activeElement !== document.body"), "the focus is not lost"
+    assert [file["name"] for file in files_of(page)] == ["Café at noon.mp4"], "nothing is deleted yet"
+    page.get_by_role("button", name="Undo").click()
+    page.locator(".file-facts").get_by_text("96 × 64").wait_for()
+
+    page.clock.install()
+    page.get_by_role("button", name="Remove: Café at noon.mp4").click()
+    page.clock.fast_forward(11_000)
+    poll(lambda: files_of(page) == [])
+    assert page.get_by_role("button", name="Undo").count() == 0
+
+
+def files_of(page: Any) -> Any:
+    return page.evaluate("fetch('/api/files').then((answer) => answer.json())")
+
+
+def test_refused_files_are_listed_and_can_be_closed(
+    furnished: Any, log_in: Callable[..., Any], tmp_path: Path, look: Callable[..., list[str]]
+) -> None:
+    page = log_in(furnished.url, "Ben", width=390, height=844)
+    names = [f"{'a very long name ' * 5}{number}.mp4" for number in range(2)]
+    for name in names:
+        (tmp_path / name).touch()
+
+    page.locator("#chooser").set_input_files([tmp_path / name for name in names])
+
+    box = page.locator(".refused")
+    assert box.locator("p").all_inner_texts() == [
+        f"“{name}” is empty. It may still have been copying. Check the file and add it again." for name in names
+    ]
+    icon, text = (box.locator(part).bounding_box() for part in ("svg >> nth=0", ".refused-text"))
+    assert icon["x"] + icon["width"] < text["x"], "the icon is beside the text"
+    assert look(page, "refused-phone-light") == []
+    box.get_by_role("button", name="Close this message").click()
+    box.wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.id") == "chooser"
+
+
 def remove_all(page: Any) -> None:
-    while (buttons := page.locator(".file").get_by_role("button", name="Remove")).count():
-        before = buttons.count()
-        buttons.first.click()
-        page.locator(".file").nth(before - 1).wait_for(state="detached")
+    page.evaluate(
+        """async () => {
+            const { csrf } = await fetch("/api/session").then((answer) => answer.json());
+            for (const { id } of await fetch("/api/files").then((answer) => answer.json()))
+                await fetch(`/api/uploads/${id}`, { method: "DELETE", headers: { "X-CSRF-Token": csrf } });
+        }"""
+    )
+    assert files_of(page) == []

@@ -51,12 +51,17 @@ export function describeStrength(strength) {
   return "Full";
 }
 
+/** Write what a job does as one line; of a recording only what happens to its sound. */
+export function describeJob(job) {
+  return job.is_sound ? "Speech cleaned" : describeChoices(job.options);
+}
+
 /** Write a job's choices as one line. */
 export function describeChoices(options) {
   if (!options) return "";
   const parts = [presetTitle(options.preset)];
   if (options.scale && options.scale !== "auto") parts.push(SCALES[options.scale].toLowerCase());
-  if (options.audio === "off") parts.push("sound left as it is");
+  if (options.audio === "off") parts.push("audio unchanged");
   if (options.model) parts.push(`with ${options.model}`);
   if (options.codec) parts.push(FORMATS[options.codec].replace(/ \(.*/, "").toLowerCase());
   return parts.filter(Boolean).join(" · ");

@@ -19,12 +19,13 @@ export function dropZone(onFiles, signal) {
     h(
       "div",
       {},
-      h("p", { class: "drop-title" }, "Drop videos or recordings here"),
       h(
         "p",
-        { class: "hint" },
-        "As many as you like. A broken connection does no harm: the upload goes on where it stopped.",
+        { class: "drop-title" },
+        // What cannot be dropped on is not called so.
+        matchMedia("(hover: none)").matches ? "Add video or audio files" : "Drop video or audio files here",
       ),
+      h("p", { class: "hint" }, "Interrupted uploads resume automatically."),
     ),
     chooser,
     h("label", { class: "button primary", for: "chooser" }, icon("plus"), "Choose files"),

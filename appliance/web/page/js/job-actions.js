@@ -10,9 +10,9 @@ import { maySteer } from "./session.js";
 
 /** The priorities that the page offers. */
 export const PRIORITIES = [
-  [10, "First"],
+  [10, "High"],
   [0, "Normal"],
-  [-10, "When there is time"],
+  [-10, "Low"],
 ];
 
 const ACTIONS = {
@@ -23,13 +23,13 @@ const ACTIONS = {
     run: (job) => post(`/api/jobs/${job.id}/pause`),
   },
   resume: {
-    word: "Go on",
+    word: "Resume",
     symbol: "play",
     states: ["paused"],
     run: (job) => post(`/api/jobs/${job.id}/resume`),
   },
   retry: {
-    word: "Try again",
+    word: "Retry",
     symbol: "retry",
     states: ["failed", "cancelled"],
     run: (job) => post(`/api/jobs/${job.id}/retry`),
@@ -95,18 +95,21 @@ export async function moveJob(job, before) {
 export async function prioritiseJob(job, priority) {
   try {
     await patch(`/api/jobs/${job.id}`, { priority });
-    notify(`“${job.title}” has a new priority.`);
+    notify(`Priority of “${job.title}” changed.`);
   } catch (error) {
     complain(error);
   }
 }
 
 async function cancel(job) {
-  if (job.state === "running") {
+  // Also where it is paused or waits to be resumed: hours of work may be in it.
+  if (job.state === "running" || job.frames_done > 0) {
+    const pause = job.state === "running" ? " Pause the job instead to keep it." : "";
     const sure = await ask({
       title: "Cancel this job?",
-      text: `“${job.title}” has begun. What is done so far is thrown away. To keep it, choose Pause instead.`,
-      yes: "Cancel the job",
+      text: `“${job.title}” has started. Progress so far will be lost.${pause}`,
+      yes: "Cancel job",
+      no: "Keep job",
       danger: true,
     });
     if (!sure) return;
@@ -117,8 +120,9 @@ async function cancel(job) {
 async function removeJob(job) {
   const sure = await ask({
     title: "Delete this job?",
-    text: `“${job.title}” and its result are deleted from Relume. Files that you downloaded stay where they are.`,
+    text: `“${job.title}” and its result will be deleted from this server. Files that you have downloaded are kept.`,
     yes: "Delete",
+    no: "Keep job",
     danger: true,
   });
   if (!sure) return;

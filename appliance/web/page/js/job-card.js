@@ -1,6 +1,6 @@
 /** One job in a list: picture, title, state, progress, and what can be done with it. */
 
-import { describeChoices } from "./choices.js";
+import { describeJob } from "./choices.js";
 import { fill, h, setText, setVars } from "./dom.js";
 import { icon } from "./icons.js";
 import { actionButton, allowedActions, PRIORITIES, prioritiseJob } from "./job-actions.js";
@@ -13,7 +13,8 @@ import {
   describeRoughly,
   describeShare,
   describeStage,
-  describeTook,
+  describeWorked,
+  isFinishing,
   shareDone,
   STATES,
 } from "./words.js";
@@ -73,7 +74,7 @@ export function jobCard(job, { reorder = null } = {}) {
 
 /** Make the picture of a job: its first good frame, or a symbol where there is none. */
 export function thumbnail(job) {
-  if (!job.has?.thumbnail) return icon(job.options?.preset === "sound-only" ? "sound" : "film");
+  if (!job.has?.thumbnail) return icon(job.is_sound || job.options?.preset === "sound-only" ? "sound" : "film");
   const image = h("img", { src: `/api/jobs/${job.id}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
   image.addEventListener("error", () => image.replaceWith(icon("film")));
   return image;
@@ -107,7 +108,7 @@ export function progressBar(title) {
       if (done === null) bar.removeAttribute("aria-valuenow");
       else bar.setAttribute("aria-valuenow", String(Math.floor(done * 100)));
       setText(share, done === null ? "" : describeShare(done));
-      setText(stage, job.state === "paused" ? "Paused; it goes on from here" : describeStage(job.stage));
+      setText(stage, job.state === "paused" ? "Paused" : describeStage(job.stage));
       setText(left, job.state === "paused" ? "" : describePace(job));
       bar.setAttribute("aria-valuetext", `${share.textContent} ${stage.textContent}, ${left.textContent}`);
     },
@@ -115,18 +116,19 @@ export function progressBar(title) {
 }
 
 function describePace(job) {
+  if (isFinishing(job)) return "Almost done";
   const eta = describeEta(job);
   return job.fps > 0 ? `${eta} · ${describeFps(job.fps)}` : eta;
 }
 
 function describeFacts(job) {
-  const parts = [job.preview_of ? "Preview of 3 seconds" : null, describeChoices(job.options)];
+  const parts = [job.preview_of ? "Preview" : null, describeJob(job)];
   if (job.state === "done" && job.started_at) {
-    parts.push(describeMoment(job.finished_at), `took ${describeTook(job.finished_at - job.started_at)}`);
+    parts.push(describeMoment(job.finished_at), `took ${describeWorked(job)}`);
   } else if (STATES[job.state].over) parts.push(describeMoment(job.finished_at));
   else if (job.state === "queued") {
-    if (job.priority > 0) parts.push("first in line");
-    if (job.estimate?.time_s) parts.push(`${describeRoughly(job.estimate.time_s)} of work`);
+    if (job.priority !== 0) parts.push(job.priority > 0 ? "high priority" : "low priority");
+    if (job.estimate?.time_s) parts.push(describeRoughly(job.estimate.time_s));
   }
   if (job.owner_name) parts.push(`by ${job.owner_name}`);
   else if (job.origin === "watch") parts.push("from a watch folder");

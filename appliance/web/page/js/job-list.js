@@ -16,10 +16,10 @@ const LIMIT = 200;
 export async function showJobs(root, signal) {
   const jobs = new Map();
   const parts = [
-    part("working", "At work", ["running"]),
+    part("working", "In progress", ["running"]),
     part("paused", "Paused", ["paused"]),
     part("waiting", "Waiting", ["queued"]),
-    part("finished", "Just finished", ["done", "failed", "cancelled"]),
+    part("finished", "Recently finished", ["done", "failed", "cancelled"]),
   ];
   const empty = h(
     "div",
@@ -27,7 +27,7 @@ export async function showJobs(root, signal) {
     h(
       "p",
       {},
-      "Nothing is waiting. Files that you add appear here, and everyone on this network sees how far they are.",
+      "The queue is empty. Add files to get started; everyone with an account can see their progress.",
     ),
   );
   const more = h("a", { class: "more", href: "#/history" }, "All finished jobs");
@@ -42,7 +42,7 @@ export async function showJobs(root, signal) {
     const to = at + by;
     if (to < 0 || to >= order.length) return;
     moveJob(order[at], by < 0 ? order[to] : order[to + 1]);
-    announce(`${order[at].title} is now number ${to + 1} of those waiting.`);
+    announce(`${order[at].title} is now number ${to + 1} in the queue.`);
   };
   const reorder = { up: (id) => step(id, -1), down: (id) => step(id, 1) };
   makeSortable(parts[2].list, (id, beforeId) => moveJob(jobs.get(id), jobs.get(beforeId)));
@@ -123,7 +123,7 @@ function part(name, title, states) {
 }
 
 function describeWaiting(shown, total) {
-  return total > shown ? `${total}, the next ${shown} are shown` : String(shown);
+  return total > shown ? `${total}, showing the next ${shown}` : String(shown);
 }
 
 function byTurn(a, b) {

@@ -1,14 +1,14 @@
 /** The files that have arrived and wait for a decision: choose files, choose what shall happen, look, start. */
 
-import { get, post, remove } from "./api.js";
+import { get, post } from "./api.js";
 import { describeMedia, loadModels, loadPresets } from "./choices.js";
 import { composer } from "./composer.js";
 import { fill, h, setText, showList } from "./dom.js";
 import { estimateLine } from "./estimate.js";
 import { icon } from "./icons.js";
-import { announce, complain, notify } from "./notices.js";
+import { announce, complain, notify, offerUndo, UNDO_MS } from "./notices.js";
 import { closePreview, showPreview } from "./preview.js";
-import { listenArrivals } from "./uploads.js";
+import { isRemoved, keepFile, listenArrivals, removeFileLater } from "./uploads.js";
 import { count, describeBytes, endSentence } from "./words.js";
 
 const LOOK_AGAIN_MS = 1500;
@@ -61,7 +61,7 @@ export async function showReady(root, signal) {
 
   const load = async () => {
     clearTimeout(timer);
-    files = await get("/api/files", {}, { signal });
+    files = (await get("/api/files", {}, { signal })).filter(({ id }) => !isRemoved(id));
     box.hidden = files.length === 0;
     setText(title, files.length === 1 ? "Ready to start" : `Ready to start: ${count(files.length, "file")}`);
     showList(
@@ -137,14 +137,16 @@ function fileRow(file, left, changed, load) {
     else left.add(file.id);
     changed();
   });
-  drop.addEventListener("click", async () => {
-    drop.disabled = true;
-    try {
-      await remove(`/api/uploads/${file.id}`, { headers: { "Tus-Resumable": "1.0.0" } });
-    } catch (error) {
-      complain(error);
-    }
-    await load().catch(complain);
+  drop.addEventListener("click", () => {
+    removeFileLater(file.id, UNDO_MS, complain);
+    const next = row.nextElementSibling ?? row.previousElementSibling;
+    const redraw = () => load().catch(complain);
+    offerUndo(`“${file.name}” was removed.`, () => {
+      keepFile(file.id);
+      redraw();
+    });
+    redraw();
+    (next?.querySelector("button") ?? document.getElementById("chooser"))?.focus();
   });
   row.update = (now) => {
     check.disabled = !isUsable(now);
@@ -154,7 +156,7 @@ function fileRow(file, left, changed, load) {
       ? `${endSentence(now.error)} Remove it here and choose another file.`
       : now.probe
         ? describeMedia(now.probe)
-        : "Being looked at …";
+        : "Checking …";
     setText(facts, now.error ? what : [what, describeBytes(now.size_bytes)].join(" · "));
   };
   row.update(file);

@@ -10,7 +10,7 @@ import { describeBytes, describeShare } from "./words.js";
 /** Show the uploads in `root`, until the signal is aborted. */
 export async function showUploads(root, signal) {
   const list = h("ul", { class: "uploads" });
-  const title = h("h2", { id: "uploads-title" }, "On the way");
+  const title = h("h2", { id: "uploads-title" }, "Uploading");
   const box = h(
     "section",
     { class: "panel uploads-panel", "aria-labelledby": "uploads-title", hidden: true },
@@ -73,7 +73,7 @@ function uploadRow(upload) {
     setText(words, describe(upload, share));
     if (shown !== isHeld(upload)) {
       shown = isHeld(upload);
-      const word = shown ? "Go on" : "Pause";
+      const word = shown ? "Resume" : "Pause";
       hold.setAttribute("aria-label", `${word}: ${upload.file.name}`);
       hold.title = word;
       fill(hold, icon(shown ? "play" : "pause"));
@@ -89,8 +89,8 @@ function isHeld(upload) {
 
 function describe(upload, share) {
   const sent = `${describeBytes(upload.sentBytes)} of ${describeBytes(upload.file.size)}`;
-  if (upload.state === "waiting") return `Waiting for its turn · ${describeBytes(upload.file.size)}`;
-  if (upload.state === "stalled") return `Connection lost at ${describeShare(share)}. It goes on by itself.`;
+  if (upload.state === "waiting") return `Waiting · ${describeBytes(upload.file.size)}`;
+  if (upload.state === "stalled") return `Connection lost at ${describeShare(share)}. Upload will resume automatically.`;
   if (upload.state === "paused") return `Paused · ${sent}`;
   if (upload.state === "failed") return upload.error.message;
   return `${describeShare(share)} · ${sent}`;
@@ -100,8 +100,8 @@ function showUnfinished(box, entries) {
   box.hidden = entries.length === 0;
   fill(
     box,
-    h("h2", {}, "Begun earlier"),
-    h("p", { class: "hint" }, "Choose the same file again and its upload goes on where it stopped."),
+    h("h2", {}, "Unfinished uploads"),
+    h("p", { class: "hint" }, "Choose the same file again to resume its upload."),
     h(
       "ul",
       { class: "uploads" },
@@ -122,7 +122,7 @@ function showUnfinished(box, entries) {
             h(
               "span",
               { class: "upload-words" },
-              `${describeShare(entry.sentBytes / entry.size)} of ${describeBytes(entry.size)} is already there`,
+              `${describeShare(entry.sentBytes / entry.size)} of ${describeBytes(entry.size)} uploaded`,
             ),
           ),
           drop,

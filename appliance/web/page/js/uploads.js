@@ -1,5 +1,6 @@
 /** All uploads of this page: a few at a time, kept while the user looks at other views, resumed after a reload. */
 
+import { remove } from "./api.js";
 import { askUpload, TusUpload } from "./tus.js";
 
 const AT_ONCE = 3;
@@ -18,7 +19,7 @@ export function addFiles(files, user) {
   const refused = [];
   for (const file of files) {
     if (file.size === 0) {
-      refused.push({ name: file.name, reason: "is empty; it was perhaps still being copied" });
+      refused.push({ name: file.name, reason: "is empty. It may still have been copying" });
       continue;
     }
     const mark = fingerprint(file, user);
@@ -115,6 +116,42 @@ function finish(upload) {
     changes.dispatchEvent(new CustomEvent("done", { detail: upload }));
   }
   startNext();
+}
+
+const removals = new Map();
+
+/**
+ * Remove an uploaded file after a moment in which that can be taken back with `keepFile`.
+ *
+ * A page that is closed meanwhile keeps the file, which is the safe side.
+ */
+export function removeFileLater(id, delay_ms, onError) {
+  const timer = setTimeout(async () => {
+    try {
+      await removeFile(id);
+    } catch (error) {
+      onError(error);
+    } finally {
+      removals.delete(id);
+    }
+  }, delay_ms);
+  removals.set(id, timer);
+}
+
+/** Remove an uploaded file now. */
+export function removeFile(id) {
+  return remove(`/api/uploads/${id}`);
+}
+
+/** Take the removal of a file back. */
+export function keepFile(id) {
+  clearTimeout(removals.get(id));
+  removals.delete(id);
+}
+
+/** Tell whether a file is about to be removed. */
+export function isRemoved(id) {
+  return removals.has(id);
 }
 
 /** Call `listener(upload)` whenever a file has arrived whole, until the signal is aborted. */

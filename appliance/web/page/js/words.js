@@ -7,7 +7,7 @@ const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 /** The states of a job: its word, its icon, and whether it is over. */
 export const STATES = {
   queued: { word: "Waiting", icon: "clock", over: false },
-  running: { word: "Working", icon: "spark", over: false },
+  running: { word: "Processing", icon: "spark", over: false },
   paused: { word: "Paused", icon: "pause", over: false },
   done: { word: "Done", icon: "check", over: true },
   failed: { word: "Failed", icon: "alert", over: true },
@@ -16,13 +16,21 @@ export const STATES = {
 
 const STAGES = {
   opening: "Opening the file",
-  enhancing: "Enhancing picture and sound",
-  joining: "Putting the parts together",
+  enhancing: "Enhancing",
+  joining: "Joining the parts",
   checking: "Checking every frame",
   publishing: "Saving the result",
   comparing: "Preparing the comparison",
   proxies: "Preparing the comparison",
 };
+
+// What follows the last frame: no rate and no time left can be told.
+const FINISHING = new Set(["joining", "checking", "publishing", "comparing", "proxies"]);
+
+/** Tell whether a running job has enhanced everything and is about to be done. */
+export function isFinishing(job) {
+  return job.state === "running" && FINISHING.has(job.stage);
+}
 
 /** Say what a running job is doing. */
 export function describeStage(stage) {
@@ -78,7 +86,7 @@ export function describeRoughly(seconds) {
 
 /** Say how long a running job will probably still take; honest when nobody knows yet. */
 export function describeEta(job) {
-  if (job.eta_s === null || job.eta_s === undefined) return "Working out how long it takes";
+  if (job.eta_s === null || job.eta_s === undefined) return "Estimating time left";
   return capitalise(`${describeRoughly(job.eta_s)} left`);
 }
 
@@ -86,6 +94,13 @@ export function describeEta(job) {
 export function describePlace(seconds) {
   const tenths = Math.floor(seconds * 10 + 0.001);
   return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, "0")}.${tenths % 10}`;
+}
+
+/** Say how long the finished try of a job was worked on, and how long it was paused or waited in between. */
+export function describeWorked(job) {
+  const between = job.finished_at - job.started_at - job.worked_s;
+  const worked = describeTook(job.worked_s);
+  return between >= 60 ? `${worked} (paused for ${describeTook(between)})` : worked;
 }
 
 /** Write how long something took: "48 seconds", "12 minutes", "2 hours 5 minutes". */
@@ -110,15 +125,16 @@ export function describeMoment(seconds) {
 export function shareDone(job) {
   if (job.state === "done") return 1;
   if (!job.frames_total) return null;
-  return Math.min(1, job.frames_done / job.frames_total);
+  // What follows the last frame is still to be done.
+  return Math.min(0.99, job.frames_done / job.frames_total);
 }
 
 /** Write a share as a percentage that says 100 only at the very end. */
 export function describeShare(share) {
-  return `${Math.floor(share * 100)} %`;
+  return `${Math.floor(share * 100 + 1e-9)}%`;
 }
 
 /** Write a rate of frames. */
 export function describeFps(fps) {
-  return `${NUMBER.format(fps)} pictures a second`;
+  return `${NUMBER.format(fps)} fps`;
 }

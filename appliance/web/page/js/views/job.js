@@ -1,7 +1,7 @@
 /** One job: how far it is, or what became of it, with the comparison, the report and the downloads. */
 
 import { get } from "../api.js";
-import { describeChoices, loadPresets } from "../choices.js";
+import { describeJob, loadPresets } from "../choices.js";
 import { showComparison } from "../compare.js";
 import { fill, h, setText } from "../dom.js";
 import { icon } from "../icons.js";
@@ -9,7 +9,7 @@ import { actionButton, allowedActions } from "../job-actions.js";
 import { progressBar, thumbnail } from "../job-card.js";
 import { listen } from "../live.js";
 import { announce } from "../notices.js";
-import { describeMoment, describeTook, STATES } from "../words.js";
+import { describeMoment, describeWorked, STATES } from "../words.js";
 
 export const title = "Job";
 
@@ -22,7 +22,7 @@ export async function show(root, id, signal) {
   let shown = "";
   const draw = async () => {
     setText(parts.title, job.title);
-    setText(parts.facts, describeChoices(job.options));
+    setText(parts.facts, [job.preview_of ? "Preview" : "", describeJob(job)].filter(Boolean).join(" · "));
     parts.progress.update(job);
     // What hangs on the state is drawn again only when that changes: a playing comparison must not stop.
     const now = JSON.stringify([job.state, job.has, job.message, job.wish]);
@@ -90,7 +90,7 @@ function frame(root) {
       h(
         "section",
         { class: "panel", "aria-labelledby": "times-title" },
-        h("h2", { id: "times-title" }, "When and who"),
+        h("h2", { id: "times-title" }, "Details"),
         parts.times,
       ),
     ),
@@ -128,7 +128,7 @@ function downloads(job) {
   const link = (name, word, className) =>
     h("a", { class: className, href: `/api/jobs/${job.id}/${name}`, download: true }, icon("download"), word);
   return [
-    job.has?.result && link("result", "Download the result", "button primary"),
+    job.has?.result && link("result", "Download result", "button primary"),
     job.has?.report && link("report", "Report", "button"),
   ];
 }
@@ -136,23 +136,22 @@ function downloads(job) {
 function drawMessage(box, job) {
   const bad = job.state === "failed";
   const text = job.wish
-    ? "It stops at the next good place, in a few seconds."
+    ? (job.wish === "pause" ? "Pausing …" : "Cancelling …")
     : job.message ||
-      (bad ? "Something unexpected stopped this job. Try it again; if it fails again, tell the administrator." : "");
+      (bad ? "The job stopped unexpectedly. Retry it; if it fails again, ask your administrator." : "");
   box.hidden = !text;
   box.className = bad ? "job-note bad" : "job-note";
   if (text) fill(box, icon(bad ? "alert" : "info"), h("p", {}, text));
 }
 
 function drawTimes(list, job) {
-  const took = job.finished_at && job.started_at ? describeTook(job.finished_at - job.started_at) : null;
   const rows = [
     ["Added", describeMoment(job.created_at)],
-    ["Begun", job.started_at && describeMoment(job.started_at)],
-    ["Ended", job.finished_at && describeMoment(job.finished_at)],
-    ["Took", took],
-    ["From", job.owner_name ?? (job.origin === "watch" ? "A watch folder" : "The command line")],
-    ["Tries", job.attempts > 1 ? String(job.attempts) : null],
+    ["Started", job.started_at && describeMoment(job.started_at)],
+    ["Finished", job.finished_at && describeMoment(job.finished_at)],
+    ["Duration", job.finished_at && job.started_at ? describeWorked(job) : null],
+    ["Added by", job.owner_name ?? (job.origin === "watch" ? "A watch folder" : "The command line")],
+    ["Attempts", job.attempts > 1 ? String(job.attempts) : null],
   ];
   fill(
     list,
@@ -165,7 +164,7 @@ function gone() {
     "div",
     { class: "empty" },
     h("h1", {}, "This job was deleted"),
-    h("p", {}, "Someone deleted it while you were looking at it."),
-    h("a", { class: "button primary", href: "#/" }, "To the queue"),
+    h("p", {}, "It was deleted while you were looking at it."),
+    h("a", { class: "button primary", href: "#/" }, "Go to the queue"),
   );
 }

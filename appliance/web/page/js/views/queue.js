@@ -24,7 +24,7 @@ export async function show(root, _, signal) {
       : h(
           "p",
           { class: "lead" },
-          "You can look at jobs and download results here. To add files, ask the administrator for an account that may.",
+          "You can view jobs and download results. To add files, ask an administrator for operator rights.",
         ),
     jobs,
   );
@@ -34,7 +34,12 @@ export async function show(root, _, signal) {
 }
 
 async function fillIncoming(box, signal) {
-  const refused = h("div", { class: "error-box", role: "alert", hidden: true });
+  const refused = h("div", { class: "error-box refused", role: "alert", hidden: true });
+  const close = h("button", { type: "button", class: "plain-icon", "aria-label": "Close this message" }, icon("close"));
+  close.addEventListener("click", () => {
+    refused.hidden = true;
+    document.getElementById("chooser").focus();
+  });
   const take = (files) => {
     const bad = addFiles(files, currentSession().user);
     refused.hidden = bad.length === 0;
@@ -42,10 +47,11 @@ async function fillIncoming(box, signal) {
       refused,
       icon("alert"),
       h(
-        "p",
-        {},
-        bad.map(({ name, reason }) => `“${name}” ${reason}. Check it and add it again. `),
+        "div",
+        { class: "refused-text" },
+        bad.map(({ name, reason }) => h("p", {}, `“${name}” ${reason}. Check the file and add it again.`)),
       ),
+      close,
     );
   };
   const uploads = h("div", {});
