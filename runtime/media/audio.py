@@ -17,6 +17,7 @@ from av.audio.plane import AudioPlane
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
+from runtime.audio.resample import RateConverter
 from runtime.closing import Closing
 from runtime.errors import UnsupportedMediaError
 from runtime.media.source import open_source, read_packets
@@ -93,6 +94,7 @@ class AudioReader(Closing):
         self._zero = round((stream.origin + (start or 0)) * rate)
         self._end = None if end is None else round((stream.origin + end) * rate) - self._zero
         self._begin = 0 if start else None
+        self._conformer = _Conformer(stream)
         self._container = open_source(path, only=(stream.index,))
         try:
             self._pieces = self._from(path, start)
@@ -142,8 +144,14 @@ class AudioReader(Closing):
         for frame in self._frames():
             if held is not None:
                 yield held[:2]
+                held = None
             place = None if frame.pts is None else round(frame.pts * self.stream.time_base * self.sample_rate)
-            held = place, read_samples(frame), frame.duration if exact else 0
+            if self._conformer.takes_as_it_is(frame):
+                yield from self._conformer.finish()
+                held = place, read_samples(frame), frame.duration if exact else 0
+            else:
+                yield from self._conformer.convert(frame, place)
+        yield from self._conformer.finish()
         if held is not None:
             place, samples, length = held
             if exact and self.stream.codec in _PARSED_FRAMES and place is not None:
@@ -166,10 +174,7 @@ class AudioReader(Closing):
                 continue
             for frame in frames:
                 assert isinstance(frame, AudioFrame)
-                if frame.sample_rate == self.sample_rate and frame.layout.nb_channels == self.channels:
-                    yield frame
-                else:
-                    self.damaged += 1
+                yield frame
 
     def _place(
         self, pieces: Iterator[tuple[int | None, NDArray[np.float32]]]
@@ -212,10 +217,78 @@ class AudioReader(Closing):
         name = f"sound track {self.stream.index}"
         if self.damaged:
             self.warnings.append(f"{name}: {self.damaged} damaged packets were left out")
+        self.warnings += [f"{name}: {change}" for change in self._conformer.describe_changes()]
         if self.silence_inserted:
             self.warnings.append(f"{name}: {self.silence_inserted} missing samples became silence")
         if self.overlap_dropped:
             self.warnings.append(f"{name}: {self.overlap_dropped} samples that came twice were dropped")
+
+
+class _Conformer:
+    """Converts sound that changes its layout or rate inside a track to the track's own, sample under sample."""
+
+    def __init__(self, stream: AudioStream) -> None:
+        self._rate, self._channels = stream.sample_rate, stream.channels
+        self._layout = stream.layout
+        self._first_layout: str | None = None
+        self._mixers: dict[tuple[str, int], Remixer] = {}
+        self._converter: RateConverter | None = None
+        self._from = 0
+        self._begin: int | None = None
+        self._taken = self._given = 0
+        self._counts: dict[str, int] = {}
+
+    def takes_as_it_is(self, frame: AudioFrame) -> bool:
+        """Tell whether a frame is of the track's rate and layout; a track's first frame decides what its names mean."""
+        if frame.sample_rate != self._rate or frame.layout.nb_channels != self._channels:
+            return False
+        self._first_layout = self._first_layout or frame.layout.name
+        return frame.layout.name == self._first_layout
+
+    def convert(self, frame: AudioFrame, place: int | None) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
+        """Give a frame's samples at the track's rate and layout, as far as they are ready, with their place."""
+        rate, layout = frame.sample_rate, frame.layout.name
+        name = f"{rate} Hz {layout}"
+        self._counts[name] = self._counts.get(name, 0) + frame.samples
+        samples = read_samples(frame)
+        target = self._first_layout or self._layout
+        if layout != target:
+            mixer = self._mixers.setdefault((layout, rate), Remixer(layout, target, rate))
+            samples = mixer.mix(samples)
+        if rate == self._rate:
+            yield from self.finish()
+            yield place, samples
+            return
+        if self._converter is None or self._from != rate or self._is_elsewhere(place):
+            yield from self.finish()
+            self._converter = RateConverter(rate, self._rate, self._channels)
+            self._from, self._begin, self._taken, self._given = rate, place, 0, 0
+        self._taken += samples.shape[1]
+        yield self._placed(self._converter.push(samples))
+
+    def finish(self) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
+        """Give what is left of sound of another rate."""
+        if self._converter is not None:
+            yield self._placed(self._converter.flush(self._scaled()))
+            self._converter = None
+
+    def describe_changes(self) -> list[str]:
+        """Say what was converted."""
+        target = f"{self._rate} Hz {self._first_layout or self._layout}"
+        return [f"{count} samples of {name} were converted to {target}" for name, count in self._counts.items()]
+
+    def _placed(self, samples: NDArray[np.float32]) -> tuple[int | None, NDArray[np.float32]]:
+        place = None if self._begin is None else self._begin + self._given
+        self._given += samples.shape[1]
+        return place, samples
+
+    def _scaled(self) -> int:
+        return round(Fraction(self._taken * self._rate, self._from))
+
+    def _is_elsewhere(self, place: int | None) -> bool:
+        if place is None or self._begin is None:
+            return False
+        return abs(place - self._begin - self._scaled()) > _JITTER_S * self._rate
 
 
 class Remixer:
@@ -225,7 +298,6 @@ class Remixer:
     """
 
     def __init__(self, source: str, target: str, sample_rate: int) -> None:
-        # FFmpeg would take channels that it only can count for the usual layout of their number; so do we, and tell.
         self._source, self._rate = source, sample_rate
         self._resampler = AudioResampler("fltp", target, sample_rate, options={"rematrix_maxval": "1.0"})
 

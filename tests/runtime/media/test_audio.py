@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from runtime.media.audio import AudioBlock, AudioReader, read_samples
+from runtime.media.audio import AudioBlock, AudioReader, make_frame, read_samples
 from runtime.media.probe import probe
 
 
@@ -137,3 +137,60 @@ def test_integers_of_64_bits_are_read() -> None:
     frame.planes[0].update(np.array([-(2**63), 0, 2**62, -(2**61)], np.int64))
 
     np.testing.assert_array_equal(read_samples(frame), [[-1.0, 0.5], [0.0, -0.25]])
+
+
+def write_changing(path: Path, parts: list[tuple[str, int]], *, codec: str, seconds: int = 1) -> Path:
+    """Write one track whose parts differ in layout and rate, each a second of a tone, as a transport stream."""
+    data, lengths = b"", []
+    for number, (layout, rate) in enumerate(parts):
+        part = path.with_suffix(f".{number}.{codec}")
+        with av.open(str(part), "w") as output:
+            stream = output.add_stream(codec, rate=rate, layout=layout)
+            stream.codec_context.bit_rate = 256_000
+            wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(rate * seconds) / rate)
+            samples = np.repeat(wave[None].astype(np.float32), av.AudioLayout(layout).nb_channels, axis=0)
+            frame = make_frame(samples, layout=layout, sample_rate=rate, pts=0)
+            for packet in [*stream.encode(frame), *stream.encode(None)]:
+                output.mux(packet)
+                lengths.append(Fraction(stream.codec_context.frame_size, rate))
+        data += part.read_bytes()
+    both = path.with_suffix(f".both.{codec}")
+    both.write_bytes(data)
+    with av.open(str(both)) as source, av.open(str(path), "w", format="mpegts") as output:
+        copy = output.add_stream_from_template(source.streams.audio[0])
+        time = Fraction(0)
+        for packet, length in zip(source.demux(audio=0), lengths, strict=False):
+            packet.pts = packet.dts = round(time / packet.time_base)
+            packet.stream = copy
+            output.mux(packet)
+            time += length
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "parts"),
+    [
+        ("ac3", [("stereo", 48_000), ("5.1", 48_000)]),
+        ("ac3", [("5.1", 48_000), ("stereo", 48_000), ("mono", 48_000)]),
+        ("ac3", [("stereo", 44_100), ("stereo", 48_000)]),
+        ("eac3", [("mono", 48_000), ("5.1", 32_000)]),
+        ("aac", [("stereo", 48_000), ("5.1", 48_000)]),
+        ("aac", [("mono", 44_100), ("stereo", 48_000)]),
+    ],
+)
+def test_sound_that_changes_inside_a_track_goes_on(tmp_path: Path, codec: str, parts: list[tuple[str, int]]) -> None:
+    path = write_changing(tmp_path / "a.ts", parts, codec=codec)
+
+    reader, blocks = read(path)
+
+    samples = joined(blocks)
+    layout, rate = parts[0]
+    assert (reader.sample_rate, len(samples)) == (rate, av.AudioLayout(layout).nb_channels)
+    assert reader.damaged == 0
+    assert samples.shape[1] == pytest.approx(len(parts) * rate, abs=4000)
+    assert reader.overlap_dropped == 0
+    for number, (other, other_rate) in enumerate(parts):
+        middle = samples[:, round((number + 0.3) * rate) : round((number + 0.7) * rate)]
+        assert 0.05 < np.abs(middle).max() < 0.45
+        changed = (other, other_rate) != parts[0]
+        assert any(f"of {other_rate} Hz {other}" in warning for warning in reader.warnings) == changed
