@@ -119,8 +119,6 @@ class SoundPipeline:
             packets = self.encoder.flush()
         yield from packets
 
-    def _encode(self, block: AudioBlock) -> list[AnyPacket]:
-        if not block.samples.shape[1]:
-            return []
-        with self._clock.measure("encode"):
-            return self.encoder.encode(block)
+    def _encode(self, block: AudioBlock) -> Iterator[AnyPacket]:
+        if block.samples.shape[1]:
+            yield from self._clock.timed("encode", self.encoder.encode(block))

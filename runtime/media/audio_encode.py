@@ -1,6 +1,7 @@
 """Encodes blocks of sound into packets of one stream of the result, every sample at its place."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -141,19 +142,18 @@ class AudioEncoder:
         """Samples of the result that stand for those taken so far."""
         return self._scaled(self._next) - self.written_first
 
-    def encode(self, block: AudioBlock) -> list[AnyPacket]:
-        """Encode a block and give the packets that are ready."""
-        packets: list[AnyPacket] = []
+    def encode(self, block: AudioBlock) -> Iterator[AnyPacket]:
+        """Encode a block and give the packets that are ready, one by one: silence before it may be long."""
         if self.first_sample is None:
             self.first_sample = self._next = block.pts
             if self._from_zero and block.pts > 0:
                 self.leading_silence, self._next = block.pts, 0
             self._begin = self._end = self._scaled(self._next)
             for silence in make_silence(len(block.samples), self._next, block.pts):
-                packets += self._encode(silence)
+                yield from self._encode(silence)
         if block.pts != self._next:
             raise EncodeError(f"a block starts at sample {block.pts}, expected {self._next}")
-        return packets + self._encode(block)
+        yield from self._encode(block)
 
     def _encode(self, block: AudioBlock) -> list[AnyPacket]:
         self._next += block.samples.shape[1]
