@@ -15,14 +15,13 @@ from appliance.watch.told_size import missing_bytes
 from runtime.errors import DecodeError
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream, VideoStream
+from runtime.media.timeline import ends_early, told_end
 from runtime.options import EnhanceOptions
 from runtime.work import plan_work
 
-_TAILS_S: Final = (2, 60)
-"""How long before the end to begin; earlier where there is no key frame so near to it."""
-_SHORT_BY_S: Final = 1
-# What is shorter than told by less than this is a matter of rounding or of other streams.
-_WHOLE_SHARE: Final = Fraction(9, 10)
+_TAILS_S: Final = (2, 60, None)
+"""How long before the end to begin: earlier where there is no key frame so near to it, and at the beginning of the file
+where the stream ends before the others."""
 # A shorter file needs no seeking, which not every container does well.
 _SHORT_S: Final = 20
 _LEAST_GROUP: Final = 10
@@ -72,7 +71,7 @@ def check_whole(path: Path, streams: list[VideoStream | AudioStream]) -> None:
     for stream in streams:
         for tail_s in _TAILS_S:
             with open_source(path, only=(stream.index,)) as container:
-                if _check_tail(container, stream, tail_s):
+                if _check_tail(path, container, stream, tail_s):
                     break
 
 
@@ -91,15 +90,15 @@ def _check_index(stream: Stream, size: int) -> None:
         raise UnreadableError(f"its index tells of {end} bytes, but it has {size}: {_ADVICE}")
 
 
-def _check_tail(container: InputContainer, facts: VideoStream | AudioStream, tail_s: int) -> bool:
+def _check_tail(path: Path, container: InputContainer, facts: VideoStream | AudioStream, tail_s: int | None) -> bool:
     """Read from shortly before the end, or from the beginning where it is not known, and decode what is last.
 
     Returns:
-        Whether anything could be tried: without a key frame nothing can.
+        Whether anything could be tried: a packet was there and, near the end, a key frame.
     """
     stream = container.streams[facts.index]
-    told = _told_end(container, facts)
-    begin = None if told is None else told - tail_s
+    expected = told_end(container, facts) or _last_time(container, facts)
+    begin = None if expected is None or tail_s is None else expected - tail_s
     if begin is not None and begin > _SHORT_S:
         with suppress(av.FFmpegError):
             container.seek(int(begin / facts.time_base), stream=stream)
@@ -110,12 +109,12 @@ def _check_tail(container: InputContainer, facts: VideoStream | AudioStream, tai
         reached = max((end for end in (reached, _end(packet, facts)) if end is not None), default=None)
         last.add(packet)
     last.decode()
-    if told is None or reached is None:
-        return last.can_be_decoded
-    start = (facts.start_pts or 0) * facts.time_base
-    if told - reached > _SHORT_BY_S and reached - start < (told - start) * _WHOLE_SHARE:
+    if reached is None:
+        return False
+    told = ends_early(path, facts, reached)
+    if told is not None:
         raise UnreadableError(f"it tells of {float(told):.1f} s, but ends after {float(reached):.1f} s: {_ADVICE}")
-    return last.can_be_decoded
+    return last.can_be_decoded or tail_s == _TAILS_S[-2]
 
 
 class _LastPackets:
@@ -161,7 +160,8 @@ def _end(packet: AnyPacket, facts: VideoStream | AudioStream) -> Fraction | None
     return (packet.pts + (packet.duration or 0)) * facts.time_base
 
 
-def _told_end(container: InputContainer, facts: VideoStream | AudioStream) -> Fraction | None:
+def _last_time(container: InputContainer, facts: VideoStream | AudioStream) -> Fraction | None:
+    """Return about where the file ends, to begin reading not far from there."""
     if facts.duration_pts is not None:
         return ((facts.start_pts or 0) + facts.duration_pts) * facts.time_base
     if container.duration is None:

@@ -1,7 +1,7 @@
 """Reads a track of sound as continuous blocks of samples that count from time zero."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from runtime.audio.resample import RateConverter
 from runtime.closing import Closing
 from runtime.errors import UnsupportedMediaError
-from runtime.media.source import open_source, read_packets
+from runtime.media.source import AnyPacket
 from runtime.media.streams import AudioStream
+from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
 
 _BLOCK_SAMPLES: Final = 16_384
 # Times of phone recordings jitter by some milliseconds although no sample is missing; what is less than this off is
@@ -94,8 +95,7 @@ class AudioReader(Closing):
         self._zero = round((stream.origin + (start or 0)) * rate)
         self._end = None if end is None else round((stream.origin + end) * rate) - self._zero
         self._begin = 0 if start else None
-        self._conformer = _Conformer(stream)
-        self._container = open_source(path, only=(stream.index,))
+        self._open(path)
         try:
             self._pieces = self._from(path, start)
             self._first = next(self._pieces, None)
@@ -121,19 +121,27 @@ class AudioReader(Closing):
         """Give the blocks from a time on; where the file's index leads past it, read from the file's beginning."""
         if start:
             seconds = max(Fraction(0), self.stream.origin + start - _SEEK_EARLIER)
-            with suppress(av.FFmpegError):
-                source = self._container.streams[self.stream.index]
-                self._container.seek(floor(seconds / self.stream.time_base), stream=source)
-            pieces = self._decode()
+            if can_seek(self._container, seconds):
+                with suppress(av.FFmpegError):
+                    source = self._container.streams[self.stream.index]
+                    self._container.seek(floor(seconds / self.stream.time_base), stream=source)
+                pieces = self._decode(self._packets)
+            else:
+                pieces = self._decode(skip_to(iter(self._packets), seconds, groups=False))
             first = next(pieces, None)
             if first is not None and first[0] is not None and first[0] <= self._zero:
                 return self._cut(self._place(chain([first], pieces)))
             self.close()
-            self._container = open_source(path, only=(self.stream.index,))
+            self._open(path)
             self.damaged = 0
-        return self._cut(self._place(self._decode()))
+        return self._cut(self._place(self._decode(self._packets)))
 
-    def _decode(self) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
+    def _open(self, path: Path) -> None:
+        self._conformer = _Conformer(self.stream)
+        self._container = open_for(path, (self.stream.index,))
+        self._packets = ContinuousPackets(self._container, self._container.streams[self.stream.index])
+
+    def _decode(self, packets: Iterable[AnyPacket]) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
         """Give decoded samples with their place in samples on the file's own clock.
 
         An MP4 tells where the sound ends inside the last frame of such codecs by its duration alone, so one frame is
@@ -141,7 +149,7 @@ class AudioReader(Closing):
         """
         exact = self.stream.codec in _FIXED_FRAMES and self.stream.time_base == Fraction(1, self.sample_rate)
         held: tuple[int | None, NDArray[np.float32], int] | None = None
-        for frame in self._frames():
+        for frame in self._frames(packets):
             if held is not None:
                 yield held[:2]
                 held = None
@@ -164,9 +172,8 @@ class AudioReader(Closing):
             return sys.maxsize
         return (self.stream.start_pts or 0) + self.stream.duration_pts
 
-    def _frames(self) -> Iterator[AudioFrame]:
-        source = self._container.streams[self.stream.index]
-        for packet in read_packets(self._container, source):
+    def _frames(self, packets: Iterable[AnyPacket]) -> Iterator[AudioFrame]:
+        for packet in packets:
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -181,9 +188,10 @@ class AudioReader(Closing):
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Make the pieces continuous: silence for what is missing, nothing twice."""
         jitter = ceil(_JITTER_S * self.sample_rate)
+        untold = round(self.stream.origin * self.sample_rate)
         follows: int | None = None
         for place, samples in pieces:
-            here = place if place is not None else follows if follows is not None else 0
+            here = place if place is not None else follows if follows is not None else untold
             if follows is None:
                 follows = here
             elif here - follows > jitter:
@@ -214,6 +222,7 @@ class AudioReader(Closing):
         return block
 
     def _tell(self) -> None:
+        self.warnings += self._packets.describe(self.stream.origin)
         name = f"sound track {self.stream.index}"
         if self.damaged:
             self.warnings.append(f"{name}: {self.damaged} damaged packets were left out")

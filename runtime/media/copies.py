@@ -8,7 +8,7 @@ from typing import Final
 
 import av
 from av.container import InputContainer
-from av.stream import AttachmentStream, Discard, Disposition, Stream
+from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
 from runtime.action import Action
@@ -18,6 +18,7 @@ from runtime.media.mux import Muxer
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import MediaInfo
 from runtime.media.subtitles import SubtitleTranscoder
+from runtime.media.timeline import ContinuousPackets, can_seek, discard_others
 
 _SEEK_EARLIER_US: Final = 2_000_000
 
@@ -31,6 +32,9 @@ class CopyTrack(Closing):
         self._start = info.origin + (start or 0)
         self._trims = bool(start)
         self._end = None if end is None else info.origin + end
+        # A stream with a clock of its own begins at another time than the file.
+        self._own = {stream.index: stream.origin - info.origin for stream in info.videos}
+        self._own |= {stream.index: stream.origin - info.origin for stream in info.audios}
         self._source: InputContainer | None = None
         self._routes: dict[int, Callable[[AnyPacket], list[AnyPacket]]] = {}
         self._latest: dict[int, int] = {}
@@ -67,17 +71,18 @@ class CopyTrack(Closing):
         if self._source is None or not self._routes:
             return
         streams = [self._source.streams[index] for index in self._routes]
-        for stream in self._source.streams:
-            if stream.index not in self._routes:
-                stream.discard = Discard.all
+        discard_others(self._source, self._routes)
         covers = any(stream.disposition & Disposition.attached_pic for stream in streams)
-        if self._trims and not covers:
+        if self._trims and not covers and can_seek(self._source, self._start):
             with suppress(av.FFmpegError):
                 self._source.seek(max(0, int(self._start * 1_000_000) - _SEEK_EARLIER_US))
-        for packet in read_packets(self._source, *streams):
+        packets = ContinuousPackets(self._source, *streams)
+        for packet in packets:
+            self._set_clock(packet)
             if packet.size and self._is_wanted(packet):
                 for result in self._routes[packet.stream_index](self._moved(packet)):
                     yield self._in_order(result)
+        self.warnings += packets.describe(self._info.origin)
         if self._mended:
             self.warnings.append(f"{self._mended} copied packets had times out of order; mended")
 
@@ -85,6 +90,14 @@ class CopyTrack(Closing):
         """Close the source."""
         if self._source is not None:
             self._source.close()
+
+    def _set_clock(self, packet: AnyPacket) -> None:
+        """Bring a stream with a clock of its own to the file's."""
+        shift = self._own.get(packet.stream_index)
+        if shift:
+            ticks = round(shift / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - ticks
+            packet.dts = None if packet.dts is None else packet.dts - ticks
 
     def _is_wanted(self, packet: AnyPacket) -> bool:
         stamp = packet.pts if packet.pts is not None else packet.dts

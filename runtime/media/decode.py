@@ -19,8 +19,9 @@ from runtime.errors import DecodeError, UnsupportedMediaError
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
 from runtime.media.picture import Picture
 from runtime.media.pixels import PixelPlan, convert_frame, plan_pixels, read_planes
-from runtime.media.source import open_source, read_packets
+from runtime.media.source import AnyPacket
 from runtime.media.streams import VideoStream
+from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to
 from runtime.media.times import TimeMender
 
 _SEEK_EARLIER: Final = Fraction(1, 2)
@@ -29,9 +30,6 @@ _NEAR_EARLIER: Final = Fraction(2)
 # An AVI tells no presentation times, only a slot for each packet: the first picture shown takes the first slot, and so
 # on, which is known by reading from the beginning alone.
 _TIMELESS: Final = ("avi",)
-# What is shorter than told by less than this is a matter of rounding or of other streams.
-_WHOLE_SHARE: Final = Fraction(9, 10)
-_SHORT_BY_S: Final = 1
 
 
 class VideoReader(Closing):
@@ -79,6 +77,8 @@ class VideoReader(Closing):
         self._zero = floor(self._begin / stream.time_base)
         self._step = max(1, round(1 / ((stream.average_rate or 25) * stream.time_base)))
         self._times = TimeMender(first_pts=stream.start_pts or 0, step=self._step)
+        self._path = path
+        self._last_duration = 0
         self._is_whole = start is None and end is None
         self._resized = 0
         self._container = self._open(path, threads)
@@ -130,8 +130,9 @@ class VideoReader(Closing):
         self._container.close()
 
     def _open(self, path: Path, threads: int) -> InputContainer:
-        container = open_source(path, only=(self.stream.index,))
+        container = open_for(path, (self.stream.index,))
         source = container.streams[self.stream.index]
+        self._packets = ContinuousPackets(container, source)
         assert isinstance(source, av.VideoStream)
         source.thread_type = ThreadType.AUTO
         source.thread_count = threads
@@ -155,14 +156,18 @@ class VideoReader(Closing):
             if self._end is not None and frame.pts * self.stream.time_base >= self._end:
                 return
             self._bad_frames += frame.is_corrupt
+            self._last_duration = frame.duration
             yield frame
 
     def _seek(self, path: Path, time: Fraction, begin: int, threads: int) -> Iterator[VideoFrame]:
         """Go to a key frame before a time; where the index leads past `begin`, read from the file's beginning."""
-        target = floor(time / self.stream.time_base)
-        with suppress(av.FFmpegError):
-            self._container.seek(target, stream=self._container.streams[self.stream.index])
-        frames = self._decode_all()
+        if can_seek(self._container, time):
+            target = floor(time / self.stream.time_base)
+            with suppress(av.FFmpegError):
+                self._container.seek(target, stream=self._container.streams[self.stream.index])
+            frames = self._decode_all()
+        else:
+            frames = self._decode_all(skip_to(iter(self._packets), time, groups=True))
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= begin:
             return chain([first], frames)
@@ -171,11 +176,10 @@ class VideoReader(Closing):
         self._container = self._open(path, threads)
         return self._decode_all()
 
-    def _decode_all(self) -> Iterator[VideoFrame]:
-        source = self._container.streams[self.stream.index]
+    def _decode_all(self, packets: Iterator[AnyPacket] | None = None) -> Iterator[VideoFrame]:
         is_timeless = self._container.format.name in _TIMELESS
         slots: deque[int | None] = deque()
-        for packet in read_packets(self._container, source):
+        for packet in packets or self._packets:
             if packet.size:
                 slots.append(packet.dts)
                 self._bad_packets += packet.is_corrupt
@@ -198,14 +202,6 @@ class VideoReader(Closing):
         if first is not None:
             yield first
         yield from self._frames
-
-    def _told_end(self) -> Fraction | None:
-        """Give the end of the stream as the file tells it."""
-        stream = self.stream
-        if stream.duration_pts is not None:
-            return ((stream.start_pts or 0) + stream.duration_pts) * stream.time_base
-        length = self._container.duration
-        return None if length is None else stream.origin + Fraction(length, av.time_base)
 
     def _planar(self, frame: VideoFrame) -> VideoFrame:
         if (frame.width, frame.height) != (self.width, self.height):
@@ -242,10 +238,11 @@ class VideoReader(Closing):
             self.warnings.append(f"the source does not tell its colour; taken as {self.colour.guessed}")
 
     def _tell_faults(self) -> None:
-        told = self._told_end()
-        if self._is_whole and told is not None and self._times.last is not None:
-            end = (self._times.last + self._step) * self.stream.time_base
-            if told - end > _SHORT_BY_S and end - self.stream.origin < (told - self.stream.origin) * _WHOLE_SHARE:
+        self.warnings += self._packets.describe(self.stream.origin)
+        if self._is_whole and self._times.last is not None and not self._packets.jumps:
+            end = (self._times.last + max(self._step, self._last_duration)) * self.stream.time_base
+            told = ends_early(self._path, self.stream, end)
+            if told is not None:
                 self.ended_early = True
                 self.warnings.append(
                     f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s; "

@@ -18,11 +18,10 @@ from runtime.media.colour import Colour, read_colour, read_hdr, read_side_data
 from runtime.media.pixels import bits_of, chroma_of, has_alpha
 from runtime.media.source import open_source, read_packets
 from runtime.media.streams import AnyStream, AudioStream, Chapter, FieldOrder, MediaInfo, OtherStream, VideoStream
+from runtime.media.timeline import find_duration, find_origins
 
 __all__ = ["AnyStream", "AudioStream", "Chapter", "MediaInfo", "OtherStream", "VideoStream", "probe"]
 
-# Containers whose clock has no zero: their first moment becomes time zero of the result.
-_FREE_CLOCKS: Final = ("mpegts", "mpeg", "mp3", "aac", "wtv", "dvd")
 _FIELD_ORDERS: Final[dict[int, FieldOrder]] = {
     1: "progressive", 2: "top", 3: "bottom", 4: "top", 5: "bottom",
 }  # fmt: skip
@@ -38,14 +37,14 @@ def probe(path: Path) -> MediaInfo:
         UnsupportedMediaError: The file is a picture, names other files, or holds neither picture nor sound.
     """
     with open_source(path) as container:
-        origin = _origin(container)
-        videos = [_video(stream, origin) for stream in container.streams.video]
-        audios = [_audio(stream, origin) for stream in container.streams.audio]
+        origin, origins = find_origins(container)
+        videos = [_video(stream, origins.get(stream.index, origin)) for stream in container.streams.video]
+        audios = [_audio(stream, origins.get(stream.index, origin)) for stream in container.streams.audio]
         known = {video.index for video in videos} | {audio.index for audio in audios}
         info = MediaInfo(
             path=path,
             container=container.format.name,
-            duration=None if container.duration is None else Fraction(container.duration, 1_000_000),
+            duration=find_duration(container, origin),
             size_bytes=path.stat().st_size,
             videos=_with_first_pictures(path, videos),
             audios=tuple(audios),
@@ -73,17 +72,6 @@ def first_frame(container: InputContainer, stream: Stream) -> VideoFrame | None:
         if count > _PACKETS_FOR_FIRST_PICTURE:
             return None
     return None
-
-
-def _origin(container: InputContainer) -> Fraction:
-    if not any(name in _FREE_CLOCKS for name in container.format.name.split(",")):
-        return Fraction(0)
-    starts = [
-        stream.start_time * stream.time_base
-        for stream in (*container.streams.video, *container.streams.audio)
-        if stream.start_time is not None and stream.time_base is not None
-    ]
-    return min(starts, default=Fraction(0))
 
 
 def _video(stream: av.VideoStream, origin: Fraction) -> VideoStream:

@@ -16,7 +16,7 @@ FieldOrder = Literal["progressive", "top", "bottom", "unknown"]
 class VideoStream:
     """A stream of pictures; times count in `time_base`.
 
-    `origin` is the time, in seconds, that is time zero of the result (0 except for transport streams and the like).
+    `origin` is the time, in seconds, that is time zero of the result: 0 where the file's clock begins there.
     `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
     """
 

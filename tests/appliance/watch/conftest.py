@@ -33,6 +33,7 @@ def write_video(
     seed: int = 0,
     frames: int = 3,
     sound: bool = False,
+    samples: int | None = None,
     container_options: dict[str, str] | None = None,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
@@ -48,7 +49,7 @@ def write_video(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
         if audio is not None:
-            _write_noise(container, audio, noise, frames * 1920)
+            _write_noise(container, audio, noise, frames * 1920 if samples is None else samples)
     return path
 
 

@@ -65,6 +65,14 @@ def test_sound_that_ends_early_is_refused_although_its_container_tells_no_size(t
         check_whole(path, list(probe(path).audios))
 
 
+@pytest.mark.parametrize(("frames", "samples"), [(75, 16_000), (25, 48_000 * 4)])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_a_track_that_is_shorter_than_another_is_whole(suffix, frames, samples, tmp_path, make_media):
+    path = make_media(tmp_path / f"clip{suffix}", frames=frames, sound=True, samples=samples)
+
+    assert check_media(path, EnhanceOptions(preset="restore"))
+
+
 def test_a_stream_that_lost_a_packet_is_refused_as_the_job_would(tmp_path, make_media):
     path = make_media(tmp_path / "clip.ts", frames=40)
     data = path.read_bytes()

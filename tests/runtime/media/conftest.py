@@ -41,6 +41,7 @@ class Clip:
     audio_layout: str = "stereo"
     audio_samples: int = RATE
     audio_start: int = 0
+    last: int = 77
     rotation: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
@@ -80,7 +81,7 @@ def write_clip(path: Path, clip: Clip) -> Path:
         for number, pts in enumerate(clip.pts):
             frame = picture(number, clip.width, clip.height, clip.pixel_format)
             frame.pts, frame.time_base = pts, clip.time_base
-            frame.duration = clip.pts[number + 1] - pts if number + 1 < len(clip.pts) else 77
+            frame.duration = clip.pts[number + 1] - pts if number + 1 < len(clip.pts) else clip.last
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
         if audio is not None:

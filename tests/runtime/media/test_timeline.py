@@ -1,0 +1,204 @@
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.media.audio import AudioBlock, AudioReader
+from runtime.media.audio_encode import AudioEncoder, AudioSettings
+from runtime.media.decode import VideoReader
+from runtime.media.mux import open_scratch
+from runtime.media.probe import probe
+
+TS: dict[str, Any] = {"audio": "mp2", "time_base": Fraction(1, 90_000), "pts": [3600 * n for n in range(25)]}
+MILLISECONDS: dict[str, Any] = {"time_base": Fraction(1, 1000), "pts": [40 * n for n in range(25)], "last": 40}
+KINDS: dict[str, dict[str, Any]] = {
+    "a.ts": TS,
+    "a.mpg": {"codec": "mpeg2video", "options": {}, "audio": "mp2", "time_base": Fraction(1, 25), "pts": [*range(25)]},
+    "a.flv": MILLISECONDS | {"codec": "flv", "options": {}, "audio": "libmp3lame", "audio_layout": "mono"},
+    "a.webm": MILLISECONDS | {"codec": "libvpx", "options": {"deadline": "realtime"}, "audio": "libopus"},
+}
+FLV_HEAD = 13
+
+
+def join(clip: Callable[..., Path], name: str, offset: int) -> Path:
+    """Write two recordings one behind the other, the second one's clock beginning at an offset of seconds."""
+    options = {"container_options": {"output_ts_offset": str(offset)}} if offset else {}
+    parts = [clip(f"0{name}", **KINDS[name]), clip(f"1{name}", **KINDS[name], **options)]
+    path = parts[0].with_name(name)
+    path.write_bytes(parts[0].read_bytes() + parts[1].read_bytes()[FLV_HEAD if name == "a.flv" else 0 :])
+    return path
+
+
+def read_pictures(path: Path, **cut: Fraction) -> tuple[VideoReader, list[tuple[Fraction, np.ndarray]]]:
+    stream = probe(path).video
+    assert stream is not None
+    with VideoReader(path, stream, **cut) as reader:
+        return reader, [(picture.pts * stream.time_base, picture.planes[0].copy()) for picture in reader]
+
+
+def read_sound(path: Path, **cut: Fraction) -> tuple[AudioReader, np.ndarray]:
+    with AudioReader(path, probe(path).audios[0], **cut) as reader:
+        return reader, np.concatenate([block.samples for block in reader], axis=1)
+
+
+@pytest.mark.parametrize("offset", [0, 5000])
+@pytest.mark.parametrize("name", KINDS)
+def test_recordings_that_were_joined_follow_each_other_in_all_streams(
+    clip: Callable[..., Path], name: str, offset: int
+) -> None:
+    path = join(clip, name, offset)
+    first = path.with_name(f"0{name}")
+    samples = read_sound(first)[1].shape[1]
+
+    reader, pictures = read_pictures(path)
+    sound, joined = read_sound(path)
+
+    assert len(pictures) == 50
+    # The second recording begins where the longer stream of the first one ends.
+    steps = [float(b - a) for (a, _), (b, _) in pairwise(pictures)]
+    assert steps == pytest.approx([0.04] * 24 + [steps[24]] + [0.04] * 24, abs=0.009)
+    assert 0.039 < steps[24] < 0.12
+    assert 0 <= joined.shape[1] - 2 * samples <= sound.sample_rate // 10
+    assert sound.overlap_dropped == 0
+    for one in (reader, sound):
+        assert any("the clock of the file jumps once, first after 1.0 s" in warning for warning in one.warnings)
+
+
+@pytest.mark.parametrize("offset", [0, 5000])
+@pytest.mark.parametrize("name", ["a.ts", "a.flv", "a.webm"])
+def test_a_cut_behind_a_joint_holds_what_the_whole_file_holds_there(
+    clip: Callable[..., Path], name: str, offset: int
+) -> None:
+    path = join(clip, name, offset)
+    pictures, sound = read_pictures(path)[1], read_sound(path)[1]
+    begin = probe(path).origin
+    start, rate = pictures[40][0], probe(path).audios[0].sample_rate
+
+    later = read_pictures(path, start=start)[1]
+    heard = read_sound(path, start=start)[1]
+
+    assert begin < 5
+    assert [time for time, _ in later] == [time - start for time, _ in pictures[40:]]
+    for (_, picture), (_, other) in zip(later, pictures[40:], strict=True):
+        np.testing.assert_array_equal(picture, other)
+    if name != "a.webm":  # its times are rounded to milliseconds, and no sample is moved for less
+        np.testing.assert_allclose(heard[:, 3000:], sound[:, round(start * rate) :][:, 3000:], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mpg", "a.flv"])
+def test_copied_sound_follows_the_joint_as_the_pictures_do(
+    clip: Callable[..., Path], job: Callable[..., Any], name: str
+) -> None:
+    path = join(clip, name, 0)
+    whole = read_sound(path)[1]
+
+    done = job(path, "result.mkv", process_audio=False)
+
+    copied = read_sound(path.with_name("result.mkv"))[1]
+    assert abs(copied.shape[1] - whole.shape[1]) <= 48
+    assert not any("out of order" in warning for warning in done.warnings)
+
+
+def test_a_single_stray_time_is_no_jump(clip: Callable[..., Path]) -> None:
+    path = clip("a.flv", **KINDS["a.flv"])
+    data = bytearray(path.read_bytes())
+    at, count = FLV_HEAD, 0
+    while at < len(data):
+        if data[at] == 8 and (count := count + 1) == 12:
+            data[at + 4 : at + 8] = (9000).to_bytes(3, "big") + b"\1"
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+    expected = read_sound(path)[1].shape
+    path.write_bytes(data)
+
+    sound, samples = read_sound(path)
+
+    assert samples.shape == expected
+    assert (sound.silence_inserted, sound.overlap_dropped) == (0, 0)
+    assert not any("jumps" in warning for warning in sound.warnings)
+
+
+def test_a_pause_of_one_stream_is_no_jump(clip: Callable[..., Path]) -> None:
+    pts = [3600 * n for n in range(25)] + [3600 * 25 * 60 + 3600 * n for n in range(3)]
+    path = clip("a.ts", **(TS | {"pts": pts, "audio_rate": 16_000, "audio_samples": 16_000 * 61}))
+
+    reader, pictures = read_pictures(path)
+
+    assert pictures[25][0] - pictures[24][0] == 60 - Fraction(24, 25)
+    assert not any("jumps" in warning for warning in reader.warnings)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.flv", "a.nut"])
+@pytest.mark.parametrize("offset", [50, 7000])
+def test_a_clock_that_begins_late_begins_at_zero(clip: Callable[..., Path], name: str, offset: int) -> None:
+    kind = KINDS.get(name, MILLISECONDS | {"audio": "aac"})
+    expected = [time for time, _ in read_pictures(clip(f"0{name}", **kind))[1]]
+    path = clip(name, **kind, container_options={"output_ts_offset": str(offset)})
+
+    info = probe(path)
+    reader, pictures = read_pictures(path)
+    sound, samples = read_sound(path)
+
+    assert abs(info.origin - offset) < Fraction(1, 10)
+    assert info.duration is None or info.duration < 2
+    assert min(pictures[0][0], Fraction(sound.first_sample, 48_000)) == 0
+    assert [time - pictures[0][0] for time, _ in pictures] == [time - expected[0] for time in expected]
+    assert samples.shape[1] < 60_000
+    assert not reader.ended_early
+
+
+def test_some_seconds_at_the_begin_of_a_clock_with_a_zero_are_kept(clip: Callable[..., Path]) -> None:
+    path = clip("a.mkv", **MILLISECONDS, container_options={"output_ts_offset": "3"})
+
+    assert probe(path).origin == 0
+    assert read_pictures(path)[1][0][0] == 3
+
+
+def test_silence_before_sound_is_made_as_it_is_asked_for() -> None:
+    container = open_scratch(".m4a")
+    settings = AudioSettings("aac", 48_000, "mono", 64_000, None, source_rate=48_000, source_layout="mono")
+    encoder = AudioEncoder(container, settings, from_zero=True)
+
+    packets = encoder.encode(AudioBlock(np.zeros((1, 1024), np.float32), 10**15))
+
+    assert next(packets).pts is not None
+    container.close()
+
+
+@pytest.mark.parametrize(
+    ("frames", "samples"), [(100, 16_000), (25, 16_000 * 6)], ids=["sound ends early", "sound goes on"]
+)
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.flv"])
+def test_a_track_that_is_longer_than_another_is_no_damage(
+    clip: Callable[..., Path], name: str, frames: int, samples: int
+) -> None:
+    kind = KINDS.get(name, MILLISECONDS | {"audio": "aac"}) | {"pts": [40 * n for n in range(frames)]}
+    path = clip(name, **kind, audio_samples=samples * 3)
+
+    reader, pictures = read_pictures(path)
+
+    assert (len(pictures), reader.ended_early) == (frames, False)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_last_picture_that_is_shown_for_long_is_no_damage(clip: Callable[..., Path], name: str) -> None:
+    path = clip(name, **MILLISECONDS | {"pts": [0, 40, 80], "last": 9000}, audio="aac", audio_samples=48_000 * 9)
+
+    reader, pictures = read_pictures(path)
+
+    assert (len(pictures), reader.ended_early) == (3, False)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
+def test_a_file_none_of_whose_streams_reaches_its_end_is_cut_short(clip: Callable[..., Path], name: str) -> None:
+    kind = KINDS.get(name, MILLISECONDS | {"audio": "aac"}) | {"pts": [40 * n for n in range(200)]}
+    path = clip(name, **kind, audio_samples=48_000 * 8)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+    reader, _ = read_pictures(path)
+
+    assert reader.ended_early
