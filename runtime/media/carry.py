@@ -2,24 +2,30 @@
 
 import io
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import av
-from av.stream import Stream
+from av.container import InputContainer, OutputContainer
+from av.stream import Discard, Disposition, Stream
 
 from runtime.action import Action
 from runtime.media.audio_choice import choose_audio, describe_change
 from runtime.media.mux import FORMATS
-from runtime.media.source import open_source, read_packets
+from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream, MediaInfo, OtherStream, VideoStream
 from runtime.media.subtitles import CONTAINER_SUBTITLES, TEXT_CODECS
 
 MATROSKA: Final = (".mkv", ".mka")
 COVERS: Final = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif"}
+# Ogg has a cover as a tag, in the form of FLAC's picture block.
+OGG: Final = (".ogg", ".opus")
+_OGG_COVERS: Final = ("mjpeg", "png")
+# Containers of sound write a cover only beside sound; each with an encoder for the sound of a trial.
+_SOUND_OF_TRIAL: Final = {".mp3": "libmp3lame", ".flac": "flac", ".m4a": "aac"}
 _PACKETS_TO_TRY: Final = 2
+# Packets are looked for so far; a stream that is sparser than that is tried by its description alone.
+_BYTES_TO_READ: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +63,36 @@ def plan_streams(
     """
     plans: list[StreamPlan] = []
     with open_source(info.path) as container:
+        trial = _Trial(container, suffix, unread=() if video is None else (video.index,))
         for stream in info.streams:
             source = container.streams[stream.index]
             if isinstance(stream, AudioStream):
-                plan = _plan_audio(info.path, source, stream, suffix, stream.index in processed_audio)
+                plan = _plan_audio(trial, source, stream, suffix, stream.index in processed_audio)
             elif isinstance(stream, OtherStream):
-                plan = _plan_other(info, source, stream, suffix)
+                plan = _plan_other(trial, info, source, stream, suffix)
             elif video is not None and stream.index == video.index:
                 plan = StreamPlan(stream.index, "video", stream.codec, Action.ENHANCED, video_codec)
             else:
-                plan = _plan_video(info.path, source, stream, suffix)
+                plan = _plan_video(trial, source, stream, suffix, has_cover=any(p.kind == "picture" for p in plans))
             plans.append(plan)
     return tuple(plans)
 
 
-def _plan_video(path: Path, source: Stream, stream: VideoStream, suffix: str) -> StreamPlan:
+def _plan_video(trial: "_Trial", source: Stream, stream: VideoStream, suffix: str, *, has_cover: bool) -> StreamPlan:
     kind = "picture" if stream.is_attached_picture else "video"
     plan = StreamPlan(stream.index, kind, stream.codec, Action.COPIED, stream.codec)
     if kind == "picture" and suffix in MATROSKA and stream.codec in COVERS:
         return plan
-    return plan if _accepts(path, source, suffix) else _refused(plan, suffix)
+    if kind == "picture" and suffix in OGG and stream.codec in _OGG_COVERS:
+        return _refused(plan, suffix, f"{suffix} has a place for one cover only") if has_cover else plan
+    return plan if trial.accepts(source) else _refused(plan, suffix)
 
 
-def _plan_audio(path: Path, source: Stream, stream: AudioStream, suffix: str, processed: bool) -> StreamPlan:
+def _plan_audio(trial: "_Trial", source: Stream, stream: AudioStream, suffix: str, processed: bool) -> StreamPlan:
     plan = StreamPlan(stream.index, "audio", stream.codec, Action.COPIED, stream.codec)
     if stream.codec == "unknown":
         return _refused(plan, suffix, "its codec is unknown")
-    if not processed and _accepts(path, source, suffix):
+    if not processed and trial.accepts(source):
         return plan
     settings = choose_audio(stream, suffix)
     codec, reason = settings.codec, describe_change(stream, settings)
@@ -93,7 +102,7 @@ def _plan_audio(path: Path, source: Stream, stream: AudioStream, suffix: str, pr
     return StreamPlan(stream.index, "audio", stream.codec, Action.TRANSCODED, codec, reason)
 
 
-def _plan_other(info: MediaInfo, source: Stream, stream: OtherStream, suffix: str) -> StreamPlan:
+def _plan_other(trial: "_Trial", info: MediaInfo, source: Stream, stream: OtherStream, suffix: str) -> StreamPlan:
     plan = StreamPlan(stream.index, stream.kind, stream.codec, Action.COPIED, stream.codec)
     if stream.is_hidden:
         if info.chapters:
@@ -104,13 +113,14 @@ def _plan_other(info: MediaInfo, source: Stream, stream: OtherStream, suffix: st
     if stream.kind == "attachment":
         return plan if suffix in MATROSKA else _refused(plan, suffix)
     if stream.kind == "subtitle" and stream.codec in TEXT_CODECS and suffix in CONTAINER_SUBTITLES:
-        return _plan_text(info.path, source, plan, suffix)
-    return plan if _accepts(info.path, source, suffix) else _refused(plan, suffix)
+        return _plan_text(trial, source, plan, suffix)
+    unknown = f"this {stream.kind} is of a kind that cannot be copied" if stream.codec == "unknown" else ""
+    return plan if not unknown and trial.accepts(source) else _refused(plan, suffix, unknown)
 
 
-def _plan_text(path: Path, source: Stream, plan: StreamPlan, suffix: str) -> StreamPlan:
+def _plan_text(trial: "_Trial", source: Stream, plan: StreamPlan, suffix: str) -> StreamPlan:
     wanted = CONTAINER_SUBTITLES[suffix]
-    if plan.codec == wanted or (suffix in MATROSKA and _accepts(path, source, suffix)):
+    if plan.codec == wanted or (suffix in MATROSKA and trial.accepts(source)):
         return plan
     reason = f"{suffix} does not take {plan.codec}"
     return StreamPlan(plan.index, plan.kind, plan.codec, Action.TRANSCODED, wanted, reason)
@@ -125,22 +135,97 @@ def _rewritten(plan: StreamPlan, reason: str) -> StreamPlan:
     return StreamPlan(plan.index, plan.kind, plan.codec, Action.TRANSCODED, None, reason)
 
 
-def _accepts(path: Path, source: Stream, suffix: str) -> bool:
-    """Try a stream in a container of its own, in memory: no table is as right as the muxer itself."""
-    trial = av.open(io.BytesIO(), "w", format=FORMATS[suffix])
+class _Trial:
+    """Tries streams of a source in the container of the result, in memory: no table is as right as the muxer itself.
+
+    What the muxer writes is read back, for some muxers take what no reader finds again. The source's packets are read
+    once for all of its streams.
+    """
+
+    def __init__(self, container: InputContainer, suffix: str, *, unread: Collection[int]) -> None:
+        self._container, self._suffix = container, suffix
+        self._unread = unread
+        self._packets: dict[int, list[AnyPacket]] | None = None
+
+    def accepts(self, source: Stream) -> bool:
+        """Return whether the container of the result holds a stream as it is."""
+        if self._packets is None:
+            self._packets = self._read()
+        packets = self._packets.get(source.index, [])
+        memory = io.BytesIO()
+        try:
+            is_cover = bool(source.disposition & Disposition.attached_pic)
+            trial = av.open(memory, "w", format=FORMATS[self._suffix])
+            try:
+                stream = trial.add_stream_from_template(source, opaque=True)
+                stream.disposition = source.disposition
+                sound = _SOUND_OF_TRIAL.get(self._suffix) if is_cover else None
+                encoder = None if sound is None else trial.add_stream(sound, rate=48_000)
+                trial.start_encoding()
+                sent = [bytes(packet) for packet in packets]
+                for packet in packets:
+                    packet.stream = stream
+                    if is_cover:
+                        packet.pts = packet.dts = 0
+                    trial.mux_one(packet)
+                if isinstance(encoder, av.AudioStream):
+                    _encode_silence(trial, encoder)
+            finally:
+                trial.close()
+        except (av.FFmpegError, ValueError):
+            return False
+        return _reads_back(memory, source, sent)
+
+    def _read(self) -> dict[int, list[AnyPacket]]:
+        """Read the first packets of every stream, as far as they are near the beginning."""
+        found: dict[int, list[AnyPacket]] = {}
+        streams = []
+        for stream in self._container.streams:
+            if stream.index in self._unread:
+                stream.discard = Discard.all
+            elif stream.type != "attachment":
+                streams.append(stream)
+                found[stream.index] = []
+        budget = _BYTES_TO_READ
+        for packet in read_packets(self._container, *streams) if streams else ():
+            if not packet.size:  # a stream's end, told of those that are not read too
+                continue
+            held = found[packet.stream_index]
+            if len(held) < _PACKETS_TO_TRY:
+                held.append(packet)
+            budget -= packet.size
+            if budget < 0 or all(len(packets) == _PACKETS_TO_TRY for packets in found.values()):
+                break
+        return found
+
+
+def _encode_silence(container: OutputContainer, encoder: av.AudioStream) -> None:
+    frame = av.AudioFrame(encoder.format.name, encoder.layout.name, encoder.codec_context.frame_size or 1024)
+    frame.sample_rate, frame.pts = encoder.sample_rate, 0
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    for packet in (*encoder.encode(frame), *encoder.encode(None)):
+        container.mux_one(packet)
+
+
+def _reads_back(memory: io.BytesIO, source: Stream, sent: list[bytes]) -> bool:
+    """Return whether a stream is found again in what a muxer wrote, by its kind, its codec and its packets."""
+    memory.seek(0)
     try:
-        stream = trial.add_stream_from_template(source, opaque=True)
-        stream.disposition = source.disposition
-        trial.start_encoding()
-        with open_source(path, only=(source.index,)) as container:
-            for count, packet in enumerate(read_packets(container, container.streams[source.index])):
-                if not packet.size or count == _PACKETS_TO_TRY:
-                    break
-                packet.stream = stream
-                trial.mux_one(packet)
-        trial.close()
+        with av.open(memory, "r", metadata_errors="replace") as container:
+            found = next((stream for stream in container.streams if stream.type == source.type), None)
+            if found is None or _codec_of(found) != _codec_of(source):
+                return False
+            packets = [bytes(packet) for packet in container.demux(found) if packet.size]
     except (av.FFmpegError, ValueError):
-        with suppress(av.FFmpegError):
-            trial.close()
         return False
-    return True
+    if source.type == "data":
+        return packets == sent
+    return bool(packets) or not sent
+
+
+def _codec_of(stream: Stream) -> str | None:
+    context = stream.codec_context
+    if context is None:
+        return getattr(stream, "name", None)
+    return av.Codec(context.name, "r").canonical_name

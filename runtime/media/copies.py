@@ -1,5 +1,7 @@
 """Copies the streams of a source that are not processed, packet by packet, at the times of the result."""
 
+import base64
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -13,7 +15,7 @@ from av.subtitles.stream import SubtitleStream
 
 from runtime.action import Action
 from runtime.closing import Closing
-from runtime.media.carry import COVERS, MATROSKA, StreamPlan
+from runtime.media.carry import COVERS, MATROSKA, OGG, StreamPlan
 from runtime.media.mux import Muxer
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import MediaInfo
@@ -21,6 +23,7 @@ from runtime.media.subtitles import SubtitleTranscoder
 from runtime.media.timeline import ContinuousPackets, can_seek, discard_others
 
 _SEEK_EARLIER_US: Final = 2_000_000
+_FRONT_COVER: Final = 3
 
 
 class CopyTrack(Closing):
@@ -49,7 +52,7 @@ class CopyTrack(Closing):
             name, kind = source.name or "attachment", source.mimetype or "application/octet-stream"
             self._muxer.container.add_attachment(name, kind, source.data)
             return None
-        if plan.kind == "picture" and self._muxer.suffix in MATROSKA:
+        if plan.kind == "picture" and self._muxer.suffix in (*MATROSKA, *OGG):
             self._attach_cover(source, plan)
             return None
         if plan.action is Action.TRANSCODED and isinstance(source, SubtitleStream):
@@ -136,9 +139,18 @@ class CopyTrack(Closing):
         return packet
 
     def _attach_cover(self, source: Stream, plan: StreamPlan) -> None:
-        assert self._source is not None
         kind = COVERS[plan.codec]
         name = source.metadata.get("filename", f"cover.{'jpg' if plan.codec == 'mjpeg' else plan.codec}")
         with open_source(self._info.path, only=(plan.index,)) as container:
             packet = next(read_packets(container, container.streams[plan.index]))
-            self._muxer.container.add_attachment(name, source.metadata.get("mimetype", kind), bytes(packet))
+            if self._muxer.suffix in OGG:
+                block = _picture_block(bytes(packet), kind, source.metadata.get("title", ""))
+                self._muxer.container.metadata["METADATA_BLOCK_PICTURE"] = base64.b64encode(block).decode()
+            else:
+                self._muxer.container.add_attachment(name, source.metadata.get("mimetype", kind), bytes(packet))
+
+
+def _picture_block(picture: bytes, kind: str, description: str) -> bytes:
+    """Return a picture as FLAC's METADATA_BLOCK_PICTURE, its size and depth left open, as they may be."""
+    texts = b"".join(struct.pack(">I", len(text)) + text for text in (kind.encode(), description.encode()))
+    return struct.pack(">I", _FRONT_COVER) + texts + struct.pack(">5I", 0, 0, 0, 0, len(picture)) + picture

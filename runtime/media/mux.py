@@ -41,7 +41,8 @@ FORMATS: Final = {
     ".opus": "opus",
 }
 MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".m4b", ".mov")
-# FFmpeg's own format of this brand takes no sound but AAC and ALAC, which does not hold every layout.
+# FFmpeg's own format of this brand takes neither cover pictures nor sound but AAC and ALAC, which does not hold every
+# layout; an MP4 of the same brand does.
 _BRANDS: Final = {".m4a": "M4A ", ".m4b": "M4B "}
 _NO_CLOCK: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 # Tags with a place of their own in an MP4; any other needs the free-form kind, which fewer players read.

@@ -12,8 +12,10 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from runtime.action import Action
+from runtime.media import carry
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
+from runtime.media.source import open_source
 
 STYLES = (
     b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\n"
@@ -230,3 +232,133 @@ def test_a_second_video_stream_is_copied_packet_for_packet(tmp_path: Path, job: 
 
     assert [plan.action for plan in result.plans] == [Action.ENHANCED, Action.COPIED]
     assert sound_bytes(path, 1) == sound_bytes(tmp_path / "b.mp4", 1)
+
+
+def write_covers(path: Path, count: int) -> Path:
+    """Write sound with cover pictures, each of other bytes, as Matroska attachments."""
+    with av.open(str(path), "w") as output:
+        sound = output.add_stream("flac", rate=48_000, layout="stereo")
+        for number in range(count):
+            output.add_attachment(f"cover{number}.png", "image/png", cover() + bytes(number))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 4608), np.int16), format="s16", layout="stereo")
+        frame.sample_rate, frame.pts = 48_000, 0
+        output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    return path
+
+
+def covers(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [
+            bytes(next(packet for packet in container.demux(stream) if packet.size))
+            for stream in container.streams.video
+            if stream.disposition & Disposition.attached_pic
+        ]
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".m4a", ".ogg", ".opus", ".mka"])
+@pytest.mark.parametrize("processed", [True, False])
+def test_covers_of_sound_files_are_carried(
+    tmp_path: Path, job: Callable[..., Any], suffix: str, processed: bool
+) -> None:
+    source = write_covers(tmp_path / "a.mka", 1)
+
+    there = job(source, f"b{suffix}", process_audio=processed)
+    back = job(tmp_path / f"b{suffix}", f"c{suffix}", process_audio=processed)
+
+    assert [by_kind(one.plans)["picture"] for one in (there, back)] == [[Action.COPIED]] * 2
+    assert covers(tmp_path / f"b{suffix}") == covers(tmp_path / f"c{suffix}") == [cover()]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kept"), [(".mp3", 2), (".flac", 2), (".m4a", 2), (".opus", 1), (".wav", 0), (".mka", 2)]
+)
+def test_every_cover_is_carried_or_named(tmp_path: Path, job: Callable[..., Any], suffix: str, kept: int) -> None:
+    source = write_covers(tmp_path / "a.mka", 2)
+
+    result = job(source, f"b{suffix}")
+
+    assert by_kind(result.plans)["picture"] == [Action.COPIED] * kept + [Action.NOT_CARRIED] * (2 - kept)
+    assert len(covers(tmp_path / f"b{suffix}")) == kept
+    assert all(plan.reason for plan in result.plans if plan.action is Action.NOT_CARRIED)
+
+
+def write_data_track(path: Path, tag: bytes) -> Path:
+    """Write a MOV with a track of data under a tag: a time code's, renamed."""
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=25, width=64, height=48)
+        video.metadata["timecode"] = "10:00:00:00"
+        for number in range(5):
+            frame = VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"tmcd", tag))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tag", "suffix", "action"),
+    [
+        (b"mebx", ".mov", Action.NOT_CARRIED),
+        (b"mebx", ".mp4", Action.NOT_CARRIED),
+        (b"camm", ".mp4", Action.NOT_CARRIED),
+        (b"gpmd", ".mov", Action.COPIED),
+        (b"gpmd", ".mp4", Action.COPIED),
+        (b"gpmd", ".mkv", Action.NOT_CARRIED),
+    ],
+)
+def test_a_data_track_is_copied_only_where_it_can_be_read_again(
+    tmp_path: Path, job: Callable[..., Any], tag: bytes, suffix: str, action: Action
+) -> None:
+    source = write_data_track(tmp_path / "a.mov", tag)
+
+    result = job(source, f"b{suffix}")
+
+    assert by_kind(result.plans)["data"] == [action]
+    others = probe(tmp_path / f"b{suffix}").others
+    assert len(others) == (action is Action.COPIED)
+    if others:
+        assert sound_bytes(source, 1) == sound_bytes(tmp_path / f"b{suffix}", 1)
+
+
+def write_transport_stream(path: Path) -> Path:
+    """Write a TS with MPEG-2 pictures, KLV data, timed ID3, an unknown private stream, and DVB subtitles."""
+    with av.open(str(path), "w", format="mpegts") as output:
+        video = output.add_stream("mpeg2video", rate=25, width=64, height=48)
+        others = [output.add_data_stream("klv"), output.add_mux_stream("timed_id3"), output.add_mux_stream("bin_data")]
+        others.append(output.add_stream("dvbsub"))
+        for number in range(10):
+            frame = VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(video.encode(frame))
+            for stream in others:
+                packet = av.Packet(b"\x20\x00\x0f" + bytes(range(100)))
+                packet.pts = packet.dts = number * 3600
+                packet.time_base, packet.stream = Fraction(1, 90_000), stream
+                output.mux_one(packet)
+        output.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_the_data_of_a_transport_stream_is_in_the_result_or_named(
+    tmp_path: Path, job: Callable[..., Any], suffix: str
+) -> None:
+    result = job(write_transport_stream(tmp_path / "a.ts"), f"b{suffix}")
+
+    actions = by_kind(result.plans)
+    assert actions["data"] == [Action.NOT_CARRIED] * 3
+    assert actions["subtitle"] == [Action.COPIED if suffix == ".mkv" else Action.NOT_CARRIED]
+    assert [other.codec for other in probe(tmp_path / f"b{suffix}").others] == ["dvb_subtitle"] * (suffix == ".mkv")
+
+
+def test_the_source_is_opened_once_to_plan_its_streams(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info, opened = probe(rich), []
+    monkeypatch.setattr(
+        carry, "open_source", lambda path, **options: opened.append(path) or open_source(path, **options)
+    )
+
+    carry.plan_streams(info, ".mp4", video=info.video, video_codec="h264", processed_audio=[])
+
+    assert opened == [rich]
