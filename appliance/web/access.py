@@ -44,9 +44,11 @@ class Needs:
 
     def __call__(self, request: Request) -> Caller:
         """Refuse a caller who is not logged in, has too little a role, or was sent here by another page."""
-        caller = find_caller(request, services_of(request))
+        services = services_of(request)
+        caller = find_caller(request, services)
         if caller is None:
             raise RefusedError(401, "login_needed", "you are not logged in, or no longer; log in and try again")
+        services.visitors.note(caller.address)
         changes = request.method not in _SAFE
         if caller.session and changes and not same(request.headers.get(CSRF_HEADER, ""), caller.csrf):
             raise RefusedError(403, "csrf", "this page was open since before the log-in; load it again and try again")

@@ -16,6 +16,7 @@ from appliance.store.database import Database
 from appliance.watch.store import FolderStore
 from appliance.web.access import Viewer
 from appliance.web.certificate import own_names
+from appliance.web.connections import Visitors
 from appliance.web.events import Broadcaster
 from appliance.web.guard import Guard
 from appliance.web.page_files import PageFiles
@@ -72,6 +73,7 @@ def open_services(
     workers: Workers = tuple,
     given: frozenset[str] = frozenset(),
     problem: str = "",
+    visitors: Visitors | None = None,
 ) -> Services:
     """Make what the routes work with.
 
@@ -81,6 +83,7 @@ def open_services(
         workers: Tells of the worker processes.
         given: The settings that the command line fixes.
         problem: Why these are not the settings that were saved.
+        visitors: The counts of connections that the listening socket has; None makes new ones.
     """
     settings.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
     accounts, queue = open_accounts(database, settings), JobQueue(database)
@@ -102,6 +105,7 @@ def open_services(
         webhooks=Webhooks(database, queue, settings),
         broadcaster=Broadcaster(queue, accounts.users, accounts.sessions, system.brief),
         system=system,
+        visitors=visitors or Visitors(),
         trial=asyncio.Lock(),
     )
 

@@ -4,16 +4,21 @@ import asyncio
 import re
 from typing import Final
 
+from appliance.settings_check import listen
+from appliance.web.connections import Visitors, limit_connections
+
 _MOST_HEAD: Final = 8192
 _WAIT_S: Final = 5.0
 _HOST = re.compile(rb"(?im)^host:[ \t]*([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?[ \t]*\r?$")
 
 
-async def serve_redirects(host: str, port: int, tls_port: int) -> asyncio.Server:
+async def serve_redirects(host: str, port: int, tls_port: int, visitors: Visitors) -> asyncio.Server:
     """Listen on a plain port and answer every request with the https address of the start page.
 
+    Connections count with those to the page itself.
+
     Raises:
-        OSError: The port is taken.
+        SettingsError: The port is taken.
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,7 +32,8 @@ async def serve_redirects(host: str, port: int, tls_port: int) -> asyncio.Server
         finally:
             writer.close()
 
-    return await asyncio.start_server(answer, host, port, limit=_MOST_HEAD)
+    listening = limit_connections(listen(host, port), visitors)
+    return await asyncio.start_server(answer, sock=listening, limit=_MOST_HEAD)
 
 
 def _answer(head: bytes, tls_port: int) -> bytes:

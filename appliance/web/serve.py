@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from appliance.web.connections import Visitors
     from appliance.web.services import Services
 
 logger = logging.getLogger(__name__)
@@ -64,16 +65,26 @@ def serve(data: Path | None = None, **given: object) -> None:
             logger.error("%s", start.problem)
         from appliance.web.app import make_app, open_services
         from appliance.web.company import start_company
+        from appliance.web.connections import limit_connections, open_visitors
+
+        visitors = open_visitors()
+        listening = stack.enter_context(limit_connections(start.listening, visitors))
 
         company = stack.enter_context(start_company(database, settings))
-        given_names = frozenset(name for name, value in given.items() if value is not None)
-        services = open_services(database, settings, workers=company.workers, given=given_names, problem=start.problem)
+        services = open_services(
+            database,
+            settings,
+            workers=company.workers,
+            given=frozenset(name for name, value in given.items() if value is not None),
+            problem=start.problem,
+            visitors=visitors,
+        )
         server = _make_server(make_app(services), services, certificate)
         keep_as_good(data, start.file_name)
         _greet(services, certificate)
         logger.info("serving on port %d", settings.port)
         try:
-            server.run(sockets=[start.listening])
+            server.run(sockets=[listening])
         finally:
             logger.info("the server stops; jobs go on after the next start")
 
@@ -118,21 +129,22 @@ def _open_network(data: Path, file_name: str, given: Mapping[str, object]) -> _S
 def _make_server(app: "FastAPI", services: "Services", certificate: Certificate | None) -> "uvicorn.Server":
     import uvicorn
 
+    from appliance.web.connections import IDLE_S, TimedProtocol
+
     settings = services.settings
     config = uvicorn.Config(
         app,
         # h11 reads strictly, and is there on every machine.
-        http="h11",
-        loop="asyncio",
+        http=TimedProtocol,
+        loop="appliance.web.connections:ImpatientLoop",
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=30,
+        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
-        limit_concurrency=2000,
         backlog=512,
         ssl_certfile=None if certificate is None else str(certificate.certificate),
         ssl_keyfile=None if certificate is None else str(certificate.key),
@@ -141,7 +153,7 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
 
     @asynccontextmanager
     async def life(scope: "FastAPI") -> AsyncIterator[None]:
-        async with inner(scope), _redirects(settings):
+        async with inner(scope), _redirects(settings, services.visitors):
             yield
 
     app.router.lifespan_context = life
@@ -157,16 +169,16 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
 
 
 @asynccontextmanager
-async def _redirects(settings: Settings) -> AsyncIterator[None]:
+async def _redirects(settings: Settings, visitors: "Visitors") -> AsyncIterator[None]:
     """Listen for visitors without TLS while the block runs; a taken port is no reason not to serve."""
     from appliance.web.redirect import serve_redirects
 
     server: asyncio.Server | None = None
     if settings.tls and settings.plain_port:
         try:
-            server = await serve_redirects(settings.host, settings.plain_port, settings.port)
-        except OSError as error:
-            logger.warning("port %d for plain http is not available: %s", settings.plain_port, error.strerror)
+            server = await serve_redirects(settings.host, settings.plain_port, settings.port, visitors)
+        except SettingsError as error:
+            logger.warning("visitors without TLS are not sent on: %s", error)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from appliance.store.database import Database
 
 if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
+    from appliance.web.connections import Visitors
     from appliance.web.events import Broadcaster
     from appliance.web.receiving import Receiver
     from appliance.web.system import System
@@ -40,6 +41,7 @@ class Services:
     webhooks: "Webhooks"
     broadcaster: "Broadcaster"
     system: "System"
+    visitors: "Visitors"
     trial: asyncio.Lock
     """Held while a file is tried out: two trials at once would both come out too slow."""
 

@@ -1,0 +1,224 @@
+"""Connections that say nothing, or too slowly: they end, and keep nobody else out."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import uvicorn
+
+from appliance.settings_check import listen
+from appliance.web.certificate import provide_certificate
+from appliance.web.connections import ImpatientLoop, TimedProtocol, Visitors, limit_connections
+
+WAIT_S = 60
+
+
+class Quick(TimedProtocol):
+    """The protocol with limits that a test can wait for."""
+
+    head_s = 0.5
+    body_s = 0.5
+    write_s = 0.5
+
+
+class QuickLoop(ImpatientLoop):
+    async def create_server(self, *args, **options):
+        if options.get("ssl"):
+            options["ssl_handshake_timeout"] = 0.5
+        return await super().create_server(*args, **options)
+
+
+@pytest.fixture
+def visitors() -> Visitors:
+    return Visitors(most=20, reserved=5, of_stranger=8, of_known=12)
+
+
+@pytest.fixture
+def serve(app, settings, visitors) -> Iterator[Callable[..., int]]:
+    """Serve the app with short limits, and give its port."""
+    with ExitStack() as stack:
+
+        @contextmanager
+        def serving(*, tls: bool, protocol: type) -> Iterator[int]:
+            listening = limit_connections(listen("127.0.0.1", 0), visitors)
+            given = provide_certificate(settings) if tls else None
+            config = uvicorn.Config(
+                app,
+                http=protocol,
+                loop="none",
+                ws="none",
+                log_config=None,
+                timeout_keep_alive=1,
+                timeout_graceful_shutdown=2,
+                ssl_certfile=None if given is None else str(given.certificate),
+                ssl_keyfile=None if given is None else str(given.key),
+            )
+            server = uvicorn.Server(config)
+            run = {"target": lambda: asyncio.Runner(loop_factory=QuickLoop).run(server.serve([listening]))}
+            thread = threading.Thread(**run)
+            thread.start()
+            wait_for(lambda: server.started)
+            try:
+                yield listening.getsockname()[1]
+            finally:
+                server.should_exit = True
+                thread.join(WAIT_S)
+                listening.close()
+
+        yield lambda *, tls=False, protocol=Quick: stack.enter_context(serving(tls=tls, protocol=protocol))
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def connect(port: int, said: bytes = b"", *, source: str = "127.0.0.1") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S, source_address=(source, 0))
+    connection.sendall(said)
+    return connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Wait until the server ends a connection, whatever it says before."""
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(65536):
+            pass
+    return True
+
+
+def ask(port: int, *, source: str = "127.0.0.1") -> bytes:
+    request = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with connect(port, request, source=source) as connection, contextlib.suppress(ConnectionError):
+        return connection.recv(100)
+    return b""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET",
+        b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ",
+        b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /hea",
+        b"POST /api/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{",
+        b"POST /api/login HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n",
+    ],
+    ids=["nothing", "begun", "half a head", "idle", "half a second head", "half a body", "no chunk", "unread body"],
+)
+def test_a_connection_that_says_no_more_is_closed(serve, said):
+    with connect(serve(), said) as connection:
+        assert is_closed(connection)
+
+
+def test_bytes_that_drip_do_not_keep_a_request_alive(serve):
+    with connect(serve(), b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ") as connection:
+
+        def is_refused() -> bool:
+            try:
+                connection.sendall(b"a")
+            except OSError:
+                return True
+            time.sleep(0.1)
+            return False
+
+        wait_for(is_refused)
+
+
+def test_a_handshake_that_stops_half_way_is_closed(serve):
+    port = serve(tls=True)
+    hello = bytes.fromhex("160301010001")  # the beginning of a TLS record
+    with connect(port, hello) as half, connect(port) as silent:
+        assert is_closed(half)
+        assert is_closed(silent)
+
+
+def test_an_answer_that_nobody_takes_is_given_up(serve, app):
+    @app.get("/endless", include_in_schema=False)
+    async def endless():
+        from starlette.responses import StreamingResponse
+
+        async def give():
+            while True:
+                yield bytes(1 << 20)
+                await asyncio.sleep(0)
+
+        return StreamingResponse(give())
+
+    # The page's own routes end with a mount, which would take the address.
+    app.router.routes.insert(0, app.router.routes.pop())
+    request = b"GET /endless HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with connect(serve(), request) as connection:
+        connection.recv(1)
+        wait_for(lambda: struct.unpack("B", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0] != 1)
+
+
+def test_one_address_cannot_keep_others_out_and_has_its_places_again_afterwards(serve):
+    port = serve()
+    with ExitStack() as stack:
+        held = [stack.enter_context(connect(port, b"GET")) for _ in range(30)]
+        assert ask(port, source="127.0.0.2").startswith(b"HTTP/1.1 200")
+        for connection in held:
+            assert is_closed(connection)
+    wait_for(lambda: ask(port).startswith(b"HTTP/1.1 200"))
+
+
+def test_many_addresses_leave_places_for_those_who_are_logged_in(visitors):
+    visitors.note("10.0.0.1")
+
+    strangers = [visitors.enter(f"10.0.1.{number // 5}") for number in range(50)]
+    known = [visitors.enter("10.0.0.1") for _ in range(20)]
+
+    assert strangers.count(True) == 15
+    assert known.count(True) == 5
+    visitors.leave("10.0.0.1")
+    assert not visitors.enter("10.0.2.1")
+    assert visitors.enter("10.0.0.1")
+
+
+def test_an_address_has_its_own_limit_and_more_of_them_once_somebody_is_logged_in(visitors):
+    assert [visitors.enter("10.0.0.1") for _ in range(10)].count(True) == 8
+    visitors.note("10.0.0.1")
+    assert [visitors.enter("10.0.0.1") for _ in range(10)].count(True) == 4
+
+
+def test_who_is_logged_in_is_noted_and_a_wrong_secret_is_not(viewer, nobody, services):
+    noted = []
+    services.visitors.note = noted.append
+
+    nobody.get("/api/jobs", headers={"Cookie": "relume_session=wrong"})
+    assert noted == []
+    viewer.get("/api/jobs")
+
+    assert noted == ["testclient"]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_small_answers_are_sent_at_once(serve, tls):
+    """Without TCP_NODELAY each answer on a connection that is used again waits 40 ms for an acknowledgement."""
+    options = []
+
+    class Watching(Quick):
+        def connection_made(self, transport):
+            made = transport.get_extra_info("socket")
+            options.append(made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            super().connection_made(transport)
+
+    with connect(serve(tls=tls, protocol=Watching)) as connection:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(connection) if tls else connection:
+            wait_for(lambda: options != [])
+
+    assert options == [1]
