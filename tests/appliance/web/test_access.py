@@ -15,6 +15,7 @@ from appliance.web.access import Needs, Open
 OPEN = {
     ("GET", "/health"),
     ("GET", "/api/session"),
+    ("GET", "/api/setup"),
     ("POST", "/api/setup"),
     ("POST", "/api/login"),
     ("GET", "/"),
