@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,12 +16,13 @@ from appliance.jobs.files import JobFiles
 from appliance.jobs.places import free_names, make_result_folder, remove_unfinished, result_name, staged_path
 from appliance.jobs.publication import find_published, publish_once
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import Blame, JobRecord, Wish
+from appliance.jobs.records import Blame, JobRecord, WatchedSource, Wish
 from appliance.jobs.reporter import DiskRoom, Reporter
 from appliance.settings import engines_folder
 from appliance.store.errors import StoreError
-from runtime.errors import CancelledError, OutputError, RelumeError, VerificationError
+from runtime.errors import CancelledError, DecodeError, OutputError, RelumeError, VerificationError
 from runtime.media.publish import publish_file
+from runtime.media.source import hold_source
 from runtime.options import EnhanceOptions
 from runtime.report import Report, report_from_json, write_report
 from runtime.segments.rule import SegmentRule
@@ -73,6 +74,7 @@ class Attempt:
         self._stopping, self._conduct = stopping, conduct or Conduct()
         self._files: JobFiles = queue.files(job.id)
         self._options = job.options
+        self._watched: WatchedSource | None = None
         self.ran_out_of_memory = False
 
     def run(self) -> None:
@@ -113,26 +115,41 @@ class Attempt:
             The result, and what the user should know about it.
         """
         job, files = self._job, self._files
+        self._watched = self._queue.watched_source(job)
         result = find_published(self._queue, job.id, self._worker)
-        if result is None:
-            self._make_folder()
-            self._make_thumbnail()
-            self._options = self._plan_options()
-            result = self._enhance(reporter)
-        elif job.preview_of is not None:
-            with suppress(RelumeError):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._hold_source())
+            except DecodeError:
+                if result is None:
+                    raise
+            if result is None:
+                self._make_folder()
+                self._make_thumbnail()
                 self._options = self._plan_options()
-        message = self._compare(result, reporter)
+                result = self._enhance(reporter)
+            elif job.preview_of is not None:
+                with suppress(RelumeError):
+                    self._options = self._plan_options()
+            message = self._compare(result, reporter)
         remove_unfinished(job, files)
         files.remove_workspace()
         return result, message
+
+    def _hold_source(self) -> AbstractContextManager[None]:
+        """Read one and the same file for the whole job; that of a watch folder must be the one that was looked into."""
+        job, watched = self._job, self._watched
+        if watched is None:
+            return hold_source(job.source)
+        return hold_source(job.source, below=watched.folder, size=watched.size, mtime_ns=watched.mtime_ns)
 
     def _enhance(self, reporter: Reporter) -> Path:
         from runtime.enhance import enhance
         from runtime.work import plan_work
 
         job, files = self._job, self._files
-        folder = make_result_folder(job, files)
+        watched = self._watched
+        folder = make_result_folder(job, files, below=None if watched is None else watched.destination)
         named = job.target or plan_work(job.source, None, self._options).target
         suffix = named.suffix
         staged = staged_path(job, files, suffix)

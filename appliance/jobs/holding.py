@@ -10,7 +10,7 @@ from typing import Final
 from appliance.jobs.errors import JobLostError
 from appliance.jobs.files import JobFiles
 from appliance.jobs.places import remove_unfinished
-from appliance.jobs.records import Blame, JobRecord, JobState, Wish
+from appliance.jobs.records import Blame, JobRecord, JobState, WatchedSource, Wish
 from appliance.jobs.rows import COLUMNS, path_column, path_of, read_row
 from appliance.jobs.table import JobTable
 from runtime.options import Progress
@@ -44,6 +44,21 @@ class Publication:
 
 class Holding(JobTable):
     """The worker's half of the queue."""
+
+    def watched_source(self, job: JobRecord) -> WatchedSource | None:
+        """Return what the watch folder of a job says of its source, None where it has none."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT folders.path, folders.destination, file.size, file.mtime_ns FROM folders "
+                "LEFT JOIN watched_files AS file ON file.folder = folders.id AND file.job = ? WHERE folders.id = ?",
+                (job.id, job.folder),
+            ).fetchone()
+        if row is None:
+            return None
+        found = WatchedSource(Path(row["path"]), Path(row["destination"]), row["size"], row["mtime_ns"])
+        # A folder that has other places now says nothing of the jobs that it made before.
+        is_below = job.source.is_relative_to(found.folder)
+        return found if is_below and job.target is not None and job.target.is_relative_to(found.destination) else None
 
     def claim(self, worker: str) -> JobRecord | None:
         """Take the job whose turn it is, None where nothing is queued.

@@ -10,6 +10,7 @@ from typing import Final
 from appliance.jobs.files import JobFiles
 from appliance.jobs.records import JobRecord
 from runtime.errors import OutputError
+from runtime.plain_files import make_plain_folder
 
 _LONGEST_STEM_BYTES: Final = 150
 # What Windows and its network shares refuse, beside the separator.
@@ -21,15 +22,23 @@ def result_folder(job: JobRecord, files: JobFiles) -> Path:
     return files.results if job.target is None else job.target.parent
 
 
-def make_result_folder(job: JobRecord, files: JobFiles) -> Path:
+def make_result_folder(job: JobRecord, files: JobFiles, *, below: Path | None = None) -> Path:
     """Make the folder of a job's result where it is missing.
+
+    Args:
+        job: The job.
+        files: Its files.
+        below: The destination of its watch folder; no link in it is followed.
 
     Raises:
         OutputError: It cannot be made.
     """
     folder = result_folder(job, files)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if below is None:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            make_plain_folder(folder, below=below)
     except OSError as error:
         raise OutputError(
             f"the folder {folder} for the result cannot be made: {error.strerror}; choose another, or make it yourself"

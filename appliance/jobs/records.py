@@ -113,6 +113,16 @@ class JobRecord:
         return self.state in FINISHED
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedSource:
+    """What a watch folder says of a job's source: the folder, where results go, and the file as it was looked into."""
+
+    folder: Path
+    destination: Path
+    size: int | None
+    mtime_ns: int | None
+
+
 def options_to_json(options: EnhanceOptions) -> str:
     """Write options as JSON; fractions and paths become text."""
     from pydantic import TypeAdapter

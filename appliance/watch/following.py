@@ -21,6 +21,7 @@ from appliance.watch.originals import move_original
 from appliance.watch.patience import Patience
 from appliance.watch.store import FolderStore
 from runtime.errors import CancelledError, OutputError
+from runtime.plain_files import make_plain_folder
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Following:
         if missing is not None:
             return missing
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            make_plain_folder(place, below=self._wish.destination)
         except OSError as error:
             return f"the destination {show_name(str(self._wish.destination))} cannot be written: {error.strerror}"
         if not os.access(place, os.W_OK | os.X_OK):

@@ -4,7 +4,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,13 +48,8 @@ else:  # PyAV's packet is generic in its stubs alone
 av.logging.set_level(None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    handle: int
-    size: int
-
-
-_held: dict[Path, _Held] = {}
+_held: dict[str, int] = {}
+"""Descriptors of the files that are held, by their absolute paths."""
 
 
 @contextmanager
@@ -67,7 +61,7 @@ def hold_source(
     Whatever somebody puts in its place meanwhile, a link or another file, is not read.
 
     Args:
-        path: The file, written as `open_source` will be given it.
+        path: The file.
         below: A folder from which on no link is followed.
         size: The size that the file must have.
         mtime_ns: The time of change that the file must have.
@@ -75,16 +69,16 @@ def hold_source(
     Raises:
         DecodeError: It cannot be opened, is no regular file, or is not the one of that size and time.
     """
-    handle = _open(path, below)
+    handle, key = _open(path, below), _key(path)
     try:
         found = os.fstat(handle)
         if (size is not None and found.st_size != size) or (mtime_ns is not None and found.st_mtime_ns != mtime_ns):
             raise DecodeError(f"{path} changed since it was chosen; start again with the file as it is now")
-        _held[path] = _Held(handle, found.st_size)
+        _held[key] = handle
         try:
             yield
         finally:
-            del _held[path]
+            del _held[key]
     finally:
         os.close(handle)
 
@@ -154,9 +148,9 @@ def _flush(streams: tuple[Stream, ...]) -> Iterator[AnyPacket]:
 def _open(path: Path, below: Path | None) -> int:
     """Open a file for reading; one that is held, whatever has its name now."""
     try:
-        held = _held.get(path)
+        held = _held.get(_key(path))
         if held is not None:
-            return os.open(f"/proc/self/fd/{held.handle}", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC)
         return open_plain(path, below=below)
     except NotPlainError as error:
         what = error.strerror
@@ -167,6 +161,10 @@ def _open(path: Path, below: Path | None) -> int:
         raise DecodeError(f"{path} does not exist; check the name and the folder") from error
     except OSError as error:
         raise DecodeError(describe_unreadable(path, error)) from error
+
+
+def _key(path: Path) -> str:
+    return os.path.abspath(path)
 
 
 def describe_unreadable(path: Path | str, error: OSError) -> str:

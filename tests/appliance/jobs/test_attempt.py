@@ -1,5 +1,6 @@
 """One try at a job, in this process: results, names, wishes, and what is said when it goes wrong."""
 
+import os
 import shutil
 import threading
 from fractions import Fraction
@@ -15,6 +16,8 @@ from appliance.jobs.queue import JobState
 from appliance.jobs.reporter import Reporter
 from appliance.jobs.survive import read_packets, write_clip
 from appliance.jobs.worker import _do
+from appliance.watch.folder import FileState, NewFolder, WatchedFile
+from appliance.watch.store import FolderStore
 from runtime.errors import EncodeError
 from runtime.media.mux import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
@@ -416,3 +419,98 @@ def test_two_sources_of_one_name_share_a_folder(add, work, tmp_path, clip):
         add("clip", source, target=tmp_path / "out" / "clip.mp4", options=SILENT)
 
     assert [work().result.name, work().result.name] == ["clip.mp4", "clip (2).mp4"]
+
+
+@pytest.fixture
+def watched(database, add, tmp_path, clip_bytes):
+    """A job of a watch folder: its source, its target and the folder."""
+    (tmp_path / "in/day").mkdir(parents=True)
+    source, target = tmp_path / "in/day/clip.mp4", tmp_path / "out/day/clip.mp4"
+    source.write_bytes(clip_bytes)
+    store = FolderStore(database)
+    folder = store.add(NewFolder(tmp_path / "in", tmp_path / "out"))
+    job = add(source=source, target=target, folder=folder.id, options=SILENT)
+    facts = source.stat()
+    file = WatchedFile("day/clip.mp4", facts.st_size, facts.st_mtime_ns, FileState.QUEUED, job=job.id, target=target)
+    store.ledger(folder.id).put(file)
+    return source, target
+
+
+def test_a_watched_source_is_done_as_it_was_looked_into(watched, work):
+    job = work()
+
+    assert (job.state, job.result) == (JobState.DONE, watched[1])
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_link_in_the_place_of_a_watched_source_is_not_followed(watched, work, tmp_path, clip_bytes, what):
+    source, target = watched
+    other = tmp_path / "secret" / "clip.mp4"
+    other.parent.mkdir()
+    other.write_bytes(clip_bytes)
+    os.utime(other, ns=(source.stat().st_mtime_ns,) * 2)
+    source.unlink()
+    if what == "file":
+        source.symlink_to(other)
+    else:
+        source.parent.rmdir()
+        source.parent.symlink_to(other.parent)
+
+    job = work()
+
+    assert job.state is JobState.FAILED
+    assert "is a link, expected a" in job.message
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("what", ["pipe", "other"])
+def test_another_file_in_the_place_of_a_watched_source_is_not_done(watched, work, what):
+    source, target = watched
+    content = source.read_bytes()
+    source.unlink()
+    if what == "pipe":
+        os.mkfifo(source)
+    else:
+        source.write_bytes(content)
+        os.utime(source, ns=(1, 1))
+
+    job = work()
+
+    assert job.state is JobState.FAILED
+    expected = {"pipe": "it is a pipe, expected a file", "other": "changed since it was chosen"}
+    assert expected[what] in job.message
+    assert not target.exists()
+
+
+def test_a_source_that_is_replaced_while_its_job_runs_gives_no_result(watched, work, monkeypatch, tmp_path):
+    source, target = watched
+    other = write_clip(tmp_path / "other.mp4", scene_frames=4)
+    told = Reporter.progress
+
+    def progress(self, message):
+        told(self, message)
+        if message.frames_done == 12 and not source.is_symlink():
+            source.unlink()
+            source.symlink_to(other)
+
+    monkeypatch.setattr(Reporter, "progress", progress)
+
+    job = work()
+
+    assert job.frames_done == 30  # those of the file that was chosen, not of the other one
+    assert job.state is JobState.FAILED
+    assert "was changed while it was read" in job.message
+    assert not target.exists()
+
+
+def test_a_link_in_a_watch_folders_destination_is_not_followed(watched, work, tmp_path):
+    target = watched[1]
+    (tmp_path / "elsewhere").mkdir()
+    target.parent.parent.mkdir(exist_ok=True)
+    target.parent.symlink_to(tmp_path / "elsewhere")
+
+    job = work()
+
+    assert job.state is JobState.FAILED
+    assert "is a link, expected a folder" in job.message
+    assert list((tmp_path / "elsewhere").iterdir()) == []
