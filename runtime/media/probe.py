@@ -45,7 +45,7 @@ def probe(path: Path) -> MediaInfo:
             path=path,
             container=container.format.name,
             duration=find_duration(container, origin),
-            size_bytes=path.stat().st_size,
+            size_bytes=container.size,
             videos=_with_first_pictures(path, videos),
             audios=tuple(audios),
             others=tuple(_other(s) for s in container.streams if s.index not in known),
