@@ -134,8 +134,8 @@ def enhance(
         Path | None, typer.Option(metavar="FILE.png", readable=False, help="Write a before/after picture there.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    conceal: Annotated[
-        bool, typer.Option("--conceal", help="Enhance a damaged file as far as it can be read.")
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", "--conceal", help="Enhance a damaged file as far as it can be read.")
     ] = False,
     keep_unverified: Annotated[
         bool, typer.Option("--keep-unverified", help="Take a result although the check of the finished file failed.")
@@ -166,7 +166,7 @@ def enhance(
         start=None if start is None else parse_time(start),
         end=None if end is None else parse_time(end),
         overwrite=overwrite,
-        conceal=conceal,
+        allow_damaged=allow_damaged,
         keep_unverified=keep_unverified,
         compare=compare,
         model=model,

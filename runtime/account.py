@@ -15,6 +15,7 @@ from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
 from runtime.report import (
     AvOffset,
+    DamagedPlace,
     EngineFacts,
     MediaFile,
     PartFate,
@@ -49,6 +50,7 @@ def account(job: "Job", written: Path) -> Report:
         picture=_picture(job),
         sound=tuple(_sound(job, sound) for sound in job.sounds),
         av_offsets=_offsets(job),
+        damage=_damage(job),
         engines=tuple(_engines(job)),
         compare=str(job.work.options.compare) if job.compared else None,
         speed=Speed(
@@ -171,6 +173,10 @@ def _offsets(job: "Job") -> tuple[AvOffset, ...]:
         for check in (job.check.sounds if job.check is not None else ())
         if check.offset_before is not None and check.offset_after is not None
     )
+
+
+def _damage(job: "Job") -> tuple[DamagedPlace, ...]:
+    return (*job.picture_damage, *(place for sound in job.sounds for place in sound.damage))
 
 
 def _engines(job: "Job") -> list[EngineFacts]:

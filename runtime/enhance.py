@@ -32,7 +32,7 @@ from runtime.job import (
 from runtime.media.mux import Muxer
 from runtime.media.tracks import add_tracks
 from runtime.options import EnhanceOptions, Progress
-from runtime.report import Report
+from runtime.report import Report, damaged_places
 from runtime.segments.rule import SegmentRule
 from runtime.segments.run import run_in_segments
 from runtime.selection import Selection, run_with_engines
@@ -118,7 +118,8 @@ def _stream(
         muxer.run([*tracks, iter(job.tracks.copies)])
         job.passed = video.passed() if video is not None else None
         job.sounds = [sound.outcome() for sound in sounds]
-        job.picture_warnings = list(job.reader.warnings) if job.reader is not None else []
+        if job.reader is not None:
+            job.picture_warnings, job.picture_damage = list(job.reader.warnings), damaged_places(job.reader.holes)
         tell.stage("checking")
         written = muxer.finish()
         check_result(job, muxer, written)

@@ -3,6 +3,7 @@
 RelumeError
 ├── MediaError
 │   ├── DecodeError            the source cannot be read (also an OSError)
+│   │   └── DamagedError       parts of it can, but not all of it
 │   ├── EncodeError            the result cannot be written (also an OSError)
 │   └── UnsupportedMediaError  readable, but not something Relume enhances (also a ValueError)
 ├── EngineError
@@ -33,6 +34,10 @@ class MediaError(RelumeError):
 
 class DecodeError(MediaError, OSError):
     """The source cannot be read."""
+
+
+class DamagedError(DecodeError):
+    """The source is damaged or cut short; what is left of it is enhanced where the options allow it."""
 
 
 class EncodeError(MediaError, OSError):

@@ -10,9 +10,10 @@ from typing import TypeVar
 from kernels.colour import YuvLayout
 from runtime.audio.pipeline import SoundOutcome, SoundPipeline
 from runtime.audio.stream import SpeechEnhancer
-from runtime.errors import DecodeError, MediaError, VerificationError
+from runtime.errors import DamagedError, MediaError, VerificationError
 from runtime.media.audio import AudioReader
 from runtime.media.audio_encode import AudioEncoder
+from runtime.media.damage import describe_holes
 from runtime.media.decode import VideoReader
 from runtime.media.deinterlace import Interlacing
 from runtime.media.encode import EncodeSettings
@@ -22,7 +23,7 @@ from runtime.media.source import AnyPacket
 from runtime.media.tracks import Tracks
 from runtime.media.verify import PictureTimes, Verification, verify
 from runtime.options import Progress
-from runtime.report import Report
+from runtime.report import DamagedPlace, Report
 from runtime.selection import Selection
 from runtime.stages import StageClock, StopSignal
 from runtime.video.canvas import Canvas, plan_canvas
@@ -57,6 +58,7 @@ class Job:
     tracks: Tracks | None = None
     warnings: list[str] = field(default_factory=list)
     picture_warnings: list[str] = field(default_factory=list)
+    picture_damage: tuple[DamagedPlace, ...] = ()
     check: Verification | None = None
     compared: bool = False
 
@@ -142,21 +144,25 @@ def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Tell
 
 
 def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], work: Work) -> Iterator[Item]:
-    """Pass on what a reader gives, and refuse a source that turns out damaged, unless damage is to be concealed.
+    """Pass on what a reader gives, and refuse a source that turns out damaged, unless the options allow it.
 
     Raises:
-        DecodeError: Packets could not be decoded, or the file ends before its own index does.
+        DamagedError: A place of it cannot be decoded, or the file ends before its own index does.
     """
     for item in items:
-        if reader.damaged and not work.options.conceal:
+        if reader.holes and not work.options.allow_damaged:
             break
         yield item
-    ended_early = isinstance(reader, VideoReader) and reader.ended_early
-    if (reader.damaged or ended_early) and not work.options.conceal:
-        raise DecodeError(
-            f"{work.info.path} is damaged or cut short in stream {reader.stream.index}; copy it again from where it "
-            "came from, or enhance what can be read with --conceal"
-        )
+    if work.options.allow_damaged:
+        return
+    what = f"{work.info.path} is damaged in stream {reader.stream.index} {describe_holes(reader.holes)}"
+    if not reader.holes:
+        if not isinstance(reader, VideoReader) or not reader.ended_early:
+            return
+        what = f"{work.info.path} is cut short: {reader.early_end}"
+    raise DamagedError(
+        f"{what}; copy it again from where it came from, or enhance what can be read with --allow-damaged"
+    )
 
 
 def check_result(job: Job, muxer: Muxer, written: Path) -> None:

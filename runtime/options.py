@@ -49,9 +49,9 @@ class EnhanceOptions:
 
     `model` enhances the picture in place of the preset's; it is looked for in `zoo`, an owner's own folder of models,
     or among those that ship.
-    `conceal` enhances a damaged source as far as it can be read, instead of refusing it. `keep_unverified` gives the
-    result its name although the check of the finished file failed. `start` and `end` are seconds
-    of the source's time line, `start` included and `end` not.
+    `allow_damaged` enhances a damaged source as far as it can be read, instead of refusing it. `keep_unverified` gives
+    the result its name although the check of the finished file failed. `start` and `end` are seconds of the source's
+    time line, `start` included and `end` not.
     """
 
     preset: str = DEFAULT_PRESET
@@ -65,7 +65,7 @@ class EnhanceOptions:
     start: Fraction | None = None
     end: Fraction | None = None
     overwrite: bool = False
-    conceal: bool = False
+    allow_damaged: bool = False
     keep_unverified: bool = False
     compare: Path | None = None
     threads: int | None = None

@@ -5,13 +5,17 @@ sound sample numbers. Durations in seconds are for reading, not for computing.
 """
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.action import Action
 from runtime.errors import OutputError, RelumeError
+
+if TYPE_CHECKING:
+    from runtime.media.damage import Hole
 
 SCHEMA: Final = 1
 
@@ -142,6 +146,19 @@ class AvOffset:
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedPlace:
+    """A place of the source that could not be decoded as it was encoded.
+
+    `index` is the stream's. `pts` counts in `time_base` from time zero of the source; a `duration` of 0 is unknown.
+    """
+
+    index: int
+    pts: int
+    duration: int
+    time_base: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """A model, what ran it, and why that."""
 
@@ -190,12 +207,18 @@ class Report:
     picture: PictureReport | None = None
     sound: tuple[SoundReport, ...] = ()
     av_offsets: tuple[AvOffset, ...] = ()
+    damage: tuple[DamagedPlace, ...] = ()
     engines: tuple[EngineFacts, ...] = ()
     compare: str | None = None
     warnings: tuple[str, ...] = ()
     resumes: int = 0
     check_failures: tuple[str, ...] = ()
     schema: int = SCHEMA
+
+
+def damaged_places(holes: "Iterable[Hole]") -> tuple[DamagedPlace, ...]:
+    """Give the damaged places that a reader found, as a report holds them."""
+    return tuple(DamagedPlace(hole.index, hole.pts, hole.duration, str(hole.time_base)) for hole in holes)
 
 
 class ReportError(RelumeError, ValueError):

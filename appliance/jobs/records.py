@@ -1,5 +1,6 @@
 """A job as a value: what is asked for, what is known of it, and its options as text."""
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -131,7 +132,7 @@ def options_to_json(options: EnhanceOptions) -> str:
 
 
 def options_from_json(text: str) -> EnhanceOptions:
-    """Read options from JSON.
+    """Read options from JSON; earlier versions called `allow_damaged` "conceal".
 
     Raises:
         OptionError: The text is no JSON, or holds fields or values that are not known.
@@ -139,6 +140,9 @@ def options_from_json(text: str) -> EnhanceOptions:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(EnhanceOptions).validate_json(text, extra="forbid")
-    except ValidationError as error:
+        values = json.loads(text)
+        if isinstance(values, dict) and "conceal" in values:
+            values["allow_damaged"] = values.pop("conceal")
+        return TypeAdapter(EnhanceOptions).validate_json(json.dumps(values), extra="forbid")
+    except (ValidationError, ValueError) as error:
         raise OptionError(f"the job's options cannot be read: {error}") from error

@@ -13,6 +13,7 @@ from av.stream import Stream
 from appliance.watch.errors import UnreadableError
 from appliance.watch.told_size import missing_bytes
 from runtime.errors import DecodeError
+from runtime.media.damage import DamageFinder, damage_finder, with_following
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream, VideoStream
 from runtime.media.timeline import ends_early, told_end
@@ -50,7 +51,7 @@ def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = Fals
         if not is_declared and os.path.isfile(path) and os.access(path, os.R_OK):
             _check_size(path, error)
         raise
-    if not is_declared and not options.conceal:
+    if not is_declared and not options.allow_damaged:
         check_whole(path, [*([work.video] if work.video is not None else []), *work.sounds])
     return work.target.suffix
 
@@ -103,12 +104,17 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
         with suppress(av.FFmpegError):
             container.seek(int(begin / facts.time_base), stream=stream)
     reached, last = None, _LastPackets()
-    for packet in read_packets(container, stream):
-        if packet.size and packet.is_corrupt:
+    finder = _finder(container, facts)
+    for packet, following in with_following(read_packets(container, stream)):
+        finder.take(packet, following)
+        is_last = bool(packet.size) and (following is None or not following.size)
+        if is_last and packet.is_corrupt and not (finder.is_scanned or finder.flags_early):
             raise UnreadableError(f"its end is broken off: {_ADVICE}")
         reached = max((end for end in (reached, _end(packet, facts)) if end is not None), default=None)
         last.add(packet)
-    last.decode()
+    if finder.incomplete:
+        raise UnreadableError(f"packets of stream {facts.index} are missing at {finder.incomplete} places: {_ADVICE}")
+    last.decode(_finder(container, facts))
     if reached is None:
         return False
     told = ends_early(path, facts, reached)
@@ -136,22 +142,44 @@ class _LastPackets:
         if self.can_be_decoded:
             self._now.append(packet)
 
-    def decode(self) -> None:
-        """Decode them.
+    def decode(self, finder: DamageFinder) -> None:
+        """Decode them, judged as a job judges them, but for pictures that refer to some before these.
 
         Raises:
-            UnreadableError: One is broken, or nothing comes out.
+            UnreadableError: They are damaged, or nothing comes out.
         """
-        count = 0
+        count, cause = 0, None
         if not self.can_be_decoded:
             return
-        for packet in (*self._before, *self._now):
+        is_damaged = False
+        for packet, following in with_following([*self._before, *self._now]):
+            finder.take(packet, following)
             try:
-                count += len(packet.decode())
+                frames = packet.decode()
             except av.FFmpegError as error:
-                raise UnreadableError(f"its end cannot be decoded ({error.strerror}): {_ADVICE}") from error
-        if not count:
-            raise UnreadableError(f"nothing at its end can be decoded: {_ADVICE}")
+                finder.refuse(packet)
+                cause = error
+                continue
+            for frame in frames:
+                count += 1
+                verdict = finder.judge(frame)
+                is_damaged = is_damaged or bool(verdict.missing) or (verdict.bad and not frame.is_corrupt)
+        if finder.is_scanned:
+            is_damaged = is_damaged and bool(count)
+        elif not count:
+            raise UnreadableError(f"nothing at its end can be decoded: {_ADVICE}") from cause
+        else:
+            is_damaged = is_damaged or bool(finder.junk_before)
+        if is_damaged or (finder.finish() is not None and not finder.is_scanned):
+            raise UnreadableError(f"its end cannot be decoded: {_ADVICE}") from cause
+
+
+def _finder(container: InputContainer, facts: VideoStream | AudioStream) -> DamageFinder:
+    is_video = isinstance(facts, VideoStream)
+    rate = (facts.average_rate if isinstance(facts, VideoStream) else None) or Fraction(25)
+    return damage_finder(
+        container, facts.time_base, step=max(1, round(1 / (rate * facts.time_base))), reorders=is_video
+    )
 
 
 def _end(packet: AnyPacket, facts: VideoStream | AudioStream) -> Fraction | None:

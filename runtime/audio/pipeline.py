@@ -10,6 +10,7 @@ from runtime.media.audio import AudioBlock, AudioReader
 from runtime.media.audio_encode import AudioEncoder
 from runtime.media.source import AnyPacket
 from runtime.media.verify import SoundTimes
+from runtime.report import DamagedPlace, damaged_places
 from runtime.stages import Stage, StageClock, StopSignal
 
 _WAITING_PACKETS = 64
@@ -32,6 +33,7 @@ class SoundOutcome:
     summary: SpeechSummary | None
     warnings: tuple[str, ...]
     written: SoundTimes | None = None
+    damage: tuple[DamagedPlace, ...] = ()
 
     def times(self, out_index: int) -> SoundTimes:
         """Give what the result is compared with, the track being stream `out_index` of it."""
@@ -86,6 +88,7 @@ class SoundPipeline:
             summary=None if self.enhancer is None else self.enhancer.summary(),
             warnings=(*reader.warnings, *self.encoder.describe_losses(reader.stream.index)),
             written=SoundTimes.between(reader, self.encoder) if self.encoder.is_resampled else None,
+            damage=damaged_places(reader.holes),
         )
 
     def __enter__(self) -> Self:

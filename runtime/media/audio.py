@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from runtime.audio.resample import RateConverter
 from runtime.closing import Closing
 from runtime.errors import UnsupportedMediaError
+from runtime.media.damage import Hole, damage_finder, describe_holes, join_holes, with_following
 from runtime.media.source import AnyPacket
 from runtime.media.streams import AudioStream
 from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
@@ -33,6 +34,7 @@ _FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
 # Codecs of those whose packets FFmpeg's parser says are whole, whatever the MP4 tells of the last one.
 _PARSED_FRAMES: Final = ("ac3", "eac3")
 _SEEK_EARLIER: Final = Fraction(1)
+_USUAL_FRAME: Final = 1024
 _SAMPLE_TYPES: Final[dict[str, np.dtype[Any]]] = {
     "u8": np.dtype(np.uint8),
     "s16": np.dtype(np.int16),
@@ -89,7 +91,9 @@ class AudioReader(Closing):
             )
         self.stream = stream
         self.sample_rate, self.channels = stream.sample_rate, stream.channels
-        self.samples = self.damaged = self.silence_inserted = self.overlap_dropped = 0
+        self.samples = self.silence_inserted = self.overlap_dropped = 0
+        self._holes: list[Hole] = []
+        self.pauses = 0
         self.warnings: list[str] = []
         rate = stream.sample_rate
         self._zero = round((stream.origin + (start or 0)) * rate)
@@ -113,6 +117,11 @@ class AudioReader(Closing):
             yield self._counted(block)
         self._tell()
 
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        """The damaged places so far, those that touch joined."""
+        return join_holes(self._holes)
+
     def close(self) -> None:
         """Close the file and its decoder."""
         self._container.close()
@@ -133,13 +142,15 @@ class AudioReader(Closing):
                 return self._cut(self._place(chain([first], pieces)))
             self.close()
             self._open(path)
-            self.damaged = 0
         return self._cut(self._place(self._decode(self._packets)))
 
     def _open(self, path: Path) -> None:
         self._conformer = _Conformer(self.stream)
         self._container = open_for(path, (self.stream.index,))
         self._packets = ContinuousPackets(self._container, self._container.streams[self.stream.index])
+        step = max(1, round(_USUAL_FRAME / (self.sample_rate * self.stream.time_base)))
+        self._damage = damage_finder(self._container, self.stream.time_base, step=step, reorders=False)
+        self._holes, self.pauses = [], 0
 
     def _decode(self, packets: Iterable[AnyPacket]) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
         """Give decoded samples with their place in samples on the file's own clock.
@@ -173,15 +184,31 @@ class AudioReader(Closing):
         return (self.stream.start_pts or 0) + self.stream.duration_pts
 
     def _frames(self, packets: Iterable[AnyPacket]) -> Iterator[AudioFrame]:
-        for packet in packets:
+        for packet, following in with_following(packets):
+            self._damage.take(packet, following)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self.damaged += 1
+                if _is_pause(self.stream.codec, packet):
+                    self.pauses += 1
+                else:
+                    self._damage.refuse(packet)
                 continue
             for frame in frames:
                 assert isinstance(frame, AudioFrame)
+                verdict = self._damage.judge(frame)
+                if verdict.missing and frame.pts is not None:
+                    self._add_hole(frame.pts - verdict.missing, verdict.missing)
+                if verdict.bad:
+                    self._add_hole(frame.pts or 0, frame.duration)
                 yield frame
+        tail = self._damage.finish()
+        if tail is not None:
+            self._add_hole(*tail)
+
+    def _add_hole(self, pts: int, duration: int) -> None:
+        zero = floor(self.stream.origin / self.stream.time_base)
+        self._holes.append(Hole(self.stream.index, pts - zero, duration, self.stream.time_base))
 
     def _place(
         self, pieces: Iterator[tuple[int | None, NDArray[np.float32]]]
@@ -224,8 +251,11 @@ class AudioReader(Closing):
     def _tell(self) -> None:
         self.warnings += self._packets.describe(self.stream.origin)
         name = f"sound track {self.stream.index}"
-        if self.damaged:
-            self.warnings.append(f"{name}: {self.damaged} damaged packets were left out")
+        self.warnings += [f"{name}: {warning}" for warning in self._damage.warnings()]
+        if self._holes:
+            self.warnings.append(f"{name}: damaged {describe_holes(self.holes)}; silence stands for what is missing")
+        if self.pauses:
+            self.warnings.append(f"{name}: silence stands for the comfort noise of {self.pauses} packets")
         self.warnings += [f"{name}: {change}" for change in self._conformer.describe_changes()]
         if self.silence_inserted:
             self.warnings.append(f"{name}: {self.silence_inserted} missing samples became silence")
@@ -314,6 +344,12 @@ class Remixer:
         """Give as many samples of the target's channels."""
         frame = make_frame(samples, layout=self._source, sample_rate=self._rate, pts=0)
         return np.concatenate([read_samples(part) for part in self._resampler.resample(frame)], axis=1)
+
+
+def _is_pause(codec: str, packet: AnyPacket) -> bool:
+    """Tell whether an AMR packet holds no speech but comfort noise or nothing, which FFmpeg's decoders refuse."""
+    speech = {"amr_nb": 8, "amr_wb": 9}.get(codec)
+    return speech is not None and packet.size > 0 and bytes(packet)[0] >> 3 & 15 >= speech
 
 
 def make_silence(channels: int, start: int, end: int) -> Iterator[AudioBlock]:

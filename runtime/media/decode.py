@@ -1,22 +1,32 @@
 """Reads the pictures of a file in display order, as planes, at their exact times."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from math import ceil, floor
 from pathlib import Path
 from typing import Final
 
 import av
-from av.codec.context import ThreadType
-from av.container import InputContainer
+from av.codec.codec import Capabilities
+from av.codec.context import CodecContext, ThreadType
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from runtime.closing import Closing
 from runtime.errors import DecodeError, UnsupportedMediaError
+from runtime.media.damage import (
+    Hole,
+    Verdict,
+    damage_finder,
+    describe_holes,
+    join_holes,
+    with_following,
+)
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
+from runtime.media.h264 import tells_fields
 from runtime.media.picture import Picture
 from runtime.media.pixels import PixelPlan, convert_frame, plan_pixels, read_planes
 from runtime.media.source import AnyPacket
@@ -35,8 +45,9 @@ _TIMELESS: Final = ("avi",)
 class VideoReader(Closing):
     """The pictures of one stream; iterate once, and use it as a context manager.
 
-    PTS count in the stream's own time base from its `origin`, or from `start` where that is given. `damaged`,
-    `ended_early` (the file tells of a later end) and `warnings` are complete when the iteration has ended.
+    PTS count in the stream's own time base from its `origin`, or from `start` where that is given. `holes` (its damaged
+    places), `early_end` (in words, where the file tells of a later one) and `warnings` are complete when the
+    iteration has ended.
     """
 
     def __init__(
@@ -68,8 +79,8 @@ class VideoReader(Closing):
         """
         _refuse(path, stream)
         self.stream = stream
-        self._refused_packets = self._bad_packets = self._bad_frames = 0
-        self.ended_early = False
+        self._holes: list[Hole] = []
+        self.early_end = ""
         self.warnings: list[str] = []
         self.interlacing = interlacing or find_interlacing(path, stream)
         self._begin = stream.origin + (start or 0)
@@ -77,13 +88,14 @@ class VideoReader(Closing):
         self._zero = floor(self._begin / stream.time_base)
         self._step = max(1, round(1 / ((stream.average_rate or 25) * stream.time_base)))
         self._times = TimeMender(first_pts=stream.start_pts or 0, step=self._step)
-        self._path = path
         self._last_duration = 0
         self._is_whole = start is None and end is None
         self._resized = 0
-        self._container = self._open(path, threads)
+        self._path = path
+        self._sought: Fraction | None = None
+        self._open(threads)
         try:
-            self._frames = self._decode(path, start, near, threads)
+            self._frames = self._decode(start, near, threads)
             self._first = next(self._frames, None)
             if self._first is None:
                 raise DecodeError(self._nothing(path, start))
@@ -97,19 +109,20 @@ class VideoReader(Closing):
         self._tell_choices()
 
     @property
-    def damaged(self) -> int:
-        """Packets that were refused and pictures that were concealed, so far.
+    def holes(self) -> tuple[Hole, ...]:
+        """The damaged places so far, those that touch joined."""
+        return join_holes(self._holes)
 
-        Most damage inside a packet is told by both the container and the decoder, so the larger count is taken; a
-        decoder with several threads may miss some.
-        """
-        return self._refused_packets + max(self._bad_packets, self._bad_frames)
+    @property
+    def ended_early(self) -> bool:
+        """Whether the file tells of a later end."""
+        return bool(self.early_end)
 
     @property
     def is_plain(self) -> bool:
         """Whether, so far, every picture came with its own time and size, undamaged: then reading may begin later."""
         timeless = self._container.format.name in _TIMELESS
-        return not (self.damaged or self._times.mended or self._resized or timeless)
+        return not (self._holes or self._times.mended or self._resized or timeless)
 
     def __iter__(self) -> Iterator[Picture]:
         """Give the pictures in display order."""
@@ -129,73 +142,115 @@ class VideoReader(Closing):
         """Close the file and its decoder."""
         self._container.close()
 
-    def _open(self, path: Path, threads: int) -> InputContainer:
-        container = open_for(path, (self.stream.index,))
-        source = container.streams[self.stream.index]
-        self._packets = ContinuousPackets(container, source)
+    def _open(self, threads: int) -> None:
+        self._container = open_for(self._path, (self.stream.index,))
+        source = self._container.streams[self.stream.index]
+        self._packets = ContinuousPackets(self._container, source)
         assert isinstance(source, av.VideoStream)
-        source.thread_type = ThreadType.AUTO
-        source.thread_count = threads
-        return container
+        self._decoder = _Decoder(source, threads)
+        self._damage = damage_finder(self._container, self.stream.time_base, step=self._step, reorders=True)
+        self._verdicts: deque[Verdict] = deque()
 
-    def _decode(self, path: Path, start: Fraction | None, near: int | None, threads: int) -> Iterator[VideoFrame]:
+    def _decode(self, start: Fraction | None, near: int | None, threads: int) -> Iterator[VideoFrame]:
         """Give decoded frames, their times mended, from `start` to `end`."""
         begin = ceil(self._begin / self.stream.time_base) if start else None
-        frames = self._decode_all()
+        frames = self._decode_from(None)
         if self._container.format.name in _TIMELESS:
             pass
         elif near is not None:
             place = near + self._zero
-            frames = self._seek(path, place * self.stream.time_base - _NEAR_EARLIER, place, threads)
+            frames = self._seek(place * self.stream.time_base - _NEAR_EARLIER, place, threads)
         elif begin is not None:
-            frames = self._seek(path, self._begin - _SEEK_EARLIER, begin, threads)
+            frames = self._seek(self._begin - _SEEK_EARLIER, begin, threads)
         for frame in self._times.mend(frames):
+            verdict = self._verdicts.popleft()
             assert frame.pts is not None
             if begin is not None and frame.pts < begin:
                 continue
             if self._end is not None and frame.pts * self.stream.time_base >= self._end:
                 return
-            self._bad_frames += frame.is_corrupt
+            self._note(frame, verdict)
             self._last_duration = frame.duration
             yield frame
+        tail = self._damage.finish()
+        if tail is not None:
+            self._add_hole(*tail)
 
-    def _seek(self, path: Path, time: Fraction, begin: int, threads: int) -> Iterator[VideoFrame]:
+    def _note(self, frame: VideoFrame, verdict: Verdict) -> None:
+        """Keep what is wrong with a frame, by its mended time."""
+        assert frame.pts is not None
+        if verdict.missing:
+            self._add_hole(frame.pts - verdict.missing, verdict.missing)
+        if verdict.bad:
+            self._add_hole(frame.pts, frame.duration or self._step)
+
+    def _add_hole(self, pts: int, duration: int) -> None:
+        zero = floor(self.stream.origin / self.stream.time_base)
+        self._holes.append(Hole(self.stream.index, pts - zero, duration, self.stream.time_base))
+
+    def _seek(self, time: Fraction, begin: int, threads: int) -> Iterator[VideoFrame]:
         """Go to a key frame before a time; where the index leads past `begin`, read from the file's beginning."""
-        if can_seek(self._container, time):
-            target = floor(time / self.stream.time_base)
-            with suppress(av.FFmpegError):
-                self._container.seek(target, stream=self._container.streams[self.stream.index])
-            frames = self._decode_all()
-        else:
-            frames = self._decode_all(skip_to(iter(self._packets), time, groups=True))
+        self._sought = time
+        frames = self._decode_from(time)
         first = next(frames, None)
         if first is not None and first.pts is not None and first.pts <= begin:
             return chain([first], frames)
         self.close()
-        self._refused_packets = self._bad_packets = 0
-        self._container = self._open(path, threads)
-        return self._decode_all()
+        self._sought = None
+        self._open(threads)
+        return self._decode_from(None)
 
-    def _decode_all(self, packets: Iterator[AnyPacket] | None = None) -> Iterator[VideoFrame]:
+    def _decode_from(self, time: Fraction | None) -> Iterator[VideoFrame]:
+        """Give the frames from a key frame before a time on, in seconds on the file's clock; all of them if None."""
+        if time is None:
+            return self._decode_all(self._packets)
+        if not can_seek(self._container, time):
+            return self._decode_all(skip_to(iter(self._packets), time, groups=True))
+        with suppress(av.FFmpegError):
+            target = floor(time / self.stream.time_base)
+            self._container.seek(target, stream=self._container.streams[self.stream.index])
+        return self._decode_all(self._packets)
+
+    def _decode_all(self, packets: Iterable[AnyPacket]) -> Iterator[VideoFrame]:
+        """Give the frames in the order of showing, and put down a verdict on each."""
         is_timeless = self._container.format.name in _TIMELESS
         slots: deque[int | None] = deque()
-        for packet in packets or self._packets:
+        count = 0
+        for packet, following in with_following(packets):
+            self._damage.take(packet, following)
             if packet.size:
                 slots.append(packet.dts)
-                self._bad_packets += packet.is_corrupt
             try:
-                frames = packet.decode()
+                frames = self._decoder.decode(packet)
             except av.FFmpegError:
-                self._refused_packets += 1
+                if not packet.size and self._decoder.threads > 1:
+                    yield from self._decode_end_again(count)
+                    return
+                self._damage.refuse(self._decoder.refused or packet)
                 if slots:
                     slots.popleft()
                 continue
             for frame in frames:
-                assert isinstance(frame, VideoFrame)
+                count += 1
                 slot = slots.popleft() if slots else None
                 if is_timeless:
                     frame.pts = frame.dts = slot
+                self._verdicts.append(self._damage.judge(frame))
                 yield frame
+
+    def _decode_end_again(self, count: int) -> Iterator[VideoFrame]:
+        """Give the frames after `count` by one thread.
+
+        PyAV drops what it took from the decoder before an error: the last pictures of all threads.
+        """
+        verdicts = self._verdicts
+        self.close()
+        self._open(1)
+        frames = self._decode_from(self._sought)
+        for _ in islice(frames, count):
+            pass
+        self._verdicts = verdicts
+        yield from frames
 
     def _all_frames(self) -> Iterator[VideoFrame]:
         first, self._first = self._first, None
@@ -243,17 +298,61 @@ class VideoReader(Closing):
             end = (self._times.last + max(self._step, self._last_duration)) * self.stream.time_base
             told = ends_early(self._path, self.stream, end)
             if told is not None:
-                self.ended_early = True
-                self.warnings.append(
-                    f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s; "
-                    "it may be cut short or damaged"
-                )
-        if self.damaged:
-            self.warnings.append(f"{self.damaged} damaged pictures or packets were concealed")
+                self.early_end = f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s"
+                self.warnings.append(f"{self.early_end}; it may be cut short or damaged")
+        self.warnings += self._damage.warnings()
+        if self._holes:
+            self.warnings.append(f"the picture is damaged {describe_holes(self.holes)}; what could be decoded was kept")
         if self._times.mended:
             self.warnings.append(f"{self._times.mended} pictures had no usable time; mended")
         if self._resized:
             self.warnings.append(f"{self._resized} pictures of another size were scaled to the first's")
+
+
+class _Decoder:
+    """A stream's decoder, and what it needs to tell true damage.
+
+    H.264 whose pictures may be coded as fields is decoded by one thread. FFmpeg's frame threads take the error table
+    of field pictures for that of the next whole picture and call it corrupt, at random and with the right samples; its
+    slice threads conceal nothing.
+    """
+
+    def __init__(self, source: av.VideoStream, threads: int) -> None:
+        self._context: VideoCodecContext = source.codec_context
+        self._extradata = bytes(self._context.extradata or b"")
+        self._may_change = self._context.name == "h264" and threads > 1
+        if self._may_change and tells_fields(self._extradata):
+            self._may_change, threads = False, 1
+        source.thread_type, source.thread_count = ThreadType.AUTO, threads
+        self.threads = threads if self._context.codec.capabilities & Capabilities.frame_threads else 1
+        self._waiting: deque[AnyPacket] = deque(maxlen=self.threads)
+        self.refused: AnyPacket | None = None
+        """The packet that the last error was about: with frame threads it is told some packets later."""
+
+    def decode(self, packet: AnyPacket) -> list[VideoFrame]:
+        """Decode a packet, or flush with an empty one.
+
+        Raises:
+            FFmpegError: The packet `refused` cannot be decoded.
+        """
+        frames: list[VideoFrame] = []
+        if self._may_change and packet.size and tells_fields(bytes(packet), extradata=self._extradata):
+            frames += self._change()
+        if packet.size:
+            self._waiting.append(packet)
+        self.refused = self._waiting[0] if self._waiting else None
+        return frames + self._context.decode(packet)
+
+    def _change(self) -> list[VideoFrame]:
+        """Go on with one thread, where pictures begin that may be coded as fields."""
+        found: list[VideoFrame] = []
+        with suppress(av.FFmpegError):
+            found = self._context.decode(None)
+        context = CodecContext.create("h264", "r")
+        context.extradata = self._extradata or None
+        context.thread_count = self.threads = 1
+        self._context, self._may_change, self._waiting = context, False, deque(maxlen=1)
+        return found
 
 
 def _refuse(path: Path, stream: VideoStream) -> None:

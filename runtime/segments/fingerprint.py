@@ -18,8 +18,8 @@ from runtime.work import Work
 
 # Their arithmetic and their encoders decide the last bits.
 _LIBRARIES: Final = ("av", "numba", "numpy", "onnxruntime", "soxr")
-# They decide whether the result gets its name, not what is in it.
-_NOT_DECISIVE: Final = ("overwrite", "keep_unverified")
+# They decide whether the job goes on and its result gets its name, not what is in it.
+_NOT_DECISIVE: Final = ("overwrite", "keep_unverified", "allow_damaged")
 
 
 def find_facts(work: Work, selection: Selection, *, rule: SegmentRule) -> dict[str, str]:

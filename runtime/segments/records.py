@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from runtime.audio.pipeline import SoundOutcome
-from runtime.report import Report
+from runtime.report import DamagedPlace, Report
 from runtime.segments.durable import FileMark, FileRecord
 
 SCHEMA: Final = 1
@@ -49,6 +49,7 @@ class PictureEnd:
     """The picture is through: what its reader said at the end."""
 
     warnings: tuple[str, ...]
+    damage: tuple[DamagedPlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from runtime.media.source import AnyPacket
 from runtime.media.streams import AudioStream
 from runtime.media.tracks import add_tracks
 from runtime.options import Progress
-from runtime.report import Report
+from runtime.report import Report, damaged_places
 from runtime.segments.durable import mark_file, told_errors
 from runtime.segments.fingerprint import describe_options, find_facts, find_source
 from runtime.segments.join import join_segments, read_times
@@ -178,7 +178,7 @@ def _keep_picture(job: Job, workspace: Workspace, rule: SegmentRule, tell: Telle
         with writer, open_video_pipeline(job, source, writer, tell, segmenter=writer, start=start) as video:
             for _ in video.packets():
                 pass
-            writer.finish(video.passed(), PictureEnd(tuple(job.reader.warnings)))
+            writer.finish(video.passed(), PictureEnd(tuple(job.reader.warnings), damaged_places(job.reader.holes)))
     else:
         job.reader = stack.enter_context(open_pictures(job))
         job.settings = encode_settings(job.work, job.reader, threads=job.threads)
@@ -187,7 +187,7 @@ def _keep_picture(job: Job, workspace: Workspace, rule: SegmentRule, tell: Telle
     job.passed = _read_passed(workspace)
     manifest = workspace.manifest
     assert manifest.picture is not None
-    job.picture_warnings = [*manifest.picture.warnings]
+    job.picture_warnings, job.picture_damage = [*manifest.picture.warnings], manifest.picture.damage
     job.picture_warnings += [warning for segment in manifest.segments for warning in segment.warnings]
 
 

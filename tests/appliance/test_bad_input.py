@@ -236,18 +236,26 @@ def damaged(tmp_path, write_clip):
 
 
 def test_damage_in_the_middle_is_refused(relume, tmp_path, damaged):
-    _refuse(relume, tmp_path, damaged, "-o", tmp_path / "out.mp4", code=3, words=["damaged or cut short", "--conceal"])
+    _refuse(
+        relume,
+        tmp_path,
+        damaged,
+        "-o",
+        tmp_path / "out.mp4",
+        code=3,
+        words=["is damaged in stream 0 at ", "--allow-damaged"],
+    )
 
 
 def test_damage_is_concealed_when_asked_and_told(relume, tmp_path, damaged):
     before = damaged.read_bytes()
 
-    done = relume("enhance", damaged, "-o", tmp_path / "out.mp4", "--conceal")
+    done = relume("enhance", damaged, "-o", tmp_path / "out.mp4", "--allow-damaged")
 
     assert "Traceback" not in done.stderr
     assert damaged.read_bytes() == before
     assert done.returncode == 0
-    assert "damaged pictures or packets" in done.stdout
+    assert "the picture is damaged at" in done.stdout
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 40
 

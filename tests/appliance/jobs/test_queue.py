@@ -496,7 +496,7 @@ def test_options_come_back_exactly(add, queue):
 
     options = EnhanceOptions(
         preset="archive", scale="auto", audio=AudioMode.OFF, strength=0.3, codec=Codec.FFV1,
-        start=Fraction(1, 3), end=Fraction(30000, 1001), conceal=True, threads=2,
+        start=Fraction(1, 3), end=Fraction(30000, 1001), allow_damaged=True, threads=2,
     )  # fmt: skip
 
     assert queue.get(add(options=options).id).options == options

@@ -186,7 +186,7 @@ def test_sound_that_changes_inside_a_track_goes_on(tmp_path: Path, codec: str, p
     samples = joined(blocks)
     layout, rate = parts[0]
     assert (reader.sample_rate, len(samples)) == (rate, av.AudioLayout(layout).nb_channels)
-    assert reader.damaged == 0
+    assert reader.holes == ()
     assert samples.shape[1] == pytest.approx(len(parts) * rate, abs=4000)
     assert reader.overlap_dropped == 0
     for number, (other, other_rate) in enumerate(parts):

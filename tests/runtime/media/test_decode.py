@@ -1,8 +1,10 @@
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -22,6 +24,17 @@ def video_of(path: Path) -> VideoStream:
     stream = probe(path).video
     assert stream is not None
     return stream
+
+
+def decode_with_one_thread(path: Path) -> list[int]:
+    found = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_count = 1
+        for packet in container.demux(stream):
+            with suppress(av.FFmpegError):
+                found += [frame.pts for frame in packet.decode() if frame.pts is not None]
+    return found
 
 
 def test_pts_of_a_variable_rate_clip_are_exact(clip: Callable[..., Path]) -> None:
@@ -77,7 +90,7 @@ def test_a_damaged_file_is_read_to_its_end_and_told(clip: Callable[..., Path]) -
 
     reader, pictures = read(path)
 
-    assert reader.damaged > 0
+    assert len(reader.holes) > 0
     assert any("damaged" in warning for warning in reader.warnings)
     assert pictures[-1].pts > pictures[0].pts + 3600 * 30
 
@@ -132,5 +145,5 @@ def test_a_file_cut_in_the_middle_gives_the_pictures_that_are_there(clip: Callab
     reader, pictures = read(path)
 
     assert 20 < len(pictures) < 110
-    assert [picture.pts for picture in pictures] == pts[: len(pictures)]
+    assert [picture.pts for picture in pictures] == decode_with_one_thread(path)
     assert any("it may be cut short or damaged" in warning for warning in reader.warnings)

@@ -155,11 +155,12 @@ def test_a_damaged_source_goes_on_from_its_beginning_and_tells_all_of_its_damage
     content = bytearray(source.read_bytes())
     content[len(content) // 3 : len(content) // 3 + 60] = bytes(60)
     source.write_bytes(content)
-    options = EnhanceOptions(preset="restore", threads=1, audio=AudioMode.OFF, conceal=True)
+    options = EnhanceOptions(preset="restore", threads=1, audio=AudioMode.OFF, allow_damaged=True)
 
     alone, _ = compare(source, options, 33)
 
-    assert any("damaged pictures or packets were concealed" in warning for warning in alone.warnings)
+    assert any("the picture is damaged at" in warning for warning in alone.warnings)
+    assert alone.damage
 
 
 def test_a_long_source_is_not_read_again_from_its_beginning(
