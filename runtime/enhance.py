@@ -117,6 +117,7 @@ def _stream(
         tell.stage("enhancing")
         muxer.run([*tracks, iter(job.tracks.copies)])
         job.passed = video.passed() if video is not None else None
+        job.end_pts = job.tracks.video.end_pts if job.tracks.video is not None else None
         job.sounds = [sound.outcome() for sound in sounds]
         if job.reader is not None:
             job.picture_warnings, job.picture_damage = list(job.reader.warnings), damaged_places(job.reader.holes)

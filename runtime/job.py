@@ -35,7 +35,7 @@ Item = TypeVar("Item")
 
 @dataclass(slots=True)
 class Job:
-    """What a running job holds, and what its report is made of.
+    """What a running job holds, and what its report is made of; `end_pts` is where the last picture ends.
 
     `passed` and `sounds` are complete once the streams are through. `frames_made` counts the pictures of this attempt
     alone, `resumes` the attempts before it.
@@ -56,6 +56,7 @@ class Job:
     passed: Passed | None = None
     sounds: list[SoundOutcome] = field(default_factory=list)
     tracks: Tracks | None = None
+    end_pts: int | None = None
     warnings: list[str] = field(default_factory=list)
     picture_warnings: list[str] = field(default_factory=list)
     picture_damage: tuple[DamagedPlace, ...] = ()
@@ -173,7 +174,7 @@ def check_result(job: Job, muxer: Muxer, written: Path) -> None:
     """
     times = None
     if job.passed is not None and job.reader is not None:
-        times = PictureTimes(job.reader.stream.time_base, job.passed.pts)
+        times = PictureTimes(job.reader.stream.time_base, job.passed.pts, end_pts=job.end_pts)
     assert job.tracks is not None
     sounds = [sound.times(job.tracks.audios[sound.index].stream.index) for sound in job.sounds]
     with job.clock.measure("check"):

@@ -31,7 +31,7 @@ from runtime.media.picture import Picture
 from runtime.media.pixels import PixelPlan, convert_frame, plan_pixels, read_planes
 from runtime.media.source import AnyPacket
 from runtime.media.streams import VideoStream
-from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to
+from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to, told_end_pts
 from runtime.media.times import TimeMender
 
 _SEEK_EARLIER: Final = Fraction(1, 2)
@@ -87,7 +87,6 @@ class VideoReader(Closing):
         self._end = None if end is None else stream.origin + end
         self._zero = floor(self._begin / stream.time_base)
         self._step = max(1, round(1 / ((stream.average_rate or 25) * stream.time_base)))
-        self._times = TimeMender(first_pts=stream.start_pts or 0, step=self._step)
         self._last_duration = 0
         self._is_whole = start is None and end is None
         self._resized = 0
@@ -95,6 +94,8 @@ class VideoReader(Closing):
         self._sought: Fraction | None = None
         self._open(threads)
         try:
+            end_pts = told_end_pts(self._container, stream)
+            self._times = TimeMender(first_pts=stream.start_pts or 0, step=self._step, end_pts=end_pts)
             self._frames = self._decode(start, near, threads)
             self._first = next(self._frames, None)
             if self._first is None:
@@ -273,12 +274,15 @@ class VideoReader(Closing):
 
     def _picture(self, frame: VideoFrame) -> Picture:
         assert frame.pts is not None
+        duration = frame.duration or self._step
+        if self._end is not None:
+            duration = min(duration, max(1, ceil(self._end / self.stream.time_base) - frame.pts))
         return Picture(
             planes=read_planes(frame),
             bit_depth=self.bit_depth,
             chroma=self.chroma,
             pts=frame.pts - self._zero,
-            duration=frame.duration or self._step,
+            duration=duration,
         )
 
     def _nothing(self, path: Path, start: Fraction | None) -> str:

@@ -174,11 +174,14 @@ class VideoEncoder:
             self._held = packet
         return ready
 
+    @property
+    def end_pts(self) -> int:
+        """Where the last picture so far ends."""
+        return self._end_pts
+
     def _closing(self, packet: AnyPacket) -> AnyPacket:
-        """Make an MP4 as long as its pictures are shown, although the last one coded is not the last one shown."""
-        if packet.dts is not None and self._first_dts is not None and self._first_pts is not None:
-            shown, coded = self._end_pts - self._first_pts, packet.dts - self._first_dts
-            packet.duration = max(shown - coded, 1)
+        if self._first_dts is not None and self._first_pts is not None:
+            close_stream(packet, first_pts=self._first_pts, first_dts=self._first_dts, end_pts=self._end_pts)
         return packet
 
     def _convert(self, frame: VideoFrame, picture: Picture) -> VideoFrame:
@@ -250,6 +253,23 @@ class VideoEncoder:
                 f"{width}x{height} became {coded[0]}x{coded[1]} by repeating the last row or column"
             )
         return coded
+
+
+def close_stream(packet: AnyPacket, *, first_pts: int, first_dts: int, end_pts: int) -> None:
+    """Make an MP4 as long as its pictures are shown, by the duration of the packet that is coded last.
+
+    The durations of an MP4's samples add up along the DTS, so the last one is as long as is missing there. FFmpeg's
+    muxer also adds it to the packet's PTS: where the picture is shown last, too, and its DTS lag behind (long pictures
+    at a variable rate), it is decoded later instead, which is never later than it is shown.
+    """
+    if packet.dts is None or packet.pts is None:
+        return
+    is_last_shown = packet.pts + (packet.duration or 0) >= end_pts
+    late = (packet.pts - packet.dts) - (first_pts - first_dts)
+    if is_last_shown and late > 0:
+        packet.dts += late
+    missing = end_pts - first_pts - (packet.dts - first_dts)
+    packet.duration = max(missing, end_pts - packet.pts if is_last_shown else 1)
 
 
 def _words(bit_depth: int, chroma: str) -> str:

@@ -101,6 +101,32 @@ def told_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fr
     return length if length > start else start + length
 
 
+def find_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fraction | None:
+    """Return the end of a stream in an MP4 or Matroska file of our own, None where it is not told."""
+    if _is_any(container, ("matroska", "webm")):
+        return _tagged_duration(stream.tags)
+    if stream.duration_pts is None or not _is_any(container, ("mov",)):
+        return None
+    return ((stream.start_pts or 0) + stream.duration_pts) * stream.time_base
+
+
+def find_file_end(container: InputContainer) -> Fraction | None:
+    """Return the end of an MP4 or Matroska file of our own, None where it is not told."""
+    if container.duration is None or not _is_any(container, ("mov", "matroska", "webm")):
+        return None
+    begin = container.start_time or 0 if _is_any(container, ("mov",)) else 0
+    return Fraction(begin + container.duration, av.time_base)
+
+
+def told_end_pts(container: InputContainer, stream: VideoStream) -> int | None:
+    """Return the exact end of an MP4's pictures in ticks, None where it is not told or not sure."""
+    if not _is_any(container, ("mov",)) or stream.start_pts is None or stream.duration_pts is None:
+        return None
+    # A fragmented file that begins late may tell its length from zero.
+    is_sure = 0 <= stream.start_pts * stream.time_base < Fraction(1, 10)
+    return stream.start_pts + stream.duration_pts if is_sure else None
+
+
 def ends_early(path: Path, stream: VideoStream | AudioStream, end: Fraction) -> Fraction | None:
     """Return where a stream should end if it ends much earlier, at `end`: both in seconds on the file's clock.
 

@@ -15,16 +15,19 @@ class TimeMender:
     set by what follows it.
     """
 
-    def __init__(self, *, first_pts: int, step: int) -> None:
+    def __init__(self, *, first_pts: int, step: int, end_pts: int | None = None) -> None:
         """Start a stream.
 
         Args:
             first_pts: The time of the first frame if it has none.
             step: The time between frames where none is told.
+            end_pts: Where the last frame ends at the latest, if that is known: the durations of reordered frames are
+                told in the order of coding, so that of the last one may be another's.
         """
         self.mended = 0
         self.last: int | None = None
         self._first, self._step, self._jump = first_pts, step, 0
+        self._end = end_pts
 
     def mend(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """Give the frames, one behind, their PTS set."""
@@ -34,7 +37,10 @@ class TimeMender:
                 yield self._settle(held, _stamp(frame))
             held = frame
         if held is not None:
-            yield self._settle(held, None)
+            last = self._settle(held, None)
+            if self._end is not None and not self.mended and self._end > (last.pts or 0):
+                last.duration = min(last.duration, self._end - (last.pts or 0))
+            yield last
 
     def _settle(self, frame: VideoFrame, following: int | None) -> VideoFrame:
         pts = _stamp(frame)

@@ -2,11 +2,11 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from runtime.errors import DecodeError
 from runtime.media.audio import AudioReader
@@ -14,14 +14,19 @@ from runtime.media.audio_encode import AudioEncoder
 from runtime.media.probe import probe
 from runtime.media.source import open_source, read_packets
 from runtime.media.streams import AudioStream, MediaInfo, VideoStream
+from runtime.media.timeline import find_end, find_file_end
+
+# By how much an end may be off: containers round the durations of tracks each for itself.
+_END_SLACK_S: Final = Fraction(1, 50)
 
 
 class PictureTimes:
-    """The PTS of the pictures of a job as they pass; eight bytes a picture."""
+    """The PTS of the pictures of a job as they pass, eight bytes a picture; `end_pts` is where the last one ends."""
 
-    def __init__(self, time_base: Fraction, pts: "array[int] | None" = None) -> None:
+    def __init__(self, time_base: Fraction, pts: "array[int] | None" = None, *, end_pts: int | None = None) -> None:
         self.time_base = time_base
         self.pts = array("q") if pts is None else pts
+        self.end_pts = end_pts
 
     def add(self, pts: int) -> None:
         """Note a picture."""
@@ -65,6 +70,8 @@ class PictureCheck:
     `rounded_to`: the container's tick where it cannot hold the times exactly (PTS are then equal after rounding).
     `shift_s`: what the container added to every time of every stream.
     `first_difference`: the first picture whose time differs.
+    `track_late_s`, `file_late_s`: by how much later the track ends than its last picture, and the file than the last
+        of its tracks, by what the container tells; 0 where it tells nothing or within its rounding.
     """
 
     frames_in: int
@@ -73,6 +80,8 @@ class PictureCheck:
     rounded_to: Fraction | None
     shift_s: Fraction
     first_difference: int | None
+    track_late_s: Fraction = Fraction(0)
+    file_late_s: Fraction = Fraction(0)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -81,6 +90,10 @@ class PictureCheck:
             return (f"{self.frames_in} pictures were written, {self.frames_out} are in the file",)
         if not self.pts_equal:
             return (f"picture {self.first_difference} and others are not at the time that they were written for",)
+        if self.track_late_s:
+            return (f"the track of pictures ends {float(self.track_late_s):+.3f} s from the end of its last picture",)
+        if self.file_late_s:
+            return (f"the file ends {float(self.file_late_s):+.3f} s from the end of its last track",)
         return ()
 
 
@@ -152,7 +165,7 @@ def verify(result: Path, *, pictures: PictureTimes | None, sounds: Sequence[Soun
         if info.video is None:
             raise DecodeError(f"{result} has no video stream, although one was written")
         found = _read_times(result, info.video)
-        picture_check = _compare(pictures, found, info.video.time_base)
+        picture_check = _compare_end(info, pictures, _compare(pictures, found, info.video.time_base))
         first_before = pictures.pts[0] * pictures.time_base if pictures.pts else None
         first_after = found[0] * info.video.time_base if found else None
     checks = tuple(_check_sound(info, sound, first_before, first_after) for sound in sounds)
@@ -186,6 +199,30 @@ def _compare(pictures: PictureTimes, found: "array[int]", tick: Fraction) -> Pic
         rounded_to=None if exact else tick,
         shift_s=shift * tick,
         first_difference=first,
+    )
+
+
+def _compare_end(info: MediaInfo, pictures: PictureTimes, check: PictureCheck) -> PictureCheck:
+    """Compare the ends that the container tells with the end of the last picture."""
+    if pictures.end_pts is None or info.video is None:
+        return check
+    with open_source(info.path) as container:
+        streams: list[VideoStream | AudioStream] = [*info.videos, *info.audios]
+        ends = {stream.index: find_end(container, stream) for stream in streams}
+        file_end = find_file_end(container)
+    expected = pictures.end_pts * pictures.time_base + check.shift_s
+    track_end = ends[info.video.index]
+    told = [end for end in ends.values() if end is not None]
+    slack = _END_SLACK_S + 2 * info.video.time_base
+    track_late = file_late = Fraction(0)
+    if track_end is not None:
+        track_late = track_end - expected
+    if file_end is not None and len(told) == len(info.streams):
+        file_late = file_end - max(told)
+    return replace(
+        check,
+        track_late_s=track_late if abs(track_late) > slack else Fraction(0),
+        file_late_s=file_late if abs(file_late) > slack else Fraction(0),
     )
 
 

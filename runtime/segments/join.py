@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.errors import EncodeError
-from runtime.media.encode import VideoEncoder
+from runtime.media.encode import VideoEncoder, close_stream
 from runtime.media.source import AnyPacket
 from runtime.segments.packets import PacketReader
 from runtime.segments.records import SegmentRecord
@@ -68,9 +68,8 @@ def join_segments(
                 yield held
             held = packet
     if held is not None and held.dts is not None:
-        # An MP4 is as long as its pictures are shown, although the last one coded is not the last one shown.
-        shown, coded = segments[-1].end_pts - times[0], held.dts - _decoding_time(times, 0, reorder)
-        held.duration = max(shown - coded, 1)
+        first_dts = _decoding_time(times, 0, reorder)
+        close_stream(held, first_pts=times[0], first_dts=first_dts, end_pts=segments[-1].end_pts)
         yield held
 
 

@@ -186,6 +186,7 @@ def _keep_picture(job: Job, workspace: Workspace, rule: SegmentRule, tell: Telle
     job.canvas = plan_canvas(job.reader.height, job.reader.width, job.work.video_model.manifest.video)
     job.passed = _read_passed(workspace)
     manifest = workspace.manifest
+    job.end_pts = manifest.segments[-1].end_pts if manifest.segments else None
     assert manifest.picture is not None
     job.picture_warnings, job.picture_damage = [*manifest.picture.warnings], manifest.picture.damage
     job.picture_warnings += [warning for segment in manifest.segments for warning in segment.warnings]

@@ -177,6 +177,7 @@ def pass_through(
         warnings += muxer.warnings + tracks.copies.warnings
         warnings += [w for one in readers.values() for w in one.warnings]
         if reader is not None and tracks.video is not None:
+            times.end_pts = tracks.video.end_pts
             warnings += reader.warnings + tracks.video.warnings
     sounds = [SoundTimes.between(one, tracks.audios[index]) for index, one in readers.items()]
     check = verify(target, pictures=times if video else None, sounds=sounds)

@@ -3,6 +3,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -180,3 +181,36 @@ def test_variable_times_and_the_last_duration_survive_reordering(
     written = probe(source.with_name("b.mp4")).video
     assert written is not None
     assert written.duration_pts == pts[-1] - pts[0] + LAST_DURATION
+
+
+STEADY = [40 * n for n in range(20)]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("pts", "last"),
+    [
+        (STEADY, 40),
+        (STEADY, 9000),
+        ([*STEADY, 5000], 60),
+        ([*STEADY, 5000, 5040], 60),
+        ([0, *(5000 + time for time in STEADY)], 40),
+        ([0, 7000], 40),
+    ],
+    ids=["steady", "last long", "gap before the last", "gap before two", "gap behind the first", "two"],
+)
+def test_track_and_file_end_where_the_last_picture_does(
+    clip: Callable[..., Path], job: Callable[..., Any], codec: str, suffix: str, pts: list[int], last: int
+) -> None:
+    source = clip("a.mkv", codec="ffv1", options={}, pts=pts, last=last, time_base=Fraction(1, 1000))
+
+    result = job(source, f"b{suffix}", codec=codec)
+
+    end = Fraction(pts[-1] + last, 1000)
+    with av.open(str(source.with_name(f"b{suffix}"))) as container:
+        stream = container.streams.video[0]
+        track = container.duration / av.time_base if suffix == ".mkv" else stream.duration * stream.time_base
+        assert abs(track - end) <= 0.001
+        assert abs(container.duration / av.time_base - end) <= 0.001
+    assert result.verification.passed

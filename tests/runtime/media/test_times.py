@@ -34,3 +34,12 @@ def test_times_rise_and_stay_where_they_were_told(given: list[int | None], expec
 
     assert found == expected
     assert mender.mended == mended
+
+
+@pytest.mark.parametrize(("end", "expected"), [(None, 500), (110, 30), (80, 500), (9000, 500)])
+def test_the_last_frame_ends_with_the_track(end: int | None, expected: int) -> None:
+    frames = [frame(pts) for pts in (0, 40, 80)]
+    frames[-1].duration = 500
+    mender = TimeMender(first_pts=0, step=STEP, end_pts=end)
+
+    assert [one.duration for one in mender.mend(frames)][-1] == expected

@@ -58,3 +58,19 @@ def test_a_lost_sample_or_a_shifted_track_fails(clip: Callable[..., Path], first
     found = verify(path, pictures=noted([512 * n for n in range(25)]), sounds=[sound])
 
     assert not found.passed
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize(("last", "late"), [(512, 0), (512 + 640, -640), (51_200, -50_688)])
+def test_a_track_that_ends_elsewhere_than_its_last_picture_fails(
+    clip: Callable[..., Path], name: str, last: int, late: int
+) -> None:
+    path = clip(name, last=512, options={"preset": "veryfast", "bf": "0"})
+    times = noted([512 * n for n in range(25)])
+    times.end_pts = 512 * 24 + last
+
+    found = verify(path, pictures=times)
+
+    assert found.passed == (late == 0)
+    assert found.pictures is not None
+    assert abs(found.pictures.track_late_s - Fraction(late, 12_800)) <= Fraction(1, 1000)
