@@ -9,7 +9,11 @@ from runtime.errors import OptionError, RelumeError
 
 
 class FolderError(OptionError):
-    """A folder, or what it asks for, is refused."""
+    """A folder, or what it asks for, is refused; `field` names what is meant: path, destination, done_folder, ..."""
+
+    def __init__(self, message: str = "", *, code: str = "folder", field: str = "") -> None:
+        super().__init__(message)
+        self.code, self.field = code, field
 
 
 class FolderNotFoundError(FolderError, LookupError):

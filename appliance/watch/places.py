@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from appliance.watch.errors import FolderError
 from appliance.watch.folder import LONGEST_HOLD_S, NewFolder
 from appliance.watch.mounts import Mount, current_mounts, is_below, mount_of, place_in_file_system
 from appliance.watch.names import is_excluded, is_text
+
+_SYSTEM: Final = (Path("/proc"), Path("/sys"), Path("/dev"), Path("/run/udev"))
 
 
 def check_folder(
@@ -33,13 +36,20 @@ def check_folder(
         _check_pair(wish, other, mounts)
         _check_pair(other, wish, mounts)
         if same_place(wish.path, other.path, mounts):
-            raise FolderError(f"{wish.path} is watched already; change that folder instead")
+            raise FolderError(f"{wish.path} is watched already; change that watch folder instead", field="path")
         for outer, inner in ((wish, other), (other, wish)):
             if _feeds(outer, inner.path, mounts):
                 raise FolderError(
-                    f"{inner.path} lies in the watch folder {outer.path}, so its files would be done twice; "
-                    f"exclude it there (exclude pattern {_pattern(outer.path, inner.path)!r}) or choose another"
+                    f"{inner.path} is inside the watch folder {outer.path}, so its files would be processed twice; "
+                    f"{_advice(outer.path, inner.path)}choose another folder",
+                    field="path",
                 )
+
+
+def is_system_place(path: Path) -> bool:
+    """Tell whether a path is the root, or among what the kernel makes up: there are no recordings there."""
+    real = Path(os.path.realpath(path))
+    return real == Path("/") or any(real == place or place in real.parents for place in _SYSTEM)
 
 
 def network_mount(path: Path, mounts: tuple[Mount, ...] | None = None) -> Mount | None:
@@ -69,22 +79,32 @@ def same_place(path: Path, other: Path, mounts: tuple[Mount, ...]) -> bool:
 
 
 def _check_values(wish: NewFolder) -> None:
-    named = {"watch folder": wish.path, "destination": wish.destination, "done folder": wish.done_folder}
-    for what, path in named.items():
+    named = (
+        ("watch folder", "path", wish.path),
+        ("destination", "destination", wish.destination),
+        ("done folder", "done_folder", wish.done_folder),
+    )
+    for what, field, path in named:
         if path is None:
             continue
         if not is_text(str(path)):
-            raise FolderError(f"the path of the {what} is not valid Unicode: {str(path)!a}; rename it")
+            raise FolderError(f"the path of the {what} is not valid Unicode; rename the folder", field=field)
         if not path.is_absolute():
-            raise FolderError(f"the {what} is {path}, expected a path from the root, such as /srv/incoming")
+            raise FolderError(f"the {what} is {path}: type the full path, beginning with /", field=field)
         if os.path.lexists(path) and not os.path.isdir(path):
-            raise FolderError(f"the {what} {path} is a file, expected a folder")
+            raise FolderError(f"the {what} {path} is a file; choose a folder", field=field)
+        if is_system_place(path):
+            raise FolderError(f"the {what} {path} belongs to the system; choose another folder", field=field)
     if not os.path.isdir(wish.path):
-        raise FolderError(f"the watch folder {wish.path} does not exist or cannot be reached; create or mount it first")
+        raise FolderError(
+            f"the watch folder {wish.path} does not exist or cannot be reached; create or mount it first", field="path"
+        )
     if not 0 <= wish.hold_s <= LONGEST_HOLD_S:
-        raise FolderError(f"the hold time is {wish.hold_s:g} s, expected 0 to {LONGEST_HOLD_S:g}")
+        raise FolderError(
+            f"the waiting time is {wish.hold_s:g} s: type a number between 0 and {LONGEST_HOLD_S:g}", field="hold_s"
+        )
     if not all(pattern.strip() and is_text(pattern) for pattern in (*wish.include, *wish.exclude)):
-        raise FolderError("a pattern is empty or no text, expected one such as *.mp4")
+        raise FolderError("a file name to include or exclude is empty; type one such as *.mp4", field="include")
     if wish.options.compare is not None or wish.options.overwrite:
         raise FolderError("a watch folder never overwrites and saves no comparison picture; leave these options out")
 
@@ -92,36 +112,45 @@ def _check_values(wish: NewFolder) -> None:
 def _check_own(wish: NewFolder, mounts: tuple[Mount, ...]) -> None:
     _check_pair(wish, wish, mounts)
     if wish.done_folder is not None and same_place(wish.done_folder, wish.destination, mounts):
-        raise FolderError(f"{wish.destination} is both the destination and the done folder; choose two folders")
+        raise FolderError(
+            f"{wish.destination} is both the destination and the done folder; choose two folders", field="done_folder"
+        )
 
 
 def _check_pair(watched: NewFolder, writer: NewFolder, mounts: tuple[Mount, ...]) -> None:
     """Refuse that what one folder's jobs write is found by another one, or by the same."""
-    for what, place in (("destination", writer.destination), ("done folder", writer.done_folder)):
+    for what, field, place in (
+        ("destination", "destination", writer.destination),
+        ("done folder", "done_folder", writer.done_folder),
+    ):
         if place is None:
             continue
         if _feeds(watched, place, mounts):
             raise FolderError(
-                f"the {what} {place} lies in the watch folder {watched.path}, so results would be taken as new files; "
-                f"choose a folder outside, or exclude it there (exclude pattern {_pattern(watched.path, place)!r})"
+                f"the {what} {place} is inside the watch folder {watched.path}, so results would be taken as new "
+                f"files; {_advice(watched.path, place)}choose a folder outside it",
+                field=field,
             )
         if _lies_in(watched.path, place, mounts):
             raise FolderError(
-                f"the watch folder {watched.path} lies in the {what} {place}, where results could land in it; "
-                "choose a folder beside it"
+                f"the watch folder {watched.path} is inside the {what} {place}, so results could land in it; "
+                "choose a folder beside it",
+                field=field,
             )
 
 
 def _check_data(wish: NewFolder, data: Path, mounts: tuple[Mount, ...]) -> None:
     if _feeds(wish, data, mounts):
-        raise FolderError(f"the watch folder {wish.path} holds the data directory {data}; choose another folder")
-    for what, place in (
-        ("watch folder", wish.path),
-        ("destination", wish.destination),
-        ("done folder", wish.done_folder),
+        raise FolderError(
+            f"the watch folder {wish.path} contains Relume's own data; choose another folder", field="path"
+        )
+    for what, field, place in (
+        ("watch folder", "path", wish.path),
+        ("destination", "destination", wish.destination),
+        ("done folder", "done_folder", wish.done_folder),
     ):
         if place is not None and _lies_in(place, data, mounts):
-            raise FolderError(f"the {what} {place} lies in the data directory {data}; choose another folder")
+            raise FolderError(f"the {what} {place} is inside Relume's own data; choose another folder", field=field)
 
 
 def _feeds(watched: NewFolder, place: Path, mounts: tuple[Mount, ...]) -> bool:
@@ -165,5 +194,7 @@ def _relative(folder: Path, place: Path) -> str:
     return "" if relative == "." or relative.startswith("..") else relative
 
 
-def _pattern(folder: Path, place: Path) -> str:
-    return _relative(folder, place) or "..."
+def _advice(folder: Path, place: Path) -> str:
+    """Say how a folder inside a watch folder can be left out of it, where it can."""
+    relative = _relative(folder, place)
+    return f"exclude “{relative}” there, or " if relative else ""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from appliance.faults import plain
 from appliance.jobs.queue import JobQueue
 from appliance.watch.folder import WatchFolder
 from appliance.watch.inspector import Inspector
@@ -166,7 +167,7 @@ class FolderThread:
                     self._watch()
                 except Exception as error:  # the outermost loop of the thread
                     logger.exception("watching %s failed; it is begun again", self.folder.wish.path)
-                    self._note(f"watching it failed ({error}); it is begun again, and the log tells more")
+                    self._note(f"cannot be watched ({plain(str(error))}); retrying")
                     self._stop.wait(_RECOVER_S)
 
     def _note(self, trouble: str) -> None:

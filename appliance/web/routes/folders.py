@@ -1,20 +1,26 @@
 """Watch folders, for administrators."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
+from appliance.watch.errors import FolderError
 from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, NewFolder, WatchFolder
+from appliance.watch.names import is_text
+from appliance.watch.places import is_system_place
 from appliance.watch.schedule import Schedule
 from appliance.web.access import Administrator, ServicesHere
 from appliance.web.routes.jobs import WishesIn
 from appliance.web.services import Services
 
 router = APIRouter(tags=["folders"])
+
+_MOST_PLACES: Final = 500
 
 FolderId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 Place = Annotated[
@@ -45,6 +51,7 @@ class FolderIn(WishesIn):
     polling: bool = Field(False, description="Look regularly, for folders whose changes are not told")
     done_folder: Place | None = Field(None, description="Where originals go after success")
     enabled: bool = True
+    create: bool = Field(True, description="Create a folder for results that does not exist; else it is refused")
 
 
 class FolderChange(FolderIn):
@@ -96,6 +103,7 @@ def list_folders(services: ServicesHere, caller: Administrator) -> list[FolderOu
 @router.post("/api/folders", status_code=201, summary="Watch a folder")
 def add_folder(services: ServicesHere, caller: Administrator, body: FolderIn) -> FolderOut:
     """Watch a folder from now on."""
+    _check_there(body)
     folder = services.folders.add(_wish(body, services.settings.zoo))
     services.accounts.audit.add(caller.actor, "folder_added", str(folder.wish.path))
     return _show(services, folder)
@@ -105,8 +113,9 @@ def add_folder(services: ServicesHere, caller: Administrator, body: FolderIn) ->
 def change_folder(services: ServicesHere, caller: Administrator, folder_id: FolderId, body: FolderChange) -> FolderOut:
     """Change a watch folder; what is left out stays."""
     before = _show(services, services.folders.get(folder_id)).model_dump(by_alias=True)
-    kept = {name: before[name] for name in FolderIn.model_fields}
+    kept = {name: before[name] for name in FolderIn.model_fields if name in before}
     changed = FolderIn.model_validate({**kept, **body.model_dump(exclude_unset=True, by_alias=True)})
+    _check_there(changed)
     wish = _wish(changed, services.settings.zoo)
     folder = services.folders.update(folder_id, wish)
     services.accounts.audit.add(caller.actor, "folder_changed", str(folder.wish.path))
@@ -120,6 +129,66 @@ def remove_folder(services: ServicesHere, caller: Administrator, folder_id: Fold
     services.folders.remove(folder_id)
     services.accounts.audit.add(caller.actor, "folder_removed", str(folder.wish.path))
     return Response(status_code=204)
+
+
+def _check_there(body: FolderIn) -> None:
+    """Refuse folders for results and originals that do not exist, where they are not to be created: a typing error."""
+    places = {"destination": body.destination, "done_folder": body.done_folder}
+    for field, place in places.items():
+        if not body.create and place is not None and not Path(place).exists():
+            raise FolderError(f"the folder {place} does not exist", code="folder_missing", field=field)
+
+
+class PlaceOut(BaseModel):
+    """A folder of the server."""
+
+    name: str
+    path: str
+
+
+class PlacesOut(BaseModel):
+    """What is in a folder of the server, for choosing one."""
+
+    path: str
+    parent: str | None
+    writable: bool
+    folders: list[PlaceOut]
+    more: bool = Field(description="There are more than are listed")
+
+
+@router.get("/api/folders/places", summary="Look for a folder on the server")
+def list_places(
+    services: ServicesHere, caller: Administrator, path: Annotated[str, Query(max_length=4096)] = "/"
+) -> PlacesOut:
+    """Give the folders in a folder; hidden ones, those of the system and Relume's own data are left out."""
+    del caller
+    here = Path(os.path.normpath(path))
+    if not here.is_absolute() or (is_system_place(here) and here != Path("/")):
+        raise FolderError("type the full path, beginning with /", field="path")
+    try:
+        with os.scandir(here) as entries:
+            names = sorted(
+                (
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".") and is_text(entry.name) and entry.is_dir()
+                ),
+                key=str.casefold,
+            )
+    except OSError as error:
+        reason = "the server may not read it" if isinstance(error, PermissionError) else "it does not exist"
+        raise FolderError(
+            f"the folder {here} cannot be opened: {reason}", code="folder_missing", field="path"
+        ) from error
+    data = services.settings.data
+    found = [here / name for name in names if not is_system_place(here / name) and here / name != data]
+    return PlacesOut(
+        path=str(here),
+        parent=None if here == here.parent else str(here.parent),
+        writable=os.access(here, os.W_OK),
+        folders=[PlaceOut(name=place.name, path=str(place)) for place in found[:_MOST_PLACES]],
+        more=len(found) > _MOST_PLACES,
+    )
 
 
 def _wish(body: FolderIn, zoo: Path | None) -> NewFolder:

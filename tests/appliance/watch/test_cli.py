@@ -68,7 +68,7 @@ def test_a_folder_takes_a_model_of_ones_own(folders, tmp_path, monkeypatch):
 
 def test_refusals_say_what_is_wrong_and_change_nothing(folders, tmp_path):
     for arguments, words in (
-        (("add", tmp_path / "in", "-o", tmp_path / "in/out"), "lies in the watch folder"),
+        (("add", tmp_path / "in", "-o", tmp_path / "in/out"), "is inside the watch folder"),
         (("remove", "nothing"), "no watch folder has the id or path 'nothing'"),
         (("add", tmp_path / "gone", "-o", tmp_path / "out"), "does not exist"),
         (("add", tmp_path / "in", "-o", tmp_path / "out", "--hours", "soon"), "expected a span"),

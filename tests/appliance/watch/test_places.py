@@ -41,7 +41,7 @@ def test_a_destination_in_the_watch_folder_is_refused(folders, name):
 
 def test_a_destination_in_the_watch_folder_is_accepted_where_it_is_excluded(folders):
     check(NewFolder(folders / "in", folders / "in/results", exclude=("results",)))
-    with pytest.raises(FolderError, match=r"lies in the watch folder"):
+    with pytest.raises(FolderError, match=r"is inside the watch folder"):
         check(NewFolder(folders / "in", folders / "in/results", exclude=("result",)))
 
 
@@ -76,24 +76,24 @@ def test_a_real_bind_mount_is_refused(folders):
 
 
 def test_a_watch_folder_in_the_destination_is_refused(folders):
-    with pytest.raises(FolderError, match=r"lies in the destination"):
+    with pytest.raises(FolderError, match=r"is inside the destination"):
         check(NewFolder(folders / "in/sub", folders / "in"))
 
 
 def test_what_one_folder_writes_is_not_watched_by_another(folders):
     first = NewFolder(folders / "in", folders / "out")
 
-    with pytest.raises(FolderError, match=r"lies in the watch folder"):
+    with pytest.raises(FolderError, match=r"is inside the watch folder"):
         check(NewFolder(folders / "other", folders / "in/sub"), first)
     with pytest.raises(FolderError, match=r"results would be taken as new files"):
         check(NewFolder(folders / "out", folders / "other"), first)
     (folders / "out/deep").mkdir()
-    with pytest.raises(FolderError, match=r"lies in the destination"):
+    with pytest.raises(FolderError, match=r"is inside the destination"):
         check(NewFolder(folders / "out/deep", folders / "other"), first)
 
 
 def test_the_done_folder_is_held_to_the_same_rules(folders):
-    with pytest.raises(FolderError, match=r"done folder .* lies in the watch folder"):
+    with pytest.raises(FolderError, match=r"done folder .* is inside the watch folder"):
         check(NewFolder(folders / "in", folders / "out", done_folder=folders / "in/done"))
     with pytest.raises(FolderError, match=r"both the destination and the done folder"):
         check(NewFolder(folders / "in", folders / "out", done_folder=folders / "out"))
@@ -104,9 +104,9 @@ def test_nested_watch_folders_are_refused_unless_the_outer_one_excludes_the_inne
     outer = NewFolder(folders / "in", folders / "out")
     inner = NewFolder(folders / "in/sub", folders / "other")
 
-    with pytest.raises(FolderError, match=r"would be done twice"):
+    with pytest.raises(FolderError, match=r"would be processed twice"):
         check(inner, outer)
-    with pytest.raises(FolderError, match=r"would be done twice"):
+    with pytest.raises(FolderError, match=r"would be processed twice"):
         check(outer, inner)
     check(inner, replace(outer, exclude=("sub",)))
     with pytest.raises(FolderError, match=r"is watched already"):
@@ -115,12 +115,12 @@ def test_nested_watch_folders_are_refused_unless_the_outer_one_excludes_the_inne
 
 def test_the_data_directory_is_neither_watched_nor_written_to(folders):
     data = folders / "in/sub"
-    with pytest.raises(FolderError, match=r"holds the data directory"):
+    with pytest.raises(FolderError, match=r"contains Relume's own data"):
         check(NewFolder(folders / "in", folders / "out"), data=data)
     (data / "results").mkdir()
-    with pytest.raises(FolderError, match=r"lies in the data directory"):
+    with pytest.raises(FolderError, match=r"is inside Relume's own data"):
         check(NewFolder(data / "results", folders / "out"), data=data)
-    with pytest.raises(FolderError, match=r"lies in the data directory"):
+    with pytest.raises(FolderError, match=r"is inside Relume's own data"):
         check(NewFolder(folders / "other", data / "results"), data=data)
 
 
@@ -130,12 +130,12 @@ def test_values_out_of_their_range_are_refused(folders):
     surrogate = Path(os.fsdecode(b"/srv/\xff"))
     for wish, words in (
         (replace(good, path=folders / "missing"), "does not exist"),
-        (replace(good, path=Path("in")), "a path from the root"),
-        (replace(good, destination=folders / "file"), "is a file, expected a folder"),
+        (replace(good, path=Path("in")), "type the full path, beginning with /"),
+        (replace(good, destination=folders / "file"), "is a file; choose a folder"),
         (replace(good, destination=surrogate), "not valid Unicode"),
-        (replace(good, hold_s=-1.0), "hold time is -1 s"),
-        (replace(good, hold_s=float("nan")), "hold time is nan"),
-        (replace(good, include=("",)), "pattern is empty"),
+        (replace(good, hold_s=-1.0), "waiting time is -1 s"),
+        (replace(good, hold_s=float("nan")), "waiting time is nan"),
+        (replace(good, include=("",)), "include or exclude is empty"),
         (replace(good, options=EnhanceOptions(overwrite=True)), "never overwrites"),
     ):
         with pytest.raises(FolderError, match=words):

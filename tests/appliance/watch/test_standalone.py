@@ -104,7 +104,7 @@ def test_a_second_watch_of_the_same_place_is_refused(inbox):
 def test_a_missing_folder_and_a_destination_inside_are_refused(tmp_path, inbox):
     with pytest.raises(FolderError, match="does not exist; create it first"):
         once(tmp_path / "missing")
-    with pytest.raises(FolderError, match="lies in the watch folder"):
+    with pytest.raises(FolderError, match="is inside the watch folder"):
         watch_folder(NewFolder(inbox, inbox / "out"), once=True, cancel=threading.Event(), say=print)
 
 

@@ -35,7 +35,7 @@ def test_a_refused_folder_changes_nothing(box):
 
     with pytest.raises(FolderError, match="is watched already"):
         box.add(destination=box.root / "elsewhere")
-    with pytest.raises(FolderError, match="lies in the data directory"):
+    with pytest.raises(FolderError, match="is inside Relume"):
         box.store.update(kept.id, replace(kept.wish, destination=box.root / "data/results"))
 
     assert box.store.list() == [kept]

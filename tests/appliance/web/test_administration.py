@@ -266,3 +266,44 @@ def test_a_good_certificate_and_a_free_port_are_saved(admin, services, tmp_path:
     # What is kept is not looked at again: another setting can be changed whatever became of these.
     (tmp_path / "zoo").rmdir()
     assert admin.patch("/api/settings", {"upload_days": 5}).status_code == 200
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/self", "/sys/class", "/dev", "/"])
+def test_no_place_of_the_system_is_watched_or_written_to(admin, tmp_path: Path, place: str):
+    (tmp_path / "in").mkdir()
+    watched = admin.post("/api/folders", {"path": place, "destination": str(tmp_path / "out")})
+    written = admin.post("/api/folders", {"path": str(tmp_path / "in"), "destination": place})
+
+    for answer, field in ((watched, "path"), (written, "destination")):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["field"]) == (422, field)
+        assert "belongs to the system; choose another folder" in error["message"]
+
+
+def test_a_folder_for_results_that_is_not_there_is_only_created_when_that_is_meant(admin, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    wish = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "tpyo")}
+
+    refused = admin.post("/api/folders", {**wish, "create": False})
+
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["field"]) == (422, "folder_missing", "destination")
+    assert not (tmp_path / "tpyo").exists()
+    assert admin.get("/api/folders").json() == []
+    assert admin.post("/api/folders", {**wish, "create": True}).status_code == 201
+
+
+def test_folders_of_the_server_are_listed_for_choosing(admin, operator, tmp_path: Path):
+    for name in ("Recordings", "archive", ".hidden", "data"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / "film.mp4").touch()
+
+    found = admin.get("/api/folders/places", params={"path": str(tmp_path)}).json()
+
+    assert [place["name"] for place in found["folders"]] == ["archive", "Recordings"], "not Relume's own data"
+    assert (found["parent"], found["writable"], found["more"]) == (str(tmp_path.parent), True, False)
+    root = admin.get("/api/folders/places").json()
+    assert (root["parent"], "proc" in [place["name"] for place in root["folders"]]) == (None, False)
+    for path in ("relative", "/proc", str(tmp_path / "gone")):
+        assert admin.get("/api/folders/places", params={"path": path}).status_code == 422
+    assert operator.get("/api/folders/places").status_code == 403
