@@ -11,7 +11,7 @@ class Caller:
     """An account and how it came in.
 
     `session` is the hash of the cookie's secret, `token` the id of an API token; one of them is set. `role` is the
-    least of the account's and the token's.
+    least of the account's and the token's. `must_change`: the password is one that somebody else chose.
     """
 
     id: str
@@ -21,6 +21,7 @@ class Caller:
     csrf: str = ""
     token: str | None = None
     address: str = ""
+    must_change: bool = False
 
     @property
     def actor(self) -> Actor:

@@ -45,7 +45,9 @@ class Entrance:
                 code="setup_link",
             )
 
-    def set_up(self, secret: str, name: str, password: str, *, address: str, old: str | None) -> NewSession:
+    def set_up(
+        self, secret: str, name: str, password: str, *, address: str, old: str | None, agent: str = ""
+    ) -> NewSession:
         """Make the first account, an administrator, and log it in; the link is then worth nothing.
 
         Raises:
@@ -60,9 +62,9 @@ class Entrance:
             if connection.execute("DELETE FROM setup WHERE secret_hash = ?", (hash_secret(secret),)).rowcount != 1:
                 raise LoginError("this setup link was used already; log in with that account", code="setup_link")
             user = insert_user(connection, name, hashed, Role.ADMINISTRATOR, actor=Actor(None, "set-up link", address))
-            return self._sessions.open(connection, user.id, address, old=old)
+            return self._sessions.open(connection, user.id, address, old=old, agent=agent)
 
-    def log_in(self, name: str, password: str, *, address: str, old: str | None) -> NewSession:
+    def log_in(self, name: str, password: str, *, address: str, old: str | None, agent: str = "") -> NewSession:
         """Log in.
 
         An unknown name, a wrong password and an account that is switched off take the same time and get one answer.
@@ -72,6 +74,7 @@ class Entrance:
             password: Its password.
             address: Where the request comes from.
             old: The session secret that the browser came with, if any; it ends.
+            agent: What the browser calls itself.
 
         Raises:
             TooManyLoginsError: Too many log-ins failed.
@@ -92,7 +95,7 @@ class Entrance:
             if right and now is not None and now["password_hash"] == row["password_hash"]:
                 self._attempts.forgive(name, address)
                 record(connection, Actor(row["id"], row["name"], address), "login")
-                return self._sessions.open(connection, row["id"], address, old=old)
+                return self._sessions.open(connection, row["id"], address, old=old, agent=agent)
             who = Actor(None, NOBODY if row is None else row["name"], address)
             record(connection, who, "login_failed")
         raise LoginError("wrong user name or password; passwords are case-sensitive")

@@ -1,5 +1,6 @@
 """Log-ins of browsers: a random secret in a cookie, of which the database keeps only the hash."""
 
+import builtins
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from appliance.store.database import Database
 
 _TOUCH_EVERY_S: Final = 60.0
 _MOST_PER_USER: Final = 50
+_MOST_AGENT: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,22 @@ class NewSession:
     caller: Caller
 
 
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A log-in as its owner sees it; times are seconds since 1970, UTC."""
+
+    key: str
+    created_at: float
+    last_seen_at: float
+    address: str
+    agent: str
+
+
+def short_id(key: str) -> str:
+    """Give what names a log-in in addresses: a part of the hash, with which nobody logs in."""
+    return key[:16]
+
+
 class Sessions:
     """The log-ins of a box."""
 
@@ -38,7 +56,9 @@ class Sessions:
         self._database, self._limits = database, limits
         self._touched: dict[str, float] = {}
 
-    def open(self, connection: sqlite3.Connection, user_id: str, address: str, *, old: str | None) -> NewSession:
+    def open(
+        self, connection: sqlite3.Connection, user_id: str, address: str, *, old: str | None, agent: str = ""
+    ) -> NewSession:
         """Log a user in, within a running transaction.
 
         The secret is always new, and the one that the browser came with is ended: a secret that someone else put
@@ -57,12 +77,20 @@ class Sessions:
             (user_id, _MOST_PER_USER - 1),
         )
         connection.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", (hash_secret(secret), user_id, now, now, address)
+            "INSERT INTO sessions (secret_hash, user_id, created_at, last_seen_at, address, agent) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (hash_secret(secret), user_id, now, now, address, agent[:_MOST_AGENT]),
         )
         connection.execute("UPDATE users SET last_seen_at = ? WHERE id = ?", (now, user_id))
-        row = connection.execute("SELECT name, role FROM users WHERE id = ?", (user_id,)).fetchone()
+        row = connection.execute("SELECT name, role, must_change FROM users WHERE id = ?", (user_id,)).fetchone()
         caller = Caller(
-            user_id, row["name"], Role(row["role"]), session=hash_secret(secret), csrf=csrf_of(secret), address=address
+            user_id,
+            row["name"],
+            Role(row["role"]),
+            session=hash_secret(secret),
+            csrf=csrf_of(secret),
+            address=address,
+            must_change=bool(row["must_change"]),
         )
         return NewSession(secret, caller)
 
@@ -71,7 +99,7 @@ class Sessions:
         now, key = time.time(), hash_secret(secret)
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT users.id, name, role, sessions.created_at, sessions.last_seen_at "
+                "SELECT users.id, name, role, must_change, sessions.created_at, sessions.last_seen_at "
                 "FROM sessions JOIN users ON users.id = user_id WHERE secret_hash = ? AND enabled = 1",
                 (key,),
             ).fetchone()
@@ -84,7 +112,61 @@ class Sessions:
                 connection.execute("UPDATE sessions SET last_seen_at = ? WHERE secret_hash = ?", (now, key))
                 connection.execute("UPDATE users SET last_seen_at = ? WHERE id = ?", (now, row["id"]))
         role = Role(row["role"])
-        return Caller(row["id"], row["name"], role, session=key, csrf=csrf_of(secret), address=address)
+        return Caller(
+            row["id"],
+            row["name"],
+            role,
+            session=key,
+            csrf=csrf_of(secret),
+            address=address,
+            must_change=bool(row["must_change"]),
+        )
+
+    def has_expired(self, secret: str) -> bool:
+        """Tell whether a secret was good and is not any more because nobody used it for long."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT created_at, last_seen_at FROM sessions WHERE secret_hash = ?", (hash_secret(secret),)
+            ).fetchone()
+        return row is not None and self._expired(row["created_at"], row["last_seen_at"], time.time())
+
+    @property
+    def idle_hours(self) -> float:
+        """After how many hours without use a log-in ends."""
+        return self._limits.idle_s / 3600
+
+    def list(self, user_id: str) -> builtins.list[SessionRecord]:
+        """Give the log-ins of a user that still count, the one used last first."""
+        now = time.time()
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT secret_hash, created_at, last_seen_at, address, agent FROM sessions WHERE user_id = ? "
+                "ORDER BY last_seen_at DESC",
+                (user_id,),
+            ).fetchall()
+        return [SessionRecord(*row) for row in rows if not self._expired(row["created_at"], row["last_seen_at"], now)]
+
+    def end_of_user(
+        self, user_id: str, *, keep: str | None, only: str | None = None, actor: Actor
+    ) -> builtins.list[str]:
+        """End log-ins of a user.
+
+        Args:
+            user_id: The user.
+            keep: The hash of one that goes on, None for none.
+            only: The short id of the only one that ends, None for all.
+            actor: Who asks.
+
+        Returns:
+            The hashes of those that ended.
+        """
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT secret_hash FROM sessions WHERE user_id = ?", (user_id,)).fetchall()
+            ended = [key for (key,) in rows if key != keep and only in (None, short_id(key))]
+            connection.executemany("DELETE FROM sessions WHERE secret_hash = ?", [(key,) for key in ended])
+            if ended:
+                record(connection, actor, "sessions_ended", str(len(ended)))
+        return ended
 
     def holds(self, session: str) -> bool:
         """Tell whether a log-in, named by the hash of its secret, still counts; asking is no use of it."""

@@ -1,8 +1,10 @@
 """Accounts: made, changed and removed; one administrator who can log in always remains."""
 
+import re
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from appliance.accounts.attempts import unlock
 from appliance.accounts.audit import Actor, record
@@ -12,7 +14,9 @@ from appliance.accounts.secrets import new_id
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
 
-_COLUMNS = "id, name, role, enabled, created_at, last_seen_at"
+# The whole truth about addresses is longer; this keeps out what no mail server would take, and line ends.
+_EMAIL: Final = re.compile(r"[^\s@,;<>\"]{1,64}@[^\s@,;<>\"]{1,190}")
+_COLUMNS = "id, name, role, enabled, created_at, last_seen_at, must_change, language, email, email_events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,10 @@ class User:
     enabled: bool
     created_at: float
     last_seen_at: float | None
+    must_change: bool = False
+    language: str = ""
+    email: str = ""
+    email_events: tuple[str, ...] = ()
 
 
 class Users:
@@ -62,8 +70,8 @@ class Users:
         with self._database.read() as connection:
             return _find(connection, "name_key", name_key(name), shown=name)
 
-    def add(self, name: str, password: str, role: Role, *, actor: Actor) -> User:
-        """Make an account.
+    def add(self, name: str, password: str, role: Role, *, actor: Actor, must_change: bool = False) -> User:
+        """Make an account; with `must_change` its owner has to choose another password before anything else.
 
         Raises:
             AccountError: The name is taken, or the name or the password is not accepted.
@@ -72,7 +80,34 @@ class Users:
         check_password(password, name)
         hashed = hash_password(password)
         with self._database.transaction() as connection:
-            return insert_user(connection, name, hashed, role, actor=actor)
+            user = insert_user(connection, name, hashed, role, actor=actor)
+            connection.execute("UPDATE users SET must_change = ? WHERE id = ?", (must_change, user.id))
+            return replace(user, must_change=must_change)
+
+    def set_profile(
+        self,
+        user_id: str,
+        *,
+        language: str | None = None,
+        email: str | None = None,
+        events: tuple[str, ...] | None = None,
+    ) -> None:
+        """Set what one decides for oneself: the language, and where and of what notifications go.
+
+        Raises:
+            AccountError: The address is none.
+        """
+        if email and not _EMAIL.fullmatch(email):
+            raise AccountError("type an e-mail address such as anna@studio.example", code="email", field="email")
+        columns = {
+            "language": language,
+            "email": email,
+            "email_events": None if events is None else ",".join(events),
+        }
+        with self._database.transaction() as connection:
+            for name, value in columns.items():
+                if value is not None:
+                    connection.execute(f"UPDATE users SET {name} = ? WHERE id = ?", (value, user_id))
 
     def change(self, user_id: str, *, role: Role | None = None, enabled: bool | None = None, actor: Actor) -> User:
         """Change what an account may do; an account that is switched off is logged out everywhere.
@@ -92,7 +127,15 @@ class Users:
             record(connection, actor, "user_changed", f"{user.name}: {new_role}, {'enabled' if on else 'disabled'}")
             return _find(connection, "id", user_id)
 
-    def set_password(self, user_id: str, password: str, *, actor: Actor, keep_session: str | None = None) -> None:
+    def set_password(
+        self,
+        user_id: str,
+        password: str,
+        *,
+        actor: Actor,
+        keep_session: str | None = None,
+        must_change: bool = False,
+    ) -> None:
         """Set a password, end the account's log-ins except one, and forget its failed log-ins.
 
         Raises:
@@ -103,7 +146,9 @@ class Users:
         check_password(password, user.name)
         hashed = hash_password(password)
         with self._database.transaction() as connection:
-            connection.execute("UPDATE users SET password_hash = ? WHERE id = ?", (hashed, user_id))
+            connection.execute(
+                "UPDATE users SET password_hash = ?, must_change = ? WHERE id = ?", (hashed, must_change, user_id)
+            )
             connection.execute(
                 "DELETE FROM sessions WHERE user_id = ? AND secret_hash IS NOT ?", (user_id, keep_session)
             )
@@ -120,6 +165,10 @@ class Users:
             row = connection.execute("SELECT password_hash FROM users WHERE id = ?", (user_id,)).fetchone()
         if not verify_password(old, None if row is None else row[0]):
             raise AccountError("the current password is wrong", code="wrong_password", field="password")
+        if old == new:
+            raise AccountError(
+                "choose a password other than the current one", code="same_password", field="new_password"
+            )
         try:
             self.set_password(user_id, new, actor=actor, keep_session=keep_session)
         except AccountError as error:
@@ -168,8 +217,19 @@ def _find(connection: sqlite3.Connection, column: str, value: str, shown: str = 
 
 
 def _user(row: sqlite3.Row) -> User:
-    identifier, name, role, enabled, created_at, last_seen_at = row
-    return User(identifier, name, Role(role), bool(enabled), created_at, last_seen_at)
+    identifier, name, role, enabled, created_at, last_seen_at, must_change, language, email, events = row
+    return User(
+        identifier,
+        name,
+        Role(role),
+        bool(enabled),
+        created_at,
+        last_seen_at,
+        bool(must_change),
+        language,
+        email,
+        tuple(event for event in events.split(",") if event),
+    )
 
 
 def _keep_one_administrator(connection: sqlite3.Connection, leaving: User) -> None:

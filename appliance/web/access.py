@@ -37,28 +37,43 @@ class Needs:
     """A dependency that lets in whoever has a role, and gives who it is.
 
     `in_person` keeps API tokens out: a token that leaked must not be able to make others or change the password.
+    `before_change` lets in who must change the password first, for the change itself and for logging out.
     """
 
     role: Role
     in_person: bool = False
+    before_change: bool = False
 
     def __call__(self, request: Request) -> Caller:
         """Refuse a caller who is not logged in, has too little a role, or was sent here by another page."""
         services = services_of(request)
         caller = find_caller(request, services)
         if caller is None:
-            raise RefusedError(401, "login_needed", "you are not logged in, or no longer; log in and try again")
+            raise _not_logged_in(request)
         services.visitors.note(caller.address)
         changes = request.method not in _SAFE
         if caller.session and changes and not same(request.headers.get(CSRF_HEADER, ""), caller.csrf):
-            raise RefusedError(403, "csrf", "this page was open since before the log-in; load it again and try again")
+            raise RefusedError(403, "csrf", "this page is out of date; reload it and try again")
+        if caller.must_change and not self.before_change:
+            raise RefusedError(
+                403, "password_change_needed", "change your password first; it was chosen by someone else"
+            )
         if not caller.role.includes(self.role):
             raise RefusedError(
-                403, "role", f"this needs the role {self.role}, and you are {caller.role}; ask an administrator"
+                403, "role", f"this needs the role {self.role}, your role is {caller.role}; ask an administrator"
             )
         if self.in_person and caller.session is None:
             raise RefusedError(403, "in_person", "this cannot be done with an API token; log in with name and password")
         return caller
+
+
+def _not_logged_in(request: Request) -> RefusedError:
+    """Say why a browser is not logged in any more, where that is known."""
+    sessions, secret = services_of(request).accounts.sessions, request.cookies.get(COOKIE, "")
+    if secret and sessions.has_expired(secret):
+        hours = f"{sessions.idle_hours:g} hour{'' if sessions.idle_hours == 1 else 's'}"
+        return RefusedError(401, "session_expired", f"you were logged out after {hours} without activity; log in again")
+    return RefusedError(401, "login_needed", "you are logged out; log in to continue")
 
 
 @dataclass(frozen=True)
@@ -79,3 +94,5 @@ Viewer = Annotated[Caller, Depends(Needs(Role.VIEWER))]
 Operator = Annotated[Caller, Depends(Needs(Role.OPERATOR))]
 Administrator = Annotated[Caller, Depends(Needs(Role.ADMINISTRATOR))]
 Person = Annotated[Caller, Depends(Needs(Role.VIEWER, in_person=True))]
+Changing = Annotated[Caller, Depends(Needs(Role.VIEWER, in_person=True, before_change=True))]
+Leaving = Annotated[Caller, Depends(Needs(Role.VIEWER, before_change=True))]

@@ -1,14 +1,16 @@
 """Logging in and out, the first account, and one's own password."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
-from appliance.accounts.sessions import NewSession
-from appliance.web.access import COOKIE, Open, Person, ServicesHere, Viewer, address_of, find_caller
+from appliance.accounts.sessions import NewSession, short_id
+from appliance.errors import AccountError
+from appliance.web.access import COOKIE, Changing, Leaving, Open, Person, ServicesHere, address_of, find_caller
+from appliance.web.services import Services
 from runtime.version import relume_version
 
 router = APIRouter(tags=["session"])
@@ -32,13 +34,19 @@ class SetupIn(Credentials):
     token: str = Field(min_length=1, max_length=200)
 
 
-class PasswordIn(BaseModel):
-    """A new password for oneself."""
+EmailEvent = Literal["done", "failed", "queue_empty"]
+
+
+class MeIn(BaseModel):
+    """What to change of one's own account; a new password needs the current one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    password: Password = Field(description="The present one")
-    new_password: Password
+    password: Password | None = Field(None, description="The current one")
+    new_password: Password | None = None
+    language: Literal["", "en", "de"] | None = Field(None, description="Of the page; empty for the browser's")
+    email: Annotated[str, Field(max_length=254)] | None = Field(None, description="Where notifications go; empty: none")
+    email_events: list[EmailEvent] | None = Field(None, max_length=3, description="Of what to tell by e-mail")
 
 
 class MeOut(BaseModel):
@@ -47,6 +55,21 @@ class MeOut(BaseModel):
     id: str
     name: str
     role: Role
+    must_change: bool = Field(description="The password has to be changed before anything else")
+    language: str
+    email: str
+    email_events: list[str]
+
+
+class LoginOut(BaseModel):
+    """A browser in which the account is logged in; times are seconds since 1970, UTC."""
+
+    id: str
+    created_at: float
+    last_seen_at: float
+    address: str
+    agent: str
+    current: bool
 
 
 class SessionOut(BaseModel):
@@ -75,14 +98,19 @@ async def health() -> HealthOut:
 def session(request: Request, services: ServicesHere) -> SessionOut:
     """Give who is logged in in this browser, if anyone, and whether the box needs its first account."""
     caller = find_caller(request, services)
-    return _session(caller, setup_needed=caller is None and services.accounts.entrance.needs_setup())
+    return _session(services, caller, setup_needed=caller is None and services.accounts.entrance.needs_setup())
 
 
 @router.post("/api/setup", dependencies=[Depends(Open())], summary="Make the first account")
 def set_up(request: Request, response: Response, services: ServicesHere, body: SetupIn) -> SessionOut:
     """Make the first account, an administrator, with the one-time link, and log it in."""
     new = services.accounts.entrance.set_up(
-        body.token, body.name, body.password, address=address_of(request), old=request.cookies.get(COOKIE)
+        body.token,
+        body.name,
+        body.password,
+        address=address_of(request),
+        old=request.cookies.get(COOKIE),
+        agent=_agent(request),
     )
     return _log_in(response, services, new)
 
@@ -98,13 +126,13 @@ def check_setup(services: ServicesHere, token: Annotated[str, Query(max_length=2
 def log_in(request: Request, response: Response, services: ServicesHere, body: Credentials) -> SessionOut:
     """Log in with name and password; too many wrong ones lock for a while (429)."""
     new = services.accounts.entrance.log_in(
-        body.name, body.password, address=address_of(request), old=request.cookies.get(COOKIE)
+        body.name, body.password, address=address_of(request), old=request.cookies.get(COOKIE), agent=_agent(request)
     )
     return _log_in(response, services, new)
 
 
 @router.post("/api/logout", status_code=204, summary="Log out", response_class=Response)
-async def log_out(services: ServicesHere, caller: Viewer) -> Response:
+async def log_out(services: ServicesHere, caller: Leaving) -> Response:
     """End this browser's log-in and its live updates."""
     from anyio import to_thread
 
@@ -116,14 +144,53 @@ async def log_out(services: ServicesHere, caller: Viewer) -> Response:
     return response
 
 
-@router.patch("/api/me", status_code=204, summary="Change one's own password", response_class=Response)
-def change_password(services: ServicesHere, caller: Person, body: PasswordIn) -> Response:
-    """Change one's own password; every other log-in of the account ends."""
-    services.accounts.attempts.begin(caller.name, caller.address)
-    services.accounts.users.change_own_password(
-        caller.id, body.password, body.new_password, actor=caller.actor, keep_session=caller.session
+@router.patch("/api/me", status_code=204, summary="Change one's own account", response_class=Response)
+def change_me(services: ServicesHere, caller: Changing, body: MeIn) -> Response:
+    """Change one's own password (every other log-in of the account ends), language or notifications."""
+    users = services.accounts.users
+    if body.new_password is not None or body.password is not None:
+        if body.password is None or body.new_password is None:
+            raise AccountError("type the current password and the new one", code="wrong_password", field="password")
+        services.accounts.attempts.begin(caller.name, caller.address)
+        users.change_own_password(
+            caller.id, body.password, body.new_password, actor=caller.actor, keep_session=caller.session
+        )
+        services.accounts.attempts.forgive(caller.name, caller.address)
+    events = None if body.email_events is None else tuple(dict.fromkeys(body.email_events))
+    users.set_profile(caller.id, language=body.language, email=body.email, events=events)
+    return Response(status_code=204)
+
+
+@router.get("/api/me/sessions", summary="List one's own log-ins")
+def list_sessions(services: ServicesHere, caller: Person) -> list[LoginOut]:
+    """Give the browsers in which this account is logged in."""
+    return [
+        LoginOut(
+            id=short_id(found.key),
+            created_at=found.created_at,
+            last_seen_at=found.last_seen_at,
+            address=found.address,
+            agent=found.agent,
+            current=found.key == caller.session,
+        )
+        for found in services.accounts.sessions.list(caller.id)
+    ]
+
+
+@router.delete("/api/me/sessions", status_code=204, summary="Log out everywhere else", response_class=Response)
+async def end_sessions(
+    services: ServicesHere,
+    caller: Person,
+    session: Annotated[str | None, Query(max_length=32, description="The id of one; left out: all others")] = None,
+) -> Response:
+    """End the account's log-ins except the one that asks."""
+    from anyio import to_thread
+
+    ended = await to_thread.run_sync(
+        lambda: services.accounts.sessions.end_of_user(caller.id, keep=caller.session, only=session, actor=caller.actor)
     )
-    services.accounts.attempts.forgive(caller.name, caller.address)
+    for key in ended:
+        services.broadcaster.drop(key)
     return Response(status_code=204)
 
 
@@ -137,10 +204,25 @@ def _log_in(response: Response, services: ServicesHere, new: NewSession) -> Sess
         httponly=True,
         samesite="strict",
     )
-    return _session(new.caller, setup_needed=False)
+    return _session(services, new.caller, setup_needed=False)
 
 
-def _session(caller: Caller | None, *, setup_needed: bool) -> SessionOut:
-    user = None if caller is None else MeOut(id=caller.id, name=caller.name, role=caller.role)
+def _agent(request: Request) -> str:
+    return "".join(mark for mark in request.headers.get("user-agent", "") if mark.isprintable())
+
+
+def _session(services: Services, caller: Caller | None, *, setup_needed: bool) -> SessionOut:
+    user = None
+    if caller is not None:
+        own = services.accounts.users.get(caller.id)
+        user = MeOut(
+            id=caller.id,
+            name=caller.name,
+            role=caller.role,
+            must_change=caller.must_change,
+            language=own.language,
+            email=own.email,
+            email_events=list(own.email_events),
+        )
     csrf = "" if caller is None else caller.csrf
     return SessionOut(user=user, csrf=csrf, setup_needed=setup_needed, version=relume_version())

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.roles import Role
 from appliance.web.access import Administrator, ServicesHere
@@ -18,6 +18,7 @@ class UserIn(Credentials):
     """A new account."""
 
     role: Role
+    must_change: bool = Field(False, description="The owner has to choose another password at the first log-in")
 
 
 class UserChange(BaseModel):
@@ -28,6 +29,7 @@ class UserChange(BaseModel):
     role: Role | None = None
     enabled: bool | None = None
     password: Password | None = None
+    must_change: bool = Field(False, description="With a new password: it has to be changed at the next log-in")
 
 
 class UserOut(BaseModel):
@@ -41,6 +43,7 @@ class UserOut(BaseModel):
     enabled: bool
     created_at: float
     last_seen_at: float | None
+    must_change: bool
 
 
 @router.get("/api/users", summary="List the accounts")
@@ -53,7 +56,9 @@ def list_users(services: ServicesHere, caller: Administrator) -> list[UserOut]:
 @router.post("/api/users", status_code=201, summary="Make an account")
 def add_user(services: ServicesHere, caller: Administrator, body: UserIn) -> UserOut:
     """Make an account."""
-    return UserOut.model_validate(services.accounts.users.add(body.name, body.password, body.role, actor=caller.actor))
+    users = services.accounts.users
+    made = users.add(body.name, body.password, body.role, actor=caller.actor, must_change=body.must_change)
+    return UserOut.model_validate(made)
 
 
 @router.patch("/api/users/{user_id}", summary="Change an account")
@@ -62,7 +67,13 @@ def change_user(services: ServicesHere, caller: Administrator, user_id: UserId, 
     users = services.accounts.users
     user = users.get(user_id)
     if body.password is not None:
-        users.set_password(user_id, body.password, actor=caller.actor, keep_session=caller.session)
+        users.set_password(
+            user_id,
+            body.password,
+            actor=caller.actor,
+            keep_session=caller.session,
+            must_change=body.must_change and user_id != caller.id,
+        )
     if body.role is not None or body.enabled is not None:
         user = users.change(user_id, role=body.role, enabled=body.enabled, actor=caller.actor)
     return UserOut.model_validate(user)

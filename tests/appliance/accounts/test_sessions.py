@@ -80,7 +80,7 @@ def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts,
     first = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
     with database.transaction() as connection:
         connection.executemany(
-            "INSERT INTO sessions VALUES (?, ?, 1e12, 1e12, '')", [(f"hash {n}", anna.id) for n in range(60)]
+            "INSERT INTO sessions VALUES (?, ?, 1e12, 1e12, '', '')", [(f"hash {n}", anna.id) for n in range(60)]
         )
 
     age(database, "last_seen_at", 0)

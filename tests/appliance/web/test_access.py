@@ -20,6 +20,7 @@ OPEN = {
     ("POST", "/api/login"),
     ("GET", "/"),
     ("GET", "/setup"),
+    ("GET", "/api/setup"),
 }
 OPERATOR = {
     ("OPTIONS", "/api/uploads"),

@@ -139,3 +139,57 @@ def test_the_present_password_cannot_be_guessed_by_changing_it(admin):
 
 def test_health_tells_nothing_but_the_version(nobody):
     assert nobody.get("/health").json().keys() == {"status", "version"}
+
+
+def test_one_sees_the_own_log_ins_and_ends_the_others(admin, nobody, client):
+    other = nobody.post("/api/login", {"name": "Anna", "password": PASSWORD}, headers={"User-Agent": "Phone/1"})
+    assert other.status_code == 200
+    client.cookies.clear()
+
+    listed = admin.get("/api/me/sessions").json()
+
+    assert [(entry["agent"], entry["current"]) for entry in listed] == [("Phone/1", False), ("", True)]
+    assert admin.delete("/api/me/sessions", params={"session": "nobody's"}).status_code == 204
+    assert len(admin.get("/api/me/sessions").json()) == 2
+    assert admin.delete("/api/me/sessions").status_code == 204
+    assert [entry["current"] for entry in admin.get("/api/me/sessions").json()] == [True]
+
+
+def test_a_first_password_is_changed_before_anything_else(admin, nobody):
+    admin.post("/api/users", {"name": "Ben", "password": "first password", "role": "operator", "must_change": True})
+    answer = nobody.post("/api/login", {"name": "Ben", "password": "first password"})
+    nobody.csrf = answer.json()["csrf"]
+    assert answer.json()["user"]["must_change"] is True
+
+    refused = nobody.get("/api/jobs")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "password_change_needed")
+    again = nobody.patch("/api/me", {"password": "first password", "new_password": "first password"})
+    assert (again.status_code, again.json()["error"]["field"]) == (422, "new_password")
+
+    change = {"password": "first password", "new_password": "one of my own now"}
+    assert nobody.patch("/api/me", change).status_code == 204
+
+    assert nobody.get("/api/jobs").status_code == 200
+    assert nobody.get("/api/session").json()["user"]["must_change"] is False
+
+
+def test_whoever_was_away_too_long_is_told_so(admin, services):
+    with services.database.transaction() as connection:
+        connection.execute("UPDATE sessions SET last_seen_at = last_seen_at - 90000")
+
+    error = admin.get("/api/jobs").json()["error"]
+
+    assert error["code"] == "session_expired"
+    assert error["message"] == "you were logged out after 24 hours without activity; log in again"
+
+
+def test_language_and_notifications_are_each_users_own(admin, operator):
+    change = {"language": "de", "email": "anna@studio.example", "email_events": ["done", "done", "failed"]}
+    assert admin.patch("/api/me", change).status_code == 204
+
+    user = admin.get("/api/session").json()["user"]
+    assert (user["language"], user["email"]) == ("de", "anna@studio.example")
+    assert user["email_events"] == ["done", "failed"]
+    assert operator.get("/api/session").json()["user"]["language"] == ""
+    bad = admin.patch("/api/me", {"email": "anna@studio.example\r\nBcc: all@studio.example"})
+    assert (bad.status_code, bad.json()["error"]["field"]) == (422, "email")
