@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from appliance.errors import AccountError, SettingsError
+from appliance.faults import plain
 from appliance.jobs.errors import JobError
 from appliance.signals import Bell
 from appliance.store.errors import StoreError
@@ -73,7 +74,7 @@ def exit_code(error: RelumeError) -> ExitCode:
 
 def exit_on_error(error: RelumeError) -> NoReturn:
     """Say on one line of stderr what is wrong, and end with the error's exit code."""
-    print(f"relume: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"relume: {plain(' '.join(str(error).split()))}", file=sys.stderr)
     sys.exit(exit_code(error))
 
 
@@ -83,7 +84,7 @@ def exit_on_defect(error: Exception) -> NoReturn:
     with tempfile.NamedTemporaryFile("w", prefix=name, suffix=".log", delete=False, encoding="utf-8") as log:
         log.write("".join(traceback.format_exception(error)))
     print(
-        f"relume: this should not happen ({type(error).__name__}: {error}); the details are in {Path(log.name)}",
+        f"relume: unexpected error ({type(error).__name__}: {error}); the details are in {Path(log.name)}",
         file=sys.stderr,
     )
     sys.exit(ExitCode.UNEXPECTED)

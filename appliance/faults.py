@@ -1,5 +1,8 @@
 """What pydantic refuses, in words for the person who typed it: no patterns, no type names, no Python values."""
 
+import re
+import socket
+import ssl
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -74,9 +77,45 @@ def describe_fault(fault: Mapping[str, Any], title: str, *, bounds: tuple[Any, A
     return sentences.get(kind) or f"{title} {_TYPES.get(kind, 'has a value that is not accepted')}"
 
 
+# What the messages of libraries and of Python carry along, and nobody outside can use.
+_NOISE: Final = (
+    (re.compile(r"\[Errno -?\d+\] "), ""),
+    (re.compile(r"<urlopen error (.*?)>"), r"\1"),
+    (re.compile(r"\b(?:Posix|Windows)Path\('([^']*)'\)"), r"\1"),
+    (re.compile(r"\bValue error, "), ""),
+)
+
+
+def plain(message: str) -> str:
+    """Take out of a message what a library put into it for programmers."""
+    for pattern, instead in _NOISE:
+        message = pattern.sub(instead, message)
+    return message
+
+
+def describe_unreachable(error: Exception, *, timeout_s: float) -> str:
+    """Say why another computer could not be reached."""
+    reason = getattr(error, "reason", None)
+    cause = reason if isinstance(reason, Exception) else error
+    sentences: tuple[tuple[type[Exception], str], ...] = (
+        (TimeoutError, f"no answer within {timeout_s:g} s"),
+        (ConnectionRefusedError, "connection refused; nothing listens at this address"),
+        (socket.gaierror, "this name is not known on the network"),
+        (ssl.SSLCertVerificationError, "its certificate is not trusted by this server"),
+        (ssl.SSLError, "it does not speak TLS at this port"),
+        (ConnectionError, "the connection was closed before an answer came"),
+    )
+    known = next((sentence for kind, sentence in sentences if isinstance(cause, kind)), None)
+    if known is None and isinstance(cause, OSError) and cause.strerror:
+        known = cause.strerror[0].lower() + cause.strerror[1:]
+    return known or plain(str(cause))
+
+
 def show_value(value: object) -> str:
     """Write a value as it was typed, cut where it is long; never as Python writes it."""
-    text = str(value) if isinstance(value, (str, int, float)) else type(value).__name__
+    if not isinstance(value, (str, int, float)):
+        return "missing" if value is None else "a list" if isinstance(value, (list, tuple)) else "an object"
+    text = str(value)
     text = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
     return f"“{text[:_SHOWN]}{'…' if len(text) > _SHOWN else ''}”"
 

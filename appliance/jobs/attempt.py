@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, TypeVar
 
-from appliance.jobs.errors import JobLostError
+from appliance.jobs.errors import JobLostError, code_of
 from appliance.jobs.files import JobFiles
 from appliance.jobs.places import free_names, make_result_folder, remove_unfinished, result_name, staged_path
 from appliance.jobs.publication import find_published, publish_once
@@ -100,10 +100,10 @@ class Attempt:
                     self._fail_for_memory(error)
                 elif isinstance(error, RelumeError):
                     logger.info("job %s failed: %s", job.id, error)
-                    self._fail(self._named(str(error)))
+                    self._fail(self._named(str(error)), code_of(error))
                 else:
                     logger.exception("job %s met an unexpected error", job.id)
-                    self._fail(_describe_defect(error, self._files.log))
+                    self._fail(_describe_defect(error, self._files.log), "unexpected")
             else:
                 self._insist(lambda: self._queue.finish(job.id, self._worker, result, message, last=reporter.latest))
                 logger.info("job %s is done: %s", job.id, result)
@@ -241,7 +241,7 @@ class Attempt:
         if reporter.is_lost:
             return
         if reporter.is_full:
-            self._fail(reporter.room.describe())
+            self._fail(reporter.room.describe(), "disk_full")
             return
         if reporter.wish is None:
             self._insist(lambda: self._queue.release(self._worker, blame=Blame.NOBODY))
@@ -255,10 +255,10 @@ class Attempt:
     def _fail_for_memory(self, error: BaseException) -> None:
         self.ran_out_of_memory = True
         logger.error("job %s ran out of memory", self._job.id, exc_info=error)
-        self._fail(SHORT_OF_MEMORY)
+        self._fail(SHORT_OF_MEMORY, "memory")
 
-    def _fail(self, message: str) -> None:
-        self._insist(lambda: self._queue.fail(self._job.id, self._worker, message))
+    def _fail(self, message: str, code: str) -> None:
+        self._insist(lambda: self._queue.fail(self._job.id, self._worker, message, code=code))
 
     def _insist(self, change: Callable[[], Answer]) -> None:
         """Change the queue, waiting until that is possible; a job that has ended must not run again."""
@@ -327,4 +327,4 @@ def _renamed(report: Report, result: Path) -> Report:
 
 
 def _describe_defect(error: Exception, log: Path) -> str:
-    return f"this should not happen ({type(error).__name__}: {error}); the details are in {log}"
+    return f"unexpected error ({type(error).__name__}: {error}); the details are in {log}"

@@ -7,7 +7,17 @@ RelumeError
     └── JobLostError      the worker no longer holds the job
 """
 
-from runtime.errors import RelumeError
+from typing import Final
+
+from runtime.errors import (
+    DecodeError,
+    EncodeError,
+    EngineError,
+    OptionError,
+    OutputError,
+    RelumeError,
+    UnsupportedMediaError,
+)
 
 
 class JobError(RelumeError):
@@ -28,3 +38,19 @@ class JobStateError(JobError, ValueError):
 
 class JobLostError(JobError):
     """The worker no longer holds the job."""
+
+
+# The first class that fits decides. The codes stay the same: programs and the page's own words go by them.
+_CODES: Final[tuple[tuple[type[RelumeError], str], ...]] = (
+    (DecodeError, "source_damaged"),
+    (UnsupportedMediaError, "source_unsupported"),
+    (EncodeError, "result_failed"),
+    (OutputError, "result_place"),
+    (EngineError, "model"),
+    (OptionError, "option"),
+)
+
+
+def code_of(error: Exception) -> str:
+    """Name why a job failed: one of the codes above, `memory`, `disk_full`, `crashed` or `unexpected`."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), "unexpected")

@@ -81,7 +81,7 @@ class Holding(JobTable):
             connection.execute(
                 "UPDATE jobs SET state = 'running', worker = ?, wish = NULL, attempts = attempts + 1, "
                 "started_at = COALESCE(started_at, ?), claimed_at = ?, finished_at = NULL, stage = 'opening', "
-                "message = '', fps = 0, eta_s = NULL, revision = ? WHERE id = ?",
+                "message = '', code = '', fps = 0, eta_s = NULL, revision = ? WHERE id = ?",
                 (worker, now, now, self._next_revision(connection), row["id"]),
             )
             return self.get(row["id"])
@@ -167,7 +167,7 @@ class Holding(JobTable):
             )
             return self.get(job_id)
 
-    def fail(self, job_id: str, worker: str, message: str) -> JobRecord:
+    def fail(self, job_id: str, worker: str, message: str, *, code: str = "unexpected") -> JobRecord:
         """Say that a job cannot be done; what it has done so far stays for a retry.
 
         Raises:
@@ -176,7 +176,15 @@ class Holding(JobTable):
         with self._database.transaction() as connection:
             self._held(job_id, worker)
             self._count_work(connection, job_id)
-            self._change(connection, job_id, **_LET_GO, state=JobState.FAILED, finished_at=time.time(), message=message)
+            self._change(
+                connection,
+                job_id,
+                **_LET_GO,
+                state=JobState.FAILED,
+                finished_at=time.time(),
+                message=message,
+                code=code,
+            )
             return self.get(job_id)
 
     def stop(self, job_id: str, worker: str, wish: Wish) -> JobRecord:
@@ -241,7 +249,8 @@ class Holding(JobTable):
                 self._change(connection, job.id, state=JobState.DONE, finished_at=time.time(), message=message)
             elif faults >= most_faults or stops >= most_stops:
                 message = _give_up(faults, stops, reason, by_fault=faults >= most_faults)
-                self._change(connection, job.id, state=JobState.FAILED, finished_at=time.time(), message=message)
+                failed = {"state": JobState.FAILED, "finished_at": time.time(), "code": "crashed"}
+                self._change(connection, job.id, **failed, message=message)
             else:
                 holds_back = job.wish is Wish.PAUSE and held["publication"] is None
                 state = JobState.PAUSED if holds_back else JobState.QUEUED

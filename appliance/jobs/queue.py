@@ -182,6 +182,7 @@ class JobQueue(Listing, Holding):
                 finished_at=None,
                 worked_s=0.0,
                 message="",
+                code="",
                 attempts=0,
                 faults=0,
                 stops=0,

@@ -74,7 +74,8 @@ class JobRecord:
     """A job as the queue knows it.
 
     Times are seconds since 1970 UTC, for reading only: nothing is decided by them. `wish` is what a running job was
-    asked and has not done yet. `attempts` counts the tries that began; `message` is for the user. `estimate` is JSON.
+    asked and has not done yet. `attempts` counts the tries that began; `message` is for the user, `code` names why
+    a job failed. `estimate` is JSON.
     `started_at` is when the current try began; `worked_s` is how long workers held the job since then, pauses left out,
     up to when the last of them let go.
     """
@@ -107,6 +108,7 @@ class JobRecord:
     revision: int
     estimate: str | None
     worked_s: float
+    code: str
 
     @property
     def is_finished(self) -> bool:

@@ -12,7 +12,7 @@ from runtime.options import EnhanceOptions
 COLUMNS = (
     "id, created_at, started_at, finished_at, title, source, target, result, options, owner, origin, state, wish, "
     "priority, position, attempts, stage, frames_done, frames_total, fps, eta_s, message, preview_of, folder, "
-    "source_digest, revision, estimate, worked_s"
+    "source_digest, revision, estimate, worked_s, code"
 )
 
 

@@ -7,12 +7,14 @@ https is spoken, no redirect is followed, and of the answer only the status coun
 
 import hashlib
 import hmac
+import http.client
 import time
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
 from appliance.errors import WebhookError
+from appliance.faults import describe_unreachable, show_value
 from runtime.version import relume_version
 
 
@@ -28,9 +30,13 @@ def check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable or len(url) > 2000 or any(mark <= " " or mark == "\x7f" for mark in url) or not url.isascii():
-        raise WebhookError(f"{url[:200]!r} is not an address such as https://server.example/hook")
+        raise WebhookError(
+            f"{show_value(url)} is not a URL such as https://server.example/hook", code="webhook_url", field="url"
+        )
     if parts.username is not None or parts.password is not None:
-        raise WebhookError("an address with a password in it would be shown in lists and logs; leave it out")
+        raise WebhookError(
+            "leave the password out of the URL: it would be shown in lists and logs", code="webhook_url", field="url"
+        )
 
 
 def sign(secret: str, body: str, at: int) -> str:
@@ -55,8 +61,10 @@ def send(url: str, secret: str, event: str, body: str, *, timeout_s: float) -> s
     except urllib.error.HTTPError as error:
         error.close()
         status = error.code
-    except (OSError, ValueError, WebhookError) as error:
-        return f"could not be reached: {error}"
+    except WebhookError as error:
+        return str(error)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"could not be reached: {describe_unreachable(error, timeout_s=timeout_s)}"
     if 200 <= status < 300:
         return None
     return f"answered {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")

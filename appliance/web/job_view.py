@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
+from appliance.faults import plain
 from appliance.jobs.files import JobFiles
 from appliance.jobs.records import JobRecord, JobState, Origin, Wish
+from appliance.web.refusals import hide_places
 
 
 class HasOut(BaseModel):
@@ -83,6 +86,7 @@ class JobOut(BaseModel):
     fps: float
     eta_s: float | None
     message: str = Field(description="Plain words: why it failed, or what it waits for")
+    code: str = Field(description="Why it failed, for programs; empty where it did not")
     preview_of: str | None
     folder: str | None
     source_name: str
@@ -134,7 +138,8 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
         frames_total=job.frames_total,
         fps=job.fps,
         eta_s=job.eta_s,
-        message=_text(job.message),
+        message=_text(plain_message(job, files)),
+        code=job.code,
         preview_of=job.preview_of,
         folder=job.folder,
         source_name=_text(job.title if job.origin is Origin.UPLOAD else job.source.name),
@@ -161,6 +166,26 @@ def _is_sound(job: JobRecord, there: frozenset[str], files: JobFiles) -> bool:
         return False
     suffix = os.path.splitext(job.title)[1].lower()
     return files.sound_after.name in there or suffix in _SOUND_SUFFIXES
+
+
+# Advice for the command line, which a page has no use for, up to the next point where one advice ends.
+_FOR_THE_COMMAND: Final = re.compile(r"[;,:]?\s*(?:or\s+)?[^;,]*(?<![\w-])--[a-z][\w-]*[^;,]*")
+
+
+def plain_message(job: JobRecord, files: JobFiles) -> str:
+    """Give a job's message for a page: titles for paths of this server, no advice for the command line."""
+    names = {
+        job.source: job.title,
+        files.folder: "the result",
+        files.folder.parents[1]: "the data directory",
+        **({} if job.target is None else {job.target.parent: "the result’s folder", job.target: job.target.name}),
+        **({} if job.result is None else {job.result: job.result.name}),
+    }
+    message = _UNEXPECTED.sub("unexpected error; the server log has the details", job.message)
+    return _FOR_THE_COMMAND.sub("", plain(hide_places(message, names))).strip(" ;,:")
+
+
+_UNEXPECTED: Final = re.compile(r"(?:unexpected error|this should not happen) \(.*\); the details are in .*", re.DOTALL)
 
 
 def _names_in(folder: Path) -> frozenset[str]:

@@ -23,7 +23,7 @@ from appliance.errors import (
     UploadSpaceError,
     WebhookNotFoundError,
 )
-from appliance.faults import describe_fault
+from appliance.faults import describe_fault, plain
 from appliance.jobs.errors import JobError, JobNotFoundError, JobStateError
 from appliance.store.errors import DatabaseBusyError, DatabaseFullError
 from appliance.watch.errors import FolderNotFoundError
@@ -110,10 +110,14 @@ def answer_of(error: RelumeError) -> tuple[int, str]:
 def _known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RelumeError)
     data = request.app.state.services.settings.data
-    message, field = hide_places(str(error), {data: "the data directory"}), getattr(error, "field", "")
+    message, field = plain(hide_places(str(error), {data: "the data directory"})), getattr(error, "field", "")
     if isinstance(error, RefusedError):
         return refuse(error.status, error.code, message, error.headers, field=field)
     status, code = answer_of(error)
+    if isinstance(error, LookupError) and status == 404:
+        # Its own words are for the command line: they name ids.
+        kind = next((name for part, name in _IDS.items() if part in request.path_params), "thing")
+        message = f"there is no such {kind}; it may have been removed"
     if status >= 500:
         logger.warning("a request failed: %s", error)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyLoginsError) else None

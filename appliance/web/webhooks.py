@@ -7,17 +7,20 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from appliance.accounts.audit import Actor, record
 from appliance.accounts.secrets import new_id, new_secret
 from appliance.errors import WebhookError, WebhookNotFoundError
+from appliance.jobs.files import JobFiles
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import FINISHED, JobRecord
 from appliance.settings import Settings
 from appliance.store.database import Database
 from appliance.store.errors import StoreError
 from appliance.web.delivery import check_url, send, shown
+from appliance.web.job_view import plain_message
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +69,13 @@ class Webhooks:
         check_url(url)
         unknown = sorted(set(events) - set(EVENTS))
         if unknown or not events:
-            raise WebhookError(f"no events named {', '.join(unknown) or '(none)'}; there are: {', '.join(EVENTS)}")
+            raise WebhookError(f"select at least one event: {', '.join(EVENTS)}", code="webhook_events", field="events")
         kept = tuple(event for event in EVENTS if event in events)
         webhook, secret = Webhook(new_id(), url, kept, True, time.time(), None), new_secret()
         with self._database.transaction() as connection:
             (there,) = connection.execute("SELECT COUNT(*) FROM webhooks").fetchone()
             if there >= _MOST_WEBHOOKS:
-                raise WebhookError(f"there are {there} webhooks, which is the most; remove one")
+                raise WebhookError(f"there are already {there} webhooks, which is the maximum; remove one first")
             connection.execute(
                 "INSERT INTO webhooks (id, url, events, secret, created_at) VALUES (?, ?, ?, ?, ?)",
                 (webhook.id, url, json.dumps(kept), secret, webhook.created_at),
@@ -91,7 +94,7 @@ class Webhooks:
         with self._database.transaction() as connection:
             row = connection.execute("DELETE FROM webhooks WHERE id = ? RETURNING url", (webhook_id,)).fetchone()
             if row is None:
-                raise WebhookNotFoundError(f"there is no webhook {webhook_id!r}; look at the list of webhooks")
+                raise WebhookNotFoundError("there is no such webhook; it may have been removed")
             record(connection, actor, "webhook_removed", shown(row["url"]))
 
     def start(self) -> None:
@@ -147,7 +150,7 @@ class Webhooks:
 
     def _put(self, connection: sqlite3.Connection, job: JobRecord, hooks: Sequence[Webhook]) -> None:
         event = f"job.{job.state}"
-        body = json.dumps(_describe(event, job), ensure_ascii=False)
+        body = json.dumps(_describe(event, job, self._settings.data), ensure_ascii=False)
         connection.executemany(
             "INSERT OR IGNORE INTO deliveries (webhook, occasion, event, body, next_at) VALUES (?, ?, ?, ?, ?)",
             [
@@ -183,7 +186,7 @@ class Webhooks:
                 logger.exception("webhooks failed")
 
 
-def _describe(event: str, job: JobRecord) -> dict[str, Any]:
+def _describe(event: str, job: JobRecord, data: Path) -> dict[str, Any]:
     return {
         "event": event,
         "job": {
@@ -195,7 +198,8 @@ def _describe(event: str, job: JobRecord) -> dict[str, Any]:
             "created_at": job.created_at,
             "started_at": job.started_at,
             "finished_at": job.finished_at,
-            "message": job.message,
+            "message": plain_message(job, JobFiles(data, job.id)),
+            "code": job.code,
             "preview": job.preview_of is not None,
             "folder": job.folder,
         },

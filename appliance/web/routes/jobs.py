@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
 from appliance.errors import UploadError
+from appliance.faults import show_value
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import JobRecord, JobState, NewJob, Origin
 from appliance.web.access import Operator, ServicesHere, Viewer
@@ -118,7 +119,8 @@ def list_jobs(
     try:
         states = [JobState(part) for part in state.split(",") if part] or None
     except ValueError:
-        raise RefusedError(422, "invalid", f"state is {state!r}, expected some of {', '.join(JobState)}") from None
+        known = ", ".join(JobState)
+        raise RefusedError(422, "invalid", f"unknown state {show_value(state)}: {known}", field="state") from None
     # Before the list, so that what changes meanwhile is told once more and not lost.
     revision = services.queue.revision()
     jobs = services.queue.list(states=states, text=text, limit=limit, offset=offset)

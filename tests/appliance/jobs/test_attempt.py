@@ -327,7 +327,7 @@ def test_an_unexpected_error_keeps_its_traceback_in_the_jobs_log(add, queue, cli
     log = queue.files(job.id).log
     assert not ended
     assert job.state is JobState.FAILED
-    assert job.message == f"this should not happen (ZeroDivisionError: division by zero); the details are in {log}"
+    assert job.message == f"unexpected error (ZeroDivisionError: division by zero); the details are in {log}"
     assert "Traceback (most recent call last)" in log.read_text()
 
 
