@@ -20,7 +20,6 @@ OPEN = {
     ("POST", "/api/login"),
     ("GET", "/"),
     ("GET", "/setup"),
-    ("GET", "/api/setup"),
 }
 OPERATOR = {
     ("OPTIONS", "/api/uploads"),
