@@ -1,6 +1,7 @@
 """Asks the reader process about files; a crash or a hang of it is a fact about the file, not of Relume."""
 
 import json
+import logging
 import os
 import select
 import subprocess
@@ -18,16 +19,22 @@ from runtime.closing import Closing
 from runtime.errors import CancelledError
 from runtime.options import EnhanceOptions
 
+logger = logging.getLogger(__name__)
+
 _TIMEOUT_S: Final = 180.0
 _LEAST_SPEED: Final = 5e6
 """Bytes a second that the slowest network drive gives: files that tell of no end are read whole."""
 _POLL_S: Final = 0.2
 _IDLE_S: Final = 20.0
+_END_S: Final = 2.0
 _COMMAND: Final = (sys.executable, "-m", "appliance.watch.reader")
 
 
 class Inspector(Closing):
-    """One reader process, started when it is needed and ended after a while of rest; for any number of threads."""
+    """One reader process, started when it is needed and ended after a while of rest.
+
+    Each watch folder has its own: a file that takes hours to read holds up no other folder.
+    """
 
     def __init__(self, *, timeout_s: float = _TIMEOUT_S, command: tuple[str, ...] = _COMMAND) -> None:
         self._timeout_s, self._command = timeout_s, command
@@ -60,10 +67,14 @@ class Inspector(Closing):
         return str(found["suffix"])
 
     def rest(self) -> None:
-        """End the process if it has had nothing to do for a while."""
-        with self._lock:
+        """End the process if it has had nothing to do for a while; return at once if it reads now."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._process is not None and time.monotonic() - self._used > _IDLE_S:
                 self._end()
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """End the process."""
@@ -110,7 +121,11 @@ class Inspector(Closing):
         if process is None:
             return
         process.kill()
-        process.communicate()
+        try:
+            process.communicate(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            # It hangs in a file system that does not answer, and ends when that does.
+            logger.warning("the reader process %d does not end; is a network drive out of reach?", process.pid)
 
 
 def _size(path: str) -> int:

@@ -36,13 +36,19 @@ class FolderStore:
             FolderError: It cannot be watched, or its results would be taken as new files.
         """
         wish = _absolute(wish)
-        with self.database.transaction() as connection:
-            check_folder(wish, [folder.wish for folder in self.list()], data=self.data)
-            folder_id = secrets.token_urlsafe(9)
-            columns = {"id": folder_id, "created_at": time.time(), **_columns(wish), **_mounts(wish)}
+        folder_id, created_at = secrets.token_urlsafe(9), time.time()
+        while True:
+            # A share that does not answer must not hold up the database, so that is asked before.
+            others = self.list()
+            check_folder(wish, [folder.wish for folder in others], data=self.data)
+            columns = {"id": folder_id, "created_at": created_at, **_columns(wish), **_mounts(wish)}
             marks = ", ".join("?" * len(columns))
-            connection.execute(f"INSERT INTO folders ({', '.join(columns)}) VALUES ({marks})", tuple(columns.values()))
-            return self.get(folder_id)
+            with self.database.transaction() as connection:
+                if self.list() != others:
+                    continue  # somebody else changed a folder meanwhile
+                query = f"INSERT INTO folders ({', '.join(columns)}) VALUES ({marks})"
+                connection.execute(query, tuple(columns.values()))
+                return self.get(folder_id)
 
     def get(self, folder_id: str) -> WatchFolder:
         """Give a folder.
@@ -70,17 +76,20 @@ class FolderStore:
             FolderError: It cannot be watched like that; it stays as it was.
         """
         wish = _absolute(wish)
-        with self.database.transaction() as connection:
-            before = self.get(folder_id)
+        while True:
+            before, everyone = self.get(folder_id), self.list()
             if replace(before.wish, enabled=wish.enabled) != wish:
-                others = [folder.wish for folder in self.list() if folder.id != folder_id]
+                others = [folder.wish for folder in everyone if folder.id != folder_id]
                 check_folder(wish, others, data=self.data)
             columns = {**_columns(wish), "trouble": None, "trouble_tries": 0}
             if (wish.path, wish.destination) != (before.wish.path, before.wish.destination):
                 columns |= _mounts(wish)
             settings = ", ".join(f"{name} = ?" for name in columns)
-            connection.execute(f"UPDATE folders SET {settings} WHERE id = ?", (*columns.values(), folder_id))
-            return self.get(folder_id)
+            with self.database.transaction() as connection:
+                if self.list() != everyone:
+                    continue
+                connection.execute(f"UPDATE folders SET {settings} WHERE id = ?", (*columns.values(), folder_id))
+                return self.get(folder_id)
 
     def remove(self, folder_id: str) -> None:
         """Watch a folder no more; its jobs go on, its files and results stay.

@@ -47,6 +47,7 @@ class Watcher(Closing):
         poll_s: float = _POLL_S,
         only: Collection[str] | None = None,
         tell: Callable[[WatchFolder, str, str], None] = lambda *_: None,
+        open_inspector: Callable[[], Inspector] = Inspector,
     ) -> None:
         """Begin to watch.
 
@@ -57,10 +58,10 @@ class Watcher(Closing):
             poll_s: Seconds between looks at a polled folder.
             only: Ids of the folders to watch; all of the database if None.
             tell: Is told of what happens to a file, from any thread.
+            open_inspector: Makes what looks into the files of one folder.
         """
         self._store, self._queue, self._patience, self._poll_s = store, queue, patience, poll_s
-        self._only, self._tell = only, tell
-        self._inspector = Inspector()
+        self._only, self._tell, self._open_inspector = only, tell, open_inspector
         self._stop = threading.Event()
         self._threads: dict[str, FolderThread] = {}
         self._reload = threading.Event()
@@ -80,12 +81,15 @@ class Watcher(Closing):
         """Stop watching; jobs that are queued stay queued."""
         self._stop.set()
         self._reload.set()
+        # First of all: whoever waits for a folder, as the thread below may, waits for a short time only.
+        for thread in tuple(self._threads.values()):
+            thread.stop()
         self._thread.join()
         for thread in self._threads.values():
             thread.stop()
+        deadline = time.monotonic() + _JOIN_S
         for thread in self._threads.values():
-            thread.join(_JOIN_S)
-        self._inspector.close()
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -93,7 +97,8 @@ class Watcher(Closing):
                 self._load()
             except Exception:  # the outermost loop of the thread
                 logger.exception("the watch folders could not be read; they are read again soon")
-            self._inspector.rest()
+            for thread in self._threads.values():
+                thread.inspector.rest()
             self._reload.wait(_RELOAD_S)
             self._reload.clear()
 
@@ -116,7 +121,7 @@ class Watcher(Closing):
         for folder_id, folder in wanted.items():
             if folder_id not in self._threads:
                 self._threads[folder_id] = FolderThread(
-                    folder, self._store, self._queue, self._inspector, self._patience, self._poll_s, self._tell
+                    folder, self._store, self._queue, self._open_inspector(), self._patience, self._poll_s, self._tell
                 )
 
 
@@ -136,7 +141,8 @@ class FolderThread:
         self.folder = folder
         self.is_idle = False
         """Whether the last look left nothing to be done; for ending when all is done."""
-        self._store, self._queue, self._inspector = store, queue, inspector
+        self.inspector = inspector
+        self._store, self._queue = store, queue
         self._patience, self._poll_s, self._tell = patience, poll_s, tell
         self._stop = threading.Event()
         self._notices = Notices()
@@ -161,7 +167,7 @@ class FolderThread:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        with self._notices:
+        with self._notices, self.inspector:
             while not self._stop.is_set():
                 try:
                     self._watch()
@@ -181,7 +187,7 @@ class FolderThread:
             self.folder,
             self._store,
             self._queue,
-            self._inspector,
+            self.inspector,
             patience=self._patience,
             is_stopped=self._is_stopped,
             tell=lambda name, text: self._tell(self.folder, name, text),

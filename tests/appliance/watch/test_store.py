@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.store.database import Database
+from appliance.watch import store
 from appliance.watch.errors import FolderError, FolderNotFoundError
 from appliance.watch.folder import FileState, Problem, WatchedFile
 from appliance.watch.schedule import Schedule
@@ -118,3 +119,39 @@ def test_a_results_name_is_given_once_without_regard_to_case(box):
 def test_the_files_of_an_unknown_folder_are_not_kept(box):
     with pytest.raises(sqlite3.IntegrityError):
         box.store.ledger("unknown").put(WatchedFile("a", 1, 1, FileState.DONE))
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_looking_at_a_folders_place_does_not_hold_the_database(box, monkeypatch, change):
+    """A share that does not answer blocks whoever asks for it, and nobody else."""
+    folder = box.add() if change == "update" else None
+    check = store.check_folder
+    written = []
+
+    def check_while_others_write(*arguments, **named):
+        with Database(box.database.path, busy_timeout_s=0.1) as other, other.transaction() as connection:
+            written.append(connection.execute("UPDATE job_revision SET revision = revision + 1").rowcount)
+        check(*arguments, **named)
+
+    monkeypatch.setattr(store, "check_folder", check_while_others_write)
+    if folder is None:
+        box.add()
+    else:
+        box.store.update(folder.id, replace(folder.wish, destination=box.root / "elsewhere"))
+
+    assert written == [1]
+
+
+def test_a_folder_that_somebody_else_adds_meanwhile_is_seen(box, monkeypatch):
+    check = store.check_folder
+
+    def check_while_another_is_added(wish, others, *, data):
+        monkeypatch.setattr(store, "check_folder", check)
+        check(wish, others, data=data)
+        FolderStore(box.database).add(wish)
+
+    monkeypatch.setattr(store, "check_folder", check_while_another_is_added)
+
+    with pytest.raises(FolderError, match="is watched already"):
+        box.add()
+    assert len(box.store.list()) == 1

@@ -1,6 +1,7 @@
 """Whole watch folders, with threads, inotify or polling, and many files at once."""
 
 import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ import pytest
 from appliance.jobs.records import JobState
 from appliance.watch import taking
 from appliance.watch.folder import FileState
+from appliance.watch.inspector import Inspector
 from appliance.watch.patience import Patience
 from appliance.watch.watcher import Watcher
 
@@ -126,6 +128,38 @@ def test_a_folder_that_does_not_answer_is_said_and_holds_up_no_other(box, watch,
     until(lambda: "does not answer" in "".join(problem.reason for problem in box.store.problems(dead.id)))
     answers.set()
     until(lambda: not box.store.problems(dead.id))
+
+
+SLOW_READER = """
+import json, sys, time
+from appliance.watch.reader import answer
+for line in sys.stdin:
+    if "slow" in line:
+        time.sleep(600)
+    print(json.dumps(answer(json.loads(line))), flush=True)
+"""
+
+
+def test_a_file_that_takes_long_to_read_holds_up_neither_other_folders_nor_the_end(box, watch, until, make_media):
+    (box.root / "other").mkdir()
+    slow = box.add(hold_s=0)
+    other = box.store.add(box.wish(path=box.root / "other", destination=box.root / "done", hold_s=0))
+    make_media(box.inbox / "slow.mkv", seed=1)
+    readers = []
+
+    def open_inspector() -> Inspector:
+        readers.append(Inspector(command=(sys.executable, "-c", SLOW_READER)))
+        return readers[-1]
+
+    watcher = watch(open_inspector=open_inspector)
+    until(lambda: any(reader._process is not None for reader in readers))
+    make_media(box.root / "other/a.mkv", seed=2)
+
+    until(lambda: box.store.ledger(other.id).files(FileState.QUEUED))
+    assert box.store.ledger(slow.id).files() == []
+    watcher.close()
+    assert not any(thread.name.startswith("relume-watch") for thread in threading.enumerate())
+    assert all(reader._process is None for reader in readers)
 
 
 def test_a_folder_at_rest_takes_no_time(box, watch, until):
