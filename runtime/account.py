@@ -197,7 +197,7 @@ def _engine(choice: Choice, backend: str, precision: str) -> EngineFacts:
 
 
 def _warnings(job: "Job") -> list[str]:
-    found = [*_licence(job), *job.warnings, *job.picture_warnings]
+    found = [*_licence(job), *job.work.notes, *job.warnings, *job.picture_warnings]
     if job.tracks is not None:
         found += job.tracks.copies.warnings
         found += job.tracks.video.warnings if job.tracks.video is not None else []

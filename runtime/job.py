@@ -10,6 +10,7 @@ from typing import TypeVar
 from kernels.colour import YuvLayout
 from runtime.audio.pipeline import SoundOutcome, SoundPipeline
 from runtime.audio.stream import SpeechEnhancer
+from runtime.engine.shared import SharedSessions
 from runtime.errors import DamagedError, MediaError, VerificationError
 from runtime.media.audio import AudioReader
 from runtime.media.audio_encode import AudioEncoder
@@ -58,6 +59,7 @@ class Job:
     tracks: Tracks | None = None
     end_pts: int | None = None
     warnings: list[str] = field(default_factory=list)
+    open_speech: SharedSessions | None = None
     picture_warnings: list[str] = field(default_factory=list)
     picture_damage: tuple[DamagedPlace, ...] = ()
     check: Verification | None = None
@@ -125,9 +127,11 @@ def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Tell
     reader = AudioReader(work.info.path, stream, start=work.options.start, end=work.options.end)
     enhancer = None
     if stream in work.sounds and job.selection.sound is not None:
+        # Tracks that are cleaned side by side take turns at one network.
+        job.open_speech = job.open_speech or SharedSessions(job.selection.sound.open_session)
         enhancer = SpeechEnhancer(
             job.selection.sound.model,
-            job.selection.sound.open_session,
+            job.open_speech,
             channels=stream.channels,
             layout=stream.layout,
             sample_rate=stream.sample_rate,

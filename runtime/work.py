@@ -1,7 +1,7 @@
 """What a job will do, decided before anything is written: the result's name, the model, and each stream's fate."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import cast
 
 from runtime.errors import DecodeError, OptionError, OutputError, UnsupportedMediaError
 from runtime.manifest import Model, find_model
+from runtime.media.audio import find_sound
 from runtime.media.carry import StreamPlan, plan_streams
 from runtime.media.codecs import CODECS, CodecName
 from runtime.media.decode import VideoReader
@@ -19,6 +20,7 @@ from runtime.options import AudioMode, EnhanceOptions
 from runtime.presets import JobPlan, ScaleChoice, choose_scale, plan_job
 
 LEAST_SIDE = 16
+MOST_SOUNDS = 16
 
 _SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mka")
 
@@ -28,7 +30,7 @@ class Work:
     """One job, decided.
 
     `video` and `video_model` are None where the picture is copied or missing; `sounds` are the tracks whose speech is
-    cleaned, by `sound_model`.
+    cleaned, by `sound_model`. `notes` are warnings for the report.
     """
 
     info: MediaInfo
@@ -41,6 +43,7 @@ class Work:
     sounds: tuple[AudioStream, ...]
     sound_model: Model | None
     streams: tuple[StreamPlan, ...]
+    notes: tuple[str, ...] = ()
 
 
 def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Work:
@@ -54,10 +57,20 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
     plan = plan_job(options)
     info = probe(source)
     video = None if plan.preset.copies_picture else info.video
+    start, end = options.start, options.end
+    found = {sound.index: find_sound(info.path, sound, start=start, end=end) for sound in info.audios}
     sounds = info.audios if plan.audio is AudioMode.SPEECH else ()
-    sounds = tuple(sound for sound in sounds if sound.codec != "unknown" and sound.sample_rate)
+    sounds = tuple(sound for sound in sounds if found[sound.index] == "sound")
+    nothing = "nothing in it" if start is None and end is None else "nothing in it from --start to --end"
+    left_out = {index: nothing for index, what in found.items() if what == "nothing"}
     if video is None and not sounds:
-        raise OptionError(_nothing_to_do(info, plan))
+        raise OptionError(_nothing_to_do(info, plan, left_out))
+    notes: list[str] = []
+    if len(sounds) > MOST_SOUNDS:
+        notes.append(
+            f"only the first {MOST_SOUNDS} of {len(sounds)} sound tracks were cleaned; the others are as they were"
+        )
+        sounds = sounds[:MOST_SOUNDS]
     target = target or _default_target(source, info, plan, video)
     _check_target(source, target, plan, video)
     scale = ScaleChoice(1, "the picture is copied")
@@ -71,6 +84,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
         video=video,
         video_codec=None if plan.codec is None else str(plan.codec),
         processed_audio=[sound.index for sound in sounds],
+        left_out=left_out,
     )
     return Work(
         info=info,
@@ -83,6 +97,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
         sounds=sounds,
         sound_model=find_model(plan.preset.audio_model) if sounds else None,
         streams=streams,
+        notes=tuple(notes),
     )
 
 
@@ -162,7 +177,9 @@ def _check_picture(source: Path, video: VideoStream) -> None:
         )
 
 
-def _nothing_to_do(info: MediaInfo, plan: JobPlan) -> str:
+def _nothing_to_do(info: MediaInfo, plan: JobPlan, left_out: Mapping[int, str]) -> str:
+    if plan.audio is AudioMode.SPEECH and info.audios and len(left_out) == len(info.audios):
+        return f"{info.path} has no sound to enhance: {next(iter(left_out.values()))}"
     if plan.preset.copies_picture:
         return f"{info.path} has no sound that can be read, and preset {plan.preset.name} works on sound alone"
     if info.audios:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from math import ceil, floor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 import numpy as np
@@ -21,9 +21,11 @@ from runtime.audio.resample import RateConverter
 from runtime.closing import Closing
 from runtime.errors import UnsupportedMediaError
 from runtime.media.damage import Hole, damage_finder, describe_holes, join_holes, with_following
-from runtime.media.source import AnyPacket
+from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream
 from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
+
+Found = Literal["sound", "packets", "nothing"]
 
 _BLOCK_SAMPLES: Final = 16_384
 # Times of phone recordings jitter by some milliseconds although no sample is missing; what is less than this off is
@@ -261,6 +263,25 @@ class AudioReader(Closing):
             self.warnings.append(f"{name}: {self.silence_inserted} missing samples became silence")
         if self.overlap_dropped:
             self.warnings.append(f"{name}: {self.overlap_dropped} samples that came twice were dropped")
+
+
+def find_sound(path: Path, stream: AudioStream, *, start: Fraction | None, end: Fraction | None) -> Found:
+    """Return what a track has in a span: sound, or packets that cannot be decoded, or nothing.
+
+    Raises:
+        DecodeError: The file cannot be opened.
+    """
+    if stream.codec != "unknown" and stream.sample_rate and stream.channels:
+        with AudioReader(path, stream, start=start, end=end) as reader:
+            if next(iter(reader), None) is not None or reader.holes:
+                return "sound"
+    first = stream.origin + (start or 0)
+    with open_source(path, only=(stream.index,)) as container:
+        for packet in read_packets(container, container.streams[stream.index]):
+            time = first if packet.pts is None else packet.pts * stream.time_base
+            if packet.size and first <= time and (end is None or time < stream.origin + end):
+                return "packets"
+    return "nothing"
 
 
 class _Conformer:

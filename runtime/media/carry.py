@@ -1,7 +1,7 @@
 """Decides, for every stream of a source, what becomes of it, and copies what is not processed."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,7 @@ def plan_streams(
     video: VideoStream | None,
     video_codec: str | None,
     processed_audio: Collection[int],
+    left_out: Mapping[int, str] | None = None,
 ) -> tuple[StreamPlan, ...]:
     """Decide what becomes of every stream of a source.
 
@@ -57,6 +58,7 @@ def plan_streams(
         video_codec: What they are encoded as.
         processed_audio: Indexes of the tracks whose sound is processed; the others are copied where the container
             takes them, and encoded again where not.
+        left_out: Why nothing of a track of sound is carried, by its index.
 
     Raises:
         EncodeError: A track of sound fits the container in no codec.
@@ -66,7 +68,10 @@ def plan_streams(
         trial = _Trial(container, suffix, unread=() if video is None else (video.index,))
         for stream in info.streams:
             source = container.streams[stream.index]
-            if isinstance(stream, AudioStream):
+            if left_out is not None and stream.index in left_out:
+                reason = left_out[stream.index]
+                plan = StreamPlan(stream.index, "audio", stream.codec, Action.NOT_CARRIED, None, reason)
+            elif isinstance(stream, AudioStream):
                 plan = _plan_audio(trial, source, stream, suffix, stream.index in processed_audio)
             elif isinstance(stream, OtherStream):
                 plan = _plan_other(trial, info, source, stream, suffix)
@@ -94,6 +99,8 @@ def _plan_audio(trial: "_Trial", source: Stream, stream: AudioStream, suffix: st
         return _refused(plan, suffix, "its codec is unknown")
     if not processed and trial.accepts(source):
         return plan
+    if not (stream.sample_rate and stream.channels):
+        return _refused(plan, suffix, "nothing in it that can be decoded")
     settings = choose_audio(stream, suffix)
     codec, reason = settings.codec, describe_change(stream, settings)
     if processed:

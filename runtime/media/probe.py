@@ -1,13 +1,16 @@
 """What a media file holds, read without decoding more than the first picture of each stream."""
 
 import struct
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from math import atan2, degrees
+from math import atan2, degrees, floor
 from pathlib import Path
 from typing import Final
 
 import av
+from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.stream import Discard, Disposition, Stream
@@ -26,6 +29,10 @@ _FIELD_ORDERS: Final[dict[int, FieldOrder]] = {
     1: "progressive", 2: "top", 3: "bottom", 4: "top", 5: "bottom",
 }  # fmt: skip
 _LAYOUTS: Final = {1: "mono", 2: "stereo", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_PLACES_TO_LOOK: Final = 8
+_BYTES_TO_LOOK: Final = 16 << 20
+_RATES: Final = (1000, 768_000)
+_MOST_CHANNELS: Final = 64
 _PACKETS_FOR_FIRST_PICTURE: Final = 100
 
 
@@ -34,7 +41,8 @@ def probe(path: Path) -> MediaInfo:
 
     Raises:
         DecodeError: The file is missing, empty, unreadable, or broken.
-        UnsupportedMediaError: The file is a picture, names other files, or holds neither picture nor sound.
+        UnsupportedMediaError: The file is a picture, names other files, holds neither picture nor sound, or holds sound
+            of a rate or number of channels that no recording has.
     """
     with open_source(path) as container:
         origin, origins = find_origins(container)
@@ -47,12 +55,13 @@ def probe(path: Path) -> MediaInfo:
             duration=find_duration(container, origin),
             size_bytes=container.size,
             videos=_with_first_pictures(path, videos),
-            audios=tuple(audios),
+            audios=_with_first_sounds(path, audios),
             others=tuple(_other(s) for s in container.streams if s.index not in known),
             chapters=tuple(_chapters(container)),
             tags=dict(container.metadata),
             origin=origin,
         )
+    _refuse_strange_sound(info)
     if not info.videos and not info.audios:
         raise UnsupportedMediaError(f"{path} holds neither picture nor sound, expected one of them")
     return info
@@ -181,6 +190,73 @@ def _audio(stream: av.AudioStream, origin: Fraction) -> AudioStream:
         tags=dict(stream.metadata),
         origin=origin,
     )
+
+
+def _with_first_sounds(path: Path, audios: list[AudioStream]) -> tuple[AudioStream, ...]:
+    """Look further for tracks whose rate or layout the beginning of the file does not tell, as those of broadcasts.
+
+    They are looked for at several places, for a track may begin late, and the file may be long.
+    """
+    silent = {a.index for a in audios if a.codec != "unknown" and not (a.sample_rate and a.channels)}
+    found: dict[int, AudioFrame] = {}
+    if silent:
+        with open_source(path) as container:
+            for place in range(_PLACES_TO_LOOK):
+                if silent <= found.keys() or (place and not _go_to(container, Fraction(place, _PLACES_TO_LOOK))):
+                    break
+                found |= _first_sounds(container, silent - found.keys())
+    return tuple(_with_sound(audio, found[audio.index]) if audio.index in found else audio for audio in audios)
+
+
+def _go_to(container: InputContainer, share: Fraction) -> bool:
+    """Go to a part of a file; return False where that cannot be done."""
+    if not container.duration:
+        return False
+    try:
+        container.seek((container.start_time or 0) + floor(container.duration * share))
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def _first_sounds(container: InputContainer, indexes: Collection[int]) -> dict[int, AudioFrame]:
+    """Decode the first frame of some tracks that lies in the next part of a file."""
+    found: dict[int, AudioFrame] = {}
+    budget = _BYTES_TO_LOOK
+    # All streams are read, so that a track without a packet does not take the whole file.
+    for packet in read_packets(container, *container.streams):
+        budget -= packet.size
+        if packet.stream_index in indexes and packet.stream_index not in found:
+            with suppress(av.FFmpegError, ValueError):
+                for frame in packet.decode():
+                    assert isinstance(frame, AudioFrame)
+                    found.setdefault(packet.stream_index, frame)
+        if budget < 0 or set(indexes) <= found.keys():
+            break
+    return found
+
+
+def _with_sound(audio: AudioStream, frame: AudioFrame) -> AudioStream:
+    """Add what only decoded sound tells."""
+    channels = frame.layout.nb_channels
+    return replace(
+        audio,
+        sample_rate=frame.sample_rate,
+        channels=channels,
+        layout=_layout(frame.layout.name, channels),
+        sample_format=frame.format.name,
+    )
+
+
+def _refuse_strange_sound(info: MediaInfo) -> None:
+    for audio in info.audios:
+        if audio.codec == "unknown" or not (audio.sample_rate and audio.channels):
+            continue
+        if not (_RATES[0] <= audio.sample_rate <= _RATES[1] and audio.channels <= _MOST_CHANNELS):
+            raise UnsupportedMediaError(
+                f"{info.path} holds sound of {audio.sample_rate} Hz and {audio.channels} channels in stream "
+                f"{audio.index}, expected {_RATES[0]} to {_RATES[1]} Hz and at most {_MOST_CHANNELS} channels"
+            )
 
 
 def _layout(name: str, channels: int) -> str:

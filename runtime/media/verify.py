@@ -228,10 +228,12 @@ def _compare_end(info: MediaInfo, pictures: PictureTimes, check: PictureCheck) -
 
 def _check_sound(info: MediaInfo, sound: SoundTimes, before: Fraction | None, after: Fraction | None) -> SoundCheck:
     stream = next((audio for audio in info.audios if audio.index == sound.out_index), None)
-    if stream is None:
+    rate = sound.sample_rate
+    if stream is None or not stream.sample_rate:
+        if not sound.samples:
+            return SoundCheck(sound.index, rate, 0, 0, None, None)
         raise DecodeError(f"{info.path} has no sound in stream {sound.out_index}, although it was written")
     first, samples = _count(info.path, stream)
-    rate = sound.sample_rate
     step = rate * stream.time_base
     return SoundCheck(
         index=sound.index,

@@ -1,10 +1,11 @@
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import DecodeError
+from runtime.errors import DecodeError, UnsupportedMediaError
 from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
 
@@ -60,3 +61,28 @@ def test_a_stream_without_pictures_is_refused(clip: Callable[..., Path]) -> None
 
     with pytest.raises(DecodeError, match="no picture of it can be decoded"):
         VideoReader(path, video)
+
+
+def write_wave(path: Path, *, channels: int, rate: int) -> Path:
+    data = bytes(2 * channels * 1000)
+    form = struct.pack("<HHIIHH", 1, channels, rate, (rate * channels * 2) & 0xFFFFFFFF, (channels * 2) & 0xFFFF, 16)
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("channels", "rate"), [(1, 1), (2, 999), (255, 48_000), (65, 48_000), (1, 768_001), (1, 4_000_000)]
+)
+def test_sound_that_no_recorder_makes_is_refused(tmp_path: Path, channels: int, rate: int) -> None:
+    path = write_wave(tmp_path / "a.wav", channels=channels, rate=rate)
+
+    with pytest.raises(UnsupportedMediaError, match=f"sound of {rate} Hz and {channels} channels in stream 0"):
+        probe(path)
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(1, 1000), (64, 48_000), (1, 768_000)])
+def test_sound_at_the_bounds_is_read(tmp_path: Path, channels: int, rate: int) -> None:
+    (audio,) = probe(write_wave(tmp_path / "a.wav", channels=channels, rate=rate)).audios
+
+    assert (audio.channels, audio.sample_rate) == (channels, rate)

@@ -1,0 +1,106 @@
+"""Whole jobs on films of several tracks, of which some have no sound, or are very many."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from runtime.enhance import enhance
+from runtime.errors import OptionError
+from runtime.media import probe as probing
+from runtime.media.audio import make_frame
+from runtime.media.probe import probe
+from runtime.options import EnhanceOptions
+from runtime.report import Action, Report
+
+RATE = 48_000
+SOUND_ONLY = EnhanceOptions(preset="sound-only")
+
+
+def write_film(path: Path, tracks: list[tuple[int, int]], *, codec: str = "aac", pictures: int = 50) -> Path:
+    """Write a film of 25 pictures a second; each track is its first sample and its count, 0 for an empty one."""
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audios = [output.add_stream(codec, rate=RATE, layout="mono") for _ in tracks]
+        output.start_encoding()
+        packets = []
+        for number in range(pictures):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number % 250, np.uint8), "rgb24").reformat(
+                format="yuv420p"
+            )
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        for audio, (first, count) in zip(audios, tracks, strict=True):
+            if count:
+                samples = np.random.default_rng(1).normal(0, 0.1, (1, count)).astype(np.float32)
+                packets += audio.encode(make_frame(samples, layout="mono", sample_rate=RATE, pts=first))
+                packets += audio.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            output.mux(packet)
+    return path
+
+
+def fates(report: Report) -> list[tuple[Action, str]]:
+    return [(stream.action, stream.reason) for stream in report.streams if stream.kind == "audio"]
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "target"),
+    [("a.ts", "mp2", "b.mkv"), ("a.mkv", "pcm_s16le", "b.mp4"), ("a.mkv", "aac", "b.mkv"), ("a.avi", "mp2", "b.mov")],
+)
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_track_without_a_sample_is_not_carried(
+    tmp_path: Path, source: str, codec: str, target: str, durable: bool
+) -> None:
+    path = write_film(tmp_path / source, [(0, RATE), (0, 0)], codec=codec)
+
+    report = enhance(path, tmp_path / target, SOUND_ONLY, workspace=tmp_path / "work" if durable else None)
+
+    assert [action for action, _ in fates(report)] == [Action.ENHANCED, Action.NOT_CARRIED]
+    assert fates(report)[1][1].startswith("nothing in it")
+    assert len(probe(tmp_path / target).audios) == 1
+
+
+@pytest.mark.parametrize("target", ["b.mp4", "b.mov", "b.mkv"])
+def test_a_span_in_which_a_track_is_silent_leaves_the_track_out(tmp_path: Path, target: str) -> None:
+    path = write_film(tmp_path / "a.mp4", [(0, RATE // 2), (0, 2 * RATE)])
+    options = EnhanceOptions(preset="sound-only", start=Fraction(1), end=Fraction(3, 2))
+
+    report = enhance(path, tmp_path / target, options)
+
+    assert fates(report)[0] == (Action.NOT_CARRIED, "nothing in it from --start to --end")
+    assert fates(report)[1][0] is Action.ENHANCED
+
+
+def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mkv", [(0, 0)])
+
+    with pytest.raises(OptionError, match=r"a\.mkv has no sound to enhance: nothing in it"):
+        enhance(path, tmp_path / "b.mp4", SOUND_ONLY)
+
+    assert not (tmp_path / "b.mp4").exists()
+
+
+def test_a_track_of_a_broadcast_that_begins_late_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_film(tmp_path / "a.ts", [(0, RATE), (RATE * 90, RATE)], codec="mp2", pictures=25 * 92)
+    with av.open(str(path)) as container:
+        assert [stream.sample_rate for stream in container.streams.audio] == [RATE, 0]
+    monkeypatch.setattr(probing, "_BYTES_TO_LOOK", 50_000)
+
+    found = probe(path).audios
+
+    assert [(audio.sample_rate, audio.layout) for audio in found] == [(RATE, "mono")] * 2
+
+
+def test_the_first_sixteen_tracks_are_cleaned_and_the_others_copied(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mkv", [(0, 5000)] * 18, codec="pcm_s16le", pictures=5)
+
+    report = enhance(path, tmp_path / "b.mkv", SOUND_ONLY)
+
+    assert [action for action, _ in fates(report)] == [Action.ENHANCED] * 16 + [Action.COPIED] * 2
+    assert "only the first 16 of 18 sound tracks were cleaned; the others are as they were" in report.warnings
+    assert all(sound.samples_in == sound.samples_out == 5000 for sound in report.sound)
