@@ -116,6 +116,14 @@ class Holding(JobTable):
         """
         return self._held(job_id, worker).wish
 
+    def unheeded(self, worker: str) -> tuple[str, Wish] | None:
+        """Give the job that a worker holds and what is wished of it; None where nothing is."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT id, wish FROM jobs WHERE worker = ? AND wish IS NOT NULL", (worker,)
+            ).fetchone()
+        return None if row is None else (str(row["id"]), Wish(row["wish"]))
+
     def held_by(self, worker: str) -> str | None:
         """Give the id of the job that a worker holds."""
         with self._database.read() as connection:

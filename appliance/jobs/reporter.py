@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 _TELL_EVERY_S: Final = 0.5
 _LOOKS: Final = 5
 _BEAT_EVERY_S: Final = 1.0
-_LEAST_BUSY_S: Final = 0.02
+_LEAST_SHARE: Final = 0.001
+"""Of one processor, from which on the job works: reading from the slowest share takes more, idle threads a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Reporter(Closing):
 
     `latest` is what the job said last, told or not.
 
-    A heartbeat is told only when something happened since the last one: progress, or processor time that was used. So
-    a job that hangs goes silent although this thread lives.
+    A heartbeat is told only when something happened since the last one: progress, or processor time that threads other
+    than this one used. So a job that hangs goes silent although this thread lives.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class Reporter(Closing):
         self._thread.join()
 
     def _run(self) -> None:
-        beat_due, busy_s, beaten = 0.0, 0.0, None
+        beat_due, beaten, is_busy = 0.0, None, True
+        looked, used = time.monotonic(), _work_s()
         while True:
             if not self.cancel.is_set() and self.room.is_short():
                 self.is_full = True
@@ -97,10 +99,12 @@ class Reporter(Closing):
                 self.cancel.set()
             try:
                 self._tell()
-                now, used_s = time.monotonic(), time.process_time()
-                if now >= beat_due and (used_s - busy_s > _LEAST_BUSY_S or self.latest is not beaten):
+                now, used_now = time.monotonic(), _work_s()
+                is_busy = is_busy or used_now - used > _LEAST_SHARE * (now - looked)
+                looked, used = now, used_now
+                if now >= beat_due and (is_busy or self.latest is not beaten):
                     self._queue.beat(self._worker, os.getpid())
-                    beat_due, busy_s, beaten = now + _BEAT_EVERY_S, time.process_time(), self.latest
+                    beat_due, beaten, is_busy = now + _BEAT_EVERY_S, self.latest, False
             except JobLostError:
                 logger.warning("job %s is no longer this worker's", self._job_id)
                 self.is_lost = True
@@ -135,3 +139,8 @@ class Reporter(Closing):
         if wish is not None and not self.cancel.is_set():
             self.wish = wish
             self.cancel.set()
+
+
+def _work_s() -> float:
+    """Give the processor time of all other threads of this process: the reporter's own says nothing about the job."""
+    return time.process_time() - time.thread_time()

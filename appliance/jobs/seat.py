@@ -15,7 +15,7 @@ from typing import Final
 import appliance
 from appliance.jobs.holding import MOST_FAULTS, MOST_STOPS
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import Blame
+from appliance.jobs.records import Blame, Wish
 from appliance.jobs.worker import LOCK_HELD, OUT_OF_MEMORY, lock_path
 from appliance.store.errors import StoreError
 from appliance.store.lock import LockFile, read_holder
@@ -24,6 +24,9 @@ from runtime.segments.rule import SegmentRule
 logger = logging.getLogger(__name__)
 
 HANG_S: Final = 300.0
+HEED_S: Final = 30.0
+_PATIENCE: Final = 4
+"""So many times longer may a worker that works take to pause: what it works on would be lost."""
 _LOOK_AT_BEATS_S: Final = 5.0
 _SHORTEST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 30.0
@@ -47,13 +50,15 @@ class Limits:
 
     `memory_bytes` None is all there is, `threads` None as many as there are processors. `reserve_bytes` of the data
     directory's disk stay free: a job that would use them ends with words before the disk is full. `backend` and
-    `precision` are for jobs that do not say themselves.
+    `precision` are for jobs that do not say themselves. A worker that does nothing for `hang_s`, or has not paused or
+    cancelled its job after `heed_s`, is ended.
     """
 
     memory_bytes: int | None = None
     threads: int | None = None
     reserve_bytes: int = 0
     hang_s: float = HANG_S
+    heed_s: float = HEED_S
     most_faults: int = MOST_FAULTS
     most_stops: int = MOST_STOPS
     backend: str = "auto"
@@ -92,6 +97,8 @@ class Seat:
         self._beats = -1
         self._oom_kills: int | None = None
         self._hung = False
+        self._unheeded: tuple[str, Wish] | None = None
+        self._unheeded_since = 0.0
         self._old_since: float | None = None
 
     def status(self) -> WorkerStatus:
@@ -109,8 +116,9 @@ class Seat:
         if code is not None:
             self._bury(code)
         elif time.monotonic() >= self._beats_due:
-            self._beats_due = time.monotonic() + min(_LOOK_AT_BEATS_S, self._limits.hang_s / 4)
+            self._beats_due = time.monotonic() + min(_LOOK_AT_BEATS_S, self._limits.hang_s / 4, self._limits.heed_s / 4)
             self._watch_beats()
+            self._watch_wish()
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM."""
@@ -154,6 +162,7 @@ class Seat:
             )
         self._started = self._beat_seen = time.monotonic()
         self._beats, self._hung = -1, False
+        self._unheeded = None
 
     def _release(self) -> None:
         """Give back what the last worker held; it has ended."""
@@ -246,6 +255,21 @@ class Seat:
         elif time.monotonic() - self._beat_seen > self._limits.hang_s:
             logger.warning("worker %s hangs; killing it", self.device)
             self._hung = True
+            self._process.kill()
+
+    def _watch_wish(self) -> None:
+        """End a worker that does not pause or cancel its job; the queue then does with it what was wished."""
+        assert self._process is not None
+        now, unheeded = time.monotonic(), self._queue.unheeded(self.device)
+        if unheeded != self._unheeded:
+            self._unheeded, self._unheeded_since = unheeded, now
+        if unheeded is None:
+            return
+        limit_s = self._limits.heed_s
+        if unheeded[1] is Wish.PAUSE and now - self._beat_seen <= limit_s:
+            limit_s *= _PATIENCE
+        if now - self._unheeded_since > limit_s:
+            logger.warning("worker %s does not %s job %s; killing it", self.device, unheeded[1], unheeded[0])
             self._process.kill()
 
 

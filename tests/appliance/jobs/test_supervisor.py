@@ -73,11 +73,8 @@ def test_a_stopped_server_finishes_the_next_time(add, queue, long_clip, supervis
     assert queue.get(job.id).state is JobState.DONE
 
 
-def test_a_job_for_which_the_kernel_kills_the_worker_fails_after_three_times(add, queue, clip, supervise, until):
-    # A named pipe that nobody writes keeps a job in its first stage for ever.
-    pipe = clip.with_name("pipe.mp4")
-    os.mkfifo(pipe)
-    job = add("pipe", pipe)
+def test_a_job_for_which_the_kernel_kills_the_worker_fails_after_three_times(add, queue, long_clip, supervise, until):
+    job = add("long", long_clip)
     kills = [0]
     supervisor = supervise(count_oom_kills=lambda: kills[0])
 
@@ -114,17 +111,32 @@ def test_a_hanging_worker_is_ended(add, queue, clip, supervise, until):
     assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.DONE, 2)
 
 
-def test_a_job_that_waits_for_ever_is_given_up(add, queue, clip, supervise, until):
-    pipe = clip.with_name("pipe.mp4")
-    os.mkfifo(pipe)
-    job = add("pipe", pipe)
+def test_a_job_that_waits_for_ever_is_given_up(add, queue, long_clip, supervise, until):
+    job = add("long", long_clip)
 
-    supervise(limits=Limits(hang_s=2.5, most_faults=2))
+    supervisor = supervise(limits=Limits(hang_s=2.5, most_faults=2))
+    for attempt in (1, 2):
+        until(lambda attempt=attempt: holder(supervisor, job) and queue.get(job.id).attempts == attempt)
+        os.kill(holder(supervisor, job), signal.SIGSTOP)
     until(lambda: queue.get(job.id).is_finished)
 
     assert queue.get(job.id).message.startswith(
         "the worker was lost 2 times over this file: nothing happened for 2.5 s, so it was ended"
     )
+
+
+@pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.CANCELLED), ("pause", JobState.PAUSED)])
+def test_a_worker_that_does_not_do_what_is_wished_is_ended(add, queue, long_clip, supervise, until, wish, state):
+    job = add("long", long_clip, options=SILENT)
+    supervisor = supervise(limits=Limits(heed_s=1.0))
+    until(lambda: queue.get(job.id).frames_done > 0)
+
+    os.kill(holder(supervisor, job), signal.SIGSTOP)
+    getattr(queue, wish)(job.id)
+    until(lambda: queue.get(job.id).state is state)
+
+    after = add("missing", long_clip.with_name("missing.mp4"))
+    until(lambda: queue.get(after.id).is_finished)
 
 
 def test_a_worker_of_an_earlier_server_is_waited_for(add, queue, clip, start_worker, supervise, until):
