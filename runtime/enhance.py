@@ -22,6 +22,7 @@ from runtime.job import (
     Job,
     Teller,
     check_result,
+    copied_packets,
     draw_comparison,
     open_pictures,
     open_sound_pipeline,
@@ -115,7 +116,7 @@ def _stream(
             sounds.append(stack.enter_context(open_sound_pipeline(job, index, encoder, tell)))
             tracks.append(sounds[-1].packets())
         tell.stage("enhancing")
-        muxer.run([*tracks, iter(job.tracks.copies)])
+        muxer.run([*tracks, copied_packets(job)])
         job.passed = video.passed() if video is not None else None
         job.end_pts = job.tracks.video.end_pts if job.tracks.video is not None else None
         job.sounds = [sound.outcome() for sound in sounds]

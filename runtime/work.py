@@ -85,6 +85,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
         video_codec=None if plan.codec is None else str(plan.codec),
         processed_audio=[sound.index for sound in sounds],
         left_out=left_out,
+        start=options.start,
     )
     return Work(
         info=info,

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 import av
@@ -11,6 +12,7 @@ from av.stream import Discard, Disposition, Stream
 
 from runtime.action import Action
 from runtime.media.audio_choice import choose_audio, describe_change
+from runtime.media.cuts import codec_for, find_copy_obstacle
 from runtime.media.mux import FORMATS
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream, MediaInfo, OtherStream, VideoStream
@@ -48,6 +50,7 @@ def plan_streams(
     video_codec: str | None,
     processed_audio: Collection[int],
     left_out: Mapping[int, str] | None = None,
+    start: Fraction | None = None,
 ) -> tuple[StreamPlan, ...]:
     """Decide what becomes of every stream of a source.
 
@@ -59,6 +62,7 @@ def plan_streams(
         processed_audio: Indexes of the tracks whose sound is processed; the others are copied where the container
             takes them, and encoded again where not.
         left_out: Why nothing of a track of sound is carried, by its index.
+        start: Seconds at which the result begins.
 
     Raises:
         EncodeError: A track of sound fits the container in no codec.
@@ -79,6 +83,7 @@ def plan_streams(
                 plan = StreamPlan(stream.index, "video", stream.codec, Action.ENHANCED, video_codec)
             else:
                 plan = _plan_video(trial, source, stream, suffix, has_cover=any(p.kind == "picture" for p in plans))
+                plan = _encode_again(plan, info, stream, suffix, start) if plan.kind == "video" else plan
             plans.append(plan)
     return tuple(plans)
 
@@ -91,6 +96,19 @@ def _plan_video(trial: "_Trial", source: Stream, stream: VideoStream, suffix: st
     if kind == "picture" and suffix in OGG and stream.codec in _OGG_COVERS:
         return _refused(plan, suffix, f"{suffix} has a place for one cover only") if has_cover else plan
     return plan if trial.accepts(source) else _refused(plan, suffix)
+
+
+def _encode_again(
+    plan: StreamPlan, info: MediaInfo, stream: VideoStream, suffix: str, start: Fraction | None
+) -> StreamPlan:
+    """Encode pictures again that cannot be copied to their times."""
+    if plan.action is not Action.COPIED:
+        return plan
+    obstacle = find_copy_obstacle(info.path, stream, suffix, start)
+    codec = codec_for(stream, suffix)
+    if not obstacle or codec is None or stream.has_alpha or stream.codec == "unknown":
+        return plan
+    return StreamPlan(stream.index, "video", stream.codec, Action.TRANSCODED, codec, obstacle)
 
 
 def _plan_audio(trial: "_Trial", source: Stream, stream: AudioStream, suffix: str, processed: bool) -> StreamPlan:

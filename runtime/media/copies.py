@@ -5,8 +5,9 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
+from heapq import merge
 from math import floor
-from typing import Final
+from typing import Final, cast
 
 import av
 from av.container import InputContainer
@@ -16,6 +17,10 @@ from av.subtitles.stream import SubtitleStream
 from runtime.action import Action
 from runtime.closing import Closing
 from runtime.media.carry import COVERS, MATROSKA, OGG, StreamPlan
+from runtime.media.codecs import CodecName
+from runtime.media.cuts import HIDING, PictureCut, ShownOrder, needs_order
+from runtime.media.decode import VideoReader
+from runtime.media.encode import VideoEncoder, settings_for
 from runtime.media.mux import Muxer
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import MediaInfo
@@ -32,6 +37,7 @@ class CopyTrack(Closing):
     def __init__(self, info: MediaInfo, muxer: Muxer, *, start: Fraction | None, end: Fraction | None) -> None:
         self.warnings: list[str] = []
         self._info, self._muxer = info, muxer
+        self._span = start, end
         self._start = info.origin + (start or 0)
         self._trims = bool(start)
         self._end = None if end is None else info.origin + end
@@ -40,6 +46,9 @@ class CopyTrack(Closing):
         self._own |= {stream.index: stream.origin - info.origin for stream in info.audios}
         self._source: InputContainer | None = None
         self._routes: dict[int, Callable[[AnyPacket], list[AnyPacket]]] = {}
+        self._cuts: dict[int, PictureCut] = {}
+        self._orders: dict[int, ShownOrder] = {}
+        self._encoded: list[tuple[VideoReader, VideoEncoder]] = []
         self._latest: dict[int, int] = {}
         self._mended = 0
 
@@ -60,7 +69,15 @@ class CopyTrack(Closing):
             transcoder = SubtitleTranscoder(self._muxer.container, source, plan.out_codec)
             self._routes[plan.index] = transcoder.transcode
             return transcoder.stream
+        if plan.action is Action.TRANSCODED and plan.kind == "video":
+            return self._encode_again(plan)
         stream = self._muxer.container.add_stream_from_template(source, opaque=True)
+        if plan.kind == "video":
+            begin = self._start if self._trims else None
+            self._cuts[plan.index] = PictureCut(begin, self._end, hides=self._muxer.suffix in HIDING)
+            assert isinstance(source, av.VideoStream)
+            if needs_order(self._source, source):
+                self._orders[plan.index] = ShownOrder()
 
         def copy(packet: AnyPacket) -> list[AnyPacket]:
             packet.stream = stream
@@ -70,21 +87,26 @@ class CopyTrack(Closing):
         return stream
 
     def __iter__(self) -> Iterator[AnyPacket]:
-        """Give the copied packets in file order."""
+        """Give the copied packets in file order, and those of what is encoded again by time between them."""
+        return merge(self._copy(), *(self._encode(*pair) for pair in self._encoded), key=_time)
+
+    def _copy(self) -> Iterator[AnyPacket]:
         if self._source is None or not self._routes:
             return
         streams = [self._source.streams[index] for index in self._routes]
         discard_others(self._source, self._routes)
         covers = any(stream.disposition & Disposition.attached_pic for stream in streams)
-        if self._trims and not covers and can_seek(self._source, self._start):
+        if self._trims and not covers and not self._orders and can_seek(self._source, self._start):
             with suppress(av.FFmpegError):
                 self._source.seek(max(0, int(self._start * 1_000_000) - _SEEK_EARLIER_US))
         packets = ContinuousPackets(self._source, *streams)
         for packet in packets:
             self._set_clock(packet)
-            if packet.size and self._is_wanted(packet):
-                for result in self._routes[packet.stream_index](self._moved(packet)):
-                    yield self._in_order(result)
+            order = self._orders.get(packet.stream_index)
+            for timed in order.push(packet) if order is not None else [packet] if packet.size else []:
+                for wanted in self._choose(timed):
+                    for result in self._routes[wanted.stream_index](self._moved(wanted)):
+                        yield self._in_order(result)
         self.warnings += packets.describe(self._info.origin)
         if self._mended:
             self.warnings.append(f"{self._mended} copied packets had times out of order; mended")
@@ -94,6 +116,22 @@ class CopyTrack(Closing):
         if self._source is not None:
             self._source.close()
 
+    def _encode_again(self, plan: StreamPlan) -> Stream:
+        stream = next(video for video in self._info.videos if video.index == plan.index)
+        start, end = self._span
+        reader = VideoReader(self._info.path, stream, start=start, end=end)
+        self._muxer.close_with(reader)
+        codec = cast(CodecName, plan.out_codec)
+        encoder = self._muxer.add_video(settings_for(reader, codec, width=reader.width, height=reader.height))
+        self._encoded.append((reader, encoder))
+        return encoder.stream
+
+    def _encode(self, reader: VideoReader, encoder: VideoEncoder) -> Iterator[AnyPacket]:
+        for picture in reader:
+            yield from encoder.encode(picture)
+        yield from encoder.flush()
+        self.warnings += [*reader.warnings, *encoder.warnings]
+
     def _set_clock(self, packet: AnyPacket) -> None:
         """Bring a stream with a clock of its own to the file's."""
         shift = self._own.get(packet.stream_index)
@@ -101,6 +139,12 @@ class CopyTrack(Closing):
             ticks = round(shift / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
+
+    def _choose(self, packet: AnyPacket) -> list[AnyPacket]:
+        cut = self._cuts.get(packet.stream_index)
+        if cut is not None:
+            return cut.push(packet)
+        return [packet] if self._is_wanted(packet) else []
 
     def _is_wanted(self, packet: AnyPacket) -> bool:
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -111,10 +155,6 @@ class CopyTrack(Closing):
             return False
         if not self._trims:
             return True
-        if packet.stream.type == "video":
-            if packet.stream_index not in self._latest and not packet.is_keyframe:
-                return False
-            return begin >= self._start
         return begin + (packet.duration or 0) * packet.time_base > self._start
 
     def _moved(self, packet: AnyPacket) -> AnyPacket:
@@ -154,3 +194,8 @@ def _picture_block(picture: bytes, kind: str, description: str) -> bytes:
     """Return a picture as FLAC's METADATA_BLOCK_PICTURE, its size and depth left open, as they may be."""
     texts = b"".join(struct.pack(">I", len(text)) + text for text in (kind.encode(), description.encode()))
     return struct.pack(">I", _FRONT_COVER) + texts + struct.pack(">5I", 0, 0, 0, 0, len(picture)) + picture
+
+
+def _time(packet: AnyPacket) -> Fraction:
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return (stamp or 0) * packet.time_base

@@ -17,6 +17,7 @@ from runtime.job import (
     Job,
     Teller,
     check_result,
+    copied_packets,
     draw_comparison,
     open_pictures,
     open_sound_pipeline,
@@ -251,7 +252,7 @@ def _merge(job: Job, workspace: Workspace, tell: Teller) -> Report:
             )
         tracks += [_stored_sound(job, workspace, sound) for sound in manifest.sounds]
         with job.clock.measure("merge"):
-            muxer.run([*tracks, iter(job.tracks.copies)])
+            muxer.run([*tracks, copied_packets(job)])
         tell.stage("checking")
         written = muxer.finish()
         check_result(job, muxer, written)

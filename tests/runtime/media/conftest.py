@@ -128,13 +128,14 @@ def pass_through(
     *,
     codec: Any = "h264",
     process_audio: bool = True,
+    copy_video: bool = False,
     start: Fraction | None = None,
     end: Fraction | None = None,
     **options: Any,
 ) -> Job:
     """Decode, encode and carry everything, as an enhance job does, and read the result back."""
     info = probe(source)
-    video = info.video
+    video = None if copy_video else info.video
     indexes = [audio.index for audio in info.audios if process_audio]
     plans = plan_streams(
         info,
@@ -142,6 +143,7 @@ def pass_through(
         video=video,
         video_codec=codec if video else None,
         processed_audio=indexes,
+        start=start,
     )
     times = PictureTimes(video.time_base if video else Fraction(1))
     readers: dict[int, AudioReader] = {}

@@ -1,0 +1,181 @@
+"""Which packets of copied pictures show a span of a film, and where that cannot be done without encoding it again."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+from av.container import InputContainer
+
+from runtime.media.codecs import CODECS, CodecName
+from runtime.media.source import AnyPacket
+from runtime.media.streams import VideoStream
+from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
+
+# An edit list hides what is decoded before the span but not shown in it; other containers show all they hold.
+HIDING: Final = (".mp4", ".m4v", ".mov")
+_TIMELESS: Final = ("avi",)
+# Packets by which the order of showing is judged before the first one is given.
+_ORDER_PACKETS: Final = 64
+# Hidden pictures so near to the first and the last shown ones are only coded between them.
+_LONGEST_REORDER: Final = 16
+
+
+def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Fraction | None) -> str:
+    """Return why the pictures of a stream cannot be copied to the right times, "" where they can.
+
+    Args:
+        path: The file.
+        stream: The stream of pictures.
+        suffix: The container of the result.
+        start: Seconds from the stream's origin at which the result begins.
+    """
+    hides = suffix in HIDING
+    with open_for(path, (stream.index,)) as container:
+        source = container.streams[stream.index]
+        assert isinstance(source, av.VideoStream)
+        if needs_order(container, source) and (stream.codec == "mpeg4" or (start and not hides)):
+            # Two pictures may stand in one packet, whose second one no other container takes.
+            return "an AVI does not tell when reordered pictures are shown"
+        flags = [bool(entry.is_discard) for entry in source.index_entries] if "mov" in container.format.name else []
+        shown = [number for number, is_hidden in enumerate(flags) if not is_hidden]
+        if shown and any(flags[shown[0] + _LONGEST_REORDER : shown[-1] - _LONGEST_REORDER]):
+            return "its edit list shows several parts of it"
+        if shown and shown[0] and not hides and not start:
+            return f"{suffix} would show what the source's edit list hides"
+        if not start or hides:
+            return ""
+        begin = stream.origin + start
+        packets = ContinuousPackets(container, source)
+        if can_seek(container, begin):
+            with suppress(av.FFmpegError):
+                container.seek(int(begin / stream.time_base), stream=source)
+            following: Iterator[AnyPacket] = iter(packets)
+        else:
+            following = skip_to(iter(packets), begin, groups=True)
+        if _begins_with_key_frame(following, begin):
+            return ""
+    return f"no key frame is where the cut begins, and {suffix} cannot hide what lies before it"
+
+
+def needs_order(container: InputContainer, stream: av.VideoStream) -> bool:
+    """Return whether pictures are reordered in a container that does not tell when they are shown."""
+    return container.format.name in _TIMELESS and bool(stream.codec_context.has_b_frames)
+
+
+def codec_for(stream: VideoStream, suffix: str) -> CodecName | None:
+    """Return the codec to encode pictures again that cannot be copied, None where the container takes none."""
+    fitting = [codec.name for codec in CODECS.values() if suffix in codec.containers]
+    return next((name for name in fitting if name == stream.codec), next(iter(fitting), None))
+
+
+class ShownOrder:
+    """Gives the packets of an AVI's pictures the times at which they are shown, by decoding them beside.
+
+    An AVI has a slot of time for each packet: the first picture shown takes the first slot, and so on. DTS lie before
+    the slots by as many places as a packet stands before its turn.
+    """
+
+    def __init__(self) -> None:
+        self._packets: list[tuple[AnyPacket, int]] = []
+        self._slots: list[int] = []
+        self._shown: dict[int, int] = {}
+        self._count = self._frames = 0
+        self._places: int | None = None
+
+    def push(self, packet: AnyPacket) -> list[AnyPacket]:
+        """Return the packets whose times are known now, in the order of decoding; an empty packet ends the stream."""
+        if packet.size:
+            self._slots.append(packet.dts if packet.dts is not None else self._count)
+            self._packets.append((packet, self._count))
+            packet.pts, self._count = self._count, self._count + 1
+        with suppress(av.FFmpegError):
+            for frame in packet.decode():
+                assert isinstance(frame, av.VideoFrame)
+                if frame.pts is not None:
+                    self._shown[frame.pts] = self._frames
+                self._frames += 1
+        if self._places is None:
+            if packet.size and self._count < _ORDER_PACKETS:
+                return []
+            self._places = max((number - shown for number, shown in self._shown.items()), default=0)
+        ready = []
+        while self._packets and (not packet.size or self._packets[0][1] in self._shown):
+            ready.append(self._time(*self._packets.pop(0)))
+        return ready
+
+    def _time(self, packet: AnyPacket, number: int) -> AnyPacket:
+        assert self._places is not None
+        shown = min(self._shown.pop(number, number), len(self._slots) - 1)
+        packet.dts = self._slots[number - self._places] if number >= self._places else self._before(number)
+        packet.pts = max(packet.dts, self._slots[shown])
+        return packet
+
+    def _before(self, number: int) -> int:
+        assert self._places is not None
+        step = self._slots[1] - self._slots[0] if len(self._slots) > 1 else 1
+        return self._slots[0] - (self._places - number) * step
+
+
+class PictureCut:
+    """Chooses the packets of one stream of pictures that are needed to show a span.
+
+    Decoding begins at a key frame: the one before the span where the container can hide it, else the first one inside.
+    Packets that are shown behind the span are kept where others in it, which are coded later, may need them.
+    """
+
+    def __init__(self, start: Fraction | None, end: Fraction | None, *, hides: bool) -> None:
+        """Cut from `start` to `end`, both in seconds on the clock of the packets, None for no cut."""
+        self._start, self._end, self._hides = start, end, hides
+        self._waiting: list[AnyPacket] = []
+        self._has_begun = start is None
+        self._has_shown = False
+
+    def push(self, packet: AnyPacket) -> list[AnyPacket]:
+        """Return the packets to copy, now that another one is known."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            return [packet] if self._has_begun else []
+        time = stamp * packet.time_base
+        if not self._has_begun:
+            return self._begin(packet, time)
+        if self._start is not None and not self._hides and time < self._start:
+            return []
+        is_behind = self._end is not None and time >= self._end
+        if is_behind or (packet.is_discard and self._has_shown):
+            if not is_behind or packet.dts is None or self._end is None or packet.dts * packet.time_base < self._end:
+                self._waiting.append(packet)
+            return []
+        self._has_shown = self._has_shown or not packet.is_discard
+        ready, self._waiting = [*self._waiting, packet], []
+        return ready
+
+    def _begin(self, packet: AnyPacket, time: Fraction) -> list[AnyPacket]:
+        assert self._start is not None
+        is_inside = time >= self._start
+        if self._hides and (packet.is_keyframe and not is_inside):
+            self._waiting = []
+        if packet.is_keyframe or self._waiting:
+            self._waiting.append(packet)
+        if not is_inside or not self._waiting or (not self._hides and not packet.is_keyframe):
+            if not self._hides:
+                self._waiting = []
+            return []
+        self._has_begun, waiting = True, self._waiting
+        self._waiting = []
+        return [one for held in waiting for one in self.push(held)]
+
+
+def _begins_with_key_frame(packets: Iterator[AnyPacket], start: Fraction) -> bool:
+    """Return whether the first picture at or after a time can be decoded by itself."""
+    first: AnyPacket | None = None
+    for packet in packets:
+        if not packet.size or packet.pts is None:
+            continue
+        if packet.pts * packet.time_base >= start and (first is None or packet.pts < (first.pts or 0)):
+            first = packet
+        if first is not None and packet.dts is not None and packet.dts >= (first.pts or 0):
+            break
+    return first is None or first.is_keyframe
