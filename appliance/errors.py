@@ -9,6 +9,8 @@ ApplianceError (a RelumeError)
 ├── UploadError               an upload is refused (also a ValueError)
 │   ├── UploadNotFoundError   this user has no such upload (also a LookupError)
 │   └── UploadSpaceError      too large, or the disk has no room (also an OSError)
+├── OwnPresetError            a saved preset is refused (also a ValueError)
+│   └── OwnPresetNotFoundError  there is no such saved preset (also a LookupError)
 └── WebhookError              a webhook is refused (also a ValueError)
     └── WebhookNotFoundError  there is no such webhook (also a LookupError)
 """
@@ -61,6 +63,14 @@ class UploadNotFoundError(UploadError, LookupError):
 
 class UploadSpaceError(UploadError, OSError):
     """The upload is too large, or the disk has no room for it."""
+
+
+class OwnPresetError(ApplianceError, ValueError):
+    """A saved preset is refused."""
+
+
+class OwnPresetNotFoundError(OwnPresetError, LookupError):
+    """There is no such saved preset."""
 
 
 class WebhookError(ApplianceError, ValueError):

@@ -42,8 +42,19 @@ class Estimate:
     memory_bytes: int
     disk_needed_bytes: int
     disk_free_bytes: int
+    result_bytes: int
     fits: bool
     message: str
+
+
+def try_out(source: Path, options: EnhanceOptions, data_directory: Path, *, budget_s: float = BUDGET_S) -> Measured:
+    """Try two seconds from the middle of a source, fewer where they take longer than the budget.
+
+    Raises:
+        RelumeError: The source or the options are refused.
+        TrialError: The trial took too long, or ended unexpectedly.
+    """
+    return _try(source, options, data_directory, budget_s)
 
 
 def estimate(
@@ -55,8 +66,9 @@ def estimate(
     memory_limit_bytes: int | None = None,
     reserve_bytes: int = RESERVE_BYTES,
     budget_s: float = BUDGET_S,
+    measured: Measured | None = None,
 ) -> Estimate:
-    """Try two seconds from the middle of a source, fewer where they take longer than the budget.
+    """Extend to the whole job what a trial of two seconds told.
 
     Args:
         source: The file.
@@ -66,6 +78,7 @@ def estimate(
         memory_limit_bytes: What a worker may take, None for all there is.
         reserve_bytes: What a disk shall still have free afterwards.
         budget_s: About how long the trial may run, beside its start.
+        measured: What a trial told already; None for a new one.
 
     Raises:
         RelumeError: The source or the options are refused, as the job would refuse them.
@@ -73,7 +86,7 @@ def estimate(
     """
     work = plan_work(source, None, options)
     length = _length(work.info.duration, options)
-    measured = _try(source, options, data_directory, budget_s)
+    measured = measured or _try(source, options, data_directory, budget_s)
     share = 1.0 if length is None else float(length) / measured.span_s
     compared = 1.0 if length is None else min(float(length), COMPARED_S) / measured.span_s
     time_s = measured.start_s + measured.run_s * share + measured.compare_s * compared
@@ -87,7 +100,8 @@ def estimate(
     else:
         disks = [disk, _Disk.of(target.parent, result_bytes)]
     limits = _Limits(memory_limit_bytes, reserve_bytes)
-    return _judge(time_s, memory_bytes, disks, limits, is_known=length is not None)
+    sizes = _Sizes(memory_bytes, result_bytes)
+    return _judge(time_s, sizes, disks, limits, is_known=length is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +112,17 @@ class _Limits:
     reserve_bytes: int
 
 
-def _judge(time_s: float, memory_bytes: int, disks: "list[_Disk]", limits: _Limits, *, is_known: bool) -> Estimate:
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What will be taken."""
+
+    memory_bytes: int
+    result_bytes: int
+
+
+def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, *, is_known: bool) -> Estimate:
     tightest = min(disks, key=lambda disk: disk.free_bytes - disk.needed_bytes)
-    memory_free = _available_memory()
+    memory_bytes, memory_free = sizes.memory_bytes, _available_memory()
     allowed = min((value for value in (limits.memory_bytes, memory_free) if value is not None), default=None)
     missing = []
     if tightest.needed_bytes + limits.reserve_bytes > tightest.free_bytes:
@@ -125,6 +147,7 @@ def _judge(time_s: float, memory_bytes: int, disks: "list[_Disk]", limits: _Limi
         memory_bytes=memory_bytes,
         disk_needed_bytes=tightest.needed_bytes,
         disk_free_bytes=tightest.free_bytes,
+        result_bytes=sizes.result_bytes,
         fits=not missing,
         message=message,
     )

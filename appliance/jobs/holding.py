@@ -300,7 +300,10 @@ class Holding(JobTable):
         return self.get(job_id)
 
 
-_NEXT: Final = "SELECT id FROM jobs WHERE state = 'queued' ORDER BY priority DESC, position LIMIT 1"
+_NEXT: Final = (
+    "SELECT id FROM jobs WHERE state = 'queued' AND NOT EXISTS (SELECT 1 FROM queue_hold) "
+    "ORDER BY priority DESC, position LIMIT 1"
+)
 
 _LET_GO: Final = {"worker": None, "wish": None, "fps": 0.0, "eta_s": None}
 

@@ -23,6 +23,7 @@ class Listing(JobTable):
         text: str = "",
         owner: str | None = None,
         folder: str | None = None,
+        previews: bool = True,
         limit: int = 100,
         offset: int = 0,
     ) -> Jobs:
@@ -33,12 +34,30 @@ class Listing(JobTable):
             text: Only jobs whose title contains it, whatever its case.
             owner: Only jobs of that user id.
             folder: Only jobs of that watch folder id.
+            previews: Also previews.
             limit: At most that many.
             offset: Leave out that many first.
         """
-        query, values = select_jobs(states, text=text, owner=owner, folder=folder, limit=limit, offset=offset)
+        query, values = select_jobs(
+            states, text=text, owner=owner, folder=folder, previews=previews, limit=limit, offset=offset
+        )
         with self._database.read() as connection:
             return [read_row(row) for row in connection.execute(query, values)]
+
+    def previews_ended_before(self, moment: float) -> Ids:
+        """Give the ids of the previews that ended before a moment."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT id FROM jobs WHERE preview_of IS NOT NULL AND finished_at < ? "
+                "AND state IN ('done', 'failed', 'cancelled')",
+                (moment,),
+            )
+            return [row["id"] for row in rows]
+
+    def is_held(self) -> bool:
+        """Tell whether no further job is started for now."""
+        with self._database.read() as connection:
+            return connection.execute("SELECT 1 FROM queue_hold").fetchone() is not None
 
     def counts(self) -> dict[JobState, int]:
         """Count the jobs in each state, those with none too."""
@@ -103,6 +122,7 @@ def select_jobs(
     text: str = "",
     owner: str | None = None,
     folder: str | None = None,
+    previews: bool = True,
     limit: int = 100,
     offset: int = 0,
 ) -> tuple[str, list[Any]]:
@@ -113,6 +133,8 @@ def select_jobs(
         if value is not None:
             conditions.append(f"{column} = ?")
             values.append(value)
+    if not previews:
+        conditions.append("preview_of IS NULL")
     if text:
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         conditions.append("title LIKE ? ESCAPE '\\'")

@@ -4,6 +4,7 @@ import secrets
 import sqlite3
 import string
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from appliance.jobs.records import (
     options_to_json,
 )
 from appliance.jobs.rows import path_column
+from runtime.options import EnhanceOptions
 
 __all__ = [
     "Blame",
@@ -162,8 +164,10 @@ class JobQueue(Listing, Holding):
                 raise _refusal(job, "cancelled")
             return self.get(job_id)
 
-    def retry(self, job_id: str) -> JobRecord:
+    def retry(self, job_id: str, *, allow_damaged: bool = False) -> JobRecord:
         """Queue a failed or cancelled job again; a failed one goes on where it was.
+
+        `allow_damaged` enhances a damaged source as far as it can be read, from then on.
 
         Raises:
             JobNotFoundError: No job has that id.
@@ -173,10 +177,12 @@ class JobQueue(Listing, Holding):
             job = self.get(job_id)
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise _refusal(job, "tried again")
+            options = replace(job.options, allow_damaged=True) if allow_damaged else job.options
             self._change(
                 connection,
                 job_id,
                 state=JobState.QUEUED,
+                options=options_to_json(options),
                 position=self._end(connection),
                 started_at=None,
                 finished_at=None,
@@ -217,6 +223,35 @@ class JobQueue(Listing, Holding):
                 priority, position = self._place(connection, job_id, before)
                 self._change(connection, job_id, priority=priority, position=position)
             return self.get(job_id)
+
+    def change_options(self, job_id: str, options: EnhanceOptions) -> JobRecord:
+        """Change what a job that waits is asked to do; nothing of it may have been done.
+
+        Raises:
+            JobNotFoundError: No job has that id.
+            JobStateError: It has started, or has ended.
+        """
+        with self._database.transaction() as connection:
+            job = self.get(job_id)
+            if job.state not in (JobState.QUEUED, JobState.PAUSED) or job.frames_done:
+                raise JobStateError(
+                    f"{job.title!r} has started, so it cannot be changed; let it end, or cancel it, and enhance the "
+                    "file again with other settings"
+                )
+            # What was begun with other options would be thrown away anyway.
+            self.files(job_id).remove_workspace()
+            self._change(connection, job_id, options=options_to_json(options), estimate=None)
+            return self.get(job_id)
+
+    def hold(self, *, on: bool) -> None:
+        """Let no further job start until it is taken back; a job that runs is not stopped."""
+        with self._database.transaction() as connection:
+            if on:
+                connection.execute("INSERT OR IGNORE INTO queue_hold (one, since) VALUES (1, ?)", (time.time(),))
+            else:
+                connection.execute("DELETE FROM queue_hold")
+            # So that whoever follows the queue looks again.
+            self._next_revision(connection)
 
     def set_estimate(self, job_id: str, estimate: str) -> JobRecord:
         """Note what the job will probably take, as JSON.

@@ -1,6 +1,7 @@
 """The web application: its routes, what stands before them, and what runs beside them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from appliance.accounts.book import open_accounts
+from appliance.jobs.errors import JobError
 from appliance.jobs.queue import JobQueue
 from appliance.settings import FILE_NAME, GOOD_NAME, Settings, load_settings
 from appliance.store.database import Database
@@ -19,6 +21,7 @@ from appliance.web.certificate import own_names
 from appliance.web.connections import Visitors
 from appliance.web.events import Broadcaster
 from appliance.web.guard import Guard
+from appliance.web.own_presets import OwnPresets
 from appliance.web.page_files import PageFiles
 from appliance.web.receiving import Receiver
 from appliance.web.refusals import RESPONSES, add_refusals
@@ -31,6 +34,7 @@ from appliance.web.routes import (
     jobs,
     media,
     models,
+    own_presets,
     pages,
     presets,
     session,
@@ -42,6 +46,7 @@ from appliance.web.routes import (
 from appliance.web.routes import settings as settings_routes
 from appliance.web.services import Services
 from appliance.web.system import System, Workers
+from appliance.web.trials import Trials
 from appliance.web.uploads import Uploads
 from appliance.web.webhooks import Webhooks
 from runtime.version import relume_version
@@ -49,6 +54,7 @@ from runtime.version import relume_version
 _ROUTERS: Final = (
     session,
     presets,
+    own_presets,
     models,
     uploads,
     jobs,
@@ -64,6 +70,7 @@ _ROUTERS: Final = (
     webhooks,
 )
 _TIDY_EVERY_S: Final = 3600.0
+_PREVIEWS_KEPT_S: Final = 24 * 3600.0
 
 
 def open_services(
@@ -106,6 +113,8 @@ def open_services(
         broadcaster=Broadcaster(queue, accounts.users, accounts.sessions, system.brief),
         system=system,
         visitors=visitors or Visitors(),
+        own_presets=OwnPresets(database),
+        trials=Trials(),
         trial=asyncio.Lock(),
     )
 
@@ -167,8 +176,16 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
 async def _keep_tidy(services: Services) -> None:
     await to_thread.run_sync(services.uploads.resume)
     while True:
+        await to_thread.run_sync(remove_old_previews, services)
         await to_thread.run_sync(services.uploads.tidy, services.receiver.busy)
         await asyncio.sleep(_TIDY_EVERY_S)
+
+
+def remove_old_previews(services: Services) -> None:
+    """Remove the previews that ended more than a day ago: they only helped to choose."""
+    for job_id in services.queue.previews_ended_before(time.time() - _PREVIEWS_KEPT_S):
+        with suppress(JobError):
+            services.queue.remove(job_id)
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

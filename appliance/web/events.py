@@ -135,7 +135,11 @@ class Broadcaster:
 
     def _greet(self) -> list[bytes]:
         counts = {state.value: count for state, count in self._queue.counts().items()}
-        return [message("counts", counts), message("system", self._read_system())]
+        return [
+            message("counts", counts),
+            message("queue", {"is_held": self._queue.is_held()}),
+            message("system", self._read_system()),
+        ]
 
     def _look(self) -> list[bytes]:
         before = self._revision
@@ -148,7 +152,7 @@ class Broadcaster:
         messages = [message("job", view_job(job, self._queue.files(job.id), names).model_dump()) for job in changed]
         messages += [message("job", {"id": job_id, "removed": True}) for job_id in removed]
         counts = {state.value: count for state, count in self._queue.counts().items()}
-        return [*messages, message("counts", counts)]
+        return [*messages, message("counts", counts), message("queue", {"is_held": self._queue.is_held()})]
 
 
 def message(event: str, data: Any) -> bytes:

@@ -56,6 +56,7 @@ class OptionsOut(BaseModel):
     audio: str | None
     codec: str | None
     model: str | None
+    allow_damaged: bool
     start_s: float | None
     end_s: float | None
 
@@ -126,6 +127,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             audio=options.audio,
             codec=options.codec,
             model=options.model,
+            allow_damaged=options.allow_damaged,
             start_s=None if options.start is None else float(options.start),
             end_s=None if options.end is None else float(options.end),
         ),

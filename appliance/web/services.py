@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
     from appliance.web.connections import Visitors
     from appliance.web.events import Broadcaster
+    from appliance.web.own_presets import OwnPresets
     from appliance.web.receiving import Receiver
     from appliance.web.system import System
+    from appliance.web.trials import Trials
     from appliance.web.uploads import Uploads
     from appliance.web.webhooks import Webhooks
 
@@ -42,6 +44,8 @@ class Services:
     broadcaster: "Broadcaster"
     system: "System"
     visitors: "Visitors"
+    own_presets: "OwnPresets"
+    trials: "Trials"
     trial: asyncio.Lock
     """Held while a file is tried out: two trials at once would both come out too slow."""
 

@@ -78,8 +78,8 @@ def system(services: ServicesHere, caller: Viewer) -> SystemOut:
 async def events(services: ServicesHere, caller: Viewer) -> StreamingResponse:
     """Tell what changes as server-sent events.
 
-    `job` carries a job, or `{"id", "removed": true}`; `counts` how many there are in each state; `system` disk,
-    temperature and load; `resync` asks to fetch the list anew.
+    `job` carries a job, or `{"id", "removed": true}`; `counts` how many there are in each state; `queue`
+    whether it is held; `system` disk, temperature and load; `resync` asks to fetch the list anew.
     """
     if services.broadcaster.is_full():
         raise RefusedError(503, "too_many", "too many pages are open; close some")

@@ -6,47 +6,72 @@ from typing import Final
 
 from anyio import to_thread
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from appliance.jobs.records import JobState
+from appliance.jobs.trial import Measured
 from appliance.web.access import Operator, ServicesHere
 from appliance.web.refusals import RefusedError, answer_of
-from appliance.web.routes.jobs import WishesIn, wait_checked
+from appliance.web.routes.jobs import JobSource, SourceIn, find_source
 from appliance.web.services import Services
-from appliance.web.uploads import Upload
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions
+from runtime.work import Work, plan_work
 
 router = APIRouter(tags=["jobs"])
 
 _WAIT_S: Final = 60.0
 
 
-class EstimateIn(WishesIn):
+class EstimateIn(SourceIn):
     """The job that is thought of."""
 
-    file: str = Field(max_length=50, description="The id of an upload of the caller")
+    quick: bool = Field(False, description="Answer at once, without a trial: from what is known already")
+
+
+class ResultOut(BaseModel):
+    """What the result will be; null where the source has no video, or it is not known."""
+
+    source_width: int | None
+    source_height: int | None
+    width: int | None
+    height: int | None
+    scale: int | None
+    codec: str | None
+    suffix: str
+    size_bytes: int | None
 
 
 class EstimateOut(BaseModel):
-    """What it will probably take; `message` says it in words."""
+    """What it will probably take; `message` says it in words. Null is not known yet."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    time_s: float
-    memory_bytes: int
-    disk_needed_bytes: int
-    disk_free_bytes: int
+    is_measured: bool = Field(description="Tried on this file with these choices; else guessed from other files")
+    time_s: float | None
+    memory_bytes: int | None
+    disk_needed_bytes: int | None
+    disk_free_bytes: int | None
     fits: bool
     message: str
+    result: ResultOut
 
 
 @router.post("/api/estimates", summary="Estimate a job")
 async def estimate(services: ServicesHere, caller: Operator, body: EstimateIn) -> EstimateOut:
-    """Try two seconds of the file, which takes a while, and tell time, memory and disk for all of it."""
+    """Tell time, memory and disk for all of a file: from a trial of two seconds, which takes a while and is kept.
+
+    While a job runs there is no trial, which would slow both down; then it is a guess from earlier trials.
+    """
     settings = services.settings
     wishes = body.options(threads=settings.threads, zoo=settings.zoo)
     options = replace(wishes, backend=settings.backend, precision=settings.precision)
-    upload = await wait_checked(services, caller, body.file)
+    source = await find_source(services, caller, body)
+    known = services.trials.measured(source.path, options)
+    if known is None and not body.quick and not await to_thread.run_sync(_is_busy, services):
+        known = await _try_alone(services, source, options)
+    return await to_thread.run_sync(_answer, services, source, options, known)
+
+
+async def _try_alone(services: Services, source: JobSource, options: EnhanceOptions) -> Measured:
     try:
         async with asyncio.timeout(_WAIT_S):
             await services.trial.acquire()
@@ -54,23 +79,84 @@ async def estimate(services: ServicesHere, caller: Operator, body: EstimateIn) -
         busy = "other files are being tried out; try again in a minute, or start the job"
         raise RefusedError(503, "busy", busy) from None
     try:
-        return await to_thread.run_sync(_try, services, upload, options)
+        # Meanwhile someone else may have tried it.
+        found = services.trials.measured(source.path, options)
+        return found if found is not None else await to_thread.run_sync(_try, services, source, options)
     finally:
         services.trial.release()
 
 
-def _try(services: Services, upload: Upload, options: EnhanceOptions) -> EstimateOut:
-    from appliance.jobs.admission import estimate as try_job
+def _is_busy(services: Services) -> bool:
+    return services.queue.counts()[JobState.RUNNING] > 0
 
-    path, settings = services.uploads.path(upload), services.settings
+
+def _try(services: Services, source: JobSource, options: EnhanceOptions) -> Measured:
+    from appliance.jobs.admission import try_out
+
+    whole = replace(options, start=None, end=None)
     try:
-        found = try_job(
-            path,
+        work = plan_work(source.path, None, whole)
+        measured = try_out(source.path, whole, services.settings.data)
+    except RelumeError as error:
+        raise _refusal(error, source) from error
+    services.trials.keep(source.path, options, work, measured)
+    return measured
+
+
+def _answer(services: Services, source: JobSource, options: EnhanceOptions, known: Measured | None) -> EstimateOut:
+    from appliance.jobs.admission import estimate as judge
+
+    settings = services.settings
+    try:
+        work = plan_work(source.path, None, options)
+        measured = known or services.trials.guess(work)
+        if measured is None:
+            return EstimateOut(
+                is_measured=False,
+                time_s=None,
+                memory_bytes=None,
+                disk_needed_bytes=None,
+                disk_free_bytes=None,
+                fits=True,
+                message="How long it takes is not known yet",
+                result=_result(work, None),
+            )
+        found = judge(
+            source.path,
             options,
             settings.data,
             memory_limit_bytes=settings.worker_memory_bytes,
             reserve_bytes=settings.disk_reserve_bytes,
+            measured=measured,
         )
     except RelumeError as error:
-        raise RefusedError(*answer_of(error), str(error).replace(str(path), upload.name)) from error
-    return EstimateOut.model_validate(found)
+        raise _refusal(error, source) from error
+    # A guess must not keep anyone from a job that a trial may find to fit.
+    return EstimateOut(
+        is_measured=known is not None,
+        time_s=found.time_s,
+        memory_bytes=found.memory_bytes,
+        disk_needed_bytes=found.disk_needed_bytes,
+        disk_free_bytes=found.disk_free_bytes,
+        fits=found.fits or known is None,
+        message=found.message,
+        result=_result(work, found.result_bytes),
+    )
+
+
+def _result(work: Work, size_bytes: int | None) -> ResultOut:
+    video, scale = work.video, work.scale.scale
+    return ResultOut(
+        source_width=None if video is None else video.width,
+        source_height=None if video is None else video.height,
+        width=None if video is None else video.width * scale,
+        height=None if video is None else video.height * scale,
+        scale=None if video is None else scale,
+        codec=None if video is None or work.plan.codec is None else str(work.plan.codec),
+        suffix=work.target.suffix,
+        size_bytes=size_bytes,
+    )
+
+
+def _refusal(error: RelumeError, source: JobSource) -> RefusedError:
+    return RefusedError(*answer_of(error), str(error).replace(str(source.path), source.title))

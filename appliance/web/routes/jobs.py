@@ -1,14 +1,18 @@
 """Jobs: made from uploads, listed, steered and removed."""
 
 import asyncio
+import json
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path as FolderPath
 from typing import Annotated, Final, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
@@ -16,14 +20,14 @@ from appliance.errors import UploadError
 from appliance.faults import show_value
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import JobRecord, JobState, NewJob, Origin
-from appliance.web.access import Operator, ServicesHere, Viewer
+from appliance.web.access import Administrator, Operator, ServicesHere, Viewer
 from appliance.web.job_view import JobOut, view_job
 from appliance.web.refusals import RefusedError
 from appliance.web.services import Services
 from appliance.web.uploads import Upload
-from runtime.errors import ManifestError, OptionError
+from runtime.errors import ManifestError, OptionError, RelumeError
 from runtime.manifest import find_model
-from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions
+from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, check_options
 from runtime.presets import plan_job
 
 router = APIRouter(tags=["jobs"])
@@ -43,6 +47,7 @@ class WishesIn(BaseModel):
     strength: float | None = Field(None, ge=0, le=1)
     audio: AudioMode | None = None
     codec: Codec | None = None
+    allow_damaged: bool = Field(False, description="Enhance a damaged file as far as it can be read")
     model: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -62,6 +67,7 @@ class WishesIn(BaseModel):
             audio=self.audio,
             codec=self.codec,
             threads=threads or None,
+            allow_damaged=self.allow_damaged,
             model=self.model,
             zoo=None if self.model is None else _zoo_of(self.model, zoo),
         )
@@ -80,21 +86,58 @@ def _zoo_of(model: str, zoo: FolderPath | None) -> FolderPath | None:
     return own
 
 
-class JobIn(WishesIn):
-    """A job for an uploaded file."""
+Seconds = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=6)]
 
-    file: str = Field(max_length=50, description="The id of an upload of the caller")
+
+class TrimmedIn(WishesIn):
+    """How to enhance a part of a file, or all of it."""
+
+    start_s: Seconds | None = Field(None, description="Begin here, in seconds; left out: at the beginning")
+    end_s: Seconds | None = Field(None, description="End before this; left out: at the end")
+
+    def options(self, *, threads: int = 0, zoo: FolderPath | None = None) -> EnhanceOptions:
+        """Give the options, as `WishesIn.options` does.
+
+        Raises:
+            OptionError: They do not go together, or there is no such model.
+        """
+        options = replace(
+            super().options(threads=threads, zoo=zoo),
+            start=None if self.start_s is None else Fraction(self.start_s),
+            end=None if self.end_s is None else Fraction(self.end_s),
+        )
+        check_options(options)
+        return options
+
+
+class SourceIn(TrimmedIn):
+    """What to enhance: an upload, or the file of an earlier job."""
+
+    file: str | None = Field(None, max_length=50, description="The id of an upload of the caller")
+    again: str | None = Field(None, max_length=50, description="In its place, the id of a job whose file is used again")
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "SourceIn":
+        if (self.file is None) == (self.again is None):
+            raise ValueError("give either file or again")
+        return self
+
+
+class JobIn(SourceIn):
+    """A job for an uploaded file, or for the file of an earlier job."""
+
     priority: int = Field(0, ge=-100, le=100, description="Higher runs earlier")
     preview: bool = Field(False, description="Only three seconds from the middle; the file can be used again")
 
 
 class JobChange(BaseModel):
-    """A new priority or a new place among the queued; `before` null is the end of the queue."""
+    """A new priority, a new place among the queued (`before` null is the end), or other wishes before it starts."""
 
     model_config = ConfigDict(extra="forbid")
 
     priority: int | None = Field(None, ge=-100, le=100)
     before: str | None = Field(None, max_length=50)
+    wishes: TrimmedIn | None = None
 
 
 class JobsOut(BaseModel):
@@ -103,6 +146,7 @@ class JobsOut(BaseModel):
     jobs: list[JobOut]
     counts: dict[JobState, int]
     revision: int
+    is_held: bool = Field(description="No further job is started until the queue is resumed")
 
 
 @router.get("/api/jobs", summary="List and search jobs")
@@ -111,6 +155,7 @@ def list_jobs(
     caller: Viewer,
     state: Annotated[str, Query(max_length=100, description="States, separated by commas; empty for all")] = "",
     text: Annotated[str, Query(max_length=200, description="Part of the title")] = "",
+    previews: Annotated[bool, Query(description="Also previews")] = True,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> JobsOut:
@@ -123,21 +168,60 @@ def list_jobs(
         raise RefusedError(422, "invalid", f"unknown state {show_value(state)}: {known}", field="state") from None
     # Before the list, so that what changes meanwhile is told once more and not lost.
     revision = services.queue.revision()
-    jobs = services.queue.list(states=states, text=text, limit=limit, offset=offset)
+    jobs = services.queue.list(states=states, text=text, previews=previews, limit=limit, offset=offset)
     names = services.accounts.users.names()
     return JobsOut(
         jobs=[view_job(job, services.queue.files(job.id), names) for job in jobs],
         counts=services.queue.counts(),
         revision=revision,
+        is_held=services.queue.is_held(),
     )
 
 
 @router.post("/api/jobs", status_code=201, summary="Make a job")
 async def add_job(services: ServicesHere, caller: Operator, body: JobIn) -> JobOut:
-    """Queue an uploaded file for enhancement, or a preview of it."""
+    """Queue an uploaded file for enhancement, or a preview of it; or the file of an earlier job once more."""
     options = body.options(threads=services.settings.threads, zoo=services.settings.zoo)
-    upload = await wait_checked(services, caller, body.file)
-    return await to_thread.run_sync(_add, services, caller, body, options, upload)
+    source = await find_source(services, caller, body)
+    return await to_thread.run_sync(_add, services, caller, body, options, source)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSource:
+    """A file to enhance: an upload, or what an earlier job had."""
+
+    path: FolderPath
+    title: str
+    upload: Upload | None = None
+    again: JobRecord | None = None
+
+    @property
+    def length_s(self) -> float | None:
+        """The file's length, where it is known."""
+        return None if self.upload is None or self.upload.probe is None else self.upload.probe["duration_s"]
+
+
+async def find_source(services: Services, caller: Caller, body: SourceIn) -> JobSource:
+    """Give the file of a request.
+
+    Raises:
+        UploadError: The upload is nothing to enhance, or is not looked into in time.
+        JobNotFoundError: There is no such job.
+        RefusedError: The job is someone else's, its file is gone, or the part begins after the file's end.
+    """
+    if body.file is not None:
+        upload = await wait_checked(services, caller, body.file)
+        source = JobSource(services.uploads.path(upload), upload.name, upload=upload)
+    else:
+        job = await to_thread.run_sync(own_job, services, caller, body.again or "")
+        if not await to_thread.run_sync(job.source.is_file):
+            gone = f"the file of {job.title} is no longer on this server; upload it again"
+            raise RefusedError(409, "source_gone", gone)
+        source = JobSource(job.source, job.title, again=job)
+    if source.length_s is not None and body.start_s is not None and body.start_s >= source.length_s:
+        late = f"start_s is {body.start_s}, but {source.title} ends at {source.length_s:g} s; choose an earlier start"
+        raise RefusedError(422, "option", late, field="start_s")
+    return source
 
 
 async def wait_checked(services: Services, caller: Caller, upload_id: str) -> Upload:
@@ -154,23 +238,45 @@ async def wait_checked(services: Services, caller: Caller, upload_id: str) -> Up
     raise UploadError("the file is still being looked into; try again in a moment")
 
 
-def _add(services: Services, caller: Caller, body: JobIn, options: EnhanceOptions, upload: Upload) -> JobOut:
+def _add(services: Services, caller: Caller, body: JobIn, options: EnhanceOptions, source: JobSource) -> JobOut:
+    upload = source.upload
     new = NewJob(
-        source=services.uploads.path(upload),
-        title=upload.name,
+        source=source.path,
+        title=source.title,
         options=options,
         owner=caller.id,
         origin=Origin.UPLOAD,
         priority=body.priority,
-        preview_of=upload.id if body.preview else None,
+        preview_of=(body.file or body.again) if body.preview else None,
     )
     with services.database.transaction():
         job = services.queue.add(new)
-        if not body.preview:
+        if upload is not None and not body.preview:
             services.uploads.assign(upload, job.id)
-    _keep_thumbnail(services, upload, job)
-    services.accounts.audit.add(caller.actor, "job_added", f"{job.id} {upload.name}")
+    if source.again is not None:
+        _copy_thumbnail(services.queue.files(source.again.id).thumbnail, services.queue.files(job.id).thumbnail)
+    elif upload is not None:
+        _copy_thumbnail(services.uploads.thumbnail(upload.id), services.queue.files(job.id).thumbnail)
+    job = _note_estimate(services, job, source, options)
+    services.accounts.audit.add(caller.actor, "job_added", f"{job.id} {source.title}")
     return show(services, job)
+
+
+def _note_estimate(services: Services, job: JobRecord, source: JobSource, options: EnhanceOptions) -> JobRecord:
+    """Note on a job how long it will probably take, where a trial told that already."""
+    from appliance.jobs.admission import estimate
+
+    settings = services.settings
+    tried = replace(options, backend=settings.backend, precision=settings.precision)
+    measured = services.trials.measured(source.path, tried)
+    if measured is None:
+        return job
+    try:
+        time_s = estimate(source.path, tried, settings.data, measured=measured).time_s
+    except RelumeError:
+        # The job tells it itself.
+        return job
+    return services.queue.set_estimate(job.id, json.dumps({"time_s": time_s}))
 
 
 @router.get("/api/jobs/{job_id}", summary="Show a job")
@@ -192,8 +298,15 @@ def remove_job(services: ServicesHere, caller: Operator, job_id: JobId) -> Respo
 
 @router.patch("/api/jobs/{job_id}", summary="Change a job's turn")
 def change_job(services: ServicesHere, caller: Operator, job_id: JobId, body: JobChange) -> JobOut:
-    """Set a job's priority, or put it before another queued one, or with null at the end."""
+    """Set a job's priority, put it before another queued one (with null at the end), or change its wishes.
+
+    The wishes can be changed as long as nothing of the job was done.
+    """
     job = own_job(services, caller, job_id)
+    if body.wishes is not None:
+        settings = services.settings
+        job = services.queue.change_options(job_id, body.wishes.options(threads=settings.threads, zoo=settings.zoo))
+        services.accounts.audit.add(caller.actor, "job_changed", f"{job.id} {job.title}")
     if "before" in body.model_fields_set:
         job = services.queue.move(job_id, before=body.before)
     if body.priority is not None:
@@ -201,29 +314,53 @@ def change_job(services: ServicesHere, caller: Operator, job_id: JobId, body: Jo
     return show(services, job)
 
 
+class RetryIn(BaseModel):
+    """What a retry may do that the first try did not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    allow_damaged: bool = Field(False, description="Enhance a damaged file as far as it can be read")
+
+
 @router.post("/api/jobs/{job_id}/{action}", summary="Pause, resume, cancel or retry a job")
 def steer_job(
-    services: ServicesHere, caller: Operator, job_id: JobId, action: Literal["pause", "resume", "cancel", "retry"]
+    services: ServicesHere,
+    caller: Operator,
+    job_id: JobId,
+    action: Literal["pause", "resume", "cancel", "retry"],
+    body: RetryIn | None = None,
 ) -> JobOut:
-    """Steer a job; 409 where it makes no sense in its state."""
+    """Steer a job; 409 where it makes no sense in its state. Only a retry takes a body."""
     own_job(services, caller, job_id)
+    if body is not None and action != "retry":
+        raise RefusedError(422, "invalid", f"only a retry takes other options, not {action}; leave them out")
     steps = {
         "pause": JobQueue.pause,
         "resume": JobQueue.resume,
         "cancel": JobQueue.cancel,
         "retry": JobQueue.retry,
     }
-    job = steps[action](services.queue, job_id)
+    if body is not None and body.allow_damaged:
+        job = services.queue.retry(job_id, allow_damaged=True)
+    else:
+        job = steps[action](services.queue, job_id)
     services.accounts.audit.add(caller.actor, f"job_{action}", f"{job.id} {job.title}")
     return show(services, job)
 
 
-def _keep_thumbnail(services: Services, upload: Upload, job: JobRecord) -> None:
-    """Give the job the upload's thumbnail; the worker makes one where this does not succeed."""
-    target = services.queue.files(job.id).thumbnail
+@router.post("/api/queue/{action}", status_code=204, summary="Pause or resume the queue", response_class=Response)
+def hold_queue(services: ServicesHere, caller: Administrator, action: Literal["pause", "resume"]) -> Response:
+    """Let no further job start, or go on; a job that runs is not stopped."""
+    services.queue.hold(on=action == "pause")
+    services.accounts.audit.add(caller.actor, f"queue_{action}", "")
+    return Response(status_code=204)
+
+
+def _copy_thumbnail(found: FolderPath, target: FolderPath) -> None:
+    """Give a job the thumbnail of its file; the worker makes one where this does not succeed."""
     with suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(services.uploads.thumbnail(upload.id), target)
+        shutil.copyfile(found, target)
 
 
 def own_job(services: Services, caller: Caller, job_id: str) -> JobRecord:

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 
 from appliance.jobs.records import JobState
@@ -15,11 +15,13 @@ from appliance.web.refusals import RefusedError
 from appliance.web.report_text import describe_report
 from appliance.web.routes.jobs import JobId
 from appliance.web.services import Services
+from appliance.web.zipping import zip_files
 from runtime.report import report_from_json
 
 router = APIRouter(tags=["media"])
 
 Part = Literal["thumbnail", "before", "after", "sound-before", "sound-after"]
+_MOST_RESULTS: Final = 500
 _TYPES: Final[dict[Part, str]] = {
     "thumbnail": "image/jpeg",
     "before": "video/mp4",
@@ -72,6 +74,31 @@ def result(services: ServicesHere, caller: Viewer, job_id: JobId) -> FileRespons
         raise RefusedError(404, "not_found", "this job has no result yet")
     name = job.result.name.encode("utf-8", "replace").decode()
     return _file(job.result, "application/octet-stream", {"Content-Disposition": content_disposition(name)})
+
+
+@router.get(
+    "/api/results.zip",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {}}, "description": "The results"}},
+    summary="Save the results of several jobs",
+)
+def results(
+    services: ServicesHere,
+    caller: Viewer,
+    jobs: Annotated[str, Query(min_length=16, max_length=17 * _MOST_RESULTS, description="Ids, separated by commas")],
+) -> StreamingResponse:
+    """Give the results of several jobs in one ZIP file, uncompressed; it is written while it is sent."""
+    del caller
+    found = [services.queue.get(job_id) for job_id in jobs.split(",")]
+    without = next((job for job in found if job.state is not JobState.DONE or job.result is None), None)
+    if without is not None:
+        raise RefusedError(404, "not_found", f"{without.title} has no result yet; leave it out")
+    paths = [job.result for job in found if job.result is not None]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise RefusedError(404, "not_found", f"the result {missing.name} was moved away; leave it out")
+    headers = {"Content-Disposition": content_disposition("Relume results.zip"), "Cache-Control": "no-store"}
+    return StreamingResponse(zip_files(paths), media_type="application/zip", headers=headers)
 
 
 @router.get("/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Look at a job")

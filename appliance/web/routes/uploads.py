@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from appliance.web.access import Operator, ServicesHere
@@ -29,6 +30,7 @@ class FileOut(BaseModel):
     name: str
     size_bytes: int
     probe: "ProbeOut | None"
+    has_thumbnail: bool
     error: str | None = Field(description="Why it cannot be enhanced")
 
 
@@ -146,10 +148,28 @@ def waiting(services: ServicesHere, caller: Operator) -> list[FileOut]:
             name=upload.name,
             size_bytes=upload.size_bytes,
             probe=None if upload.probe is None else ProbeOut(**upload.probe),
+            has_thumbnail=services.uploads.thumbnail(upload.id).is_file(),
             error=upload.error,
         )
         for upload in services.uploads.waiting(caller.id)
     ]
+
+
+@router.get(
+    "/api/files/{upload_id}/thumbnail",
+    response_class=FileResponse,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "The picture"}},
+    summary="Look at a file that waits for a job",
+)
+def thumbnail(services: ServicesHere, caller: Operator, upload_id: UploadId) -> FileResponse:
+    """Give a small picture of a file that arrived."""
+    path = services.uploads.thumbnail(services.uploads.get(upload_id, caller.id).id)
+    try:
+        found = path.stat()
+    except OSError:
+        raise RefusedError(404, "not_found", "this file has no picture") from None
+    headers = {"Content-Disposition": "inline", "Cache-Control": "private, max-age=3600"}
+    return FileResponse(path, media_type="image/jpeg", headers=headers, stat_result=found)
 
 
 async def _find(services: ServicesHere, caller: Operator, upload_id: str) -> Upload:

@@ -33,8 +33,21 @@ OPERATOR = {
     ("PATCH", "/api/jobs/{job_id}"),
     ("DELETE", "/api/jobs/{job_id}"),
     ("POST", "/api/jobs/{job_id}/{action}"),
+    ("GET", "/api/files/{upload_id}/thumbnail"),
+    ("GET", "/api/own-presets"),
+    ("POST", "/api/own-presets"),
+    ("PATCH", "/api/own-presets/{preset_id}"),
+    ("DELETE", "/api/own-presets/{preset_id}"),
 }
-ADMINISTRATOR = ("/api/users", "/api/folders", "/api/settings", "/api/audit", "/api/webhooks", "/api/engines/")
+ADMINISTRATOR = (
+    "/api/users",
+    "/api/folders",
+    "/api/settings",
+    "/api/audit",
+    "/api/webhooks",
+    "/api/engines/",
+    "/api/queue/",
+)
 
 
 def walk(routes: list) -> Iterator[APIRoute]:

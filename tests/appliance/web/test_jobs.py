@@ -1,7 +1,11 @@
+from fractions import Fraction
+from pathlib import Path
+
 import pytest
 
 from appliance.accounts.roles import Role
-from appliance.jobs.records import NewJob
+from appliance.jobs.records import NewJob, Wish
+from appliance.web.app import remove_old_previews
 from runtime.manifest import find_model, zoo_folder
 from runtime.options import AudioMode, Codec, EnhanceOptions, Progress
 
@@ -232,6 +236,189 @@ def test_a_name_that_is_not_utf8_does_not_break_the_list(viewer, services, tmp_p
 
     assert answer.status_code == 200
     assert answer.json()["jobs"][0]["source_name"] == "caf?.mp4"
+
+
+def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
+    operator, uploaded, services, clip_bytes, monkeypatch
+):
+    wishes = {"file": uploaded, "preset": "restore", "audio": "off"}
+    first = operator.post("/api/estimates", {**wishes, "quick": True}).json()
+    assert (first["time_s"], first["is_measured"], first["fits"]) == (None, False, True)
+    facts = probe_size(operator, uploaded)
+    assert first["result"] == {
+        "source_width": facts[0],
+        "source_height": facts[1],
+        "width": facts[0],
+        "height": facts[1],
+        "scale": 1,
+        "codec": "h264",
+        "suffix": ".mp4",
+        "size_bytes": None,
+    }
+
+    tried = operator.post("/api/estimates", wishes).json()
+    assert tried["is_measured"] is True
+    assert tried["time_s"] > 0
+    assert tried["result"]["size_bytes"] > 0
+
+    # The same choices are not tried again, wherever they are trimmed; another file is guessed from this one.
+    monkeypatch.setattr("appliance.jobs.admission._try", None)
+    assert operator.post("/api/estimates", wishes).json()["time_s"] == tried["time_s"]
+    part = operator.post("/api/estimates", {**wishes, "end_s": 0.2}).json()
+    assert part["is_measured"] is True
+    assert part["time_s"] < tried["time_s"]
+    other = operator.upload("other.mp4", clip_bytes)
+    guessed = operator.post("/api/estimates", {**wishes, "file": other, "quick": True}).json()
+    assert (guessed["is_measured"], guessed["time_s"]) == (False, tried["time_s"])
+
+    # While a job runs nothing is tried.
+    services.queue.add(NewJob(Path("/x.mp4"), "x.mp4", EnhanceOptions()))
+    services.queue.claim("w")
+    busy = operator.post("/api/estimates", {**wishes, "file": other, "preset": "surveillance"}).json()
+    assert (busy["is_measured"], busy["time_s"]) == (False, None)
+    # What is known goes with the job.
+    job = operator.post("/api/jobs", wishes).json()
+    assert job["estimate"] == {"time_s": tried["time_s"]}
+
+
+def probe_size(operator, upload_id):
+    probe = operator.checked(upload_id)["probe"]
+    return probe["width"], probe["height"]
+
+
+def test_a_part_of_a_file_is_enhanced(operator, uploaded, services):
+    answer = operator.post("/api/jobs", {"file": uploaded, "start_s": 0.1, "end_s": "0.3"})
+
+    assert answer.status_code == 201
+    assert (answer.json()["options"]["start_s"], answer.json()["options"]["end_s"]) == (0.1, 0.3)
+    options = services.queue.get(answer.json()["id"]).options
+    assert (options.start, options.end) == (Fraction(1, 10), Fraction(3, 10))
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ({"start_s": 900}, "start_s is 900, but clip.mp4 ends at"),
+        ({"start_s": 0.5, "end_s": 0.5}, "end is 0.5 s, expected later than the start (0.5 s)"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(operator, uploaded, services, times, message):
+    answer = operator.post("/api/jobs", {"file": uploaded, **times})
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith(message)
+    assert sum(services.queue.counts().values()) == 0
+    for wrong in ({"start_s": -1}, {"end_s": "soon"}, {"start_s": 0.00000001}):
+        assert operator.post("/api/jobs", {"file": uploaded, **wrong}).status_code == 422
+
+
+def test_a_finished_jobs_file_is_enhanced_again(operator, uploaded, services, log_in, stored):
+    source = stored(uploaded)
+    first = operator.post("/api/jobs", {"file": uploaded, "preset": "restore"}).json()
+
+    again = operator.post("/api/jobs", {"again": first["id"], "preset": "surveillance"})
+
+    assert again.status_code == 201, again.text
+    second = again.json()
+    assert (second["title"], second["options"]["preset"], second["has"]["thumbnail"]) == (
+        "clip.mp4",
+        "surveillance",
+        True,
+    )
+    assert services.queue.get(second["id"]).source == source
+    # The file goes with the last of the jobs that need it.
+    operator.post(f"/api/jobs/{first['id']}/cancel")
+    assert operator.delete(f"/api/jobs/{first['id']}").status_code == 204
+    assert source.is_file()
+    operator.post(f"/api/jobs/{second['id']}/cancel")
+    assert operator.delete(f"/api/jobs/{second['id']}").status_code == 204
+    assert not source.exists()
+
+    other = log_in(Role.OPERATOR, "Oscar")
+    third = operator.post("/api/jobs", {"file": operator.upload("c.mp4", b"x" * 10), "preset": "restore"})
+    assert third.status_code == 422
+    assert other.post("/api/jobs", {"again": second["id"]}).status_code == 404
+    assert operator.post("/api/jobs", {"again": second["id"], "file": uploaded}).status_code == 422
+    assert operator.post("/api/jobs", {"preset": "restore"}).status_code == 422
+
+
+def test_a_file_that_is_gone_is_not_enhanced_again(operator, uploaded, log_in, stored):
+    job = operator.post("/api/jobs", {"file": uploaded, "preset": "restore"}).json()
+    assert log_in(Role.OPERATOR, "Oscar").post("/api/jobs", {"again": job["id"]}).status_code == 403
+    stored(uploaded).unlink()
+
+    answer = operator.post("/api/jobs", {"again": job["id"]})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "source_gone")
+    assert "upload it again" in answer.json()["error"]["message"]
+
+
+def test_a_waiting_job_is_changed_and_one_that_started_is_not(operator, uploaded, services):
+    job = operator.post("/api/jobs", {"file": uploaded, "preset": "restore"}).json()
+
+    changed = operator.patch(f"/api/jobs/{job['id']}", {"wishes": {"preset": "surveillance", "scale": 2}})
+
+    assert changed.status_code == 200, changed.text
+    assert (changed.json()["options"]["preset"], changed.json()["options"]["scale"]) == ("surveillance", 2)
+    services.queue.claim("w")
+    services.queue.progress(job["id"], "w", Progress("enhancing", 3, 10))
+    refused = operator.patch(f"/api/jobs/{job['id']}", {"wishes": {"preset": "restore"}})
+    assert refused.status_code == 409
+    assert "has started, so it cannot be changed" in refused.json()["error"]["message"]
+    services.queue.stop(job["id"], "w", Wish.PAUSE)
+    assert operator.patch(f"/api/jobs/{job['id']}", {"wishes": {"preset": "restore"}}).status_code == 409
+    assert services.queue.get(job["id"]).options.preset == "surveillance"
+
+
+def test_a_retry_may_take_what_can_be_read_of_a_damaged_file(operator, uploaded, services):
+    job = operator.post("/api/jobs", {"file": uploaded, "preset": "restore"}).json()
+    services.queue.claim("w")
+    services.queue.fail(job["id"], "w", "it is damaged")
+    wrong = operator.post(f"/api/jobs/{job['id']}/pause", {"allow_damaged": True})
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "invalid")
+
+    retried = operator.post(f"/api/jobs/{job['id']}/retry", {"allow_damaged": True})
+
+    assert (retried.status_code, retried.json()["state"]) == (200, "queued")
+    assert retried.json()["options"]["allow_damaged"] is True
+    assert services.queue.get(job["id"]).options == EnhanceOptions(preset="restore", allow_damaged=True)
+
+
+def test_the_queue_is_held_by_an_administrator_alone(admin, operator, services, add_job):
+    add_job()
+    assert operator.post("/api/queue/pause").status_code == 403
+    assert admin.get("/api/jobs").json()["is_held"] is False
+
+    assert admin.post("/api/queue/pause").status_code == 204
+    assert admin.post("/api/queue/pause").status_code == 204
+    assert admin.get("/api/jobs").json()["is_held"] is True
+    assert services.queue.claim("w") is None
+    assert admin.post("/api/queue/resume").status_code == 204
+    assert services.queue.claim("w") is not None
+
+
+def test_previews_are_left_out_of_lists_and_removed_after_a_day(operator, uploaded, services, monkeypatch):
+    preview = operator.post("/api/jobs", {"file": uploaded, "preset": "restore", "preview": True}).json()
+    job = operator.post("/api/jobs", {"file": uploaded, "preset": "restore"}).json()
+    assert {found["id"] for found in operator.get("/api/jobs").json()["jobs"]} == {preview["id"], job["id"]}
+    assert [found["id"] for found in operator.get("/api/jobs?previews=false").json()["jobs"]] == [job["id"]]
+
+    operator.post(f"/api/jobs/{preview['id']}/cancel")
+    ended = services.queue.get(preview["id"]).finished_at
+    assert services.queue.previews_ended_before(ended) == []
+    assert services.queue.previews_ended_before(ended + 1) == [preview["id"]]
+    monkeypatch.setattr("time.time", lambda: ended + 86_401)
+    remove_old_previews(services)
+    assert [found.id for found in services.queue.list()] == [job["id"]]
+
+
+def test_a_file_that_waits_has_a_picture(operator, uploaded, log_in):
+    (file,) = operator.get("/api/files").json()
+    answer = operator.get(f"/api/files/{uploaded}/thumbnail")
+
+    assert file["has_thumbnail"] is True
+    assert (answer.status_code, answer.headers["content-type"], answer.content[:2]) == (200, "image/jpeg", b"\xff\xd8")
+    assert log_in(Role.OPERATOR, "Oscar").get(f"/api/files/{uploaded}/thumbnail").status_code == 404
 
 
 def test_an_estimate_is_given_before_the_job(operator, uploaded, services):

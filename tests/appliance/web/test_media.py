@@ -1,10 +1,14 @@
+import io
 import json
+import zipfile
 from fractions import Fraction
 
 import pytest
 
+from appliance.jobs.records import NewJob
 from appliance.web.report_text import describe_report
 from runtime.action import Action
+from runtime.options import EnhanceOptions
 from runtime.report import (
     MediaFile,
     PictureFacts,
@@ -146,3 +150,33 @@ def test_a_result_that_was_moved_away_is_an_answer_too(viewer, done):
 
 def test_frame_rates_in_the_report_stay_exact(viewer, done):
     assert Fraction(viewer.get(f"/api/jobs/{done.id}/report").json()["picture"]["source"]["frame_rate"]) == 25
+
+
+def test_several_results_come_as_one_zip(viewer, services, tmp_path):
+    ids, contents = [], []
+    for number, name in enumerate(("a.mp4", "A.mp4", "b.mov")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / name).write_bytes(bytes([number]) * (3_000_000 + number))
+        contents.append((folder / name).read_bytes())
+        services.queue.add(NewJob(tmp_path / name, name, EnhanceOptions()))
+        job = services.queue.claim("w")
+        services.queue.finish(job.id, "w", folder / name)
+        ids.append(job.id)
+
+    answer = viewer.get(f"/api/results.zip?jobs={','.join(ids)}")
+
+    assert answer.status_code == 200
+    assert "Relume%20results.zip" in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["a.mp4", "A (2).mp4", "b.mov"]
+        assert [archive.read(name) for name in archive.namelist()] == contents
+    (tmp_path / "2" / "b.mov").unlink()
+    gone = viewer.get(f"/api/results.zip?jobs={','.join(ids)}")
+    assert (gone.status_code, gone.json()["error"]["message"]) == (
+        404,
+        "the result b.mov was moved away; leave it out",
+    )
+    waiting = services.queue.add(NewJob(tmp_path / "c.mp4", "c.mp4", EnhanceOptions()))
+    assert viewer.get(f"/api/results.zip?jobs={waiting.id}").status_code == 404

@@ -1,0 +1,94 @@
+"""What trials told, kept: a file is tried once for the same choices, and other files are guessed from it."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from appliance.jobs.records import options_to_json
+from appliance.jobs.trial import Measured
+from runtime.options import EnhanceOptions
+from runtime.work import Work
+
+_MOST: Final = 500
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Trials:
+    """The trials of a running server; for any number of threads."""
+
+    def __init__(self) -> None:
+        self._measured: _Recent[tuple[Path, str], Measured] = _Recent()
+        self._rates: _Recent[tuple[object, ...], _Rate] = _Recent()
+
+    def measured(self, source: Path, options: EnhanceOptions) -> Measured | None:
+        """Give what a trial of this file with these choices told; where it is trimmed makes no difference."""
+        return self._measured.get(_key(source, options))
+
+    def keep(self, source: Path, options: EnhanceOptions, work: Work, measured: Measured) -> None:
+        """Keep what a trial told."""
+        self._measured.put(_key(source, options), measured)
+        self._rates.put(_kind(work), _Rate(measured, _load(work)))
+
+    def guess(self, work: Work) -> Measured | None:
+        """Guess what a trial would tell, from the last one of the same kind of work; None where there was none."""
+        rate = self._rates.get(_kind(work))
+        if rate is None:
+            return None
+        share = _load(work) / rate.load
+        measured = rate.measured
+        return replace(
+            measured,
+            run_s=measured.run_s * share,
+            compare_s=measured.compare_s * share,
+            result_bytes=round(measured.result_bytes * share),
+            memory_bytes=round(measured.memory_bytes * max(1.0, share)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """What a trial told, and how much there was to do in a second of its source."""
+
+    measured: Measured
+    load: float
+
+
+class _Recent(Generic[Key, Value]):
+    """The values that were put last."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Value | None:
+        with self._lock:
+            return self._values.get(key)
+
+    def put(self, key: Key, value: Value) -> None:
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > _MOST:
+                self._values.popitem(last=False)
+
+
+def _key(source: Path, options: EnhanceOptions) -> tuple[Path, str]:
+    return source, options_to_json(replace(options, start=None, end=None))
+
+
+def _kind(work: Work) -> tuple[object, ...]:
+    """Name the kind of work: what makes the time of a pixel."""
+    model = None if work.video_model is None else work.video_model.manifest.name
+    return (model, work.plan.codec, work.plan.crf, bool(work.sounds), work.options.backend, work.options.precision)
+
+
+def _load(work: Work) -> float:
+    """Give what there is to do in a second of the source: pixels, or samples where there is no video."""
+    if work.video is not None:
+        rate = work.video.average_rate or 25
+        return float(work.video.width * work.video.height * rate)
+    return float(sum(sound.sample_rate for sound in work.sounds))

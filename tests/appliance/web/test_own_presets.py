@@ -1,0 +1,52 @@
+"""Saved presets: one's own, those for everybody, and what new jobs begin with."""
+
+from appliance.accounts.roles import Role
+
+CHOICES = {"preset": "restore", "strength": 0.5, "codec": "hevc"}
+
+
+def names(person):
+    return [
+        (preset["name"], preset["shared"], preset["is_default"]) for preset in person.get("/api/own-presets").json()
+    ]
+
+
+def test_choices_are_kept_under_a_name_for_oneself_or_for_everybody(admin, operator, log_in):
+    mine = operator.post("/api/own-presets", {"name": " Trains ", "choices": CHOICES})
+    shared = admin.post("/api/own-presets", {"name": "House style", "choices": {"preset": "studio"}, "shared": True})
+
+    assert (mine.status_code, mine.json()["name"], mine.json()["choices"]) == (201, "Trains", CHOICES)
+    assert names(operator) == [("House style", True, False), ("Trains", False, False)]
+    assert names(log_in(Role.OPERATOR, "Oscar")) == [("House style", True, False)]
+    again = operator.post("/api/own-presets", {"name": "Trains", "choices": {"preset": "archive"}})
+    assert again.json()["id"] == mine.json()["id"]
+    assert operator.get("/api/own-presets").json()[1]["choices"] == {"preset": "archive"}
+
+    refused = operator.post("/api/own-presets", {"name": "x", "choices": CHOICES, "shared": True})
+    assert (refused.status_code, "only an administrator" in refused.text) == (422, True)
+    assert operator.delete(f"/api/own-presets/{shared.json()['id']}").status_code == 422
+    assert operator.delete(f"/api/own-presets/{mine.json()['id']}").status_code == 204
+    assert operator.delete(f"/api/own-presets/{mine.json()['id']}").status_code == 404
+
+
+def test_one_preset_is_what_new_jobs_begin_with(admin, operator):
+    ids = [
+        operator.post("/api/own-presets", {"name": name, "choices": CHOICES}).json()["id"] for name in ("One", "Two")
+    ]
+
+    for preset_id in ids:
+        assert operator.patch(f"/api/own-presets/{preset_id}", {"is_default": True}).status_code == 204
+    assert names(operator) == [("One", False, False), ("Two", False, True)]
+    assert admin.patch(f"/api/own-presets/{ids[0]}", {"is_default": True}).status_code == 404, "it is not theirs"
+    operator.patch(f"/api/own-presets/{ids[1]}", {"is_default": False})
+    assert names(operator) == [("One", False, False), ("Two", False, False)]
+    operator.patch(f"/api/own-presets/{ids[1]}", {"is_default": True})
+    operator.delete(f"/api/own-presets/{ids[1]}")
+    assert names(operator) == [("One", False, False)]
+
+
+def test_choices_that_make_no_sense_are_not_kept(operator):
+    for choices in ({"preset": "nothing"}, {"preset": "sound-only", "codec": "hevc"}, {"colour": 1}):
+        assert operator.post("/api/own-presets", {"name": "x", "choices": choices}).status_code == 422
+    assert operator.post("/api/own-presets", {"name": "  ", "choices": CHOICES}).status_code == 422
+    assert names(operator) == []
