@@ -10,6 +10,7 @@ RelumeError
 from typing import Final
 
 from runtime.errors import (
+    DamagedError,
     DecodeError,
     EncodeError,
     EngineError,
@@ -41,8 +42,10 @@ class JobLostError(JobError):
 
 
 # The first class that fits decides. The codes stay the same: programs and the page's own words go by them.
+# What helps a job of `source_damaged` is to try it again with `allow_damaged`.
 _CODES: Final[tuple[tuple[type[RelumeError], str], ...]] = (
-    (DecodeError, "source_damaged"),
+    (DamagedError, "source_damaged"),
+    (DecodeError, "source_unreadable"),
     (UnsupportedMediaError, "source_unsupported"),
     (EncodeError, "result_failed"),
     (OutputError, "result_place"),

@@ -83,6 +83,7 @@ class FolderOut(BaseModel):
     audio: str | None
     codec: str | None
     model: str | None
+    allow_damaged: bool
     schedule: ScheduleModel | None
     hold_s: float
     include: list[str]
@@ -219,6 +220,7 @@ def _show(services: Services, folder: WatchFolder) -> FolderOut:
         audio=options.audio,
         codec=options.codec,
         model=options.model,
+        allow_damaged=options.allow_damaged,
         schedule=None if times is None else ScheduleModel.model_validate({"from": times[0], "to": times[1]}),
         hold_s=wish.hold_s,
         include=list(wish.include),

@@ -251,7 +251,30 @@ def test_a_source_that_cannot_be_used_fails_with_its_reason(add, work, queue, tm
 
     assert job.state is JobState.FAILED
     assert message in job.message
+    assert job.code == "source_unreadable"
     assert not queue.files(job.id).results.exists() or list(queue.files(job.id).results.iterdir()) == []
+
+
+def test_a_damaged_source_fails_and_is_done_as_far_as_it_can_be_read_when_asked(add, work, queue, clip):
+    data = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    lost = packets[len(packets) // 2]
+    data[lost.pos + 4 : lost.pos + lost.size] = bytes(lost.size - 4)
+    clip.write_bytes(data)
+    job = add("clip", clip, options=SILENT)
+
+    failed = work()
+
+    assert (failed.state, failed.code) == (JobState.FAILED, "source_damaged")
+    assert "is damaged in stream 0 at " in failed.message
+
+    queue.retry(job.id, allow_damaged=True)
+    done = work()
+
+    assert (done.state, done.code) == (JobState.DONE, "")
+    report = report_from_json(queue.files(job.id).report.read_text())
+    assert [place.index for place in report.damage] == [0]
 
 
 def test_a_failure_tells_the_name_that_the_user_gave(add, work, clip, tmp_path):

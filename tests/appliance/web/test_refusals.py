@@ -12,7 +12,15 @@ from appliance.jobs.errors import code_of
 from appliance.jobs.records import JobRecord
 from appliance.web.job_view import plain_message
 from appliance.web.refusals import hide_places
-from runtime.errors import DecodeError, EncodeError, OptionError, OutputError, SessionError, UnsupportedMediaError
+from runtime.errors import (
+    DamagedError,
+    DecodeError,
+    EncodeError,
+    OptionError,
+    OutputError,
+    SessionError,
+    UnsupportedMediaError,
+)
 
 FOR_PROGRAMMERS = re.compile(
     r"pattern|Errno|Posix|Value error|Traceback|should match|valid (string|number)|NoneType|<class"
@@ -172,7 +180,8 @@ def with_message(job: JobRecord, message: str) -> JobRecord:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (DecodeError("x"), "source_damaged"),
+        (DamagedError("x"), "source_damaged"),
+        (DecodeError("x"), "source_unreadable"),
         (UnsupportedMediaError("x"), "source_unsupported"),
         (EncodeError("x"), "result_failed"),
         (OutputError("x"), "result_place"),
