@@ -70,6 +70,11 @@ class Listing(JobTable):
         with self._database.read() as connection:
             return int(connection.execute("SELECT revision FROM job_revision").fetchone()[0])
 
+    def folder_revision(self) -> int:
+        """Return the number of the last change of the watch folders and their files."""
+        with self._database.read() as connection:
+            return int(connection.execute("SELECT revision FROM folder_revision").fetchone()[0])
+
     def changed_since(self, revision: int) -> Jobs:
         """Give the jobs that changed after a revision, in the order of their changes."""
         with self._database.read() as connection:

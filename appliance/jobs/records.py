@@ -75,7 +75,8 @@ class JobRecord:
 
     Times are seconds since 1970 UTC, for reading only: nothing is decided by them. `wish` is what a running job was
     asked and has not done yet. `attempts` counts the tries that began; `message` is for the user, `code` names why
-    a job failed. `estimate` is JSON.
+    a job failed. `estimate` is JSON. `folder_name` is the last part of
+    the watch folder's path, while there is that folder.
     `started_at` is when the current try began; `worked_s` is how long workers held the job since then, pauses left out,
     up to when the last of them let go.
     """
@@ -109,6 +110,7 @@ class JobRecord:
     estimate: str | None
     worked_s: float
     code: str
+    folder_name: str | None = None
 
     @property
     def is_finished(self) -> bool:

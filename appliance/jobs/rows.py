@@ -12,7 +12,8 @@ from runtime.options import EnhanceOptions
 COLUMNS = (
     "id, created_at, started_at, finished_at, title, source, target, result, options, owner, origin, state, wish, "
     "priority, position, attempts, stage, frames_done, frames_total, fps, eta_s, message, preview_of, folder, "
-    "source_digest, revision, estimate, worked_s, code"
+    "source_digest, revision, estimate, worked_s, code, "
+    "(SELECT path FROM folders WHERE folders.id = jobs.folder) AS folder_name"
 )
 
 
@@ -25,6 +26,7 @@ def read_row(row: sqlite3.Row | dict[str, Any]) -> JobRecord:
             "source": path_of(fields["source"]),
             "target": None if fields["target"] is None else path_of(fields["target"]),
             "result": None if fields["result"] is None else path_of(fields["result"]),
+            "folder_name": None if fields["folder_name"] is None else Path(fields["folder_name"]).name,
             "options": _options(fields["options"]),
             "origin": Origin(fields["origin"]),
             "state": JobState(fields["state"]),

@@ -93,3 +93,21 @@ class Problem:
     file: str
     reason: str
     tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What goes on in a folder; times are seconds since 1970, UTC.
+
+    `waiting` files are not left alone yet, or wait for their turn or for their time of the day. `passed_over` are
+    files whose names say that they are no media; `passed_over_names` are the first of them.
+    """
+
+    waiting: int
+    working: int
+    done_today: int
+    failed: int
+    last_file: str | None
+    last_at: float | None
+    passed_over: int
+    passed_over_names: tuple[str, ...]

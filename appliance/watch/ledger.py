@@ -1,6 +1,7 @@
 """What became of each file of a watch folder, kept so that nothing is done twice, restart or not."""
 
 import sqlite3
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -51,7 +52,7 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO watched_files (folder, name, size, mtime_ns, state, digest, job, target, "
-                "same_as, reason, tries, retry_at, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "same_as, reason, tries, retry_at, held, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._folder,
                     file.name,
@@ -66,6 +67,7 @@ class Ledger:
                     file.tries,
                     file.retry_at,
                     int(file.held),
+                    time.time(),
                 ),
             )
 

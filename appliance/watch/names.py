@@ -5,16 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Final
 
-MEDIA_SUFFIXES: Final = frozenset(
-    {
-        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".flv",
-        ".wmv", ".asf", ".mxf", ".gxf", ".dv", ".nut", ".ivf", ".obu", ".h264", ".264", ".h265", ".hevc", ".265",
-        ".3gp", ".3g2", ".rm", ".rmvb", ".wtv", ".y4m", ".ogv", ".ogg", ".oga", ".opus", ".wav", ".w64", ".aif",
-        ".aiff", ".au", ".caf", ".flac", ".mp3", ".aac", ".m4a", ".mka", ".ac3", ".eac3", ".amr", ".ape", ".tta",
-        ".wv", ".mpc",
-    }
-)  # fmt: skip
-"""Suffixes that are taken where a folder has no include pattern."""
+from runtime.media.containers import media_suffixes
 
 READY_SUFFIXES: Final = (".ready", ".done")
 """`clip.mp4.ready` beside `clip.mp4` says that it is complete."""
@@ -51,12 +42,12 @@ def is_temporary(name: str) -> bool:
 
 
 def is_wanted(relative: str, *, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Tell whether a file counts by its patterns; without include patterns every media suffix does."""
+    """Tell whether a file counts by its patterns; without include patterns every suffix that can be read does."""
     if is_excluded(relative, exclude):
         return False
     if include:
         return any(_matches(relative, pattern) for pattern in include)
-    return PurePosixPath(relative).suffix.lower() in MEDIA_SUFFIXES
+    return PurePosixPath(relative).suffix.lower() in media_suffixes()
 
 
 def is_excluded(relative: str, exclude: Sequence[str]) -> bool:

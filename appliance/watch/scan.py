@@ -42,12 +42,15 @@ class SeenFile:
 class Look:
     """What one look found.
 
+    `passed_over` are files whose suffix is none of a film or a recording.
+
     `faults` are names of things that will never be enhanced as they are, with the reason. `unfinished` are the files
     with temporary names, for noticing that one gets its final name. `missing` says why the folder could not be read.
     """
 
     files: dict[str, SeenFile] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    passed_over: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     unfinished: dict[Identity, int] = field(default_factory=dict)
     missing: str | None = None
@@ -124,6 +127,8 @@ def _note(look: Look, wish: NewFolder, entry: os.DirEntry[str], relative: str, n
     if not is_wanted(relative, include=wish.include, exclude=wish.exclude):
         if stat.S_ISLNK(info.st_mode) and _leads_out(wish, entry) and not is_excluded(relative, wish.exclude):
             look.faults[show_name(relative)] = "a link that leads out of the folder; it is not followed"
+        if stat.S_ISREG(info.st_mode) and not wish.include and not is_excluded(relative, wish.exclude):
+            _pass_over(look, entry, relative, names)
         return
     if any(relative.lower().endswith(ending) for ending in READY_SUFFIXES):
         return
@@ -141,6 +146,13 @@ def _note(look: Look, wish: NewFolder, entry: os.DirEntry[str], relative: str, n
         )
     elif fault:
         look.faults[show_name(relative)] = fault
+
+
+def _pass_over(look: Look, entry: os.DirEntry[str], relative: str, names: Collection[str]) -> None:
+    """Note a file that is not taken, unless it only says that another one is complete."""
+    lower = entry.name.lower()
+    if not any(lower.endswith(ending) and entry.name[: -len(ending)] in names for ending in READY_SUFFIXES):
+        look.passed_over.append(relative)
 
 
 def _fault(wish: NewFolder, entry: os.DirEntry[str], info: os.stat_result, relative: str) -> str | None:

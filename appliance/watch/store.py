@@ -6,16 +6,26 @@ import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from appliance.jobs.records import options_from_json, options_to_json
 from appliance.store.database import Database
 from appliance.watch.errors import FolderError, FolderNotFoundError
-from appliance.watch.folder import NewFolder, Problem, WatchFolder
+from appliance.watch.folder import Activity, NewFolder, Problem, WatchFolder
 from appliance.watch.ledger import Ledger
+from appliance.watch.names import show_name
 from appliance.watch.places import check_folder, mount_name
 from appliance.watch.schedule import Schedule
+
+_MOST_NAMES: Final = 50
+_JOBS: Final = "SELECT state, COUNT(*) FROM jobs WHERE folder = ? GROUP BY state"
+_FILES: Final = "SELECT state, COUNT(*) FROM watched_files WHERE folder = ? GROUP BY state"
+_DONE_SINCE: Final = "SELECT COUNT(*) FROM jobs WHERE folder = ? AND state = 'done' AND finished_at >= ?"
+_LAST: Final = "SELECT name, changed_at FROM watched_files WHERE folder = ? ORDER BY changed_at DESC LIMIT 1"
 
 
 class FolderStore:
@@ -125,6 +135,52 @@ class FolderStore:
                 raise FolderNotFoundError(f"no watch folder has the id {folder_id!r}")
             own = [Problem("", row["trouble"], row["trouble_tries"])] if row["trouble"] else []
             return own + self.ledger(folder_id).problems()
+
+    def activity(self, folder_id: str, *, now: datetime | None = None) -> Activity:
+        """Count what goes on in a folder.
+
+        Args:
+            folder_id: The folder.
+            now: The local time, for what counts as today.
+
+        Raises:
+            FolderNotFoundError: No folder has that id.
+        """
+        midnight = (now or datetime.now()).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+        with self.database.read() as connection:
+            row = connection.execute("SELECT * FROM folders WHERE id = ?", (folder_id,)).fetchone()
+            if row is None:
+                raise FolderNotFoundError(f"no watch folder has the id {folder_id!r}")
+            jobs = dict(connection.execute(_JOBS, (folder_id,)).fetchall())
+            files = dict(connection.execute(_FILES, (folder_id,)).fetchall())
+            (done_today,) = connection.execute(_DONE_SINCE, (folder_id, midnight)).fetchone()
+            last = connection.execute(_LAST, (folder_id,)).fetchone()
+        return Activity(
+            waiting=row["settling"] + files.get("waiting", 0) + jobs.get("queued", 0) + jobs.get("paused", 0),
+            working=jobs.get("running", 0),
+            done_today=done_today,
+            failed=files.get("broken", 0),
+            last_file=None if last is None else show_name(last["name"]),
+            last_at=None if last is None else last["changed_at"],
+            passed_over=row["passed_over"],
+            passed_over_names=tuple(json.loads(row["passed_over_names"])),
+        )
+
+    def set_seen(self, folder_id: str, *, settling: int, passed_over: Sequence[str]) -> None:
+        """Note how many files are not left alone yet, and which are no media by their names."""
+        names = json.dumps([show_name(name) for name in sorted(passed_over)[:_MOST_NAMES]])
+        seen = (settling, len(passed_over), names)
+        with self.database.read() as connection:
+            row = connection.execute(
+                "SELECT settling, passed_over, passed_over_names FROM folders WHERE id = ?", (folder_id,)
+            ).fetchone()
+        if row is None or tuple(row) == seen:
+            return
+        with self.database.transaction() as connection:
+            connection.execute(
+                "UPDATE folders SET settling = ?, passed_over = ?, passed_over_names = ? WHERE id = ?",
+                (*seen, folder_id),
+            )
 
     def set_trouble(self, folder_id: str, trouble: str | None) -> None:
         """Note what is wrong with the folder itself, None where nothing is."""

@@ -31,6 +31,7 @@ from appliance.watch.store import FolderStore
 from runtime.errors import CancelledError
 
 _NO_FILE: Final = -1
+_MOST_TOLD: Final = 1000
 
 
 class Taking:
@@ -68,6 +69,7 @@ class Taking:
         self._patience = patience or Patience()
         self._is_stopped, self._tell = is_stopped, tell
         self._options = options_to_json(folder.wish.options)
+        self._passed_over: set[str] = set()
         self._known = KnownFiles(folder, store.ledger(folder.id))
         self._jobs = Following(
             folder, store, queue, self._known, patience=self._patience, is_stopped=is_stopped, now=now, tell=tell
@@ -82,13 +84,16 @@ class Taking:
             return look
         self._note_faults(look)
         self._note_changes(look)
-        for file in self.settling.update(look, ignore=self._known):
+        settled = self.settling.update(look, ignore=self._known)
+        self._note_seen(look)
+        for file in settled:
             if self._is_stopped():
                 return look
             self._take(file)
         for known in self._unread():
             if known.name in look.files and not self._is_stopped():
                 self._take(look.files[known.name])
+        self._note_seen(look)
         return look
 
     def follow(self) -> None:
@@ -126,6 +131,14 @@ class Taking:
         for folder in self._store.list():
             places += [place for place in (folder.wish.destination, folder.wish.done_folder) if place is not None]
         return {found for place in places if (found := identity(place)) is not None}
+
+    def _note_seen(self, look: Look) -> None:
+        """Say which files are not left alone yet, and which are passed over for their names."""
+        self._store.set_seen(self.folder.id, settling=self.settling.waiting, passed_over=look.passed_over)
+        for name in look.passed_over:
+            if name not in self._passed_over and len(self._passed_over) < _MOST_TOLD:
+                self._passed_over.add(name)
+                self._tell(name, "passed over: not a name of a film or a recording; add a pattern to include it")
 
     def _note_faults(self, look: Look) -> None:
         for name, reason in look.faults.items():

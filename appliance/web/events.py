@@ -57,7 +57,7 @@ class Broadcaster:
     ) -> None:
         self._queue, self._users, self._sessions, self._read_system = queue, users, sessions, read_system
         self._listeners: set[Listener] = set()
-        self._revision = 0
+        self._revision = self._folder_revision = 0
         self._someone = asyncio.Event()
         self.stopping = False
 
@@ -75,6 +75,7 @@ class Broadcaster:
                 self._someone.clear()
                 await self._someone.wait()
                 seen_at = loop.time()
+                self._folder_revision = await to_thread.run_sync(self._queue.folder_revision)
                 self._revision = await to_thread.run_sync(self._queue.revision)
             try:
                 now = loop.time()
@@ -143,16 +144,22 @@ class Broadcaster:
 
     def _look(self) -> list[bytes]:
         before = self._revision
-        revision = self._queue.revision()
+        folder_revision, revision = self._queue.folder_revision(), self._queue.revision()
+        # What is in them is for administrators, who ask for it.
+        folders = [message("folders", {})] if folder_revision != self._folder_revision else []
+        self._folder_revision = folder_revision
         if revision == before:
-            return []
+            return folders
         changed, removed = self._queue.changed_since(before), self._queue.removed_since(before)
         self._revision = max([revision, *(job.revision for job in changed)])
         names = self._users.names()
         messages = [message("job", view_job(job, self._queue.files(job.id), names).model_dump()) for job in changed]
         messages += [message("job", {"id": job_id, "removed": True}) for job_id in removed]
         counts = {state.value: count for state, count in self._queue.counts().items()}
-        return [*messages, message("counts", counts), message("queue", {"is_held": self._queue.is_held()})]
+        if not folders and any(job.folder is not None for job in changed):
+            folders = [message("folders", {})]
+        held = message("queue", {"is_held": self._queue.is_held()})
+        return [*messages, message("counts", counts), held, *folders]
 
 
 def message(event: str, data: Any) -> bytes:

@@ -89,7 +89,8 @@ class JobOut(BaseModel):
     message: str = Field(description="Plain words: why it failed, or what it waits for")
     code: str = Field(description="Why it failed, for programs; empty where it did not")
     preview_of: str | None
-    folder: str | None
+    folder: str | None = Field(description="The watch folder that the file is from, by id")
+    folder_name: str | None = Field(description="Its name: the last part of its path")
     source_name: str
     target: str | None = Field(description="Where the result of a watched file goes")
     result_name: str | None
@@ -144,6 +145,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
         code=job.code,
         preview_of=job.preview_of,
         folder=job.folder,
+        folder_name=None if job.folder_name is None else _text(job.folder_name),
         source_name=_text(job.title if job.origin is Origin.UPLOAD else job.source.name),
         target=None if job.origin is Origin.UPLOAD or job.target is None else _text(str(job.target)),
         result_name=None if job.result is None else _text(job.result.name),

@@ -71,6 +71,21 @@ class ProblemOut(BaseModel):
     tries: int
 
 
+class ActivityOut(BaseModel):
+    """What goes on in a watch folder; times are seconds since 1970, UTC."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    waiting: int = Field(description="Files that are still being written, or wait for their turn")
+    working: int
+    done_today: int
+    failed: int
+    last_file: str | None = Field(description="The file of which something was noted last")
+    last_at: float | None
+    passed_over: int = Field(description="Files whose names are not those of films or recordings")
+    passed_over_names: list[str] = Field(description="The first of them")
+
+
 class FolderOut(BaseModel):
     """A watch folder."""
 
@@ -92,6 +107,7 @@ class FolderOut(BaseModel):
     done_folder: str | None
     enabled: bool
     problems: list[ProblemOut]
+    activity: ActivityOut
 
 
 @router.get("/api/folders", summary="List the watch folders")
@@ -229,4 +245,5 @@ def _show(services: Services, folder: WatchFolder) -> FolderOut:
         done_folder=None if wish.done_folder is None else str(wish.done_folder),
         enabled=wish.enabled,
         problems=[ProblemOut.model_validate(problem) for problem in services.folders.problems(folder.id)],
+        activity=ActivityOut.model_validate(services.folders.activity(folder.id)),
     )

@@ -156,6 +156,7 @@ def list_jobs(
     state: Annotated[str, Query(max_length=100, description="States, separated by commas; empty for all")] = "",
     text: Annotated[str, Query(max_length=200, description="Part of the title")] = "",
     previews: Annotated[bool, Query(description="Also previews")] = True,
+    folder: Annotated[str | None, Query(max_length=40, description="Only files of that watch folder, by id")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> JobsOut:
@@ -168,7 +169,7 @@ def list_jobs(
         raise RefusedError(422, "invalid", f"unknown state {show_value(state)}: {known}", field="state") from None
     # Before the list, so that what changes meanwhile is told once more and not lost.
     revision = services.queue.revision()
-    jobs = services.queue.list(states=states, text=text, previews=previews, limit=limit, offset=offset)
+    jobs = services.queue.list(states=states, text=text, folder=folder, previews=previews, limit=limit, offset=offset)
     names = services.accounts.users.names()
     return JobsOut(
         jobs=[view_job(job, services.queue.files(job.id), names) for job in jobs],

@@ -146,3 +146,32 @@ def test_very_deep_folders_end_the_descent_and_are_named(folder):
 
     assert len(found.folders) == 61
     assert any("folders deep" in reason for reason in found.faults.values())
+
+
+def test_files_that_are_passed_over_for_their_names_are_named(folder):
+    for name in ("clip.wma", "notes.txt", "a.bin", ".hidden.txt", "copy.part", "clip.wma.ready", "trash/x.doc"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"1")
+
+    found = look(folder, exclude=("trash",))
+
+    assert set(found.files) == {"clip.wma"}
+    assert sorted(found.passed_over) == ["a.bin", "notes.txt"]
+    # A pattern of one's own already says what counts.
+    assert look(folder, include=("*.wma",)).passed_over == []
+
+
+@pytest.mark.parametrize(
+    "suffixes",
+    [
+        ".wma .m4b .m2t .mod .tod .f4v .m2v .vro .dat .divx .qt .aifc .spx .dts .dav",
+        ".mjpeg .gif .apng .voc .sph .gsm .g722 .latm .thd .tak .dss .mp2 .bwf .trp",
+        ".mp4 .MP4 .mkv .webm .mov .avi .ts .m2ts .mts .mpg .vob .flv .wmv .asf .mxf .gxf .dv .nut .3gp .rmvb .y4m",
+        ".ogg .oga .ogv .opus .wav .w64 .aif .au .caf .flac .mp3 .aac .m4a .mka .ac3 .eac3 .amr .ape .tta .wv .mpc",
+    ],
+)
+def test_every_suffix_of_what_can_be_read_is_taken(folder, suffixes):
+    for suffix in suffixes.split():
+        (folder / f"a{suffix}").write_bytes(b"1")
+
+    assert sorted(look(folder).files) == sorted(f"a{suffix}" for suffix in suffixes.split())

@@ -1,14 +1,15 @@
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 import pytest
 
 from appliance.jobs.records import JobState, Origin
-from appliance.watch.folder import FileState, WatchFolder
+from appliance.watch.folder import Activity, FileState, WatchFolder
 from appliance.watch.patience import Patience
 from appliance.watch.schedule import Schedule
 
@@ -594,3 +595,51 @@ def test_a_rename_from_a_temporary_name_says_that_a_file_is_complete(box, make_m
     taking.follow()
 
     assert [job.title for job in box.jobs()] == ["a.mp4"]
+
+
+def test_the_activity_of_a_folder_is_counted(box, make_media):
+    folder = box.add()
+    for name, seed in (("a.mkv", 1), ("b.mkv", 2)):
+        make_media(box.inbox / name, seed=seed)
+    (box.inbox / "broken.mp4").write_bytes(b"nothing" * 100)
+    (box.inbox / "notes.txt").write_bytes(b"text")
+    taking = box.taking(folder, patience=Patience(tries=1))
+    empty = Activity(0, 0, 0, 0, None, None, 0, ())
+    assert box.store.activity(folder.id) == empty
+    taking.look()
+    assert box.store.activity(folder.id) == replace(empty, waiting=3, passed_over=1, passed_over_names=("notes.txt",))
+    before = time.time()
+
+    box.settle(taking)
+
+    activity = box.store.activity(folder.id)
+    assert (activity.waiting, activity.working, activity.done_today, activity.failed) == (2, 0, 0, 1)
+    assert activity.last_file in ("a.mkv", "b.mkv")
+    assert activity.last_at >= before
+    job = box.queue.claim("test")
+    assert (box.store.activity(folder.id).waiting, box.store.activity(folder.id).working) == (1, 1)
+    assert job.folder_name == "in"
+    box.queue.fail(job.id, "test", "no")
+    box.work()
+    taking.follow()
+    tomorrow = datetime.now() + timedelta(days=1)
+    assert box.store.activity(folder.id).done_today == 1
+    assert box.store.activity(folder.id, now=tomorrow).done_today == 0
+    assert box.store.activity(folder.id).failed == 2
+    assert [text for name, text in box.told if name == "notes.txt"] == [
+        "passed over: not a name of a film or a recording; add a pattern to include it"
+    ]
+
+
+def test_a_look_that_finds_nothing_new_writes_nothing(box, make_media):
+    folder = box.add()
+    make_media(box.inbox / "a.mkv")
+    (box.inbox / "notes.txt").write_bytes(b"text")
+    taking = box.taking(folder)
+    box.settle(taking)
+    before = box.queue.folder_revision()
+
+    taking.look()
+    taking.follow()
+
+    assert box.queue.folder_revision() == before

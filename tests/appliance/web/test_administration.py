@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from appliance.jobs.records import NewJob, Origin
 from appliance.settings import load_settings
+from appliance.watch.folder import NewFolder
 from appliance.web.certificate import provide_certificate
 from appliance.web.system import read_tail, read_temperature
+from runtime.options import EnhanceOptions
 
 PASSWORD = "correct horse battery"
 
@@ -112,6 +115,10 @@ def test_watch_folders_are_added_changed_and_removed(admin, tmp_path: Path, serv
     assert made.status_code == 201, made.text
     assert {name: folder[name] for name in wish} == wish
     assert (folder["enabled"], folder["polling"], folder["problems"]) == (True, False, [])
+    assert folder["activity"] == {
+        "waiting": 0, "working": 0, "done_today": 0, "failed": 0, "last_file": None, "last_at": None,
+        "passed_over": 0, "passed_over_names": [],
+    }  # fmt: skip
     changed = admin.patch(f"/api/folders/{folder['id']}", {"enabled": False, "schedule": None, "strength": 0.5}).json()
     assert changed == {**folder, "enabled": False, "schedule": None, "strength": 0.5}
     assert admin.get("/api/folders").json() == [changed]
@@ -307,3 +314,19 @@ def test_folders_of_the_server_are_listed_for_choosing(admin, operator, tmp_path
     for path in ("relative", "/proc", str(tmp_path / "gone")):
         assert admin.get("/api/folders/places", params={"path": path}).status_code == 422
     assert operator.get("/api/folders/places").status_code == 403
+
+
+def test_jobs_name_their_watch_folder_and_are_found_by_it(admin, viewer, tmp_path: Path, services, add_job):
+    (tmp_path / "recorder").mkdir()
+    folder = services.folders.add(NewFolder(tmp_path / "recorder", tmp_path / "out"))
+    add_job()
+    new = NewJob(tmp_path / "recorder/a.mp4", "a.mp4", EnhanceOptions(), origin=Origin.WATCH, folder=folder.id)
+    job = services.queue.add(new)
+
+    assert [(one["id"], one["folder_name"]) for one in viewer.get(f"/api/jobs?folder={folder.id}").json()["jobs"]] == [
+        (job.id, "recorder")
+    ]
+    assert len(viewer.get("/api/jobs").json()["jobs"]) == 2
+    assert admin.get("/api/folders").json()[0]["activity"]["waiting"] == 1
+    services.folders.remove(folder.id)
+    assert viewer.get(f"/api/jobs/{job.id}").json()["folder_name"] is None

@@ -10,6 +10,7 @@ import pytest
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.accounts.roles import Role
 from appliance.accounts.secrets import hash_secret
+from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.web import events
 from appliance.web.events import Listener, message
 
@@ -87,6 +88,17 @@ def test_a_job_is_told_as_it_is_shown(live, listening, log_in, add_job):
         shown = viewer.get(f"/api/jobs/{job.id}").json()
 
     assert next(data for name, data in told if name == "job") == shown
+
+
+def test_what_goes_on_in_the_watch_folders_is_told(listening, log_in, services, tmp_path):
+    (tmp_path / "in").mkdir()
+    with listening(log_in(Role.VIEWER, client=object())) as (told, _):
+        wait_for(lambda: len(told) >= 2)
+        folder = services.folders.add(NewFolder(tmp_path / "in", tmp_path / "out"))
+        wait_for(lambda: ("folders", {}) in told)
+        told.clear()
+        services.folders.ledger(folder.id).put(WatchedFile("a.mp4", 1, 1, FileState.BROKEN, reason="damaged"))
+        wait_for(lambda: ("folders", {}) in told)
 
 
 def test_a_browser_that_goes_is_dropped_and_nothing_is_looked_at_for_nobody(live, log_in, services, monkeypatch):
