@@ -65,9 +65,9 @@ def wait_for(question, seconds=20):
 def test_a_browser_is_greeted_and_told_of_every_change_and_removal(listening, log_in, services, add_job):
     viewer = log_in(Role.VIEWER, client=object())
     with listening(viewer) as (told, _):
-        wait_for(lambda: len(told) >= 2)
-        assert [name for name, _ in told[:2]] == ["counts", "system"]
-        assert told[1][1]["disk"]["total"] > 0
+        wait_for(lambda: len(told) >= 3)
+        assert [name for name, _ in told[:3]] == ["counts", "queue", "system"]
+        assert told[2][1]["disk"]["total"] > 0
 
         job = add_job(title="<b>clip</b>.mp4")
         wait_for(lambda: any(name == "job" and data.get("state") == "queued" for name, data in told))
