@@ -7,18 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.action import Action
 from runtime.audio.pipeline import SoundOutcome
 from runtime.engine.choice import Choice
 from runtime.manifest import zoo_folder
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
+from runtime.read_back import Pairs, compare_parts, pair_streams, true_plan
 from runtime.report import (
     AvOffset,
     DamagedPlace,
     EngineFacts,
     MediaFile,
-    PartFate,
     PictureFacts,
     PictureReport,
     Report,
@@ -40,14 +39,25 @@ def account(job: "Job", written: Path) -> Report:
     result = replace(probe(written), path=job.work.target)
     wall_s = time.monotonic() - job.started
     frames = job.frames_made
+    options = job.work.options
+    pairs = pair_streams(job.work.streams, result)
+    parts = compare_parts(
+        job.work.info,
+        result,
+        pairs,
+        enhanced=job.work.video,
+        side_data=() if job.check is None else job.check.side_data,
+        start=options.start,
+        end=options.end,
+    )
     return Report(
         relume=relume_version(),
         preset=job.work.plan.preset.name,
         source=_file(job.work.info),
         result=_file(result),
-        streams=tuple(_fate(job, plan) for plan in job.work.streams),
-        parts=_parts(job, result),
-        picture=_picture(job),
+        streams=tuple(_fate(job, true_plan(plan, pairs), pairs) for plan in job.work.streams),
+        parts=parts,
+        picture=_picture(job, result),
         sound=tuple(_sound(job, sound) for sound in job.sounds),
         av_offsets=_offsets(job),
         damage=_damage(job),
@@ -71,38 +81,21 @@ def _file(info: MediaInfo) -> MediaFile:
     return MediaFile(str(info.path), info.container, info.size_bytes, duration_s)
 
 
-def _fate(job: "Job", plan: StreamPlan) -> StreamFate:
-    assert job.tracks is not None
+def _fate(job: "Job", plan: StreamPlan, pairs: Pairs) -> StreamFate:
     stream = next(stream for stream in job.work.info.streams if stream.index == plan.index)
     return StreamFate(
         index=plan.index,
         kind=plan.kind,
         codec=plan.codec,
         action=plan.action,
-        out_index=job.tracks.indexes.get(plan.index),
+        out_index=pairs[plan.index].index if plan.index in pairs else None,
         out_codec=plan.out_codec,
         language=stream.tags.get("language"),
         reason=plan.reason,
     )
 
 
-def _parts(job: "Job", result: MediaInfo) -> tuple[PartFate, ...]:
-    parts = []
-    source = job.work.info
-    if source.chapters:
-        kept = len(result.chapters)
-        complete = kept == len(source.chapters)
-        trimmed = job.work.options.start is not None or job.work.options.end is not None
-        reason = "" if complete else f"{kept} of {len(source.chapters)} lie in the part that was taken"
-        if not complete and not trimmed:
-            reason = f"{job.work.target.suffix} kept {kept} of {len(source.chapters)}"
-        parts.append(PartFate("chapters", len(source.chapters), Action.COPIED if kept else Action.NOT_CARRIED, reason))
-    if source.tags:
-        parts.append(PartFate("tags", len(source.tags), Action.COPIED))
-    return tuple(parts)
-
-
-def _picture(job: "Job") -> PictureReport | None:
+def _picture(job: "Job", result: MediaInfo) -> PictureReport | None:
     reader, settings, canvas, passed = job.reader, job.settings, job.canvas, job.passed
     if reader is None or settings is None or canvas is None or passed is None:
         return None
@@ -134,6 +127,7 @@ def _picture(job: "Job") -> PictureReport | None:
             height=settings.height,
             pixel_format=job.tracks.video.stream.codec_context.pix_fmt or "" if job.tracks and job.tracks.video else "",
             bits=settings.bit_depth,
+            sample_aspect=facts.sample_aspect if result.video is None else str(result.video.sample_aspect),
         ),
         frames_in=len(passed.pts),
         frames_out=check.frames_out if check is not None else 0,

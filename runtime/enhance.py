@@ -119,6 +119,7 @@ def _stream(
         muxer.run([*tracks, copied_packets(job)])
         job.passed = video.passed() if video is not None else None
         job.end_pts = job.tracks.video.end_pts if job.tracks.video is not None else None
+        job.side_data = job.tracks.video.carried_data() if job.tracks.video is not None else ()
         job.sounds = [sound.outcome() for sound in sounds]
         if job.reader is not None:
             job.picture_warnings, job.picture_damage = list(job.reader.warnings), damaged_places(job.reader.holes)

@@ -22,7 +22,7 @@ from runtime.media.mux import Muxer
 from runtime.media.picture import Picture
 from runtime.media.source import AnyPacket
 from runtime.media.tracks import Tracks
-from runtime.media.verify import PictureTimes, Verification, verify
+from runtime.media.verify import CarriedData, PictureTimes, Verification, verify
 from runtime.options import Progress
 from runtime.report import DamagedPlace, Report
 from runtime.selection import Selection
@@ -62,6 +62,7 @@ class Job:
     open_speech: SharedSessions | None = None
     picture_warnings: list[str] = field(default_factory=list)
     picture_damage: tuple[DamagedPlace, ...] = ()
+    side_data: tuple[CarriedData, ...] = ()
     check: Verification | None = None
     compared: bool = False
 
@@ -191,7 +192,7 @@ def check_result(job: Job, muxer: Muxer, written: Path) -> None:
     sounds = [sound.times(job.tracks.audios[sound.index].stream.index) for sound in job.sounds]
     with job.clock.measure("check"):
         try:
-            job.check = verify(written, pictures=times, sounds=sounds)
+            job.check = verify(written, pictures=times, sounds=sounds, side_data=job.side_data)
         except MediaError as error:
             told = str(error).replace(str(written), "the finished file")
             raise _unverified(job, muxer, (told,), None) from error

@@ -64,6 +64,11 @@ def _sound(report: Report) -> Iterator[str]:
             break
 
 
+def _capitalised(text: str) -> str:
+    """Write the first letter large and leave the others, which may be a name's."""
+    return text[:1].upper() + text[1:]
+
+
 def _streams(report: Report) -> Iterator[str]:
     copied = [stream for stream in report.streams if stream.action is Action.COPIED and stream.kind != "video"]
     subtitles = sum(stream.kind == "subtitle" for stream in copied)
@@ -74,4 +79,6 @@ def _streams(report: Report) -> Iterator[str]:
             yield f"One part of the file ({stream.kind}) could not be kept: {stream.reason or _NO_PLACE}."
     for part in report.parts:
         if part.action is Action.NOT_CARRIED:
-            yield f"{part.what.capitalize()} could not be kept: {part.reason or _NO_PLACE}."
+            yield f"{_capitalised(part.what)} could not be kept: {part.reason or _NO_PLACE}."
+        elif part.action is Action.TRANSCODED or (part.what in ("tags", "chapters") and part.reason):
+            yield f"{_capitalised(part.what)}: {part.reason}."

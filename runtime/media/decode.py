@@ -28,9 +28,10 @@ from runtime.media.damage import (
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
 from runtime.media.h264 import tells_fields
 from runtime.media.picture import Picture
-from runtime.media.pixels import PixelPlan, convert_frame, plan_pixels, read_planes
+from runtime.media.pixels import PixelPlan, convert_frame, crop_planes, fitting_crop, plan_pixels, read_planes
+from runtime.media.side_data import read_side_entries
 from runtime.media.source import AnyPacket
-from runtime.media.streams import VideoStream
+from runtime.media.streams import Crop, VideoStream
 from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to, told_end_pts
 from runtime.media.times import TimeMender
 
@@ -104,7 +105,11 @@ class VideoReader(Closing):
         except BaseException:
             self.close()
             raise
-        self.width, self.height = self._first.width, self._first.height
+        self._coded_size = self._first.width, self._first.height
+        self._crop = fitting_crop(stream.crop, *self._coded_size)
+        crop = self._crop or Crop()
+        self.width = self._first.width - crop.left - crop.right
+        self.height = self._first.height - crop.top - crop.bottom
         self.bit_depth, self.chroma, self.colour = self._plan.bit_depth, self._plan.chroma, self._plan.colour
         self._plans: dict[str, PixelPlan] = {self._first.format.name: self._plan}
         self._tell_choices()
@@ -260,9 +265,9 @@ class VideoReader(Closing):
         yield from self._frames
 
     def _planar(self, frame: VideoFrame) -> VideoFrame:
-        if (frame.width, frame.height) != (self.width, self.height):
+        if (frame.width, frame.height) != self._coded_size:
             self._resized += 1
-            frame = frame.reformat(width=self.width, height=self.height, threads=1)
+            frame = frame.reformat(width=self._coded_size[0], height=self._coded_size[1], threads=1)
         plan = self._plans.get(frame.format.name)
         if plan is None:
             plan = plan_pixels(frame.format.name, self.stream.colour)
@@ -277,12 +282,14 @@ class VideoReader(Closing):
         duration = frame.duration or self._step
         if self._end is not None:
             duration = min(duration, max(1, ceil(self._end / self.stream.time_base) - frame.pts))
+        planes = read_planes(frame)
         return Picture(
-            planes=read_planes(frame),
+            planes=planes if self._crop is None else crop_planes(planes, self._crop),
             bit_depth=self.bit_depth,
             chroma=self.chroma,
             pts=frame.pts - self._zero,
             duration=duration,
+            side_data=read_side_entries(frame),
         )
 
     def _nothing(self, path: Path, start: Fraction | None) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 import av
 from av.codec.context import Flags, ThreadType
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
@@ -17,14 +18,13 @@ from runtime.media.colour import Colour, HdrMetadata
 from runtime.media.decode import VideoReader
 from runtime.media.picture import Chroma, Picture
 from runtime.media.pixels import planar_format, write_planes
+from runtime.media.side_data import SideEntry, add_messages, is_carried, is_padding
 from runtime.media.source import AnyPacket
+from runtime.media.verify import CarriedData
 from runtime.options import Speed
 
 _KEY_FRAME_EVERY_S: Final = 5
 _PROGRESSIVE: Final = 1
-# Codecs that leave the shape of a pixel to the container; PyAV cannot tell it to Matroska.
-_MATROSKA: Final = ("matroska", "webm")
-_NO_ASPECT: Final = ("av1", "prores")
 
 # x265 takes the decoding times of so few pictures from whatever lies in memory; they are coded as they are shown.
 _TIMELESS_PICTURES: Final = 2
@@ -108,11 +108,14 @@ class VideoEncoder:
         codec = CODECS[settings.codec]
         self._width, self._height = self._coded_size(codec)
         self._durations: dict[int, int] = {}
+        self._side_data: dict[int, list[SideEntry]] = {}
+        self._carried: dict[tuple[str, bytes], int] = {}
         self._held: AnyPacket | None = None
         self._first_pts: int | None = None
         self._first_dts: int | None = None
         self._end_pts = 0
         self._pictures = 0
+        self._named: set[str] = set()
         self._format = planar_format(settings.chroma, settings.bit_depth)
         try:
             self.stream = self._add_stream(container, codec)
@@ -125,9 +128,6 @@ class VideoEncoder:
         self._converts = False
         if settings.hdr is not None and not carries_hdr(codec):
             self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
-        if settings.sample_aspect != 1 and codec.name in _NO_ASPECT and container.format.name in _MATROSKA:
-            shape = f"{settings.sample_aspect.numerator}:{settings.sample_aspect.denominator}"
-            self.warnings.append(f"the pixels' shape {shape} is not carried: {codec.name} in Matroska cannot tell it")
 
     def encode(self, picture: Picture) -> list[AnyPacket]:
         """Encode one picture and give the packets that are ready."""
@@ -141,6 +141,7 @@ class VideoEncoder:
         frame.pts, frame.duration = picture.pts, picture.duration
         frame.time_base = self.settings.time_base
         self._durations[picture.pts] = picture.duration
+        self._take_side_data(picture)
         self._end_pts = picture.pts + picture.duration
         self._first_pts = picture.pts if self._first_pts is None else self._first_pts
         self._pictures += 1
@@ -164,7 +165,7 @@ class VideoEncoder:
         except av.FFmpegError as error:
             raise EncodeError(f"{self.settings.codec} encoder failed: {error}") from error
         ready: list[AnyPacket] = []
-        for packet in packets:
+        for packet in map(self._with_side_data, packets):
             # Not every encoder hands durations through its look-ahead.
             packet.duration = self._durations.pop(packet.pts or 0, packet.duration or 0)
             if self._held is None:
@@ -178,6 +179,32 @@ class VideoEncoder:
     def end_pts(self) -> int:
         """Where the last picture so far ends."""
         return self._end_pts
+
+    def carried_data(self) -> tuple[CarriedData, ...]:
+        """Return what side data went into the packets so far."""
+        return tuple(CarriedData(name, marker.hex(), count) for (name, marker), count in self._carried.items())
+
+    def _take_side_data(self, picture: Picture) -> None:
+        """Keep what goes into the picture's packet, and name once what does not."""
+        for entry in picture.side_data:
+            if is_carried(entry, self.settings.codec):
+                self._side_data.setdefault(picture.pts, []).append(entry)
+                key = entry.name, entry.marker
+                self._carried[key] = self._carried.get(key, 0) + 1
+            elif entry.name not in self._named and not is_padding(entry):
+                self._named.add(entry.name)
+                self.warnings.append(f"{entry.name} of the pictures: not carried, there is no place in the result")
+
+    def _with_side_data(self, packet: AnyPacket) -> AnyPacket:
+        entries = self._side_data.pop(packet.pts or 0, None)
+        if entries is None:
+            return packet
+        result: AnyPacket = Packet(add_messages(bytes(packet), entries, self.settings.codec))
+        result.pts, result.dts, result.duration = packet.pts, packet.dts, packet.duration
+        result.time_base, result.stream, result.is_keyframe = packet.time_base, self.stream, packet.is_keyframe
+        for side in packet.iter_sidedata():
+            result.set_sidedata(side)
+        return result
 
     def _closing(self, packet: AnyPacket) -> AnyPacket:
         if self._first_dts is not None and self._first_pts is not None:

@@ -16,12 +16,16 @@ from uuid import uuid4
 
 import av
 from av.container import OutputContainer
+from av.stream import Stream
 
 from runtime.errors import EncodeError, OutputError
 from runtime.media.audio_encode import AudioEncoder, AudioSettings
 from runtime.media.encode import EncodeSettings, VideoEncoder
+from runtime.media.matroska_header import FILLER, amend_matroska
+from runtime.media.mp4_header import amend_mp4
 from runtime.media.publish import describe_taken, publish_file
 from runtime.media.source import AnyPacket
+from runtime.media.streams import Shape
 
 Track = Iterator[AnyPacket]
 
@@ -40,6 +44,7 @@ FORMATS: Final = {
     ".ogg": "ogg",
     ".opus": "opus",
 }
+_MATROSKA: Final = (".mkv", ".mka", ".webm")
 MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".m4b", ".mov")
 # FFmpeg's own format of this brand takes neither cover pictures nor sound but AAC and ALAC, which does not hold every
 # layout; an MP4 of the same brand does.
@@ -87,6 +92,7 @@ class Muxer:
         self._overwrite = overwrite
         self._published = False
         self._closing = ExitStack()
+        self._shapes: dict[int, Shape] = {}
         refuse_target(target, overwrite=overwrite)
         self.partial = partial_path(target, token or uuid4().hex[:8])
         options = {"max_interleave_delta": str(_QUEUE_US)}
@@ -112,6 +118,12 @@ class Muxer:
     def add_audio(self, settings: AudioSettings) -> AudioEncoder:
         """Add a stream of encoded sound."""
         return AudioEncoder(self.container, settings, from_zero=begins_at_zero(self.suffix, settings))
+
+    def set_shape(self, stream: Stream, shape: Shape) -> None:
+        """Tell how the pictures of a stream are to be shown, after its tags are set."""
+        self._shapes[stream.index] = shape
+        if self.suffix in _MATROSKA and shape != Shape():
+            stream.metadata["title"] = stream.metadata.get("title", "") + FILLER
 
     def set_tags(self, tags: dict[str, str], *, has_cover: bool = False) -> None:
         """Set the tags of the whole file."""
@@ -250,8 +262,14 @@ class Muxer:
 
     def _finish(self) -> None:
         self._closing.close()
+        shapes = [self._shapes[index] for index in sorted(self._shapes)]
         try:
             self.container.close()
+            if any(shape != Shape() for shape in shapes):
+                if self.suffix in _MATROSKA:
+                    amend_matroska(self.partial, shapes, is_webm=self.suffix == ".webm")
+                elif self.suffix in MP4_FAMILY:
+                    amend_mp4(self.partial, shapes)
         except (av.FFmpegError, OSError) as error:
             raise _write_error(self.target, error) from error
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from runtime.errors import UnsupportedMediaError
 from runtime.media.colour import Colour, as_converted_rgb
 from runtime.media.picture import Chroma, Picture, Planes
+from runtime.media.streams import Crop
 
 _EXACT: Final = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 )  # fmt: skip
+_LEAST_SIDE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,32 @@ def convert_frame(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
 def read_planes(frame: VideoFrame) -> Planes:
     """Copy the three planes of a planar YUV frame."""
     y, u, v = (np.ascontiguousarray(_view(frame, index)) for index in range(3))
+    return y, u, v
+
+
+def fitting_crop(crop: Crop | None, width: int, height: int) -> Crop | None:
+    """Return a cropping that keeps chroma and fields in their places, None where it hides nothing or too much.
+
+    Columns and rows before the picture are cut in steps that every chroma sampling and both fields share, so up to
+    three of them stay.
+    """
+    if crop is None:
+        return None
+    crop = Crop(crop.left - crop.left % 2, crop.top - crop.top % 4, crop.right, crop.bottom)
+    rest = width - crop.left - crop.right, height - crop.top - crop.bottom
+    hides = any((crop.left, crop.top, crop.right, crop.bottom))
+    return crop if hides and min(rest) >= _LEAST_SIDE else None
+
+
+def crop_planes(planes: Planes, crop: Crop) -> Planes:
+    """Cut the edges off the planes of a picture."""
+    height, width = planes[0].shape
+    top, left, bottom, right = crop.top, crop.left, height - crop.bottom, width - crop.right
+    cut = [planes[0][top:bottom, left:right]]
+    for plane in planes[1:]:
+        rows, columns = (2 if plane.shape[0] < height else 1), (2 if plane.shape[1] < width else 1)
+        cut.append(plane[top // rows : -(-bottom // rows), left // columns : -(-right // columns)])
+    y, u, v = map(np.ascontiguousarray, cut)
     return y, u, v
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from math import atan2, degrees, floor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 from av.audio.frame import AudioFrame
@@ -18,7 +18,10 @@ from av.video.frame import VideoFrame
 
 from runtime.errors import UnsupportedMediaError
 from runtime.media.colour import Colour, read_colour, read_hdr, read_side_data
-from runtime.media.pixels import bits_of, chroma_of, has_alpha
+from runtime.media.matroska_header import read_matroska_crops
+from runtime.media.mp4_header import read_mp4_tracks
+from runtime.media.pixels import bits_of, chroma_of, fitting_crop, has_alpha
+from runtime.media.side_data import read_spherical, read_stereo
 from runtime.media.source import open_source, read_packets
 from runtime.media.streams import AnyStream, AudioStream, Chapter, FieldOrder, MediaInfo, OtherStream, VideoStream
 from runtime.media.timeline import find_duration, find_origins
@@ -49,12 +52,13 @@ def probe(path: Path) -> MediaInfo:
         videos = [_video(stream, origins.get(stream.index, origin)) for stream in container.streams.video]
         audios = [_audio(stream, origins.get(stream.index, origin)) for stream in container.streams.audio]
         known = {video.index for video in videos} | {audio.index for audio in audios}
+        facts = _header_facts(path, container)
         info = MediaInfo(
             path=path,
             container=container.format.name,
             duration=find_duration(container, origin),
             size_bytes=container.size,
-            videos=_with_first_pictures(path, videos),
+            videos=_with_first_pictures(path, [replace(video, **facts.get(video.index, {})) for video in videos]),
             audios=_with_first_sounds(path, audios),
             others=tuple(_other(s) for s in container.streams if s.index not in known),
             chapters=tuple(_chapters(container)),
@@ -65,6 +69,24 @@ def probe(path: Path) -> MediaInfo:
     if not info.videos and not info.audios:
         raise UnsupportedMediaError(f"{path} holds neither picture nor sound, expected one of them")
     return info
+
+
+def _header_facts(path: Path, container: InputContainer) -> dict[int, dict[str, Any]]:
+    """Read what FFmpeg does not hand out of a container's header, as fields of `VideoStream` by index."""
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    names = container.format.name.split(",")
+    if "mov" in names:
+        tracks = read_mp4_tracks(path)
+        found = {stream.index: tracks[stream.id] for stream in moving if stream.id in tracks}
+        return {
+            index: {"crop": track.crop, "stereo": track.stereo, "spherical": track.spherical}
+            for index, track in found.items()
+        }
+    if "matroska" in names:
+        crops = read_matroska_crops(path)
+        if len(crops) == len(moving):
+            return {stream.index: {"crop": crop} for stream, crop in zip(moving, crops, strict=True)}
+    return {}
 
 
 def first_frame(container: InputContainer, stream: Stream) -> VideoFrame | None:
@@ -141,10 +163,14 @@ def _with_picture(path: Path, video: VideoStream) -> VideoStream:
             return video
         name = frame.format.name
         matrix = _display_matrix(frame)
+        crop = fitting_crop(video.crop, frame.width, frame.height)
         return replace(
             video,
-            width=frame.width,
-            height=frame.height,
+            crop=crop,
+            width=frame.width - (crop.left + crop.right if crop is not None else 0),
+            height=frame.height - (crop.top + crop.bottom if crop is not None else 0),
+            stereo=read_stereo(frame) or video.stereo,
+            spherical=read_spherical(frame) or video.spherical,
             pixel_format=name,
             bit_depth=bits_of(name),
             chroma=chroma_of(name),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import av
 from av.audio.stream import AudioStream
@@ -143,6 +143,15 @@ def _flush(streams: tuple[Stream, ...]) -> Iterator[AnyPacket]:
         flush: AnyPacket = Packet()
         flush.stream = stream
         yield flush
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open the bytes of a media file, the same file that `open_source` reads.
+
+    Raises:
+        DecodeError: It cannot be opened.
+    """
+    return os.fdopen(_open(path, None), "rb")
 
 
 def _open(path: Path, below: Path | None) -> int:

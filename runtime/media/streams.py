@@ -3,13 +3,82 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from av.stream import Disposition
 
 from runtime.media.colour import Colour, HdrMetadata
 
 FieldOrder = Literal["progressive", "top", "bottom", "unknown"]
+
+# FFmpeg's AVStereo3DType and AVSphericalProjection.
+_STEREO_NAMES: Final = {
+    0: "one view", 1: "side by side", 2: "top and bottom", 3: "frame by frame", 4: "checkerboard",
+    5: "side by side, quincunx", 6: "row by row", 7: "column by column",
+}  # fmt: skip
+_STEREO_COLUMNS: Final = (1, 5, 7)
+_STEREO_ROWS: Final = (2, 6)
+_PROJECTION_NAMES: Final = {
+    0: "equirectangular", 1: "cube map", 2: "tile of an equirectangular picture", 3: "half equirectangular",
+    4: "rectilinear", 5: "fisheye",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Columns and rows at the edges of a coded picture that are not to be shown."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stereo:
+    """How one picture holds the views of two eyes; `kind` is FFmpeg's AVStereo3DType."""
+
+    kind: int
+    inverted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The arrangement in words."""
+        return _STEREO_NAMES.get(self.kind, f"kind {self.kind}")
+
+    @property
+    def factors(self) -> tuple[int, int]:
+        """How many views lie side by side, and one above the other."""
+        return (2 if self.kind in _STEREO_COLUMNS else 1), (2 if self.kind in _STEREO_ROWS else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Spherical:
+    """How a picture lies on a sphere; `projection` is FFmpeg's AVSphericalProjection.
+
+    The angles are degrees in 16.16, the bounds are left, top, right and bottom in 0.32, both as FFmpeg has them.
+    """
+
+    projection: int
+    yaw: int = 0
+    pitch: int = 0
+    roll: int = 0
+    bounds: tuple[int, int, int, int] = (0, 0, 0, 0)
+    padding: int = 0
+
+    @property
+    def name(self) -> str:
+        """The projection in words."""
+        return _PROJECTION_NAMES.get(self.projection, f"projection {self.projection}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the pictures of a track are to be shown."""
+
+    sample_aspect: Fraction = Fraction(1)
+    stereo: Stereo | None = None
+    spherical: Spherical | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +87,7 @@ class VideoStream:
 
     `origin` is the time, in seconds, that is time zero of the result: 0 where the file's clock begins there.
     `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
+    `width` and `height` are those of the pictures that are shown, without the edges that the container hides (`crop`).
     """
 
     index: int
@@ -43,6 +113,14 @@ class VideoStream:
     disposition: int
     tags: dict[str, str]
     origin: Fraction
+    crop: Crop | None = None
+    stereo: Stereo | None = None
+    spherical: Spherical | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """How its pictures are to be shown."""
+        return Shape(self.sample_aspect, self.stereo, self.spherical)
 
 
 @dataclass(frozen=True, slots=True)

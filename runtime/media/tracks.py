@@ -19,6 +19,7 @@ from runtime.media.streams import AnyStream, AudioStream, MediaInfo, VideoStream
 # Facts about the source's own encoding, which are not true of the result.
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")
 
+_OF_A_STREAM: Final = ("language", "encoder")
 _ID3_CONTAINERS: Final = ("mp3", "aac")
 
 
@@ -72,7 +73,9 @@ def add_tracks(
         if added is not None:
             indexes[plan.index] = added.index
             _describe(added, stream, info, is_main=plan.action is Action.ENHANCED)
-    muxer.set_tags(_file_tags(info, start), has_cover=any(video.is_attached_picture for video in info.videos))
+            if isinstance(stream, VideoStream) and not stream.is_attached_picture:
+                muxer.set_shape(added, stream.shape)
+    muxer.set_tags(file_tags(info, start), has_cover=any(video.is_attached_picture for video in info.videos))
     muxer.set_chapters(_chapters(info, start, end))
     return Tracks(encoder, audios, copies, indexes)
 
@@ -91,9 +94,14 @@ def _describe(added: Stream, stream: AnyStream, info: MediaInfo, *, is_main: boo
     added.disposition = Disposition(stream.disposition)
 
 
-def _file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:
-    """Return the tags of the file; a Broadcast Wave's time reference counts samples, and moves with the start."""
+def file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:
+    """Return the tags of the file, which Ogg keeps with its first stream.
+
+    A Broadcast Wave's time reference counts samples, and moves with the start.
+    """
     tags = dict(info.tags)
+    if info.container == "ogg" and not tags and info.streams:
+        tags = {key: text for key, text in info.streams[0].tags.items() if key.lower() not in _OF_A_STREAM}
     reference = tags.get("time_reference", "")
     if start and info.audios and reference.isdecimal():
         tags["time_reference"] = str(int(reference) + round(start * info.audios[0].sample_rate))

@@ -1,7 +1,7 @@
 """Reads a result back and compares its times with those of the job, exactly."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
@@ -61,6 +61,32 @@ class SoundTimes:
             leading_silence=encoder.written_silence,
             resampled=encoder.is_resampled,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedData:
+    """Side data of one kind: in how many pictures it was written, and bytes, in hexadecimal, by which it is found."""
+
+    name: str
+    marker: str
+    pictures: int
+
+
+def join_carried(parts: Iterable[CarriedData]) -> tuple[CarriedData, ...]:
+    """Return the side data of several parts as one."""
+    counts: dict[tuple[str, str], int] = {}
+    for part in parts:
+        counts[part.name, part.marker] = counts.get((part.name, part.marker), 0) + part.pictures
+    return tuple(CarriedData(*key, count) for key, count in counts.items())
+
+
+@dataclass(frozen=True, slots=True)
+class SideDataCheck:
+    """In how many pictures side data of one kind was written, and in how many it was found."""
+
+    name: str
+    written: int
+    found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +163,7 @@ class Verification:
 
     pictures: PictureCheck | None
     sounds: tuple[SoundCheck, ...]
+    side_data: tuple[SideDataCheck, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -150,7 +177,13 @@ class Verification:
         return (*found, *(failure for sound in self.sounds for failure in sound.failures))
 
 
-def verify(result: Path, *, pictures: PictureTimes | None, sounds: Sequence[SoundTimes] = ()) -> Verification:
+def verify(
+    result: Path,
+    *,
+    pictures: PictureTimes | None,
+    sounds: Sequence[SoundTimes] = (),
+    side_data: Sequence[CarriedData] = (),
+) -> Verification:
     """Compare a result with the times that its job noted.
 
     Pictures are compared by packet, sounds are decoded and counted.
@@ -161,24 +194,31 @@ def verify(result: Path, *, pictures: PictureTimes | None, sounds: Sequence[Soun
     info = probe(result)
     first_before = first_after = None
     picture_check: PictureCheck | None = None
+    counts = [0] * len(side_data)
     if pictures is not None:
         if info.video is None:
             raise DecodeError(f"{result} has no video stream, although one was written")
-        found = _read_times(result, info.video)
+        found, counts = _read_pictures(result, info.video, [bytes.fromhex(one.marker) for one in side_data])
         picture_check = _compare_end(info, pictures, _compare(pictures, found, info.video.time_base))
         first_before = pictures.pts[0] * pictures.time_base if pictures.pts else None
         first_after = found[0] * info.video.time_base if found else None
     checks = tuple(_check_sound(info, sound, first_before, first_after) for sound in sounds)
-    return Verification(picture_check, checks)
+    kinds = zip(side_data, counts, strict=True)
+    return Verification(picture_check, checks, tuple(SideDataCheck(one.name, one.pictures, n) for one, n in kinds))
 
 
-def _read_times(result: Path, stream: VideoStream) -> "array[int]":
+def _read_pictures(result: Path, stream: VideoStream, markers: list[bytes]) -> tuple["array[int]", list[int]]:
+    """Read the times of a stream's packets, and in how many of them each marker is found."""
     times = array("q")
+    counts = [0] * len(markers)
     with open_source(result, only=(stream.index,)) as container:
         for packet in read_packets(container, container.streams[stream.index]):
             if packet.size and packet.pts is not None and not packet.is_discard:
                 times.append(packet.pts)
-    return array("q", sorted(times))
+                content = bytes(packet) if markers else b""
+                for number, marker in enumerate(markers):
+                    counts[number] += marker in content
+    return array("q", sorted(times)), counts
 
 
 def _compare(pictures: PictureTimes, found: "array[int]", tick: Fraction) -> PictureCheck:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from runtime.audio.pipeline import SoundOutcome
+from runtime.media.verify import CarriedData
 from runtime.report import DamagedPlace, Report
 from runtime.segments.durable import FileMark, FileRecord
 
@@ -29,6 +30,7 @@ class SegmentRecord:
     reruns: Frame, tile, and whether running it again cured it.
     tail: The source's last pictures, by which the place is found again.
     seekable: The source can be read from near the tail on, for it was plain up to there.
+    side_data: What its pictures carry beside their samples.
     """
 
     file: FileRecord
@@ -42,6 +44,7 @@ class SegmentRecord:
     warnings: tuple[str, ...]
     tail: tuple[PictureMark, ...]
     seekable: bool
+    side_data: tuple[CarriedData, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

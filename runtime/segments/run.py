@@ -32,6 +32,7 @@ from runtime.media.picture import Picture
 from runtime.media.source import AnyPacket
 from runtime.media.streams import AudioStream
 from runtime.media.tracks import add_tracks
+from runtime.media.verify import join_carried
 from runtime.options import Progress
 from runtime.report import Report, damaged_places
 from runtime.segments.durable import mark_file, told_errors
@@ -191,6 +192,7 @@ def _keep_picture(job: Job, workspace: Workspace, rule: SegmentRule, tell: Telle
     assert manifest.picture is not None
     job.picture_warnings, job.picture_damage = [*manifest.picture.warnings], manifest.picture.damage
     job.picture_warnings += [warning for segment in manifest.segments for warning in segment.warnings]
+    job.side_data = join_carried(one for segment in manifest.segments for one in segment.side_data)
 
 
 def _open_place(job: Job, workspace: Workspace, tell: Teller) -> Iterator[Picture]:

@@ -182,6 +182,7 @@ class SegmentWriter(Closing):
             warnings=tuple(segment.encoder.warnings),
             tail=self._marks.take(last),
             seekable=self._is_plain(),
+            side_data=segment.encoder.carried_data(),
         )
 
 

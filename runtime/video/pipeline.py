@@ -21,6 +21,7 @@ from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
 from runtime.engine.session import OpenSession
 from runtime.manifest import Model
 from runtime.media.picture import Picture
+from runtime.media.side_data import SideEntry
 from runtime.stages import Stage, StageClock, StopSignal
 from runtime.video.canvas import Canvas
 from runtime.video.opening import open_step
@@ -148,6 +149,8 @@ class VideoPipeline(Generic[Packet]):
         self._before: dict[int, NDArray[np.uint8]] = {}
         self.window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
         self.step = open_step(model, open_session, canvas, strength=strength)
+        self._side_data: dict[int, tuple[SideEntry, ...]] = {}
+        """What travels with the pictures that are between the colour and the encoder, by frame."""
         self._joins: dict[int, Join] = {}
         """The joins that the engine has seen and the encoder has not, by the frame that they come before."""
         self.snapshot: Snapshot | None = None
@@ -208,6 +211,8 @@ class VideoPipeline(Generic[Packet]):
         size = (3, canvas.height * canvas.grid, canvas.width * canvas.grid)
         for picture in pictures:
             index, previous = self.window.count, self.window.previous
+            if picture.side_data and index >= self._first:
+                self._side_data[index] = picture.side_data
             with self._clock.measure("colour"):
                 rgb = np.empty(size, np.float32)
                 yuv_to_rgb(picture.planes, self._layout_in, rgb)
@@ -250,7 +255,8 @@ class VideoPipeline(Generic[Packet]):
                 self.snapshot = Snapshot(self._before.pop(frame.index), _to_bytes(frame.rgb))
             if frame.buffer is not None and self._buffers is not None:
                 self._buffers.put(frame.buffer)
-            picture = Picture(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration)
+            side_data = self._side_data.pop(frame.index, ())
+            picture = Picture(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
             with self._clock.measure("encode"):
                 packets = list(self._encoder.encode(picture))
             yield from packets

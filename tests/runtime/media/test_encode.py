@@ -110,16 +110,6 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
     assert stream.sample_aspect == Fraction(16, 11)
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
-def test_pixels_that_are_not_square_stay_so_in_matroska_or_it_is_said(tmp_path: Path, codec: str) -> None:
-    stream, warnings = encode(tmp_path / "a.mkv", codec=codec, sample_aspect=Fraction(16, 11))
-
-    if codec == "av1":
-        assert "the pixels' shape 16:11 is not carried" in warnings[0]
-    elif codec != "ffv1":  # FFV1 keeps it in the header of its pictures, which a probe does not read
-        assert stream.sample_aspect == Fraction(16, 11)
-
-
 def test_chroma_that_the_codec_cannot_hold_is_reduced_in_words(tmp_path: Path) -> None:
     planes = tuple(np.full((48, 64), value, np.uint8) for value in (60, 90, 170))
     settings = EncodeSettings("av1", 64, 48, Fraction(1, 25), Fraction(25))

@@ -1,0 +1,174 @@
+"""What a decoded picture carries beside its pixels: read by kind, and written into H.264 and HEVC again.
+
+Captions, the active format description and user data travel with their picture to the encoder's packets, as messages of
+supplemental enhancement information (SEI). What has no place in the result is named once, by its kind.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, cast
+
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+
+from runtime.media.streams import Spherical, Stereo
+
+# FFmpeg's AVFrameSideDataType; PyAV has no names for those from 28 on.
+_CAPTIONS: Final = 1
+_STEREO3D: Final = 2
+_AFD: Final = 7
+_GOP_TIME_CODE: Final = 12
+_SPHERICAL: Final = 13
+_USER_DATA: Final = 20
+_NAMES: Final = {
+    0: "pan and scan windows",
+    _CAPTIONS: "captions (CEA-608/708)",
+    _AFD: "active format description",
+    _GOP_TIME_CODE: "time code in the picture stream",
+    15: "ICC profile",
+    16: "time code in the picture stream",
+    17: "HDR10+ values",
+    _USER_DATA: "user data",
+    21: "film grain description",
+    23: "Dolby Vision values",
+    24: "Dolby Vision values",
+    25: "HDR Vivid values",
+    26: "ambient viewing environment",
+    28: "LCEVC enhancement",
+    30: "3D reference displays",
+    31: "Exif data",
+}
+_CARRIED: Final = (_CAPTIONS, _AFD, _USER_DATA)
+_SEI_CODECS: Final = ("h264", "hevc")
+# What x264 and x265 say of themselves, which is not true of the result.
+_ENCODERS: Final = (
+    bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"),
+    bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"),
+)
+_UUID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SideEntry:
+    """One piece of side data of a picture; `data` is empty where its kind alone matters."""
+
+    kind: int
+    data: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """The kind in words."""
+        return _NAMES[self.kind]
+
+    @property
+    def marker(self) -> bytes:
+        """Bytes by which the piece is found in a packet of the result."""
+        return {_CAPTIONS: b"GA94", _AFD: b"DTG1"}.get(self.kind, self.data[:_UUID_BYTES])
+
+
+def read_entries(frame: VideoFrame) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and content of all of a frame's side data."""
+    for entry in cast(Iterable[SideData], frame.side_data):
+        try:
+            yield int(cast(int, entry.type.value)), bytes(entry)
+        except ValueError as error:  # PyAV's enumeration ends before FFmpeg's; its message begins with the number
+            number = str(error).split()[0]
+            if number.isdecimal():
+                yield int(number), bytes(entry)
+
+
+def read_side_entries(frame: VideoFrame) -> tuple[SideEntry, ...]:
+    """Return what is to travel with a picture, or to be named; what is read elsewhere is left out."""
+    found = {}
+    for kind, data in read_entries(frame):
+        if kind not in _NAMES or (kind == _USER_DATA and data[:_UUID_BYTES] in _ENCODERS):
+            continue
+        if kind == _GOP_TIME_CODE and not any(data):
+            continue
+        found[kind, data if kind == _USER_DATA else b""] = SideEntry(kind, data if kind in _CARRIED else b"")
+    return tuple(found.values())
+
+
+def is_carried(entry: SideEntry, codec: str) -> bool:
+    """Return whether a codec has a place for a piece of side data."""
+    return entry.kind in _CARRIED and codec in _SEI_CODECS
+
+
+def is_padding(entry: SideEntry) -> bool:
+    """Return whether captions hold nothing, as broadcasters send them to keep the channel open."""
+    if entry.kind != _CAPTIONS:
+        return False
+    triplets = (entry.data[place : place + 3] for place in range(0, len(entry.data) - 2, 3))
+    return all(not one[0] & 4 or (one[0] & 3 < 2 and one[1] & 127 == 0 and one[2] & 127 == 0) for one in triplets)
+
+
+def read_stereo(frame: VideoFrame) -> Stereo | None:
+    """Return how a frame holds the views of two eyes, None where it holds one."""
+    data = dict(read_entries(frame)).get(_STEREO3D)
+    if data is None or len(data) < 8:
+        return None
+    kind, flags = struct.unpack_from("<iI", data)
+    return Stereo(kind, bool(flags & 1)) if kind else None
+
+
+def read_spherical(frame: VideoFrame) -> Spherical | None:
+    """Return how a frame lies on a sphere, None where it is flat."""
+    data = dict(read_entries(frame)).get(_SPHERICAL)
+    if data is None or len(data) < 36:
+        return None
+    projection, yaw, pitch, roll, left, top, right, bottom, padding = struct.unpack_from("<4i5I", data)
+    return Spherical(projection, yaw, pitch, roll, (left, top, right, bottom), padding)
+
+
+def add_messages(packet: bytes, entries: Iterable[SideEntry], codec: str) -> bytes:
+    """Return an encoded picture with side data as SEI messages before its first slice.
+
+    Args:
+        packet: NAL units behind start codes, as the encoders write them.
+        entries: What the codec carries.
+        codec: h264 or hevc.
+    """
+    messages = b"".join(map(_message, entries))
+    header = b"\x06" if codec == "h264" else b"\x4e\x01"
+    unit = b"\0\0\0\1" + header + _escape(messages + b"\x80")
+    place = _first_slice(packet, codec)
+    return packet[:place] + unit + packet[place:]
+
+
+def _message(entry: SideEntry) -> bytes:
+    """Return the message of ATSC A/53 for captions, of ETSI TS 101 154 for the active format, or user data as it is."""
+    if entry.kind == _CAPTIONS:
+        count = len(entry.data) // 3
+        payload = b"\xb5\x00\x31GA94\x03" + bytes([0x40 | count, 0xFF]) + entry.data[: count * 3] + b"\xff"
+    elif entry.kind == _AFD:
+        payload = b"\xb5\x00\x31DTG1" + bytes([0x41, 0xF0 | entry.data[0] & 15])
+    else:
+        payload = entry.data
+    kind = 5 if entry.kind == _USER_DATA else 4
+    return bytes([kind]) + b"\xff" * (len(payload) // 255) + bytes([len(payload) % 255]) + payload
+
+
+def _escape(content: bytes) -> bytes:
+    """Put 3 between two zeros and what would look like a start code behind them."""
+    out = bytearray()
+    zeros = 0
+    for byte in content:
+        if zeros == 2 and byte < 4:
+            out.append(3)
+            zeros = 0
+        out.append(byte)
+        zeros = zeros + 1 if byte == 0 else 0
+    return bytes(out)
+
+
+def _first_slice(packet: bytes, codec: str) -> int:
+    """Return where the start code of the first slice begins."""
+    place = 0
+    while (place := packet.find(b"\0\0\1", place)) >= 0 and place + 3 < len(packet):
+        head = packet[place + 3]
+        is_slice = 1 <= head & 31 <= 5 if codec == "h264" else (head >> 1) & 63 < 32
+        if is_slice:
+            return place - 1 if place and packet[place - 1] == 0 else place
+        place += 3
+    return 0

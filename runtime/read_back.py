@@ -1,0 +1,166 @@
+"""Compares a finished file with its source: which streams, tags, chapters and facts of the picture are in it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final
+
+from runtime.action import Action
+from runtime.media.carry import StreamPlan
+from runtime.media.mux import CONTAINER_TAGS
+from runtime.media.streams import AnyStream, AudioStream, Crop, MediaInfo, VideoStream
+from runtime.media.tracks import file_tags
+from runtime.media.verify import SideDataCheck
+from runtime.report import PartFate
+
+_NOT_FOUND: Final = "it was written, but is not found in the finished file"
+_SHORT_TEXT: Final = 3
+_SECONDS: Final = len("2024-05-01T10:20:30")
+
+Pairs = dict[int, AnyStream]
+
+
+def pair_streams(plans: Sequence[StreamPlan], result: MediaInfo) -> Pairs:
+    """Return the stream of the result for each planned stream that is found in it, by index of the source's.
+
+    The muxer keeps the order of the streams of one kind. A codec may be read under another name than it was written
+    under, but for data, which a container may add itself.
+    """
+    left = list(result.streams)
+    pairs: Pairs = {}
+    for plan in plans:
+        alike = [stream for stream in left if _kind(stream) == plan.kind] if plan.out_codec is not None else []
+        same = [stream for stream in alike if stream.codec == plan.out_codec]
+        found = next(iter(same or (alike if plan.kind != "data" else [])), None)
+        if found is not None:
+            left.remove(found)
+            pairs[plan.index] = found
+    return pairs
+
+
+def true_plan(plan: StreamPlan, pairs: Pairs) -> StreamPlan:
+    """Return what became of a stream, now that the finished file was read."""
+    if plan.out_codec is None or plan.index in pairs:
+        return plan
+    return replace(plan, action=Action.NOT_CARRIED, out_codec=None, reason=_NOT_FOUND)
+
+
+def compare_parts(
+    source: MediaInfo,
+    result: MediaInfo,
+    pairs: Pairs,
+    *,
+    enhanced: VideoStream | None,
+    side_data: Sequence[SideDataCheck],
+    start: Fraction | None,
+    end: Fraction | None,
+) -> tuple[PartFate, ...]:
+    """Return what became of all that is not a stream.
+
+    Args:
+        source: The source.
+        result: The finished file.
+        pairs: What `pair_streams` gave.
+        enhanced: The stream whose pictures were processed.
+        side_data: What its pictures carry beside their samples, as counted in the finished file.
+        start: Where the span that was taken begins.
+        end: Where it ends.
+    """
+    found = [*_chapters(source, result, trimmed=start is not None or end is not None)]
+    found += _tags(source, result, start)
+    found += _track_tags(source, pairs)
+    for video in source.videos:
+        after = pairs.get(video.index)
+        if isinstance(after, VideoStream) and not video.is_attached_picture:
+            found += _picture(video, after, is_enhanced=enhanced is not None and video.index == enhanced.index)
+    found += [_side_data(one) for one in side_data]
+    return tuple(found)
+
+
+def _kind(stream: AnyStream) -> str:
+    if isinstance(stream, VideoStream):
+        return "picture" if stream.is_attached_picture else "video"
+    return "audio" if isinstance(stream, AudioStream) else stream.kind
+
+
+def _chapters(source: MediaInfo, result: MediaInfo, *, trimmed: bool) -> Iterable[PartFate]:
+    if not source.chapters:
+        return
+    count, kept = len(source.chapters), len(result.chapters)
+    reason = ""
+    if kept != count:
+        lost = f"{kept} of {count} lie in the part that was taken"
+        reason = lost if trimmed else f"{result.path.suffix} kept {kept} of {count}"
+    yield PartFate("chapters", count, Action.COPIED if kept else Action.NOT_CARRIED, reason)
+
+
+def _tags(source: MediaInfo, result: MediaInfo, start: Fraction | None) -> Iterable[PartFate]:
+    tags = {key: text for key, text in file_tags(source, start).items() if key.lower() not in CONTAINER_TAGS and text}
+    if not tags:
+        return
+    there = [result.tags, *(stream.tags for stream in result.streams)]
+    pairs = {(key.lower(), _plain(text)) for one in there for key, text in one.items()}
+    texts = {text for _, text in pairs if len(text) > _SHORT_TEXT}
+    lost = [key for key, text in tags.items() if (key.lower(), _plain(text)) not in pairs and _plain(text) not in texts]
+    reason = f"{len(lost)} not carried: {', '.join(sorted(lost))}" if lost else ""
+    yield PartFate("tags", len(tags), Action.COPIED if len(lost) < len(tags) else Action.NOT_CARRIED, reason)
+
+
+def _plain(text: str) -> str:
+    """Return a text without what containers write in their own way: space around it, fractions of a second."""
+    text = text.strip()
+    return text[:_SECONDS] if text[10:11] == "T" and text[:4].isdecimal() else text
+
+
+def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartFate]:
+    """Name the titles and languages of streams that are gone."""
+    lost = []
+    count = 0
+    for stream in source.streams:
+        after = pairs.get(stream.index)
+        if after is None or _kind(stream) not in ("video", "audio", "subtitle"):
+            continue
+        for key in ("language", "title"):
+            text = stream.tags.get(key, "")
+            if not text or text == "und":
+                continue
+            count += 1
+            if after.tags.get(key) != text:
+                lost.append(f"{key} {text} of stream {stream.index}")
+    if lost:
+        yield PartFate("track tags", count, Action.NOT_CARRIED, ", ".join(lost))
+
+
+def _picture(before: VideoStream, after: VideoStream, *, is_enhanced: bool) -> Iterable[PartFate]:
+    """Name what is told of a whole track of pictures."""
+    place = "the format of the result has no place for it, or the encoder none"
+    if before.sample_aspect != after.sample_aspect:
+        shape = f"{before.sample_aspect.numerator}:{before.sample_aspect.denominator}"
+        close = abs(before.sample_aspect / after.sample_aspect - 1) < Fraction(1, 100)
+        reason = f"rounded to {after.sample_aspect.numerator}:{after.sample_aspect.denominator}" if close else place
+        yield PartFate(f"pixel shape {shape}", 1, Action.COPIED if close else Action.NOT_CARRIED, reason)
+    if before.stereo is not None:
+        kept = after.stereo == before.stereo
+        name = f"stereo 3D ({before.stereo.name})"
+        yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
+    if before.spherical is not None:
+        kept = after.spherical == before.spherical
+        name = f"spherical projection ({before.spherical.name})"
+        yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
+    if before.crop is not None and is_enhanced:
+        yield PartFate("cropping", 1, Action.TRANSCODED, f"{_edges(before.crop)} were cut off, as the source asks for")
+    elif before.crop is not None:
+        kept = after.crop == before.crop
+        reason = "" if kept else f"{_edges(before.crop)} are shown, which the source hides"
+        yield PartFate("cropping", 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
+
+
+def _edges(crop: Crop) -> str:
+    return f"{crop.left} and {crop.right} columns and {crop.top} and {crop.bottom} rows at the edges"
+
+
+def _side_data(check: SideDataCheck) -> PartFate:
+    if check.found == check.written:
+        return PartFate(check.name, check.written, Action.COPIED, f"in {check.written} pictures")
+    reason = f"found in {check.found} of {check.written} pictures"
+    return PartFate(check.name, check.written, Action.NOT_CARRIED, reason)
