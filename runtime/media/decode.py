@@ -307,7 +307,9 @@ class VideoReader(Closing):
         self.warnings += self._packets.describe(self.stream.origin)
         if self._is_whole and self._times.last is not None and not self._packets.jumps:
             end = (self._times.last + max(self._step, self._last_duration)) * self.stream.time_base
-            told = ends_early(self._path, self.stream, end)
+            told = None
+            with suppress(DecodeError):  # a source that was removed meanwhile was read to its end
+                told = ends_early(self._path, self.stream, end)
             if told is not None:
                 self.early_end = f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s"
                 self.warnings.append(f"{self.early_end}; it may be cut short or damaged")
