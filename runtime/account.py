@@ -128,6 +128,8 @@ def _picture(job: "Job", result: MediaInfo) -> PictureReport | None:
             pixel_format=job.tracks.video.stream.codec_context.pix_fmt or "" if job.tracks and job.tracks.video else "",
             bits=settings.bit_depth,
             sample_aspect=facts.sample_aspect if result.video is None else str(result.video.sample_aspect),
+            primaries=settings.colour.primaries,
+            transfer=settings.colour.transfer,
         ),
         frames_in=len(passed.pts),
         frames_out=check.frames_out if check is not None else 0,

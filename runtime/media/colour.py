@@ -27,6 +27,10 @@ _MATRICES: Final[dict[int, Matrix]] = {
     10: "bt2020",
 }
 _MATRIX_CODES: Final[dict[Matrix, int]] = {"bt601": 6, "bt709": 1, "bt2020": 9}
+# Matrix, primaries and transfer of standard definition, with 625 and with 525 lines.
+_CODES_601_625: Final = (5, 5, 6)
+_CODES_601_525: Final = (6, 6, 6)
+_HEIGHTS_625: Final = (288, 576, 608)
 _LUMA_WEIGHTS: Final[dict[Matrix, tuple[float, float]]] = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
@@ -49,6 +53,7 @@ class Colour:
 
     `matrix_code`, `primaries_code` and `transfer_code` are what the source says (H.273; 2 is unspecified) and what
     the result is to say; `matrix` and `full_range` are what to compute with, guessed where `guessed` is not empty.
+    `added` is what the result says although its source does not.
     """
 
     matrix: Matrix
@@ -57,6 +62,7 @@ class Colour:
     primaries_code: int = UNSPECIFIED
     transfer_code: int = UNSPECIFIED
     guessed: str = ""
+    added: str = ""
 
     @property
     def luma_weights(self) -> tuple[float, float]:
@@ -134,6 +140,34 @@ def read_colour(codes: tuple[int, int, int, int], *, pixel_format: str, width: i
     if range_code not in (1, 2) and not full_range:
         guesses.append("limited range")
     return Colour(matrix, full_range, matrix_code, primaries, transfer, ", ".join(guesses))
+
+
+def colour_of_result(colour: Colour, *, source: tuple[int, int], result: tuple[int, int]) -> Colour:
+    """Describe the colour of a result so that players take it as they take its source.
+
+    What a source does not tell is guessed by its size, by players as here. Where they would guess otherwise at the
+    size of the result, it says what was computed with.
+
+    Args:
+        colour: What the source is taken for.
+        source: Its width and height.
+        result: The width and height of the result.
+    """
+    told = (colour.matrix_code, colour.primaries_code, colour.transfer_code)
+    if UNSPECIFIED not in told or _guess_matrix(told[1], *source) == _guess_matrix(told[1], *result):
+        return colour
+    matching = _CODES_601_625 if source[1] in _HEIGHTS_625 else _CODES_601_525
+    if colour.matrix != "bt601":
+        matching = (_MATRIX_CODES[colour.matrix], 1, 1)
+    codes = [code if code != UNSPECIFIED else found for code, found in zip(told, matching, strict=True)]
+    return replace(
+        colour,
+        matrix_code=codes[0],
+        primaries_code=codes[1],
+        transfer_code=codes[2],
+        added=f"the result says that its colour is {colour.matrix}, as the source is taken; players would take "
+        f"{result[0]}x{result[1]} for another",
+    )
 
 
 def as_converted_rgb(colour: Colour) -> Colour:

@@ -14,7 +14,7 @@ from av.video.reformatter import Interpolation
 
 from runtime.errors import EncodeError
 from runtime.media.codecs import CODECS, CodecName, VideoCodec, carries_hdr, encoder_options
-from runtime.media.colour import Colour, HdrMetadata
+from runtime.media.colour import Colour, HdrMetadata, colour_of_result
 from runtime.media.decode import VideoReader
 from runtime.media.picture import Chroma, Picture
 from runtime.media.pixels import planar_format, write_planes
@@ -85,7 +85,7 @@ def settings_for(
         sample_aspect=stream.sample_aspect,
         rotation=stream.rotation,
         display_matrix=_moved(stream.display_matrix, Fraction(width, reader.width)),
-        colour=reader.colour,
+        colour=colour_of_result(reader.colour, source=(reader.width, reader.height), result=(width, height)),
         hdr=stream.hdr,
         threads=threads,
     )
@@ -126,6 +126,8 @@ class VideoEncoder:
                 f"{self._format} into {container.format.name}: {error}"
             ) from error
         self._converts = False
+        if settings.colour.added:
+            self.warnings.append(settings.colour.added)
         if settings.hdr is not None and not carries_hdr(codec):
             self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
 
@@ -135,9 +137,16 @@ class VideoEncoder:
         if frame.format.name != self._format:
             frame = self._convert(frame, picture)
         # ProRes and FFV1 write what the frame says, the other encoders what their context says.
-        colour = self.settings.colour
-        frame.colorspace, frame.color_range = colour.matrix_code, colour.range_code
-        frame.color_primaries, frame.color_trc = colour.primaries_code, colour.transfer_code
+        colour, matrix, transfer = (
+            self.settings.colour,
+            self.settings.colour.matrix_code,
+            self.settings.colour.transfer_code,
+        )
+        if self.settings.codec == "prores":
+            # Its encoder writes BT.709 for codes that it does not know; these mean the same and are known.
+            matrix, transfer = {5: 6}.get(matrix, matrix), {6: 1}.get(transfer, transfer)
+        frame.colorspace, frame.color_range = matrix, colour.range_code
+        frame.color_primaries, frame.color_trc = colour.primaries_code, transfer
         frame.pts, frame.duration = picture.pts, picture.duration
         frame.time_base = self.settings.time_base
         self._durations[picture.pts] = picture.duration
