@@ -127,6 +127,11 @@ class Settings(BaseSettings):
         20.0, ge=1, le=600, title="Check limit (s)", description="Longest time to look into an uploaded file."
     )
 
+    own_jobs_only: bool = Field(
+        False,
+        title="Users see only their own jobs",
+        description="Jobs, previews and results are shown to the user who added them and to administrators alone.",
+    )
     session_idle_hours: float = Field(
         24.0, ge=0.1, le=720, title="Log out when idle (h)", description="A log-in ends after so long without use."
     )

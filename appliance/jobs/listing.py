@@ -24,6 +24,9 @@ class Listing(JobTable):
         owner: str | None = None,
         folder: str | None = None,
         previews: bool = True,
+        preset: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         limit: int = 100,
         offset: int = 0,
     ) -> Jobs:
@@ -34,13 +37,17 @@ class Listing(JobTable):
             text: Only jobs whose title contains it, whatever its case.
             owner: Only jobs of that user id.
             folder: Only jobs of that watch folder id.
+            preset: Only jobs of that preset.
+            since: Only jobs that were added then or later; seconds since 1970, as `until`.
+            until: Only jobs that were added before.
             previews: Also previews.
             limit: At most that many.
             offset: Leave out that many first.
         """
-        query, values = select_jobs(
-            states, text=text, owner=owner, folder=folder, previews=previews, limit=limit, offset=offset
+        wanted = _conditions(
+            text=text, owner=owner, folder=folder, preset=preset, since=since, until=until, previews=previews
         )
+        query, values = select_jobs(states, wanted, limit=limit, offset=offset)
         with self._database.read() as connection:
             return [read_row(row) for row in connection.execute(query, values)]
 
@@ -59,10 +66,33 @@ class Listing(JobTable):
         with self._database.read() as connection:
             return connection.execute("SELECT 1 FROM queue_hold").fetchone() is not None
 
-    def counts(self) -> dict[JobState, int]:
-        """Count the jobs in each state, those with none too."""
+    def count(
+        self,
+        *,
+        states: Collection[JobState],
+        text: str = "",
+        owner: str | None = None,
+        folder: str | None = None,
+        preset: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        previews: bool = True,
+    ) -> int:
+        """Count the jobs that `list` would give without a limit."""
+        conditions, values = _conditions(
+            text=text, owner=owner, folder=folder, preset=preset, since=since, until=until, previews=previews
+        )
+        marks = ", ".join("?" * len(states))
+        where = " AND ".join([f"state IN ({marks})", *conditions])
         with self._database.read() as connection:
-            found = dict(connection.execute(COUNT_JOBS).fetchall())
+            row = connection.execute(f"SELECT COUNT(*) FROM jobs WHERE {where}", (*states, *values)).fetchone()
+        return int(row[0])
+
+    def counts(self, owner: str | None = None) -> dict[JobState, int]:
+        """Count the jobs in each state, those with none too; of one user, or of all."""
+        query, values = (COUNT_JOBS, ()) if owner is None else (COUNT_OWN_JOBS, (owner,))
+        with self._database.read() as connection:
+            found = dict(connection.execute(query, values).fetchall())
         return {state: found.get(state.value, 0) for state in JobState}
 
     def revision(self) -> int:
@@ -115,28 +145,36 @@ class Listing(JobTable):
 
 
 COUNT_JOBS = "SELECT state, COUNT(*) FROM jobs GROUP BY state"
+COUNT_OWN_JOBS = "SELECT state, COUNT(*) FROM jobs WHERE owner = ? GROUP BY state"
 CHANGED_JOBS = f"SELECT {COLUMNS} FROM jobs WHERE revision > ? ORDER BY revision"
 
 _BY_TURN = "priority DESC, position"
 _BY_AGE = "created_at DESC, id"
 
 
-def select_jobs(
-    states: Collection[JobState] | None,
+def _conditions(
     *,
-    text: str = "",
-    owner: str | None = None,
-    folder: str | None = None,
-    previews: bool = True,
-    limit: int = 100,
-    offset: int = 0,
-) -> tuple[str, list[Any]]:
-    """Write the query of `Listing.list` with its values."""
+    text: str,
+    owner: str | None,
+    folder: str | None,
+    preset: str | None,
+    since: float | None,
+    until: float | None,
+    previews: bool,
+) -> tuple[list[str], list[Any]]:
+    """Write what a job must be, with the values."""
     conditions: list[str] = []
     values: list[Any] = []
-    for column, value in (("owner", owner), ("folder", folder)):
+    parts = (
+        ("owner = ?", owner),
+        ("folder = ?", folder),
+        ("json_extract(options, '$.preset') = ?", preset),
+        ("created_at >= ?", since),
+        ("created_at < ?", until),
+    )
+    for condition, value in parts:
         if value is not None:
-            conditions.append(f"{column} = ?")
+            conditions.append(condition)
             values.append(value)
     if not previews:
         conditions.append("preview_of IS NULL")
@@ -144,20 +182,32 @@ def select_jobs(
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         conditions.append("title LIKE ? ESCAPE '\\'")
         values.append(f"%{escaped}%")
+    return conditions, values
+
+
+def select_jobs(
+    states: Collection[JobState] | None,
+    wanted: tuple[list[str], list[Any]] = ([], []),
+    *,
+    limit: int = 100,
+    offset: int = 0,
+) -> tuple[str, list[Any]]:
+    """Write the query of `Listing.list` with its values."""
+    conditions, values = wanted
     if states is None:
         where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
         return f"SELECT {COLUMNS} FROM jobs {where}ORDER BY {_BY_AGE} LIMIT ? OFFSET ?", [*values, limit, offset]
-    wanted = sorted(set(states))
-    if not wanted:
+    chosen = sorted(set(states))
+    if not chosen:
         return f"SELECT {COLUMNS} FROM jobs WHERE FALSE", []
-    order = _BY_TURN if wanted == [JobState.QUEUED] else _BY_AGE
+    order = _BY_TURN if chosen == [JobState.QUEUED] else _BY_AGE
     # Each state by itself is read in the order of its index; together they are at most states x (limit + offset) rows
     # to sort, however many jobs there are.
     part = f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(['state = ?', *conditions])} ORDER BY {order} LIMIT ?"
-    if len(wanted) == 1:
-        return f"{part} OFFSET ?", [wanted[0], *values, limit, offset]
-    parts = " UNION ALL ".join(f"SELECT * FROM ({part})" for _ in wanted)
+    if len(chosen) == 1:
+        return f"{part} OFFSET ?", [chosen[0], *values, limit, offset]
+    parts = " UNION ALL ".join(f"SELECT * FROM ({part})" for _ in chosen)
     everything: list[Any] = []
-    for state in wanted:
+    for state in chosen:
         everything += [state, *values, limit + offset]
     return f"{parts} ORDER BY {order} LIMIT ? OFFSET ?", [*everything, limit, offset]

@@ -15,6 +15,7 @@ from typing import Any, Final
 from anyio import to_thread
 
 from appliance.accounts.caller import Caller
+from appliance.accounts.roles import Role
 from appliance.accounts.sessions import Sessions
 from appliance.accounts.users import Users
 from appliance.jobs.queue import JobQueue
@@ -53,9 +54,17 @@ class Broadcaster:
     """Tells every listener what changes; used from the event loop alone, but for `stop`."""
 
     def __init__(
-        self, queue: JobQueue, users: Users, sessions: Sessions, read_system: Callable[[], dict[str, Any]]
+        self,
+        queue: JobQueue,
+        users: Users,
+        sessions: Sessions,
+        read_system: Callable[[], dict[str, Any]],
+        *,
+        own_only: bool = False,
     ) -> None:
+        """Make it; with `own_only` users other than administrators are told of their own jobs alone."""
         self._queue, self._users, self._sessions, self._read_system = queue, users, sessions, read_system
+        self._own_only = own_only
         self._listeners: set[Listener] = set()
         self._revision = self._folder_revision = 0
         self._someone = asyncio.Event()
@@ -79,13 +88,16 @@ class Broadcaster:
                 self._revision = await to_thread.run_sync(self._queue.revision)
             try:
                 now = loop.time()
-                messages = await to_thread.run_sync(self._look)
+                owners = {self._owner_of(listener.caller) for listener in self._listeners}
+                told = await to_thread.run_sync(self._look, owners)
                 if now - seen_at >= SYSTEM_EVERY_S:
                     seen_at = now
-                    messages.append(message("system", await to_thread.run_sync(self._read_system)))
-                for text in messages:
-                    for listener in self._listeners:
-                        listener.put(text)
+                    told.append(Told(message("system", await to_thread.run_sync(self._read_system))))
+                for listener in self._listeners:
+                    owner = self._owner_of(listener.caller)
+                    for one in told:
+                        if one.is_for(owner):
+                            listener.put(one.text)
             except (StoreError, OSError) as error:
                 logger.warning("changes cannot be told: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
@@ -111,7 +123,7 @@ class Broadcaster:
     async def listen(self, caller: Caller) -> AsyncIterator[bytes]:
         """Give the messages for one browser until it goes, logs out, or the server stops."""
         listener = Listener(caller, closed=self.stopping)
-        for text in await to_thread.run_sync(self._greet):
+        for text in await to_thread.run_sync(self._greet, self._owner_of(caller)):
             listener.put(text)
         self._listeners.add(listener)
         self._someone.set()
@@ -134,32 +146,52 @@ class Broadcaster:
     def _may_listen(self, caller: Caller) -> bool:
         return caller.session is None or self._sessions.holds(caller.session)
 
-    def _greet(self) -> list[bytes]:
-        counts = {state.value: count for state, count in self._queue.counts().items()}
+    def _owner_of(self, caller: Caller) -> str | None:
+        """Give the only user whose jobs a caller is told of, None for those of all."""
+        return caller.id if self._own_only and caller.role is not Role.ADMINISTRATOR else None
+
+    def _greet(self, owner: str | None) -> list[bytes]:
         return [
-            message("counts", counts),
+            message("counts", self._queue.counts(owner)),
             message("queue", {"is_held": self._queue.is_held()}),
             message("system", self._read_system()),
         ]
 
-    def _look(self) -> list[bytes]:
+    def _look(self, owners: set[str | None]) -> "list[Told]":
         before = self._revision
         folder_revision, revision = self._queue.folder_revision(), self._queue.revision()
         # What is in them is for administrators, who ask for it.
-        folders = [message("folders", {})] if folder_revision != self._folder_revision else []
+        folders = [Told(message("folders", {}))] if folder_revision != self._folder_revision else []
         self._folder_revision = folder_revision
         if revision == before:
             return folders
         changed, removed = self._queue.changed_since(before), self._queue.removed_since(before)
         self._revision = max([revision, *(job.revision for job in changed)])
         names = self._users.names()
-        messages = [message("job", view_job(job, self._queue.files(job.id), names).model_dump()) for job in changed]
-        messages += [message("job", {"id": job_id, "removed": True}) for job_id in removed]
-        counts = {state.value: count for state, count in self._queue.counts().items()}
+        told = [
+            Told(message("job", view_job(job, self._queue.files(job.id), names).model_dump()), owner=job.owner or "")
+            for job in changed
+        ]
+        told += [Told(message("job", {"id": job_id, "removed": True})) for job_id in removed]
+        told += [Told(message("counts", self._queue.counts(owner)), owner=owner, exact=True) for owner in owners]
         if not folders and any(job.folder is not None for job in changed):
-            folders = [message("folders", {})]
-        held = message("queue", {"is_held": self._queue.is_held()})
-        return [*messages, message("counts", counts), held, *folders]
+            folders = [Told(message("folders", {}))]
+        return [*told, Told(message("queue", {"is_held": self._queue.is_held()})), *folders]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One message: for everyone, or about the jobs of an owner (empty: of nobody); `exact` is for that owner alone."""
+
+    text: bytes
+    owner: str | None = None
+    exact: bool = False
+
+    def is_for(self, owner: str | None) -> bool:
+        """Tell whether a listener gets it who is told of one owner's jobs, or (None) of all."""
+        if self.exact:
+            return self.owner == owner
+        return owner is None or self.owner is None or self.owner == owner
 
 
 def message(event: str, data: Any) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path as FolderPath
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Response
@@ -18,6 +18,7 @@ from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
 from appliance.errors import UploadError
 from appliance.faults import show_value
+from appliance.jobs.errors import JobNotFoundError
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import JobRecord, JobState, NewJob, Origin
 from appliance.web.access import Administrator, Operator, ServicesHere, Viewer
@@ -145,6 +146,7 @@ class JobsOut(BaseModel):
 
     jobs: list[JobOut]
     counts: dict[JobState, int]
+    total: int = Field(description="How many there are of what was asked for, on all pages together")
     revision: int
     is_held: bool = Field(description="No further job is started until the queue is resumed")
 
@@ -156,24 +158,38 @@ def list_jobs(
     state: Annotated[str, Query(max_length=100, description="States, separated by commas; empty for all")] = "",
     text: Annotated[str, Query(max_length=200, description="Part of the title")] = "",
     previews: Annotated[bool, Query(description="Also previews")] = True,
-    folder: Annotated[str | None, Query(max_length=40, description="Only files of that watch folder, by id")] = None,
+    owner: Annotated[str, Query(max_length=50, description="The id of a user")] = "",
+    folder: Annotated[str, Query(max_length=50, description="The id of a watch folder")] = "",
+    preset: Annotated[str, Query(max_length=50, description="The name of a preset")] = "",
+    since: Annotated[float | None, Query(description="Added then or later; seconds since 1970")] = None,
+    until: Annotated[float | None, Query(description="Added before; seconds since 1970")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> JobsOut:
     """Give jobs: queued ones alone in the order of their turn, all others the newest first."""
-    del caller
     try:
-        states = [JobState(part) for part in state.split(",") if part] or None
+        states = [JobState(part) for part in state.split(",") if part] or list(JobState)
     except ValueError:
         known = ", ".join(JobState)
         raise RefusedError(422, "invalid", f"unknown state {show_value(state)}: {known}", field="state") from None
     # Before the list, so that what changes meanwhile is told once more and not lost.
     revision = services.queue.revision()
-    jobs = services.queue.list(states=states, text=text, folder=folder, previews=previews, limit=limit, offset=offset)
+    only = only_owner(services, caller)
+    wanted: dict[str, Any] = {
+        "text": text,
+        "owner": only or owner or None,
+        "folder": folder or None,
+        "preset": preset or None,
+        "since": since,
+        "until": until,
+        "previews": previews,
+    }
+    jobs = services.queue.list(states=states if state else None, **wanted, limit=limit, offset=offset)
     names = services.accounts.users.names()
     return JobsOut(
         jobs=[view_job(job, services.queue.files(job.id), names) for job in jobs],
-        counts=services.queue.counts(),
+        counts=services.queue.counts(only),
+        total=services.queue.count(states=states, **wanted),
         revision=revision,
         is_held=services.queue.is_held(),
     )
@@ -283,8 +299,7 @@ def _note_estimate(services: Services, job: JobRecord, source: JobSource, option
 @router.get("/api/jobs/{job_id}", summary="Show a job")
 def get_job(services: ServicesHere, caller: Viewer, job_id: JobId) -> JobOut:
     """Give one job."""
-    del caller
-    return show(services, services.queue.get(job_id))
+    return show(services, seen_job(services, caller, job_id))
 
 
 @router.delete("/api/jobs/{job_id}", status_code=204, summary="Remove a finished job", response_class=Response)
@@ -364,6 +379,24 @@ def _copy_thumbnail(found: FolderPath, target: FolderPath) -> None:
         shutil.copyfile(found, target)
 
 
+def only_owner(services: Services, caller: Caller) -> str | None:
+    """Give the id of the only user whose jobs a caller may see, None where those of all may be seen."""
+    everything = not services.settings.own_jobs_only or caller.role is Role.ADMINISTRATOR
+    return None if everything else caller.id
+
+
+def seen_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
+    """Give a job that the caller may see.
+
+    Raises:
+        JobNotFoundError: There is none, as far as the caller is to know.
+    """
+    job = services.queue.get(job_id)
+    if only_owner(services, caller) not in (None, job.owner):
+        raise JobNotFoundError(f"there is no job {job_id}; it may have been removed")
+    return job
+
+
 def own_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
     """Give a job that the caller may steer.
 
@@ -371,7 +404,7 @@ def own_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
         JobNotFoundError: There is none.
         RefusedError: It is someone else's.
     """
-    job = services.queue.get(job_id)
+    job = seen_job(services, caller, job_id)
     if job.owner != caller.id and caller.role is not Role.ADMINISTRATOR:
         raise RefusedError(403, "not_yours", "this job is not yours; its owner or an administrator can do that")
     return job

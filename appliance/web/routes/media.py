@@ -4,16 +4,17 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
 from appliance.jobs.records import JobState
 from appliance.web.access import ServicesHere, Viewer
 from appliance.web.names import content_disposition
 from appliance.web.refusals import RefusedError
+from appliance.web.report_page import write_report_page
 from appliance.web.report_text import describe_report
-from appliance.web.routes.jobs import JobId
+from appliance.web.routes.jobs import JobId, seen_job
 from appliance.web.services import Services
 from appliance.web.zipping import zip_files
 from runtime.report import report_from_json
@@ -48,28 +49,36 @@ class ReportTextOut(BaseModel):
 
 
 @router.get("/api/jobs/{job_id}/report", summary="Get the report of a job")
-def report(services: ServicesHere, caller: Viewer, job_id: JobId) -> dict[str, Any]:
+def report(services: ServicesHere, caller: Viewer, job_id: JobId, response: Response) -> dict[str, Any]:
     """Give the report as data, with names in place of the box's own paths."""
-    del caller
+    job = seen_job(services, caller, job_id)
     found: dict[str, Any] = json.loads(_read_report(services, job_id))
-    job = services.queue.get(job_id)
     found["source"]["path"] = job.title
     found["result"]["path"] = Path(found["result"]["path"]).name
+    response.headers["Content-Disposition"] = content_disposition(f"{Path(job.title).stem}.report.json")
     return found
+
+
+@router.get(
+    "/api/jobs/{job_id}/report/page", summary="Get the report of a job for printing", response_class=HTMLResponse
+)
+def report_page(services: ServicesHere, caller: Viewer, job_id: JobId) -> HTMLResponse:
+    """Give the report as a page that prints well."""
+    job = seen_job(services, caller, job_id)
+    return HTMLResponse(write_report_page(job, report_from_json(_read_report(services, job_id))))
 
 
 @router.get("/api/jobs/{job_id}/report/text", summary="Get the report in plain words")
 def report_text(services: ServicesHere, caller: Viewer, job_id: JobId) -> ReportTextOut:
     """Give the report as sentences."""
-    del caller
+    seen_job(services, caller, job_id)
     return ReportTextOut(lines=describe_report(report_from_json(_read_report(services, job_id))))
 
 
 @router.get("/api/jobs/{job_id}/result", response_class=MediaResponse, responses=_FILE, summary="Save the result")
 def result(services: ServicesHere, caller: Viewer, job_id: JobId) -> FileResponse:
     """Give the result for saving, under the name of the source with the result's suffix."""
-    del caller
-    job = services.queue.get(job_id)
+    job = seen_job(services, caller, job_id)
     if job.state is not JobState.DONE or job.result is None:
         raise RefusedError(404, "not_found", "this job has no result yet")
     name = job.result.name.encode("utf-8", "replace").decode()
@@ -88,8 +97,7 @@ def results(
     jobs: Annotated[str, Query(min_length=16, max_length=17 * _MOST_RESULTS, description="Ids, separated by commas")],
 ) -> StreamingResponse:
     """Give the results of several jobs in one ZIP file, uncompressed; it is written while it is sent."""
-    del caller
-    found = [services.queue.get(job_id) for job_id in jobs.split(",")]
+    found = [seen_job(services, caller, job_id) for job_id in jobs.split(",")]
     without = next((job for job in found if job.state is not JobState.DONE or job.result is None), None)
     if without is not None:
         raise RefusedError(404, "not_found", f"{without.title} has no result yet; leave it out")
@@ -104,8 +112,7 @@ def results(
 @router.get("/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Look at a job")
 def part(services: ServicesHere, caller: Viewer, job_id: JobId, part: Part) -> FileResponse:
     """Give the thumbnail, the picture before and after, or the sound before and after."""
-    del caller
-    services.queue.get(job_id)
+    seen_job(services, caller, job_id)
     files = services.queue.files(job_id)
     places = {
         "thumbnail": files.thumbnail,

@@ -465,8 +465,8 @@ def many(database, add):
         {"states": None},
         {"states": [JobState.QUEUED]},
         {"states": [JobState.DONE]},
-        {"states": None, "owner": "me"},
-        {"states": None, "folder": "f"},
+        {"states": None, "wanted": (["owner = ?"], ["me"])},
+        {"states": None, "wanted": (["folder = ?"], ["f"])},
     ],
 )
 def test_a_page_of_ten_thousand_jobs_is_read_by_index_without_sorting(many, wishes):

@@ -12,7 +12,7 @@ from appliance.accounts.roles import Role
 from appliance.accounts.secrets import hash_secret
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.web import events
-from appliance.web.events import Listener, message
+from appliance.web.events import Listener, Told, message
 
 
 @pytest.fixture
@@ -181,3 +181,12 @@ def test_live_updates_end_when_the_server_stops(services, viewer):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(events, "LOOK_EVERY_S", 0.05)
+
+
+def test_a_message_about_a_job_reaches_its_owner_and_whoever_sees_all():
+    mine, nobodys, everyones = Told(b"a", owner="me"), Told(b"b", owner=""), Told(b"c")
+    counts = Told(b"d", owner="me", exact=True)
+
+    assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for("me")] == [b"a", b"c", b"d"]
+    assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for("you")] == [b"c"]
+    assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for(None)] == [b"a", b"b", b"c"]

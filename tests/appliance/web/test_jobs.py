@@ -441,3 +441,42 @@ def test_every_preset_has_a_sentence_a_picture_and_its_choices(viewer, nobody):
     for preset in found.values():
         assert preset["sentence"].endswith(".")
         assert nobody.get(preset["picture"]).status_code == 200
+
+
+def test_jobs_are_filtered_and_counted_on_the_server(admin, operator, viewer, services, add_job):
+    for number in range(3):
+        add_job(operator.user, title=f"ocean {number}.mp4")
+    add_job(viewer.user, title="talk.mp4")
+    add_job(None, title="ocean from a folder.mp4")
+
+    page = admin.get("/api/jobs", params={"text": "OCEAN", "limit": 2}).json()
+    own = admin.get("/api/jobs", params={"owner": operator.user.id, "text": "ocean", "limit": 1, "offset": 1}).json()
+
+    assert (len(page["jobs"]), page["total"]) == (2, 4)
+    assert (len(own["jobs"]), own["total"]) == (1, 3)
+    assert admin.get("/api/jobs", params={"preset": "surveillance"}).json()["total"] == 0
+    assert admin.get("/api/jobs", params={"preset": "upscale", "state": "queued"}).json()["total"] == 5
+    moment = services.queue.list()[0].created_at
+    assert admin.get("/api/jobs", params={"since": moment}).json()["total"] == 1
+    assert admin.get("/api/jobs", params={"until": moment}).json()["total"] == 4
+
+
+def test_users_see_only_their_own_jobs_where_that_is_set(settings, operator, viewer, admin, services, add_job):
+    own, other = add_job(operator.user, title="mine.mp4"), add_job(viewer.user, title="theirs.mp4")
+    nobodys = add_job(None, title="folder.mp4")
+    assert operator.get("/api/jobs").json()["total"] == 3
+
+    object.__setattr__(services, "settings", settings.model_copy(update={"own_jobs_only": True}))
+
+    listed = operator.get("/api/jobs").json()
+    assert ([job["id"] for job in listed["jobs"]], listed["total"], listed["counts"]["queued"]) == ([own.id], 1, 1)
+    assert operator.get("/api/jobs", params={"owner": viewer.user.id}).json()["total"] == 1
+    assert operator.get(f"/api/jobs/{own.id}").status_code == 200
+    for job in (other, nobodys):
+        for path in ("", "/result", "/report", "/report/text", "/report/page", "/thumbnail", "/after", "/sound-before"):
+            answer = operator.get(f"/api/jobs/{job.id}{path}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found"), path
+        assert operator.get("/api/results.zip", params={"jobs": job.id}).status_code == 404
+        assert operator.post(f"/api/jobs/{job.id}/pause").status_code == 404
+        assert operator.delete(f"/api/jobs/{job.id}").status_code == 404
+    assert admin.get("/api/jobs").json()["total"] == 3

@@ -1,3 +1,4 @@
+import html
 import io
 import json
 import zipfile
@@ -110,6 +111,12 @@ def test_the_report_has_no_places_of_the_box(viewer, done):
 
 def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
     lines = viewer.get(f"/api/jobs/{done.id}/report/text").json()["lines"]
+    page = viewer.get(f"/api/jobs/{done.id}/report/page")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<script" not in page.text
+    assert "/somewhere" not in page.text
+    assert all(html.escape(line) in page.text for line in lines)
+    assert ".report.json" in viewer.get(f"/api/jobs/{done.id}/report").headers["content-disposition"]
 
     assert lines == describe_report(REPORT)
     text = " ".join(lines)
