@@ -31,6 +31,10 @@ __all__ = ["AnyStream", "AudioStream", "Chapter", "MediaInfo", "OtherStream", "V
 _FIELD_ORDERS: Final[dict[int, FieldOrder]] = {
     1: "progressive", 2: "top", 3: "bottom", 4: "top", 5: "bottom",
 }  # fmt: skip
+_HIGHEST_USUAL_RATE: Final = 120
+_FAR_FROM_GUESSED: Final = 4
+# Pictures without a container: their headers tell the rate, and no packet tells a time.
+_RAW: Final = ("h264", "hevc", "mpegvideo", "m4v", "vc1")
 _LAYOUTS: Final = {1: "mono", 2: "stereo", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _PLACES_TO_LOOK: Final = 8
 _BYTES_TO_LOOK: Final = 16 << 20
@@ -49,7 +53,10 @@ def probe(path: Path) -> MediaInfo:
     """
     with open_source(path) as container:
         origin, origins = find_origins(container)
-        videos = [_video(stream, origins.get(stream.index, origin)) for stream in container.streams.video]
+        videos = [
+            _video(stream, origins.get(stream.index, origin), container.format.name)
+            for stream in container.streams.video
+        ]
         audios = [_audio(stream, origins.get(stream.index, origin)) for stream in container.streams.audio]
         known = {video.index for video in videos} | {audio.index for audio in audios}
         facts = _header_facts(path, container)
@@ -105,14 +112,14 @@ def first_frame(container: InputContainer, stream: Stream) -> VideoFrame | None:
     return None
 
 
-def _video(stream: av.VideoStream, origin: Fraction) -> VideoStream:
+def _video(stream: av.VideoStream, origin: Fraction, container: str) -> VideoStream:
     context = stream.codec_context
     name = "none" if context is None or context.format is None else context.format.name
     codes = (2, 0, 2, 2)
     if context is not None:
         codes = (context.colorspace, context.color_range, context.color_primaries, context.color_trc)
     width, height = (0, 0) if context is None else (context.width, context.height)
-    rate = stream.average_rate or (None if context is None else stream.guessed_rate)
+    rate = _rate(stream, container)
     return VideoStream(
         index=stream.index,
         codec="unknown" if context is None else _codec_name(context.name),
@@ -138,6 +145,19 @@ def _video(stream: av.VideoStream, origin: Fraction) -> VideoStream:
         tags=dict(stream.metadata),
         origin=origin,
     )
+
+
+def _rate(stream: av.VideoStream, container: str) -> Fraction | None:
+    """Return the mean frame rate, or the one that FFmpeg guesses where the mean is not measured or far too high.
+
+    FFmpeg 8.1 gives raw DV the rate of its clock's ticks as the mean, and streams without a container always 25.
+    """
+    mean = stream.average_rate
+    guessed = None if stream.codec_context is None else stream.guessed_rate
+    is_far = mean and guessed and mean > _HIGHEST_USUAL_RATE and mean > _FAR_FROM_GUESSED * guessed
+    if is_far or (guessed and container in _RAW):
+        return guessed
+    return mean or guessed
 
 
 def _tells_alpha(stream: Stream) -> bool:

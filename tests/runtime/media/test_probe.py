@@ -2,6 +2,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,3 +87,34 @@ def test_sound_at_the_bounds_is_read(tmp_path: Path, channels: int, rate: int) -
     (audio,) = probe(write_wave(tmp_path / "a.wav", channels=channels, rate=rate)).audios
 
     assert (audio.channels, audio.sample_rate) == (channels, rate)
+
+
+def test_the_rate_of_raw_dv_is_not_its_clock(clip: Callable[..., Path], job: Callable[..., Any]) -> None:
+    path = clip(
+        "a.dv", codec="dvvideo", options={}, width=720, height=576, pts=list(range(4)), time_base=Fraction(1, 25)
+    )
+
+    job(path, "b.mp4")
+
+    for one in (path, path.with_name("b.mp4")):
+        video = probe(one).video
+        assert video is not None
+        assert video.average_rate == 25
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.h264", "libx264"), ("a.m2v", "mpeg2video")])
+def test_the_rate_of_pictures_without_a_container_is_that_of_their_headers(
+    clip: Callable[..., Path], name: str, codec: str
+) -> None:
+    rate = Fraction(30_000, 1001)
+    path = clip(
+        name, codec=codec, options={}, pts=list(range(30)), time_base=1 / rate, context={"framerate": rate}
+    )  # fmt: skip
+
+    video = probe(path).video
+    assert video is not None
+    with VideoReader(path, video) as reader:
+        times = [picture.pts * video.time_base for picture in reader]
+
+    assert video.average_rate == rate
+    assert times[-1] - times[0] == 29 / rate
