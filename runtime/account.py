@@ -55,7 +55,7 @@ def account(job: "Job", written: Path) -> Report:
         preset=job.work.plan.preset.name,
         source=_file(job.work.info),
         result=_file(result),
-        streams=tuple(_fate(job, true_plan(plan, pairs), pairs) for plan in job.work.streams),
+        streams=tuple(_fate(job, true_plan(plan, pairs, result), pairs) for plan in job.work.streams),
         parts=parts,
         picture=_picture(job, result),
         sound=tuple(_sound(job, sound) for sound in job.sounds),

@@ -9,11 +9,13 @@ from runtime.action import Action
 from runtime.media.carry import StreamPlan
 from runtime.media.mux import CONTAINER_TAGS
 from runtime.media.streams import AnyStream, AudioStream, Crop, MediaInfo, VideoStream
+from runtime.media.time_code import find_time_code
 from runtime.media.tracks import file_tags
 from runtime.media.verify import SideDataCheck
 from runtime.report import PartFate
 
 _NOT_FOUND: Final = "it was written, but is not found in the finished file"
+_NO_TIME_CODE: Final = "the container takes no time code at the frame rate of the pictures"
 _SHORT_TEXT: Final = 3
 _SECONDS: Final = len("2024-05-01T10:20:30")
 
@@ -38,8 +40,10 @@ def pair_streams(plans: Sequence[StreamPlan], result: MediaInfo) -> Pairs:
     return pairs
 
 
-def true_plan(plan: StreamPlan, pairs: Pairs) -> StreamPlan:
+def true_plan(plan: StreamPlan, pairs: Pairs, result: MediaInfo) -> StreamPlan:
     """Return what became of a stream, now that the finished file was read."""
+    if plan.action is Action.TRANSCODED and plan.reason.startswith("the time code") and not find_time_code(result):
+        return replace(plan, action=Action.NOT_CARRIED, reason=_NO_TIME_CODE)
     if plan.out_codec is None or plan.index in pairs:
         return plan
     return replace(plan, action=Action.NOT_CARRIED, out_codec=None, reason=_NOT_FOUND)
@@ -68,6 +72,7 @@ def compare_parts(
     """
     found = [*_chapters(source, result, trimmed=start is not None or end is not None)]
     found += _tags(source, result, start)
+    found += _time_code(source, result)
     found += _track_tags(source, pairs)
     for video in source.videos:
         after = pairs.get(video.index)
@@ -110,6 +115,13 @@ def _plain(text: str) -> str:
     """Return a text without what containers write in their own way: space around it, fractions of a second."""
     text = text.strip()
     return text[:_SECONDS] if text[10:11] == "T" and text[:4].isdecimal() else text
+
+
+def _time_code(source: MediaInfo, result: MediaInfo) -> Iterable[PartFate]:
+    if find_time_code(source) is not None and source.video is not None:
+        kept = find_time_code(result)
+        action = Action.NOT_CARRIED if kept is None else Action.COPIED
+        yield PartFate("time code", 1, action, _NO_TIME_CODE if kept is None else f"it begins with {kept}")
 
 
 def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartFate]:

@@ -16,6 +16,7 @@ from runtime.media.decode import VideoReader
 from runtime.media.encode import EncodeSettings, settings_for
 from runtime.media.mux import FORMATS, default_suffix
 from runtime.media.probe import AudioStream, MediaInfo, VideoStream, probe
+from runtime.media.time_code import find_time_code, time_code_rate
 from runtime.options import AudioMode, EnhanceOptions
 from runtime.presets import JobPlan, ScaleChoice, choose_scale, plan_job
 
@@ -115,6 +116,11 @@ def encode_settings(work: Work, reader: VideoReader, *, threads: int) -> EncodeS
         speed=work.plan.preset.speed,
         threads=threads,
     )
+    time_code = find_time_code(work.info)
+    if time_code is not None:
+        # Containers count a time code at the rate of the pictures, which is not the mean where it varies.
+        rate = time_code_rate(time_code, work.info)
+        settings = replace(settings, average_rate=rate or settings.average_rate)
     least = work.plan.preset.least_bits
     if settings.bit_depth < least and least in CODECS[codec].depths:
         settings = replace(settings, bit_depth=least)

@@ -131,6 +131,7 @@ def _video(stream: av.VideoStream, origin: Fraction, container: str) -> VideoStr
         has_alpha=name != "none" and (has_alpha(name) or _tells_alpha(stream)),
         time_base=stream.time_base or Fraction(1, 1000),
         average_rate=rate or None,
+        nominal_rate=(None if context is None else stream.guessed_rate) or rate or None,
         frames=stream.frames or None,
         duration_pts=stream.duration,
         start_pts=stream.start_time,

@@ -86,6 +86,7 @@ class VideoStream:
     """A stream of pictures; times count in `time_base`.
 
     `origin` is the time, in seconds, that is time zero of the result: 0 where the file's clock begins there.
+    `nominal_rate` is the frame rate of the stream's headers, which at a variable rate is not the mean.
     `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
     `width` and `height` are those of the pictures that are shown, without the edges that the container hides (`crop`).
     """
@@ -116,6 +117,7 @@ class VideoStream:
     crop: Crop | None = None
     stereo: Stereo | None = None
     spherical: Spherical | None = None
+    nominal_rate: Fraction | None = None
 
     @property
     def shape(self) -> Shape:

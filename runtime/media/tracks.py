@@ -6,6 +6,7 @@ from math import floor
 from typing import Any, Final
 
 from av.stream import Disposition, Stream
+from av.video.stream import VideoStream as VideoTrack
 
 from runtime.action import Action
 from runtime.media.audio_choice import choose_audio
@@ -13,8 +14,9 @@ from runtime.media.audio_encode import AudioEncoder
 from runtime.media.carry import StreamPlan
 from runtime.media.copies import CopyTrack
 from runtime.media.encode import EncodeSettings, VideoEncoder
-from runtime.media.mux import Muxer
+from runtime.media.mux import MP4_FAMILY, Muxer
 from runtime.media.streams import AnyStream, AudioStream, MediaInfo, VideoStream
+from runtime.media.time_code import result_time_code, time_code_rate
 
 # Facts about the source's own encoding, which are not true of the result.
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")
@@ -56,6 +58,10 @@ def add_tracks(
     audios: dict[int, AudioEncoder] = {}
     indexes: dict[int, int] = {}
     streams = {stream.index: stream for stream in info.streams}
+    time_code = result_time_code(info, start)
+    code_rate = None if time_code is None else time_code_rate(time_code, info)
+    if code_rate is None and muxer.suffix in MP4_FAMILY:
+        time_code = None  # which the muxer refuses, at the end, or counts at another rate
     for plan in plans:
         stream = streams[plan.index]
         added: Stream | None = None
@@ -72,7 +78,10 @@ def add_tracks(
             added = copies.add(plan)
         if added is not None:
             indexes[plan.index] = added.index
-            _describe(added, stream, info, is_main=plan.action is Action.ENHANCED)
+            _describe(added, stream, time_code if stream == info.video else None, plan.action)
+            if stream == info.video and code_rate is not None and plan.action is Action.COPIED:
+                assert isinstance(added, VideoTrack)
+                added.codec_context.framerate = code_rate
             if isinstance(stream, VideoStream) and not stream.is_attached_picture:
                 muxer.set_shape(added, stream.shape)
     muxer.set_tags(file_tags(info, start), has_cover=any(video.is_attached_picture for video in info.videos))
@@ -80,16 +89,16 @@ def add_tracks(
     return Tracks(encoder, audios, copies, indexes)
 
 
-def _describe(added: Stream, stream: AnyStream, info: MediaInfo, *, is_main: bool) -> None:
+def _describe(added: Stream, stream: AnyStream, time_code: str | None, action: Action) -> None:
     tags = {
         key: text
         for key, text in stream.tags.items()
-        if not key.lower().startswith(_STALE_TAGS) and not (is_main and key.lower() == "encoder")
+        if not key.lower().startswith(_STALE_TAGS)
+        and key.lower() != "timecode"
+        and not (action is not Action.COPIED and isinstance(stream, VideoStream) and key.lower() == "encoder")
     }
-    if isinstance(stream, VideoStream) and is_main:
-        tags |= next(({"timecode": other.tags["timecode"]} for other in info.others if "timecode" in other.tags), {})
-    else:
-        tags.pop("timecode", None)
+    if time_code is not None:
+        tags["timecode"] = time_code
     added.metadata.update(tags)
     added.disposition = Disposition(stream.disposition)
 
@@ -99,7 +108,8 @@ def file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:
 
     A Broadcast Wave's time reference counts samples, and moves with the start.
     """
-    tags = dict(info.tags)
+    # A time code is told by the stream of pictures, if there is one.
+    tags = {key: text for key, text in info.tags.items() if info.video is None or key.lower() != "timecode"}
     if info.container == "ogg" and not tags and info.streams:
         tags = {key: text for key, text in info.streams[0].tags.items() if key.lower() not in _OF_A_STREAM}
     reference = tags.get("time_reference", "")

@@ -83,7 +83,7 @@ def test_a_stream_that_is_not_found_was_not_carried(tmp_path):
     pairs = pair_streams(plans, result)
 
     assert {index: stream.index for index, stream in pairs.items()} == {0: 0}
-    actions = [true_plan(plan, pairs) for plan in plans]
+    actions = [true_plan(plan, pairs, result) for plan in plans]
     assert [plan.action for plan in actions] == [Action.TRANSCODED, *[Action.NOT_CARRIED] * 3]
     assert [plan.reason for plan in actions[1:3]] == ["it was written, but is not found in the finished file"] * 2
     assert actions[3].reason == "no place"

@@ -1,7 +1,7 @@
 """Small clips and a whole pass-through job, for the tests of media in and out."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from runtime.media.decode import VideoReader
 from runtime.media.encode import settings_for
 from runtime.media.mux import Muxer
 from runtime.media.probe import MediaInfo, probe
+from runtime.media.time_code import find_time_code, time_code_rate
 from runtime.media.tracks import add_tracks
 from runtime.media.verify import PictureTimes, SoundTimes, Verification, verify
 
@@ -42,6 +43,7 @@ class Clip:
     audio_samples: int = RATE
     audio_start: int = 0
     last: int = 77
+    rate: Fraction = Fraction(25)
     rotation: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
@@ -66,7 +68,7 @@ def tone(samples: int, channels: int, rate: int) -> np.ndarray[Any, np.dtype[np.
 def write_clip(path: Path, clip: Clip) -> Path:
     """Write a clip with pictures and, if asked for, sound."""
     with av.open(str(path), "w", container_options=clip.container_options) as output:
-        video = output.add_stream(clip.codec, rate=25, options=dict(clip.options))
+        video = output.add_stream(clip.codec, rate=clip.rate, options=dict(clip.options))
         context = video.codec_context
         context.width, context.height, context.pix_fmt = clip.width, clip.height, clip.pixel_format
         context.time_base = video.time_base = clip.time_base
@@ -155,6 +157,9 @@ def pass_through(
             muxer.close_with(reader)
             size = {"width": reader.width, "height": reader.height}
             settings = settings_for(reader, codec, **{**size, **options})
+            code = find_time_code(info)
+            rate = None if code is None else time_code_rate(code, info)
+            settings = replace(settings, average_rate=rate or settings.average_rate)
         tracks = add_tracks(muxer, info, plans, video=settings, start=start, end=end)
 
         def pictures() -> Iterator[Any]:
