@@ -10,9 +10,10 @@ import av
 from av.container import InputContainer
 from av.stream import Stream
 
+from appliance.text import format_bytes
 from appliance.watch.errors import UnreadableError
 from appliance.watch.told_size import missing_bytes
-from runtime.errors import DecodeError
+from runtime.errors import RelumeError
 from runtime.media.damage import DamageFinder, damage_finder, with_following
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream, VideoStream
@@ -28,7 +29,7 @@ _SHORT_S: Final = 20
 _LEAST_GROUP: Final = 10
 # A group that is longer, as of a camera that sends one key frame an hour, is not decoded: it takes too much memory.
 _LONGEST_GROUP: Final = 1000
-_ADVICE: Final = "it is not complete, or damaged; copy it again from where it came from"
+_ADVICE: Final = "copy it again"
 
 
 def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = False) -> str:
@@ -47,7 +48,8 @@ def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = Fals
     """
     try:
         work = plan_work(path, None, options)
-    except DecodeError as error:
+    except RelumeError as error:
+        # A file that is cut short may look like one of another kind, or like one that holds nothing.
         if not is_declared and os.path.isfile(path) and os.access(path, os.R_OK):
             _check_size(path, error)
         raise
@@ -80,15 +82,21 @@ def _check_size(path: Path, cause: Exception | None = None) -> None:
     missing = missing_bytes(path)
     if missing:
         size = os.path.getsize(path)
-        told = f"its header tells of {size + missing} bytes, but it has {size}"
-        raise UnreadableError(f"{told}: {_ADVICE}") from cause
+        raise UnreadableError(_describe_incomplete(size, size + missing)) from cause
 
 
 def _check_index(stream: Stream, size: int) -> None:
     """Compare an MP4's own index with the bytes that are there."""
     end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     if end > size:
-        raise UnreadableError(f"its index tells of {end} bytes, but it has {size}: {_ADVICE}")
+        raise UnreadableError(_describe_incomplete(size, end))
+
+
+def _describe_incomplete(size: int, whole: int) -> str:
+    there, expected = format_bytes(size), format_bytes(whole)
+    if there == expected:
+        there, expected = f"{size} bytes", f"{whole} bytes"
+    return f"file is incomplete ({there} of {expected}); {_ADVICE}"
 
 
 def _check_tail(path: Path, container: InputContainer, facts: VideoStream | AudioStream, tail_s: int | None) -> bool:
@@ -109,17 +117,21 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
         finder.take(packet, following)
         is_last = bool(packet.size) and (following is None or not following.size)
         if is_last and packet.is_corrupt and not (finder.is_scanned or finder.flags_early):
-            raise UnreadableError(f"its end is broken off: {_ADVICE}")
+            raise UnreadableError(f"file is incomplete: its last packet is cut off; {_ADVICE}")
         reached = max((end for end in (reached, _end(packet, facts)) if end is not None), default=None)
         last.add(packet)
     if finder.incomplete:
-        raise UnreadableError(f"packets of stream {facts.index} are missing at {finder.incomplete} places: {_ADVICE}")
+        raise UnreadableError(
+            f"file is damaged: packets of stream {facts.index} are missing at {finder.incomplete} places; {_ADVICE}"
+        )
     last.decode(_finder(container, facts))
     if reached is None:
         return False
     told = ends_early(path, facts, reached)
     if told is not None:
-        raise UnreadableError(f"it tells of {float(told):.1f} s, but ends after {float(reached):.1f} s: {_ADVICE}")
+        raise UnreadableError(
+            f"file is incomplete: it declares {float(told):.1f} s, but ends after {float(reached):.1f} s; {_ADVICE}"
+        )
     return last.can_be_decoded or tail_s == _TAILS_S[-2]
 
 
@@ -167,11 +179,13 @@ class _LastPackets:
         if finder.is_scanned:
             is_damaged = is_damaged and bool(count)
         elif not count:
-            raise UnreadableError(f"nothing at its end can be decoded: {_ADVICE}") from cause
+            raise UnreadableError(
+                f"file is incomplete or damaged: nothing at its end can be decoded; {_ADVICE}"
+            ) from cause
         else:
             is_damaged = is_damaged or bool(finder.junk_before)
         if is_damaged or (finder.finish() is not None and not finder.is_scanned):
-            raise UnreadableError(f"its end cannot be decoded: {_ADVICE}") from cause
+            raise UnreadableError(f"file is incomplete or damaged: its end cannot be decoded; {_ADVICE}") from cause
 
 
 def _finder(container: InputContainer, facts: VideoStream | AudioStream) -> DamageFinder:

@@ -7,6 +7,7 @@ from typing import Final
 
 from appliance.watch.errors import UnreadableError
 from runtime.errors import CancelledError
+from runtime.media.source import describe_unreadable
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -27,5 +28,5 @@ def digest_file(path: str, *, is_cancelled: Callable[[], bool] = lambda: False) 
                 if is_cancelled():
                     raise CancelledError("reading the file was stopped")
     except OSError as error:
-        raise UnreadableError(f"it cannot be read: {error.strerror}; check its permissions") from error
+        raise UnreadableError(describe_unreadable("it", error)) from error
     return digest.hexdigest()

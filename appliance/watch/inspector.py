@@ -105,14 +105,16 @@ class Inspector(Closing):
                     raise CancelledError("looking into the file was stopped")
                 if time.monotonic() > deadline:
                     self._end()
-                    return {"reason": f"reading it did not end within {timeout_s:.3g} s; it is damaged"}
+                    return {
+                        "reason": f"file is damaged: reading it did not end within {timeout_s:.3g} s; copy it again"
+                    }
             line = process.stdout.readline()
         except BrokenPipeError:
             line = b""
         self._used = time.monotonic()
         if not line:
             self._end()
-            return {"reason": "reading it crashed the reader, which was restarted; it is damaged"}
+            return {"reason": "file is damaged: the process that read it crashed; copy it again"}
         found: dict[str, Any] = json.loads(line)
         return found
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 
 from appliance.jobs.records import options_from_json
 from runtime.errors import RelumeError
+from runtime.media.source import describe_unreadable
 from runtime.process import forbid_network
 
 _MOST_MEMORY_BYTES: Final = 6 * 1024**3
@@ -33,9 +34,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except RelumeError as error:
         return {"reason": str(error)}
     except OSError as error:
-        return {"reason": f"{path} cannot be read: {error.strerror}; check its permissions"}
+        return {"reason": describe_unreadable(path, error)}
     except MemoryError:
-        return {"reason": f"{path} takes more memory to open than any film should; it is damaged"}
+        return {"reason": f"{path} needs more memory than any film should; it is damaged"}
     return {"suffix": suffix}
 
 

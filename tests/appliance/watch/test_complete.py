@@ -1,7 +1,9 @@
+import re
 import struct
 
 import pytest
 
+from appliance.text import format_bytes
 from appliance.watch import complete
 from appliance.watch.complete import check_media, check_whole
 from appliance.watch.errors import UnreadableError
@@ -30,7 +32,7 @@ def test_a_file_that_is_cut_short_is_refused(suffix, share, tmp_path, make_media
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
 
-    with pytest.raises(RelumeError, match=r"not complete|cut short|never finished"):
+    with pytest.raises(RelumeError, match=r"incomplete|cut short|never finished"):
         check_media(path, EnhanceOptions())
 
 
@@ -52,7 +54,10 @@ def test_a_film_with_its_index_in_front_is_refused_without_its_end(tmp_path, mak
 
     path.write_bytes(whole[:-100])
 
-    with pytest.raises(UnreadableError, match=f"its header tells of {len(whole)} bytes, but it has {len(whole) - 100}"):
+    with pytest.raises(
+        UnreadableError,
+        match=re.escape(f"file is incomplete ({format_bytes(len(whole) - 100)} of {format_bytes(len(whole))}); copy"),
+    ):
         check_media(path, EnhanceOptions())
 
 
@@ -61,7 +66,7 @@ def test_sound_that_ends_early_is_refused_although_its_container_tells_no_size(t
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
 
-    with pytest.raises(UnreadableError, match=r"tells of 8\.0 s, but ends after|cannot be decoded|broken off"):
+    with pytest.raises(UnreadableError, match=r"declares 8\.0 s, but ends after|cannot be decoded|cut off"):
         check_whole(path, list(probe(path).audios))
 
 
@@ -148,3 +153,13 @@ def test_headers_that_tell_no_size_are_taken_as_they_are(data, tmp_path):
     (tmp_path / "x").write_bytes(data)
 
     assert missing_bytes(tmp_path / "x") == 0
+
+
+def test_a_file_that_is_cut_short_is_told_with_both_sizes(tmp_path, make_media):
+    path = make_media(tmp_path / "long.wav", samples=75_000)
+    path.write_bytes(path.read_bytes()[:60_000])
+
+    with pytest.raises(UnreadableError) as refused:
+        check_media(path, EnhanceOptions())
+
+    assert str(refused.value) == "file is incomplete (60 kB of 150 kB); copy it again"

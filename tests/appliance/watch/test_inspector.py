@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def test_the_reader_answers_for_good_and_bad_files_and_lives_on(tmp_path, make_m
 def test_a_file_that_crashes_the_reader_is_told_and_the_next_is_read(tmp_path, make_media):
     path = str(make_media(tmp_path / "clip.mkv"))
     with Inspector(command=speaking("import os; os.abort()")) as inspector:
-        with pytest.raises(UnreadableError, match=r"crashed the reader"):
+        with pytest.raises(UnreadableError, match=r"file is damaged: the process that read it crashed"):
             inspector.inspect(path, EnhanceOptions())
         inspector._command = Inspector()._command
         assert inspector.inspect(path, EnhanceOptions()) == ".mkv"
@@ -102,3 +103,16 @@ def test_what_libraries_print_is_no_answer():
         pytest.raises(UnreadableError, match=r"does not exist"),
     ):
         inspector.inspect(str(Path("/nowhere/clip.mp4")), EnhanceOptions())
+
+
+def test_a_transport_stream_with_a_hole_to_its_end_is_no_fault_of_its_permissions(tmp_path, make_media):
+    path = make_media(tmp_path / "air.ts")
+    os.truncate(path, 1 << 28)
+
+    with Inspector() as inspector:
+        try:
+            reason = inspector.inspect(str(path), EnhanceOptions())
+        except UnreadableError as error:
+            reason = str(error)
+
+    assert reason == ".mp4" or reason.startswith("file is")
