@@ -1,9 +1,11 @@
 """Everything about accounts in one hand, made from the database and the settings."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from appliance.accounts.attempts import Attempts, LoginLimits
 from appliance.accounts.audit import Audit
+from appliance.accounts.caller import Caller
 from appliance.accounts.login import Entrance
 from appliance.accounts.sessions import SessionLimits, Sessions
 from appliance.accounts.tokens import Tokens
@@ -22,6 +24,19 @@ class Accounts:
     attempts: Attempts
     entrance: Entrance
     audit: Audit
+
+    def holding(self, callers: Collection[Caller]) -> set[Caller]:
+        """Give those who were let in once and still would be with that role: their log-in or token counts."""
+        sessions = self.sessions.holding({caller.session for caller in callers if caller.session is not None})
+        tokens = self.tokens.holding({caller.token for caller in callers if caller.token is not None})
+        roles = self.users.roles()
+        return {
+            caller
+            for caller in callers
+            if (caller.session in sessions or caller.token in tokens)
+            and caller.id in roles
+            and roles[caller.id].includes(caller.role)
+        }
 
 
 def open_accounts(database: Database, settings: Settings) -> Accounts:

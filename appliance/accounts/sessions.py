@@ -3,6 +3,7 @@
 import builtins
 import sqlite3
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,15 +169,17 @@ class Sessions:
                 record(connection, actor, "sessions_ended", str(len(ended)))
         return ended
 
-    def holds(self, session: str) -> bool:
-        """Tell whether a log-in, named by the hash of its secret, still counts; asking is no use of it."""
+    def holding(self, sessions: Collection[str]) -> set[str]:
+        """Give those of some log-ins, named by the hashes of their secrets, that still count."""
+        marks = ",".join("?" * len(sessions))
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT sessions.created_at, sessions.last_seen_at FROM sessions JOIN users ON users.id = user_id "
-                "WHERE secret_hash = ? AND enabled = 1",
-                (session,),
-            ).fetchone()
-        return row is not None and not self._expired(row[0], row[1], time.time())
+            rows = connection.execute(
+                "SELECT secret_hash, sessions.created_at, sessions.last_seen_at FROM sessions "
+                f"JOIN users ON users.id = user_id WHERE enabled = 1 AND secret_hash IN ({marks})",
+                tuple(sessions),
+            ).fetchall()
+        now = time.time()
+        return {row[0] for row in rows if not self._expired(row[1], row[2], now)}
 
     def end(self, caller: Caller, *, actor: Actor) -> None:
         """Log out."""

@@ -1,6 +1,7 @@
 """API tokens: for programs, made by a user, never worth more than that user; only the hash is kept."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -87,6 +88,17 @@ class Tokens:
             if row is None:
                 raise AccountNotFoundError(f"you have no token {token_id!r}; look at the list of your tokens")
             record(connection, actor, "token_removed", row["name"])
+
+    def holding(self, tokens: Collection[str]) -> set[str]:
+        """Give those of some tokens, named by their ids, that still count."""
+        marks = ",".join("?" * len(tokens))
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT tokens.id FROM tokens JOIN users ON users.id = user_id WHERE enabled = 1 "
+                f"AND (expires_at IS NULL OR expires_at > ?) AND tokens.id IN ({marks})",
+                (time.time(), *tokens),
+            ).fetchall()
+        return {row[0] for row in rows}
 
     def find(self, secret: str, address: str) -> Caller | None:
         """Tell who holds a token; None if it is unknown or has expired, or the account is switched off."""

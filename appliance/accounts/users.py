@@ -52,6 +52,11 @@ class Users:
         with self._database.read() as connection:
             return dict(tuple(row) for row in connection.execute("SELECT id, name FROM users"))
 
+    def roles(self) -> dict[str, Role]:
+        """Give the role of every account by its id."""
+        with self._database.read() as connection:
+            return {row[0]: Role(row[1]) for row in connection.execute("SELECT id, role FROM users")}
+
     def get(self, user_id: str) -> User:
         """Give one account.
 

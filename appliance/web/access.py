@@ -36,7 +36,8 @@ def find_caller(request: Request, services: Services) -> Caller | None:
 class Needs:
     """A dependency that lets in whoever has a role, and gives who it is.
 
-    `in_person` keeps API tokens out: a token that leaked must not be able to make others or change the password.
+    `in_person` keeps API tokens out: a token that leaked must not be able to make others or change the password. What
+    an administrator changes is always done in person: accounts, settings, folders and webhooks give everything away.
     `before_change` lets in who must change the password first, for the change itself and for logging out.
     """
 
@@ -62,7 +63,8 @@ class Needs:
             raise RefusedError(
                 403, "role", f"this needs the role {self.role}, your role is {caller.role}; ask an administrator"
             )
-        if self.in_person and caller.session is None:
+        in_person = self.in_person or (changes and self.role is Role.ADMINISTRATOR)
+        if in_person and caller.session is None:
             raise RefusedError(403, "in_person", "this cannot be done with an API token; log in with name and password")
         return caller
 

@@ -110,9 +110,7 @@ def open_services(
         uploads=kept,
         receiver=Receiver(kept),
         webhooks=Webhooks(database, queue, settings),
-        broadcaster=Broadcaster(
-            queue, accounts.users, accounts.sessions, system.brief, own_only=settings.own_jobs_only
-        ),
+        broadcaster=Broadcaster(queue, accounts, system.brief, own_only=settings.own_jobs_only),
         system=system,
         visitors=visitors or Visitors(),
         own_presets=OwnPresets(database),

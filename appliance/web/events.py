@@ -14,10 +14,9 @@ from typing import Any, Final
 
 from anyio import to_thread
 
+from appliance.accounts.book import Accounts
 from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
-from appliance.accounts.sessions import Sessions
-from appliance.accounts.users import Users
 from appliance.jobs.queue import JobQueue
 from appliance.store.errors import StoreError
 from appliance.web.job_view import view_job
@@ -26,9 +25,11 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 0.5
 SYSTEM_EVERY_S: Final = 5.0
+CHECK_EVERY_S: Final = 5.0
 KEEP_ALIVE_S: Final = 15.0
 _MOST_WAITING: Final = 500
 _MOST_LISTENERS: Final = 500
+_MOST_OF_PERSON: Final = 10
 _RESYNC: Final = b"event: resync\ndata: {}\n\n"
 
 
@@ -49,6 +50,11 @@ class Listener:
         self.line.append(message)
         self.wake.set()
 
+    def close(self) -> None:
+        """End the connection."""
+        self.closed = True
+        self.wake.set()
+
 
 class Broadcaster:
     """Tells every listener what changes; used from the event loop alone, but for `stop`."""
@@ -56,16 +62,15 @@ class Broadcaster:
     def __init__(
         self,
         queue: JobQueue,
-        users: Users,
-        sessions: Sessions,
+        accounts: Accounts,
         read_system: Callable[[], dict[str, Any]],
         *,
         own_only: bool = False,
     ) -> None:
         """Make it; with `own_only` users other than administrators are told of their own jobs alone."""
-        self._queue, self._users, self._sessions, self._read_system = queue, users, sessions, read_system
+        self._queue, self._accounts, self._read_system = queue, accounts, read_system
         self._own_only = own_only
-        self._listeners: set[Listener] = set()
+        self._listeners: dict[Listener, None] = {}  # the oldest first
         self._revision = self._folder_revision = 0
         self._someone = asyncio.Event()
         self.stopping = False
@@ -78,16 +83,19 @@ class Broadcaster:
     async def run(self) -> None:
         """Look and tell until cancelled; without a listener nothing is looked at."""
         loop = asyncio.get_running_loop()
-        seen_at = loop.time()
+        seen_at = checked_at = loop.time()
         while True:
             if not self._listeners:
                 self._someone.clear()
                 await self._someone.wait()
-                seen_at = loop.time()
+                seen_at = checked_at = loop.time()
                 self._folder_revision = await to_thread.run_sync(self._queue.folder_revision)
                 self._revision = await to_thread.run_sync(self._queue.revision)
             try:
                 now = loop.time()
+                if now - checked_at >= CHECK_EVERY_S:
+                    checked_at = now
+                    await self._check()
                 owners = {self._owner_of(listener.caller) for listener in self._listeners}
                 told = await to_thread.run_sync(self._look, owners)
                 if now - seen_at >= SYSTEM_EVERY_S:
@@ -102,19 +110,25 @@ class Broadcaster:
                 logger.warning("changes cannot be told: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
 
+    async def _check(self) -> None:
+        """End the connections of those who would not be let in any more, however much there is to tell."""
+        listeners = tuple(self._listeners)
+        held = await to_thread.run_sync(self._accounts.holding, {listener.caller for listener in listeners})
+        for listener in listeners:
+            if listener.caller not in held:
+                listener.close()
+
     def stop(self) -> None:
         """End every connection soon: the server stops."""
         self.stopping = True
         for listener in tuple(self._listeners):
-            listener.closed = True
-            listener.wake.set()
+            listener.close()
 
     def drop(self, session: str) -> None:
         """End the connections of a log-in that ended."""
         for listener in self._listeners:
             if listener.caller.session == session:
-                listener.closed = True
-                listener.wake.set()
+                listener.close()
 
     def is_full(self) -> bool:
         """Tell whether no further browser can listen."""
@@ -125,7 +139,10 @@ class Broadcaster:
         listener = Listener(caller, closed=self.stopping)
         for text in await to_thread.run_sync(self._greet, self._owner_of(caller)):
             listener.put(text)
-        self._listeners.add(listener)
+        own = [other for other in self._listeners if other.caller.id == caller.id and not other.closed]
+        for oldest in own[: max(0, len(own) + 1 - _MOST_OF_PERSON)]:
+            oldest.close()
+        self._listeners[listener] = None
         self._someone.set()
         try:
             yield b"retry: 2000\n\n"
@@ -137,14 +154,9 @@ class Broadcaster:
                     async with asyncio.timeout(KEEP_ALIVE_S):
                         await listener.wake.wait()
                 except TimeoutError:
-                    if not await to_thread.run_sync(self._may_listen, caller):
-                        return
                     yield b": still here\n\n"
         finally:
-            self._listeners.discard(listener)
-
-    def _may_listen(self, caller: Caller) -> bool:
-        return caller.session is None or self._sessions.holds(caller.session)
+            self._listeners.pop(listener, None)
 
     def _owner_of(self, caller: Caller) -> str | None:
         """Give the only user whose jobs a caller is told of, None for those of all."""
@@ -167,7 +179,7 @@ class Broadcaster:
             return folders
         changed, removed = self._queue.changed_since(before), self._queue.removed_since(before)
         self._revision = max([revision, *(job.revision for job in changed)])
-        names = self._users.names()
+        names = self._accounts.users.names()
         told = [
             Told(message("job", view_job(job, self._queue.files(job.id), names).model_dump()), owner=job.owner or "")
             for job in changed

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +24,7 @@ from appliance.web.uploads import Upload, Uploads
 _BLOCK: Final = 1 << 20
 _CERTAIN_EVERY: Final = 64 << 20
 _SILENCE_S: Final = 60.0
+CHECK_EVERY_S: Final = 5.0
 _TAKE_OVER_S: Final = 10.0
 
 
@@ -67,15 +68,24 @@ class Receiver:
             except TimeoutError:
                 raise RefusedError(423, "locked", "this upload is being written to; try again in a moment") from None
 
-    async def receive(self, upload_id: str, owner: str, offset: int, body: AsyncIterator[bytes]) -> int:
+    async def receive(
+        self, upload_id: str, owner: str, offset: int, body: AsyncIterator[bytes], *, may_go_on: Callable[[], bool]
+    ) -> int:
         """Write what comes, and give the offset up to which the file is certain.
 
         A connection that is lost or silent ends it without an error: what came is kept.
 
+        Args:
+            upload_id: The upload.
+            owner: Whose it is.
+            offset: Where what comes belongs.
+            body: What comes.
+            may_go_on: Tells, every few seconds and at the end, whether the sender is still let in.
+
         Raises:
             UploadNotFoundError: This user has no such upload.
-            RefusedError: The offset is not where the upload stands; or more came than it was to have, and what belongs
-                to it is kept.
+            RefusedError: The offset is not where the upload stands; or more came than it was to have, or the sender is
+                no longer let in, and what belongs to it is kept.
             UploadSpaceError: The disk's reserve was reached; what came is kept.
         """
         await self.settle(upload_id)
@@ -86,32 +96,44 @@ class Receiver:
             if upload.offset_bytes != offset:
                 have = f"{upload.offset_bytes} bytes have arrived, not {offset}; ask with HEAD and go on from there"
                 raise RefusedError(409, "offset", have)
-            return offset if upload.finished_at is not None else await self._write(upload, writer, body)
+            return offset if upload.finished_at is not None else await self._write(upload, writer, body, may_go_on)
         finally:
             del self._writers[upload_id]
             writer.ended.set()
 
-    async def _write(self, upload: Upload, writer: _Writer, body: AsyncIterator[bytes]) -> int:
+    async def _write(
+        self, upload: Upload, writer: _Writer, body: AsyncIterator[bytes], may_go_on: Callable[[], bool]
+    ) -> int:
         # Writing may wait for the disk; the threads that answer pages must not wait with it.
         self._limiter = self._limiter or CapacityLimiter(8)
         file = _File(self._uploads, upload)
         try:
             await self._run(file.open)
-            await self._copy(file, writer, body)
+            await self._copy(file, writer, body, may_go_on)
+            await self._check(may_go_on)
         finally:
             # Not to be cut short: what came has to be made certain even when the request is torn down.
             await asyncio.shield(asyncio.ensure_future(self._run(file.close)))
         return file.certain
 
-    async def _copy(self, file: "_File", writer: _Writer, body: AsyncIterator[bytes]) -> None:
+    async def _check(self, may_go_on: Callable[[], bool]) -> None:
+        if not await to_thread.run_sync(may_go_on):
+            raise RefusedError(401, "login_needed", "you are logged out; log in to continue the upload")
+
+    async def _copy(
+        self, file: "_File", writer: _Writer, body: AsyncIterator[bytes], may_go_on: Callable[[], bool]
+    ) -> None:
         """Copy until the end, a lost connection, a silence, or until someone else wants to write."""
         copying = asyncio.ensure_future(self._pass_on(file, writer, body))
         stopped = asyncio.ensure_future(writer.stop.wait())
         try:
-            heard = -1
-            while not copying.done() and not stopped.done() and heard != writer.chunks:
+            heard, silent_s = -1, 0.0
+            while not copying.done() and not stopped.done() and silent_s < _SILENCE_S:
+                silent_s = 0.0 if heard != writer.chunks else silent_s + CHECK_EVERY_S
                 heard = writer.chunks
-                await asyncio.wait((copying, stopped), timeout=_SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((copying, stopped), timeout=CHECK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                if not copying.done() and not stopped.done():
+                    await self._check(may_go_on)
         finally:
             stopped.cancel()
             while writer.writing:  # a thread is at it, which nothing can end
@@ -163,7 +185,8 @@ class _File:
 
     def open(self) -> None:
         """Open the file at the offset that is certain."""
-        handle = os.open(self._uploads.path(self._upload), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(self._uploads.path(self._upload), flags, 0o600)
         self._handle = handle
         self._written = self.certain = min(self._written, os.fstat(handle).st_size)
         os.ftruncate(handle, self._written)

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 _COLUMNS: Final = "id, owner, name, size_bytes, offset_bytes, created_at, finished_at, probe, error, job"
 _PROBERS: Final = 2
+_GONE: Final = "there is no such upload of yours; it may have expired, so send the file again"
+_SILENT_S: Final = 3600.0
+"""After so long without a byte an upload holds no room."""
+_SOON_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class Uploads:
                 f"the file has {format_bytes(size_bytes)}, and this box takes at most {format_bytes(limit)}; "
                 "cut it, or put it into a watch folder"
             )
-        now = time.time()
+        now, free = time.time(), self._free_bytes()
         upload = Upload(new_id(), caller.id, clean_file_name(name), size_bytes, 0, now, None, None, None, None)
         with self._database.transaction() as connection:
             (there,) = connection.execute(
@@ -92,15 +97,20 @@ class Uploads:
                 raise UploadSpaceError(
                     f"you have {there} files here without a job, which is the most; enhance or remove some first"
                 )
+            # One's own files are to fit beside each other. What others announced counts as far as they soon send it:
+            # they could announce anything.
             (coming,) = connection.execute(
-                "SELECT COALESCE(SUM(size_bytes - offset_bytes), 0) FROM uploads WHERE finished_at IS NULL"
+                "SELECT COALESCE(SUM(CASE WHEN owner = ?1 THEN size_bytes - offset_bytes WHEN touched_at < ?2 THEN 0 "
+                "ELSE MIN(size_bytes - offset_bytes, ?3) END), 0) FROM uploads WHERE finished_at IS NULL",
+                (caller.id, now - _SILENT_S, _SOON_BYTES),
             ).fetchone()
-            self.check_room(size_bytes + coming)
-            self.path(upload).touch(mode=0o600)
+            self._check_room(size_bytes + coming, free)
             connection.execute(
                 "INSERT INTO uploads (id, owner, name, size_bytes, created_at, touched_at) VALUES (?, ?, ?, ?, ?, ?)",
                 (upload.id, caller.id, upload.name, size_bytes, now, now),
             )
+        with suppress(OSError):  # made again where it is missing when bytes come
+            self.path(upload).touch(mode=0o600)
         return upload
 
     def check_room(self, more_bytes: int) -> None:
@@ -109,7 +119,12 @@ class Uploads:
         Raises:
             UploadSpaceError: They would.
         """
-        free = shutil.disk_usage(self._settings.uploads).free - self._settings.disk_reserve_bytes
+        self._check_room(more_bytes, self._free_bytes())
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self._settings.uploads).free - self._settings.disk_reserve_bytes
+
+    def _check_room(self, more_bytes: int, free: int) -> None:
         if more_bytes > free:
             raise UploadSpaceError(
                 f"the disk of this box has no room: {format_bytes(more_bytes)} are to come and "
@@ -127,7 +142,7 @@ class Uploads:
                 f"SELECT {_COLUMNS} FROM uploads WHERE id = ? AND owner = ?", (upload_id, owner)
             ).fetchone()
         if row is None:
-            raise UploadNotFoundError("there is no such upload of yours; it may have expired, so send the file again")
+            raise UploadNotFoundError(_GONE)
         return _upload(row)
 
     def waiting(self, owner: str) -> list[Upload]:
@@ -141,14 +156,21 @@ class Uploads:
         return [_upload(row) for row in rows]
 
     def advance(self, upload: Upload, offset_bytes: int) -> None:
-        """Note that so many bytes are on the disk for certain; with the last one the file is looked into."""
+        """Note that so many bytes are on the disk for certain; with the last one the file is looked into.
+
+        Raises:
+            UploadNotFoundError: The upload was removed, with its owner perhaps; so is its file.
+        """
         now = time.time()
         finished = offset_bytes == upload.size_bytes
         with self._database.transaction() as connection:
-            connection.execute(
+            known = connection.execute(
                 "UPDATE uploads SET offset_bytes = ?, touched_at = ?, finished_at = ? WHERE id = ?",
                 (offset_bytes, now, now if finished else None, upload.id),
-            )
+            ).rowcount
+        if not known:
+            self._unlink(upload.id)
+            raise UploadNotFoundError(_GONE)
         if finished:
             self._probers.submit(self._check, upload.id)
 
@@ -156,11 +178,13 @@ class Uploads:
         """Remove an upload that has no job.
 
         Raises:
+            UploadNotFoundError: It is gone already.
             UploadError: A job needs it.
         """
         with self._database.transaction() as connection:
             gone = connection.execute("DELETE FROM uploads WHERE id = ? AND job IS NULL", (upload.id,)).rowcount
         if not gone:
+            self.get(upload.id, upload.owner)
             raise UploadError(f"{upload.name} belongs to a job; remove the job")
         self._unlink(upload.id)
 
@@ -202,6 +226,8 @@ class Uploads:
 
     def tidy(self, busy: frozenset[str] = frozenset()) -> None:
         """Remove uploads that were left for too long, whose job is gone, and files that nothing knows."""
+        # Listed first: a file of an upload that begins now has its row before it is there.
+        paths = list(self._settings.uploads.iterdir())
         oldest = time.time() - self._settings.upload_days * 86_400
         with self._database.transaction() as connection:
             rows = connection.execute(
@@ -216,9 +242,9 @@ class Uploads:
                 for row in connection.execute("SELECT source FROM jobs")
             }
             known = {row[0] for row in connection.execute("SELECT id FROM uploads")} | needed | busy
-            for path in self._settings.uploads.iterdir():
-                if path.name.partition(".")[0] not in known:
-                    path.unlink(missing_ok=True)
+        for path in paths:
+            if path.name.partition(".")[0] not in known:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop looking into files; what is left is done after the next start."""

@@ -123,7 +123,9 @@ async def append(
     if offset is None:
         raise RefusedError(400, "offset", "the Upload-Offset header is missing")
     await _find(services, caller, upload_id)
-    certain = await services.receiver.receive(upload_id, caller.id, offset, request.stream())
+    certain = await services.receiver.receive(
+        upload_id, caller.id, offset, request.stream(), may_go_on=lambda: bool(services.accounts.holding({caller}))
+    )
     return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(certain)})
 
 
@@ -133,8 +135,9 @@ async def remove(
 ) -> Response:
     """Remove an upload, complete or not, that has no job."""
     _check_version(resumable)
-    upload = await _find(services, caller, upload_id)
+    await _find(services, caller, upload_id)
     await services.receiver.settle(upload_id)
+    upload = await _find(services, caller, upload_id)
     await to_thread.run_sync(services.uploads.remove, upload)
     return Response(status_code=204, headers=_TUS)
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.roles import Role
 from appliance.web.access import Administrator, ServicesHere
+from appliance.web.refusals import RefusedError
 from appliance.web.routes.session import Credentials, Password
 
 router = APIRouter(tags=["accounts"])
@@ -66,13 +67,15 @@ def change_user(services: ServicesHere, caller: Administrator, user_id: UserId, 
     """Change role, password, or whether the account can log in; the last administrator stays one."""
     users = services.accounts.users
     user = users.get(user_id)
+    if body.password is not None and user_id == caller.id:
+        raise RefusedError(403, "own_password", "change your own password in your account; it asks for the current one")
     if body.password is not None:
         users.set_password(
             user_id,
             body.password,
             actor=caller.actor,
             keep_session=caller.session,
-            must_change=body.must_change and user_id != caller.id,
+            must_change=body.must_change,
         )
     if body.role is not None or body.enabled is not None:
         user = users.change(user_id, role=body.role, enabled=body.enabled, actor=caller.actor)

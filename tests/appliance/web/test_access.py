@@ -161,3 +161,26 @@ def test_a_role_that_is_taken_away_counts_at_once(admin, operator):
     admin.patch(f"/api/users/{operator.user.id}", {"role": "viewer"})
 
     assert operator.get("/api/files").status_code == 403
+
+
+def test_what_an_administrator_changes_needs_a_person_and_no_token(app, admin, operator, client, services):
+    secret = admin.post("/api/tokens", {"name": "script", "role": "administrator"}).json()["secret"]
+    program = type(admin)(client, headers={"Authorization": f"Bearer {secret}"})
+    before = (services.accounts.users.list(), services.webhooks.list(), services.folders.list())
+
+    for method, path, needs in table(app):
+        if isinstance(needs[0], Open) or needs[0].role is not Role.ADMINISTRATOR:
+            continue
+        answer = program.request(method, re.sub(r"\{[a-z_]+\}", operator.user.id, path))
+        if method in ("GET", "HEAD"):
+            assert answer.status_code != 403, path
+        else:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "in_person"), f"{method} {path}"
+    assert (services.accounts.users.list(), services.webhooks.list(), services.folders.list()) == before
+
+
+def test_ones_own_password_is_changed_with_the_current_one_alone(admin, operator):
+    answer = admin.patch(f"/api/users/{admin.user.id}", {"password": "another horse battery"})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "own_password")
+    assert admin.patch(f"/api/users/{operator.user.id}", {"password": "another horse battery"}).status_code == 200

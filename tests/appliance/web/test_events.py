@@ -25,7 +25,7 @@ def listening(live, services):
         ready, ended = threading.Event(), threading.Event()
 
         def read():
-            headers, name = {"Cookie": f"relume_session={person.secret}"}, ""
+            headers, name = person.headers or {"Cookie": f"relume_session={person.secret}"}, ""
             with (
                 httpx.Client(base_url=live, timeout=30) as client,
                 client.stream("GET", "/api/events", headers=headers) as answer,
@@ -130,12 +130,48 @@ def test_a_log_out_ends_the_live_updates_of_this_browser_alone(live, listening, 
         assert not other_ended.is_set()
 
 
-def test_an_account_that_is_switched_off_hears_no_more(listening, log_in, services, monkeypatch):
-    monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.1)
-    viewer = log_in(Role.VIEWER, client=object())
-    with listening(viewer) as (_, ended):
-        services.accounts.users.change(viewer.user.id, enabled=False, actor=COMMAND_LINE)
+@pytest.mark.parametrize("end", ["disabled", "removed", "password", "token", "owner of the token", "role"])
+def test_who_would_not_be_let_in_any_more_hears_no_more(listening, log_in, services, add_job, monkeypatch, end):
+    monkeypatch.setattr(events, "CHECK_EVERY_S", 0.2)
+    monkeypatch.setattr(events, "SYSTEM_EVERY_S", 0.1)  # as on a box where much happens: it is never quiet
+    viewer, accounts = log_in(Role.OPERATOR, client=object()), services.accounts
+    caller = accounts.sessions.find(viewer.secret, "")
+    other = log_in(Role.VIEWER, "Other", client=object())
+    if "token" in end:
+        token, secret = accounts.tokens.add(caller, "script", Role.VIEWER)
+        viewer.headers = {"Authorization": f"Bearer {secret}"}
+    with listening(other) as (_, other_ended), listening(viewer) as (told, ended):
+        if end in ("disabled", "owner of the token"):
+            accounts.users.change(viewer.user.id, enabled=False, actor=COMMAND_LINE)
+        elif end == "removed":
+            accounts.users.remove(viewer.user.id, actor=COMMAND_LINE)
+        elif end == "role":
+            accounts.users.change(viewer.user.id, role=Role.VIEWER, actor=COMMAND_LINE)
+        elif end == "password":
+            accounts.users.set_password(viewer.user.id, "another horse battery", actor=COMMAND_LINE)
+        else:
+            accounts.tokens.remove(viewer.user.id, token.id, actor=COMMAND_LINE)
         assert ended.wait(20)
+        add_job(title="secret.mp4")
+        assert not any("secret" in str(data) for _, data in told)
+        assert not other_ended.is_set()
+
+
+def test_one_person_cannot_take_all_places(services, viewer, operator):
+    async def run():
+        first, second = (services.accounts.sessions.find(person.secret, "") for person in (viewer, operator))
+        broadcaster = services.broadcaster
+        lines = [broadcaster.listen(caller) for caller in [second, *[first] * 12]]
+        for line in lines:
+            await anext(line)
+        closed = [listener.closed for listener in broadcaster._listeners]
+        for line in lines:
+            await line.aclose()
+        return closed
+
+    closed = asyncio.run(asyncio.wait_for(run(), 20))
+
+    assert closed == [False, True, True, *[False] * 10]
 
 
 def test_a_slow_browser_does_not_grow_the_memory():
@@ -158,7 +194,7 @@ def test_a_line_break_in_data_does_not_end_a_message():
 
 
 def test_there_is_an_end_to_how_many_may_listen(services, viewer):
-    services.broadcaster._listeners.update(Listener(None) for _ in range(500))
+    services.broadcaster._listeners.update({Listener(None): None for _ in range(500)})
 
     answer = viewer.get("/api/events")
 

@@ -4,10 +4,12 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
 
+from appliance.accounts.audit import COMMAND_LINE
 from appliance.accounts.roles import Role
 from appliance.settings import load_settings
 from appliance.store.database import Database
@@ -356,7 +358,10 @@ def test_a_file_that_nobody_looked_into_before_a_crash_is_looked_into_later(sett
     with Database(settings.database) as database:
         services = open_services(database, settings)
         with database.transaction() as connection:
-            connection.execute("INSERT INTO users VALUES ('u', 'u', 'u', '', 'operator', 1, 0, NULL)")
+            connection.execute(
+                "INSERT INTO users (id, name, name_key, password_hash, role, created_at) "
+                "VALUES ('u', 'u', 'u', '', 'operator', 0)"
+            )
             connection.execute(
                 "INSERT INTO uploads VALUES ('AAAAAAAAAAAAAAAA', 'u', 'a.mp4', 1, 1, 1e12, 1e12, 1, NULL, NULL, NULL)"
             )
@@ -367,3 +372,83 @@ def test_a_file_that_nobody_looked_into_before_a_crash_is_looked_into_later(sett
         wait_for(lambda: services.uploads.get_checked("AAAAAAAAAAAAAAAA", "u") is not None)
         assert services.uploads.get("AAAAAAAAAAAAAAAA", "u").probe["width"] == 64
         services.uploads.close()
+
+
+@pytest.mark.parametrize("end", ["disabled", "removed", "logged out"])
+def test_an_upload_in_flight_ends_with_the_log_in_and_leaves_nothing_of_a_removed_account(
+    live, log_in, services, settings, monkeypatch, end
+):
+    monkeypatch.setattr(receiving, "CHECK_EVERY_S", 0.1)
+    ended, arrived = threading.Event(), threading.Event()
+    with httpx.Client(base_url=live, timeout=60) as client:
+        operator = log_in(Role.OPERATOR, client=client)
+        place = operator.begin_upload("a.mp4", 5_000_000).headers["location"]
+
+        def drip():
+            while not ended.is_set():
+                yield b"12345"
+                arrived.set()
+                time.sleep(0.02)
+
+        def finish():
+            assert arrived.wait(30)
+            users, sessions = services.accounts.users, services.accounts.sessions
+            if end == "disabled":
+                users.change(operator.user.id, enabled=False, actor=COMMAND_LINE)
+            elif end == "removed":
+                users.remove(operator.user.id, actor=COMMAND_LINE)
+            else:
+                sessions.end(sessions.find(operator.secret, ""), actor=COMMAND_LINE)
+
+        thread = threading.Thread(target=finish)
+        thread.start()
+        try:
+            answer = operator.send(place, 0, drip())
+        finally:
+            ended.set()
+            thread.join()
+
+    assert answer.status_code == (404 if end == "removed" else 401)
+    wait_for(lambda: services.receiver.busy == frozenset())
+    assert len(list(settings.uploads.iterdir())) == (0 if end == "removed" else 1)
+
+
+def test_what_others_announce_and_do_not_send_holds_no_room(services, operator, log_in, settings, monkeypatch):
+    other = log_in(Role.OPERATOR, "Other")
+    services.uploads._settings = settings.model_copy(update={"upload_limit_gib": 1.0})
+    monkeypatch.setattr(services.uploads, "_free_bytes", lambda: 100_000_000)
+
+    assert [operator.begin_upload("mine.mp4", 30_000_000).status_code for _ in range(4)] == [201, 201, 201, 413]
+    assert other.begin_upload("hers.mp4", 15_000_000).status_code == 413  # just announced: it may come
+    with services.database.transaction() as connection:
+        connection.execute("UPDATE uploads SET touched_at = touched_at - 3601")
+
+    assert operator.begin_upload("mine.mp4", 30_000_000).status_code == 413
+    assert other.begin_upload("hers.mp4", 15_000_000).status_code == 201
+
+
+def test_an_upload_that_is_gone_is_not_said_to_belong_to_a_job(operator):
+    place = operator.begin_upload("a.mp4", 5).headers["location"]
+
+    assert operator.delete(place, headers=TUS).status_code == 204
+    again = operator.delete(place, headers=TUS)
+    assert (again.status_code, again.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_an_upload_that_begins_while_the_box_tidies_is_kept(services, operator, settings, monkeypatch):
+    """Its file may be there before the look at the folder, and its row must be too."""
+    listing = Path.iterdir
+
+    def list_slowly(path):
+        found = list(listing(path))
+        if path == settings.uploads and threading.current_thread() is threading.main_thread():
+            place = operator.begin_upload("a.mp4", 10).headers["location"]
+            assert operator.send(place, 0, b"12345").status_code == 204
+        return iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", list_slowly)
+    services.uploads.tidy()
+    monkeypatch.undo()
+
+    (kept,) = settings.uploads.iterdir()
+    assert kept.read_bytes() == b"12345"
