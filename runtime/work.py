@@ -87,6 +87,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
         processed_audio=[sound.index for sound in sounds],
         left_out=left_out,
         start=options.start,
+        end=options.end,
     )
     return Work(
         info=info,

@@ -12,7 +12,7 @@ from av.stream import Discard, Disposition, Stream
 
 from runtime.action import Action
 from runtime.media.audio_choice import choose_audio, describe_change
-from runtime.media.cuts import codec_for, find_copy_obstacle
+from runtime.media.cuts import codec_for, find_copy_obstacle, has_pictures
 from runtime.media.mux import FORMATS
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream, MediaInfo, OtherStream, VideoStream
@@ -51,6 +51,7 @@ def plan_streams(
     processed_audio: Collection[int],
     left_out: Mapping[int, str] | None = None,
     start: Fraction | None = None,
+    end: Fraction | None = None,
 ) -> tuple[StreamPlan, ...]:
     """Decide what becomes of every stream of a source.
 
@@ -63,6 +64,7 @@ def plan_streams(
             takes them, and encoded again where not.
         left_out: Why nothing of a track of sound is carried, by its index.
         start: Seconds at which the result begins.
+        end: Seconds at which it ends.
 
     Raises:
         EncodeError: A track of sound fits the container in no codec.
@@ -83,7 +85,7 @@ def plan_streams(
                 plan = StreamPlan(stream.index, "video", stream.codec, Action.ENHANCED, video_codec)
             else:
                 plan = _plan_video(trial, source, stream, suffix, has_cover=any(p.kind == "picture" for p in plans))
-                plan = _encode_again(plan, info, stream, suffix, start) if plan.kind == "video" else plan
+                plan = _plan_copy(plan, info, stream, suffix, (start, end)) if plan.kind == "video" else plan
             plans.append(plan)
     return tuple(plans)
 
@@ -98,13 +100,15 @@ def _plan_video(trial: "_Trial", source: Stream, stream: VideoStream, suffix: st
     return plan if trial.accepts(source) else _refused(plan, suffix)
 
 
-def _encode_again(
-    plan: StreamPlan, info: MediaInfo, stream: VideoStream, suffix: str, start: Fraction | None
+def _plan_copy(
+    plan: StreamPlan, info: MediaInfo, stream: VideoStream, suffix: str, span: tuple[Fraction | None, Fraction | None]
 ) -> StreamPlan:
-    """Encode pictures again that cannot be copied to their times."""
+    """Encode pictures again that cannot be copied to their times; a container takes no track without a packet."""
     if plan.action is not Action.COPIED:
         return plan
-    obstacle = find_copy_obstacle(info.path, stream, suffix, start)
+    if not has_pictures(info.path, stream, *span):
+        return _refused(plan, suffix, "no picture of it begins in the part that was taken")
+    obstacle = find_copy_obstacle(info.path, stream, suffix, span[0])
     codec = codec_for(stream, suffix)
     if not obstacle or codec is None or stream.has_alpha or stream.codec == "unknown":
         return plan

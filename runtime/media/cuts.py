@@ -45,19 +45,32 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
             return "its edit list shows several parts of it"
         if shown and shown[0] and not hides and not start:
             return f"{suffix} would show what the source's edit list hides"
-        if not start or hides:
-            return ""
-        begin = stream.origin + start
-        packets = ContinuousPackets(container, source)
-        if can_seek(container, begin):
-            with suppress(av.FFmpegError):
-                container.seek(int(begin / stream.time_base), stream=source)
-            following: Iterator[AnyPacket] = iter(packets)
-        else:
-            following = skip_to(iter(packets), begin, groups=True)
-        if _begins_with_key_frame(following, begin):
+        if (
+            not start
+            or hides
+            or _begins_with_key_frame(_read_from(container, source, stream, start), stream.origin + start)
+        ):
             return ""
     return f"no key frame is where the cut begins, and {suffix} cannot hide what lies before it"
+
+
+def has_pictures(path: Path, stream: VideoStream, start: Fraction | None, end: Fraction | None) -> bool:
+    """Return whether any picture of a stream begins in a span, in seconds from the stream's origin."""
+    if not start and end is None:
+        return True
+    with open_for(path, (stream.index,)) as container:
+        source = container.streams[stream.index]
+        assert isinstance(source, av.VideoStream)
+        for packet in _read_from(container, source, stream, start or Fraction(0)):
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if not packet.size or packet.is_discard:
+                continue
+            time = None if stamp is None else stamp * packet.time_base - stream.origin
+            if time is None or (time >= (start or 0) and (end is None or time < end)):
+                return True
+            if end is not None and packet.dts is not None and packet.dts * packet.time_base - stream.origin >= end:
+                return False
+    return False
 
 
 def needs_order(container: InputContainer, stream: av.VideoStream) -> bool:
@@ -168,8 +181,21 @@ class PictureCut:
         return [one for held in waiting for one in self.push(held)]
 
 
+def _read_from(
+    container: InputContainer, source: av.VideoStream, stream: VideoStream, start: Fraction
+) -> Iterator[AnyPacket]:
+    """Return the packets of a stream from the key frame before a time on, in seconds from its origin."""
+    begin = stream.origin + start
+    packets = ContinuousPackets(container, source)
+    if not can_seek(container, begin):
+        return skip_to(iter(packets), begin, groups=True)
+    with suppress(av.FFmpegError):
+        container.seek(int(begin / stream.time_base), stream=source)
+    return iter(packets)
+
+
 def _begins_with_key_frame(packets: Iterator[AnyPacket], start: Fraction) -> bool:
-    """Return whether the first picture at or after a time can be decoded by itself."""
+    """Return whether the first picture at or after a time on the clock of the packets can be decoded by itself."""
     first: AnyPacket | None = None
     for packet in packets:
         if not packet.size or packet.pts is None:

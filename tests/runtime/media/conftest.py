@@ -146,6 +146,7 @@ def pass_through(
         video_codec=codec if video else None,
         processed_audio=indexes,
         start=start,
+        end=end,
     )
     times = PictureTimes(video.time_base if video else Fraction(1))
     readers: dict[int, AudioReader] = {}

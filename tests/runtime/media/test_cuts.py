@@ -153,3 +153,17 @@ def test_what_an_edit_list_hides_stays_hidden(
     assert len(found) in range(50, 54 if action is Action.COPIED else 51)
     if action is Action.COPIED:
         assert [data for _, data in found[:50]] == [data for _, data in shown]
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
+def test_a_span_without_a_picture_has_no_track_of_pictures(
+    clip: Callable[..., Path], job: Callable[..., Any], name: str
+) -> None:
+    source = clip("a.mp4", **FRAMES, **ONE_GROUP, audio="aac", audio_samples=6 * 48_000)
+
+    done = job(source, name, copy_video=True, start=Fraction(9, 2), end=Fraction(11, 2))
+
+    result = probe(source.with_name(name))
+    assert done.plans[0].action is Action.NOT_CARRIED
+    assert done.plans[0].reason == "no picture of it begins in the part that was taken"
+    assert (len(result.videos), len(result.audios)) == (0, 1)
