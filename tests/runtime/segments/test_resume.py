@@ -302,3 +302,19 @@ def test_a_tile_that_failed_before_the_stop_is_reported(
     assert {reset.frame for reset in report.picture.state_resets} == {3}
     assert any("tiles were run again" in warning for warning in report.warnings)
     assert report.picture.scene_cuts == (8, 23)
+
+
+@pytest.mark.parametrize("name", ["in.ts", "in.webm"])
+def test_recordings_that_were_joined_go_on_behind_the_joint(
+    clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], name: str
+) -> None:
+    codec = {"codec": "libvpx", "options": {"deadline": "realtime"}, "sound": False} if name == "in.webm" else {}
+    parts = [clip(name=f"{number}{name}", scenes=(30,), **codec) for number in (0, 1)]
+    source = parts[0].with_name(name)
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    alone, _ = compare(source, OPTIONS, 12, 41)
+
+    assert alone.picture is not None
+    assert alone.picture.frames_in == 60
+    assert any("jumps once" in warning for warning in alone.warnings)
