@@ -10,10 +10,13 @@ import os
 import shutil
 import sqlite3
 import time
+from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 from appliance.accounts.caller import Caller
@@ -24,12 +27,14 @@ from appliance.store.database import Database
 from appliance.text import format_bytes
 from appliance.web.names import clean_file_name
 from appliance.web.probing import probe_upload
+from runtime.media.containers import media_suffixes
 from runtime.media.mux import FORMATS
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS: Final = "id, owner, name, size_bytes, offset_bytes, created_at, finished_at, probe, error, job"
-_PROBERS: Final = 2
+_PROBERS: Final = 3
+_PROBERS_A_USER: Final = 2
 _GONE: Final = "there is no such upload of yours; it may have expired, so send the file again"
 _SILENT_S: Final = 3600.0
 """After so long without a byte an upload holds no room."""
@@ -52,21 +57,72 @@ class Upload:
     job: str | None
 
 
+class FairTurns:
+    """Looks into files, a few at once: users take turns, and none takes every place.
+
+    However many files of one user take long, the next file of another one waits for none of them.
+    """
+
+    def __init__(self, look: Callable[[str], None]) -> None:
+        self._look = look
+        self._lock = Lock()
+        self._waiting: dict[str, deque[str]] = {}
+        self._running: Counter[str] = Counter()
+        self._threads = ThreadPoolExecutor(_PROBERS, thread_name_prefix="probe")
+        self._closed = False
+
+    def add(self, owner: str, upload_id: str) -> None:
+        """Let an upload wait for its turn."""
+        with self._lock:
+            self._waiting.setdefault(owner, deque()).append(upload_id)
+            self._start()
+
+    def close(self) -> None:
+        """Wait for what is being looked into; the rest is forgotten."""
+        with self._lock:
+            self._closed = True
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self) -> None:
+        for owner, files in list(self._waiting.items()):
+            if self._closed or self._running.total() >= _PROBERS:
+                return
+            if self._running[owner] >= _PROBERS_A_USER:
+                continue
+            self._running[owner] += 1
+            self._threads.submit(self._run, owner, files.popleft())
+            del self._waiting[owner]
+            if files:
+                self._waiting[owner] = files  # behind the others
+
+    def _run(self, owner: str, upload_id: str) -> None:
+        try:
+            self._look(upload_id)
+        finally:
+            with self._lock:
+                self._running[owner] -= 1
+                self._start()
+
+
 class Uploads:
     """The uploads of a box."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
-        self._probers = ThreadPoolExecutor(_PROBERS, thread_name_prefix="probe")
+        self._probers = FairTurns(self._check)
         self.bytes_received = 0
 
     def path(self, upload: Upload) -> Path:
         """Tell where the file of an upload lies.
 
-        Of its name only the suffix is taken, and only if it is a usual one: the result gets the same container.
+        Of its name only the suffix is taken, and only if it is one of a film or a recording: the result gets the same
+        container, and some formats are known by it alone.
         """
+        bare = self._settings.uploads / upload.id
         suffix = Path(upload.name).suffix.lower()
-        return self._settings.uploads / f"{upload.id}{suffix if suffix in FORMATS else ''}"
+        if suffix not in FORMATS and (suffix not in media_suffixes() or bare.exists()):
+            return bare  # where earlier versions put what they did not write themselves
+        return bare.with_suffix(suffix)
 
     def thumbnail(self, upload_id: str) -> Path:
         """Tell where the small picture of an upload lies, once it was looked into."""
@@ -172,7 +228,7 @@ class Uploads:
             self._unlink(upload.id)
             raise UploadNotFoundError(_GONE)
         if finished:
-            self._probers.submit(self._check, upload.id)
+            self._probers.add(upload.owner, upload.id)
 
     def remove(self, upload: Upload) -> None:
         """Remove an upload that has no job.
@@ -219,10 +275,10 @@ class Uploads:
         """Look into what was finished when the server last ended, before anyone looked."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT id FROM uploads WHERE finished_at IS NOT NULL AND probe IS NULL AND error IS NULL"
+                "SELECT owner, id FROM uploads WHERE finished_at IS NOT NULL AND probe IS NULL AND error IS NULL"
             ).fetchall()
-        for (upload_id,) in rows:
-            self._probers.submit(self._check, upload_id)
+        for owner, upload_id in rows:
+            self._probers.add(owner, upload_id)
 
     def tidy(self, busy: frozenset[str] = frozenset()) -> None:
         """Remove uploads that were left for too long, whose job is gone, and files that nothing knows."""
@@ -248,7 +304,7 @@ class Uploads:
 
     def close(self) -> None:
         """Stop looking into files; what is left is done after the next start."""
-        self._probers.shutdown(wait=True, cancel_futures=True)
+        self._probers.close()
 
     def _check(self, upload_id: str) -> None:
         try:

@@ -1,4 +1,5 @@
 import base64
+import io
 import os
 import socket
 import threading
@@ -6,7 +7,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import av
 import httpx
+import numpy as np
 import pytest
 
 from appliance.accounts.audit import COMMAND_LINE
@@ -15,6 +18,7 @@ from appliance.settings import load_settings
 from appliance.store.database import Database
 from appliance.web import receiving
 from appliance.web.app import open_services
+from appliance.web.uploads import FairTurns
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -452,3 +456,61 @@ def test_an_upload_that_begins_while_the_box_tidies_is_kept(services, operator, 
 
     (kept,) = settings.uploads.iterdir()
     assert kept.read_bytes() == b"12345"
+
+
+def test_files_that_take_long_hold_up_no_other_user():
+    seen: list[str] = []
+    free = threading.Event()
+
+    def look(upload_id):
+        seen.append(upload_id)
+        if upload_id.startswith("slow"):
+            assert free.wait(60)
+
+    turns = FairTurns(look)
+    try:
+        for number in range(5):
+            turns.add("one", f"slow{number}")
+        turns.add("two", "a")
+        turns.add("two", "b")
+        wait_for(lambda: {"a", "b"} <= set(seen))
+        assert set(seen) == {"slow0", "slow1", "a", "b"}
+        free.set()
+        wait_for(lambda: len(seen) == 7)
+    finally:
+        free.set()
+        turns.close()
+
+
+def test_users_take_turns():
+    seen: list[str] = []
+    free = threading.Event()
+
+    def look(upload_id):
+        assert free.wait(60)
+        seen.append(upload_id)
+
+    turns = FairTurns(look)
+    try:
+        for owner, count in (("one", 20), ("two", 2), ("three", 2)):
+            for number in range(count):
+                turns.add(owner, f"{owner}{number}")
+        free.set()
+        wait_for(lambda: len(seen) == 24)
+    finally:
+        turns.close()
+
+    assert max(seen.index("two1"), seen.index("three1")) < seen.index("one6")
+
+
+def test_a_format_that_only_its_suffix_tells_is_taken(operator, services):
+    with io.BytesIO() as content:
+        with av.open(content, "w", format="g722") as output:
+            stream = output.add_stream("g722", rate=16000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 16000
+            output.mux([*stream.encode(frame), *stream.encode(None)])
+        upload = operator.upload("memo.g722", content.getvalue())
+
+    assert operator.checked(upload)["probe"]["codec"] == "adpcm_g722"
+    assert [path.name for path in services.settings.uploads.iterdir()] == [f"{upload}.g722"]
