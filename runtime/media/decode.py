@@ -135,7 +135,7 @@ class VideoReader(Closing):
         deinterlacer: Deinterlacer | None = None
         for frame in self._all_frames():
             planar = self._planar(frame)
-            if not self.interlacing.interlaced:
+            if not self.interlacing.watched:
                 yield self._picture(planar)
                 continue
             deinterlacer = deinterlacer or Deinterlacer(planar, self.stream.time_base, self.interlacing)

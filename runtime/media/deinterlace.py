@@ -1,13 +1,16 @@
-"""Interlaced pictures: found by their flags and by looking, made whole by bwdif."""
+"""Interlaced pictures: found by their flags and by looking, picture by picture, and made whole by bwdif."""
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
 import av
+from av.container import InputContainer
 from av.error import BlockingIOError as Again
 from av.filter import Graph
 from av.video.frame import VideoFrame
@@ -16,63 +19,122 @@ from runtime.media.source import open_source, read_packets
 from runtime.media.streams import VideoStream
 
 _SAMPLE_FRAMES: Final = 48
+# A film begins with titles, a tape with bars, a broadcast with an advertisement: other places are looked at too.
+_PLACES: Final = (Fraction(1, 5), Fraction(2, 5), Fraction(3, 5), Fraction(4, 5))
+_PLACE_FRAMES: Final = 20
 _ENOUGH: Final = 6
+_NEAR: Final = 2
+"""Pictures before and after one whose verdicts count for it too: idet is sure of single ones only most of the time."""
 # Heights of interlaced television and discs; other sizes are looked at only where flags ask for it.
 _LEAST_HEIGHT: Final = 64
 _ALWAYS_FLAGGED: Final = ("hevc", "vp8", "vp9", "av1", "vvc")
+# Codecs of broadcasts and discs, in which each picture has a flag.
+_CHANGING: Final = ("mpeg2video", "h264", "vc1")
+_SINGLE: Final = "lavfi.idet.single.current_frame"
 _TELEVISION_HEIGHTS: Final = (480, 486, 512, 576, 608, 1080, 1088)
 
 
 @dataclass(frozen=True, slots=True)
 class Interlacing:
-    """Whether a stream is interlaced, by which evidence, and which field comes first."""
+    """What is known of a stream before it is read.
+
+    interlaced: It holds interlaced pictures; one of which nothing can be seen is taken for one.
+    parity: Which field comes first.
+    watched: Each picture is looked at, and made whole if it is interlaced.
+    """
 
     interlaced: bool
     parity: Literal["auto", "tff", "bff"] = "auto"
     reason: str = "pictures are progressive"
+    watched: bool = False
 
 
 def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
-    """Look at the flags of the first pictures and, where those can be wrong, at the pictures.
+    """Look at flags and, where those can be wrong or missing, at pictures, in several places of a stream.
 
     A flag says nothing about the content of a stream that was recorded progressive and flagged interlaced, as many
-    cameras do; FFmpeg's idet decides those, and streams of codecs that carry no flag at television sizes.
+    cameras do, nor about one that is interlaced in parts; FFmpeg's idet decides those picture by picture, and whether
+    streams of codecs that carry no flag are looked at, which have television sizes.
     """
     suspect = stream.field_order not in ("progressive", "unknown")
-    if stream.height < _LEAST_HEIGHT or not (suspect or _may_be_unflagged(stream)):
+    if stream.height < _LEAST_HEIGHT:
         return Interlacing(False)
-    flagged, counts = _count(path, stream)
-    fields = counts["tff"] + counts["bff"]
-    told = fields + counts["progressive"]
-    parity: Literal["tff", "bff"] = "tff" if counts["tff"] >= counts["bff"] else "bff"
-    seen = f"idet saw {fields} interlaced and {counts['progressive']} progressive pictures"
-    if flagged:
-        if told >= _ENOUGH and fields * 10 < told:
-            return Interlacing(False, reason=f"pictures are flagged interlaced, but {seen}")
-        return Interlacing(True, reason=f"{flagged} of the first pictures are flagged interlaced")
-    if told >= _ENOUGH and fields * 10 > told * 7:
-        return Interlacing(True, parity, reason=f"no picture is flagged interlaced, but {seen}")
+    unflagged = _may_be_unflagged(stream)
+    if not (suspect or unflagged or _may_change(stream)):
+        return Interlacing(False)
+    flagged, places = _look(path, stream)
+    fields = sum(place["tff"] + place["bff"] for place in places)
+    progressive = sum(place["progressive"] for place in places)
+    tff = sum(place["tff"] for place in places)
+    parity: Literal["tff", "bff"] = "tff" if 2 * tff >= fields else "bff"
+    seen = f"idet saw {fields} interlaced and {progressive} progressive pictures"
+    if flagged or suspect:
+        if fields + progressive >= _ENOUGH and fields * 10 < fields + progressive:
+            reason = f"pictures are flagged interlaced, but {seen}; those that are combed are made whole"
+            return Interlacing(False, reason=reason, watched=True)
+        return Interlacing(True, reason=f"pictures are flagged interlaced, {seen}", watched=True)
+    if unflagged and any(_is_interlaced(place) for place in places):
+        return Interlacing(True, parity, reason=f"no picture is flagged interlaced, but {seen}", watched=True)
     return Interlacing(False)
 
 
 class Deinterlacer:
-    """Makes each interlaced frame one whole frame (bwdif, send_frame): as many out as in, at the same PTS."""
+    """Makes each interlaced frame one whole frame (bwdif, send_frame), and gives the others as they came.
+
+    As many come out as went in, at the same PTS. What becomes of a frame is decided by itself and the few beside it,
+    so that it is the same from wherever reading began before.
+    """
 
     def __init__(self, frame: VideoFrame, time_base: Fraction, interlacing: Interlacing) -> None:
         options = f"mode=send_frame:parity={interlacing.parity}:deint=all"
-        self._graph = _graph(frame, time_base, ("bwdif", options))
-        self._times: deque[tuple[int | None, int, Fraction | None]] = deque()
+        self._bwdif = _graph(frame, time_base, ("bwdif", options))
+        self._idet = _graph(frame, time_base, ("idet", ""))
+        self._default = interlacing.interlaced
+        self._frames: deque[VideoFrame] = deque()
+        self._whole: deque[VideoFrame] = deque()
+        self._verdicts: deque[str] = deque()
+        self._place = 0
+        """Where the verdict on the first of the frames stands."""
 
     def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
         """Give in a frame, or None at the end, and take what is ready."""
         if frame is not None:
-            self._times.append((frame.pts, frame.duration, frame.time_base))
-        self._graph.vpush(frame)
-        for result in _pull(self._graph):
-            result.pts, result.duration, time_base = self._times.popleft()
-            if time_base is not None:
-                result.time_base = time_base
-            yield result
+            self._frames.append(frame)
+        self._bwdif.vpush(frame)
+        self._idet.vpush(frame)
+        self._whole.extend(_pull(self._bwdif))
+        self._verdicts.extend(result.metadata[_SINGLE] for result in _pull(self._idet))
+        while self._frames and self._whole and (frame is None or self._place + _NEAR < len(self._verdicts)):
+            yield self._choose(self._frames.popleft(), self._whole.popleft())
+
+    def _choose(self, frame: VideoFrame, whole: VideoFrame) -> VideoFrame:
+        near = list(islice(self._verdicts, max(0, self._place - _NEAR), self._place + _NEAR + 1))
+        own = self._verdicts[self._place] if self._place < len(self._verdicts) else ""
+        if self._place == _NEAR:
+            self._verdicts.popleft()
+        else:
+            self._place += 1
+        if not _shows_fields(own, near, default=self._default):
+            return frame
+        whole.pts, whole.duration = frame.pts, frame.duration
+        if frame.time_base is not None:
+            whole.time_base = frame.time_base
+        return whole
+
+
+def _shows_fields(own: str, near: list[str], *, default: bool) -> bool:
+    """Tell whether a picture is interlaced, by idet's verdicts on it and on those near it."""
+    fields, progressive = _fields(near), near.count("progressive")
+    if not (fields or progressive):
+        return default
+    if own in ("tff", "bff"):
+        # Film on interlaced video has two such pictures beside each other; a single one is a mistake.
+        return fields > 1 or progressive < _NEAR
+    return fields > progressive
+
+
+def _fields(verdicts: list[str]) -> int:
+    return verdicts.count("tff") + verdicts.count("bff")
 
 
 def _may_be_unflagged(stream: VideoStream) -> bool:
@@ -81,28 +143,61 @@ def _may_be_unflagged(stream: VideoStream) -> bool:
     )
 
 
-def _count(path: Path, stream: VideoStream) -> tuple[int, dict[str, int]]:
-    """Count flagged pictures and idet's verdicts over the first pictures of a stream."""
+def _may_change(stream: VideoStream) -> bool:
+    """Tell whether pictures of a stream that begins progressive may be interlaced later, as in a broadcast."""
+    return stream.codec in _CHANGING and stream.height in _TELEVISION_HEIGHTS
+
+
+def _is_interlaced(counts: dict[str, int]) -> bool:
+    fields = counts["tff"] + counts["bff"]
+    told = fields + counts["progressive"]
+    return told >= _ENOUGH and fields * 10 > told * 7
+
+
+def _look(path: Path, stream: VideoStream) -> tuple[int, list[dict[str, int]]]:
+    """Count flagged pictures, and idet's verdicts in several places of a stream."""
+    flagged, places = 0, []
+    with open_source(path, only=(stream.index,)) as container:
+        found, counts = _count(container, stream, _SAMPLE_FRAMES)
+        flagged += found
+        places.append(counts)
+        length = container.duration
+        if length is None or sum(counts.values()) < _SAMPLE_FRAMES - 2:
+            return flagged, places
+    for share in _PLACES:
+        with open_source(path, only=(stream.index,)) as container:
+            with suppress(av.FFmpegError):
+                container.seek(int((container.start_time or 0) + length * share))
+            found, counts = _count(container, stream, _PLACE_FRAMES)
+        flagged += found
+        places.append(counts)
+    return flagged, places
+
+
+def _count(container: InputContainer, stream: VideoStream, most: int) -> tuple[int, dict[str, int]]:
+    """Count flagged pictures and idet's verdicts over the next pictures."""
     counts = {"tff": 0, "bff": 0, "progressive": 0, "undetermined": 0}
     flagged = seen = 0
     graph: Graph | None = None
-    with open_source(path, only=(stream.index,)) as container:
-        source = container.streams[stream.index]
-        for packet in read_packets(container, source):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                assert isinstance(frame, VideoFrame)
-                graph = graph or _graph(frame, stream.time_base, ("idet", ""))
-                flagged += frame.interlaced_frame
-                seen += 1
-                graph.vpush(frame)
-                for result in _pull(graph):
-                    counts[result.metadata["lavfi.idet.multiple.current_frame"]] += 1
-            if seen >= _SAMPLE_FRAMES:
-                break
+    shape: tuple[int, int, str] | None = None
+    for packet in read_packets(container, container.streams[stream.index]):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue
+        for frame in frames:
+            assert isinstance(frame, VideoFrame)
+            if shape != (frame.width, frame.height, frame.format.name):
+                shape = (frame.width, frame.height, frame.format.name)
+                graph = _graph(frame, stream.time_base, ("idet", ""))
+            assert graph is not None
+            flagged += frame.interlaced_frame
+            seen += 1
+            graph.vpush(frame)
+            for result in _pull(graph):
+                counts[result.metadata["lavfi.idet.multiple.current_frame"]] += 1
+        if seen >= most:
+            break
     return flagged, counts
 
 

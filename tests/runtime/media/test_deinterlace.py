@@ -1,5 +1,7 @@
+from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,8 +15,17 @@ from runtime.media.probe import VideoStream, probe
 HEIGHT, WIDTH = 576, 96
 
 
-def write_fields(path: Path, *, interlaced: bool, flagged: bool, codec: str = "ffv1") -> Path:
-    """Write a bar that moves fast; interlaced, the lower field shows it half a frame later."""
+def write_fields(
+    path: Path,
+    *,
+    interlaced: bool | Collection[int],
+    flagged: bool,
+    codec: str = "ffv1",
+    count: int = 30,
+    parity: int = 0,
+) -> Path:
+    """Write a bar that moves fast; in the interlaced pictures one field, not `parity`, shows it half a frame later."""
+    late = range(count) if interlaced is True else interlaced or ()
     with av.open(str(path), "w") as output:
         options = {"flags": "+ildct+ilme"} if flagged else {}
         video = output.add_stream(codec, rate=25, options=options)
@@ -22,16 +33,16 @@ def write_fields(path: Path, *, interlaced: bool, flagged: bool, codec: str = "f
         video.codec_context.time_base = Fraction(1, 25)
         if flagged:
             video.codec_context.field_order = 2
-        for number in range(30):
+        for number in range(count):
             frame = VideoFrame(WIDTH, HEIGHT, "yuv420p")
             for index, plane in enumerate(frame.planes):
                 samples = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
                 samples[:] = 128 if index else 40
             luma = np.frombuffer(frame.planes[0], np.uint8).reshape(HEIGHT, -1)
-            for parity in (0, 1):
-                step = 2 * number + (parity if interlaced else 0)
+            for field in (0, 1):
+                step = 2 * number + (number in late and field != parity)
                 left = step * 7 % (WIDTH - 24)
-                luma[parity::2, left : left + 24] = 200
+                luma[field::2, left : left + 24] = 200
             frame.pts, frame.time_base = number, Fraction(1, 25)
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
@@ -80,6 +91,66 @@ def test_deinterlacing_keeps_every_picture_and_its_time(tmp_path: Path) -> None:
     assert [picture.pts for picture in pictures] == [frame.pts for frame in frames]
     before = np.frombuffer(frames[10].planes[0], np.uint8).reshape(HEIGHT, -1)[:, :WIDTH]
     assert combing(pictures[10].planes) < combing((before,)) / 4
+
+
+def decode(path: Path) -> list[np.ndarray[Any, Any]]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray()[:HEIGHT] for frame in container.decode(video=0)]
+
+
+def read(path: Path, **options: Any) -> list[np.ndarray[Any, Any]]:
+    with VideoReader(path, video_of(path), **options) as reader:
+        return [picture.planes[0] for picture in reader]
+
+
+CODECS = [("a.mkv", "ffv1", False), ("a.mpg", "mpeg2video", True), ("a.ts", "mpeg2video", True)]
+
+
+@pytest.mark.parametrize(("name", "codec", "flagged"), CODECS)
+def test_only_the_interlaced_part_of_a_film_is_deinterlaced(
+    tmp_path: Path, name: str, codec: str, flagged: bool
+) -> None:
+    path = write_fields(tmp_path / name, interlaced=range(70, 120), flagged=flagged, codec=codec, count=120)
+    before = decode(path)
+
+    after = read(path)
+
+    assert len(after) == len(before) == 120
+    # Where the film is cut a picture or two may be taken for what follows.
+    for number in range(67):
+        np.testing.assert_array_equal(after[number], before[number])
+    for number in range(72, 119):
+        assert combing((after[number],)) < combing((before[number],)) / 3
+
+
+def test_interlaced_pictures_in_the_middle_of_an_unflagged_film_are_found(tmp_path: Path) -> None:
+    path = write_fields(tmp_path / "a.mkv", interlaced=range(170, 270), flagged=False, count=400)
+
+    found = find_interlacing(path, video_of(path))
+
+    assert (found.interlaced, found.watched, found.parity) == (True, True, "tff")
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+def test_the_field_that_comes_first_stays(tmp_path: Path, parity: int) -> None:
+    path = write_fields(tmp_path / "a.mkv", interlaced=True, flagged=False, parity=parity)
+    before = decode(path)
+
+    after = read(path)
+
+    np.testing.assert_array_equal(after[10][parity::2], before[10][parity::2])
+
+
+def test_pictures_are_the_same_from_wherever_reading_begins(tmp_path: Path) -> None:
+    path = write_fields(tmp_path / "a.mkv", interlaced=range(75, 200), flagged=False, count=200)
+    whole = read(path)
+
+    for number in (70, 76, 150):
+        part = read(path, start=Fraction(number, 25))
+
+        assert len(part) == 200 - number
+        for one, other in zip(part, whole[number:], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_one_interlaced_picture_comes_out_as_one(tmp_path: Path) -> None:

@@ -115,8 +115,8 @@ def test_times_that_are_uneven_and_a_part_of_the_source_go_on_too(
     assert 30 < alone.picture.frames_in < 55
 
 
-def write_fields(path: Path) -> Path:
-    """Write interlaced pictures of a bar that moves."""
+def write_fields(path: Path, *, begin: int = 0) -> Path:
+    """Write pictures of a bar that moves, from `begin` on interlaced."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("ffv1", rate=25, options={"flags": "+ildct+ilme"})
         video.width, video.height, video.pix_fmt = 64, 96, "yuv420p"
@@ -127,7 +127,7 @@ def write_fields(path: Path) -> Path:
             )
             luma = np.frombuffer(frame.planes[0], np.uint8).reshape(96, -1)
             for parity in (0, 1):
-                left = (2 * number + parity) * 3 % 40
+                left = (2 * number + (parity if number >= begin else 0)) * 3 % 40
                 luma[parity::2, left : left + 16] = 200
             frame.pts, frame.time_base = number, Fraction(1, 25)
             output.mux(video.encode(frame))
@@ -140,6 +140,13 @@ def test_interlaced_pictures_go_on_too(tmp_path: Path, compare: Callable[..., tu
 
     assert alone.picture is not None
     assert alone.picture.deinterlaced
+
+
+@pytest.mark.parametrize("stop", [13, 22])
+def test_a_film_that_is_interlaced_in_parts_goes_on_too(
+    tmp_path: Path, compare: Callable[..., tuple[Report, Report]], stop: int
+) -> None:
+    compare(write_fields(tmp_path / "in.mkv", begin=16), OPTIONS, stop)
 
 
 def test_a_container_without_times_goes_on_from_its_beginning(
