@@ -26,28 +26,41 @@ from runtime.manifest import (
     VideoSpec,
     load_model,
 )
+from runtime.video.canvas import fitting_shape
 
 logger = logging.getLogger(__name__)
 
 PARITY = 1e-5
 OUTPUTS = ("output", "hidden_out", "previous_out")
 
-TILE_SHAPES = (
-    (32, 32),
-    (64, 64),
-    (90, 160),
-    (128, 128),
+SMALL_SHAPES = ((32, 32), (64, 64), (90, 160), (128, 128), (180, 320), (240, 320), (256, 256))
+"""Grid pixels, for sources of unusual sizes."""
+SOURCES = (
     (180, 320),
-    (320, 180),
     (240, 320),
-    (270, 480),
-    (280, 490),
-    (256, 256),
+    (288, 352),
     (360, 640),
-    (380, 656),
+    (480, 640),
+    (480, 720),
+    (576, 704),
+    (576, 720),
+    (480, 854),
+    (540, 960),
+    (720, 960),
+    (720, 1280),
+    (1080, 1440),
+    (1080, 1920),
+    (2160, 3840),
 )
-"""Grid pixels. The usual sizes are covered whole (320x180, 640x360, ...); 280x490 and 380x656 cover 960x540, 1280x720
-and 1920x1080 by a few tiles with little overlap."""
+"""Height and width of the usual sources, each of which gets a tile shape cut to measure, and so upright."""
+
+
+def tile_shapes(config: LightVsrConfig) -> tuple[tuple[int, int], ...]:
+    """Give the tile shapes of a model: its halo and its grid decide how they fit the usual sources."""
+    planes = {(-(-height // config.grid), -(-width // config.grid)) for height, width in SOURCES}
+    fitting = {fitting_shape(*plane, halo=config.halo) for plane in planes}
+    fitting |= {(width, height) for height, width in fitting}
+    return tuple(sorted({*SMALL_SHAPES, *fitting}, key=lambda shape: (shape[0] * shape[1], shape)))
 
 
 def load_network(checkpoint: Path) -> tuple[LightVsr, dict[str, Any], int]:
@@ -190,7 +203,7 @@ def write_model(checkpoint: Path, folder: Path, *, name: str, title: str, task: 
             look_ahead=0,
             halo=config.halo,
             tile_multiple=1,
-            tile_shapes=TILE_SHAPES,
+            tile_shapes=tile_shapes(config),
             aligned_by="flow",
             gflop_per_320x180_frame=round(count_gflop(network), 2),
         ),

@@ -98,7 +98,7 @@ def open_video_pipeline(
     assert job.selection.picture is not None
     assert work.video_model is not None
     assert work.video_model.manifest.video is not None
-    job.canvas = plan_canvas(reader.height, reader.width, work.video_model.manifest.video)
+    job.canvas = plan_job_canvas(job)
     kr, kb = reader.colour.luma_weights
     # JPEG centres chroma; every other codec here puts it at the left unless told otherwise, which FFmpeg rarely is.
     siting = (0.5, 0.5) if reader.stream.codec == "mjpeg" else (0.5, 0.0)
@@ -119,6 +119,15 @@ def open_video_pipeline(
         segmenter=segmenter,
         start=start,
     )
+
+
+def plan_job_canvas(job: Job) -> Canvas:
+    """Lay the tiles over the job's pictures: cut to measure where what runs the model takes any shape."""
+    assert job.reader is not None
+    assert job.selection.picture is not None
+    spec = job.selection.picture.model.manifest.video
+    assert spec is not None
+    return plan_canvas(job.reader.height, job.reader.width, spec, any_shape=job.selection.picture.any_shape)
 
 
 def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Teller") -> SoundPipeline:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.engine.backends import Backend, find_backend, list_backends
-from runtime.engine.flavour import Int8Form
+from runtime.engine.flavour import Flavour, Int8Form
 from runtime.engine.opening import open_chosen
 from runtime.engine.session import OpenSession
 from runtime.engine.speeds import is_current, read_speeds
@@ -32,7 +32,7 @@ class Choice:
     """What runs a model in a job, why, and how it is opened.
 
     `open_session` is that of `runtime.engine.opening.open_chosen`; where it raises `OpenError`, `runtime.selection`
-    takes another choice.
+    takes another choice. With `any_shape` it opens tiles of every shape, not only of those in the manifest.
     """
 
     model: Model
@@ -41,6 +41,7 @@ class Choice:
     reason: str
     library: str
     open_session: OpenSession
+    any_shape: bool = False
 
 
 def choose_engine(
@@ -111,7 +112,19 @@ def _choice(
     model: Model, backend: Backend, precision: str, reason: str, *, threads: int, engines: Path | None
 ) -> Choice:
     opener = open_chosen(model, backend, precision, threads=threads, engines=engines)
-    return Choice(model, backend.name, precision, reason, backend.library_version, opener)
+    any_shape = backend.flavour in (None, Flavour.OPENVINO) and _names_its_sides(model)
+    return Choice(model, backend.name, precision, reason, backend.library_version, opener, any_shape)
+
+
+def _names_its_sides(model: Model) -> bool:
+    """Tell whether a step's files leave height and width open; the memory of the larger kinds was not measured."""
+    manifest = model.manifest
+    frames = [tensor.shape for tensor in manifest.inputs if len(tensor.shape) == 4]
+    return (
+        manifest.video is not None
+        and {file.role for file in manifest.files} == {"step"}
+        and all(isinstance(side, str) for shape in frames for side in shape[2:])
+    )
 
 
 def _passed_gate(model: Model, precision: str) -> bool:

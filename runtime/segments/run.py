@@ -22,6 +22,7 @@ from runtime.job import (
     open_pictures,
     open_sound_pipeline,
     open_video_pipeline,
+    plan_job_canvas,
     refuse_damage,
     refuse_unverified,
 )
@@ -47,7 +48,6 @@ from runtime.segments.workspace import Workspace
 from runtime.segments.writer import SegmentWriter
 from runtime.selection import Selection, read_marks, run_with_engines, select_engines
 from runtime.stages import StopSignal
-from runtime.video.canvas import plan_canvas
 from runtime.video.pipeline import Frame, Passed, Start
 from runtime.video.plain import Rerun
 from runtime.video.step import States
@@ -185,7 +185,7 @@ def _keep_picture(job: Job, workspace: Workspace, rule: SegmentRule, tell: Telle
         job.reader = stack.enter_context(open_pictures(job))
         job.settings = encode_settings(job.work, job.reader, threads=job.threads)
         tell.begin_frames(workspace.manifest.frames)
-    job.canvas = plan_canvas(job.reader.height, job.reader.width, job.work.video_model.manifest.video)
+    job.canvas = plan_job_canvas(job)
     job.passed = _read_passed(workspace)
     manifest = workspace.manifest
     job.end_pts = manifest.segments[-1].end_pts if manifest.segments else None

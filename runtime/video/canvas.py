@@ -1,13 +1,17 @@
 """The canvas of a job: how large the network's plane is, and which of the model's tile shapes covers it."""
 
 from dataclasses import dataclass
+from itertools import count
+from typing import Final
 
 from kernels.tiles import Tile, count_axis, plan_tiles
 from runtime.errors import ManifestError
 from runtime.manifest import VideoSpec
 
-_CALL_COST_PIXELS = 4000
+_CALL_COST_PIXELS: Final = 4000
 """What starting one more tile is taken to cost, in pixels computed: an assumption, to keep tiles few."""
+_MOST_TILE_PIXELS: Final = 250_000
+"""Of a tile that is cut to measure: the inner tensors of the shipped models then take some 300 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,11 @@ class Canvas:
         return (self.height * self.grid, self.width * self.grid) != (self.source_height, self.source_width)
 
 
-def plan_canvas(height: int, width: int, spec: VideoSpec) -> Canvas:
+def plan_canvas(height: int, width: int, spec: VideoSpec, *, any_shape: bool = False) -> Canvas:
     """Choose the tile shape that computes the fewest pixels for a source of this size.
+
+    With `any_shape` the tiles are cut to measure, unless the plane is smaller than every shape of the manifest; engines
+    that were built for a shape have those of the manifest.
 
     Shapes that fit on the plane are preferred, for then no pixel is made up; a plane smaller than every shape is
     padded to the one that costs least. The plane's sides are multiples of `spec.tile_multiple`, and so are the places
@@ -50,6 +57,11 @@ def plan_canvas(height: int, width: int, spec: VideoSpec) -> Canvas:
     """
     halo = max(spec.halo, -(-spec.overlap // 2))
     rows, columns = (_round_up(-(-side // spec.grid), spec.tile_multiple) for side in (height, width))
+    if any_shape and all(
+        side >= min(sides) for side, sides in zip((rows, columns), zip(*spec.tile_shapes, strict=True), strict=True)
+    ):
+        shape = fitting_shape(rows, columns, halo=halo, multiple=spec.tile_multiple)
+        return _cover(height, width, (rows, columns), shape, spec, halo)
     usable = [shape for shape in spec.tile_shapes if all(map(_covers, shape, (rows, columns), (halo, halo)))]
     if not usable:
         raise ManifestError(
@@ -58,14 +70,53 @@ def plan_canvas(height: int, width: int, spec: VideoSpec) -> Canvas:
         )
     fitting = [shape for shape in usable if shape[0] <= rows and shape[1] <= columns]
 
-    def cost(shape: tuple[int, int]) -> int:
-        count = count_axis(max(rows, shape[0]), shape[0], halo)
-        count *= count_axis(max(columns, shape[1]), shape[1], halo)
-        return count * (shape[0] * shape[1] + _CALL_COST_PIXELS)
+    chosen = min(fitting or usable, key=lambda shape: _cost((rows, columns), shape, halo))
+    return _cover(height, width, (rows, columns), chosen, spec, halo)
 
-    tile_height, tile_width = min(fitting or usable, key=cost)
-    rows, columns = max(rows, tile_height), max(columns, tile_width)
-    tiles = plan_tiles(rows, columns, tile_height=tile_height, tile_width=tile_width, halo=halo)
+
+def fitting_shape(rows: int, columns: int, *, halo: int, multiple: int = 1) -> tuple[int, int]:
+    """Give the tile shape that covers a plane with the fewest computed pixels, of those that memory has room for.
+
+    Args:
+        rows: Of the plane; a multiple of `multiple`, and so are the columns and the tile's sides.
+        columns: Of the plane.
+        halo: Of a tile, on every side at which another one lies.
+        multiple: See `VideoSpec.tile_multiple`.
+    """
+    shapes = [
+        (tall, wide)
+        for tall in _parts(rows, halo, multiple)
+        for wide in _parts(columns, halo, multiple)
+        if tall * wide <= _MOST_TILE_PIXELS
+    ]
+    if not shapes:  # the halo alone is larger than that
+        return rows, columns
+    return min(shapes, key=lambda shape: _cost((rows, columns), shape, halo))
+
+
+def _parts(side: int, halo: int, multiple: int) -> list[int]:
+    """Give the lengths of equal tiles that cover a side, from one tile on down to those that hardly keep anything."""
+    lengths: list[int] = []
+    for number in count(1):
+        length = _round_up(-(-(side + 2 * halo * (number - 1)) // number), multiple)
+        if length <= 4 * halo + multiple or (lengths and length >= lengths[-1]):
+            return lengths or [side]
+        lengths.append(length)
+    raise AssertionError("lengths fall until they end")
+
+
+def _cost(plane: tuple[int, int], shape: tuple[int, int], halo: int) -> int:
+    number = 1
+    for side, tile in zip(plane, shape, strict=True):
+        number *= count_axis(max(side, tile), tile, halo)
+    return number * (shape[0] * shape[1] + _CALL_COST_PIXELS)
+
+
+def _cover(
+    height: int, width: int, plane: tuple[int, int], shape: tuple[int, int], spec: VideoSpec, halo: int
+) -> Canvas:
+    rows, columns = (max(pair) for pair in zip(plane, shape, strict=True))
+    tiles = plan_tiles(rows, columns, tile_height=shape[0], tile_width=shape[1], halo=halo)
     return Canvas(height, width, rows, columns, spec.grid, spec.scale, halo, tiles)
 
 

@@ -1,11 +1,13 @@
 """An exported step is the network, at any size, and its manifest says what it is."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from export.light_vsr import OUTPUTS, count_gflop, export_onnx, write_model
+from export.light_vsr import OUTPUTS, count_gflop, export_onnx, tile_shapes, write_model
 from export.parity import ParityError, check_parity
 from models.light_vsr import LightVsr, LightVsrConfig
 from models.light_vsr_step import LightVsrStep
@@ -120,3 +122,10 @@ def test_operations_are_counted_as_two_a_multiply_add():
     expected = 2 * 100 * 9 * ((3 + 19) * 16 + 16 * 3) / 1e9
 
     assert count_gflop(LightVsr(config), width=10, height=10) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["light-x2", "light-x4", "light-restore"])
+def test_the_shipped_manifests_have_the_tile_shapes_that_an_export_writes(name):
+    spec = find_model(name).manifest.video
+
+    assert tile_shapes(SimpleNamespace(grid=spec.grid, halo=spec.halo)) == spec.tile_shapes

@@ -9,6 +9,7 @@ import pytest
 from runtime.engine import choice
 from runtime.engine.backends import Backend, list_backends
 from runtime.engine.choice import Wish, candidates_for, choose_engine, offered_precisions
+from runtime.engine.flavour import Flavour
 from runtime.engine.speeds import digest_files, read_speeds, write_speeds
 from runtime.errors import OptionError, SessionError
 from runtime.manifest import Calibration, ModelFile, Quality, find_model
@@ -201,3 +202,15 @@ def test_measuring_a_model_again_replaces_its_speeds_and_leaves_others(measured)
     assert [(speed.model, speed.ms) for speed in read_speeds(folder)] == [
         ("another", 25.5), ("another", 50.0), ("light-x4", 24.0),
     ]  # fmt: skip
+
+
+def test_what_opens_files_takes_tiles_of_any_shape_and_what_runs_engines_does_not(monkeypatch):
+    model = find_model("light-x4")
+    gpu = Backend("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    monkeypatch.setattr(choice, "list_backends", lambda: (*list_backends(), gpu))
+
+    assert choose_engine(model, Wish("cpu"), threads=1).any_shape
+    assert choose_engine(model, Wish("openvino"), threads=1).any_shape
+    monkeypatch.setattr(choice, "find_backend", lambda _: gpu)
+    assert not choose_engine(model, Wish("rtx"), threads=1).any_shape
+    assert not choose_engine(find_model("speech-mask"), Wish("cpu"), threads=1).any_shape

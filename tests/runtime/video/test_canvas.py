@@ -1,5 +1,6 @@
 """The canvas covers every size with one of the model's tile shapes."""
 
+import numpy as np
 import pytest
 
 from runtime.errors import ManifestError
@@ -75,10 +76,52 @@ def test_the_shape_that_computes_fewest_pixels_is_taken():
     assert plan_canvas(64, 320, spec()).tile_shape == (64, 64)
 
 
-@pytest.mark.parametrize("name", ["light-x2", "light-x4", "light-restore"])
-@pytest.mark.parametrize(("height", "width"), [(180, 320), (360, 640), (480, 640), (720, 1280), (1080, 1920)])
-def test_the_shipped_tile_shapes_waste_less_than_half(name, height, width):
-    canvas = plan_canvas(height, width, find_model(name).manifest.video)
+SHIPPED = ["light-x2", "light-x4", "light-restore"]
+USUAL = [
+    (240, 320), (288, 352), (480, 720), (576, 720), (480, 854), (720, 1280), (1080, 1440), (1080, 1920), (2160, 3840),
+]  # fmt: skip
 
-    computed = len(canvas.tiles) * canvas.tile_shape[0] * canvas.tile_shape[1]
-    assert computed < 1.5 * canvas.height * canvas.width
+
+def computed_share(canvas, grid):
+    """Give the computed pixels for each pixel of the source's plane."""
+    plane = -(-canvas.source_height // grid) * -(-canvas.source_width // grid)
+    return len(canvas.tiles) * canvas.tile_shape[0] * canvas.tile_shape[1] / plane
+
+
+@pytest.mark.parametrize("any_shape", [False, True])
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(("height", "width"), USUAL)
+def test_the_shipped_models_compute_little_twice_for_usual_sources(name, height, width, any_shape):
+    spec = find_model(name).manifest.video
+
+    for source in ((height, width), (width, height)):
+        canvas = plan_canvas(*source, spec, any_shape=any_shape)
+        assert computed_share(canvas, spec.grid) <= 1.15
+        assert canvas.tile_shape[0] * canvas.tile_shape[1] <= 250_000
+
+
+@pytest.mark.parametrize(("height", "width"), [(333, 777), (1000, 700), (1440, 2560), (64, 4000), (129, 131)])
+def test_tiles_that_are_cut_to_measure_fit_unusual_sources_too(height, width):
+    for name in SHIPPED:
+        found = find_model(name).manifest.video
+        canvas = plan_canvas(height, width, found, any_shape=True)
+
+        assert computed_share(canvas, found.grid) <= 1.15
+
+
+@pytest.mark.parametrize(("halo", "multiple"), [(0, 1), (8, 8), (24, 8)])
+def test_tiles_that_are_cut_to_measure_cover_a_plane_once(halo, multiple):
+    for height, width in ((700, 900), (64, 3000), (40, 40), (1500, 1501)):
+        wanted = spec(halo=halo, tile_multiple=multiple, tile_shapes=((32, 32),))
+        canvas = plan_canvas(height, width, wanted, any_shape=True)
+
+        kept = np.zeros((canvas.height, canvas.width), int)
+        for tile in canvas.tiles:
+            kept[tile.keep_top : tile.keep_bottom, tile.keep_left : tile.keep_right] += 1
+            assert (tile.top % multiple, tile.left % multiple) == (0, 0)
+        assert (kept == 1).all()
+        assert all(side % multiple == 0 for side in (*canvas.tile_shape, canvas.height, canvas.width))
+
+
+def test_a_source_smaller_than_every_shape_is_padded_as_before():
+    assert plan_canvas(20, 500, spec(), any_shape=True).tile_shape == plan_canvas(20, 500, spec()).tile_shape

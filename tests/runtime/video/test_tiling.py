@@ -33,8 +33,8 @@ def clip(height, width):
     return [wide[:, 2 * k : 2 * k + height, 3 * k : 3 * k + width].copy() for k in range(FRAMES)]
 
 
-def run(model, frames, height, width):
-    canvas = plan_canvas(height, width, model.manifest.video)
+def run(model, frames, height, width, **options):
+    canvas = plan_canvas(height, width, model.manifest.video, **options)
     size = (canvas.height * canvas.grid, canvas.width * canvas.grid)
     window = TemporalWindow(canvas, aligned=True)
     outputs = []
@@ -60,6 +60,20 @@ def test_tiled_equals_untiled_on_every_frame(name, height, width):
     for expected, found in zip(untiled, tiled, strict=True):
         assert found.shape == (3, height * many.scale, width * many.scale)
         assert np.abs(found - expected).max() < 1 / 255
+
+
+@pytest.mark.parametrize("name", ["light-x4", "light-x2", "light-restore"])
+def test_tiles_that_are_cut_to_measure_give_the_bits_of_a_single_one(name, monkeypatch):
+    model, height, width = find_model(name), 144, 176
+    whole, one = run(model, clip(height, width), height, width, any_shape=True)
+    monkeypatch.setattr("runtime.video.canvas._MOST_TILE_PIXELS", 5000)
+
+    cut, many = run(model, clip(height, width), height, width, any_shape=True)
+
+    assert len(one.tiles) == 1
+    assert len(many.tiles) > 1
+    for expected, found in zip(whole, cut, strict=True):
+        assert np.array_equal(expected, found)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 19), (16, 90), (31, 33)])
