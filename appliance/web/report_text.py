@@ -24,43 +24,50 @@ def _sentences(report: Report) -> Iterator[str]:
     if report.check_failures:
         yield f"The check of the finished file failed: {'; '.join(report.check_failures)}."
     speed = report.speed
-    rate = f", {speed.fps:.1f} pictures a second" if speed.fps else ""
-    yield f"It took {describe_duration(speed.wall_s)}{rate}; the result has {format_bytes(report.result.size_bytes)}."
+    rate = f" ({speed.fps:.1f} fps)" if speed.fps else ""
+    size = format_bytes(report.result.size_bytes)
+    yield f"Processed in {describe_duration(speed.wall_s)}{rate}. File size {size}."
     for warning in report.warnings:
-        yield f"Please note: {warning}."
+        yield f"Note: {warning}."
 
 
 def _picture(picture: PictureReport) -> Iterator[str]:
     before, after = picture.source, picture.result
-    sizes = f"{before.width} by {before.height}"
+    size = f"{before.width} × {before.height}"
     if (before.width, before.height) == (after.width, after.height):
-        yield f"The picture was cleaned at its own size, {sizes} pixels."
+        yield f"Video cleaned at its original size, {size}."
     else:
-        yield f"The picture was enlarged from {sizes} to {after.width} by {after.height} pixels."
+        yield f"Video upscaled from {size} to {after.width} × {after.height}."
     if picture.frames_in == picture.frames_out and picture.pts_equal:
-        yield f"All {picture.frames_out} pictures are there, each at its exact time."
+        yield f"All {picture.frames_out} frames preserved with exact timing."
     else:
-        yield f"Of {picture.frames_in} pictures, {picture.frames_out} are in the result; their times were changed."
+        yield f"{picture.frames_out} of {picture.frames_in} frames are in the result; their timing was changed."
     if picture.deinterlaced:
-        yield "The film was interlaced, as television once was; its half pictures were put together."
+        yield "Interlaced video was deinterlaced."
     if picture.strength < 1:
-        yield f"The effect was applied at {picture.strength:.0%} of its strength."
+        yield f"Strength {picture.strength:.0%}."
     if picture.state_resets:
-        yield f"{len(picture.state_resets)} places had to be worked out a second time."
+        yield f"{len(picture.state_resets)} places were processed a second time."
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _sound(report: Report) -> Iterator[str]:
     for number, track in enumerate(report.sound, start=1):
-        which = "The sound" if len(report.sound) == 1 else f"Sound track {number}"
+        which = "" if len(report.sound) == 1 else f"Audio track {number}: "
         if track.mode == "off" or track.strength is None:
-            yield f"{which} was copied unchanged."
+            yield _capital(f"{which}audio copied unchanged.")
             continue
-        yield f"{which} was cleaned of noise, and the voices were kept."
+        yield _capital(f"{which}background noise removed from speech.")
         if track.guard_share:
-            yield f"For {track.guard_share:.0%} of the time less noise was taken out, so that no voice was harmed."
+            yield _capital(
+                f"{which}noise reduction was lowered for {track.guard_share:.0%} of the time to protect speech."
+            )
     for offset in report.av_offsets:
         if offset.before == offset.after:
-            yield "Sound and picture are together exactly as in the source."
+            yield "Audio and video in sync, exactly as in the source."
             break
 
 
@@ -73,7 +80,7 @@ def _streams(report: Report) -> Iterator[str]:
     copied = [stream for stream in report.streams if stream.action is Action.COPIED and stream.kind != "video"]
     subtitles = sum(stream.kind == "subtitle" for stream in copied)
     if subtitles:
-        yield f"{subtitles} subtitle{'s were' if subtitles > 1 else ' was'} kept."
+        yield f"{subtitles} subtitle track{'s' if subtitles > 1 else ''} kept."
     for stream in report.streams:
         if stream.action is Action.NOT_CARRIED:
             yield f"One part of the file ({stream.kind}) could not be kept: {stream.reason or _NO_PLACE}."

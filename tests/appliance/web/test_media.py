@@ -120,13 +120,13 @@ def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
 
     assert lines == describe_report(REPORT)
     text = " ".join(lines)
-    assert "cleaned at its own size, 64 by 48 pixels" in text
-    assert "All 30 pictures are there" in text
-    assert "50% of its strength" in text
-    assert "1 subtitle was kept" in text
+    assert "Video cleaned at its original size, 64 × 48." in text
+    assert "All 30 frames preserved" in text
+    assert "Strength 50%." in text
+    assert "1 subtitle track kept." in text
     assert "(data) could not be kept: mp4 has no place for it" in text
-    assert "1:01" in text
-    assert "Please note: something odd." in text
+    assert "Processed in 1:01" in text
+    assert "Note: something odd." in text
 
 
 @pytest.mark.parametrize(
