@@ -39,6 +39,7 @@ class ResultOut(BaseModel):
     scale: int | None
     codec: str | None
     suffix: str
+    duration_s: float | None = Field(description="Of the whole source")
     size_bytes: int | None
 
 
@@ -154,6 +155,7 @@ def _result(work: Work, size_bytes: int | None) -> ResultOut:
         scale=None if video is None else scale,
         codec=None if video is None or work.plan.codec is None else str(work.plan.codec),
         suffix=work.target.suffix,
+        duration_s=None if work.info.duration is None else float(work.info.duration),
         size_bytes=size_bytes,
     )
 

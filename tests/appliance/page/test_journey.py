@@ -46,26 +46,26 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     page.get_by_text("Choose files").click()
     poll(lambda: page.evaluate("1") and page.choosers)
     page.choosers[0].set_files(clip_file)
-    page.get_by_role("heading", name="Ready to start").wait_for()
+    page.get_by_role("heading", name="New job").wait_for()
     page.get_by_text("96 × 64").first.wait_for()
 
     # Choose, and be told what it takes before it starts.
-    page.get_by_text("Twice", exact=True).click()
-    page.get_by_text("96 × 64 becomes 192 × 128.").wait_for()
-    page.locator(".estimate").get_by_text("Needs").wait_for(timeout=60_000)
+    page.get_by_text("2×", exact=True).click()
+    page.get_by_text("96 × 64 → 192 × 128 (2×)", exact=True).wait_for()
+    page.locator(".estimate").get_by_text("disk space needed").wait_for(timeout=60_000)
     faults += look(page, "ready-desktop-light", whole=True)
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 844})
     faults += look(page, "ready-phone-dark", whole=True)
     page.set_viewport_size({"width": 1280, "height": 800})
     page.emulate_media(color_scheme="light")
-    page.get_by_role("button", name="Preview 3 seconds").click()
-    page.locator('.preview .compare[data-ready="true"]').wait_for(timeout=60_000)
-    faults += look(page, "preview-desktop-light", whole=True)
+    page.get_by_role("button", name="Preview").click()
+    page.locator('dialog .compare[data-ready="true"]').wait_for(timeout=60_000)
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="Start").click()
 
     # Watch it until it is done, without loading the page again.
-    card = page.locator(".job").filter(has_not_text="Preview")
+    card = page.locator(".job")
     card.get_by_text("Done").wait_for(timeout=60_000)
     assert card.locator(".job-title").inner_text() == clip_file.name
     card.locator(".job-title").click()
@@ -95,7 +95,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     page.get_by_role("group", name="Sound").get_by_text("Before").click()
     muted = "audios => Object.fromEntries(audios.map((audio) => [audio.src.split('/').pop(), audio.muted]))"
     assert page.locator("audio").evaluate_all(muted) == {"sound-before": False, "sound-after": True}
-    page.get_by_text("All 25 pictures are there").wait_for()
+    page.get_by_text("All 25 frames preserved").wait_for()
 
     # Download: the bytes are a video of twice the size.
     with page.expect_download() as download:

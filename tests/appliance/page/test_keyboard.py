@@ -27,7 +27,7 @@ def test_all_the_way_by_keyboard_alone(
 ) -> None:
     page = open_page(furnished.url)
     page.get_by_role("button", name="Log in").wait_for()
-    assert page.evaluate(DESCRIBE) == "Name", "the first field has the focus"
+    assert page.evaluate(DESCRIBE) == "User name", "the first field has the focus"
     page.keyboard.type("Ben")
     tab_to(page, "Password")
     page.keyboard.type(PASSWORD)
@@ -41,14 +41,14 @@ def test_all_the_way_by_keyboard_alone(
     page.choosers[0].set_files(clip_file)
     page.locator(".file-facts").get_by_text("96 × 64").wait_for()
 
-    tab_to(page, "Larger and cleaner")
+    tab_to(page, "Upscale")
     page.keyboard.press("ArrowRight")
-    assert page.evaluate(DESCRIBE) == "Cleaner at the same size"
+    assert page.evaluate(DESCRIBE) == "Restore"
     tab_to(page, "Strength")
     page.keyboard.press("ArrowLeft")
     tab_to(page, "Start")
     page.keyboard.press("Enter")
-    card = page.locator(".job", has_text="Cleaner at the same size").first
+    card = page.locator(".job", has_text="Restore").first
     card.get_by_text("Done", exact=True).wait_for(timeout=60_000)
 
     card.locator(".job-title").focus()

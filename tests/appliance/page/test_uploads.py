@@ -50,7 +50,7 @@ def test_an_upload_goes_on_where_the_connection_was_lost(
     page.get_by_text(re.compile("Connection lost at .* Upload will resume automatically")).wait_for()
     assert sent == [0]
     count_pieces(page, sent)
-    page.get_by_role("heading", name="Ready to start").wait_for()
+    page.locator(".file-facts").get_by_text("96 × 64").wait_for()
 
     assert sent == [0, PIECE, 2 * PIECE]
     remove_all(page)
@@ -75,7 +75,7 @@ def test_an_upload_goes_on_after_the_page_was_loaded_again(
     page.get_by_text("49% of 16.8 MB uploaded").wait_for()
     count_pieces(page, sent)
     drop(page, large_file)
-    page.get_by_role("heading", name="Ready to start").wait_for()
+    page.locator(".file-facts").get_by_text("96 × 64").wait_for()
 
     assert sent == [0, PIECE, 2 * PIECE]
     assert not page.get_by_role("heading", name="Unfinished uploads").is_visible()
@@ -93,8 +93,10 @@ def test_files_that_cannot_be_enhanced_are_named_with_what_to_do(
     page.locator("#chooser").set_input_files([empty, text])
 
     page.get_by_text("“still copying.mp4” is empty").wait_for()
-    page.get_by_text("Remove it here and choose another file").wait_for()
-    assert page.get_by_role("button", name="Start").is_disabled()
+    page.get_by_text("1 uploaded file").wait_for(state="hidden")
+    page.goto(furnished.url + "/#/new")
+    page.get_by_text("1 file cannot be used").wait_for()
+    assert page.get_by_role("button", name="Start").count() == 0
     remove_all(page)
 
 
@@ -119,6 +121,7 @@ def test_files_can_be_dropped_anywhere_on_the_queue(
         [content, "dropped.mp4"],
     )
 
+    page.get_by_role("heading", name="New job").wait_for()
     page.get_by_text("dropped.mp4", exact=True).first.wait_for()
     page.locator(".file-facts").get_by_text("96 × 64").wait_for()
     remove_all(page)

@@ -253,6 +253,7 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
         "scale": 1,
         "codec": "h264",
         "suffix": ".mp4",
+        "duration_s": operator.checked(uploaded)["probe"]["duration_s"],
         "size_bytes": None,
     }
 

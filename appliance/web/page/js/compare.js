@@ -1,5 +1,6 @@
 /** Before and after: one clock for both, a stage to look at them, the sound of either, and the keys for all of it. */
 
+import { get } from "./api.js";
 import { fill, h, setText, setVars } from "./dom.js";
 import { segments } from "./forms.js";
 import { icon } from "./icons.js";
@@ -86,6 +87,15 @@ export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
   );
   listenKeys(box, { player, stage, view, sound, full, hold: holder?.hold ?? null }, signal);
   fill(root, box);
+}
+
+/** Give the frame rate of a job's result, which is its source's; 25 where the report does not tell. */
+export async function frameRateOf(job, signal) {
+  const report = job.has?.report ? await get(`/api/jobs/${job.id}/report`, {}, { signal }).catch(() => null) : null;
+  const [above, below = 1] = String(report?.picture?.source?.frame_rate ?? "25")
+    .split("/")
+    .map(Number);
+  return above > 0 && below > 0 ? above / below : 25;
 }
 
 function fullScreenButton(box, stage) {

@@ -1,140 +1,147 @@
-/** The form that says what shall happen to files: a preset as a picture and a sentence, and plain choices. */
+/** The form that says what happens to files: a preset as a picture and a sentence, and plain choices. */
 
 import { describeStrength, FORMATS, modelChoices, SCALES, SOUNDS } from "./choices.js";
 import { fill, h, newId, setText, setVars } from "./dom.js";
 import { field, segments, select } from "./forms.js";
 
 /**
- * Make the form; `models` are the box's own.
+ * Make the form; `models` are the server's own.
  *
- * Gives `box`; `choices()`, the fields for the server, where what the user left alone is left out; and
- * `describeFor(probe)`, which updates the words that depend on the file. `onChange` is called after every change.
+ * Gives `box`; `choices()`, the fields for the server, where what the user left alone is left out; `setChoices(choices)`,
+ * which takes such fields; and `describeResult(text)`, what the size becomes. `onChange` is called after every change
+ * that the user makes.
  */
 export function composer(presets, models, onChange) {
+  const byName = new Map(presets.map((preset) => [preset.name, preset]));
   let preset = presets[0];
   const details = h("div", { class: "details-grid" });
-  let controls = makeControls(preset, models, changed);
-  let media = null;
-
-  function changed() {
-    controls.describe(media);
+  let controls = null;
+  const cards = presetCards(presets, (next) => {
+    choose(next, {});
     onChange();
-  }
+  });
 
-  function choose(next) {
+  function choose(next, choices) {
     preset = next;
-    controls = makeControls(preset, models, changed);
+    controls = makeControls(preset, models, choices, onChange);
     fill(details, controls.boxes);
-    changed();
   }
 
-  const cards = presetCards(presets, choose);
-  fill(details, controls.boxes);
-  controls.describe(media);
+  choose(preset, {});
   return {
-    box: h("div", { class: "composer" }, cards, details),
+    box: h("div", { class: "composer" }, cards.box, details),
     choices: () => ({ preset: preset.name, ...controls.choices() }),
-    describeFor: (probe) => {
-      media = probe;
-      controls.describe(media);
+    setChoices: ({ preset: name, ...choices }) => {
+      if (!byName.has(name)) return;
+      cards.check(name);
+      choose(byName.get(name), choices);
     },
+    describeResult: (text) => controls.describe(text),
   };
 }
 
 function presetCards(presets, choose) {
   const name = newId("preset");
-  return h(
-    "fieldset",
-    { class: "presets" },
-    h("legend", {}, "What shall happen?"),
-    h(
+  const radios = new Map();
+  const cards = presets.map((preset, index) => {
+    const id = newId("preset");
+    const radio = h("input", {
+      type: "radio",
+      name,
+      id,
+      value: preset.name,
+      class: "unseen",
+      props: { checked: index === 0 },
+      "aria-describedby": `${id}-sentence`,
+    });
+    radios.set(preset.name, radio);
+    radio.addEventListener("change", () => choose(preset));
+    return h(
       "div",
-      { class: "presets-grid" },
-      presets.map((preset, index) => {
-        const id = newId("preset");
-        const radio = h("input", {
-          type: "radio",
-          name,
-          id,
-          value: preset.name,
-          class: "unseen",
-          props: { checked: index === 0 },
-          "aria-describedby": `${id}-sentence`,
-        });
-        radio.addEventListener("change", () => choose(preset));
-        return h(
-          "div",
-          { class: "preset" },
-          radio,
-          h(
-            "label",
-            { for: id },
-            h("img", { src: preset.picture, alt: "", width: 480, height: 270, decoding: "async" }),
-            h("span", { class: "preset-title" }, preset.title),
-            h("span", { class: "preset-sentence", id: `${id}-sentence` }, preset.sentence),
-          ),
-        );
-      }),
+      { class: "preset" },
+      radio,
+      h(
+        "label",
+        { for: id },
+        h("img", { src: preset.picture, alt: "", width: 480, height: 270, decoding: "async" }),
+        h("span", { class: "preset-title" }, preset.title),
+        h("span", { class: "preset-sentence", id: `${id}-sentence` }, preset.sentence),
+      ),
+    );
+  });
+  return {
+    box: h(
+      "fieldset",
+      { class: "presets" },
+      h("legend", {}, "What do you want to do?"),
+      h("div", { class: "presets-grid" }, cards),
     ),
-  );
+    check: (wanted) => {
+      radios.get(wanted).checked = true;
+    },
+  };
 }
 
-function makeControls(preset, models, changed) {
-  const touched = new Set();
+function makeControls(preset, models, start, changed) {
+  // What is given from the start counts as chosen, like what the user touches.
+  const touched = new Set(["scale", "strength", "audio", "codec"].filter((name) => (start[name] ?? null) !== null));
   const touch = (name) => {
     touched.add(name);
     changed();
   };
   const boxes = [];
   const readers = {};
-  let describeSize = () => {};
+  let describe = () => {};
   let model = () => "";
   let sizeBox = null;
   if (!preset.copies_picture && preset.scales.length > 1) {
-    const scale = String(preset.scale);
     const made = segments(
       "Size",
       preset.scales.map((value) => [value, SCALES[value]]),
-      scale,
+      String(start.scale ?? preset.scale),
       () => touch("scale"),
     );
     const words = h("p", { class: "hint" });
     made.box.append(words);
-    describeSize = (media) => setText(words, describeResult(media, made.value()));
+    describe = (text) => setText(words, text);
     readers.scale = () => (made.value() === "auto" ? "auto" : Number(made.value()));
     sizeBox = made.box;
     boxes.push(sizeBox);
   }
-  const strength = strengthField(preset.strength, () => touch("strength"));
+  const strength = strengthField(start.strength ?? preset.strength, () => touch("strength"));
   readers.strength = strength.value;
   boxes.push(strength.box);
   if (!preset.copies_picture) {
-    const sound = segments("Sound", Object.entries(SOUNDS), preset.audio, () => touch("audio"));
+    const sound = segments("Audio", Object.entries(SOUNDS), start.audio ?? preset.audio, () => touch("audio"));
     readers.audio = sound.value;
     boxes.push(sound.box);
     const format = select(
       preset.codecs.map((codec) => [codec, FORMATS[codec] ?? codec]),
-      preset.codec,
+      start.codec ?? preset.codec,
     );
     format.addEventListener("change", () => touch("codec"));
     readers.codec = () => format.value;
     boxes.push(field("Output format", format));
-    if (models.length > 0) {
-      const own = select(modelChoices(models), "");
+    if (models.length > 0 || start.model) {
+      const own = select(modelChoices(models, start.model ?? ""), start.model ?? "");
       model = () => own.value;
-      own.addEventListener("change", () => {
-        // Such a model makes pictures of one size alone.
+      const showSize = () => {
+        // Such a model makes video of one size alone.
         if (sizeBox) sizeBox.hidden = model() !== "";
+      };
+      showSize();
+      own.addEventListener("change", () => {
+        showSize();
         changed();
       });
-      boxes.push(field("Model for the picture", own));
+      boxes.push(field("Video model", own));
     }
   }
   return {
     boxes,
-    describe: describeSize,
+    describe: (text) => describe(text),
     choices: () => {
-      const names = [...touched].filter((name) => name !== "scale" || model() === "");
+      const names = [...touched].filter((name) => name in readers && (name !== "scale" || model() === ""));
       const made = Object.fromEntries(names.map((name) => [name, readers[name]()]));
       return model() === "" ? made : { ...made, model: model() };
     },
@@ -169,12 +176,4 @@ function strengthField(start, onChange) {
     ),
     value: () => range.value / 100,
   };
-}
-
-function describeResult(media, scale) {
-  if (!media?.width) return scale === "auto" ? "As large as 4K allows." : "";
-  const before = `${media.width} × ${media.height}`;
-  if (scale === "auto") return `${before}, made as large as 4K and the preset allow.`;
-  if (Number(scale) === 1) return `Stays ${before}.`;
-  return `${before} becomes ${media.width * scale} × ${media.height * scale}.`;
 }

@@ -1,6 +1,6 @@
 /** Questions and forms on top of the page, as native dialogs: they keep the focus and close with Escape. */
 
-import { fill, h, newId } from "./dom.js";
+import { append, fill, h, newId } from "./dom.js";
 import { icon } from "./icons.js";
 import { errorBox, showError } from "./forms.js";
 
@@ -90,6 +90,23 @@ export function showSecret({ title, text, secret }) {
     );
     field.select();
   });
+}
+
+/**
+ * Show content in a wide dialog until it is closed.
+ *
+ * Returns:
+ *   `close()`, and `ended`, a signal that is aborted when the dialog is closed.
+ */
+export function showPanel({ title, content, signal }) {
+  const { dialog, close } = open(title);
+  const ended = new AbortController();
+  dialog.classList.add("dialog-wide");
+  append(dialog.firstChild, [content]);
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => ended.abort());
+  signal?.addEventListener("abort", () => dialog.close());
+  return { close: () => dialog.close(), ended: ended.signal };
 }
 
 function open(title) {

@@ -65,7 +65,7 @@ export function folderFields(folder, presets, models) {
         h(
           "div",
           { class: "stack" },
-          models.length > 0 || own ? field("Model for the picture", model) : null,
+          models.length > 0 || own ? field("Video model", model) : null,
           field("Only these files", include, "Separated by commas. Empty: all that can be read."),
           field("Not these files", exclude),
           field(

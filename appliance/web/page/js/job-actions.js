@@ -7,6 +7,7 @@ import { icon } from "./icons.js";
 import { complain, notify } from "./notices.js";
 import { goTo } from "./router.js";
 import { maySteer } from "./session.js";
+import { count } from "./words.js";
 
 /** The priorities that the page offers. */
 export const PRIORITIES = [
@@ -16,6 +17,13 @@ export const PRIORITIES = [
 ];
 
 const ACTIONS = {
+  salvage: {
+    word: "Enhance what can be read",
+    symbol: "retry",
+    states: ["failed"],
+    fits: (job) => job.code === "source_damaged" && !job.options?.allow_damaged,
+    run: (job) => post(`/api/jobs/${job.id}/retry`, { allow_damaged: true }),
+  },
   pause: {
     word: "Pause",
     symbol: "pause",
@@ -39,19 +47,23 @@ const ACTIONS = {
     symbol: "close",
     states: ["queued", "running", "paused"],
     run: cancel,
+    runAll: (job) => post(`/api/jobs/${job.id}/cancel`),
   },
   remove: {
     word: "Delete",
     symbol: "trash",
     states: ["done", "failed", "cancelled"],
     run: removeJob,
+    runAll: (job) => remove(`/api/jobs/${job.id}`),
   },
 };
 
 /** Give the names of the actions that this user may take on the job now. */
 export function allowedActions(job) {
   if (!maySteer(job)) return [];
-  return Object.keys(ACTIONS).filter((name) => ACTIONS[name].states.includes(job.state));
+  return Object.keys(ACTIONS).filter(
+    (name) => ACTIONS[name].states.includes(job.state) && (ACTIONS[name].fits?.(job) ?? true),
+  );
 }
 
 /** Make a button for an action; as an icon alone it carries the job's title for screen readers. */
@@ -67,7 +79,8 @@ export function actionButton(name, job, { small = false } = {}) {
           "data-action": name,
         },
     icon(symbol),
-    small ? null : word,
+    // In lists the word is shown where there is room.
+    small ? h("span", { class: "button-word" }, word) : word,
   );
   button.addEventListener("click", async () => {
     button.disabled = true;
@@ -80,6 +93,63 @@ export function actionButton(name, job, { small = false } = {}) {
     }
   });
   return button;
+}
+
+/** The actions that can be taken on many jobs at once, in the order of their buttons. */
+export const BULK = ["pause", "resume", "retry", "cancel", "remove"];
+
+/** Make the button for an action on the jobs that allow it; `onEnd(errors)` is called when all were asked for. */
+export function bulkButton(name, jobs, onEnd) {
+  const { word, symbol, runAll } = ACTIONS[name];
+  const button = h(
+    "button",
+    { type: "button", class: "button small", "data-bulk": name, disabled: jobs.length === 0 },
+    icon(symbol),
+    jobs.length > 0 ? `${word} ${jobs.length}` : word,
+  );
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    if (BULK_QUESTIONS[name] && !(await ask(BULK_QUESTIONS[name](jobs)))) {
+      button.disabled = false;
+      return;
+    }
+    const errors = [];
+    for (const job of jobs) await (runAll ?? ACTIONS[name].run)(job).catch((error) => errors.push(error));
+    onEnd(errors);
+  });
+  return button;
+}
+
+const BULK_QUESTIONS = {
+  cancel: (jobs) => ({
+    title: `Cancel ${count(jobs.length, "job")}?`,
+    text: "Progress so far will be lost.",
+    yes: "Cancel jobs",
+    no: "Keep jobs",
+    danger: true,
+  }),
+  remove: (jobs) => ({
+    title: `Delete ${count(jobs.length, "job")}?`,
+    text: "The jobs and their results will be deleted from this server. Files that you have downloaded are kept.",
+    yes: "Delete",
+    no: "Keep jobs",
+    danger: true,
+  }),
+};
+
+/** Let no further job start, or go on. */
+export function holdQueue(on) {
+  return post(`/api/queue/${on ? "pause" : "resume"}`);
+}
+
+/** Make the links of a job that lead to the form for a new job: change it while it waits, or enhance its file again. */
+export function formLinks(job) {
+  if (!maySteer(job)) return null;
+  const link = (mode, word, symbol) =>
+    h("a", { class: "button", href: `#/new/${mode}/${job.id}` }, icon(symbol), word);
+  if (["queued", "paused"].includes(job.state) && !job.frames_done) return link("edit", "Edit", "settings");
+  if (["done", "failed", "cancelled"].includes(job.state)) return link("again", "Enhance again", "spark");
+  return null;
 }
 
 /** Change when a waiting job has its turn: before another job, or (null) after all. */

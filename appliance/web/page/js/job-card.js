@@ -36,12 +36,13 @@ export function jobCard(job, { reorder = null } = {}) {
   const card = h(
     "li",
     { class: "job", "data-job": job.id },
+    h("input", { type: "checkbox", class: "job-check", "aria-label": `Select: ${job.title}` }),
     steering && h("span", { class: "grip", "aria-hidden": "true", title: "Drag to change the order" }, icon("grip")),
     picture,
     h("div", { class: "job-main" }, h("div", { class: "job-head" }, title, state), facts, progress.box, message),
     h("div", { class: "job-side" }, steering?.box, buttons),
   );
-  let shownState = null;
+  let shownButtons = null;
   let shownPicture = null;
   card.update = (now) => {
     card.job = now;
@@ -57,8 +58,9 @@ export function jobCard(job, { reorder = null } = {}) {
       shownPicture = Boolean(now.has?.thumbnail);
       fill(picture, thumbnail(now));
     }
-    if (shownState !== now.state) {
-      shownState = now.state;
+    const wanted = [now.state, ...allowedActions(now)].join(" ");
+    if (shownButtons !== wanted) {
+      shownButtons = wanted;
       fill(state, icon(STATES[now.state].icon), STATES[now.state].word);
       state.className = `state state-${now.state}`;
       fill(
@@ -147,6 +149,7 @@ function downloadLink(job) {
       title: "Download",
     },
     icon("download"),
+    h("span", { class: "button-word" }, "Download"),
   );
 }
 
@@ -164,8 +167,24 @@ function steer(job, reorder) {
   const down = button("Move down", "arrowDown", reorder.down);
   const priority = select(PRIORITIES, 0, { class: "small-select", "aria-label": `Priority: ${job.title}` });
   priority.addEventListener("change", () => prioritiseJob(job, Number(priority.value)));
+  const more = h(
+    "button",
+    {
+      type: "button",
+      class: "plain-icon more-button",
+      "aria-expanded": "false",
+      "aria-label": `More: ${job.title}`,
+      title: "More",
+    },
+    icon("more"),
+  );
+  const box = h("div", { class: "job-steer" }, h("div", { class: "job-order" }, priority, up, down), more);
+  more.addEventListener("click", () => {
+    const open = box.classList.toggle("open");
+    more.setAttribute("aria-expanded", String(open));
+  });
   return {
-    box: h("div", { class: "job-steer" }, priority, up, down),
+    box,
     update: (now) => {
       if (document.activeElement !== priority)
         priority.value = String(now.priority > 0 ? 10 : now.priority < 0 ? -10 : 0);

@@ -1,13 +1,16 @@
 /** A list of jobs that follows the server's events, in four parts: at work, paused, waiting, just finished. */
 
 import { get } from "./api.js";
-import { h, showList } from "./dom.js";
+import { fill, h, showList } from "./dom.js";
+import { icon } from "./icons.js";
 import { jobCard } from "./job-card.js";
-import { moveJob } from "./job-actions.js";
+import { holdQueue, moveJob } from "./job-actions.js";
 import { makeSortable } from "./reorder.js";
 import { listen } from "./live.js";
 import { announce, complain } from "./notices.js";
-import { STATES } from "./words.js";
+import { selectable } from "./selection.js";
+import { mayAdminister } from "./session.js";
+import { count, describeClock, STATES } from "./words.js";
 
 const FINISHED_SHOWN = 5;
 const LIMIT = 200;
@@ -32,7 +35,15 @@ export async function showJobs(root, signal) {
   );
   const more = h("a", { class: "more", href: "#/history" }, "All finished jobs");
   parts.at(-1).box.append(more);
-  root.append(empty, ...parts.map(({ box }) => box));
+  const select = selectable(root, signal);
+  const held = holding(signal);
+  root.append(
+    h("div", { class: "queue-tools" }, held.button, select.button),
+    held.note,
+    empty,
+    ...parts.map(({ box }) => box),
+    select.bar,
+  );
 
   let waitingTotal = 0;
   const waiting = () => [...jobs.values()].filter(({ state }) => state === "queued").sort(byTurn);
@@ -50,10 +61,11 @@ export async function showJobs(root, signal) {
   const draw = () => {
     for (const { box, list, states, name, number } of parts) {
       let shown = [...jobs.values()].filter(({ state }) => states.includes(state));
-      if (name === "finished") shown = shown.sort((a, b) => b.finished_at - a.finished_at).slice(0, FINISHED_SHOWN);
+      if (name === "finished") shown = shown.filter((job) => !job.preview_of)
+        .sort((a, b) => b.finished_at - a.finished_at).slice(0, FINISHED_SHOWN);
       else shown.sort(byTurn);
       box.hidden = shown.length === 0;
-      number.textContent = name === "waiting" ? describeWaiting(shown.length, waitingTotal) : "";
+      number.textContent = name === "waiting" ? describeWaiting(shown, waitingTotal, [...jobs.values()]) : "";
       showList(
         list,
         shown,
@@ -62,6 +74,7 @@ export async function showJobs(root, signal) {
       );
     }
     empty.hidden = jobs.size > 0;
+    held.draw(jobs.size > 0);
   };
   listen(
     "counts",
@@ -79,17 +92,18 @@ export async function showJobs(root, signal) {
     });
   };
   const load = async () => {
-    const ask = (state, limit) => get("/api/jobs", { state, limit }, { signal });
+    const ask = (state, limit, previews) => get("/api/jobs", { state, limit, previews }, { signal });
     // The waiting ones alone, since then the server gives them in the order of their turn. Of those that are over, more than are
     // shown: the server's order is that of adding, here it is that of ending.
     const found = await Promise.all([
       ask("running,paused", LIMIT),
       ask("queued", LIMIT),
-      ask("done,failed,cancelled", 4 * FINISHED_SHOWN),
+      ask("done,failed,cancelled", 4 * FINISHED_SHOWN, false),
     ]);
     jobs.clear();
     for (const job of found.flatMap((answer) => answer.jobs)) jobs.set(job.id, job);
     waitingTotal = found[1].counts.queued;
+    held.set(found[0].is_held);
     draw();
   };
   listen(
@@ -122,8 +136,40 @@ function part(name, title, states) {
   return { name, states, list, number, box };
 }
 
-function describeWaiting(shown, total) {
-  return total > shown ? `${total}, showing the next ${shown}` : String(shown);
+// "5, done about 18:40" where it is known how long each takes.
+function describeWaiting(shown, total, jobs) {
+  if (total > shown.length) return `${total}, showing the next ${shown.length}`;
+  const running = jobs.filter(({ state }) => state === "running");
+  const times = [...running.map(({ eta_s: eta }) => eta), ...shown.map(({ estimate }) => estimate?.time_s)];
+  if (times.some((time) => time === null || time === undefined)) return String(shown.length);
+  const end = Date.now() / 1000 + times.reduce((sum, time) => sum + time, 0);
+  return `${count(shown.length, "job")}, done about ${describeClock(end)}`;
+}
+
+// The whole queue can be held: what runs goes on, and nothing else starts.
+function holding(signal) {
+  let isHeld = false;
+  const button = h("button", { type: "button", class: "button small", hidden: true });
+  const note = h(
+    "div",
+    { class: "job-note", role: "status", hidden: true },
+    icon("pause"),
+    h("p", {}, "The queue is paused. Running jobs will finish; no new job will start."),
+  );
+  let someone = false;
+  const draw = (isFilled = someone) => {
+    someone = isFilled;
+    note.hidden = !isHeld;
+    button.hidden = !mayAdminister() || (!isFilled && !isHeld);
+    fill(button, icon(isHeld ? "play" : "pause"), isHeld ? "Resume queue" : "Pause queue");
+  };
+  const set = (now) => {
+    isHeld = now;
+    draw();
+  };
+  button.addEventListener("click", () => holdQueue(!isHeld).then(() => set(!isHeld), complain));
+  listen("queue", (now) => set(now.is_held), signal);
+  return { button, note, draw, set };
 }
 
 function byTurn(a, b) {

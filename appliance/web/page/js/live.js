@@ -25,7 +25,7 @@ export function connect() {
   });
   source.addEventListener("error", retry);
   source.addEventListener("resync", () => tell("reload", null));
-  for (const name of ["job", "counts", "system"]) {
+  for (const name of ["job", "counts", "queue", "system"]) {
     source.addEventListener(name, (event) => {
       heard();
       tell(name, JSON.parse(event.data));
@@ -43,7 +43,7 @@ export function disconnect() {
 }
 
 /**
- * Call `listener(data)` at each "job", "counts", "system", "connection" (data: connected or not) or "reload",
+ * Call `listener(data)` at each "job", "counts", "queue" (is it held), "system", "connection" (data: connected or not) or "reload",
  * until the signal is aborted.
  */
 export function listen(name, listener, signal) {

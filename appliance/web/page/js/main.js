@@ -48,7 +48,7 @@ async function showPlace() {
   }
   if (location.pathname !== "/") history.replaceState(null, "", `/${location.hash}`);
   openShell(user);
-  shell.mark(route.name === "job" ? "" : route.name);
+  shell.mark(["job", "new"].includes(route.name) ? "" : route.name);
   await show(shell.main, route);
 }
 

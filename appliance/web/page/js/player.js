@@ -31,6 +31,17 @@ export class SyncPlayer extends EventTarget {
     this.lead.addEventListener("ended", () => this.#stopFollowing());
   }
 
+  /** Take one more element, which follows the first from now on. */
+  follow(element) {
+    element.preload = "auto";
+    this.elements.push(element);
+    this.followers.push(element);
+    element.addEventListener("loadeddata", () => {
+      element.currentTime = this.lead.currentTime;
+      this.#noticeReady();
+    });
+  }
+
   get isPlaying() {
     return !this.lead.paused && !this.lead.ended;
   }

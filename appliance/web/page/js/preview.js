@@ -1,58 +1,239 @@
-/** Three seconds from the middle of a file, enhanced before hours are spent on all of it. */
+/** Three seconds of a file, enhanced before hours are spent on all of it: with one set of choices, or with every preset. */
 
 import { get, post } from "./api.js";
-import { fill, h } from "./dom.js";
+import { showComparison, frameRateOf } from "./compare.js";
+import { showPanel } from "./dialogs.js";
+import { fill, h, setText, setVars } from "./dom.js";
+import { field, segments, select } from "./forms.js";
 import { icon } from "./icons.js";
 import { progressBar } from "./job-card.js";
 import { listen } from "./live.js";
-import { announce } from "./notices.js";
+import { announce, complain } from "./notices.js";
+import { SyncPlayer } from "./player.js";
+import { writeTime } from "./timeline.js";
 import { STATES } from "./words.js";
+
+/** How long a preview is. */
+export const PREVIEW_S = 3;
 
 // Someone waits in front of the page for it.
 const NEXT = 50;
 
-let ended = new AbortController();
-
-/** Close the preview in `box`, if one is shown: it stops playing, and is told of no more. */
-export function closePreview(box) {
-  ended.abort();
-  box.hidden = true;
-  fill(box);
-}
-
-/** Make a preview of the file with these choices and show it in `box` when it is done. */
-export async function showPreview(box, file, choices, signal) {
-  closePreview(box);
-  let job = await post("/api/jobs", { file: file.id, ...choices, preview: true, priority: NEXT });
-  if (signal.aborted) return;
-  const progress = progressBar(`the preview of ${file.name}`);
-  const state = h("p", { class: "hint" });
-  const close = h("button", { type: "button", class: "plain-icon", "aria-label": "Close the preview" }, icon("close"));
-  const stage = h("div", {}, state, progress.box);
-  fill(box, h("div", { class: "preview-head" }, h("h3", {}, `Preview of ${file.name}`), close), stage);
-  box.hidden = false;
-  box.scrollIntoView({ block: "nearest" });
-  ended = new AbortController();
-  const until = ended.signal;
-  signal.addEventListener("abort", () => closePreview(box), { signal: until });
-  close.addEventListener("click", () => closePreview(box));
-  const follow = (now) => {
-    if (now.id !== job.id || until.aborted || STATES[job.state].over) return;
-    job = { ...job, ...now };
-    state.textContent = job.state === "queued" ? "It comes next, as soon as the job at work is done." : "";
-    progress.update(job);
-    if (!STATES[job.state].over) return;
-    if (job.state === "done") {
-      announce("The preview is ready.");
-      fill(stage);
-      import("./compare.js").then(({ showComparison }) => showComparison(stage, job, until));
-    } else {
-      state.textContent = job.message || "The preview was cancelled.";
+/**
+ * Open the preview of one of `files` over the page: `{source, name, length_s, span}` each, where `span` is the part that
+ * will be enhanced. The first file's middle is enhanced at once.
+ */
+export function openPreview(files, choices, signal) {
+  const place = placeFields(files);
+  const stage = h("div", { class: "preview-stage" });
+  const again = h("button", { type: "button", class: "button" }, icon("retry"), "Preview this part");
+  const head = h("div", { class: "preview-place" }, place.boxes, again);
+  const panel = showPanel({ title: "Preview", content: [head, stage], signal });
+  let current = new AbortController();
+  const run = async () => {
+    current.abort();
+    current = new AbortController();
+    const mine = AbortSignal.any([panel.ended, current.signal]);
+    again.disabled = true;
+    try {
+      const job = await makePreview(place.body(), choices, mine);
+      follow(job, stage, mine, (done) =>
+        frameRateOf(done, mine).then((frameRate) => showComparison(stage, done, mine, { frameRate })),
+      );
+    } catch (error) {
+      fill(stage, h("p", { class: "estimate-bad" }, icon("alert"), error.message));
+      if (error.name !== "ApiError") complain(error);
+    } finally {
+      again.disabled = false;
     }
   };
-  const look = async () => follow(await get(`/api/jobs/${job.id}`, {}, { signal: until }));
-  listen("job", follow, until);
-  listen("reload", () => look().catch(() => {}), until);
+  again.addEventListener("click", run);
+  run();
+}
+
+/**
+ * Make a preview with each of `presets` of the same seconds of a file and show them side by side; `use(preset)` is called
+ * when the user decides for one.
+ */
+export function openPresetTrial(file, presets, use, signal) {
+  const place = placeFields([file]);
+  const grid = h("div", { class: "trial-grid" });
+  const again = h("button", { type: "button", class: "button" }, icon("retry"), "Try this part");
+  const play = h("button", { type: "button", class: "button primary", disabled: true }, icon("play"), "Play all");
+  const zoom = segments(
+    "Zoom",
+    [
+      ["1", "Fit"],
+      ["2", "2×"],
+      ["4", "4×"],
+    ],
+    "1",
+    (value) => setVars(grid, { "--zoom": value }),
+  );
+  const bar = h("div", { class: "trial-bar" }, play, zoom.box);
+  const panel = showPanel({
+    title: "Try all presets",
+    content: [h("div", { class: "preview-place" }, place.boxes, again), grid, bar],
+    signal,
+  });
+  let current = new AbortController();
+  const run = () => {
+    current.abort();
+    current = new AbortController();
+    const mine = AbortSignal.any([panel.ended, current.signal]);
+    const player = new GridPlayer(play, mine);
+    const original = cell("Original", null);
+    // One after the other, so that they are made in the order of the cells.
+    let turn = Promise.resolve();
+    const cells = presets.map((preset) => {
+      const made = cell(preset.title, () => {
+        use(preset);
+        panel.close();
+      });
+      const asked = turn.then(() => makePreview(place.body(), { preset: preset.name }, mine));
+      turn = asked.catch(() => {});
+      asked
+        .then((job) =>
+          follow(job, made.stage, mine, (done) => {
+            if (!original.stage.firstChild && done.has.before) show(original, done, "before", player);
+            if (done.has.after) show(made, done, "after", player);
+          }),
+        )
+        .catch((error) => {
+          if (error.name !== "AbortError") fill(made.stage, h("p", { class: "hint" }, error.message));
+        });
+      return made;
+    });
+    fill(
+      grid,
+      [original, ...cells].map(({ box }) => box),
+    );
+  };
+  again.addEventListener("click", run);
+  run();
+}
+
+function show({ stage }, job, part, player) {
+  const video = h("video", {
+    src: `/api/jobs/${job.id}/${part}`,
+    playsinline: true,
+    loop: true,
+    "aria-label": stage.dataset.word,
+    props: { muted: true },
+  });
+  fill(stage, video);
+  player.add(video);
+}
+
+function cell(word, use) {
+  const stage = h("div", { class: "trial-stage", "data-word": word });
+  const button = use && h("button", { type: "button", class: "button small" }, "Use this");
+  button?.setAttribute("aria-label", `Use this: ${word}`);
+  button?.addEventListener("click", use);
+  return {
+    stage,
+    box: h("figure", { class: "trial" }, stage, h("figcaption", {}, h("span", {}, word), button)),
+  };
+}
+
+// Plays what is there so far as one.
+class GridPlayer {
+  constructor(button, signal) {
+    this.videos = [];
+    this.player = null;
+    this.button = button;
+    button.disabled = true;
+    button.addEventListener("click", () => this.player?.toggle(), { signal });
+    signal.addEventListener("abort", () => this.player?.close());
+  }
+
+  add(video) {
+    this.videos.push(video);
+    this.player ??= new SyncPlayer([video]);
+    if (this.videos.length > 1) this.player.follow(video);
+    else
+      this.player.addEventListener("time", () => {
+        const word = this.player.isPlaying ? "Pause all" : "Play all";
+        if (this.button.textContent !== word) fill(this.button, icon(this.player.isPlaying ? "pause" : "play"), word);
+      });
+    this.button.disabled = false;
+  }
+}
+
+// Which file, and where in it.
+function placeFields(files) {
+  const range = h("input", { type: "range", min: 0, max: 1000, step: 1, props: { value: 500 } });
+  const words = h("output", {});
+  const list = select(
+    files.map(({ name }, index) => [index, name]),
+    0,
+  );
+  const rangeBox = field("Position", range);
+  rangeBox.append(words);
+  let file = files[0];
+  const span = () => file.span ?? [0, file.length_s ?? 0];
+  const start = () => {
+    const [from, to] = span();
+    return from + (Math.max(0, to - from - PREVIEW_S) * range.value) / 1000;
+  };
+  const draw = () => {
+    const [from, to] = span();
+    rangeBox.hidden = to - from <= PREVIEW_S;
+    setText(words, `${writeTime(start())} to ${writeTime(Math.min(to, start() + PREVIEW_S))}`);
+    range.setAttribute("aria-valuetext", words.textContent);
+    setVars(range, { "--share": range.value / 1000 });
+  };
+  range.addEventListener("input", draw);
+  list.addEventListener("change", () => {
+    file = files[Number(list.value)];
+    draw();
+  });
+  draw();
+  return {
+    boxes: [files.length > 1 && field("File", list), rangeBox],
+    body: () => {
+      const [from, to] = span();
+      // All of a short file, and the middle of one whose length is not known.
+      if (to - from <= PREVIEW_S) return { ...file.source, ...(from > 0 && to > from ? { start_s: from, end_s: to } : {}) };
+      const begin = Math.floor(start() * 1000) / 1000;
+      return { ...file.source, start_s: begin, end_s: Math.round((begin + PREVIEW_S) * 1000) / 1000 };
+    },
+  };
+}
+
+async function makePreview(body, choices, signal) {
+  const job = await post("/api/jobs", { ...body, ...choices, preview: true, priority: NEXT });
+  if (signal.aborted) await post(`/api/jobs/${job.id}/cancel`).catch(() => {});
+  return job;
+}
+
+// Show a job's progress in `stage` until it is over; `onDone(job)` shows what became of it.
+function follow(start, stage, signal, onDone) {
+  let job = start;
+  const progress = progressBar("the preview");
+  const state = h("p", { class: "hint" });
+  fill(stage, state, progress.box);
+  const change = (now) => {
+    if (now.id !== job.id || signal.aborted || STATES[job.state].over) return;
+    job = { ...job, ...now };
+    setText(state, job.state === "queued" ? "Starts after the current job." : "");
+    progress.update(job);
+    if (!STATES[job.state].over) return;
+    fill(stage);
+    if (job.state === "done") {
+      announce("The preview is ready.");
+      onDone(job);
+    } else {
+      fill(stage, h("p", { class: "estimate-bad" }, icon("alert"), job.message || "The preview was cancelled."));
+    }
+  };
+  // What nobody waits for any more does not keep the others waiting.
+  signal.addEventListener("abort", () => {
+    if (!STATES[job.state].over) post(`/api/jobs/${job.id}/cancel`).catch(() => {});
+  });
+  const look = async () => change(await get(`/api/jobs/${job.id}`, {}, { signal }));
+  listen("job", change, signal);
+  listen("reload", () => look().catch(() => {}), signal);
   // It may have changed before this page began to listen.
-  await look();
+  look().catch(() => {});
 }

@@ -1,106 +1,86 @@
-/** The files that have arrived and wait for a decision: choose files, choose what shall happen, look, start. */
+/** The files that have arrived and wait for a job: which of them to enhance, and what cannot be. */
 
-import { get, post } from "./api.js";
-import { describeMedia, loadModels, loadPresets } from "./choices.js";
-import { composer } from "./composer.js";
+import { get } from "./api.js";
+import { describeMedia } from "./choices.js";
 import { fill, h, setText, showList } from "./dom.js";
-import { estimateLine } from "./estimate.js";
 import { icon } from "./icons.js";
-import { announce, complain, notify, offerUndo, UNDO_MS } from "./notices.js";
-import { closePreview, showPreview } from "./preview.js";
-import { isRemoved, keepFile, listenArrivals, removeFileLater } from "./uploads.js";
+import { announce, complain, offerUndo, UNDO_MS } from "./notices.js";
+import { byName, isRemoved, keepFile, listenArrivals, removeFile, removeFileLater } from "./uploads.js";
 import { count, describeBytes, endSentence } from "./words.js";
 
 const LOOK_AGAIN_MS = 1500;
 const SETTLE_MS = 200;
 
-/** Show the arrived files in `root`, until the signal is aborted. */
-export async function showReady(root, signal) {
-  const [presets, models] = await Promise.all([loadPresets(), loadModels()]);
+/** Load the files of this user that have no job yet, without those that are about to be removed. */
+export async function loadFiles(signal) {
+  return (await get("/api/files", {}, { signal })).filter(({ id }) => !isRemoved(id)).sort(byName);
+}
+
+/**
+ * Show the arrived files in `root`, until the signal is aborted.
+ *
+ * Gives `chosen()`, the files to enhance, and `reload()`; `onChange` is called after every change.
+ */
+export async function showReady(root, onChange, signal) {
   const left = new Set();
   let files = [];
   let timer = 0;
-
   const list = h("ul", { class: "files" });
-  const title = h("h2", { id: "ready-title" });
-  const start = h("button", { type: "button", class: "button primary large", id: "start" });
-  const look = h("button", { type: "button", class: "button large" }, icon("eye"), "Preview 3 seconds");
-  const previewBox = h("div", { class: "preview", hidden: true });
-  let fits = true;
-  const estimate = estimateLine((answer) => {
-    fits = answer;
-    drawButtons();
-  }, signal);
-  const form = composer(presets, models, () => reconsider());
+  const title = h("h2", { id: "ready-title" }, "Files");
+  const all = h("button", { type: "button", class: "button small" });
+  const bad = h("details", { class: "bad-files", hidden: true });
   const box = h(
     "section",
     { class: "panel ready", "aria-labelledby": "ready-title", hidden: true },
-    title,
+    h("div", { class: "head" }, title, all),
     list,
-    form.box,
-    h("div", { class: "ready-end" }, estimate.box, h("div", { class: "row" }, look, start)),
-    previewBox,
+    bad,
   );
   root.append(box);
+  const usable = () => files.filter(isUsable);
+  const chosen = () => usable().filter(({ id }) => !left.has(id));
 
-  const chosen = () => files.filter((file) => isUsable(file) && !left.has(file.id));
-
-  function drawButtons() {
+  function draw() {
+    const shown = files.filter(({ error }) => !error);
     const number = chosen().length;
-    fill(start, icon("spark"), number > 1 ? `Start ${number} jobs` : "Start");
-    start.disabled = number === 0 || !fits;
-    look.disabled = number === 0;
-  }
-
-  function reconsider() {
-    fits = true;
-    form.describeFor(chosen().length === 1 ? chosen()[0].probe : null);
-    drawButtons();
-    estimate.ask(chosen(), form.choices());
-  }
-
-  const load = async () => {
-    clearTimeout(timer);
-    files = (await get("/api/files", {}, { signal })).filter(({ id }) => !isRemoved(id));
     box.hidden = files.length === 0;
-    setText(title, files.length === 1 ? "Ready to start" : `Ready to start: ${count(files.length, "file")}`);
+    setText(title, shown.length > 1 ? `${number} of ${count(shown.length, "file")} selected` : "File");
+    all.hidden = usable().length < 2;
+    setText(all, number === usable().length ? "Select none" : "Select all");
     showList(
       list,
-      files,
+      shown,
       ({ id }) => id,
-      (file) => fileRow(file, left, reconsider, load),
+      (file) => fileRow(file, left, changed, load),
     );
-    if (files.some((file) => !file.probe && !file.error))
-      timer = setTimeout(() => load().catch(complain), LOOK_AGAIN_MS);
-    reconsider();
-  };
+    drawBad(
+      bad,
+      files.filter(({ error }) => error),
+      load,
+    );
+  }
 
-  start.addEventListener("click", async () => {
-    start.disabled = true;
-    const wanted = chosen();
-    const choices = form.choices();
-    let made = 0;
-    try {
-      for (const file of wanted) {
-        if (wanted.length > 1) fill(start, icon("spark"), `Starting ${made + 1} of ${wanted.length} …`);
-        await post("/api/jobs", { file: file.id, ...choices });
-        made += 1;
-      }
-      notify(made === 1 ? `“${wanted[0].name}” is in the queue.` : `${made} jobs are in the queue.`);
-      closePreview(previewBox);
-    } catch (error) {
-      complain(error);
+  function changed() {
+    draw();
+    onChange();
+  }
+
+  async function load() {
+    clearTimeout(timer);
+    files = await loadFiles(signal);
+    if (files.some((file) => !file.probe && !file.error)) {
+      timer = setTimeout(() => load().catch(complain), LOOK_AGAIN_MS);
     }
-    await load().catch(complain);
-  });
-  look.addEventListener("click", async () => {
-    look.disabled = true;
-    try {
-      await showPreview(previewBox, chosen()[0], form.choices(), signal);
-    } catch (error) {
-      complain(error);
+    changed();
+  }
+
+  all.addEventListener("click", () => {
+    const every = chosen().length === usable().length;
+    for (const { id } of usable()) {
+      if (every) left.add(id);
+      else left.delete(id);
     }
-    drawButtons();
+    changed();
   });
   listenArrivals((upload) => {
     announce(`${upload.file.name} has arrived.`);
@@ -110,6 +90,7 @@ export async function showReady(root, signal) {
   }, signal);
   signal.addEventListener("abort", () => clearTimeout(timer));
   await load();
+  return { chosen, reload: load };
 }
 
 function isUsable(file) {
@@ -120,6 +101,7 @@ function fileRow(file, left, changed, load) {
   const id = `file-${file.id}`;
   const check = h("input", { type: "checkbox", id });
   const facts = h("span", { class: "file-facts" });
+  const picture = h("span", { class: "thumb small" });
   const drop = h(
     "button",
     { type: "button", class: "plain-icon", "aria-label": `Remove: ${file.name}`, title: "Remove" },
@@ -129,6 +111,7 @@ function fileRow(file, left, changed, load) {
     "li",
     { class: "file" },
     check,
+    picture,
     h("label", { for: id }, h("span", { class: "file-name" }, file.name), facts),
     drop,
   );
@@ -148,17 +131,48 @@ function fileRow(file, left, changed, load) {
     redraw();
     (next?.querySelector("button") ?? document.getElementById("chooser"))?.focus();
   });
+  let shown = null;
   row.update = (now) => {
     check.disabled = !isUsable(now);
     check.checked = isUsable(now) && !left.has(now.id);
-    row.classList.toggle("file-bad", Boolean(now.error));
-    const what = now.error
-      ? `${endSentence(now.error)} Remove it here and choose another file.`
-      : now.probe
-        ? describeMedia(now.probe)
-        : "Checking …";
-    setText(facts, now.error ? what : [what, describeBytes(now.size_bytes)].join(" · "));
+    const what = now.probe ? describeMedia(now.probe) : "Checking …";
+    setText(facts, [what, describeBytes(now.size_bytes)].join(" · "));
+    if (shown === String(now.has_thumbnail) + Boolean(now.probe)) return;
+    shown = String(now.has_thumbnail) + Boolean(now.probe);
+    fill(
+      picture,
+      now.has_thumbnail
+        ? h("img", { src: `/api/files/${now.id}/thumbnail`, alt: "", loading: "lazy" })
+        : icon(now.probe?.has_picture === false ? "sound" : "film"),
+    );
   };
   row.update(file);
   return row;
+}
+
+// What cannot be enhanced takes one line, however much of it there is.
+function drawBad(box, files, load) {
+  box.hidden = files.length === 0;
+  const drop = h("button", { type: "button", class: "button small" }, files.length > 1 ? "Remove all" : "Remove");
+  drop.addEventListener("click", async () => {
+    drop.disabled = true;
+    try {
+      // Nothing is lost: the server has kept only why it cannot use them.
+      for (const { id } of files) await removeFile(id);
+    } catch (error) {
+      complain(error);
+    }
+    await load().catch(complain);
+    document.getElementById("chooser")?.focus();
+  });
+  fill(
+    box,
+    h("summary", {}, icon("alert"), `${count(files.length, "file")} cannot be used`, h("span", { class: "more" }, "Show")),
+    h(
+      "ul",
+      {},
+      files.map(({ name, error }) => h("li", {}, h("strong", {}, name), h("span", {}, endSentence(error)))),
+    ),
+    drop,
+  );
 }

@@ -8,6 +8,7 @@ const LOADERS = {
   history: () => import("./views/history.js"),
   job: () => import("./views/job.js"),
   login: () => import("./views/login.js"),
+  new: () => import("./views/new.js"),
   settings: () => import("./views/settings.js"),
   setup: () => import("./views/setup.js"),
   system: () => import("./views/system.js"),

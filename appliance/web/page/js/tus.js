@@ -9,6 +9,7 @@ const VERSION = { "Tus-Resumable": "1.0.0" };
 const PIECE_BYTES = 8 * 1024 * 1024;
 // A connection that is silent for so long is taken for lost; without it a dead one would hang for minutes.
 const SILENCE_MS = 30_000;
+const RATE_OVER_MS = 8000;
 const WAITS_MS = [500, 1000, 2000, 4000, 8000, 15000];
 
 /**
@@ -28,6 +29,9 @@ export class TusUpload extends EventTarget {
     this.pieceBytes = pieceBytes;
     this.request = null;
     this.wake = null;
+    // The mean of the last seconds; 0 while it is not known.
+    this.bytesPerSecond = 0;
+    this.marks = [];
   }
 
   /** Send until the file is there, or until `pause` is called; ends in the state done, paused or failed. */
@@ -160,6 +164,15 @@ export class TusUpload extends EventTarget {
     });
   }
 
+  #measure() {
+    const now = performance.now();
+    if (this.state !== "sending") this.marks = [];
+    this.marks.push([now, this.sentBytes]);
+    while (this.marks.length > 2 && now - this.marks[1][0] > RATE_OVER_MS) this.marks.shift();
+    const [[since, bytes]] = this.marks;
+    this.bytesPerSecond = now - since > 500 ? ((this.sentBytes - bytes) * 1000) / (now - since) : 0;
+  }
+
   #fail(error) {
     this.error = error;
     this.#change("failed");
@@ -167,6 +180,7 @@ export class TusUpload extends EventTarget {
 
   #change(state) {
     this.state = state;
+    this.#measure();
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -5,7 +5,7 @@ import { icon } from "./icons.js";
 import { complain } from "./notices.js";
 import { currentSession } from "./session.js";
 import { discardUpload, dropUnfinished, findUnfinished, listenUploads, listUploads, resumeUpload } from "./uploads.js";
-import { describeBytes, describeShare } from "./words.js";
+import { describeBytes, describeRoughly, describeShare } from "./words.js";
 
 /** Show the uploads in `root`, until the signal is aborted. */
 export async function showUploads(root, signal) {
@@ -93,7 +93,10 @@ function describe(upload, share) {
   if (upload.state === "stalled") return `Connection lost at ${describeShare(share)}. Upload will resume automatically.`;
   if (upload.state === "paused") return `Paused · ${sent}`;
   if (upload.state === "failed") return upload.error.message;
-  return `${describeShare(share)} · ${sent}`;
+  const left = upload.bytesPerSecond > 0 ? (upload.file.size - upload.sentBytes) / upload.bytesPerSecond : null;
+  const pace =
+    left === null ? [] : [`${describeBytes(upload.bytesPerSecond)}/s`, `${describeRoughly(left)} left`];
+  return [describeShare(share), sent, ...pace].join(" · ");
 }
 
 function showUnfinished(box, entries) {

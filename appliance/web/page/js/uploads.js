@@ -17,7 +17,7 @@ const uploads = [];
  */
 export function addFiles(files, user) {
   const refused = [];
-  for (const file of files) {
+  for (const file of [...files].sort(byName)) {
     if (file.size === 0) {
       refused.push({ name: file.name, reason: "is empty. It may still have been copying" });
       continue;
@@ -36,6 +36,13 @@ export function addFiles(files, user) {
   startNext();
   tell(null);
   return refused;
+}
+
+const NAMES = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+
+/** Order files as people number them: 2 before 10. */
+export function byName(a, b) {
+  return NAMES.compare(a.name, b.name);
 }
 
 /** Give the uploads of this page, the oldest first. */

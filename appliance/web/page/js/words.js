@@ -121,6 +121,13 @@ export function describeMoment(seconds) {
   return today ? `Today, ${TIME.format(moment)}` : DATE_TIME.format(moment);
 }
 
+/** Write a moment as a person plans by it: the time to ten minutes, with the day where it is not today. */
+export function describeClock(seconds) {
+  const moment = new Date(Math.ceil(seconds / 600) * 600_000);
+  const today = new Date().toDateString() === moment.toDateString();
+  return today ? TIME.format(moment) : DATE_TIME.format(moment);
+}
+
 /** Give the share of a job that is done, from 0 to 1; null where its length is unknown. */
 export function shareDone(job) {
   if (job.state === "done") return 1;

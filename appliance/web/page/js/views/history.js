@@ -49,7 +49,7 @@ export async function show(root, _, signal) {
     latest?.abort();
     latest = new AbortController();
     const asked = AbortSignal.any([signal, latest.signal]);
-    const { jobs, counts } = await get("/api/jobs", { ...wish, limit: PAGE + 1 }, { signal: asked });
+    const { jobs, counts } = await get("/api/jobs", { ...wish, previews: false, limit: PAGE + 1 }, { signal: asked });
     const total = totalOf(jobs, counts, wish);
     showList(
       list,

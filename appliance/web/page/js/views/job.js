@@ -2,10 +2,10 @@
 
 import { get } from "../api.js";
 import { describeJob, loadPresets } from "../choices.js";
-import { showComparison } from "../compare.js";
+import { frameRateOf, showComparison } from "../compare.js";
 import { fill, h, setText } from "../dom.js";
 import { icon } from "../icons.js";
-import { actionButton, allowedActions } from "../job-actions.js";
+import { actionButton, allowedActions, formLinks } from "../job-actions.js";
 import { progressBar, thumbnail } from "../job-card.js";
 import { listen } from "../live.js";
 import { announce } from "../notices.js";
@@ -25,7 +25,7 @@ export async function show(root, id, signal) {
     setText(parts.facts, [job.preview_of ? "Preview" : "", describeJob(job)].filter(Boolean).join(" · "));
     parts.progress.update(job);
     // What hangs on the state is drawn again only when that changes: a playing comparison must not stop.
-    const now = JSON.stringify([job.state, job.has, job.message, job.wish]);
+    const now = JSON.stringify([job.state, job.has, job.message, job.wish, job.frames_done > 0]);
     if (now === shown) return;
     shown = now;
     fill(parts.state, icon(STATES[job.state].icon), STATES[job.state].word);
@@ -33,6 +33,7 @@ export async function show(root, id, signal) {
     fill(
       parts.actions,
       downloads(job),
+      formLinks(job),
       allowedActions(job).map((name) => actionButton(name, job)),
     );
     drawMessage(parts.message, job);
@@ -99,8 +100,10 @@ function frame(root) {
 }
 
 async function drawResult(parts, job, signal) {
-  const report = job.has?.report ? await get(`/api/jobs/${job.id}/report`, {}, { signal }).catch(() => null) : null;
-  if (job.state === "done") showComparison(parts.compare, job, signal, { frameRate: readRate(report) });
+  if (job.state === "done") {
+    const frameRate = await frameRateOf(job, signal);
+    showComparison(parts.compare, job, signal, { frameRate });
+  }
   if (!job.has?.report) return;
   const { lines } = await get(`/api/jobs/${job.id}/report/text`, {}, { signal });
   parts.report.hidden = false;
@@ -112,15 +115,8 @@ async function drawResult(parts, job, signal) {
 }
 
 function reportLine(line) {
-  const note = line.startsWith("Please note");
+  const note = line.startsWith("Note:");
   return h("li", { class: note ? "report-note" : null }, icon(note ? "info" : "check"), h("span", {}, line));
-}
-
-function readRate(report) {
-  const [above, below = 1] = String(report?.picture?.source?.frame_rate ?? "25")
-    .split("/")
-    .map(Number);
-  return above > 0 && below > 0 ? above / below : 25;
 }
 
 function downloads(job) {

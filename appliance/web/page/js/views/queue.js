@@ -1,14 +1,15 @@
 /** The queue: where files come in, and what happens to them. */
 
-import { fill, h } from "../dom.js";
-import { dropZone } from "../drop-zone.js";
-import { icon } from "../icons.js";
-import { showJobs } from "../job-list.js";
 import { loadPresets } from "../choices.js";
-import { showReady } from "../ready.js";
-import { currentSession, mayMake } from "../session.js";
-import { showUploads } from "../upload-list.js";
-import { addFiles } from "../uploads.js";
+import { fill, h } from "../dom.js";
+import { icon } from "../icons.js";
+import { showIncoming } from "../incoming.js";
+import { showJobs } from "../job-list.js";
+import { loadFiles } from "../ready.js";
+import { goTo } from "../router.js";
+import { mayMake } from "../session.js";
+import { listenArrivals } from "../uploads.js";
+import { count } from "../words.js";
 
 export const title = "Queue";
 
@@ -34,28 +35,19 @@ export async function show(root, _, signal) {
 }
 
 async function fillIncoming(box, signal) {
-  const refused = h("div", { class: "error-box refused", role: "alert", hidden: true });
-  const close = h("button", { type: "button", class: "plain-icon", "aria-label": "Close this message" }, icon("close"));
-  close.addEventListener("click", () => {
-    refused.hidden = true;
-    document.getElementById("chooser").focus();
-  });
-  const take = (files) => {
-    const bad = addFiles(files, currentSession().user);
-    refused.hidden = bad.length === 0;
+  await showIncoming(box, { onTaken: () => goTo("new") }, signal);
+  const waiting = h("div", { class: "waiting-files", hidden: true });
+  box.append(waiting);
+  const draw = async () => {
+    const files = (await loadFiles(signal)).filter(({ error }) => !error);
+    waiting.hidden = files.length === 0;
     fill(
-      refused,
-      icon("alert"),
-      h(
-        "div",
-        { class: "refused-text" },
-        bad.map(({ name, reason }) => h("p", {}, `“${name}” ${reason}. Check the file and add it again.`)),
-      ),
-      close,
+      waiting,
+      icon("film"),
+      h("p", {}, `${count(files.length, "uploaded file")} ${files.length === 1 ? "is" : "are"} ready to enhance.`),
+      h("a", { class: "button primary", href: "#/new" }, "Set up job"),
     );
   };
-  const uploads = h("div", {});
-  const ready = h("div", {});
-  fill(box, dropZone(take, signal), refused, uploads, ready);
-  await Promise.all([showUploads(uploads, signal), showReady(ready, signal)]);
+  listenArrivals(() => draw().catch(() => {}), signal);
+  await draw();
 }

@@ -1,0 +1,101 @@
+/** A part of a file, chosen on a line from its beginning to its end, or typed. */
+
+import { h, newId, setText, setVars } from "./dom.js";
+import { input } from "./forms.js";
+
+const STEPS = 1000;
+
+/** Write a time for a field: "1:02.5", "1:00:00". */
+export function writeTime(seconds) {
+  const tenths = Math.round(seconds * 10);
+  const [hours, minutes, rest] = [Math.floor(tenths / 36000), Math.floor(tenths / 600) % 60, (tenths % 600) / 10];
+  const text = `${String(Math.floor(rest)).padStart(2, "0")}${tenths % 10 ? `.${tenths % 10}` : ""}`;
+  return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${text}` : `${minutes}:${text}`;
+}
+
+/** Read a time that was typed, "62.5", "1:02.5" or "1:00:00"; null where it is none. */
+export function readTime(text) {
+  const match = /^(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)$/.exec(text.trim());
+  if (match === null) return null;
+  const [, hours = 0, minutes = 0, seconds] = match;
+  return Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds.replace(",", "."));
+}
+
+/**
+ * Make the choice of a part of a file.
+ *
+ * Gives `box`; `show(length_s)`, which begins anew with all of a file of that length, or hides the choice (null);
+ * `value()`, the fields for the server, none where all of it is wanted; and `set({start_s, end_s})`.
+ */
+export function trimField(onChange) {
+  let length = 0;
+  let from = 0;
+  let to = 0;
+  const ids = [newId("trim"), newId("trim")];
+  const range = (label) => h("input", { type: "range", min: 0, max: STEPS, step: 1, "aria-label": label });
+  const [first, last] = [range("Start of the part"), range("End of the part")];
+  const [start, end] = ids.map((id) => input({ id, class: "time-field", inputmode: "decimal" }));
+  const words = h("p", { class: "hint", "aria-live": "polite" });
+  const track = h("div", { class: "trim-track" }, h("div", { class: "trim-chosen" }), first, last);
+  const reset = h("button", { type: "button", class: "button small" }, "Whole file");
+  const box = h(
+    "fieldset",
+    { class: "trim", hidden: true },
+    h("legend", {}, "Part of the file"),
+    track,
+    h(
+      "div",
+      { class: "trim-fields" },
+      h("label", { for: ids[0] }, "From"),
+      start,
+      h("label", { for: ids[1] }, "To"),
+      end,
+      reset,
+      words,
+    ),
+  );
+
+  // Half a second is the least that makes sense, less only where the file has no more.
+  const least = () => Math.min(0.5, length);
+  function set(nextFrom, nextTo, { tell = true } = {}) {
+    from = Math.max(0, Math.min(nextFrom, length - least()));
+    to = Math.min(length, Math.max(nextTo, from + least()));
+    first.value = (from / length) * STEPS;
+    last.value = (to / length) * STEPS;
+    start.value = writeTime(from);
+    end.value = writeTime(to);
+    first.setAttribute("aria-valuetext", start.value);
+    last.setAttribute("aria-valuetext", end.value);
+    setVars(track, { "--from": from / length, "--to": to / length });
+    const whole = isWhole();
+    reset.disabled = whole;
+    setText(words, whole ? "The whole file will be enhanced." : `${writeTime(to - from)} of ${writeTime(length)}`);
+    if (tell) onChange();
+  }
+  const isWhole = () => from <= 0 && to >= length - 0.05;
+  first.addEventListener("input", () => set(Math.min((first.value / STEPS) * length, to - least()), to));
+  last.addEventListener("input", () => set(from, (last.value / STEPS) * length));
+  start.addEventListener("change", () => set(readTime(start.value) ?? from, to));
+  end.addEventListener("change", () => set(from, readTime(end.value) ?? to));
+  reset.addEventListener("click", () => set(0, length));
+  return {
+    box,
+    show: (length_s) => {
+      box.hidden = !length_s;
+      if (!length_s || length_s === length) return;
+      length = length_s;
+      set(0, length, { tell: false });
+    },
+    set: ({ start_s: at = null, end_s: until = null }) => {
+      if (length > 0) set(at ?? 0, until ?? length, { tell: false });
+    },
+    value: () => {
+      if (box.hidden || isWhole()) return {};
+      const made = {};
+      if (from > 0) made.start_s = Math.round(from * 1000) / 1000;
+      if (to < length - 0.05) made.end_s = Math.round(to * 1000) / 1000;
+      return made;
+    },
+    span: () => (box.hidden ? null : [from, to]),
+  };
+}

@@ -1,0 +1,154 @@
+/** A new job: which files, which part, what happens to them, and what that takes. Also for a waiting job, and for a file once more. */
+
+import { get, patch, post } from "../api.js";
+import { loadModels, loadPresets } from "../choices.js";
+import { composer } from "../composer.js";
+import { fill, h } from "../dom.js";
+import { describeOutcome, estimateLine } from "../estimate.js";
+import { icon } from "../icons.js";
+import { showIncoming } from "../incoming.js";
+import { complain, notify } from "../notices.js";
+import { openPresetTrial, openPreview } from "../preview.js";
+import { showReady } from "../ready.js";
+import { goTo } from "../router.js";
+import { rememberChoices, savedPresets } from "../saved-presets.js";
+import { trimField } from "../timeline.js";
+
+export const title = "New job";
+
+/** Show the view; `parameter` is empty, `again/ID` for the file of a job once more, or `edit/ID` for a waiting job. */
+export async function show(root, parameter, signal) {
+  const [mode, id] = parameter.split("/");
+  const job = id ? await get(`/api/jobs/${encodeURIComponent(id)}`, {}, { signal }) : null;
+  const [presets, models] = await Promise.all([loadPresets(), loadModels()]);
+  const isEdit = mode === "edit";
+  const files = h("div", { class: "incoming" });
+  const options = h("section", { class: "panel options", "aria-label": "Settings" });
+  const foot = h("div", { class: "new-foot" });
+  fill(
+    root,
+    h("a", { class: "back", href: job ? `#/job/${job.id}` : "#/" }, icon("arrowLeft"), job ? "Job" : "Queue"),
+    h("h1", {}, isEdit ? "Edit job" : job ? "Enhance again" : "New job"),
+    job && h("p", { class: "lead" }, job.title),
+    files,
+    options,
+    foot,
+  );
+
+  let fits = true;
+  let ready = null;
+  let length = null;
+  const form = composer(presets, models, changed);
+  const trim = trimField(changed);
+  const estimate = estimateLine(
+    {
+      onFit: (answer) => {
+        fits = answer;
+        drawButtons();
+      },
+      onResult: (result) => form.describeResult(result ? describeOutcome(result).replace(/,[^,]*$/, "") : ""),
+    },
+    signal,
+  );
+  const saved = await savedPresets(form, { begin: job === null, onChange: changed }, signal);
+  if (job) form.setChoices(job.options);
+  fill(options, saved, form.box, trim.box);
+
+  // What is enhanced: `{source, name, length_s, probe}` each.
+  const chosen = () =>
+    job
+      ? [{ source: { again: job.id }, name: job.title, length_s: length, hasVideo: !job.is_sound }]
+      : (ready?.chosen() ?? []).map((file) => ({
+          source: { file: file.id },
+          name: file.name,
+          length_s: file.probe.duration_s,
+          hasVideo: file.probe.has_picture,
+        }));
+  const wishes = () => ({ ...form.choices(), ...(chosen().length === 1 ? trim.value() : {}) });
+
+  const start = h("button", { type: "button", class: "button primary large", id: "start" });
+  const look = h("button", { type: "button", class: "button large" }, icon("eye"), "Preview");
+  const tryAll = h("button", { type: "button", class: "button large" }, icon("grid"), "Try all presets");
+  fill(foot, estimate.box, h("div", { class: "row" }, tryAll, look, start));
+
+  function drawButtons() {
+    const number = chosen().length;
+    fill(start, icon(isEdit ? "check" : "spark"), isEdit ? "Save" : number > 1 ? `Start ${number} jobs` : "Start");
+    start.disabled = number === 0 || !fits;
+    look.disabled = number === 0;
+    tryAll.disabled = number === 0;
+    tryAll.hidden = number > 0 && !chosen()[0].hasVideo;
+    options.hidden = number === 0;
+    foot.hidden = number === 0;
+  }
+
+  function changed() {
+    fits = true;
+    const now = chosen();
+    trim.show(now.length === 1 ? now[0].length_s : null);
+    drawButtons();
+    estimate.ask(
+      now.map(({ source }) => source),
+      wishes(),
+    );
+  }
+
+  start.addEventListener("click", async () => {
+    start.disabled = true;
+    try {
+      await (isEdit ? save(job, wishes()) : startAll(chosen(), wishes(), start));
+      if (!isEdit) rememberChoices(form.choices());
+      goTo(isEdit ? `job/${job.id}` : "");
+    } catch (error) {
+      complain(error);
+      await ready?.reload().catch(complain);
+      drawButtons();
+    }
+  });
+  look.addEventListener("click", () => {
+    const span = trim.span();
+    openPreview(
+      chosen().map((file) => ({ ...file, span })),
+      form.choices(),
+      signal,
+    );
+  });
+  tryAll.addEventListener("click", () =>
+    openPresetTrial(
+      { ...chosen()[0], span: trim.span() },
+      presets.filter((preset) => !preset.copies_picture),
+      (preset) => {
+        form.setChoices({ preset: preset.name });
+        changed();
+        look.focus();
+      },
+      signal,
+    ),
+  );
+
+  if (job) {
+    // How long its file is, the server tells; what it was trimmed to is put in before anything is asked.
+    const { result } = await post("/api/estimates", { again: job.id, quick: true, preset: job.options.preset }, { signal });
+    length = result.duration_s;
+    trim.show(length);
+    trim.set(job.options);
+    changed();
+    return;
+  }
+  await showIncoming(files, { compact: true }, signal);
+  ready = await showReady(files, changed, signal);
+  changed();
+}
+
+async function save(job, wishes) {
+  await patch(`/api/jobs/${job.id}`, { wishes });
+  notify(`“${job.title}” was changed.`);
+}
+
+async function startAll(files, wishes, button) {
+  for (const [index, file] of files.entries()) {
+    if (files.length > 1) fill(button, icon("spark"), `Starting ${index + 1} of ${files.length} …`);
+    await post("/api/jobs", { ...file.source, ...wishes });
+  }
+  notify(files.length === 1 ? `“${files[0].name}” was added to the queue.` : `${files.length} jobs were added to the queue.`);
+}

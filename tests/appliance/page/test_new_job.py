@@ -1,0 +1,219 @@
+"""The page of a new job: its files, its choices, the part of a file, previews, and what is told before the start."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def add_files(clip_file: Path) -> Callable[..., None]:
+    """Give the function that adds files of these names from the queue and waits for the form."""
+
+    def add(page: Any, *names: str) -> None:
+        content = clip_file.read_bytes()
+        page.locator("#chooser").set_input_files(
+            [
+                {"name": name, "mimeType": "video/mp4", "buffer": content if "bad" not in name else b"x"}
+                for name in names
+            ]
+        )
+        page.get_by_role("heading", name="New job").wait_for()
+        good = sum("bad" not in name for name in names)
+        page.locator(".file-facts").get_by_text("96 × 64").nth(good - 1).wait_for()
+
+    return add
+
+
+@pytest.fixture
+def new_job(furnished: Any, log_in: Callable[..., Any], add_files: Callable[..., None]) -> Callable[..., Any]:
+    """Give the function that logs in as Ben and adds files of these names."""
+
+    def begin(*names: str, **options: Any) -> Any:
+        page = log_in(furnished.url, "Ben", **options)
+        add_files(page, *names)
+        return page
+
+    return begin
+
+
+def clear(page: Any) -> None:
+    # An estimate that is still under way loses its file.
+    page.faults.allowed.append("404|422")
+    page.evaluate(
+        """async () => {
+            const { csrf } = await fetch("/api/session").then((answer) => answer.json());
+            for (const { id } of await fetch("/api/files").then((answer) => answer.json()))
+                await fetch(`/api/uploads/${id}`, { method: "DELETE", headers: { "X-CSRF-Token": csrf } });
+        }"""
+    )
+
+
+def jobs_of(page: Any, query: str = "") -> list[dict[str, Any]]:
+    found = page.evaluate("(query) => fetch(`/api/jobs?${query}`).then((answer) => answer.json())", query)
+    return list(found["jobs"])
+
+
+def test_files_are_in_the_order_of_their_numbers_and_bad_ones_take_one_line(
+    new_job: Callable[..., Any], look: Callable[..., list[str]]
+) -> None:
+    names = ["take 10.mp4", "take 2.mp4", "take 1.mp4", "bad 1.mp4", "bad 2.mp4", f"{'long ' * 17}name.mp4"]
+    page = new_job(*names)
+    page.get_by_text("2 files cannot be used").wait_for()
+
+    shown = page.locator(".file-name").all_inner_texts()
+    assert shown == [names[5], "take 1.mp4", "take 2.mp4", "take 10.mp4"]
+    assert page.locator(".file .thumb img").count() == 4, "each has its picture"
+    page.get_by_role("heading", name="4 of 4 files selected").wait_for()
+    page.get_by_role("button", name="Select none").click()
+    assert page.get_by_role("button", name="Start").count() == 0, "nothing is chosen"
+    page.get_by_role("button", name="Select all").click()
+    page.get_by_role("button", name="Start 4 jobs").wait_for()
+
+    faults = []
+    for width in (320, 390, 900, 1024, 1440):
+        page.set_viewport_size({"width": width, "height": 844})
+        faults += look(page, f"new-{width}-light", check=width in (390, 1440), whole=True)
+    page.emulate_media(color_scheme="dark")
+    faults += look(page, "new-1440-dark", check=True, whole=True)
+    assert faults == []
+
+    page.get_by_text("2 files cannot be used").click()
+    page.get_by_text("bad 1.mp4", exact=True).wait_for()
+    page.get_by_role("button", name="Remove all").click()
+    page.get_by_text("cannot be used").wait_for(state="hidden")
+    assert page.locator(".file-name").count() == 4
+    clear(page)
+
+
+def test_the_result_and_the_whole_time_are_told_before_the_start(new_job: Callable[..., Any]) -> None:
+    page = new_job("one.mp4", "two.mp4", height=800)
+    page.locator("#file-" + jobs_file(page, "two.mp4")).uncheck()
+    page.get_by_text("2×", exact=True).click()
+
+    outcome = page.locator(".outcome")
+    outcome.get_by_text("96 × 64 → 192 × 128 (2×), H.264").wait_for()
+    page.locator(".estimate").get_by_text("free").wait_for(timeout=60_000)
+    assert re.fullmatch(r"96 × 64 → 192 × 128 \(2×\), H.264, about [\d.]+ kB", outcome.inner_text())
+    facts = page.locator(".estimate-facts").inner_text()
+    assert re.fullmatch(r"less than a minute · [\d.]+ \w+ of disk space needed, [\d.]+ \w+ free", facts), facts
+    box = page.get_by_role("button", name="Start").bounding_box()
+    assert box["y"] + box["height"] <= 800, "the start is always in view"
+
+    # The other file is told from what is known now, without another trial.
+    asked: list[str] = []
+    page.on("request", lambda request: "/api/estimates" in request.url and asked.append(request.post_data))
+    page.locator("#file-" + jobs_file(page, "two.mp4")).check()
+    page.locator(".estimate").get_by_text("in total").wait_for()
+    assert outcome.inner_text().startswith("2 files, about ")
+    assert all('"quick":true' in (body or "") for body in asked[:2])
+    clear(page)
+
+
+def jobs_file(page: Any, name: str) -> str:
+    files = page.evaluate("fetch('/api/files').then((answer) => answer.json())")
+    return next(file["id"] for file in files if file["name"] == name)
+
+
+def test_a_part_is_chosen_and_the_choices_are_remembered(
+    new_job: Callable[..., Any], add_files: Callable[..., None], furnished: Any
+) -> None:
+    page = new_job("part.mp4")
+    page.get_by_text("CCTV and low light", exact=True).click()
+    page.get_by_label("Output format").select_option("h264")
+    page.get_by_label("From", exact=True).fill("0:00.2")
+    page.get_by_label("To", exact=True).fill("0:00.8")
+    page.keyboard.press("Tab")
+    page.get_by_text("0:00.6 of 0:01").wait_for()
+    assert page.get_by_label("Start of the part").input_value() == "200"
+
+    page.get_by_label("End of the part").press("ArrowLeft")
+    page.get_by_role("button", name="Start").click()
+
+    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+    (job,) = [job for job in jobs_of(page) if job["title"] == "part.mp4"]
+    options = job["options"]
+    assert (options["preset"], options["codec"], options["start_s"]) == ("surveillance", "h264", 0.2)
+    assert options["end_s"] == pytest.approx(0.799)
+    assert furnished.maria.finish(job["id"])["frames_total"] == 15
+
+    add_files(page, "next.mp4")
+    assert page.get_by_role("radio", name="CCTV and low light").is_checked()
+    assert page.get_by_label("Output format").input_value() == "h264"
+    clear(page)
+
+
+def test_a_preview_opens_over_the_page_and_is_no_part_of_the_history(
+    new_job: Callable[..., Any], look: Callable[..., list[str]], furnished: Any
+) -> None:
+    page = new_job("scene.mp4")
+    page.get_by_text("Restore", exact=True).click()
+
+    page.get_by_role("button", name="Preview").click()
+    dialog = page.get_by_role("dialog", name="Preview")
+    dialog.locator('.compare[data-ready="true"]').wait_for(timeout=60_000)
+
+    box = dialog.locator(".compare-stage").bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= 800, "it is in view"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("dialog video").first.evaluate("video => video.currentTime") > 0.03
+    assert look(page, "preview-desktop-light") == []
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    page.goto(furnished.url + "/#/history")
+    page.get_by_role("heading", name="History").wait_for()
+    page.locator(".job").first.wait_for()
+    assert page.get_by_text("scene.mp4").count() == 0
+    clear(page)
+
+
+def test_every_preset_is_tried_on_the_same_seconds(new_job: Callable[..., Any], look: Callable[..., list[str]]) -> None:
+    page = new_job("which.mp4")
+    presets = page.locator(".preset-title").all_inner_texts()
+
+    page.get_by_role("button", name="Try all presets").click()
+    dialog = page.get_by_role("dialog", name="Try all presets")
+    dialog.locator(".trial video").nth(5).wait_for(timeout=120_000)
+
+    assert dialog.locator("figcaption > span").all_inner_texts() == [
+        "Original",
+        *[name for name in presets if name != "Audio only"],
+    ]
+    dialog.get_by_role("button", name="Play all").click()
+    page.wait_for_function("[...document.querySelectorAll('.trial video')].every((video) => !video.paused)")
+    dialog.get_by_role("button", name="Pause all").click()
+    assert look(page, "try-all-desktop-light") == []
+    dialog.get_by_role("button", name="Use this: CCTV and low light").click()
+    dialog.wait_for(state="detached")
+    assert page.get_by_role("radio", name="CCTV and low light").is_checked()
+    clear(page)
+
+
+def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
+    new_job: Callable[..., Any], look: Callable[..., list[str]]
+) -> None:
+    page = new_job("saved.mp4")
+    page.get_by_text("Restore", exact=True).click()
+    page.get_by_text("Keep original", exact=True).click()
+    page.get_by_role("button", name="Save as preset").click()
+    dialog = page.get_by_role("dialog", name="Save as preset")
+    dialog.get_by_label("Name").fill("Old tapes")
+    dialog.get_by_label("Use for new jobs").check()
+    assert dialog.get_by_label("Offer to everyone").count() == 0, "that is for administrators"
+    dialog.get_by_role("button", name="Save").click()
+    page.get_by_text("Preset “Old tapes” saved.").wait_for()
+    assert look(page, "saved-preset-desktop-light") == []
+
+    page.reload()
+    page.get_by_label("Saved preset").wait_for()
+    assert page.get_by_label("Saved preset").locator("option:checked").inner_text() == "Old tapes"
+    assert page.get_by_role("radio", name="Restore").is_checked()
+    assert page.get_by_role("radio", name="Keep original").is_checked()
+
+    page.get_by_role("button", name="Delete preset: Old tapes").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_label("Saved preset").wait_for(state="detached")
+    clear(page)
