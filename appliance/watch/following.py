@@ -12,7 +12,7 @@ from typing import Final
 from appliance.jobs.errors import JobNotFoundError, JobStateError
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import JobRecord, JobState, NewJob, Origin
-from appliance.watch.contents import digest_file
+from appliance.watch.contents import mark_content
 from appliance.watch.errors import UnreadableError
 from appliance.watch.folder import FileState, WatchedFile, WatchFolder
 from appliance.watch.known import KnownFiles, find_missing_mount, is_stat
@@ -20,7 +20,7 @@ from appliance.watch.names import READY_SUFFIXES, show_name
 from appliance.watch.originals import move_original
 from appliance.watch.patience import Patience
 from appliance.watch.store import FolderStore
-from runtime.errors import CancelledError, OutputError
+from runtime.errors import OutputError
 from runtime.plain_files import make_plain_folder
 
 logger = logging.getLogger(__name__)
@@ -41,14 +41,13 @@ class Following:
         known: KnownFiles,
         *,
         patience: Patience,
-        is_stopped: Callable[[], bool],
         now: Callable[[], datetime],
         tell: Tell,
     ) -> None:
         self.destination_trouble: str | None = None
         self._folder, self._wish = folder, folder.wish
         self._store, self._queue, self._known = store, queue, known
-        self._patience, self._is_stopped, self._now, self._tell = patience, is_stopped, now, tell
+        self._patience, self._now, self._tell = patience, now, tell
         self._revision = -1
         self._was_open: bool | None = None
 
@@ -152,9 +151,7 @@ class Following:
         result = job.result or known.target
         try:
             if result is not None:
-                self._known.ledger.set_result(result, digest_file(str(result), is_cancelled=self._is_stopped))
-        except CancelledError:
-            return  # the next start comes here again
+                self._known.ledger.set_result(result, mark_content(str(result)))
         except UnreadableError as error:
             logger.info("the result %s cannot be read: %s", result, error)
         done = replace(known, state=FileState.DONE, target=result, reason="", tries=0, retry_at=None, held=False)

@@ -16,7 +16,7 @@ from typing import Final
 from appliance.jobs.errors import JobNotFoundError, JobStateError
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import options_to_json
-from appliance.watch.contents import digest_file
+from appliance.watch.contents import digest_file, mark_content
 from appliance.watch.errors import UnreadableError
 from appliance.watch.folder import FileState, WatchedFile, WatchFolder
 from appliance.watch.following import Following, Tell
@@ -71,9 +71,7 @@ class Taking:
         self._options = options_to_json(folder.wish.options)
         self._passed_over: set[str] = set()
         self._known = KnownFiles(folder, store.ledger(folder.id))
-        self._jobs = Following(
-            folder, store, queue, self._known, patience=self._patience, is_stopped=is_stopped, now=now, tell=tell
-        )
+        self._jobs = Following(folder, store, queue, self._known, patience=self._patience, now=now, tell=tell)
 
     def look(self) -> Look:
         """Look at the folder once, and take what is settled."""
@@ -181,6 +179,10 @@ class Taking:
         """Check a settled file, find out whether its content is known, and let it wait for its job."""
         before = self._known.ledger.get(file.name)
         try:
+            is_result = self._known.ledger.is_result(mark_content(file.path))
+            if is_result and _is_unchanged(file):
+                self._known.put(WatchedFile(file.name, file.size, file.mtime_ns, FileState.OURS))
+                return
             suffix = self._inspector.inspect(
                 file.path, self.wish.options, is_declared=file.sidecar is not None, is_cancelled=self._is_stopped
             )

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -643,3 +644,29 @@ def test_a_look_that_finds_nothing_new_writes_nothing(box, make_media):
     taking.follow()
 
     assert box.queue.folder_revision() == before
+
+
+def test_a_large_result_is_known_again_without_reading_all_of_it(box, make_media):
+    folder = box.add()
+    make_media(box.inbox / "a.mkv")
+    taking = box.taking(folder)
+    box.settle(taking)
+    job = box.queue.claim("test")
+    job.target.write_bytes(b"result")
+    os.truncate(job.target, 1 << 30)
+    box.queue.finish(job.id, "test", job.target)
+
+    before = bytes_read()
+    taking.follow()
+    assert states(box, folder) == {"a.mkv": FileState.DONE}
+    (box.inbox / "moved.mkv").hardlink_to(job.target)
+    box.settle(taking)
+
+    assert states(box, folder) == {"a.mkv": FileState.DONE, "moved.mkv": FileState.OURS}
+    assert bytes_read() - before < 1 << 26
+
+
+def bytes_read() -> int:
+    """Count what this process has read so far."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
