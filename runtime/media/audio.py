@@ -132,7 +132,7 @@ class AudioReader(Closing):
         """Give the blocks from a time on; where the file's index leads past it, read from the file's beginning."""
         if start:
             seconds = max(Fraction(0), self.stream.origin + start - _SEEK_EARLIER)
-            if can_seek(self._container, seconds):
+            if can_seek(self._container, path, seconds):
                 with suppress(av.FFmpegError):
                     source = self._container.streams[self.stream.index]
                     self._container.seek(floor(seconds / self.stream.time_base), stream=source)

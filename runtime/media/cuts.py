@@ -48,7 +48,7 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
         if (
             not start
             or hides
-            or _begins_with_key_frame(_read_from(container, source, stream, start), stream.origin + start)
+            or _begins_with_key_frame(_read_from(container, path, stream, start), stream.origin + start)
         ):
             return ""
     return f"no key frame is where the cut begins, and {suffix} cannot hide what lies before it"
@@ -59,9 +59,7 @@ def has_pictures(path: Path, stream: VideoStream, start: Fraction | None, end: F
     if not start and end is None:
         return True
     with open_for(path, (stream.index,)) as container:
-        source = container.streams[stream.index]
-        assert isinstance(source, av.VideoStream)
-        for packet in _read_from(container, source, stream, start or Fraction(0)):
+        for packet in _read_from(container, path, stream, start or Fraction(0)):
             stamp = packet.pts if packet.pts is not None else packet.dts
             if not packet.size or packet.is_discard:
                 continue
@@ -181,13 +179,12 @@ class PictureCut:
         return [one for held in waiting for one in self.push(held)]
 
 
-def _read_from(
-    container: InputContainer, source: av.VideoStream, stream: VideoStream, start: Fraction
-) -> Iterator[AnyPacket]:
+def _read_from(container: InputContainer, path: Path, stream: VideoStream, start: Fraction) -> Iterator[AnyPacket]:
     """Return the packets of a stream from the key frame before a time on, in seconds from its origin."""
     begin = stream.origin + start
+    source = container.streams[stream.index]
     packets = ContinuousPackets(container, source)
-    if not can_seek(container, begin):
+    if not can_seek(container, path, begin):
         return skip_to(iter(packets), begin, groups=True)
     with suppress(av.FFmpegError):
         container.seek(int(begin / stream.time_base), stream=source)

@@ -210,7 +210,7 @@ class VideoReader(Closing):
         """Give the frames from a key frame before a time on, in seconds on the file's clock; all of them if None."""
         if time is None:
             return self._decode_all(self._packets)
-        if not can_seek(self._container, time):
+        if not can_seek(self._container, self._path, time):
             return self._decode_all(skip_to(iter(self._packets), time, groups=True))
         with suppress(av.FFmpegError):
             target = floor(time / self.stream.time_base)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,13 @@ _GAPS_S: Final = {
 }  # fmt: skip
 # Those whose index tells places of the first recording alone, and no place behind its end.
 _INDEXED: Final = ("matroska", "webm", "asf", "nut")
+# Those that can be read from any place on, so that their clock is tried by samples before a seek is trusted.
+_SAMPLED: Final = ("mpegts", "mpeg")
+_SAMPLES_APART_S: Final = 8
+_SAMPLES_SHARED_S: Final = 10
+_MOST_SAMPLES: Final = 20_000
+_FIRST_STEP_BYTES: Final = 1 << 20
+_LEAST_STEP_BYTES: Final = 1 << 16
 # DTS never fall within a recording; where a container tells none, those that FFmpeg infers may.
 _SET_BACK_US: Final = {"mpegts": 100_000, "mpeg": 100_000, "wtv": 100_000}
 _SET_BACK_OTHERWISE_US: Final = 1_000_000
@@ -164,10 +172,14 @@ def is_sequential(container: InputContainer) -> bool:
     return _is_any(container, tuple(_GAPS_S))
 
 
-def can_seek(container: InputContainer, time: Fraction) -> bool:
-    """Return whether the index leads to a time, in seconds on the file's clock, past no jump of the clock."""
+def can_seek(container: InputContainer, path: Path, time: Fraction) -> bool:
+    """Return whether a seek leads to a time, in seconds on the file's clock, past no jump of the clock."""
     if not is_sequential(container):
         return True
+    if _is_any(container, _SAMPLED):
+        facts = path.stat()
+        until = -(-time // _SAMPLES_SHARED_S) * _SAMPLES_SHARED_S
+        return _is_steady(path, facts.st_size, facts.st_mtime_ns, Fraction(until))
     if not _is_any(container, _INDEXED) or container.duration is None:
         return False
     return time < Fraction(container.duration, av.time_base)
@@ -188,6 +200,45 @@ def skip_to(packets: Iterator[AnyPacket], time: Fraction, *, groups: bool) -> It
     while kept:
         yield kept.popleft()
     yield from packets
+
+
+@lru_cache(maxsize=16)
+def _is_steady(path: Path, size: int, changed_ns: int, until: Fraction) -> bool:
+    """Return whether a clock goes on without a jump up to a time, by samples that lie less than a gap apart.
+
+    Only two recordings whose clocks overlap by less than the distance of two samples would pass for one.
+    """
+    del changed_ns
+    with open_source(path) as container:
+        streams = [stream for stream in (*container.streams.audio, *container.streams.video) if _is_clocked(stream)]
+        if not streams:
+            return False
+        place, step = 0, _FIRST_STEP_BYTES
+        time = _sample(container, streams[0], place)
+        for _ in range(_MOST_SAMPLES):
+            if time is None or time >= until:
+                return time is not None
+            following = _sample(container, streams[0], place + step) if place + step < size else None
+            if following is not None and following < time:
+                return False
+            if following is None or following - time > _SAMPLES_APART_S:
+                if step <= _LEAST_STEP_BYTES:
+                    return False
+                step //= 2
+                continue
+            place, step = place + step, step * 2 if following - time < _SAMPLES_APART_S / 2 else step
+            time = following
+    return False
+
+
+def _sample(container: InputContainer, stream: Stream, place: int) -> Fraction | None:
+    """Return the first time that a stream tells behind a place in the file, in seconds."""
+    with suppress(av.FFmpegError):
+        container.seek(place, unsupported_byte_offset=True)
+        for packet in container.demux(stream):
+            if packet.size and packet.dts is not None:
+                return packet.dts * packet.time_base
+    return None
 
 
 @dataclass(slots=True)
