@@ -188,9 +188,23 @@ def read_hdr(frame: VideoFrame) -> HdrMetadata | None:
 
 
 def read_side_data(frame: VideoFrame) -> dict[Type, bytes]:
-    """Give a frame's side data by kind; PyAV's container of it iterates over entries, not over keys."""
+    """Return a frame's side data by kind; PyAV's container of it iterates over entries, not over keys."""
     entries = cast(Iterable[SideData], frame.side_data)
     return {entry.type: bytes(entry) for entry in entries if isinstance(entry, SideData)}
+
+
+def _name_unknown(kinds: type[Type], number: object) -> Type:
+    """Make a kind for a number that PyAV has no name for.
+
+    PyAV 18.1 knows those of FFmpeg 7 (0 to 27), and raises ValueError over a whole frame that has one of FFmpeg 8.1's
+    (28 LCEVC to 31 Exif), before anything of it can be read.
+    """
+    kind = object.__new__(kinds)
+    kind._name_, kind._value_ = f"UNKNOWN_{number}", number  # type: ignore[assignment]
+    return kind
+
+
+Type._missing_ = classmethod(_name_unknown)  # type: ignore[method-assign, assignment]
 
 
 def _guess_matrix(primaries: int, width: int, height: int) -> Matrix:

@@ -4,9 +4,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from runtime.errors import DecodeError, UnsupportedMediaError
+from runtime.media.colour import read_side_data
 from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
 
@@ -118,3 +121,39 @@ def test_the_rate_of_pictures_without_a_container_is_that_of_their_headers(
 
     assert video.average_rate == rate
     assert times[-1] - times[0] == 29 / rate
+
+
+def write_jpegs_with_exif(path: Path, count: int = 5) -> Path:
+    """Write a time lapse of camera pictures: each has Exif data, for whose kind PyAV has no name."""
+    content = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x010F, 2, 6, 26, 0) + b"Canon\0"
+    exif = b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 64, 48, "yuvj420p", Fraction(1, 25)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9 * number, np.uint8), format="rgb24")
+            frame = frame.reformat(format="yuvj420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            for packet in encoder.encode(frame):
+                data = bytes(packet)
+                again = av.Packet(data[:2] + exif + data[2:])
+                again.stream, again.pts, again.dts, again.time_base = stream, number, number, Fraction(1, 25)
+                again.is_keyframe = True
+                output.mux(again)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mov", "a.mkv"])
+def test_side_data_that_has_no_name_is_passed_over(tmp_path: Path, name: str) -> None:
+    path = write_jpegs_with_exif(tmp_path / name)
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        assert [kind.value for kind in read_side_data(frame)] == [31]
+
+    video = probe(path).videos[0]
+
+    assert (video.width, video.rotation, video.hdr) == (64, 0, None)
+    with VideoReader(path, video) as reader:
+        assert len(list(reader)) == 5
