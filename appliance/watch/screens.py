@@ -1,11 +1,14 @@
 """The watch folders as text for a terminal, and as JSON."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Final
 
 from appliance.text import format_json, format_table
 from appliance.watch.folder import WatchFolder
 from appliance.watch.names import show_name
 from appliance.watch.store import FolderStore
+
+_MOST_IGNORED: Final = 10
 
 
 def show_folders(store: FolderStore, *, as_json: bool) -> str:
@@ -15,7 +18,21 @@ def show_folders(store: FolderStore, *, as_json: bool) -> str:
         return format_json(found)
     if not found:
         return "no watch folders; add one with `relume folders add FOLDER -o OUT`"
-    rows = [("id", "folder", "results", "preset", "hours", "state", "problems")]
+    rows = [
+        (
+            "id",
+            "folder",
+            "results",
+            "preset",
+            "hours",
+            "state",
+            "waiting",
+            "working",
+            "done today",
+            "problems",
+            "ignored",
+        )
+    ]
     rows += [
         (
             entry["id"],
@@ -24,7 +41,11 @@ def show_folders(store: FolderStore, *, as_json: bool) -> str:
             entry["preset"],
             "-".join(entry["schedule"].values()) if entry["schedule"] else "always",
             "watched" if entry["enabled"] else "disabled",
+            str(entry["activity"]["waiting"]),
+            str(entry["activity"]["working"]),
+            str(entry["activity"]["done_today"]),
             str(len(entry["problems"])),
+            str(entry["activity"]["passed_over"]),
         )
         for entry in found
     ]
@@ -33,7 +54,12 @@ def show_folders(store: FolderStore, *, as_json: bool) -> str:
         for entry in found
         for problem in entry["problems"]
     ]
-    return "\n\n".join(format_table(part) for part in (rows, problems) if part)
+    ignored = [
+        (show_name(entry["path"]), name, "not a film or a recording by its name; --include takes it all the same")
+        for entry in found
+        for name in entry["activity"]["passed_over_names"][:_MOST_IGNORED]
+    ]
+    return "\n\n".join(format_table(part) for part in (rows, problems, ignored) if part)
 
 
 def _facts(store: FolderStore, folder: WatchFolder) -> dict[str, Any]:
@@ -55,4 +81,5 @@ def _facts(store: FolderStore, folder: WatchFolder) -> dict[str, Any]:
             {"file": problem.file, "reason": problem.reason, "tries": problem.tries}
             for problem in store.problems(folder.id)
         ],
+        "activity": asdict(store.activity(folder.id)),
     }

@@ -34,11 +34,13 @@ def test_a_folder_is_added_shown_switched_and_removed(folders, tmp_path):
         store = FolderStore(database)
         (folder,) = store.list()
         store.ledger(folder.id).put(WatchedFile("a\nb.mp4", 0, 0, FileState.BROKEN, reason="is empty", tries=1))
+        store.set_seen(folder.id, settling=2, passed_over=["notes.txt"])
 
     out = folders("list")
     assert folder.id in out
     assert "22:00-06:00" in out
     assert f"{tmp_path / 'in'}  a\\nb.mp4  is empty" in out.splitlines()
+    assert any(line.startswith(f"{tmp_path / 'in'}  notes.txt  not a film") for line in out.splitlines())
     folders("disable", tmp_path / "in")
     (facts,) = json.loads(folders("list", "--json"))
     assert (facts["enabled"], facts["preset"], facts["schedule"]) == (
@@ -46,6 +48,10 @@ def test_a_folder_is_added_shown_switched_and_removed(folders, tmp_path):
         "archive",
         {"from": "22:00", "to": "06:00"},
     )
+    assert facts["activity"] | {"last_at": 0} == {
+        "waiting": 2, "working": 0, "done_today": 0, "failed": 1, "last_file": "a\\nb.mp4", "last_at": 0,
+        "passed_over": 1, "passed_over_names": ["notes.txt"],
+    }  # fmt: skip
     assert "is watched" in folders("enable", folder.id)
     assert "no longer watched" in folders("remove", folder.id)
     assert "no watch folders" in folders("list")
