@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.action import Action
 from runtime.audio.pipeline import SoundOutcome
 from runtime.engine.choice import Choice
 from runtime.manifest import zoo_folder
@@ -41,11 +42,14 @@ def account(job: "Job", written: Path) -> Report:
     frames = job.frames_made
     options = job.work.options
     pairs = pair_streams(job.work.streams, result)
+    sent = {} if job.tracks is None else job.tracks.copies.counts
+    found = {} if job.check is None else job.check.packets
+    plans = [true_plan(plan, pairs, result, written=sent, found=found) for plan in job.work.streams]
     parts = compare_parts(
         job.work.info,
         result,
         pairs,
-        enhanced=job.work.video,
+        encoded=[plan.index for plan in job.work.streams if plan.action in (Action.ENHANCED, Action.TRANSCODED)],
         side_data=() if job.check is None else job.check.side_data,
         start=options.start,
         end=options.end,
@@ -55,7 +59,7 @@ def account(job: "Job", written: Path) -> Report:
         preset=job.work.plan.preset.name,
         source=_file(job.work.info),
         result=_file(result),
-        streams=tuple(_fate(job, true_plan(plan, pairs, result), pairs) for plan in job.work.streams),
+        streams=tuple(_fate(job, plan, pairs) for plan in plans),
         parts=parts,
         picture=_picture(job, result),
         sound=tuple(_sound(job, sound) for sound in job.sounds),

@@ -1,6 +1,6 @@
 """Compares a finished file with its source: which streams, tags, chapters and facts of the picture are in it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
@@ -10,7 +10,7 @@ from runtime.media.carry import StreamPlan
 from runtime.media.mux import CONTAINER_TAGS
 from runtime.media.streams import AnyStream, AudioStream, Crop, MediaInfo, VideoStream
 from runtime.media.time_code import find_time_code
-from runtime.media.tracks import file_tags
+from runtime.media.tracks import file_tags, is_same_language
 from runtime.media.verify import SideDataCheck
 from runtime.report import PartFate
 
@@ -40,13 +40,28 @@ def pair_streams(plans: Sequence[StreamPlan], result: MediaInfo) -> Pairs:
     return pairs
 
 
-def true_plan(plan: StreamPlan, pairs: Pairs, result: MediaInfo) -> StreamPlan:
-    """Return what became of a stream, now that the finished file was read."""
+def true_plan(
+    plan: StreamPlan, pairs: Pairs, result: MediaInfo, *, written: Mapping[int, int], found: Mapping[int, int]
+) -> StreamPlan:
+    """Return what became of a stream, now that the finished file was read.
+
+    Args:
+        plan: What was planned.
+        pairs: What `pair_streams` gave.
+        result: The finished file.
+        written: Packets of copied streams, by index of the source's stream.
+        found: Packets of subtitles and data in the finished file, by index of its streams; a container may add empty
+            ones.
+    """
     if plan.action is Action.TRANSCODED and plan.reason.startswith("the time code") and not find_time_code(result):
         return replace(plan, action=Action.NOT_CARRIED, reason=_NO_TIME_CODE)
-    if plan.out_codec is None or plan.index in pairs:
+    if plan.out_codec is None:
         return plan
-    return replace(plan, action=Action.NOT_CARRIED, out_codec=None, reason=_NOT_FOUND)
+    reason = "" if plan.index in pairs else _NOT_FOUND
+    if plan.index in pairs and plan.kind in ("subtitle", "data"):
+        wanted, there = written.get(plan.index, 0), found.get(pairs[plan.index].index, 0)
+        reason = f"{wanted} packets were written, {there} are found in the finished file" if there < wanted else ""
+    return replace(plan, action=Action.NOT_CARRIED, out_codec=None, reason=reason) if reason else plan
 
 
 def compare_parts(
@@ -54,7 +69,7 @@ def compare_parts(
     result: MediaInfo,
     pairs: Pairs,
     *,
-    enhanced: VideoStream | None,
+    encoded: Collection[int],
     side_data: Sequence[SideDataCheck],
     start: Fraction | None,
     end: Fraction | None,
@@ -65,8 +80,8 @@ def compare_parts(
         source: The source.
         result: The finished file.
         pairs: What `pair_streams` gave.
-        enhanced: The stream whose pictures were processed.
-        side_data: What its pictures carry beside their samples, as counted in the finished file.
+        encoded: Indexes of the streams that were encoded.
+        side_data: What pictures that were processed carry beside their samples, as counted in the finished file.
         start: Where the span that was taken begins.
         end: Where it ends.
     """
@@ -77,7 +92,7 @@ def compare_parts(
     for video in source.videos:
         after = pairs.get(video.index)
         if isinstance(after, VideoStream) and not video.is_attached_picture:
-            found += _picture(video, after, is_enhanced=enhanced is not None and video.index == enhanced.index)
+            found += _picture(video, after, is_encoded=video.index in encoded)
     found += [_side_data(one) for one in side_data]
     return tuple(found)
 
@@ -137,13 +152,14 @@ def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartFate]:
             if not text or text == "und":
                 continue
             count += 1
-            if after.tags.get(key) != text:
+            found = after.tags.get(key, "")
+            if found != text and not (key == "language" and is_same_language(found, text)):
                 lost.append(f"{key} {text} of stream {stream.index}")
     if lost:
         yield PartFate("track tags", count, Action.NOT_CARRIED, ", ".join(lost))
 
 
-def _picture(before: VideoStream, after: VideoStream, *, is_enhanced: bool) -> Iterable[PartFate]:
+def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartFate]:
     """Name what is told of a whole track of pictures."""
     place = "the format of the result has no place for it, or the encoder none"
     if before.sample_aspect != after.sample_aspect:
@@ -159,7 +175,9 @@ def _picture(before: VideoStream, after: VideoStream, *, is_enhanced: bool) -> I
         kept = after.spherical == before.spherical
         name = f"spherical projection ({before.spherical.name})"
         yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
-    if before.crop is not None and is_enhanced:
+    if before.picture_time_code and is_encoded and "timecode" not in map(str.lower, after.tags):
+        yield PartFate("time code in the pictures", 1, Action.NOT_CARRIED, "only a time code of the file is written")
+    if before.crop is not None and is_encoded:
         yield PartFate("cropping", 1, Action.TRANSCODED, f"{_edges(before.crop)} were cut off, as the source asks for")
     elif before.crop is not None:
         kept = after.crop == before.crop

@@ -45,6 +45,8 @@ class CopyTrack(Closing):
         self._own = {stream.index: stream.origin - info.origin for stream in info.videos}
         self._own |= {stream.index: stream.origin - info.origin for stream in info.audios}
         self._source: InputContainer | None = None
+        self.counts: dict[int, int] = {}
+        """Packets that were written, by index of the source's stream."""
         self._routes: dict[int, Callable[[AnyPacket], list[AnyPacket]]] = {}
         self._cuts: dict[int, PictureCut] = {}
         self._orders: dict[int, ShownOrder] = {}
@@ -106,6 +108,7 @@ class CopyTrack(Closing):
             for timed in order.push(packet) if order is not None else [packet] if packet.size else []:
                 for wanted in self._choose(timed):
                     for result in self._routes[wanted.stream_index](self._moved(wanted)):
+                        self.counts[wanted.stream_index] = self.counts.get(wanted.stream_index, 0) + 1
                         yield self._in_order(result)
         self.warnings += packets.describe(self._info.origin)
         if self._mended:

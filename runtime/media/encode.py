@@ -202,7 +202,7 @@ class VideoEncoder:
                 self._carried[key] = self._carried.get(key, 0) + 1
             elif entry.name not in self._named and not is_padding(entry):
                 self._named.add(entry.name)
-                self.warnings.append(f"{entry.name} of the pictures: not carried, there is no place in the result")
+                self.warnings.append(f"{entry.name}: not carried, for {self.settings.codec} has no place for it")
 
     def _with_side_data(self, packet: AnyPacket) -> AnyPacket:
         entries = self._side_data.pop(packet.pts or 0, None)

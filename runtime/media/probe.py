@@ -21,7 +21,7 @@ from runtime.media.colour import Colour, read_colour, read_hdr, read_side_data
 from runtime.media.matroska_header import read_matroska_crops
 from runtime.media.mp4_header import read_mp4_tracks
 from runtime.media.pixels import bits_of, chroma_of, fitting_crop, has_alpha
-from runtime.media.side_data import read_spherical, read_stereo
+from runtime.media.side_data import has_time_code, read_spherical, read_stereo
 from runtime.media.source import open_source, read_packets
 from runtime.media.streams import AnyStream, AudioStream, Chapter, FieldOrder, MediaInfo, OtherStream, VideoStream
 from runtime.media.timeline import find_duration, find_origins
@@ -190,6 +190,7 @@ def _with_picture(path: Path, video: VideoStream) -> VideoStream:
             crop=crop,
             width=frame.width - (crop.left + crop.right if crop is not None else 0),
             height=frame.height - (crop.top + crop.bottom if crop is not None else 0),
+            picture_time_code=has_time_code(frame),
             stereo=read_stereo(frame) or video.stereo,
             spherical=read_spherical(frame) or video.spherical,
             pixel_format=name,

@@ -15,19 +15,19 @@ from av.video.frame import VideoFrame
 from runtime.media.streams import Spherical, Stereo
 
 # FFmpeg's AVFrameSideDataType; PyAV has no names for those from 28 on.
+_PAN_SCAN: Final = 0
 _CAPTIONS: Final = 1
 _STEREO3D: Final = 2
 _AFD: Final = 7
 _GOP_TIME_CODE: Final = 12
 _SPHERICAL: Final = 13
+_PICTURE_TIME_CODE: Final = 16
 _USER_DATA: Final = 20
 _NAMES: Final = {
-    0: "pan and scan windows",
+    _PAN_SCAN: "pan and scan windows",
     _CAPTIONS: "captions (CEA-608/708)",
     _AFD: "active format description",
-    _GOP_TIME_CODE: "time code in the picture stream",
     15: "ICC profile",
-    16: "time code in the picture stream",
     17: "HDR10+ values",
     _USER_DATA: "user data",
     21: "film grain description",
@@ -47,6 +47,7 @@ _ENCODERS: Final = (
     bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"),
 )
 _UUID_BYTES: Final = 16
+_LONGEST_GROUP_S: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,27 @@ def read_side_entries(frame: VideoFrame) -> tuple[SideEntry, ...]:
     for kind, data in read_entries(frame):
         if kind not in _NAMES or (kind == _USER_DATA and data[:_UUID_BYTES] in _ENCODERS):
             continue
-        if kind == _GOP_TIME_CODE and not any(data):
+        if kind == _PAN_SCAN and _is_whole(data, frame):
             continue
         found[kind, data if kind == _USER_DATA else b""] = SideEntry(kind, data if kind in _CARRIED else b"")
     return tuple(found.values())
+
+
+def has_time_code(frame: VideoFrame) -> bool:
+    """Return whether a stream's first picture tells a time code.
+
+    Encoders of MPEG-2 that know none count from zero, and FFmpeg may give the first picture that of the second group.
+    """
+    found = dict(read_entries(frame))
+    code = int.from_bytes(found.get(_GOP_TIME_CODE, b""), "little")
+    seconds = (code >> 19 & 31) * 3600 + (code >> 13 & 63) * 60 + (code >> 6 & 63)
+    return any(found.get(_PICTURE_TIME_CODE, b"")) or seconds >= _LONGEST_GROUP_S
+
+
+def _is_whole(pan_scan: bytes, frame: VideoFrame) -> bool:
+    """Return whether a window is all of a picture, as MPEG-2 tells it of most."""
+    _, width, height, *places = struct.unpack_from("<3i6h", pan_scan)
+    return (width, height) in ((0, 0), (16 * frame.width, 16 * frame.height)) and not any(places)
 
 
 def is_carried(entry: SideEntry, codec: str) -> bool:

@@ -89,6 +89,7 @@ class VideoStream:
     `nominal_rate` is the frame rate of the stream's headers, which at a variable rate is not the mean.
     `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
     `width` and `height` are those of the pictures that are shown, without the edges that the container hides (`crop`).
+    `picture_time_code`: the pictures themselves tell a time code.
     """
 
     index: int
@@ -118,6 +119,7 @@ class VideoStream:
     stereo: Stereo | None = None
     spherical: Spherical | None = None
     nominal_rate: Fraction | None = None
+    picture_time_code: bool = False
 
     @property
     def shape(self) -> Shape:

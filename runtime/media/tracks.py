@@ -22,6 +22,12 @@ from runtime.media.time_code import result_time_code, time_code_rate
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")
 
 _OF_A_STREAM: Final = ("language", "encoder")
+# QuickTime has numbers for languages, which FFmpeg knows by these codes alone; others would be lost.
+_QUICKTIME_LANGUAGES: Final = {
+    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve", "sqi": "alb", "hye": "arm",
+    "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may", "cym": "wel", "eus": "baq", "fre": "fra", "rum": "ron",
+    "cze": "ces", "slo": "slk", "mkd": "mac",
+}  # fmt: skip
 _ID3_CONTAINERS: Final = ("mp3", "aac")
 
 
@@ -82,6 +88,9 @@ def add_tracks(
             if stream == info.video and code_rate is not None and plan.action is Action.COPIED:
                 assert isinstance(added, VideoTrack)
                 added.codec_context.framerate = code_rate
+            if muxer.suffix == ".mov" and "language" in added.metadata:
+                language = added.metadata["language"]
+                added.metadata["language"] = _QUICKTIME_LANGUAGES.get(language, language)
             if isinstance(stream, VideoStream) and not stream.is_attached_picture:
                 muxer.set_shape(added, stream.shape)
     muxer.set_tags(file_tags(info, start), has_cover=any(video.is_attached_picture for video in info.videos))
@@ -101,6 +110,11 @@ def _describe(added: Stream, stream: AnyStream, time_code: str | None, action: A
         tags["timecode"] = time_code
     added.metadata.update(tags)
     added.disposition = Disposition(stream.disposition)
+
+
+def is_same_language(one: str, other: str) -> bool:
+    """Return whether two codes are of one language, although of other lists."""
+    return _QUICKTIME_LANGUAGES.get(one, one) == _QUICKTIME_LANGUAGES.get(other, other)
 
 
 def file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:

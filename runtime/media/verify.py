@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -159,11 +159,12 @@ class SoundCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What reading a result back told."""
+    """What reading a result back told; `packets` counts those of subtitles and data by the result's stream."""
 
     pictures: PictureCheck | None
     sounds: tuple[SoundCheck, ...]
     side_data: tuple[SideDataCheck, ...] = ()
+    packets: dict[int, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -195,25 +196,41 @@ def verify(
     first_before = first_after = None
     picture_check: PictureCheck | None = None
     counts = [0] * len(side_data)
+    packets = {stream.index: 0 for stream in info.others if stream.kind in ("subtitle", "data")}
     if pictures is not None:
         if info.video is None:
             raise DecodeError(f"{result} has no video stream, although one was written")
-        found, counts = _read_pictures(result, info.video, [bytes.fromhex(one.marker) for one in side_data])
+        found, counts = _read_pictures(result, info.video, [bytes.fromhex(one.marker) for one in side_data], packets)
         picture_check = _compare_end(info, pictures, _compare(pictures, found, info.video.time_base))
         first_before = pictures.pts[0] * pictures.time_base if pictures.pts else None
         first_after = found[0] * info.video.time_base if found else None
+    elif packets:
+        _count_packets(result, packets)
     checks = tuple(_check_sound(info, sound, first_before, first_after) for sound in sounds)
     kinds = zip(side_data, counts, strict=True)
-    return Verification(picture_check, checks, tuple(SideDataCheck(one.name, one.pictures, n) for one, n in kinds))
+    found_data = tuple(SideDataCheck(one.name, one.pictures, number) for one, number in kinds)
+    return Verification(picture_check, checks, found_data, packets)
 
 
-def _read_pictures(result: Path, stream: VideoStream, markers: list[bytes]) -> tuple["array[int]", list[int]]:
-    """Read the times of a stream's packets, and in how many of them each marker is found."""
+def _count_packets(result: Path, counts: dict[int, int]) -> None:
+    """Count the packets of the streams that have a count."""
+    with open_source(result, only=tuple(counts)) as container:
+        for packet in read_packets(container, *(container.streams[index] for index in counts)):
+            if packet.size:  # the end of a stream is told of every one
+                counts[packet.stream_index] += 1
+
+
+def _read_pictures(
+    result: Path, stream: VideoStream, markers: list[bytes], others: dict[int, int]
+) -> tuple["array[int]", list[int]]:
+    """Read the times of a stream's packets, in how many of them each marker is found, and count those of others."""
     times = array("q")
     counts = [0] * len(markers)
-    with open_source(result, only=(stream.index,)) as container:
-        for packet in read_packets(container, container.streams[stream.index]):
-            if packet.size and packet.pts is not None and not packet.is_discard:
+    with open_source(result, only=(stream.index, *others)) as container:
+        for packet in read_packets(container, *(container.streams[index] for index in (stream.index, *others))):
+            if packet.stream_index in others:
+                others[packet.stream_index] += packet.size > 0
+            elif packet.size and packet.pts is not None and not packet.is_discard:
                 times.append(packet.pts)
                 content = bytes(packet) if markers else b""
                 for number, marker in enumerate(markers):

@@ -1,5 +1,6 @@
 """The report tells what is in the finished file, not what was sent to it."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ from runtime.action import Action
 from runtime.enhance import enhance
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import probe
+from runtime.media.streams import OtherStream
 from runtime.options import EnhanceOptions
 from runtime.read_back import pair_streams, true_plan
 from runtime.report import PartFate
@@ -71,6 +73,18 @@ def test_a_language_that_is_gone_is_named(tmp_path):
     assert part(lost, "track tags") == PartFate("track tags", 1, Action.NOT_CARRIED, "language deu of stream 0")
 
 
+@pytest.mark.parametrize(
+    ("language", "suffix"), [("deu", ".mov"), ("ger", ".mov"), ("swe", ".mov"), ("fre", ".mov"), ("deu", ".m4a")]
+)
+def test_a_language_is_kept_under_any_of_its_codes(tmp_path, language, suffix):
+    path = write_sound(tmp_path / "a.mka", {}, language=language)
+
+    report = enhance(path, tmp_path / f"b{suffix}", SOUND)
+
+    assert probe(tmp_path / f"b{suffix}").audios[0].tags["language"] != "und"
+    assert part(report, "track tags") is None
+
+
 def test_a_stream_that_is_not_found_was_not_carried(tmp_path):
     result = probe(write_sound(tmp_path / "a.mka", {}))
     plans = (
@@ -83,7 +97,20 @@ def test_a_stream_that_is_not_found_was_not_carried(tmp_path):
     pairs = pair_streams(plans, result)
 
     assert {index: stream.index for index, stream in pairs.items()} == {0: 0}
-    actions = [true_plan(plan, pairs, result) for plan in plans]
+    actions = [true_plan(plan, pairs, result, written={}, found={}) for plan in plans]
     assert [plan.action for plan in actions] == [Action.TRANSCODED, *[Action.NOT_CARRIED] * 3]
     assert [plan.reason for plan in actions[1:3]] == ["it was written, but is not found in the finished file"] * 2
     assert actions[3].reason == "no place"
+
+
+def test_subtitles_are_counted_in_the_result(tmp_path):
+    result = probe(write_sound(tmp_path / "a.mka", {}))
+    plan = StreamPlan(2, "subtitle", "subrip", Action.TRANSCODED, "mov_text")
+    pairs = {2: OtherStream(1, "subtitle", "mov_text", Fraction(1, 1000), False, 0, {})}
+
+    kept = true_plan(plan, pairs, result, written={2: 5}, found={1: 9})
+    lost = true_plan(plan, pairs, result, written={2: 5}, found={1: 4})
+
+    assert kept is plan
+    assert (lost.action, lost.out_codec) == (Action.NOT_CARRIED, None)
+    assert lost.reason == "5 packets were written, 4 are found in the finished file"

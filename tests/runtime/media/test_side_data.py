@@ -109,7 +109,7 @@ def test_captions_without_a_place_are_named_once(tmp_path: Path, codec: Codec, s
     report = enhance(source, tmp_path / f"b{suffix}", options, workspace=tmp_path / "work" if durable else None)
 
     named = [warning for warning in report.warnings if "captions" in warning]
-    assert named == ["captions (CEA-608/708) of the pictures: not carried, there is no place in the result"]
+    assert named == [f"captions (CEA-608/708): not carried, for {codec} has no place for it"]
 
 
 def test_a_message_lies_before_the_first_slice_and_holds_no_start_code() -> None:
@@ -124,3 +124,24 @@ def test_a_message_lies_before_the_first_slice_and_holds_no_start_code() -> None
     unit = changed[place + 4 : len(changed) - len(picture[12:])]
     assert not any(unit.count(b"\0\0" + bytes([tail])) for tail in range(3))
     assert unit.replace(b"\0\0\3", b"\0\0")[1:4] == bytes([5, 255, len(entry.data) - 255])
+
+
+@pytest.mark.parametrize(("time_code", "named"), [("00:00:00:00", 0), ("10:00:00:00", 1)])
+def test_mpeg2_names_a_time_code_and_no_window_that_is_the_whole_picture(
+    tmp_path: Path, time_code: str, named: int
+) -> None:
+    with av.open(str(tmp_path / "a.ts"), "w") as output:
+        options = {"gop_timecode": time_code, "g": "3", "bf": "0"}
+        stream = output.add_stream("mpeg2video", rate=25, width=64, height=48, options=options)
+        for number in range(8):
+            frame = VideoFrame(64, 48, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes([40 + 7 * number]) * plane.buffer_size)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+    report = enhance(tmp_path / "a.ts", tmp_path / "b.mkv", EnhanceOptions(preset="restore"))
+
+    assert [part.what for part in report.parts] == ["time code in the pictures"] * named
+    assert not any("not carried" in warning for warning in report.warnings)
