@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from runtime.errors import OutputError
 from runtime.media.publish import publish_file
+from runtime.plain_files import make_plain_folder
 
 _MOST_NAMES: Final = 10_000
 
@@ -32,7 +33,7 @@ def move_original(path: Path, relative: str, done_folder: Path) -> Path:
     try:
         for number in range(1, _MOST_NAMES):
             target = done_folder / _numbered(relative, number)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_plain_folder(target.parent, below=done_folder)
             if not os.path.lexists(target):
                 return _move(path, target)
             if _is_copy(target, path):

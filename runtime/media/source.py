@@ -312,7 +312,7 @@ def _is_text(head: bytes) -> bool:
     else:
         try:
             # A letter that the end of the head cuts in two is no fault.
-            text = head[: -3 if len(head) == _HEAD_BYTES else None].decode("utf-8", "strict") if head else ""
+            text = head[: -3 if len(head) == _HEAD_BYTES else None].decode("utf-8-sig", "strict")
         except UnicodeDecodeError:
             plain = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
             return plain > 0.8 * len(head) and not any(byte < 9 or 13 < byte < 32 for byte in head)

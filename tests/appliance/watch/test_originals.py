@@ -104,3 +104,18 @@ def test_a_full_disk_leaves_the_original_and_nothing_else(place, monkeypatch):
 
     assert place.original.read_bytes() == b"original"
     assert not list((place.done / "deep").iterdir())
+
+
+def test_a_link_in_the_done_folder_is_not_followed(tmp_path):
+    (tmp_path / "in/day").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/day").symlink_to(tmp_path / "elsewhere")
+    path = tmp_path / "in/day/clip.mp4"
+    path.write_bytes(b"film")
+
+    with pytest.raises(OutputError, match=r"done/day is a link, expected a folder"):
+        move_original(path, "day/clip.mp4", tmp_path / "done")
+
+    assert path.read_bytes() == b"film"
+    assert list((tmp_path / "elsewhere").iterdir()) == []

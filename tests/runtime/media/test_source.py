@@ -1,5 +1,8 @@
 import os
+import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from runtime.media import source
 from runtime.media.containers import demuxers, media_suffixes
 from runtime.media.probe import probe
 from runtime.media.source import describe_unreadable, hold_source, open_source, read_packets
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,36 @@ def test_what_is_no_media_file_is_refused_in_words(
         open_source(path)
 
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:/etc/passwd\n",
+        b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="http://127.0.0.1:9/key"\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n',
+        b"ffconcat version 1.0\nfile '/etc/passwd'\n",
+        b"# comment\nffconcat version 1.0\nfile '/etc/passwd'\n",
+        b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n",
+        b"<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'><BaseURL>file:/etc/</BaseURL></MPD>",
+        b"<MPD type='static'></MPD>",
+        b"[playlist]\nFile1=http://127.0.0.1:9/a.mp3\nNumberOfEntries=1\n",
+        b"<asx version='3.0'><entry><ref href='http://127.0.0.1:9/a.asf'/></entry></asx>",
+        b"rtsp://127.0.0.1:9/a\n",
+        b"http://127.0.0.1:9/a.rm\n",
+        b"<smil><body><video src='rtsp://127.0.0.1:9/a'/></body></smil>",
+        b"RTSPtextRTSP://127.0.0.1:9/a.mov\r",
+        b"subfile,,start,0,end,100,,:/etc/passwd\n",
+        b"# VobSub index file, v7 (do not modify this line!)\nsize: 720x576\n",
+        b"; FFMETADATA1\ntitle=a\n",
+    ],
+)
+def test_lists_of_files_and_addresses_are_refused_whatever_they_are_called(tmp_path: Path, content: bytes) -> None:
+    for name in ("clip.mp4", "clip.mp3", "clip.ts", "clip.sdp", "clip"):
+        for front in (b"", b"\xef\xbb\xbf", b"\n \t"):
+            (tmp_path / name).write_bytes(front + content)
+
+            with pytest.raises((DecodeError, UnsupportedMediaError), match=r"list of other|is a text file"):
+                open_source(tmp_path / name)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
@@ -336,6 +371,54 @@ def test_a_demuxer_that_would_open_another_file_cannot(
         os.close(handle)
 
     assert os.stat(other).st_atime_ns == 1
+
+
+EVERY_DEMUXER = """
+import os, sys
+import av
+from runtime.media.containers import demuxers
+from runtime.media.source import _open_as
+for path in sys.argv[1:]:
+    for demuxer in demuxers():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            with _open_as(handle, demuxer) as container:
+                for packet, _ in zip(container.demux(), range(3)):
+                    pass
+        except av.FFmpegError:
+            pass
+        os.close(handle)
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_no_demuxer_opens_a_second_file_or_a_socket(tmp_path: Path, clip: Callable[..., Path]) -> None:
+    """Whatever the file says that it is: each demuxer is given each of these."""
+    bait = tmp_path / "bait.ts"
+    crafted = {
+        "hls.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:{bait}\n".encode(),
+        "concat.mp4": f"ffconcat version 1.0\nfile '{bait}'\n".encode(),
+        "mlv.MLV": b"MLVI" + struct.pack("<I", 52) + b"v2.0\0\0\0\0" + bytes(400),
+        "sdp.mp4": b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nc=IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n",
+        "bytes.mp4": bytes(range(256)) * 16,
+    }
+    for name, content in crafted.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(clip("a.mp4")), *(str(tmp_path / name) for name in crafted)]
+    bait.write_bytes(b"secret")
+    program = [sys.executable, "-c", EVERY_DEMUXER, *paths]
+    trace = tmp_path / "trace"
+
+    calls = "trace=open,openat,openat2,socket,connect"
+    subprocess.run(["strace", "-f", "-e", calls, "-o", str(trace), *program], check=True, cwd=ROOT, timeout=300)
+
+    lines = trace.read_text().splitlines()
+    begun = next(number for number, line in enumerate(lines) if f'"{paths[0]}"' in line)
+    opened = [line for line in lines[begun:] if "ENOENT" not in line and not any(f'"{path}"' in line for path in paths)]
+    # Python's own modules and the kernel's tables may be read meanwhile, nothing else.
+    assert [line for line in opened if "socket(" in line or "connect(" in line] == []
+    assert [line for line in opened if str(tmp_path) in line] == []
+    assert sum(f'"{path}"' in line for line in lines for path in paths) == len(paths) * len(demuxers())
 
 
 def test_a_held_source_stays_the_file_that_was_chosen(tmp_path: Path, clip: Callable[..., Path]) -> None:
