@@ -14,7 +14,7 @@ from runtime.media.carry import StreamPlan, plan_streams
 from runtime.media.codecs import CODECS, CodecName
 from runtime.media.decode import VideoReader
 from runtime.media.encode import EncodeSettings, settings_for
-from runtime.media.mux import FORMATS, default_suffix
+from runtime.media.mux import FORMATS, default_suffix, refuse_suffix
 from runtime.media.probe import AudioStream, MediaInfo, VideoStream, probe
 from runtime.media.time_code import find_time_code, time_code_rate
 from runtime.options import AudioMode, EnhanceOptions
@@ -23,7 +23,7 @@ from runtime.presets import JobPlan, ScaleChoice, choose_scale, plan_job
 LEAST_SIDE = 16
 MOST_SOUNDS = 16
 
-_SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mka")
+_SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".m4b", ".ogg", ".opus", ".mka")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,8 @@ def _check_target(source: Path, target: Path, plan: JobPlan, video: VideoStream 
     if target.absolute() == source.absolute() or (os.path.exists(target) and target.samefile(source)):
         raise OutputError(f"the result {target} is the source itself; give another name with -o")
     suffix = target.suffix.lower()
-    if video is None or plan.codec is None or suffix not in FORMATS:
+    refuse_suffix(target)
+    if video is None or plan.codec is None:
         return
     fitting = CODECS[cast(CodecName, str(plan.codec))].containers
     if suffix not in fitting:

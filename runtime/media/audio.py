@@ -37,6 +37,8 @@ _FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
 _PARSED_FRAMES: Final = ("ac3", "eac3")
 _SEEK_EARLIER: Final = Fraction(1)
 _USUAL_FRAME: Final = 1024
+# FFmpeg's Ogg reader dates some first frames of pages by up to a quarter of the longest block of Vorbis too late.
+_VORBIS_SLACK: Final = 2048
 _SAMPLE_TYPES: Final[dict[str, np.dtype[Any]]] = {
     "u8": np.dtype(np.uint8),
     "s16": np.dtype(np.int16),
@@ -151,7 +153,8 @@ class AudioReader(Closing):
         self._container = open_for(path, (self.stream.index,))
         self._packets = ContinuousPackets(self._container, self._container.streams[self.stream.index])
         step = max(1, round(_USUAL_FRAME / (self.sample_rate * self.stream.time_base)))
-        self._damage = damage_finder(self._container, self.stream.time_base, step=step, reorders=False)
+        slack = _VORBIS_SLACK if self.stream.codec == "vorbis" else 0
+        self._damage = damage_finder(self._container, self.stream.time_base, step=step, reorders=False, slack=slack)
         self._holes, self.pauses = [], 0
 
     def _decode(self, packets: Iterable[AnyPacket]) -> Iterator[tuple[int | None, NDArray[np.float32]]]:

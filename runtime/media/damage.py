@@ -103,6 +103,7 @@ class DamageFinder:
     reorders: Frames may come out later than their packets.
     is_scanned: A scan for headers makes the packets.
     counts_samples: The clock of the sound counts its samples, so that a step is a loss.
+    slack: A step that such a clock may make although nothing is lost, in ticks.
     flags_early: The container's flag stands one packet before the incomplete one. In MPEG-TS FFmpeg's parser ends a
         picture when the next one begins, and gives it the flag that came with that.
     """
@@ -113,6 +114,7 @@ class DamageFinder:
     is_scanned: bool
     counts_samples: bool
     flags_early: bool
+    slack: int = 0
     junk_before: int = 0
     junk_behind: int = 0
     incomplete: int = 0
@@ -231,6 +233,8 @@ class DamageFinder:
         if pts is None or end is None or not (due or is_near or self.counts_samples):
             return 0
         missing = pts - end
+        if not (due or is_near) and missing <= self.slack:
+            return 0
         is_loss = any(one.suspicion is _Suspicion.REFUSED for one in due)
         if 2 * missing <= length or (not is_loss and missing * self.time_base > _LONGEST_LOSS_S):
             return 0
@@ -240,7 +244,9 @@ class DamageFinder:
         return pts is not None and self._last is not None and pts <= self._last < pts + length
 
 
-def damage_finder(container: InputContainer, time_base: Fraction, *, step: int, reorders: bool) -> DamageFinder:
+def damage_finder(
+    container: InputContainer, time_base: Fraction, *, step: int, reorders: bool, slack: int = 0
+) -> DamageFinder:
     """Make the judge of one stream of a file."""
     names = container.format.name.split(",")
     return DamageFinder(
@@ -250,6 +256,7 @@ def damage_finder(container: InputContainer, time_base: Fraction, *, step: int, 
         is_scanned=not _SCANNED.isdisjoint(names),
         counts_samples=not reorders and not _COUNTING.isdisjoint(names),
         flags_early=reorders and "mpegts" in names,
+        slack=slack,
     )
 
 

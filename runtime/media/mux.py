@@ -295,15 +295,27 @@ def partial_path(target: Path, token: str) -> Path:
     return target.with_name(f".{target.stem}.{token}.partial{target.suffix.lower()}")
 
 
+def refuse_suffix(target: Path) -> None:
+    """Check that a result is of a container that is written.
+
+    Raises:
+        OutputError: It is not.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in FORMATS:
+        raise OutputError(
+            f"{target} has the suffix {suffix or 'none'}, which is not written; expected one of {', '.join(FORMATS)}, "
+            "of which .mkv holds the most"
+        )
+
+
 def refuse_target(target: Path, *, overwrite: bool) -> None:
     """Check the place of a result before any work is done for it.
 
     Raises:
         OutputError: The suffix is not written, the folder is missing, or the target is there already.
     """
-    suffix = target.suffix.lower()
-    if suffix not in FORMATS:
-        raise OutputError(f"{target} has the suffix {suffix or 'none'}, expected one of {', '.join(FORMATS)}")
+    refuse_suffix(target)
     if not os.path.isdir(target.parent):
         raise OutputError(f"folder {target.parent} does not exist; create it first")
     if os.path.isdir(target):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.enhance import enhance
-from runtime.errors import OptionError
+from runtime.errors import OptionError, OutputError
 from runtime.media import probe as probing
 from runtime.media.audio import make_frame
 from runtime.media.probe import probe
@@ -104,3 +104,33 @@ def test_the_first_sixteen_tracks_are_cleaned_and_the_others_copied(tmp_path: Pa
     assert [action for action, _ in fates(report)] == [Action.ENHANCED] * 16 + [Action.COPIED] * 2
     assert "only the first 16 of 18 sound tracks were cleaned; the others are as they were" in report.warnings
     assert all(sound.samples_in == sound.samples_out == 5000 for sound in report.sound)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize(
+    ("name", "codec", "kept"), [("a.ogg", "vorbis", "opus"), ("a.m4b", "aac", "aac"), ("a.m4b", "alac", "alac")]
+)
+def test_a_file_of_sound_keeps_its_suffix(tmp_path: Path, name: str, codec: str, kept: str, durable: bool) -> None:
+    options = {"strict": "experimental"} if codec == "vorbis" else {}
+    samples = np.random.default_rng(1).normal(0, 0.1, (2, 44_100)).astype(np.float32)
+    with av.open(str(tmp_path / name), "w", format="mp4" if name == "a.m4b" else "ogg") as output:
+        stream = output.add_stream(codec, rate=44_100, layout="stereo", options=options)
+        frame = make_frame(samples, layout="stereo", sample_rate=44_100, pts=0)
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            output.mux(packet)
+
+    report = enhance(tmp_path / name, None, EnhanceOptions(), workspace=tmp_path / "work" if durable else None)
+
+    assert Path(report.result.path).suffix == Path(name).suffix
+    assert report.streams[0].out_codec == kept
+    (sound,) = report.sound
+    assert sound.samples_out == round(sound.samples_in * Fraction(48_000 if kept == "opus" else 44_100, 44_100))
+    assert ("resampled from 44100 to 48000 Hz" in report.streams[0].reason) == (kept == "opus")
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".avi", ".mxf", ".aiff", ""])
+def test_a_container_that_is_not_written_is_refused_before_any_work(tmp_path: Path, suffix: str) -> None:
+    path = write_film(tmp_path / "a.mkv", [(0, 5000)], pictures=5)
+
+    with pytest.raises(OutputError, match=r"which is not written; expected one of \.mp4"):
+        enhance(path, tmp_path / f"b{suffix}", SOUND_ONLY)

@@ -8,9 +8,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 
 from runtime.media.audio import AudioReader
-from runtime.media.damage import Hole, describe_holes, join_holes
+from runtime.media.damage import DamageFinder, Hole, describe_holes, join_holes
 from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
 
@@ -312,3 +313,22 @@ def test_pictures_of_two_fields_in_a_container_are_not_called_corrupt(tmp_path: 
         pts, holes, _ = read(tmp_path / name, threads=4)
 
         assert (len(pts), holes) == (30, ())
+
+
+def test_a_page_of_vorbis_that_is_dated_late_is_no_damage_but_a_lost_one_is() -> None:
+    finder = DamageFinder(
+        Fraction(1, 44_100),
+        step=1024,
+        reorders=False,
+        is_scanned=False,
+        counts_samples=True,
+        flags_early=False,
+        slack=2048,
+    )
+    missing = []
+    for pts in (0, 1024, 2048 + 448, 3072, 4096, 12_288):
+        frame = AudioFrame(format="fltp", layout="mono", samples=1024)
+        frame.sample_rate, frame.pts, frame.time_base = 44_100, pts, Fraction(1, 44_100)
+        missing.append(finder.judge(frame).missing)
+
+    assert missing == [0, 0, 0, 0, 0, 12_288 - 5120]
