@@ -17,6 +17,7 @@ from typing import Final
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 
 from runtime.media.source import AnyPacket, open_source, read_packets
@@ -29,11 +30,12 @@ _LATE_S: Final = 5
 # A stream that begins so much later than the others has a clock of its own.
 _OWN_CLOCK_S: Final = 24 * 3600
 
+_LONGEST_GAP_S: Final = 3600
 # Containers that are written in sequence, so that several recordings may stand in one file, one behind the other;
 # the longest time for which nothing at all is recorded before the clock is taken to have leapt.
 _GAPS_S: Final = {
-    "mpegts": 10, "mpeg": 10, "wtv": 10, "flv": 60, "live_flv": 60, "dhav": 60, "matroska": 3600, "webm": 3600,
-    "ogg": 3600, "asf": 3600, "nut": 3600,
+    "mpegts": 10, "mpeg": 10, "wtv": 10, "flv": 60, "live_flv": 60, "dhav": 60, "matroska": _LONGEST_GAP_S,
+    "webm": _LONGEST_GAP_S, "ogg": _LONGEST_GAP_S, "asf": _LONGEST_GAP_S, "nut": _LONGEST_GAP_S,
 }  # fmt: skip
 # Those whose index tells places of the first recording alone, and no place behind its end.
 _INDEXED: Final = ("matroska", "webm", "asf", "nut")
@@ -45,7 +47,7 @@ _MOST_SAMPLES: Final = 20_000
 _FIRST_STEP_BYTES: Final = 1 << 20
 _LEAST_STEP_BYTES: Final = 1 << 16
 # DTS never fall within a recording; where a container tells none, those that FFmpeg infers may.
-_SET_BACK_US: Final = {"mpegts": 100_000, "mpeg": 100_000, "wtv": 100_000}
+_SET_BACK_US: Final = dict.fromkeys(("mpegts", "mpeg", "wtv", "mov", "flv", "nut"), 100_000)
 _SET_BACK_OTHERWISE_US: Final = 1_000_000
 # How far the clock is looked at before a jump is believed.
 _MOST_PACKETS: Final = 500
@@ -169,7 +171,7 @@ def discard_others(container: InputContainer, streams: Collection[int]) -> None:
 
 def is_sequential(container: InputContainer) -> bool:
     """Return whether several recordings may stand in the file, one behind the other."""
-    return _is_any(container, tuple(_GAPS_S))
+    return _is_any(container, tuple(_GAPS_S)) or _is_fragmented(container)
 
 
 def can_seek(container: InputContainer, path: Path, time: Fraction) -> bool:
@@ -275,7 +277,8 @@ class ContinuousPackets:
         clocked = [s for s in container.streams if self._is_checked and _is_clocked(s) and s.index not in self._wanted]
         self._streams = [*streams, *clocked]
         names = container.format.name.split(",")
-        self._gap_us = 1_000_000 * min((_GAPS_S[name] for name in names if name in _GAPS_S), default=0)
+        gaps = (_GAPS_S[name] for name in names if name in _GAPS_S)
+        self._gap_us = 1_000_000 * min(gaps, default=_LONGEST_GAP_S)
         self._back_us = min(_SET_BACK_US.get(name, _SET_BACK_OTHERWISE_US) for name in names)
         self._offsets: list[Fraction] = [Fraction(0)]
         self._latest_us = 0
@@ -288,8 +291,9 @@ class ContinuousPackets:
             yield from packets
             return
         for packet in self._follow(packets):
-            if packet.stream_index in self._wanted:
-                yield packet
+            # An empty packet's own number is always 0.
+            if packet.stream.index in self._wanted:
+                yield _shown(packet) if packet.is_discard and self._tracks[packet.stream_index].epoch else packet
 
     def describe(self, origin: Fraction) -> list[str]:
         """Return what to tell of the jumps; times count from `origin`."""
@@ -305,10 +309,13 @@ class ContinuousPackets:
             packet = waiting.popleft() if waiting else next(packets, None)
             if packet is None:
                 return
+            if not packet.size:
+                yield packet
+                continue
             track = self._track(packet)
             self._drop_strange_pts(packet, track)
             stamp = _stamp(packet)
-            if not packet.size or stamp is None:
+            if stamp is None:
                 self._move(packet, track)
                 yield packet
             elif self._is_in_step(track, stamp):
@@ -443,12 +450,30 @@ class ContinuousPackets:
             self._accept(packet, track, stamp)
 
 
+def _shown(packet: AnyPacket) -> AnyPacket:
+    """Return a packet without the flag that it is not to be shown.
+
+    FFmpeg flags what comes in a later fragment of an MP4 with times that it has met before.
+    """
+    copy: AnyPacket = Packet(bytes(packet))
+    copy.stream, copy.time_base = packet.stream, packet.time_base
+    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+    copy.is_keyframe = packet.is_keyframe
+    return copy
+
+
 def _stamp(packet: AnyPacket) -> int | None:
     return packet.dts if packet.dts is not None else packet.pts
 
 
 def _is_clocked(stream: Stream) -> bool:
     return stream.type in ("video", "audio") and not stream.disposition & Disposition.attached_pic
+
+
+def _is_fragmented(container: InputContainer) -> bool:
+    """Return whether the samples of an MP4 stand in fragments rather than in one index."""
+    streams = [stream for stream in container.streams if "mov" in container.format.name and _is_clocked(stream)]
+    return any(not stream.frames and len(stream.index_entries) > 0 for stream in streams)
 
 
 def _is_any(container: InputContainer, names: tuple[str, ...]) -> bool:
