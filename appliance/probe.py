@@ -1,7 +1,7 @@
 """What `relume probe` shows of a media file."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +20,8 @@ def show_probe(file: Path, *, as_json: bool) -> str:
     """
     info = probe(file)
     if as_json:
-        return format_json(asdict(info))
+        chunks = [chunk.label for chunk in info.wave_chunks]
+        return format_json(asdict(replace(info, wave_chunks=())) | {"wave_chunks": chunks})
     streams: list[AnyStream] = [*info.videos, *info.audios, *info.others]
     streams.sort(key=lambda stream: stream.index)
     rows = [("stream", "kind", "codec", "what"), *(_stream_row(stream) for stream in streams)]
@@ -37,6 +38,8 @@ def _file_rows(info: MediaInfo) -> Iterable[tuple[str, str]]:
         title = chapter.tags.get("title", "")
         yield f"chapter {number}", f"{_seconds(start)} to {_seconds(end)} {title}"
     yield from info.tags.items()
+    for chunk in info.wave_chunks:
+        yield "chunk", chunk.label
 
 
 def _stream_row(stream: AnyStream) -> tuple[str, str, str, str]:
@@ -55,6 +58,12 @@ def _stream_row(stream: AnyStream) -> tuple[str, str, str, str]:
 
 def _video_facts(stream: VideoStream) -> Iterable[str]:
     yield f"{stream.width}x{stream.height}"
+    if stream.crop is not None:
+        yield "cropped by the container"
+    if stream.stereo is not None:
+        yield f"stereo 3D {stream.stereo.name}"
+    if stream.spherical is not None:
+        yield f"spherical {stream.spherical.name}"
     yield f"{stream.chroma} {stream.bit_depth} bit"
     if stream.average_rate is not None:
         yield f"{float(stream.average_rate):.6g} fps"

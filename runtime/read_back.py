@@ -12,10 +12,12 @@ from runtime.media.streams import AnyStream, AudioStream, Crop, MediaInfo, Video
 from runtime.media.time_code import find_time_code
 from runtime.media.tracks import file_tags, is_same_language
 from runtime.media.verify import SideDataCheck
+from runtime.media.wave_chunks import MARKS
 from runtime.report import PartFate
 
 _NOT_FOUND: Final = "it was written, but is not found in the finished file"
 _NO_TIME_CODE: Final = "the container takes no time code at the frame rate of the pictures"
+_NO_CHUNK: Final = "it belongs to another format, or to what was left out or changed"
 _SHORT_TEXT: Final = 3
 _SECONDS: Final = len("2024-05-01T10:20:30")
 
@@ -89,6 +91,7 @@ def compare_parts(
     found += _tags(source, result, start)
     found += _time_code(source, result)
     found += _track_tags(source, pairs)
+    found += _wave_chunks(source, result)
     for video in source.videos:
         after = pairs.get(video.index)
         if isinstance(after, VideoStream) and not video.is_attached_picture:
@@ -157,6 +160,17 @@ def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartFate]:
                 lost.append(f"{key} {text} of stream {stream.index}")
     if lost:
         yield PartFate("track tags", count, Action.NOT_CARRIED, ", ".join(lost))
+
+
+def _wave_chunks(source: MediaInfo, result: MediaInfo) -> Iterable[PartFate]:
+    there = {chunk.name for chunk in result.wave_chunks}
+    for chunk in {chunk.name: chunk for chunk in source.wave_chunks}.values():
+        if chunk.name in there:
+            yield PartFate(chunk.label, 1, Action.COPIED)
+        elif chunk.name in MARKS and result.chapters:
+            yield PartFate(chunk.label, 1, Action.TRANSCODED, "they are chapters in the result")
+        else:
+            yield PartFate(chunk.label, 1, Action.NOT_CARRIED, _NO_CHUNK)
 
 
 def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartFate]:

@@ -26,6 +26,7 @@ from runtime.media.mp4_header import amend_mp4
 from runtime.media.publish import describe_taken, publish_file
 from runtime.media.source import AnyPacket
 from runtime.media.streams import Shape
+from runtime.media.wave_chunks import WaveChunk, append_chunks
 
 Track = Iterator[AnyPacket]
 
@@ -91,8 +92,10 @@ class Muxer:
         self.warnings: list[str] = []
         self._overwrite = overwrite
         self._published = False
+        self._finished = False
         self._closing = ExitStack()
         self._shapes: dict[int, Shape] = {}
+        self._wave_chunks: tuple[WaveChunk, ...] = ()
         refuse_target(target, overwrite=overwrite)
         self.partial = partial_path(target, token or uuid4().hex[:8])
         options = {"max_interleave_delta": str(_QUEUE_US)}
@@ -118,6 +121,10 @@ class Muxer:
     def add_audio(self, settings: AudioSettings) -> AudioEncoder:
         """Add a stream of encoded sound."""
         return AudioEncoder(self.container, settings, from_zero=begins_at_zero(self.suffix, settings))
+
+    def set_wave_chunks(self, chunks: tuple[WaveChunk, ...]) -> None:
+        """Add chunks to a WAV file, behind its sound; another container has no place for them."""
+        self._wave_chunks = chunks if self.suffix == ".wav" else ()
 
     def set_shape(self, stream: Stream, shape: Shape) -> None:
         """Tell how the pictures of a stream are to be shown, after its tags are set."""
@@ -261,6 +268,8 @@ class Muxer:
             raise _write_error(self.target, error) from error
 
     def _finish(self) -> None:
+        if self._finished:
+            return
         self._closing.close()
         shapes = [self._shapes[index] for index in sorted(self._shapes)]
         try:
@@ -270,6 +279,9 @@ class Muxer:
                     amend_matroska(self.partial, shapes, is_webm=self.suffix == ".webm")
                 elif self.suffix in MP4_FAMILY:
                     amend_mp4(self.partial, shapes)
+            if self._wave_chunks:
+                append_chunks(self.partial, self._wave_chunks)
+            self._finished = True
         except (av.FFmpegError, OSError) as error:
             raise _write_error(self.target, error) from error
 

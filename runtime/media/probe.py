@@ -25,6 +25,7 @@ from runtime.media.side_data import has_time_code, read_spherical, read_stereo
 from runtime.media.source import open_source, read_packets
 from runtime.media.streams import AnyStream, AudioStream, Chapter, FieldOrder, MediaInfo, OtherStream, VideoStream
 from runtime.media.timeline import find_duration, find_origins
+from runtime.media.wave_chunks import read_wave_chunks
 
 __all__ = ["AnyStream", "AudioStream", "Chapter", "MediaInfo", "OtherStream", "VideoStream", "probe"]
 
@@ -71,6 +72,7 @@ def probe(path: Path) -> MediaInfo:
             chapters=tuple(_chapters(container)),
             tags=dict(container.metadata),
             origin=origin,
+            wave_chunks=read_wave_chunks(path) if container.format.name == "wav" else (),
         )
     _refuse_strange_sound(info)
     if not info.videos and not info.audios:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from av.stream import Disposition
 
 from runtime.media.colour import Colour, HdrMetadata
+from runtime.media.wave_chunks import WaveChunk
 
 FieldOrder = Literal["progressive", "top", "bottom", "unknown"]
 
@@ -177,7 +178,7 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """A media file: its container, streams, chapters and tags."""
+    """A media file: its container, streams, chapters and tags, and what FFmpeg passes over in a WAV file."""
 
     path: Path
     container: str
@@ -189,6 +190,7 @@ class MediaInfo:
     chapters: tuple[Chapter, ...]
     tags: dict[str, str]
     origin: Fraction
+    wave_chunks: tuple[WaveChunk, ...] = ()
 
     @property
     def streams(self) -> tuple[AnyStream, ...]:

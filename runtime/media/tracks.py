@@ -17,6 +17,7 @@ from runtime.media.encode import EncodeSettings, VideoEncoder
 from runtime.media.mux import MP4_FAMILY, Muxer
 from runtime.media.streams import AnyStream, AudioStream, MediaInfo, VideoStream
 from runtime.media.time_code import result_time_code, time_code_rate
+from runtime.media.wave_chunks import cut_chunks
 
 # Facts about the source's own encoding, which are not true of the result.
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")
@@ -95,6 +96,10 @@ def add_tracks(
                 muxer.set_shape(added, stream.shape)
     muxer.set_tags(file_tags(info, start), has_cover=any(video.is_attached_picture for video in info.videos))
     muxer.set_chapters(_chapters(info, start, end))
+    if info.wave_chunks and info.audios:
+        rate = info.audios[0].sample_rate
+        first, last = round((start or 0) * rate), None if end is None else round(end * rate)
+        muxer.set_wave_chunks(cut_chunks(info.wave_chunks, first, last))
     return Tracks(encoder, audios, copies, indexes)
 
 
