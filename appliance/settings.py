@@ -93,9 +93,9 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         "auto",
-        pattern=r"^[a-z0-9:_-]{1,40}$",
+        pattern=r"^(auto|(cpu|gpu:[0-9]{1,2})(,(cpu|gpu:[0-9]{1,2})){0,15})$",
         title="Device",
-        description="What enhances: auto, or one of `relume doctor`.",
+        description="What enhances: auto, or devices such as gpu:0,gpu:1 or cpu, each of which does one job at a time.",
     )
     threads: int = Field(
         0, ge=0, le=1024, title="Threads", description="Processor threads for one job; 0: as many as the box has."

@@ -37,6 +37,13 @@ def check_settings(wanted: Settings, running: Settings, changed: Collection[str]
         _check_backends(wanted, names)
 
 
+def available_devices() -> list[str]:
+    """Give what the setting `device` may name on this machine."""
+    from runtime.hardware import look_at_hardware
+
+    return ["auto", "cpu", *(f"gpu:{number}" for number, _ in enumerate(look_at_hardware().gpus))]
+
+
 def available_backends() -> list[str]:
     """Name what can run the models on this machine, `auto` first."""
     from runtime.engine.backends import list_backends
@@ -108,11 +115,14 @@ def _check_certificate(wanted: Settings) -> None:
 
 
 def _check_backends(wanted: Settings, names: set[str]) -> None:
-    there = available_backends()
-    for name in sorted(names & {"backend", "device"}):
-        value = getattr(wanted, name)
-        if value not in there:
-            raise _refuse(name, f"unknown {name} {show_value(value)}; this machine has: {', '.join(there)}")
+    backends, devices = available_backends(), available_devices()
+    if "backend" in names and wanted.backend not in backends:
+        unknown = f"unknown backend {show_value(wanted.backend)}; this machine has: {', '.join(backends)}"
+        raise _refuse("backend", unknown)
+    given = wanted.device.split(",")
+    if "device" in names and (not set(given) <= set(devices) or len(set(given)) < len(given)):
+        unknown = f"{show_value(wanted.device)} are not devices of this machine, each named once"
+        raise _refuse("device", f"{unknown}; it has: {', '.join(devices)}")
 
 
 def _refuse(field: str, message: str) -> SettingsError:

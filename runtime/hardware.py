@@ -4,8 +4,13 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
+
+_KEPT_S: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,13 @@ def _cpu_model() -> str:
 
 def _find_gpus() -> tuple[str, ...]:
     tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
+    # It takes tens of milliseconds, and every job and page asks.
+    return () if tool is None else _ask_for_gpus(tool, int(time.monotonic() / _KEPT_S))
+
+
+@lru_cache(maxsize=1)
+def _ask_for_gpus(tool: str, period: int) -> tuple[str, ...]:
+    del period
     query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)

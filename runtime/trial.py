@@ -17,7 +17,7 @@ from runtime.engine.flavour import Flavour
 from runtime.engine.opening import open_chosen
 from runtime.engine.session import Array, OpenSession, Session
 from runtime.engine.speeds import Speed, describe_device, digest_files, is_current, read_speeds
-from runtime.errors import EngineError
+from runtime.errors import EngineError, OpenError
 from runtime.hardware import Hardware, look_at_hardware
 from runtime.manifest import Model
 
@@ -38,7 +38,7 @@ class _Contestant:
     def __init__(self, backend: Backend, precision: str) -> None:
         self.backend, self.precision = backend, precision
         self.times_s: list[float] = []
-        self.problem = ""
+        self.problem, self.waits = "", False
         self._parts: list[tuple[Session, dict[str, Array]]] = []
 
     def open(self, open_session: OpenSession, model: Model, dimensions: dict[str, int], stack: ExitStack) -> None:
@@ -83,7 +83,7 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
             try:
                 one.open(opener, model, dimensions, stack)
             except EngineError as error:
-                one.problem = str(error)
+                one.problem, one.waits = str(error), isinstance(error, OpenError) and error.waits
         _take_turns([one for one in contestants if not one.problem], budget_s)
     return tuple(_speed(one, model, hardware, threads=threads, size=size) for one in contestants)
 
@@ -132,6 +132,7 @@ def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, 
         ms=0.0 if one.problem else round(1000 * statistics.median(one.times_s), 3),
         measured=datetime.now(UTC).date().isoformat(),
         problem=one.problem,
+        waits=one.waits,
     )
 
 

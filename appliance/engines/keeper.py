@@ -10,10 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.closing import Closing
+from runtime.engine.choice import offered_precisions
+from runtime.engine.flavour import Flavour, int8_form
 from runtime.engine.store.building import build_apart
 from runtime.engine.store.entry import Wish
+from runtime.engine.store.listing import list_engines
 from runtime.engine.store.pruning import prune
 from runtime.engine.store.store import EngineStore
+from runtime.engine.store.usual import preset_models, requests_for, usual_flavour
 from runtime.errors import CancelledError, EngineStoreError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +30,13 @@ class EngineKeeper(Closing):
     """Builds what is wanted, and keeps the store within its budget; `close` stops a running build."""
 
     def __init__(
-        self, store: EngineStore, is_idle: Callable[[], bool], *, budget_bytes: int, look_s: float = _LOOK_S
+        self,
+        store: EngineStore,
+        is_idle: Callable[[], bool],
+        *,
+        budget_bytes: int,
+        look_s: float = _LOOK_S,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the thread.
 
@@ -35,14 +45,19 @@ class EngineKeeper(Closing):
             is_idle: Tells whether no job runs.
             budget_bytes: What engines may take.
             look_s: How often to look for wishes.
+            on_ready: Called after an engine was built that can be used.
         """
         self._store, self._is_idle, self._budget, self._look_s = store, is_idle, budget_bytes, look_s
-        self._stopping = threading.Event()
+        self._on_ready, self._stopping = on_ready, threading.Event()
         self._deaths: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="relume-engines", daemon=True)
 
     def start(self) -> None:
-        """Ask for what a new driver, library or device made outdated, and begin to build."""
+        """Ask for what a new driver, library or device made outdated, and begin to build.
+
+        A box with a GPU whose store is empty is asked for what usual sources will want: nothing else runs on it until
+        there is an engine, and no job should have to be the first.
+        """
         self._thread.start()
 
     def close(self) -> None:
@@ -58,6 +73,7 @@ class EngineKeeper(Closing):
                 if not renewed:
                     for name in self._store.renew():
                         logger.info("engine %s is outdated; it will be built again", name)
+                    self._want_usual()
                     renewed = True
                 # Twice in a row, or a build would begin and be stopped between two jobs.
                 idle = self._is_idle()
@@ -69,6 +85,17 @@ class EngineKeeper(Closing):
             except Exception:
                 logger.exception("engines cannot be built; trying again")
                 self._stopping.wait(60 * self._look_s)
+
+    def _want_usual(self) -> None:
+        flavour = usual_flavour()
+        if flavour is Flavour.OPENVINO or self._store.wishes() or list_engines(self._store):
+            return
+        for model in preset_models():
+            for precision in ("fp16", "fp32"):
+                if precision in offered_precisions(model, int8_form(flavour)):
+                    for request in requests_for(model, flavour, precision=precision):
+                        self._store.want(request)
+                    break
 
     def _build_next(self) -> None:
         for wish in self._store.wishes():
@@ -98,3 +125,5 @@ class EngineKeeper(Closing):
             level = logging.INFO if result.outcome.usable else logging.WARNING
             logger.log(level, "engine %s: %s %s", name, result.outcome, result.reason)
             prune(self._store, self._budget)
+            if result.outcome.usable:
+                self._on_ready()

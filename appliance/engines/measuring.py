@@ -28,7 +28,7 @@ _END_S: Final = 5.0
 
 
 class SpeedKeeper(Closing):
-    """Has measured, once in its life, what was not measured yet; `close` ends it."""
+    """Has measured what was not measured yet: once, and again when it is told of a new engine; `close` ends it."""
 
     def __init__(
         self, engines: Path, is_idle: Callable[[], bool], *, own: Path | None = None, quiet_s: float = _QUIET_S
@@ -42,12 +42,17 @@ class SpeedKeeper(Closing):
             quiet_s: How long no job must have run.
         """
         self._engines, self._is_idle, self._own, self._quiet_s = engines, is_idle, own, quiet_s
-        self._stopping = threading.Event()
+        self._stopping, self._due = threading.Event(), threading.Event()
+        self._due.set()
         self._thread = threading.Thread(target=self._run, name="relume-speeds", daemon=True)
 
     def start(self) -> None:
         """Begin to wait for a quiet minute."""
         self._thread.start()
+
+    def look_again(self) -> None:
+        """Measure once more what has no measurement: a way that waited for its engine may run now."""
+        self._due.set()
 
     def close(self) -> None:
         """End the thread, and the process that measures."""
@@ -61,9 +66,10 @@ class SpeedKeeper(Closing):
             try:
                 if not self._is_idle():
                     since = time.monotonic()
-                elif time.monotonic() - since >= self._quiet_s:
-                    if self._measure():
-                        return
+                elif self._due.is_set() and time.monotonic() - since >= self._quiet_s:
+                    self._due.clear()
+                    if not self._measure():
+                        self._due.set()
                     since = time.monotonic()
             except Exception:
                 logger.exception("the speeds cannot be measured; `relume doctor` measures them too")

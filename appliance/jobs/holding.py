@@ -124,6 +124,11 @@ class Holding(JobTable):
             ).fetchone()
         return None if row is None else (str(row["id"]), Wish(row["wish"]))
 
+    def holders(self) -> set[str]:
+        """Give the workers that hold a job."""
+        with self._database.read() as connection:
+            return {str(row[0]) for row in connection.execute("SELECT worker FROM jobs WHERE worker IS NOT NULL")}
+
     def held_by(self, worker: str) -> str | None:
         """Give the id of the job that a worker holds."""
         with self._database.read() as connection:

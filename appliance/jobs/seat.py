@@ -157,6 +157,7 @@ class Seat:
                 stdin=subprocess.DEVNULL,
                 stderr=None if self._log is None else stack.enter_context(self._log.open("ab")),
                 cwd=Path(appliance.__file__).parents[1],
+                env={**os.environ, **visible_devices(self.device)},
                 # Ctrl-C is for the server, which then ends its workers in order.
                 start_new_session=True,
             )
@@ -271,6 +272,14 @@ class Seat:
         if now - self._unheeded_since > limit_s:
             logger.warning("worker %s does not %s job %s; killing it", self.device, unheeded[1], unheeded[0])
             self._process.kill()
+
+
+def visible_devices(device: str) -> dict[str, str]:
+    """Give the variables by which every library of CUDA sees the GPU of a device alone, or none."""
+    kind, _, number = device.partition(":")
+    if kind == "gpu":
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": number}
+    return {"CUDA_VISIBLE_DEVICES": ""} if kind == "cpu" else {}
 
 
 def read_oom_kills() -> int | None:

@@ -14,9 +14,11 @@ from typing import Final
 
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.seat import Limits, Seat, WorkerStatus, read_oom_kills
+from appliance.jobs.worker import lock_path
 from appliance.store.database import Database
 from appliance.store.directory import database_path
 from appliance.store.errors import StoreError
+from appliance.store.lock import LockFile
 from runtime.closing import Closing
 from runtime.segments.rule import SegmentRule
 
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.2
 _STOP_S: Final = 20.0
+_STRANGERS_S: Final = 5.0
 
 
 class Supervisor(Closing):
@@ -83,7 +86,11 @@ class Supervisor(Closing):
         self._database.close()
 
     def _run(self) -> None:
+        strangers_due = 0.0
         while not self._stopping.wait(_POLL_S):
+            if time.monotonic() >= strangers_due:
+                strangers_due = time.monotonic() + _STRANGERS_S
+                self._release_strangers()
             for seat in self._seats:
                 try:
                     seat.look()
@@ -99,9 +106,20 @@ class Supervisor(Closing):
         for seat in self._seats:
             seat.wait_for_end(deadline)
 
+    def _release_strangers(self) -> None:
+        """Give back what workers hold of devices that the settings name no more, once they have ended."""
+        try:
+            for worker in self._queue.holders() - {seat.device for seat in self._seats}:
+                lock = LockFile.take(lock_path(self._database.path.parent, worker))
+                if lock is not None:
+                    with lock:
+                        self._queue.release(worker)
+        except (StoreError, OSError) as error:
+            logger.warning("jobs of earlier workers cannot be given back: %s", error)
+
 
 def list_devices() -> list[str]:
-    """Give the devices that get a worker each: the best backend's."""
+    """Give the devices that get a worker each where none are named: one for the whole machine, named after its best."""
     from runtime.engine.backends import list_backends
 
-    return next(([backend.name] for backend in list_backends() if backend.available), [])
+    return ["gpu" if any(backend.available and backend.on_gpu for backend in list_backends()) else "cpu"]

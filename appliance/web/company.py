@@ -32,9 +32,10 @@ class Company:
 def start_company(database: Database, settings: Settings) -> Iterator[Company]:
     """Start what runs beside the web server, and end it after the block, the latest first."""
     with ExitStack() as stack:
-        devices = None if settings.device == "auto" else [settings.device]
+        devices = None if settings.device == "auto" else settings.device.split(",")
         limits = Limits(
             memory_bytes=settings.worker_memory_bytes,
+            threads=settings.threads or None,
             reserve_bytes=settings.disk_reserve_bytes,
             backend=settings.backend,
             precision=settings.precision,
@@ -45,9 +46,12 @@ def start_company(database: Database, settings: Settings) -> Iterator[Company]:
         def is_idle() -> bool:
             return all(worker.job is None for worker in supervisor.status())
 
-        keeper = EngineKeeper(EngineStore(settings.engines), is_idle, budget_bytes=settings.engines_bytes)
+        speeds = stack.enter_context(SpeedKeeper(settings.engines, is_idle, own=settings.zoo))
+        speeds.start()
+        keeper = EngineKeeper(
+            EngineStore(settings.engines), is_idle, budget_bytes=settings.engines_bytes, on_ready=speeds.look_again
+        )
         stack.enter_context(keeper).start()
-        stack.enter_context(SpeedKeeper(settings.engines, is_idle, own=settings.zoo)).start()
         stack.enter_context(Watcher(FolderStore(database), JobQueue(database)))
         if settings.announce and settings.host not in LOOPBACK:
             stack.enter_context(announce(settings.port, tls=settings.tls))

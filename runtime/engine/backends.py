@@ -1,5 +1,6 @@
 """Which backends there are, which of them can be used on this box, and how each opens a file."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class ChosenBackend:
 
 def list_backends() -> tuple[Backend, ...]:
     """Look for every backend, the safest first; nothing heavy is imported."""
-    gpu = "" if any(Path(name).exists() for name in _GPU_FILES) else "no NVIDIA GPU is visible; install its driver"
+    gpu = _lacks_gpu()
     ort, arrays = _lacks("onnxruntime", "onnxruntime"), _lacks("cupy", "relume[cuda]")
     trt, rtx = _lacks("tensorrt", "relume[tensorrt]"), _lacks("tensorrt_rtx", "relume[rtx]")
     ort_gpu = _lacks_distribution("onnxruntime-gpu", "cuda")
@@ -135,6 +136,12 @@ def _judge(
 ) -> Backend:
     missing = next((lack for lack in lacks if lack), "")
     return Backend(name, not missing, missing or reason, precisions, libraries, name not in _ON_CPU, flavour)
+
+
+def _lacks_gpu() -> str:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return "the GPUs are left to others here (CUDA_VISIBLE_DEVICES is empty)"
+    return "" if any(Path(name).exists() for name in _GPU_FILES) else "no NVIDIA GPU is visible; install its driver"
 
 
 def _lacks(module: str, package: str) -> str:

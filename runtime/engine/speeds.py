@@ -25,6 +25,7 @@ class Speed:
     sha256: `digest_files` of the model in that precision; with `library` and `device` it tells whether this
         still holds.
     problem: Why it did not run; `ms` is 0 then.
+    waits: Only its engine is not built yet. That is no measurement, and is not kept as one.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Speed:
     ms: float
     measured: str
     problem: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ def write_speeds(folder: Path, speeds: tuple[Speed, ...]) -> None:
 
     models = {speed.model for speed in speeds}
     kept = tuple(speed for speed in read_speeds(folder) if speed.model not in models)
+    measured = tuple(speed for speed in speeds if not speed.waits)
     with told_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / _FILE, TypeAdapter(_File).dump_json(_File(_SCHEMA, kept + speeds), indent=1))
+        write_durably(folder / _FILE, TypeAdapter(_File).dump_json(_File(_SCHEMA, kept + measured), indent=1))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from appliance.errors import SettingsError
 from appliance.settings import GOOD_NAME, Settings, load_settings
-from appliance.settings_check import available_backends, check_settings
+from appliance.settings_check import available_backends, available_devices, check_settings
 from appliance.settings_file import fixed_settings, save_settings
 from appliance.web.access import Administrator, ServicesHere
 from appliance.web.services import Services
@@ -65,7 +65,7 @@ def _show(services: Services) -> SettingsOut:
         fixed=dict.fromkeys(sorted(fixed_settings() - _NOT_HERE), "environment")
         | dict.fromkeys(sorted(services.settings_given - _NOT_HERE), "command line"),
         running=running,
-        choices={"backend": backends, "device": backends},
+        choices={"backend": backends, "device": available_devices()},
         problem=services.settings_problem,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from appliance.engines import keeper as keeper_module
 from appliance.engines.keeper import EngineKeeper
 from runtime.engine.flavour import Flavour
 from runtime.engine.store.bench import Bench
@@ -97,3 +98,34 @@ def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch
         keeper.start()
         wait_until(lambda: states(store) == [EngineState.QUARANTINED])
         assert store.wishes() == []
+
+
+def test_a_box_with_a_gpu_and_an_empty_store_asks_for_what_usual_sources_want(store, monkeypatch):
+    monkeypatch.setattr(keeper_module, "usual_flavour", lambda: Flavour.RTX)
+    monkeypatch.setattr(store, "_look", lambda _: look_at_device(Flavour.OPENVINO))
+    with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.02) as keeper:
+        keeper.start()
+        wait_until(lambda: len(store.wishes()) > 5)
+        time.sleep(0.2)
+        wanted = {(wish.request.model, wish.request.precision) for wish in store.wishes()}
+
+    assert {("light-x2", "fp16"), ("light-restore", "fp16"), ("light-x4", "fp16")} <= wanted
+
+
+def test_a_box_without_a_gpu_asks_for_nothing_by_itself(store):
+    with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.02) as keeper:
+        keeper.start()
+        time.sleep(0.3)
+
+    assert store.wishes() == []
+
+
+def test_who_waits_for_an_engine_is_told_that_it_is_ready(store, wanted, monkeypatch):
+    told = []
+    outcome = type("Outcome", (), {"usable": True, "__str__": lambda _: "built"})()
+    result = type("Result", (), {"outcome": outcome, "reason": ""})()
+    monkeypatch.setattr(keeper_module, "build_apart", lambda *_, **__: result)
+    store.want(wanted)
+    with EngineKeeper(store, lambda: True, budget_bytes=10**9, look_s=0.02, on_ready=lambda: told.append(1)) as keeper:
+        keeper.start()
+        wait_until(lambda: told)

@@ -1,14 +1,18 @@
 """A box measures itself once while it is idle, makes way for a job, and leaves what it knows alone."""
 
 import os
+import threading
 import time
 
 import pytest
 
 from appliance.engines.measuring import SpeedKeeper, measure_missing
 from runtime import manifest, trial
-from runtime.engine.backends import list_backends
-from runtime.engine.choice import candidates_for
+from runtime.engine import choice
+from runtime.engine import opening as opening_module
+from runtime.engine.backends import Backend, list_backends
+from runtime.engine.choice import Wish, candidates_for, choose_engine
+from runtime.engine.flavour import Flavour
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
 from runtime.errors import OutputError
 from runtime.hardware import look_at_hardware
@@ -129,3 +133,51 @@ def children():
         except FileNotFoundError:
             continue
     return found
+
+
+@pytest.fixture
+def gpu_box(monkeypatch):
+    """A box whose `rtx` takes engines of the store; there is one only once `built` is set."""
+    backend = Backend("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    cpu = next(backend for backend in list_backends() if backend.name == "cpu")
+    built = threading.Event()
+    opening = opening_module.open_chosen
+
+    def open_chosen(model, chosen, precision, *, threads, engines=None):
+        if chosen.name == "rtx" and built.is_set():
+            return opening(model, cpu, precision, threads=threads)
+        return opening(model, chosen, precision, threads=threads, engines=engines)
+
+    monkeypatch.setattr(trial, "open_chosen", open_chosen)
+    for module in (trial, choice):
+        monkeypatch.setattr(module, "list_backends", lambda: (cpu, backend))
+    return built
+
+
+def test_a_way_that_waits_for_its_engine_is_measured_once_there_is_one(gpu_box, tmp_path, monkeypatch):
+    model = find_model("speech-mask")
+    monkeypatch.setattr(manifest, "list_models", lambda: [model])
+
+    measure_missing(tmp_path)
+    first = choose_engine(model, Wish(), threads=1, engines=tmp_path)
+    assert [speed.backend for speed in read_speeds(tmp_path)] == ["cpu"]
+    assert list_unmeasured([model], tmp_path) == [model]
+
+    gpu_box.set()
+    measure_missing(tmp_path)
+
+    assert first.backend == "cpu"
+    assert {speed.backend: speed.problem for speed in read_speeds(tmp_path)} == {"cpu": "", "rtx": ""}
+    assert list_unmeasured([model], tmp_path) == []
+
+
+def test_a_box_measures_again_when_an_engine_was_built(tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(SpeedKeeper, "_measure", lambda self: measured.append(self) or True)
+    with SpeedKeeper(tmp_path, lambda: True, quiet_s=0.02) as keeper:
+        keeper.start()
+        assert wait_for(lambda: len(measured) == 1)
+        keeper.look_again()
+        assert wait_for(lambda: len(measured) == 2)
+        time.sleep(0.2)
+    assert len(measured) == 2

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,11 @@ from appliance.jobs.queue import JobState
 from appliance.jobs.seat import is_worker, read_oom_kills
 from appliance.jobs.supervisor import Limits, Supervisor
 from appliance.jobs.survive import read_packets
+from appliance.settings import load_settings
+from appliance.store.database import Database
+from appliance.store.directory import database_path
 from appliance.store.errors import DatabaseDamagedError
+from appliance.web.company import start_company
 from runtime.options import AudioMode, EnhanceOptions
 
 from .conftest import ROOT, RULE
@@ -205,3 +210,43 @@ def test_the_kernel_tells_of_its_kills():
     if not os.path.exists("/proc/vmstat"):
         pytest.skip("there is no /proc/vmstat here")
     assert read_oom_kills() is not None
+
+
+def test_a_job_of_a_device_that_is_named_no_more_goes_back_to_the_queue(add, queue, clip, supervise, until):
+    job = add("clip", clip, options=SILENT)
+    assert queue.claim("gpu:7").id == job.id
+
+    supervise(devices=["cpu"])
+    until(lambda: queue.get(job.id).is_finished)
+
+    assert queue.get(job.id).state is JobState.DONE
+
+
+def test_each_device_that_is_named_has_a_worker_which_sees_it_alone(supervise, until):
+    supervisor = supervise(devices=["cpu", "gpu:0", "gpu:1"])
+    until(lambda: all(status.pid for status in supervisor.status()))
+
+    def seen(pid):
+        rows = dict(row.split(b"=", 1) for row in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if b"=" in row)
+        return rows.get(b"CUDA_VISIBLE_DEVICES")
+
+    until(lambda: all(b"jobs.worker" in Path(f"/proc/{s.pid}/cmdline").read_bytes() for s in supervisor.status()))
+    assert [seen(status.pid) for status in supervisor.status()] == [b"", b"0", b"1"]
+
+
+def test_the_threads_of_the_settings_reach_the_workers(data, settings_of, until):
+    with (
+        Database(database_path(data)) as database,
+        start_company(database, settings_of(threads=3, device="cpu")) as company,
+    ):
+        until(lambda: company.workers()[0]["pid"])
+        pid = company.workers()[0]["pid"]
+        until(lambda: b"jobs.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+    assert words[words.index(b"--threads") + 1] == b"3"
+
+
+@pytest.fixture
+def settings_of(data):
+    return lambda **given: load_settings(data, announce=False, host="127.0.0.1", **given)
