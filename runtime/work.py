@@ -16,6 +16,7 @@ from runtime.media.decode import VideoReader
 from runtime.media.encode import EncodeSettings, settings_for
 from runtime.media.mux import FORMATS, default_suffix, refuse_suffix
 from runtime.media.probe import AudioStream, MediaInfo, VideoStream, probe
+from runtime.media.sampling import look_ahead
 from runtime.media.time_code import find_time_code, time_code_rate
 from runtime.options import AudioMode, EnhanceOptions
 from runtime.presets import JobPlan, ScaleChoice, choose_scale, plan_job
@@ -78,6 +79,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
     model = None
     if video is not None:
         _check_picture(source, video)
+        video = look_ahead(info.path, video)
         scale, model = _choose_model(plan, options, video)
     streams = plan_streams(
         info,

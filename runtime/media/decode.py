@@ -28,13 +28,27 @@ from runtime.media.damage import (
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
 from runtime.media.h264 import tells_fields
 from runtime.media.picture import Picture
-from runtime.media.pixels import PixelPlan, convert_frame, crop_planes, fitting_crop, plan_pixels, read_planes
+from runtime.media.pixels import (
+    PixelPlan,
+    convert_frame,
+    crop_planes,
+    fit_frame,
+    fitting_crop,
+    has_alpha,
+    is_opaque,
+    pad_frame,
+    plan_pixels,
+    read_planes,
+)
 from runtime.media.side_data import read_side_entries
 from runtime.media.source import AnyPacket
 from runtime.media.streams import Crop, VideoStream
 from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to, told_end_pts
 from runtime.media.times import TimeMender
 
+_SEQUENCES: Final = ("mpeg1video", "mpeg2video")
+_SEQUENCE_HEADER: Final = b"\0\0\1\xb3"
+_SQUARE_PIXELS: Final = ("vp8", "vp9", "av1")
 _SEEK_EARLIER: Final = Fraction(1, 2)
 # Where reading goes on near a picture, what lies before it is read too, so that references and fields are there.
 _NEAR_EARLIER: Final = Fraction(2)
@@ -75,7 +89,7 @@ class VideoReader(Closing):
                 the file has one, else at its beginning. Whoever asks checks that the pictures are the same ones.
 
         Raises:
-            UnsupportedMediaError: No decoder knows the codec, or the picture has alpha.
+            UnsupportedMediaError: No decoder knows the codec, or a picture is not opaque.
             DecodeError: No picture can be decoded.
         """
         _refuse(path, stream)
@@ -105,11 +119,12 @@ class VideoReader(Closing):
         except BaseException:
             self.close()
             raise
-        self._coded_size = self._first.width, self._first.height
+        sizes = (self._first.width, self._first.height), (stream.width, stream.height)
+        self._coded_size = sizes[0] if stream.crop is not None else max(sizes, key=lambda size: size[0] * size[1])
         self._crop = fitting_crop(stream.crop, *self._coded_size)
         crop = self._crop or Crop()
-        self.width = self._first.width - crop.left - crop.right
-        self.height = self._first.height - crop.top - crop.bottom
+        self.width = self._coded_size[0] - crop.left - crop.right
+        self.height = self._coded_size[1] - crop.top - crop.bottom
         self.bit_depth, self.chroma, self.colour = self._plan.bit_depth, self._plan.chroma, self._plan.colour
         self._plans: dict[str, PixelPlan] = {self._first.format.name: self._plan}
         self._tell_choices()
@@ -267,15 +282,28 @@ class VideoReader(Closing):
     def _planar(self, frame: VideoFrame) -> VideoFrame:
         if (frame.width, frame.height) != self._coded_size:
             self._resized += 1
-            frame = frame.reformat(width=self._coded_size[0], height=self._coded_size[1], threads=1)
+            frame = self._fit(frame)
         plan = self._plans.get(frame.format.name)
         if plan is None:
             plan = plan_pixels(frame.format.name, self.stream.colour)
             self._plans[frame.format.name] = plan
+        if plan.alpha and not is_opaque(frame):
+            raise UnsupportedMediaError(self._transparent(frame))
         converted = convert_frame(frame, plan)
         if plan.name != self._plan.name:
             converted = converted.reformat(format=self._plan.name, threads=1)
+        if (converted.width, converted.height) != self._coded_size:
+            converted = pad_frame(converted, *self._coded_size, full_range=self.colour.full_range)
         return converted
+
+    def _fit(self, frame: VideoFrame) -> VideoFrame:
+        """Scale a picture of another size to the reader's.
+
+        Broadcasts change the number of columns alone, with the shape of a pixel, so that the picture's shape stays.
+        """
+        width, height = self._coded_size
+        has_shapes = self.stream.codec not in _SQUARE_PIXELS and frame.height == height
+        return fit_frame(frame, width, height, stretches=has_shapes)
 
     def _picture(self, frame: VideoFrame) -> Picture:
         assert frame.pts is not None
@@ -290,6 +318,14 @@ class VideoReader(Closing):
             pts=frame.pts - self._zero,
             duration=duration,
             side_data=read_side_entries(frame),
+        )
+
+    def _transparent(self, frame: VideoFrame) -> str:
+        assert frame.pts is not None
+        time = float((frame.pts * self.stream.time_base) - self.stream.origin)
+        return (
+            f"{self._path} has an alpha channel, which would be lost, and its picture at {time:.3f} s is not opaque; "
+            "flatten it onto a background first"
         )
 
     def _nothing(self, path: Path, start: Fraction | None) -> str:
@@ -319,7 +355,7 @@ class VideoReader(Closing):
         if self._times.mended:
             self.warnings.append(f"{self._times.mended} pictures had no usable time; mended")
         if self._resized:
-            self.warnings.append(f"{self._resized} pictures of another size were scaled to the first's")
+            self.warnings.append(f"{self._resized} pictures of another size were scaled to {self.width}x{self.height}")
 
 
 class _Decoder:
@@ -328,12 +364,16 @@ class _Decoder:
     H.264 whose pictures may be coded as fields is decoded by one thread. FFmpeg's frame threads take the error table
     of field pictures for that of the next whole picture and call it corrupt, at random and with the right samples; its
     slice threads conceal nothing.
+
+    A decoder of MPEG-1 or MPEG-2 that meets another size forgets the picture that it still holds, so it is flushed
+    before.
     """
 
     def __init__(self, source: av.VideoStream, threads: int) -> None:
         self._context: VideoCodecContext = source.codec_context
         self._extradata = bytes(self._context.extradata or b"")
         self._may_change = self._context.name == "h264" and threads > 1
+        self._size: bytes | None = None
         if self._may_change and tells_fields(self._extradata):
             self._may_change, threads = False, 1
         source.thread_type, source.thread_count = ThreadType.AUTO, threads
@@ -350,28 +390,41 @@ class _Decoder:
         """
         frames: list[VideoFrame] = []
         if self._may_change and packet.size and tells_fields(bytes(packet), extradata=self._extradata):
-            frames += self._change()
+            frames += self._change(threads=1)
+            self._may_change = False
+        if self._context.name in _SEQUENCES and packet.size and self._changes_size(bytes(packet)):
+            frames += self._change(threads=self.threads)
         if packet.size:
             self._waiting.append(packet)
         self.refused = self._waiting[0] if self._waiting else None
         return frames + self._context.decode(packet)
 
-    def _change(self) -> list[VideoFrame]:
-        """Go on with one thread, where pictures begin that may be coded as fields."""
+    def _changes_size(self, data: bytes) -> bool:
+        """Tell whether a packet has a sequence header of another size than the last (ISO/IEC 13818-2, 6.2.2.1)."""
+        place = data.find(_SEQUENCE_HEADER)
+        if place < 0:
+            return False
+        before, self._size = self._size, data[place + 4 : place + 7]
+        return before not in (None, self._size)
+
+    def _change(self, *, threads: int) -> list[VideoFrame]:
+        """Flush the decoder and go on with a new one."""
         found: list[VideoFrame] = []
         with suppress(av.FFmpegError):
             found = self._context.decode(None)
-        context = CodecContext.create("h264", "r")
+        context = CodecContext.create(self._context.name, "r")
+        assert isinstance(context, VideoCodecContext)
         context.extradata = self._extradata or None
-        context.thread_count = self.threads = 1
-        self._context, self._may_change, self._waiting = context, False, deque(maxlen=1)
+        context.thread_count = self.threads = threads
+        self._context, self._waiting = context, deque(maxlen=threads)
         return found
 
 
 def _refuse(path: Path, stream: VideoStream) -> None:
     if stream.codec == "unknown":
         raise UnsupportedMediaError(f"{path} holds pictures of an unknown codec; convert it to H.264 first")
-    if stream.has_alpha:
+    if stream.has_alpha and not has_alpha(stream.pixel_format):
+        # The alpha of VP9 lies beside its pictures, where FFmpeg's decoder does not look.
         raise UnsupportedMediaError(
             f"{path} has an alpha channel, which would be lost; flatten it onto a background first"
         )

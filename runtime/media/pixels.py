@@ -1,6 +1,7 @@
 """FFmpeg's pixel formats: which planes a format becomes, and frames to planes and back."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +26,7 @@ class PixelPlan:
     """How the frames of one pixel format become planes.
 
     `name` is the planar format that holds them; `direct` frames have it already, `gray` ones only lack chroma, the
-    others go through swscale. `colour` is what the planes mean afterwards.
+    others go through swscale. `alpha` is left out, so it must be opaque. `colour` is what the planes mean afterwards.
     """
 
     name: str
@@ -35,6 +36,7 @@ class PixelPlan:
     direct: bool
     gray: bool = False
     rgb: bool = False
+    alpha: bool = False
     note: str = ""
 
 
@@ -65,16 +67,14 @@ def plan_pixels(pixel_format: str, colour: Colour) -> PixelPlan:
     """Decide how frames of a format become planes of 8 or 10 bits.
 
     Raises:
-        UnsupportedMediaError: The format has alpha, or is no picture for the eye.
+        UnsupportedMediaError: The format is no picture for the eye, or gray with alpha.
     """
     form = VideoFormat(pixel_format, 64, 64)
-    if has_alpha(pixel_format):
-        raise UnsupportedMediaError(
-            f"the picture has an alpha channel ({pixel_format}), which would be lost; "
-            "flatten it onto a background first"
-        )
+    alpha = has_alpha(pixel_format)
     if form.is_bayer or pixel_format.startswith("xyz"):
         raise UnsupportedMediaError(f"pixels are {pixel_format}, expected YUV, RGB or gray")
+    if alpha and len(form.components) == 2:
+        raise UnsupportedMediaError(f"pixels are {pixel_format}, expected YUV, RGB, or gray without alpha")
     bits = bits_of(pixel_format)
     depth = 8 if bits <= 8 else 10
     gray, rgb = _is_gray(form), form.is_rgb or form.has_palette
@@ -92,8 +92,20 @@ def plan_pixels(pixel_format: str, colour: Colour) -> PixelPlan:
         direct=pixel_format.replace("yuvj", "yuv") == name,
         gray=gray,
         rgb=rgb,
+        alpha=alpha,
         note="; ".join(notes),
     )
+
+
+def is_opaque(frame: VideoFrame) -> bool:
+    """Return whether every pixel of a frame with alpha is opaque."""
+    form = frame.format
+    part = next(part for part in form.components if part.is_alpha)
+    if form.is_planar and not form.is_big_endian and part.plane == len(frame.planes) - 1:
+        return bool((_view(frame, part.plane) == (1 << part.bits) - 1).all())
+    packed = frame.reformat(format="rgba", threads=1).planes[0]
+    samples = np.frombuffer(packed, np.uint8).reshape(frame.height, -1)  # type: ignore[call-overload]
+    return bool((samples[:, 3 : 4 * frame.width : 4] == 255).all())
 
 
 def planar_format(chroma: Chroma, bit_depth: int) -> str:
@@ -119,6 +131,35 @@ def convert_frame(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
         interpolation=_EXACT,
         threads=1,
     )
+
+
+def fit_frame(frame: VideoFrame, width: int, height: int, *, stretches: bool) -> VideoFrame:
+    """Scale a frame into a size; unless it `stretches`, it keeps its shape and the rest is left to `pad_frame`."""
+    if not stretches:
+        scale = min(Fraction(width, frame.width), Fraction(height, frame.height))
+        # Whole chroma samples, and as much on both sides.
+        width = min(width, max(2, round(frame.width * scale / 2) * 2))
+        height = min(height, max(2, round(frame.height * scale / 2) * 2))
+    return frame.reformat(width=width, height=height, interpolation=_EXACT, threads=1)
+
+
+def pad_frame(frame: VideoFrame, width: int, height: int, *, full_range: bool) -> VideoFrame:
+    """Put a planar YUV frame into the middle of a black one."""
+    result = VideoFrame(width, height, frame.format.name)
+    bits = bits_of(frame.format.name)
+    left, top = (width - frame.width) // 4 * 2, (height - frame.height) // 4 * 2
+    for index in range(3):
+        source, target = _view(frame, index), _view(result, index)
+        columns = 1 if index == 0 or source.shape[1] == frame.width else 2
+        rows = 1 if index == 0 or source.shape[0] == frame.height else 2
+        black = (0 if full_range else 16 << (bits - 8)) if index == 0 else 1 << (bits - 1)
+        target[:] = black
+        y, x = top // rows, left // columns
+        target[y : y + source.shape[0], x : x + source.shape[1]] = source
+    result.pts, result.duration = frame.pts, frame.duration
+    if frame.time_base is not None:
+        result.time_base = frame.time_base
+    return result
 
 
 def read_planes(frame: VideoFrame) -> Planes:

@@ -12,6 +12,7 @@ from runtime.errors import UnsupportedMediaError
 from runtime.media.decode import VideoReader
 from runtime.media.picture import Picture
 from runtime.media.probe import VideoStream, probe
+from runtime.media.sampling import look_ahead
 
 
 def read(path: Path, **options: Fraction) -> tuple[VideoReader, list[Picture]]:
@@ -116,11 +117,39 @@ def test_missing_times_come_from_the_rate(clip: Callable[..., Path]) -> None:
     assert steps.pop() * reader.stream.time_base == 1 / (reader.stream.average_rate or 0)
 
 
-def test_an_alpha_channel_is_refused(clip: Callable[..., Path]) -> None:
-    path = clip("a.mkv", codec="ffv1", options={}, pixel_format="yuva420p")
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mov", "qtrle"), ("a.mov", "png"), ("a.mkv", "ffv1"), ("a.avi", "utvideo")]
+)
+def test_opaque_alpha_is_left_out_and_the_first_picture_that_is_not_opaque_is_named(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    for transparent in (None, 5):
+        path = write_alpha(tmp_path / name, codec, transparent)
+        if transparent is None:
+            assert len(read(path)[1]) == 8
+            continue
+        with pytest.raises(UnsupportedMediaError, match=r"picture at 0\.200 s is not opaque"):
+            read(path)
+        with pytest.raises(UnsupportedMediaError, match="pictures that are not opaque"):
+            look_ahead(path, video_of(path))
 
-    with pytest.raises(UnsupportedMediaError, match="alpha channel"):
-        VideoReader(path, video_of(path))
+
+def write_alpha(path: Path, codec: str, transparent: int | None) -> Path:
+    form = {"qtrle": "argb", "png": "rgba", "ffv1": "yuva420p", "utvideo": "gbrap"}[codec]
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, form
+        stream.gop_size = 1
+        for number in range(8):
+            pixels = np.full((48, 64, 4), 20 * number, np.uint8)
+            pixels[..., 3] = 255
+            if transparent is not None and number >= transparent:
+                pixels[20, 30, 3] = 100
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=form)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
 
 
 def test_a_stray_time_in_a_damaged_place_moves_nothing_after_it(clip: Callable[..., Path]) -> None:
@@ -147,3 +176,54 @@ def test_a_file_cut_in_the_middle_gives_the_pictures_that_are_there(clip: Callab
     assert 20 < len(pictures) < 110
     assert [picture.pts for picture in pictures] == decode_with_one_thread(path)
     assert any("it may be cut short or damaged" in warning for warning in reader.warnings)
+
+
+def write_sizes(path: Path, codec: str, sizes: list[tuple[int, int]]) -> Path:
+    """Write pictures whose size changes, ten of each."""
+    with av.open(str(path), "w") as output:
+        target = None
+        for part, (width, height) in enumerate(sizes):
+            encoder = av.CodecContext.create(codec, "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base = encoder.framerate = Fraction(1, 25)
+            encoder.framerate = Fraction(25)
+            frames = []
+            for number in range(10):
+                frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 200, np.uint8), format="rgb24")
+                frame = frame.reformat(format="yuv420p")
+                frame.pts, frame.time_base = 10 * part + number, Fraction(1, 25)
+                frames.append(frame)
+            packets = [packet for frame in [*frames, None] for packet in encoder.encode(frame)]
+            if target is None:
+                target = output.add_stream(codec, rate=25)
+                target.width, target.height, target.pix_fmt = width, height, "yuv420p"
+                target.time_base = Fraction(1, 25)
+            for packet in packets:
+                packet.stream, packet.time_base = target, Fraction(1, 25)
+                output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sizes", "largest"),
+    [
+        ("a.webm", "libvpx", [(64, 48), (160, 120)], (160, 120)),
+        ("a.webm", "libvpx-vp9", [(64, 48), (160, 120), (96, 72)], (160, 120)),
+        ("a.mkv", "libvpx", [(160, 120), (64, 48)], (160, 120)),
+        ("a.ts", "mpeg2video", [(64, 96), (128, 96)], (128, 96)),
+    ],
+)
+def test_the_largest_size_of_pictures_is_that_of_all(
+    tmp_path: Path, name: str, codec: str, sizes: list[tuple[int, int]], largest: tuple[int, int]
+) -> None:
+    path = write_sizes(tmp_path / name, codec, sizes)
+
+    stream = look_ahead(path, video_of(path))
+
+    assert (stream.width, stream.height) == largest
+    with VideoReader(path, stream) as reader:
+        pictures = list(reader)
+    assert {(picture.width, picture.height) for picture in pictures} == {largest}
+    assert len(pictures) == 10 * len(sizes)
+    # Same shape, or columns alone that changed: no bars.
+    assert all((picture.planes[0] > 150).all() for picture in pictures)

@@ -7,7 +7,15 @@ from av.video.frame import VideoFrame
 from runtime.errors import UnsupportedMediaError
 from runtime.media.colour import Colour
 from runtime.media.picture import Picture
-from runtime.media.pixels import convert_frame, plan_pixels, read_planes, write_planes
+from runtime.media.pixels import (
+    convert_frame,
+    fit_frame,
+    is_opaque,
+    pad_frame,
+    plan_pixels,
+    read_planes,
+    write_planes,
+)
 
 LIMITED = Colour("bt709", False)
 
@@ -41,10 +49,56 @@ def test_every_format_becomes_planes_that_keep_its_depth_and_chroma(pixel_format
     assert (plan.bit_depth, plan.chroma) == (depth, chroma)
 
 
-@pytest.mark.parametrize("pixel_format", ["yuva420p", "rgba", "gbrap10le", "ya8"])
-def test_alpha_is_refused(pixel_format: str) -> None:
-    with pytest.raises(UnsupportedMediaError, match="alpha channel"):
-        plan_pixels(pixel_format, LIMITED)
+def test_gray_with_alpha_is_refused() -> None:
+    with pytest.raises(UnsupportedMediaError, match="pixels are ya8"):
+        plan_pixels("ya8", LIMITED)
+
+
+def fill_alpha(pixel_format: str, alpha: int) -> VideoFrame:
+    """Make a frame of random pixels with one value of 16-bit alpha."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (12, 10, 4), dtype=np.uint16)
+    pixels[..., 3] = alpha
+    frame = VideoFrame.from_ndarray(pixels, format="rgba64le")
+    return frame if pixel_format == "rgba64le" else frame.reformat(format=pixel_format)
+
+
+@pytest.mark.parametrize(
+    "pixel_format", ["yuva420p", "yuva444p10le", "yuva422p12le", "rgba", "argb", "bgra", "gbrap10le", "rgba64le"]
+)
+def test_opaque_alpha_is_told_from_transparent(pixel_format: str) -> None:
+    assert plan_pixels(pixel_format, LIMITED).alpha
+    assert is_opaque(fill_alpha(pixel_format, 65535))
+    assert not is_opaque(fill_alpha(pixel_format, 60000))
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "without"), [("yuva420p", "yuv420p"), ("yuva444p10le", "yuv444p10le"), ("rgba", "rgb24")]
+)
+def test_planes_are_the_same_without_an_opaque_alpha(pixel_format: str, without: str) -> None:
+    frame = fill_alpha(pixel_format, 65535)
+    plain = frame.reformat(format=without)
+
+    planes = read_planes(convert_frame(frame, plan_pixels(pixel_format, LIMITED)))
+
+    for plane, expected in zip(planes, read_planes(convert_frame(plain, plan_pixels(without, LIMITED))), strict=True):
+        np.testing.assert_array_equal(plane, expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"), [((64, 48), (0, 0, 128, 96)), ((48, 96), (40, 0, 48, 96)), ((128, 32), (0, 32, 128, 32))]
+)
+def test_a_picture_of_another_size_keeps_its_shape(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    bright = np.full((size[1], size[0], 3), 255, np.uint8)
+    frame = VideoFrame.from_ndarray(bright, format="rgb24").reformat(format="yuv420p")
+
+    fitted = pad_frame(fit_frame(frame, 128, 96, stretches=False), 128, 96, full_range=False)
+
+    left, top, width, height = box
+    luma = read_planes(fitted)[0]
+    assert luma.shape == (96, 128)
+    assert (luma[top : top + height, left : left + width] > 200).all()
+    luma[top : top + height, left : left + width] = 16
+    assert (luma == 16).all()
 
 
 def test_gray_keeps_its_levels_and_gets_neutral_chroma() -> None:

@@ -1,0 +1,133 @@
+"""Looks ahead in a stream before it is enhanced: at pictures in several places, and at the sizes that packets tell."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+from av.video.frame import VideoFrame
+
+from runtime.errors import UnsupportedMediaError
+from runtime.media.pixels import has_alpha, is_opaque
+from runtime.media.source import AnyPacket, open_source, read_packets
+from runtime.media.streams import VideoStream
+
+_PLACES: Final = tuple(Fraction(number, 8) for number in range(8))
+_MOST_PACKETS: Final = 100
+# Containers whose index gives a stream one size.
+_ONE_SIZE: Final = ("mov", "avi", "mxf", "dv")
+_VP9_SYNC: Final = 0x498342
+
+
+def look_ahead(path: Path, stream: VideoStream) -> VideoStream:
+    """Return a stream with the size of its largest pictures, as far as looking ahead shows them.
+
+    Raises:
+        UnsupportedMediaError: Pictures have alpha and are not opaque.
+    """
+    with open_source(path) as container:
+        names = container.format.name.split(",")
+    sizes = [(stream.width, stream.height)]
+    may_change = not set(names) & set(_ONE_SIZE) and stream.crop is None
+    if may_change and stream.codec in ("vp8", "vp9"):
+        sizes += _told_sizes(path, stream)
+    elif may_change or has_alpha(stream.pixel_format):
+        for frame in sample_pictures(path, stream):
+            if may_change:
+                sizes.append((frame.width, frame.height))
+            if has_alpha(frame.format.name) and not is_opaque(frame):
+                raise UnsupportedMediaError(
+                    f"{path} has an alpha channel, which would be lost, and pictures that are not opaque; "
+                    "flatten it onto a background first"
+                )
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    return replace(stream, width=width, height=height)
+
+
+def sample_pictures(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Decode a picture in each of several places of a stream."""
+    for place in _PLACES:
+        with open_source(path, only=(stream.index,)) as container:
+            if place and container.duration is None:
+                return
+            if place:
+                with suppress(av.FFmpegError):
+                    container.seek(int((container.start_time or 0) + (container.duration or 0) * place))
+            source = container.streams[stream.index]
+            assert isinstance(source, av.VideoStream)
+            source.thread_count = 1
+            for count, packet in enumerate(read_packets(container, source)):
+                frames: list[VideoFrame] = []
+                with suppress(av.FFmpegError):
+                    frames = source.codec_context.decode(packet)
+                if frames:
+                    yield frames[0]
+                if frames or count > _MOST_PACKETS:
+                    break
+
+
+def _told_sizes(path: Path, stream: VideoStream) -> Iterator[tuple[int, int]]:
+    """Return the sizes that the packets of VP8 or VP9 tell, as of a call whose picture grows with the line."""
+    read = _read_vp8_size if stream.codec == "vp8" else _read_vp9_size
+    with open_source(path, only=(stream.index,)) as container:
+        for packet in read_packets(container, container.streams[stream.index]):
+            size = read(packet) if packet.size else None
+            if size is not None and min(size) > 0:
+                yield size
+
+
+def _read_vp8_size(packet: AnyPacket) -> tuple[int, int] | None:
+    """Read the size in a key frame's header (RFC 6386, 9.1)."""
+    head = bytes(memoryview(packet)[:10])
+    if len(head) < 10 or head[0] & 1 or head[3:6] != b"\x9d\x01\x2a":
+        return None
+    return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
+
+
+def _read_vp9_size(packet: AnyPacket) -> tuple[int, int] | None:
+    """Read the size in an uncompressed header (VP9 bitstream specification, 6.2), where it tells one."""
+    head = int.from_bytes(bytes(memoryview(packet)[:24]).ljust(24, b"\0"))
+    place = 24 * 8
+
+    def take(count: int) -> int:
+        nonlocal place
+        place -= count
+        return head >> place & (1 << count) - 1
+
+    if _goes_to_vp9_size(take):
+        return take(16) + 1, take(16) + 1
+    return None
+
+
+def _goes_to_vp9_size(take: Callable[[int], int]) -> bool:
+    """Read on to the size of a picture; tell whether there is one."""
+    marker, profile = take(2), take(1) | take(1) << 1
+    if marker != 2 or (profile == 3 and take(1)) or take(1):
+        return False
+    is_inter, is_shown, resists = take(1), take(1), take(1)
+    is_intra = bool(is_inter and not is_shown and take(1))
+    if is_inter and not resists:
+        take(2)
+    if is_inter and not is_intra:
+        take(8 + 3 * 4)
+        return not any(take(1) for _ in range(3))
+    if take(24) != _VP9_SYNC:
+        return False
+    if profile or not is_intra:
+        _skip_colour(take, profile)
+    if is_intra:
+        take(8)
+    return True
+
+
+def _skip_colour(take: Callable[[int], int], profile: int) -> None:
+    if profile >= 2:
+        take(1)
+    is_rgb = take(3) == 7
+    if not is_rgb:
+        take(1)
+    if profile in (1, 3):
+        take(1 if is_rgb else 3)
