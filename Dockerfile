@@ -23,7 +23,7 @@ COPY runtime runtime
 COPY appliance appliance
 COPY export export
 COPY zoo zoo
-RUN python -m venv /opt/relume && /opt/relume/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/relume && /opt/relume/bin/pip install --no-cache-dir '.[cpu]'
 
 FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/relume /opt/relume

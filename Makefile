@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 RUN_ENV := .venv/run
 TEST_ENV := .venv/test
 PRESET ?= upscale
+# On a machine with an NVIDIA GPU: make run RUN_EXTRAS=cuda,sample
+RUN_EXTRAS ?= cpu,sample
 
 # A shim may exist for a Python that does not: ask each whether it runs.
 FIND_PYTHON := for python in $(PYTHON) python3 python3.12 python3.11; do \
@@ -73,7 +75,7 @@ clean: ## Remove the environments, caches and what `make run` made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN_ENV)/.ready: pyproject.toml
-	$(call make_environment,$(RUN_ENV),sample)
+	$(call make_environment,$(RUN_ENV),$(RUN_EXTRAS))
 	@echo "Compiling the kernels, once."
 	@$(RUN_ENV)/bin/python -m kernels
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
-from runtime.engine.backends import list_backends
+from runtime.engine.backends import TWO_ORTS, is_installed, list_backends
 from runtime.engine.choice import Wish, choose_engine
 from runtime.engine.speeds import Speed, write_speeds
 from runtime.errors import EngineError, ManifestError, OutputError
@@ -95,8 +95,8 @@ _LIBRARIES: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("av", "av", "reading and writing media", ""),
     ("numpy", "numpy", "arrays", ""),
     ("numba", "numba", "kernels on the CPU", ""),
-    ("onnxruntime", "onnxruntime", "models on the CPU", ""),
-    ("openvino", "openvino", "models on x86 processors, faster", ""),
+    ("onnxruntime", "onnxruntime", "models on the CPU", "cpu"),
+    ("openvino", "openvino", "models on x86 processors, faster", "cpu"),
     ("soxr", "soxr", "resampling of sound", ""),
     ("pillow", "PIL", "before/after pictures", ""),
     ("cupy-cuda13x", "cupy", "kernels on NVIDIA GPUs", "cuda"),
@@ -134,7 +134,7 @@ def diagnose(
         budget_s: Seconds for each way to run a model.
     """
     hardware = look_at_hardware()
-    # OpenVINO comes with Relume only on x86; elsewhere nothing lacks it.
+    # There is no OpenVINO to install but on x86; elsewhere nothing lacks it.
     wanted = [entry for entry in _LIBRARIES if entry[0] != "openvino" or hardware.machine == "x86_64"]
     libraries = tuple(_find_library(*entry) for entry in wanted)
     codecs = _find_codecs()
@@ -143,6 +143,12 @@ def diagnose(
         for entry in libraries
         if entry.version is None and not entry.optional
     ]
+    if find_spec("onnxruntime") is None:
+        problems.append(
+            "ONNX Runtime is missing, so no model runs: pip install 'relume[cpu]', or 'relume[cuda]' for a GPU"
+        )
+    if is_installed("onnxruntime") and is_installed("onnxruntime-gpu"):
+        problems.append(TWO_ORTS)
     if not any("libx264" in codec.encoders for codec in codecs):
         problems.append("H.264 cannot be written: reinstall PyAV from its wheel: pip install av")
     models, states = _read_zoo(problems, own)

@@ -18,6 +18,10 @@ _GPU_FILES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev
 _ON_CPU: Final = ("cpu", "openvino")
 _ORT: Final = ("onnxruntime", "onnxruntime-gpu")
 _ORT_GPU: Final = ("onnxruntime-gpu",)
+TWO_ORTS: Final = (
+    "onnxruntime and onnxruntime-gpu are both installed and spoil each other; pip uninstall both, then "
+    "pip install 'relume[cuda]'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,14 @@ class ChosenBackend:
 def list_backends() -> tuple[Backend, ...]:
     """Look for every backend, the safest first; nothing heavy is imported."""
     gpu = _lacks_gpu()
-    ort, arrays = _lacks("onnxruntime", "onnxruntime"), _lacks("cupy", "relume[cuda]")
+    ort, arrays = _lacks("onnxruntime", "relume[cpu]"), _lacks("cupy", "relume[cuda]")
     trt, rtx = _lacks("tensorrt", "relume[tensorrt]"), _lacks("tensorrt_rtx", "relume[rtx]")
-    ort_gpu = _lacks_distribution("onnxruntime-gpu", "cuda")
+    ort_gpu = _lacks_ort_gpu()
     on_cpu, on_gpu, engines = ("fp32", "int8"), ("fp32", "fp16"), ("fp32", "fp16", "int8")
     rows = (
         ("cpu", (ort,), "ONNX Runtime runs on every processor", on_cpu, _ORT, None),
         (
-            "openvino", (ort, _lacks("openvino", "openvino")), "OpenVINO runs on this processor", on_cpu,
+            "openvino", (ort, _lacks("openvino", "relume[cpu]")), "OpenVINO runs on this processor", on_cpu,
             ("openvino",), Flavour.OPENVINO,
         ),
         ("cuda", (gpu, ort_gpu), "ONNX Runtime runs on the GPU", on_gpu, _ORT_GPU, None),
@@ -148,12 +152,21 @@ def _lacks(module: str, package: str) -> str:
     return "" if find_spec(module) is not None else f"{module} is missing; pip install '{package}'"
 
 
-def _lacks_distribution(name: str, extra: str) -> str:
+def _lacks_ort_gpu() -> str:
+    """Tell why ONNX Runtime has no GPU here: each of its two distributions writes over the other's module."""
+    if not is_installed("onnxruntime-gpu"):
+        instead = "pip uninstall onnxruntime, then " if is_installed("onnxruntime") else ""
+        return f"onnxruntime-gpu is missing; {instead}pip install 'relume[cuda]'"
+    return TWO_ORTS if is_installed("onnxruntime") else ""
+
+
+def is_installed(distribution: str) -> bool:
+    """Tell whether a distribution is installed."""
     try:
-        version(name)
+        version(distribution)
     except PackageNotFoundError:
-        return f"{name} is missing; pip install 'relume[{extra}]'"
-    return ""
+        return False
+    return True
 
 
 def _open_cpu(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:

@@ -17,9 +17,10 @@ class Provider(StrEnum):
 
 
 _BACKENDS: Final = {Provider.CUDA: "onnxruntime-cuda", Provider.TENSORRT: "onnxruntime-tensorrt"}
+_AGAIN: Final = "pip uninstall onnxruntime onnxruntime-gpu, then pip install"
 _REMEDIES: Final = {
-    Provider.CUDA: "pip install 'relume[cuda]' in place of onnxruntime, with a driver for its CUDA",
-    Provider.TENSORRT: "pip install 'relume[cuda,tensorrt]' in place of onnxruntime, with a driver for its CUDA",
+    Provider.CUDA: f"{_AGAIN} 'relume[cuda]', with a driver for its CUDA",
+    Provider.TENSORRT: f"{_AGAIN} 'relume[cuda,tensorrt]', with a driver for its CUDA",
 }
 
 

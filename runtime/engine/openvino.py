@@ -90,7 +90,7 @@ def load_openvino() -> Any:
         SessionError: It is not installed, or was imported with its telemetry before.
     """
     if find_spec("openvino") is None:
-        raise SessionError("OpenVINO is not installed; pip install openvino, or take another backend")
+        raise SessionError("OpenVINO is not installed; pip install 'relume[cpu]', or take another backend")
     if sys.modules.setdefault("openvino_telemetry", None) is not None:  # type: ignore[arg-type]
         raise SessionError("OpenVINO was imported with its telemetry; import it through load_openvino alone")
     import openvino  # noqa: TID251

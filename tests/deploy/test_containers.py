@@ -15,6 +15,7 @@ from appliance.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 
 
 def read(name: str) -> list[tuple[str, str]]:
@@ -121,6 +122,33 @@ def test_it_installs_extras_that_there_are(instructions):
     for extra in re.findall(r"\.\[([\w,]+)\]", installs[0]):
         assert set(extra.split(",")) <= set(PROJECT["optional-dependencies"])
     assert "torch" not in installs[0]
+
+
+def names_of(extra: str) -> set[str]:
+    """Give the distributions that an installation with some extras asks for."""
+    wanted = [*PROJECT["dependencies"], *(one for name in extra.split(",") for one in EXTRAS[name])]
+    return {re.match(r"[A-Za-z0-9-]+", entry)[0] for entry in wanted}
+
+
+@pytest.mark.parametrize("extra", ["cpu", "cuda", "jetson", "cuda,rtx", "cuda,tensorrt", "cpu,rtx", "cpu,tensorrt"])
+def test_every_installation_has_one_onnx_runtime_and_never_two(extra):
+    """`onnxruntime` and `onnxruntime-gpu` are two distributions of one module: together they lose the GPU."""
+    assert len(names_of(extra) & {"onnxruntime", "onnxruntime-gpu"}) == 1
+
+
+def test_what_is_installed_without_extras_runs_no_models_and_brings_no_onnx_runtime():
+    assert not {"onnxruntime", "onnxruntime-gpu", "openvino"} & {
+        re.match(r"[A-Za-z0-9-]+", entry)[0] for entry in PROJECT["dependencies"]
+    }
+
+
+def test_each_image_and_what_make_and_the_guides_install_has_an_onnx_runtime():
+    texts = [(ROOT / name).read_text() for name in ("Dockerfile", "Dockerfile.jetson", "docs/quick-start.md")]
+    for text in texts:
+        (extra,) = set(re.findall(r"pip install [^\n]*'\.\[([\w,]+)\]'", text))
+        assert names_of(extra) & {"onnxruntime", "onnxruntime-gpu"}
+    (extras,) = re.findall(r"^RUN_EXTRAS \?= (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "onnxruntime" in names_of(extras)
 
 
 def test_the_jetson_image_has_what_cuda_tensorrt_and_cupy_need():

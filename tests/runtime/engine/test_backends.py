@@ -37,7 +37,7 @@ def test_without_libraries_every_backend_names_its_remedy(box):
 
     assert list(found) == ["cpu", "openvino", "cuda", "onnxruntime-tensorrt", "tensorrt", "rtx"]
     assert not any(backend.available for backend in found.values())
-    assert found["cpu"].reason == "onnxruntime is missing; pip install 'onnxruntime'"
+    assert found["cpu"].reason == "onnxruntime is missing; pip install 'relume[cpu]'"
     assert found["cuda"].reason == "no NVIDIA GPU is visible; install its driver"
 
 
@@ -49,6 +49,17 @@ def test_on_a_gpu_the_library_that_is_missing_is_named(box):
     assert found["tensorrt"].reason == "tensorrt is missing; pip install 'relume[tensorrt]'"
     assert found["rtx"].library_version == "tensorrt-rtx-cu13 1.0"
     assert [backend.on_gpu for backend in found.values()] == [False, False, True, True, True, True]
+
+
+def test_two_onnx_runtimes_at_once_are_told_and_not_taken_for_one_with_a_gpu(box):
+    found = box("onnxruntime", distributions=["onnxruntime", "onnxruntime-gpu"], gpu=True)
+    only_cpu = box("onnxruntime", distributions=["onnxruntime"], gpu=True)
+
+    assert not found["cuda"].available
+    assert "pip uninstall both, then pip install 'relume[cuda]'" in found["cuda"].reason
+    assert only_cpu["cuda"].reason == (
+        "onnxruntime-gpu is missing; pip uninstall onnxruntime, then pip install 'relume[cuda]'"
+    )
 
 
 def test_the_onnx_runtime_of_a_gpu_box_runs_its_processor_too(box):

@@ -20,7 +20,9 @@ def open_tiny(path, provider=Provider.CUDA):
 @pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has the CUDA provider")
 @pytest.mark.parametrize("provider", list(Provider))
 def test_a_build_without_the_provider_is_refused(tiny_network, provider):
-    with pytest.raises(SessionError, match=rf"built without {provider}; pip install 'relume\[cuda"):
+    with pytest.raises(
+        SessionError, match=rf"built without {provider}; pip uninstall [\w -]+, then pip install 'relume\[cuda"
+    ):
         open_tiny(tiny_network, provider)
 
 
@@ -35,7 +37,7 @@ def test_a_provider_that_does_not_start_is_refused_though_onnx_runtime_only_warn
         lambda path, options, providers: opened(path, options, providers=["CPUExecutionProvider"]),  # noqa: ARG005
     )
 
-    with pytest.raises(SessionError, match=f"ONNX Runtime took CPUExecutionProvider for {provider}; pip install"):
+    with pytest.raises(SessionError, match=f"ONNX Runtime took CPUExecutionProvider for {provider}; pip uninstall"):
         open_tiny(tiny_network, provider)
 
 
