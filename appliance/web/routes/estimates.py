@@ -32,6 +32,7 @@ class EstimateIn(SourceIn):
 class ResultOut(BaseModel):
     """What the result will be; null where the source has no video, or it is not known."""
 
+    has_video: bool
     source_width: int | None
     source_height: int | None
     width: int | None
@@ -148,6 +149,7 @@ def _answer(services: Services, source: JobSource, options: EnhanceOptions, know
 def _result(work: Work, size_bytes: int | None) -> ResultOut:
     video, scale = work.video, work.scale.scale
     return ResultOut(
+        has_video=work.info.video is not None,
         source_width=None if video is None else video.width,
         source_height=None if video is None else video.height,
         width=None if video is None else video.width * scale,

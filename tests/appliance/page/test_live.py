@@ -161,6 +161,22 @@ def test_after_the_last_frame_neither_rate_nor_time_left_is_told(
         assert words.inner_text().split() == ["99%", *word.split(), "Almost", "done"]
 
 
+def test_the_waiting_jobs_tell_when_all_will_be_done(
+    waiting: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
+) -> None:
+    box, _, jobs, _ = waiting
+    page = log_in(box.url)
+    number = page.locator("#part-waiting .number")
+    poll(lambda: number.inner_text() == "3")
+
+    with Database(database_path(box.data)) as database:
+        for job in jobs:
+            JobQueue(database).set_estimate(job["id"], '{"time_s": 600.0}')
+
+    page.get_by_text(re.compile(r"^3 jobs, done about \d+:\d0( [AP]M)?$")).wait_for()
+    page.get_by_text("about 10 minutes").first.wait_for()
+
+
 def test_history_searches_and_a_job_is_deleted_after_a_question(
     waiting: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:

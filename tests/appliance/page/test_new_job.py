@@ -1,6 +1,8 @@
 """The page of a new job: its files, its choices, the part of a file, previews, and what is told before the start."""
 
+import random
 import re
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,38 @@ def test_a_part_is_chosen_and_the_choices_are_remembered(
     assert page.get_by_role("radio", name="CCTV and low light").is_checked()
     assert page.get_by_label("Output format").input_value() == "h264"
     clear(page)
+
+
+def test_of_a_recording_only_the_speech_is_cleaned(
+    furnished: Any, log_in: Callable[..., Any], tmp_path: Path, look: Callable[..., list[str]]
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    with wave.open(str(tmp_path / "talk.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(random.Random(7).randbytes(32_000))
+    page.locator("#chooser").set_input_files(tmp_path / "talk.wav")
+    page.get_by_text("1 s · audio only").wait_for()
+
+    page.locator(".outcome").get_by_text("Speech cleaned").wait_for()
+    assert page.get_by_text("What do you want to do?").count() == 0 or not page.locator(".presets").is_visible()
+    assert not page.get_by_role("button", name="Try all presets").is_visible()
+    assert not page.get_by_label("Output format").is_visible()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+
+    card = page.locator(".job", has_text="talk.wav")
+    card.get_by_text("Done", exact=True).wait_for(timeout=60_000)
+    card.get_by_text("Speech cleaned").wait_for()
+    speaker = card.locator(".thumb svg path").first.get_attribute("d")
+    assert speaker == "M4 9.5v5h3.5L12 18.5v-13L7.5 9.5Z"
+    card.locator(".job-title").click()
+    page.locator('.compare[data-ready="true"]').wait_for()
+    assert page.get_by_label("Position", exact=True).count() == 1
+    assert look(page, "job-recording-desktop-light") == []
+    page.keyboard.down("b")
+    assert page.locator("audio[src$=sound-before]").evaluate("audio => audio.muted") is False
+    page.keyboard.up("b")
+    assert page.locator("audio[src$=sound-before]").evaluate("audio => audio.muted") is True
 
 
 def test_a_preview_opens_over_the_page_and_is_no_part_of_the_history(

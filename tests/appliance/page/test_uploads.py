@@ -152,6 +152,21 @@ def files_of(page: Any) -> Any:
     return page.evaluate("fetch('/api/files').then((answer) => answer.json())")
 
 
+def test_an_upload_tells_its_speed_and_the_time_left(
+    furnished: Any, log_in: Callable[..., Any], large_file: Path
+) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.context.new_cdp_session(page).send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2_500_000},
+    )
+    drop(page, large_file)
+
+    page.get_by_text(re.compile(r"\d+% · [\d.]+ MB of 16.8 MB · [\d.]+ .B/s · less than a minute left")).wait_for()
+    page.get_by_role("button", name="Remove: Long take.mp4").click()
+    remove_all(page)
+
+
 def test_refused_files_are_listed_and_can_be_closed(
     furnished: Any, log_in: Callable[..., Any], tmp_path: Path, look: Callable[..., list[str]]
 ) -> None:

@@ -246,6 +246,7 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
     assert (first["time_s"], first["is_measured"], first["fits"]) == (None, False, True)
     facts = probe_size(operator, uploaded)
     assert first["result"] == {
+        "has_video": True,
         "source_width": facts[0],
         "source_height": facts[1],
         "width": facts[0],

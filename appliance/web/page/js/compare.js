@@ -20,6 +20,9 @@ const ZOOMS = [
   ["2", "200%"],
 ];
 
+// As much of a result as the server keeps for the comparison.
+const COMPARED_S = 120;
+
 /** Show the comparison of a finished job in `root`, until the signal is aborted; nothing where there is nothing to compare. */
 export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
   const has = job.has ?? {};
@@ -46,6 +49,10 @@ export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
   );
   player.addEventListener("trouble", () => {
     trouble.hidden = false;
+  });
+  const part = h("p", { class: "hint", hidden: true }, "The comparison shows the first 2 minutes.");
+  player.addEventListener("ready", () => {
+    part.hidden = player.length < COMPARED_S - 0.5;
   });
   signal.addEventListener("abort", () => player.close());
 
@@ -82,7 +89,7 @@ export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
   if (after) choices.append(segments("Speed", SPEEDS, "1", (value) => player.setRate(Number(value))).box);
   const controls = transport(player, box, { steps: Boolean(after), extra: [holder?.box, full] });
   box.append(
-    ...[stage?.box, controls, choices, trouble, soundBefore, soundAfter].filter(Boolean),
+    ...[stage?.box, controls, choices, part, trouble, soundBefore, soundAfter].filter(Boolean),
     keyHint({ sound, stage, hold: holder !== null }),
   );
   listenKeys(box, { player, stage, view, sound, full, hold: holder?.hold ?? null }, signal);

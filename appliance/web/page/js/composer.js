@@ -8,7 +8,7 @@ import { field, segments, select } from "./forms.js";
  * Make the form; `models` are the server's own.
  *
  * Gives `box`; `choices()`, the fields for the server, where what the user left alone is left out; `setChoices(choices)`,
- * which takes such fields; and `describeResult(text)`, what the size becomes. `onChange` is called after every change
+ * which takes such fields; `describeResult(text)`, what the size becomes; and `limitToSound(on)`, for files without video. `onChange` is called after every change
  * that the user makes.
  */
 export function composer(presets, models, onChange) {
@@ -16,6 +16,7 @@ export function composer(presets, models, onChange) {
   let preset = presets[0];
   const details = h("div", { class: "details-grid" });
   let controls = null;
+  let before = null;
   const cards = presetCards(presets, (next) => {
     choose(next, {});
     onChange();
@@ -37,6 +38,17 @@ export function composer(presets, models, onChange) {
       choose(byName.get(name), choices);
     },
     describeResult: (text) => controls.describe(text),
+    // Of recordings only the speech is cleaned; what was chosen before comes back with the next video.
+    limitToSound: (on) => {
+      if (on === cards.box.hidden) return;
+      cards.box.hidden = on;
+      if (on) {
+        before = { preset: preset.name, ...controls.choices() };
+        choose(presets.find((one) => one.copies_picture), {});
+      } else {
+        choose(byName.get(before.preset), before);
+      }
+    },
   };
 }
 

@@ -116,7 +116,7 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
 
 /** Write what a single file becomes: "320 × 180 → 1280 × 720 (4×), H.264". */
 export function describeOutcome(result) {
-  if (!result?.width) return result ? "Audio cleaned, video unchanged" : "";
+  if (!result?.width) return result ? (result.has_video ? "Speech cleaned, video unchanged" : "Speech cleaned") : "";
   const format = (FORMATS[result.codec] ?? "").replace(/.*\((.*)\).*/, "$1");
   const [before, after] = [
     `${result.source_width} × ${result.source_height}`,

@@ -12,12 +12,17 @@ import { openPresetTrial, openPreview } from "../preview.js";
 import { showReady } from "../ready.js";
 import { goTo } from "../router.js";
 import { rememberChoices, savedPresets } from "../saved-presets.js";
+import { mayMake } from "../session.js";
 import { trimField } from "../timeline.js";
 
 export const title = "New job";
 
 /** Show the view; `parameter` is empty, `again/ID` for the file of a job once more, or `edit/ID` for a waiting job. */
 export async function show(root, parameter, signal) {
+  if (!mayMake()) {
+    goTo("");
+    return;
+  }
   const [mode, id] = parameter.split("/");
   const job = id ? await get(`/api/jobs/${encodeURIComponent(id)}`, {}, { signal }) : null;
   const [presets, models] = await Promise.all([loadPresets(), loadModels()]);
@@ -85,6 +90,9 @@ export async function show(root, parameter, signal) {
   function changed() {
     fits = true;
     const now = chosen();
+    const isSound = now.length > 0 && now.every(({ hasVideo }) => !hasVideo);
+    form.limitToSound(isSound);
+    saved.hidden = isSound;
     trim.show(now.length === 1 ? now[0].length_s : null);
     drawButtons();
     estimate.ask(
@@ -97,7 +105,7 @@ export async function show(root, parameter, signal) {
     start.disabled = true;
     try {
       await (isEdit ? save(job, wishes()) : startAll(chosen(), wishes(), start));
-      if (!isEdit) rememberChoices(form.choices());
+      if (!isEdit && !saved.hidden) rememberChoices(form.choices());
       goTo(isEdit ? `job/${job.id}` : "");
     } catch (error) {
       complain(error);
