@@ -24,7 +24,7 @@ const ZOOMS = [
 const COMPARED_S = 120;
 
 /** Show the comparison of a finished job in `root`, until the signal is aborted; nothing where there is nothing to compare. */
-export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
+export function showComparison(root, job, signal, { frameRate = 25, size = null } = {}) {
   const has = job.has ?? {};
   const url = (name) => `/api/jobs/${job.id}/${name}`;
   const media = (tag, name, attributes = {}) =>
@@ -50,10 +50,7 @@ export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
   player.addEventListener("trouble", () => {
     trouble.hidden = false;
   });
-  const part = h("p", { class: "hint", hidden: true }, "The comparison shows the first 2 minutes.");
-  player.addEventListener("ready", () => {
-    part.hidden = player.length < COMPARED_S - 0.5;
-  });
+  const part = limitsHint(player, after ?? {}, size);
   signal.addEventListener("abort", () => player.close());
 
   const box = h(
@@ -96,13 +93,30 @@ export function showComparison(root, job, signal, { frameRate = 25 } = {}) {
   fill(root, box);
 }
 
-/** Give the frame rate of a job's result, which is its source's; 25 where the report does not tell. */
-export async function frameRateOf(job, signal) {
+/** Give what the report of a job tells the comparison: the frame rate, and the size of the result where it has video. */
+export async function factsOf(job, signal) {
   const report = job.has?.report ? await get(`/api/jobs/${job.id}/report`, {}, { signal }).catch(() => null) : null;
   const [above, below = 1] = String(report?.picture?.source?.frame_rate ?? "25")
     .split("/")
     .map(Number);
-  return above > 0 && below > 0 ? above / below : 25;
+  const { width, height } = report?.picture?.result ?? {};
+  return { frameRate: above > 0 && below > 0 ? above / below : 25, size: width ? [width, height] : null };
+}
+
+// The server keeps a comparison that every browser plays smoothly: of a long or large result that is not all of it.
+function limitsHint(player, video, size) {
+  const hint = h("p", { class: "hint", hidden: true });
+  player.addEventListener("ready", () => {
+    const parts = [
+      player.length >= COMPARED_S - 0.5 && "The comparison shows the first 2 minutes.",
+      size &&
+        Math.max(...size) > Math.max(video.videoWidth, video.videoHeight) &&
+        `Shown at ${video.videoWidth} × ${video.videoHeight}; the result has ${size[0]} × ${size[1]}.`,
+    ].filter(Boolean);
+    hint.hidden = parts.length === 0;
+    setText(hint, parts.join(" "));
+  });
+  return hint;
 }
 
 function fullScreenButton(box, stage) {

@@ -1,7 +1,7 @@
 /** Three seconds of a file, enhanced before hours are spent on all of it: with one set of choices, or with every preset. */
 
 import { get, post } from "./api.js";
-import { showComparison, frameRateOf } from "./compare.js";
+import { factsOf, showComparison } from "./compare.js";
 import { showPanel } from "./dialogs.js";
 import { fill, h, setText, setVars } from "./dom.js";
 import { field, segments, select } from "./forms.js";
@@ -38,7 +38,7 @@ export function openPreview(files, choices, signal) {
     try {
       const job = await makePreview(place.body(), choices, mine);
       follow(job, stage, mine, (done) =>
-        frameRateOf(done, mine).then((frameRate) => showComparison(stage, done, mine, { frameRate })),
+        factsOf(done, mine).then((facts) => showComparison(stage, done, mine, facts)),
       );
     } catch (error) {
       fill(stage, h("p", { class: "estimate-bad" }, icon("alert"), error.message));

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { describeJob, loadPresets } from "../choices.js";
-import { frameRateOf, showComparison } from "../compare.js";
+import { factsOf, showComparison } from "../compare.js";
 import { fill, h, setText } from "../dom.js";
 import { icon } from "../icons.js";
 import { actionButton, allowedActions, formLinks } from "../job-actions.js";
@@ -101,8 +101,8 @@ function frame(root) {
 
 async function drawResult(parts, job, signal) {
   if (job.state === "done") {
-    const frameRate = await frameRateOf(job, signal);
-    showComparison(parts.compare, job, signal, { frameRate });
+    const facts = await factsOf(job, signal);
+    showComparison(parts.compare, job, signal, facts);
   }
   if (!job.has?.report) return;
   const { lines } = await get(`/api/jobs/${job.id}/report/text`, {}, { signal });
