@@ -114,7 +114,7 @@ def open_services(
         system=system,
         visitors=visitors or Visitors(),
         own_presets=OwnPresets(database),
-        trials=Trials(),
+        trials=Trials(database),
         trial=asyncio.Lock(),
     )
 

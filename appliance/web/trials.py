@@ -1,5 +1,6 @@
 """What trials told, kept: a file is tried once for the same choices, and other files are guessed from it."""
 
+import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -8,8 +9,9 @@ from typing import Final, Generic, TypeVar
 
 from appliance.jobs.records import options_to_json
 from appliance.jobs.trial import Measured
+from appliance.store.database import Database
 from runtime.options import EnhanceOptions
-from runtime.work import Work
+from runtime.work import Work, expected_frames
 
 _MOST: Final = 500
 
@@ -20,7 +22,8 @@ Value = TypeVar("Value")
 class Trials:
     """The trials of a running server; for any number of threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._measured: _Recent[tuple[Path, str], Measured] = _Recent()
         self._rates: _Recent[tuple[object, ...], _Rate] = _Recent()
 
@@ -47,6 +50,39 @@ class Trials:
             result_bytes=round(measured.result_bytes * share),
             memory_bytes=round(measured.memory_bytes * max(1.0, share)),
         )
+
+    def time_s(self, work: Work) -> float | None:
+        """Guess the time from the last finished job that asked for the same; None where there was none.
+
+        Also right after a start, when nothing was tried yet.
+        """
+        frames = expected_frames(work)
+        if work.video is None or frames is None:
+            return None
+        wanted = _asked(options_to_json(work.options))
+        with self._database.read() as connection:
+            rows = connection.execute(_FINISHED).fetchall()
+        for row in rows:
+            probe = json.loads(row["probe"])
+            if _asked(row["options"]) == wanted and probe["width"] and probe["height"]:
+                pixels = row["frames_done"] * probe["width"] * probe["height"]
+                return float(row["worked_s"] * frames * work.video.width * work.video.height / pixels)
+        return None
+
+
+# Newest first; what uploads were is known, and so how large their frames are.
+_FINISHED: Final = (
+    "SELECT jobs.options, worked_s, frames_done, probe FROM jobs JOIN uploads ON uploads.job = jobs.id "
+    "WHERE state = 'done' AND frames_done > 0 AND worked_s > 0 AND probe IS NOT NULL "
+    "ORDER BY jobs.created_at DESC LIMIT 50"
+)
+_ASKED: Final = ("preset", "scale", "audio", "codec", "crf", "model")
+
+
+def _asked(options: str) -> tuple[object, ...]:
+    """Give the wishes that make the time of a pixel."""
+    values = json.loads(options)
+    return tuple(values.get(name) for name in _ASKED)
 
 
 @dataclass(frozen=True, slots=True)

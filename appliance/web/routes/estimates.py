@@ -115,12 +115,12 @@ def _answer(services: Services, source: JobSource, options: EnhanceOptions, know
         if measured is None:
             return EstimateOut(
                 is_measured=False,
-                time_s=None,
+                time_s=services.trials.time_s(work),
                 memory_bytes=None,
                 disk_needed_bytes=None,
                 disk_free_bytes=None,
                 fits=True,
-                message="How long it takes is not known yet",
+                message="What it takes is not known exactly yet",
                 result=_result(work, None),
             )
         found = judge(

@@ -283,6 +283,25 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
     assert job["estimate"] == {"time_s": tried["time_s"]}
 
 
+def test_the_first_guess_is_from_the_last_job_that_asked_for_the_same(operator, uploaded, services, clip_bytes):
+    wishes = {"preset": "restore", "audio": "off"}
+    done = operator.post("/api/jobs", {"file": uploaded, **wishes}).json()
+    services.queue.claim("w")
+    services.queue.progress(done["id"], "w", Progress("enhancing", 30, 30))
+    services.queue.finish(done["id"], "w", Path("/r.mp4"))
+    with services.database.transaction() as connection:
+        connection.execute("UPDATE jobs SET worked_s = 60")
+    other = operator.upload("other.mp4", clip_bytes)
+    frames = operator.checked(other)["probe"]["frames"]
+
+    guess = operator.post("/api/estimates", {"file": other, **wishes, "quick": True}).json()
+
+    assert (guess["is_measured"], guess["time_s"], guess["fits"]) == (False, pytest.approx(60 * frames / 30), True)
+    for different in ({"preset": "upscale"}, {"preset": "restore"}):
+        body = {"file": other, **different, "quick": True}
+        assert operator.post("/api/estimates", body).json()["time_s"] is None
+
+
 def probe_size(operator, upload_id):
     probe = operator.checked(upload_id)["probe"]
     return probe["width"], probe["height"]
