@@ -155,7 +155,7 @@ def test_of_a_recording_only_the_speech_is_cleaned(
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(random.Random(7).randbytes(32_000))
     page.locator("#chooser").set_input_files(tmp_path / "talk.wav")
-    page.get_by_text("1 s · audio only").wait_for()
+    page.get_by_text("audio only · 1 s").wait_for()
 
     page.locator(".outcome").get_by_text("Speech cleaned").wait_for()
     assert page.get_by_text("What do you want to do?").count() == 0 or not page.locator(".presets").is_visible()

@@ -124,9 +124,10 @@ function fileRow(file, left, changed, load) {
     removeFileLater(file.id, UNDO_MS, complain);
     const next = row.nextElementSibling ?? row.previousElementSibling;
     const redraw = () => load().catch(complain);
-    offerUndo(`“${file.name}” was removed.`, () => {
+    offerUndo(`“${file.name}” was removed.`, async () => {
       keepFile(file.id);
-      redraw();
+      await redraw();
+      document.getElementById(id)?.focus();
     });
     redraw();
     (next?.querySelector("button") ?? document.getElementById("chooser"))?.focus();
