@@ -64,7 +64,7 @@ def probe(path: Path) -> MediaInfo:
         info = MediaInfo(
             path=path,
             container=container.format.name,
-            duration=find_duration(container, origin),
+            duration=find_duration(container, path, origin),
             size_bytes=container.size,
             videos=_with_first_pictures(path, [replace(video, **facts.get(video.index, {})) for video in videos]),
             audios=_with_first_sounds(path, audios),

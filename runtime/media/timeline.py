@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -44,8 +45,9 @@ _SAMPLED: Final = ("mpegts", "mpeg")
 _SAMPLES_APART_S: Final = 8
 _SAMPLES_SHARED_S: Final = 10
 _MOST_SAMPLES: Final = 20_000
-_FIRST_STEP_BYTES: Final = 1 << 20
-_LEAST_STEP_BYTES: Final = 1 << 16
+_COARSE: Final = 16
+_FIRST_STEP_BYTES: Final = 1 << 15
+_LEAST_STEP_BYTES: Final = 1 << 12
 # DTS never fall within a recording; where a container tells none, those that FFmpeg infers may.
 _SET_BACK_US: Final = dict.fromkeys(("mpegts", "mpeg", "wtv", "mov", "flv", "nut"), 100_000)
 _SET_BACK_OTHERWISE_US: Final = 1_000_000
@@ -85,11 +87,14 @@ def find_origins(container: InputContainer) -> tuple[Fraction, dict[int, Fractio
     return origin, {index: start if start - origin > _OWN_CLOCK_S else origin for index, start in starts.items()}
 
 
-def find_duration(container: InputContainer, origin: Fraction) -> Fraction | None:
+def find_duration(container: InputContainer, path: Path, origin: Fraction) -> Fraction | None:
     """Return the seconds from a file's time zero to its end, None where the file does not tell."""
     if container.duration is None:
         return None
     length = Fraction(container.duration, av.time_base)
+    if _is_any(container, _SAMPLED):
+        # FFmpeg takes it from the first and the last times, whatever the clock does between them.
+        return _measure(path, length)
     return length - origin if _is_any(container, _DURATION_FROM_ZERO) and length > origin else length
 
 
@@ -148,7 +153,7 @@ def ends_early(path: Path, stream: VideoStream | AudioStream, end: Fraction) -> 
             return told if _is_short(told, end, stream.origin) else None
         if container.duration is None or _is_any(container, (*_FREE_CLOCKS, *_STREAMS_TELL)):
             return None
-        told = stream.origin + (find_duration(container, stream.origin) or 0)
+        told = stream.origin + (find_duration(container, path, stream.origin) or 0)
     if not _is_short(told, end, stream.origin) or not _is_short(told, _last_end(path, told), stream.origin):
         return None
     return told
@@ -212,25 +217,56 @@ def _is_steady(path: Path, size: int, changed_ns: int, until: Fraction) -> bool:
     """
     del changed_ns
     with open_source(path) as container:
-        streams = [stream for stream in (*container.streams.audio, *container.streams.video) if _is_clocked(stream)]
-        if not streams:
-            return False
-        place, step = 0, _FIRST_STEP_BYTES
-        time = _sample(container, streams[0], place)
-        for _ in range(_MOST_SAMPLES):
-            if time is None or time >= until:
-                return time is not None
-            following = _sample(container, streams[0], place + step) if place + step < size else None
-            if following is not None and following < time:
+        for before, after in _walk(container, size):
+            if before >= until:
+                return True
+            if after is None or not 0 <= after - before <= _SAMPLES_APART_S:
                 return False
-            if following is None or following - time > _SAMPLES_APART_S:
-                if step <= _LEAST_STEP_BYTES:
-                    return False
-                step //= 2
-                continue
-            place, step = place + step, step * 2 if following - time < _SAMPLES_APART_S / 2 else step
-            time = following
     return False
+
+
+def _measure(path: Path, told: Fraction) -> Fraction:
+    """Return the length of a file by samples of its clock, jumps left out, or what is told where there are none."""
+    with open_source(path) as container:
+        size, stream = container.size, _clock_of(container)
+        coarse = [] if stream is None else [_sample(container, stream, size * n // _COARSE) for n in range(_COARSE)]
+        times = [time for time in coarse if time is not None]
+        steps = [after - before for before, after in pairwise(times)]
+        most = 4 * max(told, Fraction(1)) / _COARSE + _SAMPLES_APART_S
+        is_even = all(0 <= step <= most for step in steps)
+        if len(times) < _COARSE or (is_even and 2 * sum(steps) > told):
+            return told
+        pairs = ((before, after) for before, after in _walk(container, size) if after is not None)
+        return sum(
+            (after - before for before, after in pairs if 0 <= after - before <= _SAMPLES_APART_S), start=Fraction(0)
+        )
+
+
+def _walk(container: InputContainer, size: int) -> Iterator[tuple[Fraction, Fraction | None]]:
+    """Return neighbouring samples of a file's clock, nearer to each other where they lie far apart."""
+    stream = _clock_of(container)
+    least = max(_LEAST_STEP_BYTES, min(size // 256, 16 * _LEAST_STEP_BYTES))
+    place, step = 0, _FIRST_STEP_BYTES
+    time = None if stream is None else _sample(container, stream, place)
+    for _ in range(_MOST_SAMPLES):
+        if time is None or stream is None:
+            return
+        following = _sample(container, stream, place + step) if place + step < size else None
+        if step > least and (following is None or not 0 <= following - time <= _SAMPLES_APART_S):
+            step //= 2
+            continue
+        yield time, following
+        if following is None:
+            return
+        is_near = 0 <= following - time < _SAMPLES_APART_S / 2
+        place, time = place + step, following
+        step = step * 2 if is_near else step
+
+
+def _clock_of(container: InputContainer) -> Stream | None:
+    """Return the stream that a file's clock is sampled by."""
+    streams = (*container.streams.audio, *container.streams.video)
+    return next((stream for stream in streams if _is_clocked(stream)), None)
 
 
 def _sample(container: InputContainer, stream: Stream, place: int) -> Fraction | None:

@@ -225,3 +225,21 @@ def test_a_seek_is_trusted_where_the_clock_goes_on_and_nowhere_else(clip: Callab
 
     assert len(pictures) == 800
     assert [time for time, _ in later] == [time - pictures[700][0] for time, _ in pictures[700:]]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["ahead", "back"])
+@pytest.mark.parametrize("name", ["a.ts", "a.mpg"])
+def test_a_duration_leaves_jumps_of_the_clock_out(clip: Callable[..., Path], name: str, order: tuple[int, int]) -> None:
+    step = 3600 if name == "a.ts" else 1
+    kind = KINDS[name] | {"pts": [step * n for n in range(250)], "audio_samples": 48_000 * 10}
+    options = {"container_options": {"output_ts_offset": "5000"}}
+    parts = [clip(f"0{name}", **kind), clip(f"1{name}", **kind, **options)]
+    path = parts[0].with_name(name)
+    path.write_bytes(b"".join(parts[number].read_bytes() for number in order))
+
+    whole, joined = probe(parts[0]).duration, probe(path).duration
+
+    assert whole is not None
+    assert joined is not None
+    assert abs(whole - 10) < Fraction(1, 2)
+    assert abs(joined - 20) < 1
