@@ -46,7 +46,9 @@ def bits_of(pixel_format: str) -> int:
 
 
 def has_alpha(pixel_format: str) -> bool:
-    """Tell whether a format has an alpha plane; a palette is not taken for one."""
+    """Tell whether a format has an alpha plane; a palette is not taken for one, and no known format has none."""
+    if pixel_format == "none":
+        return False
     form = VideoFormat(pixel_format)
     return any(part.is_alpha for part in form.components) and not form.has_palette
 
