@@ -191,6 +191,15 @@ def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> It
         yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
     if before.picture_time_code and is_encoded and "timecode" not in map(str.lower, after.tags):
         yield PartFate("time code in the pictures", 1, Action.NOT_CARRIED, "only a time code of the file is written")
+    if before.dolby_vision is not None:
+        kept = after.dolby_vision == before.dolby_vision
+        reason = "" if kept else "its values are not true of the result; what plays without them is kept"
+        if not kept and not before.dolby_vision.is_compatible:
+            reason = (
+                f"profile {before.dolby_vision.profile} has wrong colours without its values: convert the file first"
+            )
+        name = f"Dolby Vision (profile {before.dolby_vision.profile})"
+        yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
     if before.crop is not None and is_encoded:
         yield PartFate("cropping", 1, Action.TRANSCODED, f"{_edges(before.crop)} were cut off, as the source asks for")
     elif before.crop is not None:

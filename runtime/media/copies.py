@@ -75,6 +75,8 @@ class CopyTrack(Closing):
             return self._encode_again(plan)
         stream = self._muxer.container.add_stream_from_template(source, opaque=True)
         if plan.kind == "video":
+            # Without it, MP4 leaves out what is told of Dolby Vision.
+            self._muxer.container.container_options["strict"] = "unofficial"
             begin = self._start if self._trims else None
             self._cuts[plan.index] = PictureCut(begin, self._end, hides=self._muxer.suffix in HIDING)
             assert isinstance(source, av.VideoStream)

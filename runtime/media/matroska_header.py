@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from runtime.media.mp4_header import CUBE_MAP, describe_projection
 from runtime.media.source import open_bytes
-from runtime.media.streams import Crop, Shape
+from runtime.media.streams import Crop, DolbyVision, Shape
 
 _LARGEST_BYTES: Final = 1 << 24
 FILLER: Final = "#" * 160
@@ -23,6 +23,8 @@ _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _CROPS: Final = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
 _PROJECTION, _PROJECTION_TYPE, _PROJECTION_PRIVATE = 0x7670, 0x7671, 0x7672
 _POSE: Final = (0x7673, 0x7674, 0x7675)
+_ADDITION, _ADDITION_TYPE, _ADDITION_RECORD = 0x41E4, 0x41E7, 0x41ED
+_DOLBY_VISION: Final = (b"dvcC", b"dvvC", b"dvwC")
 _PICTURES: Final = 1
 _BY_RATIO: Final = 3
 _STEREO_MODES: Final = {
@@ -32,21 +34,30 @@ _STEREO_MODES: Final = {
 _Element = tuple[int, bytes]
 
 
-def read_matroska_crops(path: Path) -> list[Crop]:
-    """Return the cropping that a Matroska file asks for, of each picture track in order."""
+def read_matroska_tracks(path: Path) -> list[tuple[Crop | None, DolbyVision | None]]:
+    """Return the cropping that a Matroska file asks for, and Dolby Vision, of each picture track in order."""
     with open_bytes(path) as file:
         place = _find_tracks(file)
         if place is None:
             return []
         file.seek(place[0])
         tracks = file.read(place[1])
-    crops = []
+    found = []
     for kind, content in _elements(tracks):
         entry = dict(_elements(content)) if kind == _ENTRY else {}
         if int.from_bytes(entry.get(_TYPE, b"")) == _PICTURES:
             video = dict(_elements(entry.get(_VIDEO, b"")))
-            crops.append(Crop(**{name: int.from_bytes(video.get(key, b"")) for key, name in _CROPS.items()}))
-    return crops
+            crop = Crop(**{name: int.from_bytes(video.get(key, b"")) for key, name in _CROPS.items()})
+            found.append((crop if crop != Crop() else None, _read_dolby_vision(content)))
+    return found
+
+
+def _read_dolby_vision(entry: bytes) -> DolbyVision | None:
+    for kind, content in _elements(entry):
+        mapping = dict(_elements(content)) if kind == _ADDITION else {}
+        if mapping.get(_ADDITION_TYPE) in _DOLBY_VISION:
+            return DolbyVision.from_record(mapping.get(_ADDITION_RECORD, b""))
+    return None
 
 
 def amend_matroska(path: Path, shapes: Sequence[Shape], *, is_webm: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from runtime.media.source import open_bytes
-from runtime.media.streams import Crop, Shape, Spherical, Stereo
+from runtime.media.streams import Crop, DolbyVision, Shape, Spherical, Stereo
 
 CUBE_MAP: Final = 1
 _EQUIRECTANGULAR: Final = (0, 2)
@@ -22,14 +22,17 @@ _PARENTS: Final = (b"trak", b"mdia", b"minf", b"stbl")
 _LOOKED_AT: Final = (b"tkhd", b"hdlr", b"stsd", b"uuid")
 _SAMPLE_ENTRY_BYTES: Final = 86
 _ST3D: Final = {(0, False): 0, (_TOP_BOTTOM, False): 1, (_SIDE_BY_SIDE, False): 2}
+# For profiles up to 7, up to 10, and above.
+_DOLBY_VISION: Final = (b"dvcC", b"dvvC", b"dvwC")
 _SPHERICAL_NOTE: Final = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
 _Box = tuple[bytes, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class PictureTrack:
-    """What the index says of a picture track: its clean aperture, and what Google's first note on spheres holds."""
+    """What the index says of a picture track: Dolby Vision, its clean aperture, Google's first note on spheres."""
 
+    dolby_vision: DolbyVision | None
     crop: Crop | None
     stereo: Stereo | None
     spherical: Spherical | None
@@ -43,13 +46,15 @@ def read_mp4_tracks(path: Path) -> dict[int, PictureTrack]:
         entry, head = _sample_entry(moov, trak), _child(moov, trak, b"tkhd")
         if trak[0] != b"trak" or entry is None or head is None or head[3] - head[2] < 24:
             continue
-        crop = None
+        crop = dolby_vision = None
         for name, _, begin, end in _boxes(moov, entry[1] + _SAMPLE_ENTRY_BYTES, entry[3]):
             if name == b"clap" and end - begin >= 32:
                 width, height = struct.unpack_from(">HH", moov, entry[1] + 32)
                 crop = _crop_of(struct.unpack_from(">IIIIiIiI", moov, begin), width, height)
+            elif name in _DOLBY_VISION:
+                dolby_vision = DolbyVision.from_record(moov[begin:end])
         number = struct.unpack_from(">I", moov, head[2] + (20 if moov[head[2]] else 12))[0]
-        tracks[number] = PictureTrack(crop, *_read_note(moov, trak))
+        tracks[number] = PictureTrack(dolby_vision, crop, *_read_note(moov, trak))
     return tracks
 
 
@@ -192,6 +197,9 @@ def _amend_trak(moov: bytearray, trak: _Box, shape: Shape) -> None:
     mode = None if shape.stereo is None else _ST3D.get((shape.stereo.kind, shape.stereo.inverted))
     if mode is not None:
         added += _box(b"st3d", struct.pack(">IB", 0, mode))
+    vision = shape.dolby_vision
+    if vision is not None and not any(name in children for name in _DOLBY_VISION):
+        added += _box(_DOLBY_VISION[(vision.profile > 7) + (vision.profile > 10)], vision.record)
     sphere = b"" if shape.spherical is None else _sv3d(shape.spherical)
     added += sphere
     # Into MOV, FFmpeg writes Apple's box for two views, without how they are packed; `st3d` beside it is an error.

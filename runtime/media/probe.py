@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 
 from runtime.errors import UnsupportedMediaError
 from runtime.media.colour import Colour, read_colour, read_hdr, read_side_data
-from runtime.media.matroska_header import read_matroska_crops
+from runtime.media.matroska_header import read_matroska_tracks
 from runtime.media.mp4_header import read_mp4_tracks
 from runtime.media.pixels import bits_of, chroma_of, fitting_crop, has_alpha
 from runtime.media.side_data import has_time_code, read_spherical, read_stereo
@@ -87,14 +87,14 @@ def _header_facts(path: Path, container: InputContainer) -> dict[int, dict[str, 
     if "mov" in names:
         tracks = read_mp4_tracks(path)
         found = {stream.index: tracks[stream.id] for stream in moving if stream.id in tracks}
-        return {
-            index: {"crop": track.crop, "stereo": track.stereo, "spherical": track.spherical}
-            for index, track in found.items()
-        }
+        return {index: {name: getattr(track, name) for name in track.__slots__} for index, track in found.items()}
     if "matroska" in names:
-        crops = read_matroska_crops(path)
-        if len(crops) == len(moving):
-            return {stream.index: {"crop": crop} for stream, crop in zip(moving, crops, strict=True)}
+        pairs = read_matroska_tracks(path)
+        if len(pairs) == len(moving):
+            return {
+                stream.index: {"crop": crop, "dolby_vision": dolby_vision}
+                for stream, (crop, dolby_vision) in zip(moving, pairs, strict=True)
+            }
     return {}
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from av.stream import Disposition
 
@@ -17,6 +17,7 @@ _STEREO_NAMES: Final = {
     0: "one view", 1: "side by side", 2: "top and bottom", 3: "frame by frame", 4: "checkerboard",
     5: "side by side, quincunx", 6: "row by row", 7: "column by column",
 }  # fmt: skip
+_DOLBY_RECORD_BYTES: Final = 5
 _STEREO_COLUMNS: Final = (1, 5, 7)
 _STEREO_ROWS: Final = (2, 6)
 _PROJECTION_NAMES: Final = {
@@ -74,12 +75,35 @@ class Spherical:
 
 
 @dataclass(frozen=True, slots=True)
+class DolbyVision:
+    """The kind of Dolby Vision, by the record that containers hold."""
+
+    record: bytes
+
+    @property
+    def profile(self) -> int:
+        """The number of its profile."""
+        return self.record[2] >> 1
+
+    @property
+    def is_compatible(self) -> bool:
+        """Whether the pictures have right colours without its values."""
+        return self.record[4] >> 4 != 0
+
+    @classmethod
+    def from_record(cls, record: bytes) -> Self | None:
+        """Take a record, None where it is too short."""
+        return cls(record) if len(record) >= _DOLBY_RECORD_BYTES else None
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """How the pictures of a track are to be shown."""
 
     sample_aspect: Fraction = Fraction(1)
     stereo: Stereo | None = None
     spherical: Spherical | None = None
+    dolby_vision: DolbyVision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +145,11 @@ class VideoStream:
     spherical: Spherical | None = None
     nominal_rate: Fraction | None = None
     picture_time_code: bool = False
+    dolby_vision: DolbyVision | None = None
 
     @property
     def shape(self) -> Shape:
-        """How its pictures are to be shown."""
+        """How its pictures are to be shown once they were encoded again."""
         return Shape(self.sample_aspect, self.stereo, self.spherical)
 
 

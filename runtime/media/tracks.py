@@ -1,6 +1,6 @@
 """Builds the tracks of a result from the plan of its streams: encoders to feed, copies to merge, tags and chapters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
 from typing import Any, Final
@@ -93,7 +93,8 @@ def add_tracks(
                 language = added.metadata["language"]
                 added.metadata["language"] = _QUICKTIME_LANGUAGES.get(language, language)
             if isinstance(stream, VideoStream) and not stream.is_attached_picture:
-                muxer.set_shape(added, stream.shape)
+                vision = stream.dolby_vision if plan.action is Action.COPIED else None
+                muxer.set_shape(added, replace(stream.shape, dolby_vision=vision))
     muxer.set_tags(file_tags(info, start), has_cover=any(video.is_attached_picture for video in info.videos))
     muxer.set_chapters(_chapters(info, start, end))
     if info.wave_chunks and info.audios:

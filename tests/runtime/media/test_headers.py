@@ -9,10 +9,10 @@ import av
 import pytest
 
 from runtime.enhance import enhance
-from runtime.media.matroska_header import FILLER, amend_matroska, read_matroska_crops
+from runtime.media.matroska_header import FILLER, amend_matroska, read_matroska_tracks
 from runtime.media.mp4_header import amend_mp4
 from runtime.media.probe import probe
-from runtime.media.streams import Crop, Shape, Spherical, Stereo
+from runtime.media.streams import Crop, DolbyVision, Shape, Spherical, Stereo
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action
 
@@ -38,7 +38,7 @@ def shape_of(path: Path) -> Shape:
 def insert_box(path: Path, new: bytes, *names: bytes) -> None:
     """Put a box at the end of nested boxes of an MP4 whose index lies behind its media."""
     data = bytearray(path.read_bytes())
-    begin, parents, skips = 0, [], {b"stsd": 16, b"avc1": 86}
+    begin, parents, skips = 0, [], {b"stsd": 16, b"avc1": 86, b"hev1": 86}
     for name in names:
         while data[begin + 4 : begin + 8] != name:
             begin += struct.unpack_from(">I", data, begin)[0]
@@ -158,7 +158,7 @@ def test_what_a_matroska_hides_is_cut_off(clip: Callable[..., Path], tmp_path: P
     # The unit of the display size makes room for one cropping; its check sum is not looked at.
     assert data.count(b"\x54\xb2\x81\x04") == 1
     path.write_bytes(data.replace(b"\x54\xb2\x81\x04", b"\x54\xbb\x81\x08"))
-    assert read_matroska_crops(path) == [Crop(top=8)]
+    assert read_matroska_tracks(path) == [(Crop(top=8), None)]
 
     enhance(path, tmp_path / "b.mkv", RESTORE)
 
@@ -177,6 +177,25 @@ def test_a_copied_picture_keeps_or_names_its_cropping(clip: Callable[..., Path],
     after = probe(tmp_path / "b.mp4").video
     assert after is not None
     assert (part.action is Action.COPIED) == (after.crop == Crop(8, 4, 8, 4))
+
+
+@pytest.mark.parametrize(("suffix", "compatibility"), [(".mp4", 0), (".mov", 1), (".mkv", 1)])
+def test_dolby_vision_is_kept_by_a_copy_and_named_else(
+    clip: Callable[..., Path], tmp_path: Path, suffix: str, compatibility: int
+) -> None:
+    path = clip("a.mp4", codec="libx265", options={"preset": "ultrafast", "x265-params": "log-level=none"}, audio="aac")
+    record = bytes([1, 0, 8 << 1, 1 << 3 | 5, compatibility << 4]) + bytes(19)
+    insert_box(path, struct.pack(">I4s", 32, b"dvvC") + record, *ENTRY[:-1], b"hev1")
+
+    copied = enhance(path, tmp_path / f"b{suffix}", EnhanceOptions(preset="sound-only"))
+    made = enhance(path, tmp_path / f"c{suffix}", RESTORE)
+
+    after = probe(tmp_path / f"b{suffix}").video
+    assert after is not None
+    assert after.dolby_vision == DolbyVision(record)
+    fates = [next(part for part in report.parts if "Dolby" in part.what) for report in (copied, made)]
+    assert [part.action for part in fates] == [Action.COPIED, Action.NOT_CARRIED]
+    assert ("wrong colours" in fates[1].reason) == (compatibility == 0)
 
 
 def test_a_file_of_another_structure_is_left_as_it_is(clip: Callable[..., Path]) -> None:
