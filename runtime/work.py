@@ -66,7 +66,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
     nothing = "nothing in it" if start is None and end is None else "nothing in it from --start to --end"
     left_out = {index: nothing for index, what in found.items() if what == "nothing"}
     if video is None and not sounds:
-        raise OptionError(_nothing_to_do(info, plan, left_out))
+        raise OptionError(_nothing_to_do(info, plan, options, left_out))
     notes: list[str] = []
     if len(sounds) > MOST_SOUNDS:
         notes.append(
@@ -187,9 +187,12 @@ def _check_picture(source: Path, video: VideoStream) -> None:
         )
 
 
-def _nothing_to_do(info: MediaInfo, plan: JobPlan, left_out: Mapping[int, str]) -> str:
+def _nothing_to_do(info: MediaInfo, plan: JobPlan, options: EnhanceOptions, left_out: Mapping[int, str]) -> str:
     if plan.audio is AudioMode.SPEECH and info.audios and len(left_out) == len(info.audios):
-        return f"{info.path} has no sound to enhance: {next(iter(left_out.values()))}"
+        reason = f"{info.path} has no sound to enhance: {next(iter(left_out.values()))}"
+        if options.start is None and options.end is None:
+            raise UnsupportedMediaError(reason)
+        return reason
     if plan.preset.copies_picture:
         return f"{info.path} has no sound that can be read, and preset {plan.preset.name} works on sound alone"
     if info.audios:

@@ -22,7 +22,7 @@ from runtime.closing import Closing
 from runtime.errors import UnsupportedMediaError
 from runtime.media.damage import Hole, damage_finder, describe_holes, join_holes, with_following
 from runtime.media.source import AnyPacket, open_source, read_packets
-from runtime.media.streams import AudioStream
+from runtime.media.streams import AudioStream, usual_layout
 from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
 
 Found = Literal["sound", "packets", "nothing"]
@@ -37,6 +37,12 @@ _FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
 _PARSED_FRAMES: Final = ("ac3", "eac3")
 _SEEK_EARLIER: Final = Fraction(1)
 _USUAL_FRAME: Final = 1024
+# Where the sound of a speaker goes that FFmpeg's mix leaves out.
+_NEAREST: Final = {
+    "SL": "BL", "SR": "BR", "WL": "FL", "WR": "FR", "TC": "FC", "TFL": "FL", "TFC": "FC", "TFR": "FR", "TSL": "SL",
+    "TSR": "SR", "TBL": "BL", "TBC": "BC", "TBR": "BR", "BFL": "FL", "BFC": "FC", "BFR": "FR", "LFE2": "LFE",
+}  # fmt: skip
+_ANY_RATE: Final = 48_000
 # FFmpeg's Ogg reader dates some first frames of pages by up to a quarter of the longest block of Vorbis too late.
 _VORBIS_SLACK: Final = 2048
 _SAMPLE_TYPES: Final[dict[str, np.dtype[Any]]] = {
@@ -294,7 +300,7 @@ class _Conformer:
         self._rate, self._channels = stream.sample_rate, stream.channels
         self._layout = stream.layout
         self._first_layout: str | None = None
-        self._mixers: dict[tuple[str, int], Remixer] = {}
+        self._mixers: dict[str, Remixer] = {}
         self._converter: RateConverter | None = None
         self._from = 0
         self._begin: int | None = None
@@ -316,7 +322,7 @@ class _Conformer:
         samples = read_samples(frame)
         target = self._first_layout or self._layout
         if layout != target:
-            mixer = self._mixers.setdefault((layout, rate), Remixer(layout, target, rate))
+            mixer = self._mixers.setdefault(layout, Remixer(layout, target))
             samples = mixer.mix(samples)
         if rate == self._rate:
             yield from self.finish()
@@ -355,19 +361,46 @@ class _Conformer:
 
 
 class Remixer:
-    """Mix blocks of one layout to another, at one rate and without any delay; never louder than full scale.
+    """Mix samples of one layout to another; never louder than full scale.
 
-    Channels that both have pass as they are, and those beside and behind the listener stand for each other.
+    Channels that both have pass as they are, and those beside and behind the listener stand for each other. What
+    FFmpeg's own mix would leave out goes to the nearest speaker, but for the LFE, which a mix to stereo does without.
     """
 
-    def __init__(self, source: str, target: str, sample_rate: int) -> None:
-        self._source, self._rate = source, sample_rate
-        self._resampler = AudioResampler("fltp", target, sample_rate, options={"rematrix_maxval": "1.0"})
+    def __init__(self, source: str, target: str) -> None:
+        """Work out the gains.
+
+        Args:
+            source: FFmpeg's name of the layout; channels that it only counts are taken for the usual layout of their
+                number, and without one go round the speakers.
+            target: FFmpeg's name of a usual layout.
+        """
+        channels, speakers = (av.AudioLayout(layout).nb_channels for layout in (source, target))
+        source = usual_layout(source, channels)
+        if source.endswith("channels"):
+            self._gains = np.zeros((speakers, channels), np.float32)
+            self._gains[np.arange(channels) % speakers, np.arange(channels)] = 1 / ceil(channels / speakers)
+        else:
+            self._gains = _find_gains(source, target)
 
     def mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give as many samples of the target's channels."""
-        frame = make_frame(samples, layout=self._source, sample_rate=self._rate, pts=0)
-        return np.concatenate([read_samples(part) for part in self._resampler.resample(frame)], axis=1)
+        mixed: NDArray[np.float32] = self._gains @ samples
+        return mixed
+
+
+def _find_gains(source: str, target: str) -> NDArray[np.float32]:
+    """Ask FFmpeg for the gain from each channel to each speaker, by an impulse in one channel after the other."""
+    names = [channel.name for channel in av.AudioLayout(source).channels]
+    resampler = AudioResampler("fltp", target, _ANY_RATE, options={"rematrix_maxval": "1.0"})
+    impulses = make_frame(np.eye(len(names), dtype=np.float32), layout=source, sample_rate=_ANY_RATE, pts=0)
+    gains = np.concatenate([read_samples(frame) for frame in resampler.resample(impulses)], axis=1)
+    for column, name in enumerate(names):
+        nearest = _NEAREST.get(name, "")
+        if not gains[:, column].any() and nearest in names:
+            gains[:, column] = gains[:, names.index(nearest)]
+    loudest = np.abs(gains).sum(axis=1).max()
+    return gains if loudest <= 1 else (gains / loudest).astype(np.float32)
 
 
 def _is_pause(codec: str, packet: AnyPacket) -> bool:

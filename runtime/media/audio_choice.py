@@ -51,7 +51,7 @@ _NAMES: Final = (
     "mono", "stereo", "3.0", "quad", "5.0", "hexagonal", "7.0", "octagonal", "hexadecagonal",
     "2.1", "3.1", "4.1", "5.1", "6.1", "7.1", "5.1.2", "5.1.4", "7.1.4", "9.1.4", "9.1.6", "22.2",
 )  # fmt: skip
-# What more channels are mixed down to where a container holds no more.
+# What more channels are mixed down to where a container holds no more; those without names only to the last two.
 _MIXES: Final = ("7.1", "5.1", "stereo", "mono")
 _SLOT: Final = 4096
 _LEAST_SLOTS: Final = 4
@@ -77,7 +77,8 @@ def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
         best = _best(stream, suffix, tuple(codecs))
         if best is not None:
             return best
-    for layout in _MIXES:
+    unnamed = stream.layout.endswith("channels")
+    for layout in _MIXES[2:] if unnamed else _MIXES:
         if av.AudioLayout(layout).nb_channels < stream.channels:
             for codec in dict.fromkeys((*own, *classes[0], *classes[1])):
                 settings = _settings(stream, codec, layout)

@@ -88,7 +88,7 @@ class AudioEncoder:
             self._converter = RateConverter(settings.source_rate, settings.sample_rate, channels)
         self._mixer: Remixer | None = None
         if settings.layout != settings.source_layout and not settings.renames:
-            self._mixer = Remixer(settings.source_layout, settings.layout, settings.source_rate)
+            self._mixer = Remixer(settings.source_layout, settings.layout)
         encoder, options = ENCODERS.get(settings.codec, settings.codec), dict(settings.options)
         try:
             stream = container.add_stream(encoder, rate=settings.sample_rate, options=options)

@@ -23,7 +23,16 @@ from runtime.media.mp4_header import read_mp4_tracks
 from runtime.media.pixels import bits_of, chroma_of, fitting_crop, has_alpha
 from runtime.media.side_data import has_time_code, read_spherical, read_stereo
 from runtime.media.source import open_source, read_packets
-from runtime.media.streams import AnyStream, AudioStream, Chapter, FieldOrder, MediaInfo, OtherStream, VideoStream
+from runtime.media.streams import (
+    AnyStream,
+    AudioStream,
+    Chapter,
+    FieldOrder,
+    MediaInfo,
+    OtherStream,
+    VideoStream,
+    usual_layout,
+)
 from runtime.media.timeline import find_duration, find_origins
 from runtime.media.wave_chunks import read_wave_chunks
 
@@ -36,7 +45,6 @@ _HIGHEST_USUAL_RATE: Final = 120
 _FAR_FROM_GUESSED: Final = 4
 # Pictures without a container: their headers tell the rate, and no packet tells a time.
 _RAW: Final = ("h264", "hevc", "mpegvideo", "m4v", "vc1")
-_LAYOUTS: Final = {1: "mono", 2: "stereo", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _PLACES_TO_LOOK: Final = 8
 _BYTES_TO_LOOK: Final = 16 << 20
 _RATES: Final = (1000, 768_000)
@@ -230,7 +238,7 @@ def _audio(stream: av.AudioStream, origin: Fraction) -> AudioStream:
         codec=_codec_name(context.name) if known else "unknown",
         sample_rate=context.sample_rate if known else 0,
         channels=context.channels if known else 0,
-        layout=_layout(context.layout.name, context.channels) if known else "unknown",
+        layout=usual_layout(context.layout.name, context.channels) if known else "unknown",
         sample_format=context.format.name if known and context.format else "none",
         time_base=stream.time_base or Fraction(1, 1000),
         start_pts=stream.start_time,
@@ -293,7 +301,7 @@ def _with_sound(audio: AudioStream, frame: AudioFrame) -> AudioStream:
         audio,
         sample_rate=frame.sample_rate,
         channels=channels,
-        layout=_layout(frame.layout.name, channels),
+        layout=usual_layout(frame.layout.name, channels),
         sample_format=frame.format.name,
     )
 
@@ -307,11 +315,6 @@ def _refuse_strange_sound(info: MediaInfo) -> None:
                 f"{info.path} holds sound of {audio.sample_rate} Hz and {audio.channels} channels in stream "
                 f"{audio.index}, expected {_RATES[0]} to {_RATES[1]} Hz and at most {_MOST_CHANNELS} channels"
             )
-
-
-def _layout(name: str, channels: int) -> str:
-    """Name the usual layout where the file only counts the channels."""
-    return _LAYOUTS.get(channels, name) if name.endswith(" channels") or not name else name
 
 
 def _other(stream: Stream) -> OtherStream:

@@ -10,6 +10,8 @@ from av.stream import Disposition
 from runtime.media.colour import Colour, HdrMetadata
 from runtime.media.wave_chunks import WaveChunk
 
+_USUAL_LAYOUTS: Final = {1: "mono", 2: "stereo", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
 FieldOrder = Literal["progressive", "top", "bottom", "unknown"]
 
 # FFmpeg's AVStereo3DType and AVSphericalProjection.
@@ -186,6 +188,11 @@ class OtherStream:
     is_hidden: bool
     disposition: int
     tags: dict[str, str]
+
+
+def usual_layout(name: str, channels: int) -> str:
+    """Return FFmpeg's name of a layout; the usual one where it only counts the channels."""
+    return _USUAL_LAYOUTS.get(channels, name) if name.endswith(" channels") or not name else name
 
 
 AnyStream = VideoStream | AudioStream | OtherStream

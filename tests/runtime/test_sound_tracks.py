@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.enhance import enhance
-from runtime.errors import OptionError, OutputError
+from runtime.errors import OptionError, OutputError, UnsupportedMediaError
 from runtime.media import probe as probing
 from runtime.media.audio import make_frame
 from runtime.media.probe import probe
@@ -79,10 +79,33 @@ def test_a_span_in_which_a_track_is_silent_leaves_the_track_out(tmp_path: Path, 
 def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, 0)])
 
-    with pytest.raises(OptionError, match=r"a\.mkv has no sound to enhance: nothing in it"):
+    with pytest.raises(UnsupportedMediaError, match=r"a\.mkv has no sound to enhance: nothing in it"):
         enhance(path, tmp_path / "b.mp4", SOUND_ONLY)
 
     assert not (tmp_path / "b.mp4").exists()
+
+
+def test_a_span_without_any_sound_is_refused_in_words(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mkv", [(0, RATE)])
+
+    with pytest.raises(OptionError, match="no sound to enhance: nothing in it from --start to --end"):
+        enhance(path, tmp_path / "b.mkv", EnhanceOptions(preset="sound-only", start=Fraction(3, 2)))
+
+
+def test_samples_that_had_to_be_clipped_are_told_in_the_report(tmp_path: Path) -> None:
+    samples = np.full((1, RATE), 0.2, np.float32)
+    samples[0, 1000:1100] = 3
+    with av.open(str(tmp_path / "a.wav"), "w") as output:
+        stream = output.add_stream("pcm_f32le", rate=RATE, layout="mono")
+        for packet in [
+            *stream.encode(make_frame(samples, layout="mono", sample_rate=RATE, pts=0)),
+            *stream.encode(None),
+        ]:
+            output.mux(packet)
+
+    report = enhance(tmp_path / "a.wav", tmp_path / "b.flac", EnhanceOptions(strength=0.0))
+
+    assert "sound track 0: 100 samples above full scale were clipped" in " ".join(report.warnings)
 
 
 def test_a_track_of_a_broadcast_that_begins_late_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

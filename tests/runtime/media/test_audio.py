@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from runtime.media.audio import AudioBlock, AudioReader, make_frame, read_samples
+from runtime.media.audio import AudioBlock, AudioReader, Remixer, make_frame, read_samples
 from runtime.media.probe import probe
 
 
@@ -194,3 +194,33 @@ def test_sound_that_changes_inside_a_track_goes_on(tmp_path: Path, codec: str, p
         assert 0.05 < np.abs(middle).max() < 0.45
         changed = (other, other_rate) != parts[0]
         assert any(f"of {other_rate} Hz {other}" in warning for warning in reader.warnings) == changed
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("5.1", "stereo"), ("7.1.4", "stereo"), ("9.1.6", "7.1"), ("hexadecagonal", "5.1"), ("22.2", "stereo")],
+)
+def test_a_mix_leaves_out_no_channel_but_the_bass_and_is_never_too_loud(source: str, target: str) -> None:
+    channels = av.AudioLayout(source).channels
+
+    gains = Remixer(source, target).mix(np.eye(len(channels), dtype=np.float32))
+
+    lost = [channel.name for channel, column in zip(channels, gains.T, strict=True) if not column.any()]
+    assert [name for name in lost if not name.startswith("LFE")] == []
+    assert np.abs(gains).sum(axis=1).max() <= 1.0001
+
+
+@pytest.mark.parametrize(("source", "target"), [("12 channels", "stereo"), ("64 channels", "mono")])
+def test_channels_without_names_go_round_the_speakers(source: str, target: str) -> None:
+    channels, speakers = (av.AudioLayout(layout).nb_channels for layout in (source, target))
+
+    gains = Remixer(source, target).mix(np.eye(channels, dtype=np.float32))
+
+    assert np.abs(gains.sum(axis=1) - 1).max() < 1e-6
+    assert [int(np.argmax(column)) for column in gains.T] == [number % speakers for number in range(channels)]
+
+
+def test_channels_beside_and_behind_the_listener_stand_for_each_other() -> None:
+    block = np.random.default_rng(1).normal(0, 1, (6, 100)).astype(np.float32)
+
+    np.testing.assert_array_equal(Remixer("5.1(side)", "5.1").mix(block), block)
