@@ -37,13 +37,18 @@ class NewFolder:
 
 @dataclass(frozen=True, slots=True)
 class WatchFolder:
-    """A folder that is kept; the mounts name the shares or disks that it and its destination are on, if any."""
+    """A folder that is kept.
+
+    The mounts name the shares or disks that it and its destination are on, if any. `asked` counts the requests to try
+    again or to ignore what failed.
+    """
 
     id: str
     created_at: float
     wish: NewFolder
     mount: str | None = None
     destination_mount: str | None = None
+    asked: int = 0
 
 
 class FileState(StrEnum):

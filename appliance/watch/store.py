@@ -136,6 +136,46 @@ class FolderStore:
             own = [Problem("", row["trouble"], row["trouble_tries"])] if row["trouble"] else []
             return own + self.ledger(folder_id).problems()
 
+    def retry(self, folder_id: str, file: str | None = None) -> None:
+        """Try again now what failed in a folder.
+
+        Args:
+            folder_id: The folder.
+            file: The file as `problems` names it; every one if None.
+
+        Raises:
+            FolderNotFoundError: No folder has that id.
+            FolderError: Nothing of that name failed in it.
+        """
+        change = "retry_at = ?"
+        self._settle(
+            folder_id, file, change, time.time(), where="(state = 'broken' OR (state = 'done' AND reason <> ''))"
+        )
+
+    def ignore(self, folder_id: str, file: str) -> None:
+        """List a file that failed no longer, and try it again only when it changes.
+
+        Raises:
+            FolderNotFoundError: No folder has that id.
+            FolderError: Nothing of that name failed in it.
+        """
+        change = "state = 'cancelled', retry_at = NULL, reason = ?"
+        self._settle(folder_id, file, change, "ignored by an administrator", where="state = 'broken' AND size >= 0")
+
+    def _settle(self, folder_id: str, file: str | None, change: str, value: object, *, where: str) -> None:
+        with self.database.transaction() as connection:
+            self.get(folder_id)
+            query = f"SELECT name FROM watched_files WHERE folder = ? AND {where}"
+            names = [row["name"] for row in connection.execute(query, (folder_id,))]
+            chosen = [name for name in names if file in (None, show_name(name))]
+            if file is not None and not chosen:
+                raise FolderError(f"{file} is not among the files that failed here; load the list again", field="file")
+            connection.executemany(
+                f"UPDATE watched_files SET {change} WHERE folder = ? AND name = ?",
+                [(value, folder_id, name) for name in chosen],
+            )
+            connection.execute("UPDATE folders SET asked = asked + 1 WHERE id = ?", (folder_id,))
+
     def activity(self, folder_id: str, *, now: datetime | None = None) -> Activity:
         """Count what goes on in a folder.
 
@@ -245,7 +285,7 @@ def _folder(row: sqlite3.Row) -> WatchFolder:
         done_folder=None if row["done_folder"] is None else Path(row["done_folder"]),
         enabled=bool(row["enabled"]),
     )
-    return WatchFolder(row["id"], row["created_at"], wish, row["mount"], row["destination_mount"])
+    return WatchFolder(row["id"], row["created_at"], wish, row["mount"], row["destination_mount"], row["asked"])
 
 
 __all__ = ["FolderError", "FolderNotFoundError", "FolderStore"]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -312,7 +313,7 @@ def _is_text(head: bytes) -> bool:
     else:
         try:
             # A letter that the end of the head cuts in two is no fault.
-            text = head[: -3 if len(head) == _HEAD_BYTES else None].decode("utf-8-sig", "strict")
+            text = getincrementaldecoder("utf-8-sig")().decode(head, final=len(head) < _HEAD_BYTES)
         except UnicodeDecodeError:
             plain = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
             return plain > 0.8 * len(head) and not any(byte < 9 or 13 < byte < 32 for byte in head)

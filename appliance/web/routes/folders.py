@@ -148,6 +148,40 @@ def remove_folder(services: ServicesHere, caller: Administrator, folder_id: Fold
     return Response(status_code=204)
 
 
+class FailedIn(BaseModel):
+    """Which file is meant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str | None = Field(None, max_length=4096, description="As `problems` names it; every one if left out")
+
+
+class FailedFileIn(BaseModel):
+    """Which file is meant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str = Field(max_length=4096, description="As `problems` names it")
+
+
+@router.post("/api/folders/{folder_id}/retry", summary="Try again now")
+def retry_files(services: ServicesHere, caller: Administrator, folder_id: FolderId, body: FailedIn) -> FolderOut:
+    """Try again now what failed in a watch folder: one file, or all."""
+    services.folders.retry(folder_id, body.file)
+    folder = services.folders.get(folder_id)
+    services.accounts.audit.add(caller.actor, "folder_retried", str(folder.wish.path))
+    return _show(services, folder)
+
+
+@router.post("/api/folders/{folder_id}/ignore", summary="Ignore a file that failed")
+def ignore_file(services: ServicesHere, caller: Administrator, folder_id: FolderId, body: FailedFileIn) -> FolderOut:
+    """List a file that failed no longer; it is tried again only when it changes."""
+    services.folders.ignore(folder_id, body.file)
+    folder = services.folders.get(folder_id)
+    services.accounts.audit.add(caller.actor, "folder_ignored", str(folder.wish.path))
+    return _show(services, folder)
+
+
 def _check_there(body: FolderIn) -> None:
     """Refuse folders for results and originals that do not exist, where they are not to be created: a typing error."""
     places = {"destination": body.destination, "done_folder": body.done_folder}

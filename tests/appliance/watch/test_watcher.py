@@ -13,6 +13,7 @@ import pytest
 
 from appliance.jobs.records import JobState
 from appliance.watch import taking
+from appliance.watch.errors import FolderError
 from appliance.watch.folder import FileState
 from appliance.watch.inspector import Inspector
 from appliance.watch.patience import Patience
@@ -160,6 +161,27 @@ def test_a_file_that_takes_long_to_read_holds_up_neither_other_folders_nor_the_e
     watcher.close()
     assert not any(thread.name.startswith("relume-watch") for thread in threading.enumerate())
     assert all(reader._process is None for reader in readers)
+
+
+def test_what_failed_is_tried_again_or_ignored_when_asked(box, watch, until, make_media):
+    folder = box.add(hold_s=0.1)
+    for name in ("a.mkv", "b.mkv"):
+        (box.inbox / name).write_bytes(b"no film" * 100)
+    watch(patience=Patience(tries=1))
+    ledger = box.store.ledger(folder.id)
+    until(lambda: len(ledger.files(FileState.BROKEN)) == 2)
+
+    box.store.ignore(folder.id, "b.mkv")
+    until(lambda: [problem.file for problem in box.store.problems(folder.id)] == ["a.mkv"])
+    box.store.retry(folder.id, "a.mkv")
+    until(lambda: [problem.tries for problem in box.store.problems(folder.id)] == [2])
+    box.store.retry(folder.id)
+    until(lambda: [problem.tries for problem in box.store.problems(folder.id)] == [3])
+    with pytest.raises(FolderError, match=r"c\.mkv is not among the files that failed here"):
+        box.store.retry(folder.id, "c.mkv")
+    # What was ignored is taken as soon as it changes.
+    make_media(box.root / "whole.mkv").rename(box.inbox / "b.mkv")
+    until(lambda: [file.name for file in ledger.files(FileState.QUEUED)] == ["b.mkv"])
 
 
 def test_a_folder_at_rest_takes_no_time(box, watch, until):

@@ -7,7 +7,7 @@ import pytest
 
 from appliance.jobs.records import NewJob, Origin
 from appliance.settings import load_settings
-from appliance.watch.folder import NewFolder
+from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.web.certificate import provide_certificate
 from appliance.web.system import read_tail, read_temperature
 from runtime.options import EnhanceOptions
@@ -330,3 +330,21 @@ def test_jobs_name_their_watch_folder_and_are_found_by_it(admin, viewer, tmp_pat
     assert admin.get("/api/folders").json()[0]["activity"]["waiting"] == 1
     services.folders.remove(folder.id)
     assert viewer.get(f"/api/jobs/{job.id}").json()["folder_name"] is None
+
+
+def test_files_that_failed_are_tried_again_or_ignored(admin, tmp_path: Path, services):
+    (tmp_path / "in").mkdir()
+    folder = services.folders.add(NewFolder(tmp_path / "in", tmp_path / "out"))
+    for name in ("a.mp4", "b.mp4"):
+        broken = WatchedFile(name, 1, 1, FileState.BROKEN, reason="damaged", tries=4)
+        services.folders.ledger(folder.id).put(broken)
+
+    ignored = admin.post(f"/api/folders/{folder.id}/ignore", {"file": "a.mp4"})
+    retried = admin.post(f"/api/folders/{folder.id}/retry", {})
+
+    assert [problem["file"] for problem in ignored.json()["problems"]] == ["b.mp4"]
+    assert retried.status_code == 200
+    assert services.folders.ledger(folder.id).get("b.mp4").retry_at is not None
+    again = admin.post(f"/api/folders/{folder.id}/ignore", {"file": "a.mp4"})
+    assert (again.status_code, again.json()["error"]["field"]) == (422, "file")
+    assert admin.post("/api/folders/none/retry", {}).status_code == 404

@@ -244,6 +244,8 @@ def test_an_animated_webp_is_told_as_what_it_is(tmp_path: Path) -> None:
     [
         ("Grüße aus Köln.\n" * 40).encode(),
         ("Grüße, ohne Film. " * 40).encode("latin-1"),
+        ("x" + "Добрый день " * 60).encode(),
+        ("xx" + "今日は撮影しません " * 60).encode(),
         ("Hallo\n" * 40).encode("utf-16"),
     ],
 )
