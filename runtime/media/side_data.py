@@ -1,7 +1,7 @@
-"""What a decoded picture carries beside its pixels: read by kind, and written into H.264 and HEVC again.
+"""What a decoded picture carries beside its pixels: read by kind, and written into H.264, HEVC and AV1 again.
 
 Captions, the active format description and user data travel with their picture to the encoder's packets, as messages of
-supplemental enhancement information (SEI). What has no place in the result is named once, by its kind.
+supplemental enhancement information (SEI); AV1 takes captions. What has no place is named once, by its kind.
 """
 
 import struct
@@ -47,6 +47,10 @@ _ENCODERS: Final = (
     bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"),
 )
 _UUID_BYTES: Final = 16
+# Kinds of AV1's open bitstream units: metadata, of the kind ITU-T T.35; frame headers and whole frames.
+_METADATA: Final = 5
+_T35: Final = 4
+_FRAMES: Final = (3, 6)
 _LONGEST_GROUP_S: Final = 4
 
 
@@ -110,7 +114,7 @@ def _is_whole(pan_scan: bytes, frame: VideoFrame) -> bool:
 
 def is_carried(entry: SideEntry, codec: str) -> bool:
     """Return whether a codec has a place for a piece of side data."""
-    return entry.kind in _CARRIED and codec in _SEI_CODECS
+    return (entry.kind in _CARRIED and codec in _SEI_CODECS) or (entry.kind == _CAPTIONS and codec == "av1")
 
 
 def is_padding(entry: SideEntry) -> bool:
@@ -140,13 +144,17 @@ def read_spherical(frame: VideoFrame) -> Spherical | None:
 
 
 def add_messages(packet: bytes, entries: Iterable[SideEntry], codec: str) -> bytes:
-    """Return an encoded picture with side data as SEI messages before its first slice.
+    """Return an encoded picture with side data as SEI messages before its first slice, or as OBUs of metadata.
 
     Args:
-        packet: NAL units behind start codes, as the encoders write them.
+        packet: NAL units behind start codes, or OBUs with sizes, as the encoders write them.
         entries: What the codec carries.
-        codec: h264 or hevc.
+        codec: h264, hevc or av1.
     """
+    if codec == "av1":
+        units = b"".join(map(_metadata_unit, entries))
+        place = _last_frame(packet)
+        return packet[:place] + units + packet[place:]
     messages = b"".join(map(_message, entries))
     header = b"\x06" if codec == "h264" else b"\x4e\x01"
     unit = b"\0\0\0\1" + header + _escape(messages + b"\x80")
@@ -154,17 +162,53 @@ def add_messages(packet: bytes, entries: Iterable[SideEntry], codec: str) -> byt
     return packet[:place] + unit + packet[place:]
 
 
-def _message(entry: SideEntry) -> bytes:
+def _payload(entry: SideEntry) -> bytes:
     """Return the message of ATSC A/53 for captions, of ETSI TS 101 154 for the active format, or user data as it is."""
     if entry.kind == _CAPTIONS:
         count = len(entry.data) // 3
-        payload = b"\xb5\x00\x31GA94\x03" + bytes([0x40 | count, 0xFF]) + entry.data[: count * 3] + b"\xff"
-    elif entry.kind == _AFD:
-        payload = b"\xb5\x00\x31DTG1" + bytes([0x41, 0xF0 | entry.data[0] & 15])
-    else:
-        payload = entry.data
+        return b"\xb5\x00\x31GA94\x03" + bytes([0x40 | count, 0xFF]) + entry.data[: count * 3] + b"\xff"
+    if entry.kind == _AFD:
+        return b"\xb5\x00\x31DTG1" + bytes([0x41, 0xF0 | entry.data[0] & 15])
+    return entry.data
+
+
+def _message(entry: SideEntry) -> bytes:
+    payload = _payload(entry)
     kind = 5 if entry.kind == _USER_DATA else 4
     return bytes([kind]) + b"\xff" * (len(payload) // 255) + bytes([len(payload) % 255]) + payload
+
+
+def _metadata_unit(entry: SideEntry) -> bytes:
+    """Return an OBU of metadata of the kind ITU-T T.35."""
+    content = bytes([_T35]) + _payload(entry) + b"\x80"
+    return bytes([_METADATA << 3 | 2]) + _leb128(len(content)) + content
+
+
+def _leb128(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _last_frame(packet: bytes) -> int:
+    """Return where the frame of a temporal unit begins that is shown: the last one."""
+    place = found = 0
+    while place < len(packet) and packet[place] & 2:
+        start, kind = place, packet[place] >> 3 & 15
+        place += 2 if packet[place] & 4 else 1
+        size = shift = 0
+        while place < len(packet):
+            size |= (packet[place] & 127) << shift
+            shift += 7
+            place += 1
+            if not packet[place - 1] & 128:
+                break
+        if kind in _FRAMES:
+            found = start
+        place += size
+    return found
 
 
 def _escape(content: bytes) -> bytes:

@@ -43,7 +43,7 @@ def write_h264(path: Path, *, afd: bool = False, user: bool = False, frames: int
             if count < frames:
                 frame = VideoFrame(64, 48, "yuv420p")
                 for plane in frame.planes:
-                    plane.update(bytes([40 + 7 * count]) * plane.buffer_size)
+                    plane.update(bytes([40 + 5 * count % 200]) * plane.buffer_size)
                 frame.pts, frame.time_base = count * 512, Fraction(1, 12_800)
             for packet in stream.encode(frame):
                 number = packet.pts // 512
@@ -100,7 +100,16 @@ def test_a_job_counts_the_captions_of_the_result(tmp_path: Path, durable: bool) 
     assert (part.count, part.action, part.reason) == (10, Action.COPIED, "in 10 pictures")
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [(Codec.AV1, ".mp4"), (Codec.PRORES, ".mov"), (Codec.FFV1, ".mkv")])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_captions_stay_with_their_pictures_in_av1(tmp_path: Path, job: Callable[..., Any], suffix: str) -> None:
+    source = write_h264(tmp_path / "a.mp4", frames=40)
+
+    job(source, f"b{suffix}", codec="av1")
+
+    assert read(tmp_path / f"b{suffix}", Type.A53_CC) == [captions(number) for number in range(40)]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [(Codec.PRORES, ".mov"), (Codec.FFV1, ".mkv")])
 @pytest.mark.parametrize("durable", [False, True])
 def test_captions_without_a_place_are_named_once(tmp_path: Path, codec: Codec, suffix: str, durable: bool) -> None:
     source = write_h264(tmp_path / "a.mp4")
