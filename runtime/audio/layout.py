@@ -2,7 +2,8 @@
 
 Mono: the channel. A layout with a centre: the centre alone, where film and broadcast keep the dialogue. All others: the
 sum of the first two channels, while their difference follows with a slow gain, so that the image does not wobble.
-Every other channel, the LFE too, passes untouched.
+Every other channel, the LFE too, passes untouched. Where one of the two has been digital silence for long, as beside a
+single microphone, the other is heard alone; and a stretch of digital silence always stays as it is.
 """
 
 from dataclasses import dataclass
@@ -43,21 +44,25 @@ class SpeechChannels:
         """Signals that the pipeline works on: the one the network hears, and the side."""
         return 1 if self.kind == "single" else 2
 
-    def extract(self, block: Block) -> Block:
-        """Give (targets, n): what the network hears first."""
-        first: Block = block[self.first]
+    def extract(self, block: Block, *, alone: int | None = None) -> Block:
+        """Give (targets, n): what the network hears first; `alone` is the one channel that is heard, if only one is."""
         if self.kind == "single":
-            return first[None]
-        second: Block = block[self.second]
+            return block[self.first : self.first + 1]
+        if alone is not None:
+            return np.stack([block[alone], np.zeros_like(block[alone])])
+        first, second = block[self.first], block[self.second]
         return np.stack([0.5 * (first + second), 0.5 * (first - second)])
 
-    def add(self, block: Block, change: Block) -> None:
-        """Add the change of the targets, (targets, n), onto the channels of `block`, in place."""
-        if self.kind == "single":
-            block[self.first] += change[0]
-            return
-        block[self.first] += change[0] + change[1]
-        block[self.second] += change[0] - change[1]
+    def add(self, block: Block, change: Block, *, alone: int | None = None, silent: tuple[int, ...] = ()) -> None:
+        """Add the change of the targets, (targets, n), onto the channels of `block` that are not silent, in place."""
+        changes = {self.first: change[0]}
+        if self.kind == "mid-side" and alone is None:
+            changes = {self.first: change[0] + change[1], self.second: change[0] - change[1]}
+        elif alone is not None:
+            changes = {alone: change[0]}
+        for channel, one in changes.items():
+            if channel not in silent:
+                block[channel] += one
 
 
 def find_speech(layout: str, channels: int) -> SpeechChannels:

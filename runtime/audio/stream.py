@@ -6,6 +6,7 @@ rate and is added onto the sample that waited. So whatever is not changed is not
 sync is counted in samples.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +23,25 @@ from runtime.errors import OptionError
 from runtime.manifest import Model
 
 HighBand = Literal["keep", "follow", "drop"]
-PIECE_S = 0.1
+HOP_S = 0.02
+"""Stretches of the track that are digital silence, or are not."""
+PIECE_HOPS = 5
+ALONE_AFTER_HOPS = 50
+"""After so long a silence of one channel, or one since the beginning, the other is heard alone."""
 WAIT_S = 2.0
 """Room for samples that wait for their change; the way takes about 0.2 s at 48 kHz."""
+
+
+@dataclass(slots=True)
+class _Hop:
+    """A stretch of the source that waits for its change, and how many samples of it are left.
+
+    `alone` is the channel that is heard alone; the `silent` ones are digital silence.
+    """
+
+    alone: int | None
+    silent: tuple[int, ...]
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +104,13 @@ class SpeechEnhancer(Closing):
         self._rate = sample_rate
         self._speech = find_speech(layout, channels)
         targets = self._speech.targets
-        self._piece = max(1, round(PIECE_S * sample_rate))
+        self._hop = max(1, round(HOP_S * sample_rate))
+        self._piece = PIECE_HOPS * self._hop
+        self._waiting = Ring(channels, 2 * self._piece)
         self._source = Ring(channels, round(WAIT_S * sample_rate) + self._piece)
+        self._hops: deque[_Hop] = deque()
+        self._heard = [False, False]
+        self._silent_hops = [0, 0]
         self._to_full = RateConverter(sample_rate, FULL_RATE, targets)
         self._from_full = RateConverter(FULL_RATE, sample_rate, targets)
         self._effect = SpeechEffect(model, open_session, targets=targets, strength=strength, high_band=high_band)
@@ -98,7 +120,7 @@ class SpeechEnhancer(Closing):
     @property
     def delay_samples(self) -> int:
         """Samples of the track that the split and the network hold back; resampling may hold a few more."""
-        return -(-self._effect.delay_samples * self._rate // FULL_RATE)
+        return -(-self._effect.delay_samples * self._rate // FULL_RATE) + self._piece
 
     def push(self, block: Block) -> Block:
         """Enhance (channels, n) float32 in [-1, 1]; give (channels, m), the next samples that are ready.
@@ -112,17 +134,19 @@ class SpeechEnhancer(Closing):
         parts = [self._source.peek(0)]
         for start in range(0, block.shape[1], self._piece):
             piece = self._finite(block[:, start : start + self._piece])
-            self._source.push(piece)
+            self._waiting.push(piece)
             self._taken += piece.shape[1]
-            full = self._to_full.push(self._speech.extract(piece))
-            parts.append(self._changed(self._from_full.push(self._effect.push(full))))
+            if len(self._waiting) >= self._piece:
+                parts.append(self._enhance(self._waiting.pop(self._piece)))
         return np.concatenate(parts, axis=1)
 
     def flush(self) -> Block:
         """End the track: give the rest, so that as many samples came out as went in."""
         total = -(-self._taken * FULL_RATE // self._rate)
+        rest = self._enhance(self._waiting.pop(len(self._waiting)))
         change = self._effect.push(self._to_full.flush(total))
         parts = [
+            rest,
             self._changed(self._from_full.push(change)),
             self._changed(self._from_full.push(self._effect.flush())),
             self._changed(self._from_full.flush(self._taken)),
@@ -149,8 +173,45 @@ class SpeechEnhancer(Closing):
         # The resampler's last samples may reach past the source's end by a rounding.
         count = min(change.shape[1], len(self._source))
         block = self._source.pop(count)
-        self._speech.add(block, change[:, :count])
+        done = 0
+        while done < count:
+            hop = self._hops[0]
+            part = slice(done, min(count, done + hop.left))
+            self._speech.add(block[:, part], change[:, part], alone=hop.alone, silent=hop.silent)
+            hop.left -= part.stop - part.start
+            done = part.stop
+            if not hop.left:
+                self._hops.popleft()
         return block
+
+    def _enhance(self, piece: Block) -> Block:
+        """Take whole hops of the source, and the rest at its end; give what is ready."""
+        targets = [self._speech.extract(piece[:, :0])]
+        self._source.push(piece)
+        for start in range(0, piece.shape[1], self._hop):
+            hop = piece[:, start : start + self._hop]
+            pair = (self._speech.first, self._speech.second)
+            silent = tuple(channel for channel in pair if not hop[channel].any())
+            alone = self._alone(silent)
+            self._hops.append(_Hop(alone, silent, hop.shape[1]))
+            targets.append(self._speech.extract(hop, alone=alone))
+        full = self._to_full.push(np.concatenate(targets, axis=1))
+        return self._changed(self._from_full.push(self._effect.push(full)))
+
+    def _alone(self, silent_channels: tuple[int, ...]) -> int | None:
+        """Say which of two channels is the only one that sounds, if one is."""
+        if self._speech.kind == "single":
+            return None
+        pair = (self._speech.first, self._speech.second)
+        for number, channel in enumerate(pair):
+            sounds = channel not in silent_channels
+            self._heard[number] |= sounds
+            self._silent_hops[number] = 0 if sounds else self._silent_hops[number] + 1
+        for number, other in ((0, 1), (1, 0)):
+            silent = self._silent_hops[other]
+            if silent and not self._silent_hops[number] and (silent > ALONE_AFTER_HOPS or not self._heard[other]):
+                return pair[number]
+        return None
 
     def _finite(self, block: Block) -> Block:
         finite = np.isfinite(block)

@@ -241,3 +241,31 @@ def test_leaving_the_block_closes_the_engine(make_model, open_with) -> None:
     opener = open_with()
     run(make_model(), opener, noise(2, 100))
     assert opener.session.closed
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("side", [0, 1])
+def test_beside_a_silent_channel_the_other_is_cleaned_as_if_alone(make_model, open_with, side: int, rate: int) -> None:
+    voice = noise(1, rate)
+    signal = np.zeros((2, rate), np.float32)
+    signal[side] = voice[0]
+
+    heard, _ = run(make_model(), open_with(halve), signal, rate=rate, sizes=(777,))
+
+    alone, _ = run(make_model(), open_with(halve), voice, layout="mono", rate=rate)
+    assert not heard[1 - side].any()
+    np.testing.assert_allclose(heard[side], alone[0], atol=1e-6)
+    assert np.abs(alone - voice).max() > 0.01
+
+
+@pytest.mark.parametrize("length_s", [0.1, 1.5])
+def test_a_stretch_of_digital_silence_stays_as_it_is(make_model, open_with, length_s: float) -> None:
+    signal = noise(2, 3 * 16_000)
+    silent = slice(16_000, 16_000 + round(length_s * 16_000))
+    signal[1, silent] = 0
+
+    heard, _ = run(make_model(), open_with(halve), signal, rate=16_000, sizes=(1000, 37))
+
+    assert not heard[1, silent].any()
+    assert np.abs(heard[0, silent] - signal[0, silent]).max() > 0.01
+    assert np.abs(heard[1] - signal[1])[silent.stop + 1000 :].max() > 0.01
