@@ -147,3 +147,30 @@ def test_a_damaged_file_is_enhanced_as_far_as_it_can_be_read(
     page.get_by_role("link", name="Download result").wait_for(timeout=60_000)
     assert maria.send("GET", f"/api/jobs/{job['id']}")["options"]["allow_damaged"] is True
     assert page.get_by_role("button", name="Enhance what can be read").count() == 0
+
+
+def test_a_preview_that_nobody_waits_for_any_more_is_cancelled(
+    asleep: Any, log_in: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]
+) -> None:
+    box, maria, _, _ = asleep
+    for name in ("first.mp4", "second.mp4"):
+        maria.upload(clip_file, name)
+    page = log_in(box.url)
+    page.get_by_role("link", name="Set up job").click()
+    page.get_by_role("heading", name="2 of 2 files selected").wait_for()
+
+    def previews() -> list[tuple[str, str]]:
+        return sorted(
+            (job["title"], job["state"]) for job in maria.send("GET", "/api/jobs")["jobs"] if job["preview_of"]
+        )
+
+    page.get_by_role("button", name="Preview").click()
+    dialog = page.get_by_role("dialog", name="Preview")
+    dialog.get_by_text("Starts after the current job.").wait_for()
+    assert previews() == [("first.mp4", "queued")]
+    dialog.get_by_label("File").select_option("second.mp4")
+    dialog.get_by_role("button", name="Preview this part").click()
+    poll(lambda: previews() == [("first.mp4", "cancelled"), ("second.mp4", "queued")])
+    page.keyboard.press("Escape")
+    poll(lambda: previews() == [("first.mp4", "cancelled"), ("second.mp4", "cancelled")])
+    assert page.get_by_role("heading", name="New job").is_visible()

@@ -131,6 +131,21 @@ def test_a_part_is_chosen_and_the_choices_are_remembered(
     page.get_by_text("0:00.6 of 0:01").wait_for()
     assert page.get_by_label("Start of the part").input_value() == "200"
 
+    # By mouse: the first handle as far as it goes, and back.
+    page.get_by_role("button", name="Whole file").click()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    first = page.get_by_label("Start of the part")
+    track = first.bounding_box()
+    middle = track["y"] + track["height"] / 2
+    for start, end in ((10, track["width"] - 4), (track["width"] / 2, track["width"] / 5)):
+        page.mouse.move(track["x"] + start, middle)
+        page.mouse.down()
+        page.mouse.move(track["x"] + end, middle, steps=4)
+        page.mouse.up()
+    assert 150 < float(first.input_value()) < 250
+    page.get_by_label("From", exact=True).fill("0.2")
+    page.get_by_label("To", exact=True).fill("0.8")
+    page.keyboard.press("Tab")
     page.get_by_label("End of the part").press("ArrowLeft")
     page.get_by_role("button", name="Start").click()
 

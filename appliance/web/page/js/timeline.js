@@ -67,6 +67,8 @@ export function trimField(onChange) {
     first.setAttribute("aria-valuetext", start.value);
     last.setAttribute("aria-valuetext", end.value);
     setVars(track, { "--from": from / length, "--to": to / length });
+    // Where both handles meet at the end, only the first can still be moved.
+    track.classList.toggle("late", from > length / 2);
     const whole = isWhole();
     reset.disabled = whole;
     setText(words, whole ? "The whole file will be enhanced." : `${writeTime(to - from)} of ${writeTime(length)}`);
