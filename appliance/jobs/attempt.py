@@ -16,7 +16,7 @@ from appliance.jobs.files import JobFiles
 from appliance.jobs.places import free_names, make_result_folder, remove_unfinished, result_name, staged_path
 from appliance.jobs.publication import find_published, publish_once
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import Blame, JobRecord, WatchedSource, Wish
+from appliance.jobs.records import Blame, JobBounds, JobRecord, Wish
 from appliance.jobs.reporter import DiskRoom, Reporter
 from appliance.settings import engines_folder
 from appliance.store.errors import StoreError
@@ -74,7 +74,7 @@ class Attempt:
         self._stopping, self._conduct = stopping, conduct or Conduct()
         self._files: JobFiles = queue.files(job.id)
         self._options = job.options
-        self._watched: WatchedSource | None = None
+        self._bounds: JobBounds | None = None
         self.ran_out_of_memory = False
 
     def run(self) -> None:
@@ -115,7 +115,7 @@ class Attempt:
             The result, and what the user should know about it.
         """
         job, files = self._job, self._files
-        self._watched = self._queue.watched_source(job)
+        self._bounds = self._queue.bounds_of(job)
         result = find_published(self._queue, job.id, self._worker)
         with ExitStack() as stack:
             try:
@@ -138,18 +138,18 @@ class Attempt:
 
     def _hold_source(self) -> AbstractContextManager[None]:
         """Read one and the same file for the whole job; that of a watch folder must be the one that was looked into."""
-        job, watched = self._job, self._watched
-        if watched is None:
+        job, bounds = self._job, self._bounds
+        if bounds is None:
             return hold_source(job.source)
-        return hold_source(job.source, below=watched.folder, size=watched.size, mtime_ns=watched.mtime_ns)
+        return hold_source(job.source, below=bounds.folder, size=bounds.size, mtime_ns=bounds.mtime_ns)
 
     def _enhance(self, reporter: Reporter) -> Path:
         from runtime.enhance import enhance
         from runtime.work import plan_work
 
         job, files = self._job, self._files
-        watched = self._watched
-        folder = make_result_folder(job, files, below=None if watched is None else watched.destination)
+        bounds = self._bounds
+        folder = make_result_folder(job, files, below=None if bounds is None else bounds.destination)
         named = job.target or plan_work(job.source, None, self._options).target
         suffix = named.suffix
         staged = staged_path(job, files, suffix)

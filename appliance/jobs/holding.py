@@ -10,7 +10,7 @@ from typing import Final
 from appliance.jobs.errors import JobLostError
 from appliance.jobs.files import JobFiles
 from appliance.jobs.places import remove_unfinished
-from appliance.jobs.records import Blame, JobRecord, JobState, WatchedSource, Wish
+from appliance.jobs.records import Blame, JobBounds, JobRecord, JobState, Origin, Wish
 from appliance.jobs.rows import COLUMNS, path_column, path_of, read_row
 from appliance.jobs.table import JobTable
 from runtime.options import Progress
@@ -45,20 +45,25 @@ class Publication:
 class Holding(JobTable):
     """The worker's half of the queue."""
 
-    def watched_source(self, job: JobRecord) -> WatchedSource | None:
-        """Return what the watch folder of a job says of its source, None where it has none."""
+    def bounds_of(self, job: JobRecord) -> JobBounds | None:
+        """Return where a job may read and write without following links, None for one that the command line made.
+
+        A file of a watch folder may be used again by a job of the page, and the folder may be watched no more when
+        the job runs.
+        """
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT folders.path, folders.destination, file.size, file.mtime_ns FROM folders "
-                "LEFT JOIN watched_files AS file ON file.folder = folders.id AND file.job = ? WHERE folders.id = ?",
+            rows = connection.execute(
+                "SELECT folders.id, folders.path, folders.destination, file.size, file.mtime_ns FROM folders "
+                "LEFT JOIN watched_files AS file ON file.folder = folders.id AND file.job = ? "
+                "ORDER BY folders.id = ? DESC, LENGTH(folders.path) DESC",
                 (job.id, job.folder),
-            ).fetchone()
-        if row is None:
-            return None
-        found = WatchedSource(Path(row["path"]), Path(row["destination"]), row["size"], row["mtime_ns"])
-        # A folder that has other places now says nothing of the jobs that it made before.
-        is_below = job.source.is_relative_to(found.folder)
-        return found if is_below and job.target is not None and job.target.is_relative_to(found.destination) else None
+            ).fetchall()
+        for row in rows:
+            folder, destination = Path(row["path"]), Path(row["destination"])
+            if job.source.is_relative_to(folder):
+                is_there = job.target is not None and job.target.is_relative_to(destination)
+                return JobBounds(folder, destination if is_there else None, row["size"], row["mtime_ns"])
+        return None if job.origin is Origin.COMMAND else JobBounds(job.source.parent)
 
     def claim(self, worker: str) -> JobRecord | None:
         """Take the job whose turn it is, None where nothing is queued.

@@ -119,13 +119,13 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchedSource:
-    """What a watch folder says of a job's source: the folder, where results go, and the file as it was looked into."""
+class JobBounds:
+    """Below which folders a job reads its source and writes its result; and the source as it was looked into."""
 
     folder: Path
-    destination: Path
-    size: int | None
-    mtime_ns: int | None
+    destination: Path | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
 
 
 def options_to_json(options: EnhanceOptions) -> str:

@@ -13,6 +13,7 @@ import pytest
 from appliance.jobs.attempt import Attempt, Conduct, preview_span
 from appliance.jobs.guard import MemoryGauge
 from appliance.jobs.queue import JobState
+from appliance.jobs.records import Origin
 from appliance.jobs.reporter import Reporter
 from appliance.jobs.survive import read_packets, write_clip
 from appliance.jobs.worker import _do
@@ -494,6 +495,27 @@ def test_a_link_in_the_place_of_a_watched_source_is_not_followed(watched, work, 
 
     assert job.state is JobState.FAILED
     assert "is a link, expected a" in job.message
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_a_job_that_uses_a_watched_file_again_follows_no_link_either(
+    watched, add, queue, work, database, tmp_path, clip_bytes, is_watched
+):
+    source, target = watched
+    queue.cancel(queue.list()[0].id)
+    add(source=source, origin=Origin.UPLOAD, options=SILENT)
+    if not is_watched:
+        store = FolderStore(database)
+        store.remove(store.list()[0].id)
+    (tmp_path / "secret.mp4").write_bytes(clip_bytes)
+    source.unlink()
+    source.symlink_to(tmp_path / "secret.mp4")
+
+    job = work()
+
+    assert job.state is JobState.FAILED
+    assert "it is a link, expected a file" in job.message
     assert not target.exists()
 
 
