@@ -53,8 +53,8 @@ _NAMES: Final = (
 )  # fmt: skip
 # What more channels are mixed down to where a container holds no more; those without names only to the last two.
 _MIXES: Final = ("7.1", "5.1", "stereo", "mono")
-_SLOT: Final = 4096
-_LEAST_SLOTS: Final = 4
+_SLOTS: Final = (1024, 4096)
+_TRIAL_SAMPLES: Final = (16_384, 65_536)
 
 
 def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
@@ -192,10 +192,11 @@ def _heard(suffix: str, settings: AudioSettings) -> str | None:
 
 def _round(channels: int) -> NDArray[np.float32]:
     """Give a low tone, which an LFE plays too, in one channel after the other."""
-    tone = 0.5 * np.sin(2 * np.pi * np.arange(_SLOT) / 800)
-    sound = np.zeros((channels, max(channels, _LEAST_SLOTS) * _SLOT), np.float32)
+    slot = max(_SLOTS[0], min(_SLOTS[1], _TRIAL_SAMPLES[1] // channels))
+    tone = 0.5 * np.sin(2 * np.pi * np.arange(slot) / 800)
+    sound = np.zeros((channels, max(_TRIAL_SAMPLES[0], channels * slot)), np.float32)
     for channel in range(channels):
-        sound[channel, channel * _SLOT : (channel + 1) * _SLOT] = tone
+        sound[channel, channel * slot : (channel + 1) * slot] = tone
     return sound
 
 

@@ -186,6 +186,31 @@ def test_a_resampled_track_is_checked_to_the_sample(sound: Callable[..., Path], 
     assert check.samples_in == check.samples_out == 48_001
 
 
+@pytest.mark.parametrize("start", [100, 4410])
+@pytest.mark.parametrize("target", ["b.ogg", "b.opus", "b.webm"])
+def test_resampled_sound_that_starts_late_stays_in_sync(
+    clip: Callable[..., Path], job: Callable[..., Any], start: int, target: str
+) -> None:
+    path = clip("a.mov", audio="pcm_s16le", audio_rate=44_100, audio_samples=44_101, audio_start=start)
+    if target != "b.webm":
+        path = without_picture(path)
+
+    (check,) = job(path, target, codec="av1").verification.sounds
+
+    assert check.passed, check
+
+
+def without_picture(path: Path) -> Path:
+    copy = path.with_name("sound.mov")
+    with av.open(str(path)) as source, av.open(str(copy), "w") as output:
+        stream = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    return copy
+
+
 def test_a_container_that_is_not_written_is_refused(sound: Callable[..., Path]) -> None:
     stream = probe(sound("a.wav", audio="pcm_s16le")).audios[0]
 
