@@ -1,11 +1,12 @@
 """What a job will do, decided before anything is written: the result's name, the model, and each stream's fate."""
 
 import os
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from runtime.errors import DecodeError, OptionError, OutputError, UnsupportedMediaError
 from runtime.manifest import Model, find_model
@@ -17,11 +18,15 @@ from runtime.media.encode import EncodeSettings, settings_for
 from runtime.media.mux import FORMATS, default_suffix, refuse_suffix
 from runtime.media.probe import AudioStream, MediaInfo, VideoStream, probe
 from runtime.media.sampling import look_ahead
+from runtime.media.source import is_too_large
 from runtime.media.time_code import find_time_code, time_code_rate
 from runtime.options import AudioMode, EnhanceOptions
 from runtime.presets import JobPlan, ScaleChoice, choose_scale, plan_job
 
 LEAST_SIDE = 16
+# What a job holds of pictures at once: planes, RGB and states of the source, RGB and planes of the result.
+_BYTES_A_PIXEL: Final = 60
+_BYTES_A_RESULT_PIXEL: Final = 40
 MOST_SOUNDS = 16
 
 _SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".m4b", ".ogg", ".opus", ".mka")
@@ -79,8 +84,10 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
     model = None
     if video is not None:
         _check_picture(source, video)
+        _check_size(source, video, 1)
         video = look_ahead(info.path, video)
         scale, model = _choose_model(plan, options, video)
+        _check_size(source, video, scale.scale)
     streams = plan_streams(
         info,
         target.suffix.lower(),
@@ -180,11 +187,33 @@ def _scale(plan: JobPlan, options: EnhanceOptions, video: VideoStream) -> ScaleC
 def _check_picture(source: Path, video: VideoStream) -> None:
     if video.codec == "unknown":
         raise UnsupportedMediaError(f"{source} holds pictures of an unknown codec; convert it to H.264 first")
+    if is_too_large(video.width, video.height):
+        raise UnsupportedMediaError(
+            f"{source} shows pictures of more pixels than 8192x8192 has, or of no size; make them smaller first"
+        )
     if min(video.width, video.height) < LEAST_SIDE:
         raise UnsupportedMediaError(
             f"{source} shows pictures of {video.width}x{video.height}, expected at least {LEAST_SIDE}x{LEAST_SIDE}; "
             "there is nothing in it to enhance"
         )
+
+
+def _check_size(source: Path, video: VideoStream, scale: int) -> None:
+    """Refuse pictures for which there is not enough memory, before any work is done."""
+    pixels, told = video.width * video.height, f"{source} shows pictures of {video.width}x{video.height}"
+    needed, there = pixels * (_BYTES_A_PIXEL + _BYTES_A_RESULT_PIXEL * scale * scale), _memory_bytes()
+    if needed > there:
+        raise UnsupportedMediaError(
+            f"{told}, for which about {needed / 2**30:.1f} GiB of memory are needed, but {there / 2**30:.1f} GiB are "
+            "there; make them smaller first, or choose a smaller scale"
+        )
+
+
+def _memory_bytes() -> int:
+    """Return the memory that this process may take."""
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([there, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
 
 
 def _nothing_to_do(info: MediaInfo, plan: JobPlan, options: EnhanceOptions, left_out: Mapping[int, str]) -> str:

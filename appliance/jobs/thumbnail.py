@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 _LARGEST: Final = (320, 240)
+# No camera or disc has pixels of a shape beyond this.
+_STRANGEST_ASPECT: Final = Fraction(8)
 _TENTH: Final = Fraction(1, 10)
 
 
@@ -47,6 +49,13 @@ def write_thumbnail(source: Path, target: Path) -> bool:
     return True
 
 
+def _size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """Return the size of a thumbnail before it is turned."""
+    shown = width * min(max(aspect, 1 / _STRANGEST_ASPECT), _STRANGEST_ASPECT)
+    factor = min(Fraction(1), max(_LARGEST) / max(shown, Fraction(height)))
+    return max(1, round(shown * factor)), max(1, round(height * factor))
+
+
 def _read_image(source: Path, video: VideoStream, start: Fraction | None) -> "Picture":
     """Read one picture, its pixels square and the right way up."""
     from PIL import Image
@@ -57,9 +66,10 @@ def _read_image(source: Path, video: VideoStream, start: Fraction | None) -> "Pi
             raise DecodeError(f"{source} has no picture that can be decoded")
         frame = write_planes(picture, width=reader.width, height=reader.height)
         frame.colorspace, frame.color_range = reader.colour.matrix_code, reader.colour.range_code
-        pixels = frame.reformat(format="rgb24", threads=1)
+        # Made small before it is stretched: a pixel's shape may be anything.
+        width, height = _size(reader.width, reader.height, video.sample_aspect)
+        pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA", threads=1)
         image: Picture = Image.fromarray(pixels.to_ndarray())
-    image = image.resize((max(1, round(image.width * video.sample_aspect)), image.height))
     if video.rotation:
         image = image.rotate(video.rotation, expand=True)
     image.thumbnail(_LARGEST)

@@ -42,30 +42,48 @@ def probe_upload(
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s + _SPARE_S, check=False, text=True
         )
-        answer = json.loads(done.stdout[:_MOST_ANSWER]) if done.returncode == 0 else {}
-    except subprocess.TimeoutExpired:
-        answer = {"error": f"{path} took longer than {timeout_s:g} s to look into; is it damaged?"}
-    except (OSError, ValueError):
+        # What was answered counts, whatever became of the process over the thumbnail.
+        answer = _read_answer(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        answer = _read_answer(error.stdout or "")
+        answer = answer or {"error": f"{path} took longer than {timeout_s:g} s to look into; is it damaged?"}
+    except OSError:
         answer = {}
-    error = answer.get("error")
-    if error is None and "probe" not in answer:
-        error = f"{path} could not be looked into: the reader ended over it; it is damaged or not a media file"
-    if error is not None:
-        return None, str(error).replace(str(path), name)
+    refusal = answer.get("error")
+    if refusal is None and "probe" not in answer:
+        refusal = f"{path} could not be looked into: the reader ended over it; it is damaged or not a media file"
+    if refusal is not None:
+        return None, str(refusal).replace(str(path), name)
     return answer["probe"], None
+
+
+def _read_answer(output: str | bytes) -> dict[str, Any]:
+    """Read the first line of what the process wrote; nothing where it wrote none that is whole."""
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output
+    try:
+        answer = json.loads(text[:_MOST_ANSWER].partition("\n")[0])
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def look(path: Path) -> dict[str, Any]:
     """Look into a file, in this process: `probe` is what it holds, or `error` why it is nothing to enhance."""
     from runtime.errors import RelumeError
     from runtime.media.probe import probe
+    from runtime.media.source import is_too_large
 
     try:
         info = probe(path)
     except RelumeError as error:
         return {"error": str(error)}
+    except MemoryError:
+        return {"error": f"{path} takes more memory to look into than any film should; make its pictures smaller first"}
     video = next((stream for stream in info.videos if not stream.is_attached_picture), None)
     audio = next(iter(info.audios), None)
+    is_known = video is not None and video.codec != "unknown"
+    if video is not None and is_known and audio is None and is_too_large(video.width, video.height):
+        return {"error": f"{path} shows pictures of more pixels than 8192x8192, or of no size; make them smaller first"}
     rate = None if video is None or video.average_rate is None else float(video.average_rate)
     duration_s = None if info.duration is None else float(info.duration)
     frames = None if video is None else video.frames
@@ -100,17 +118,17 @@ def _make_thumbnail(path: Path, target: Path) -> None:
     from appliance.jobs.thumbnail import write_thumbnail
     from runtime.errors import RelumeError
 
-    with suppress(RelumeError, OSError, ValueError):
+    with suppress(RelumeError, OSError, ValueError, MemoryError):
         write_thumbnail(path, target)
 
 
 def _main(path: Path, seconds: int, thumbnail: Path | None) -> None:
     _limit_self(seconds)
     found = look(path)
-    # Last, and after the answer is made: whatever becomes of it, the file is known.
+    print(json.dumps(found), flush=True)
+    # Last, and after the answer: whatever becomes of it, the file is known.
     if "probe" in found and found["probe"]["has_picture"] and thumbnail is not None:
         _make_thumbnail(path, thumbnail)
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":

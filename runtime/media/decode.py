@@ -41,7 +41,7 @@ from runtime.media.pixels import (
     read_planes,
 )
 from runtime.media.side_data import read_side_entries
-from runtime.media.source import AnyPacket
+from runtime.media.source import DECODER_OPTIONS, AnyPacket
 from runtime.media.streams import Crop, VideoStream
 from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to, told_end_pts
 from runtime.media.times import TimeMender
@@ -415,6 +415,7 @@ class _Decoder:
         context = CodecContext.create(self._context.name, "r")
         assert isinstance(context, VideoCodecContext)
         context.extradata = self._extradata or None
+        context.options = dict(DECODER_OPTIONS)
         context.thread_count = self.threads = threads
         self._context, self._waiting = context, deque(maxlen=threads)
         return found

@@ -50,6 +50,7 @@ _BYTES_TO_LOOK: Final = 16 << 20
 _RATES: Final = (1000, 768_000)
 _MOST_CHANNELS: Final = 64
 _PACKETS_FOR_FIRST_PICTURE: Final = 100
+_MOST_PACKETS: Final = 1000
 
 
 def probe(path: Path) -> MediaInfo:
@@ -104,22 +105,6 @@ def _header_facts(path: Path, container: InputContainer) -> dict[int, dict[str, 
                 for stream, (crop, dolby_vision) in zip(moving, pairs, strict=True)
             }
     return {}
-
-
-def first_frame(container: InputContainer, stream: Stream) -> VideoFrame | None:
-    """Decode the first picture of a stream, None where none of its first packets gives one."""
-    for count, packet in enumerate(read_packets(container, stream)):
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            frames = []
-        if frames:
-            frame = frames[0]
-            assert isinstance(frame, VideoFrame)
-            return frame
-        if count > _PACKETS_FOR_FIRST_PICTURE:
-            return None
-    return None
 
 
 def _video(stream: av.VideoStream, origin: Fraction, container: str) -> VideoStream:
@@ -177,42 +162,67 @@ def _tells_alpha(stream: Stream) -> bool:
 
 
 def _with_first_pictures(path: Path, videos: list[VideoStream]) -> tuple[VideoStream, ...]:
-    return tuple(
-        video if video.codec == "unknown" or video.is_attached_picture else _with_picture(path, video)
-        for video in videos
-    )
+    """Add what only a decoded picture tells, reading the file once for all streams."""
+    wanted = {video.index for video in videos if video.codec != "unknown" and not video.is_attached_picture}
+    found: dict[int, VideoStream] = {}
+    with open_source(path, only=tuple(wanted)) as container:
+        streams = [stream for stream in container.streams.video if stream.index in wanted]
+        frames = _first_frames(container, streams)
+        for video in videos:
+            frame = frames.get(video.index)
+            if frame is not None:
+                order = next(stream for stream in streams if stream.index == video.index).codec_context.field_order
+                found[video.index] = _with_picture(video, frame, field_order=order)
+    return tuple(found.get(video.index, video) for video in videos)
 
 
-def _with_picture(path: Path, video: VideoStream) -> VideoStream:
-    """Add what only a decoded picture tells: its true format, rotation and HDR values."""
-    with open_source(path, only=(video.index,)) as container:
-        stream = container.streams[video.index]
-        assert isinstance(stream, av.VideoStream)
+def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> dict[int, VideoFrame]:
+    """Decode the first picture of each stream; one is left out if none of its first packets gives it."""
+    found: dict[int, VideoFrame] = {}
+    counts = {stream.index: 0 for stream in streams}
+    if not streams:
+        return found
+    for stream in streams:
         stream.thread_count = 1
-        frame = first_frame(container, stream)
-        if frame is None:
-            return video
-        name = frame.format.name
-        matrix = _display_matrix(frame)
-        crop = fitting_crop(video.crop, frame.width, frame.height)
-        return replace(
-            video,
-            crop=crop,
-            width=frame.width - (crop.left + crop.right if crop is not None else 0),
-            height=frame.height - (crop.top + crop.bottom if crop is not None else 0),
-            picture_time_code=has_time_code(frame),
-            stereo=read_stereo(frame) or video.stereo,
-            spherical=read_spherical(frame) or video.spherical,
-            pixel_format=name,
-            bit_depth=bits_of(name),
-            chroma=chroma_of(name),
-            has_alpha=video.has_alpha or has_alpha(name),
-            display_matrix=matrix,
-            rotation=0 if matrix is None else _rotation(matrix),
-            colour=_frame_colour(frame),
-            hdr=read_hdr(frame),
-            field_order=_FIELD_ORDERS.get(stream.codec_context.field_order, "unknown"),
-        )
+    for packet in read_packets(container, *streams):
+        index = packet.stream_index if packet.size else packet.stream.index
+        if index in found or counts[index] > _PACKETS_FOR_FIRST_PICTURE:
+            continue
+        counts[index] += 1
+        frames: list[VideoFrame] = []
+        with suppress(av.FFmpegError):
+            frames = [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+        if frames:
+            found[index] = frames[0]
+        waiting = [count for one, count in counts.items() if one not in found]
+        if all(count > _PACKETS_FOR_FIRST_PICTURE for count in waiting) or sum(counts.values()) > _MOST_PACKETS:
+            break
+    return found
+
+
+def _with_picture(video: VideoStream, frame: VideoFrame, *, field_order: int) -> VideoStream:
+    """Add what a stream's first picture tells: its true format, rotation and HDR values."""
+    name = frame.format.name
+    matrix = _display_matrix(frame)
+    crop = fitting_crop(video.crop, frame.width, frame.height)
+    return replace(
+        video,
+        crop=crop,
+        width=frame.width - (crop.left + crop.right if crop is not None else 0),
+        height=frame.height - (crop.top + crop.bottom if crop is not None else 0),
+        picture_time_code=has_time_code(frame),
+        stereo=read_stereo(frame) or video.stereo,
+        spherical=read_spherical(frame) or video.spherical,
+        pixel_format=name,
+        bit_depth=bits_of(name),
+        chroma=chroma_of(name),
+        has_alpha=video.has_alpha or has_alpha(name),
+        display_matrix=matrix,
+        rotation=0 if matrix is None else _rotation(matrix),
+        colour=_frame_colour(frame),
+        hdr=read_hdr(frame),
+        field_order=_FIELD_ORDERS.get(field_order, "unknown"),
+    )
 
 
 def _frame_colour(frame: VideoFrame) -> Colour:

@@ -39,6 +39,9 @@ _UNREADABLE_IN_A_ROW: Final = 50
 _RESYNC_BYTES: Final = 1 << 16
 """So far FFmpeg looks for the next packet of a transport stream before it says "again"."""
 _MOST_STREAMS: Final = 32
+MOST_PIXELS: Final = 8192 * 8192
+"""Of one picture: no decoder takes memory for a larger one, whatever a small file tells."""
+DECODER_OPTIONS: Final = {"max_pixels": str(MOST_PIXELS)}
 _HEAD_BYTES: Final = 512
 
 if TYPE_CHECKING:
@@ -107,11 +110,19 @@ def open_source(path: Path, *, only: tuple[int, ...] | None = None) -> InputCont
             raise
     finally:
         os.close(handle)
+    for video in container.streams.video:
+        if video.codec_context is not None:
+            video.codec_context.options = {**video.codec_context.options, **DECODER_OPTIONS}
     if only is not None:
         for stream in container.streams:
             if stream.index not in only:
                 stream.discard = Discard.all
     return container
+
+
+def is_too_large(width: int, height: int) -> bool:
+    """Tell whether no decoder takes pictures of a size; FFmpeg tells 0x0 for one that it refused at opening."""
+    return not width or not height or width * height > MOST_PIXELS
 
 
 def read_packets(container: InputContainer, *streams: Stream) -> Iterator[AnyPacket]:
@@ -257,6 +268,7 @@ def _open_as(handle: int, demuxer: str | None) -> InputContainer:
     """
     os.lseek(handle, 0, os.SEEK_SET)
     options = {"fd": str(handle), "protocol_whitelist": "fd", "format_whitelist": ",".join(demuxers())}
+    options |= DECODER_OPTIONS  # for what FFmpeg decodes while it opens a file
     if demuxer is not None:
         options |= demuxer_options(demuxer)
     return av.open("fd:", "r", format=demuxer, options=options, metadata_errors="replace")

@@ -193,3 +193,17 @@ def test_a_thumbnail_is_small_and_the_right_way_up(tmp_path):
     with Image.open(tmp_path / "t.jpg") as image:
         assert image.format == "JPEG"
         assert image.size == (120, 240)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [(143, (320, 30)), (Fraction(1, 143), (40, 240)), (Fraction(16, 11), (320, 165))]
+)
+def test_a_thumbnail_is_not_stretched_without_bounds(tmp_path, aspect, size):
+    from PIL import Image
+
+    source = write(tmp_path / "in.mkv", size=(640, 480), aspect=Fraction(aspect))
+
+    assert write_thumbnail(source, tmp_path / "t.jpg")
+
+    with Image.open(tmp_path / "t.jpg") as image:
+        assert image.size == size

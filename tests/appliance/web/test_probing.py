@@ -175,3 +175,10 @@ def _script(folder: Path, text: str) -> Path:
     path.write_text(f"#!{sys.executable}\nimport resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n{text}\n")
     path.chmod(0o755)
     return path
+
+
+def test_an_answer_counts_whatever_becomes_of_the_process_later():
+    assert probing._read_answer('{"probe": {"fps": 25}}\nTraceback ...') == {"probe": {"fps": 25}}
+    assert probing._read_answer(b'{"error": "x"}\n') == {"error": "x"}
+    assert probing._read_answer('{"probe": {"f') == {}
+    assert probing._read_answer("") == {}

@@ -1,4 +1,5 @@
 import struct
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 
 from runtime.errors import DecodeError, UnsupportedMediaError
+from runtime.media import probe as probing
 from runtime.media.colour import read_side_data
 from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
+from runtime.options import EnhanceOptions
+from runtime.work import plan_work
 
 
 def test_streams_are_told_as_they_are(clip: Callable[..., Path]) -> None:
@@ -157,3 +161,51 @@ def test_side_data_that_has_no_name_is_passed_over(tmp_path: Path, name: str) ->
     assert (video.width, video.rotation, video.hdr) == (64, 0, None)
     with VideoReader(path, video) as reader:
         assert len(list(reader)) == 5
+
+
+def write_giant(path: Path, side: int) -> Path:
+    """Write a picture that tells a size that it does not have the bytes for."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            data = bytearray(bytes(packet))
+            struct.pack_into(">II", data, 16, side, side)
+            struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+            giant = av.Packet(bytes(data))
+            giant.stream, giant.time_base, giant.pts, giant.dts = stream, packet.time_base, packet.pts, packet.dts
+            giant.is_keyframe = True
+            output.mux(giant)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a.avi", "a.nut"])
+def test_giant_pictures_are_refused_before_any_memory_is_taken_for_them(tmp_path: Path, name: str) -> None:
+    path = write_giant(tmp_path / name, 16_000)
+
+    with pytest.raises(UnsupportedMediaError, match="more pixels than 8192x8192"):
+        plan_work(path, None, EnhanceOptions(preset="restore"))
+
+
+def test_the_first_pictures_of_all_streams_are_read_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as output:
+        streams = [output.add_stream("ffv1", rate=25) for _ in range(6)]
+        for number, stream in enumerate(streams):
+            stream.width, stream.height = 64 + 2 * number, 48
+            stream.pix_fmt = "yuv420p" if number % 2 else "yuv422p10le"
+        for number, stream in enumerate(streams):
+            frame = av.VideoFrame(64 + 2 * number, 48, stream.pix_fmt)
+            frame.pts = 0
+            output.mux([*stream.encode(frame), *stream.encode(None)])
+    opened = []
+    original = probing.open_source
+    monkeypatch.setattr(probing, "open_source", lambda *words, **more: opened.append(1) or original(*words, **more))
+
+    videos = probe(path).videos
+
+    assert [(video.width, video.bit_depth) for video in videos] == [(64 + 2 * n, 8 if n % 2 else 10) for n in range(6)]
+    assert len(opened) == 2
