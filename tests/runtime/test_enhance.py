@@ -82,6 +82,27 @@ def test_a_variable_frame_rate_keeps_every_time(tmp_path, suffix):
     assert report.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "container"),
+    [
+        ("film.gif", "gif", "rgb8", "gif"),
+        ("film.png", "apng", "rgb24", "apng"),
+        ("film.mjpeg", "mjpeg", "yuvj420p", "mjpeg"),
+    ],
+)
+def test_moving_pictures_become_a_film_of_the_same_times(tmp_path, name, codec, pixel_format, container):
+    with av.open(str(tmp_path / name), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        for index in range(6):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(moving(index, 48, 64), format="rgb24")))
+        output.mux(stream.encode(None))
+
+    enhance(tmp_path / name, tmp_path / "out.mp4", EnhanceOptions(preset="restore"))
+
+    assert read_pictures(tmp_path / "out.mp4")[0] == [Fraction(index, 25) for index in range(6)]
+
+
 @pytest.mark.parametrize("colour", [(1, 1), (1, 2), (6, 1), (9, 1)], ids=["709", "709-full", "601", "2020"])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p10le"])
 def test_without_effect_the_picture_is_the_source(tmp_path, colour, pixel_format):
