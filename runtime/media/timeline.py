@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 
 from runtime.media.source import AnyPacket, open_source, read_packets
-from runtime.media.streams import AudioStream, VideoStream
+from runtime.media.streams import AudioStream, MediaInfo, VideoStream
 
 # Containers whose clock has no zero: their first moment becomes time zero of the result.
 _FREE_CLOCKS: Final = ("mpegts", "mpeg", "mp3", "aac", "wtv", "dvd")
@@ -85,6 +85,17 @@ def find_origins(container: InputContainer) -> tuple[Fraction, dict[int, Fractio
     if not _is_any(container, _FREE_CLOCKS) and origin <= _LATE_S:
         origin = Fraction(0)
     return origin, {index: start if start - origin > _OWN_CLOCK_S else origin for index, start in starts.items()}
+
+
+def describe_own_clocks(info: MediaInfo) -> list[str]:
+    """Return what to tell of streams that count by a clock of their own."""
+    later = {video.index: video.origin - info.origin for video in info.videos}
+    later |= {audio.index: audio.origin - info.origin for audio in info.audios}
+    return [
+        f"stream {index} counts {float(shift):.0f} s later than the others, by a clock of its own; it begins with them"
+        for index, shift in later.items()
+        if shift
+    ]
 
 
 def find_duration(container: InputContainer, path: Path, origin: Fraction) -> Fraction | None:

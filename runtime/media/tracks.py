@@ -17,6 +17,7 @@ from runtime.media.encode import EncodeSettings, VideoEncoder
 from runtime.media.mux import MP4_FAMILY, Muxer
 from runtime.media.streams import AnyStream, AudioStream, MediaInfo, VideoStream
 from runtime.media.time_code import result_time_code, time_code_rate
+from runtime.media.timeline import describe_own_clocks
 from runtime.media.wave_chunks import cut_chunks
 
 # Facts about the source's own encoding, which are not true of the result.
@@ -65,6 +66,7 @@ def add_tracks(
     audios: dict[int, AudioEncoder] = {}
     indexes: dict[int, int] = {}
     streams = {stream.index: stream for stream in info.streams}
+    muxer.warnings += describe_own_clocks(info)
     time_code = result_time_code(info, start)
     code_rate = None if time_code is None else time_code_rate(time_code, info)
     if code_rate is None and muxer.suffix in MP4_FAMILY:

@@ -243,3 +243,18 @@ def test_a_duration_leaves_jumps_of_the_clock_out(clip: Callable[..., Path], nam
     assert joined is not None
     assert abs(whole - 10) < Fraction(1, 2)
     assert abs(joined - 20) < 1
+
+
+@pytest.mark.parametrize("process_audio", [True, False], ids=["encoded", "copied"])
+def test_a_stream_with_a_clock_of_its_own_begins_with_the_others(
+    clip: Callable[..., Path], job: Callable[..., Any], process_audio: bool
+) -> None:
+    path = clip("a.mkv", **MILLISECONDS, audio="aac", audio_start=48_000 * 100_000)
+
+    done = job(path, "b.mkv", process_audio=process_audio)
+
+    sound, samples = read_sound(path.with_name("b.mkv"))
+    assert sound.first_sample < 4800
+    assert samples.shape[1] < 60_000
+    assert done.warnings.count("stream 1 counts 100000 s later than the others, by a clock of its own; "
+                               "it begins with them") == 1  # fmt: skip
