@@ -85,7 +85,8 @@ def look_at(wish: NewFolder, *, never: Collection[Identity] = ()) -> Look:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             if relative:
-                look.faults[show_name(relative)] = f"the folder cannot be read: {error.strerror}; check its permissions"
+                advice = "check its permissions" if isinstance(error, PermissionError) else "is its drive still there?"
+                look.faults[show_name(relative)] = f"the folder cannot be read: {error.strerror}; {advice}"
             else:
                 look.missing = f"the folder {show_name(path)} cannot be read: {error.strerror}; is it there?"
             continue

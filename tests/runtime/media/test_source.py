@@ -286,6 +286,30 @@ def test_encrypted_files_are_told_as_encrypted(clip: Callable[..., Path]) -> Non
             open_source(path)
 
 
+def element(code: str, content: bytes) -> bytes:
+    """Write an element of Matroska."""
+    return bytes.fromhex(code) + (1 << 56 | len(content)).to_bytes(8, "big") + content
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def test_an_encrypted_webm_is_told_as_encrypted(tmp_path: Path) -> None:
+    scheme = element("5035", element("47E1", number(5)) + element("47E2", bytes(range(16))))
+    encodings = element("6D80", element("6240", element("5033", number(1)) + scheme))
+    facts = element("D7", number(1)) + element("73C5", number(1)) + element("83", number(1)) + element("86", b"V_VP8")
+    size = element("E0", element("B0", number(64)) + element("BA", number(48)))
+    tracks = element("1654AE6B", element("AE", facts + size + encodings))
+    info = element("1549A966", element("2AD7B1", number(1_000_000)))
+    cluster = element("1F43B675", element("E7", number(0)) + element("A3", b"\x81\0\0\x80\x01" + bytes(200)))
+    head = element("1A45DFA3", element("4282", b"webm") + element("4287", number(4)) + element("4285", number(2)))
+    (tmp_path / "film.webm").write_bytes(head + element("18538067", info + tracks + cluster))
+
+    with pytest.raises(UnsupportedMediaError, match=r"film\.webm is encrypted"):
+        open_source(tmp_path / "film.webm")
+
+
 @pytest.mark.parametrize(("share", "is_refused"), [(1.0, True), (0.5, False)])
 def test_a_scrambled_transport_stream_is_told_as_encrypted(
     clip: Callable[..., Path], share: float, is_refused: bool
