@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         ge=3,
         le=1000,
         title="Failed log-ins",
-        description="So many failed log-ins on one account lock it for a while.",
+        description="So many failed log-ins on one account from one address lock it there for a while.",
     )
     login_attempts_address: int = Field(
         40, ge=3, le=10_000, title="Failed log-ins per address", description="The same for one address on the network."

@@ -15,6 +15,7 @@ from appliance.store.database import Database
 
 _TOUCH_EVERY_S: Final = 60.0
 _MOST_PER_USER: Final = 50
+_AHEAD_S: Final = 300.0
 _MOST_AGENT: Final = 300
 
 
@@ -191,4 +192,6 @@ class Sessions:
         return {key: at for key, at in self._touched.items() if now - _TOUCH_EVERY_S < at <= now}
 
     def _expired(self, created_at: float, last_seen_at: float, now: float) -> bool:
+        if created_at > now + _AHEAD_S:
+            return True  # of a clock that was ahead and has been put right: it would never end
         return now - last_seen_at > self._limits.idle_s or now - created_at > self._limits.longest_s

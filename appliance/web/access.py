@@ -11,7 +11,7 @@ from appliance.accounts.secrets import same
 from appliance.web.refusals import RefusedError
 from appliance.web.services import Services, services_of
 
-COOKIE: Final = "relume_session"
+_COOKIE: Final = "relume_session"
 CSRF_HEADER: Final = "x-csrf-token"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -21,6 +21,15 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
+def cookie_name(services: Services) -> str:
+    """Give the name of the session's cookie.
+
+    Under TLS it has a prefix with which browsers take it from this server alone (RFC 6265bis, 4.1.3.2): another
+    service on the same host name could put a second one beside it and log people out.
+    """
+    return f"__Host-{_COOKIE}" if services.settings.tls else _COOKIE
+
+
 def find_caller(request: Request, services: Services) -> Caller | None:
     """Tell who makes a request: by API token if there is one, else by the session's cookie."""
     address = address_of(request)
@@ -28,7 +37,7 @@ def find_caller(request: Request, services: Services) -> Caller | None:
     if header is not None:
         kind, _, secret = header.partition(" ")
         return services.accounts.tokens.find(secret.strip(), address) if kind.lower() == "bearer" else None
-    secret = request.cookies.get(COOKIE, "")
+    secret = request.cookies.get(cookie_name(services), "")
     return services.accounts.sessions.find(secret, address) if secret else None
 
 
@@ -71,7 +80,8 @@ class Needs:
 
 def _not_logged_in(request: Request) -> RefusedError:
     """Say why a browser is not logged in any more, where that is known."""
-    sessions, secret = services_of(request).accounts.sessions, request.cookies.get(COOKIE, "")
+    services = services_of(request)
+    sessions, secret = services.accounts.sessions, request.cookies.get(cookie_name(services), "")
     if secret and sessions.has_expired(secret):
         hours = f"{sessions.idle_hours:g} hour{'' if sessions.idle_hours == 1 else 's'}"
         return RefusedError(401, "session_expired", f"you were logged out after {hours} without activity; log in again")

@@ -16,7 +16,7 @@ from appliance.jobs.queue import JobQueue
 from appliance.settings import FILE_NAME, GOOD_NAME, Settings, load_settings
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
-from appliance.web.access import Viewer
+from appliance.web.access import Viewer, cookie_name
 from appliance.web.certificate import own_names
 from appliance.web.connections import Visitors
 from appliance.web.events import Broadcaster
@@ -135,7 +135,12 @@ def make_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    app.add_middleware(Guard, names=own_names() | set(services.settings.host_names))
+    app.add_middleware(
+        Guard,
+        names=own_names() | set(services.settings.host_names),
+        # With a certificate that Relume made itself a browser could never go on past its warning again.
+        only_tls=services.settings.tls and services.settings.tls_certificate is not None,
+    )
     add_refusals(app)
     for module in _ROUTERS:
         app.include_router(module.router)
@@ -198,7 +203,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         schema["components"]["securitySchemes"] = {
-            "session": {"type": "apiKey", "in": "cookie", "name": "relume_session"},
+            "session": {"type": "apiKey", "in": "cookie", "name": cookie_name(app.state.services)},
             "token": {"type": "http", "scheme": "bearer"},
         }
         schema["security"] = [{"session": []}, {"token": []}]

@@ -1,6 +1,7 @@
 """One message to another program: its address checked, its body signed, its answer judged.
 
-The signature is `X-Relume-Signature: t=<seconds>,v1=<HMAC-SHA256 of "t.body" with the webhook's secret>`. An
+`X-Relume-Delivery` names the message. The signature is
+`X-Relume-Signature: t=<seconds>,v1=<HMAC-SHA256 of "t.body" with the webhook's secret>`. An
 administrator names the address, and programs on the LAN are meant: private addresses are allowed. Nothing but http and
 https is spoken, no redirect is followed, and of the answer only the status counts.
 """
@@ -8,14 +9,19 @@ https is spoken, no redirect is followed, and of the answer only the status coun
 import hashlib
 import hmac
 import http.client
+import socket
+import threading
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
 from urllib.parse import urlsplit
 
 from appliance.errors import WebhookError
 from appliance.faults import describe_unreachable, show_value
 from runtime.version import relume_version
+
+_LOOK_S: Final = 0.1
 
 
 def check_url(url: str) -> None:
@@ -45,22 +51,37 @@ def sign(secret: str, body: str, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
-def send(url: str, secret: str, event: str, body: str, *, timeout_s: float) -> str | None:
-    """Send one message; None if it was taken, else what went wrong."""
+def send(
+    url: str,
+    secret: str,
+    event: str,
+    body: str,
+    *,
+    timeout_s: float,
+    delivery: str = "",
+    stop: threading.Event | None = None,
+) -> str | None:
+    """Send one message; None if it was taken, else what went wrong.
+
+    Args:
+        url: Where to.
+        secret: Signs it.
+        event: Its kind.
+        body: The message.
+        timeout_s: For the whole exchange: one who answers a byte at a time gets no more.
+        delivery: Names the message: one that is sent again has the same.
+        stop: Ends the exchange early.
+    """
     headers = {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": f"relume/{relume_version()}",
         "X-Relume-Event": event,
         "X-Relume-Signature": sign(secret, body, int(time.time())),
+        "X-Relume-Delivery": delivery,
     }
     try:
         check_url(url)
-        request = urllib.request.Request(url, body.encode(), headers, method="POST")
-        with _opener().open(request, timeout=timeout_s) as answer:
-            status = int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        status = error.code
+        status = _post(url, body.encode(), headers, timeout_s, stop or threading.Event())
     except WebhookError as error:
         return str(error)
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -70,17 +91,38 @@ def send(url: str, secret: str, event: str, body: str, *, timeout_s: float) -> s
     return f"answered {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """Make an opener that speaks http and https alone: no redirects, no proxies, no files."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
+def _post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, stop: threading.Event) -> int:
+    """Make one request and give the answer's status; no redirects, no proxies."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(str(parts.hostname), parts.port, timeout=timeout_s)
+    done, late = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        ends = time.monotonic() + timeout_s
+        while not done.wait(_LOOK_S):
+            if stop.is_set() or time.monotonic() >= ends:
+                late.set()
+                with suppress(OSError):
+                    if connection.sock is not None:
+                        # Not only the time between two bytes counts: this ends a read that is under way.
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+                        return
+
+    watcher = threading.Thread(target=watch, name="relume-webhook-limit", daemon=True)
+    watcher.start()
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, body, dict(headers))
+        return connection.getresponse().status
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if late.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        done.set()
+        watcher.join()
+        connection.close()
 
 
 def shown(url: str) -> str:

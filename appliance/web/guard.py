@@ -34,8 +34,16 @@ _TOO_LARGE: Final = f"the request is larger than {MOST_BODY_BYTES} bytes; files 
 class Guard:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, names: Collection[str], only_tls: bool = False) -> None:
+        """Make it.
+
+        Args:
+            app: What it stands before.
+            names: What this server is called, beside its addresses.
+            only_tls: Tell browsers to come back under TLS alone.
+        """
         self._app, self._names = app, frozenset(name.lower() for name in names)
+        self._headers = {**_HEADERS, **({"Strict-Transport-Security": "max-age=31536000"} if only_tls else {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or pass it on and add the security headers to its answer."""
@@ -48,7 +56,7 @@ class Guard:
         async def guarded_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     own.setdefault(name, value)
                 if scope["path"].startswith("/api/"):
                     own.setdefault("Cache-Control", "no-store")

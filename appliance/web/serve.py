@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GRACE_S: Final = 5
+CERTIFICATE_EVERY_S: Final = 3600.0
 # Every step of SQLite and every look at a file gives up the interpreter's lock; with Python's 5 ms a request that makes
 # thirty of them waits for the event loop each time, which large uploads keep busy.
 _SWITCH_S: Final = 0.0005
@@ -153,7 +154,7 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
 
     @asynccontextmanager
     async def life(scope: "FastAPI") -> AsyncIterator[None]:
-        async with inner(scope), _redirects(settings, services.visitors):
+        async with inner(scope), _redirects(settings, services.visitors), _fresh_certificate(settings, config):
             yield
 
     app.router.lifespan_context = life
@@ -166,6 +167,32 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
             super().handle_exit(sig, frame)
 
     return Server(config)
+
+
+@asynccontextmanager
+async def _fresh_certificate(settings: Settings, config: "uvicorn.Config") -> AsyncIterator[None]:
+    """Take a certificate that was renewed without a restart, and renew the server's own in time."""
+
+    async def renew() -> None:
+        taken = ""
+        while True:
+            try:
+                found = await asyncio.to_thread(provide_certificate, settings)
+                if taken and found.fingerprint != taken:
+                    assert config.ssl is not None
+                    config.ssl.load_cert_chain(found.certificate, found.key)
+                    logger.info("the certificate was renewed: %s", found.fingerprint[:23])
+                taken = found.fingerprint
+            except (SettingsError, OSError, ValueError) as error:
+                logger.warning("the certificate cannot be renewed, the old one goes on: %s", error)
+            await asyncio.sleep(CERTIFICATE_EVERY_S)
+
+    task = asyncio.create_task(renew()) if settings.tls else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
 
 
 @asynccontextmanager

@@ -39,6 +39,8 @@ _GONE: Final = "there is no such upload of yours; it may have expired, so send t
 _SILENT_S: Final = 3600.0
 """After so long without a byte an upload holds no room."""
 _SOON_BYTES: Final = 64 << 20
+_EARLIEST: Final = 1_735_689_600
+"""2025: no clock that is right says less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,11 +287,16 @@ class Uploads:
         # Listed first: a file of an upload that begins now has its row before it is there.
         paths = list(self._settings.uploads.iterdir())
         oldest = time.time() - self._settings.upload_days * 86_400
+        now = time.time()
         with self._database.transaction() as connection:
+            # Noted by a clock that was wrong, as it is on a machine without one until it has asked the network.
+            connection.execute(
+                "UPDATE uploads SET touched_at = ?1 WHERE touched_at < ?2 OR touched_at > ?1 + 86400", (now, _EARLIEST)
+            )
             rows = connection.execute(
-                "SELECT id FROM uploads WHERE (job IS NULL AND touched_at < ? AND created_at < ?) "
+                "SELECT id FROM uploads WHERE (job IS NULL AND touched_at < ?) "
                 "OR (job IS NOT NULL AND job NOT IN (SELECT id FROM jobs))",
-                (oldest, oldest),
+                (oldest,),
             ).fetchall()
             left = [row["id"] for row in rows if row["id"] not in busy]
             connection.executemany("DELETE FROM uploads WHERE id = ?", [(upload_id,) for upload_id in left])

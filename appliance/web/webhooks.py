@@ -6,7 +6,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ _FIRST_WAIT_S: Final = 5.0
 _LONGEST_WAIT_S: Final = 3600.0
 _KEPT_DELIVERIES: Final = 1000
 _MOST_WEBHOOKS: Final = 50
+_MOST_IN_TURN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +111,30 @@ class Webhooks:
             self._thread.join(self._settings.webhook_timeout_s + 5)
 
     def work(self) -> int:
-        """Turn jobs that ended into deliveries, and deliver what is due; give how many were tried."""
+        """Turn jobs that ended into deliveries, and deliver what is due; give how many were due.
+
+        Every webhook has a thread of its own for it: a slow one holds up no other. One that fails ends its turn.
+        """
         self._collect()
         with self._database.read() as connection:
             due = connection.execute(
-                "SELECT deliveries.id, webhook, url, secret, event, body, attempts FROM deliveries "
-                "JOIN webhooks ON webhooks.id = webhook WHERE done = 0 AND enabled = 1 AND next_at <= ? "
-                "ORDER BY next_at LIMIT 20",
-                (time.time(),),
+                "SELECT * FROM (SELECT deliveries.id, webhook, url, secret, event, body, attempts, "
+                "ROW_NUMBER() OVER (PARTITION BY webhook ORDER BY next_at, deliveries.id) AS turn FROM deliveries "
+                "JOIN webhooks ON webhooks.id = webhook WHERE done = 0 AND enabled = 1 AND next_at <= ?) "
+                "WHERE turn <= ? ORDER BY webhook, turn",
+                (time.time(), _MOST_IN_TURN),
             ).fetchall()
-        for row in due:
-            if self._stop.is_set():
-                break
-            self._deliver(row)
+        if due:
+            groups = [tuple(rows) for _, rows in groupby(due, key=lambda row: row["webhook"])]
+            with ThreadPoolExecutor(len(groups), thread_name_prefix="relume-webhook") as pool:
+                for ended in [pool.submit(self._deliver_all, rows) for rows in groups]:
+                    ended.result()
         return len(due)
+
+    def _deliver_all(self, rows: Sequence[sqlite3.Row]) -> None:
+        for row in rows:
+            if self._stop.is_set() or not self._deliver(row):
+                return
 
     def _collect(self) -> None:
         with self._database.read() as connection:
@@ -160,8 +173,19 @@ class Webhooks:
             ],
         )
 
-    def _deliver(self, row: sqlite3.Row) -> None:
-        problem = send(row["url"], row["secret"], row["event"], row["body"], timeout_s=self._settings.webhook_timeout_s)
+    def _deliver(self, row: sqlite3.Row) -> bool:
+        """Deliver one message; tell whether it was taken."""
+        problem = send(
+            row["url"],
+            row["secret"],
+            row["event"],
+            row["body"],
+            timeout_s=self._settings.webhook_timeout_s,
+            delivery=str(row["id"]),
+            stop=self._stop,
+        )
+        if problem is not None and self._stop.is_set():
+            return False  # the server stops: that was no attempt
         attempts, now = row["attempts"] + 1, time.time()
         ends = problem is None or attempts >= self._settings.webhook_attempts
         if problem is not None:
@@ -175,6 +199,7 @@ class Webhooks:
             connection.execute(
                 "UPDATE webhooks SET last_status = ? WHERE id = ?", (problem or "delivered", row["webhook"])
             )
+        return problem is None
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):

@@ -9,7 +9,7 @@ from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
 from appliance.accounts.sessions import NewSession, short_id
 from appliance.errors import AccountError
-from appliance.web.access import COOKIE, Changing, Leaving, Open, Person, ServicesHere, address_of, find_caller
+from appliance.web.access import Changing, Leaving, Open, Person, ServicesHere, address_of, cookie_name, find_caller
 from appliance.web.services import Services
 from runtime.version import relume_version
 
@@ -109,7 +109,7 @@ def set_up(request: Request, response: Response, services: ServicesHere, body: S
         body.name,
         body.password,
         address=address_of(request),
-        old=request.cookies.get(COOKIE),
+        old=request.cookies.get(cookie_name(services)),
         agent=_agent(request),
     )
     return _log_in(response, services, new)
@@ -126,7 +126,11 @@ def check_setup(services: ServicesHere, token: Annotated[str, Query(max_length=2
 def log_in(request: Request, response: Response, services: ServicesHere, body: Credentials) -> SessionOut:
     """Log in with name and password; too many wrong ones lock for a while (429)."""
     new = services.accounts.entrance.log_in(
-        body.name, body.password, address=address_of(request), old=request.cookies.get(COOKIE), agent=_agent(request)
+        body.name,
+        body.password,
+        address=address_of(request),
+        old=request.cookies.get(cookie_name(services)),
+        agent=_agent(request),
     )
     return _log_in(response, services, new)
 
@@ -140,7 +144,9 @@ async def log_out(services: ServicesHere, caller: Leaving) -> Response:
         await to_thread.run_sync(lambda: services.accounts.sessions.end(caller, actor=caller.actor))
         services.broadcaster.drop(caller.session)
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE, path="/", secure=services.settings.tls, httponly=True, samesite="strict")
+    response.delete_cookie(
+        cookie_name(services), path="/", secure=services.settings.tls, httponly=True, samesite="strict"
+    )
     return response
 
 
@@ -196,7 +202,7 @@ async def end_sessions(
 
 def _log_in(response: Response, services: ServicesHere, new: NewSession) -> SessionOut:
     response.set_cookie(
-        COOKIE,
+        cookie_name(services),
         new.secret,
         max_age=int(services.settings.session_days * 86_400),
         path="/",

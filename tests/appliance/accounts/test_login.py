@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from appliance.accounts import passwords
+from appliance.accounts import attempts, passwords
 from appliance.accounts.audit import Actor
 from appliance.accounts.book import Accounts
 from appliance.accounts.roles import Role
@@ -70,14 +70,95 @@ def test_a_disabled_account_cannot_log_in_with_the_right_password(accounts: Acco
 
 @pytest.mark.parametrize("name", ["Anna", "Nobody"])
 @pytest.mark.usefixtures("anna")
-def test_an_account_locks_alike_whether_it_exists_or_not(accounts: Accounts, name: str):
-    for number in range(3):
-        assert "wrong" in fail(accounts, name, f"address {number}")
+def test_an_account_locks_for_one_address_alike_whether_it_exists_or_not(accounts: Accounts, name: str):
+    for _ in range(3):
+        assert "wrong" in fail(accounts, name)
 
-    assert "too many failed attempts; try again in 15 minutes" in fail(accounts, name, "yet another")
+    assert "too many failed attempts; try again in 15 minutes" in fail(accounts, name)
     with pytest.raises(TooManyLoginsError) as caught:
         accounts.entrance.log_in(name, PASSWORD, address="a", old=None)
     assert 880 <= caught.value.retry_after_s <= 901
+
+
+def later(database: Database, seconds: float) -> None:
+    with database.transaction() as connection:
+        connection.execute("UPDATE failed_logins SET first_at = first_at - ?", (seconds,))
+
+
+@pytest.mark.parametrize("name", ["Anna", "Nobody"])
+@pytest.mark.usefixtures("anna")
+def test_guesses_from_many_addresses_slow_an_account_down_and_never_lock_it(accounts: Accounts, database, name: str):
+    for number in range(30):
+        assert "wrong" in fail(accounts, name, f"192.0.2.{number}")
+        later(database, 61)
+        later(database, -60)  # the window has not passed: only the latest failure counts for the delay
+        with database.transaction() as connection:
+            connection.execute("UPDATE failed_logins SET first_at = first_at - 60 WHERE key LIKE 'account%'")
+
+    assert "wrong" in fail(accounts, name, "192.0.2.100")
+    assert "too many failed attempts; try again in a minute" in fail(accounts, name, "192.0.2.101")
+    later(database, 61)
+    if name == "Anna":
+        accounts.entrance.log_in(name, PASSWORD, address="192.0.2.200", old=None)
+
+
+@pytest.mark.usefixtures("anna")
+def test_an_address_that_is_locked_locks_nobody_elsewhere(accounts: Accounts):
+    for number in range(6):
+        fail(accounts, f"name {number}", "192.0.2.66")
+
+    for _ in range(20):
+        assert "too many" in fail(accounts, "anna", "192.0.2.66")
+
+    accounts.entrance.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
+
+
+@pytest.mark.usefixtures("anna")
+def test_who_is_logged_in_somewhere_is_not_slowed_down_there(accounts: Accounts):
+    accounts.entrance.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
+    for number in range(3):
+        fail(accounts, "anna", f"198.51.100.{number}")
+
+    assert "too many" in fail(accounts, "anna", "198.51.100.9")
+    accounts.entrance.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
+
+
+@pytest.mark.usefixtures("anna")
+def test_all_addresses_of_one_ipv6_network_count_as_one(accounts: Accounts):
+    for number in range(6):
+        fail(accounts, f"name {number}", f"2001:db8:1:2::{number + 1:x}")
+
+    assert "too many" in fail(accounts, "anna", "2001:db8:1:2:ffff::1")
+    assert "wrong" in fail(accounts, "anna", "2001:db8:1:3::1")
+
+
+@pytest.mark.usefixtures("anna")
+def test_a_new_password_ends_the_lock_for_every_address(accounts: Accounts, anna):
+    for _ in range(3):
+        fail(accounts, "anna", "192.0.2.1")
+    assert "too many" in fail(accounts, "anna", "192.0.2.1")
+
+    accounts.users.set_password(anna.id, "another horse battery", actor=BOSS)
+
+    accounts.entrance.log_in("anna", "another horse battery", address="192.0.2.1", old=None)
+
+
+@pytest.mark.usefixtures("anna")
+def test_what_is_refused_writes_nothing_and_the_table_stays_small(accounts: Accounts, database, monkeypatch):
+    monkeypatch.setattr(attempts, "_MOST_ROWS", 4)
+    for number in range(10):
+        fail(accounts, f"name {number}", f"192.0.2.{number}")
+    with database.read() as connection:
+        assert connection.execute("SELECT COUNT(*) FROM failed_logins").fetchone()[0] <= 7
+    for _ in range(3):
+        fail(accounts, "anna", "192.0.2.200")
+    with database.read() as connection:
+        before = connection.execute("SELECT * FROM failed_logins ORDER BY key").fetchall()
+
+    fail(accounts, "anna", "192.0.2.200")
+
+    with database.read() as connection:
+        assert connection.execute("SELECT * FROM failed_logins ORDER BY key").fetchall() == before
 
 
 @pytest.mark.usefixtures("anna")
@@ -108,7 +189,7 @@ def test_a_lock_outlives_a_restart_and_ends_with_its_time(accounts: Accounts, da
         fail(accounts, "anna")
     with Database(database.path) as again:
         (count,) = again.read().__enter__().execute("SELECT COUNT(*) FROM failed_logins").fetchone()
-    assert count == 2
+    assert count == 3
     assert "too many" in fail(accounts, "anna")
 
     with database.transaction() as connection:

@@ -89,3 +89,13 @@ def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts,
     with database.read() as connection:
         assert connection.execute("SELECT COUNT(*) FROM sessions").fetchone()[0] == 50
     assert accounts.sessions.find(first.secret, "a") is None
+
+
+@pytest.mark.usefixtures("anna")
+def test_a_log_in_of_a_clock_that_was_ahead_ends_when_it_is_put_right(accounts: Accounts, database):
+    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    with database.transaction() as connection:
+        connection.execute("UPDATE sessions SET created_at = created_at + 1e8, last_seen_at = last_seen_at + 1e8")
+
+    assert accounts.sessions.find(new.secret, "a") is None
+    assert accounts.holding({new.caller}) == set()

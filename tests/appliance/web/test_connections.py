@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from appliance.settings_check import listen
+from appliance.web import serve as serving
 from appliance.web.certificate import provide_certificate
 from appliance.web.connections import ImpatientLoop, TimedProtocol, Visitors, limit_connections
 
@@ -222,3 +223,39 @@ def test_small_answers_are_sent_at_once(serve, tls):
             wait_for(lambda: options != [])
 
     assert options == [1]
+
+
+def test_a_certificate_that_is_renewed_is_taken_without_a_restart(settings, monkeypatch):
+    monkeypatch.setattr(serving, "CERTIFICATE_EVERY_S", 0.05)
+    first = provide_certificate(settings)
+    config = uvicorn.Config("unused", ssl_certfile=str(first.certificate), ssl_keyfile=str(first.key))
+    config.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    config.ssl.load_cert_chain(first.certificate, first.key)
+
+    def served() -> bytes:
+        """Shake hands over two memory buffers, and give the certificate that the server shows."""
+        into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        client = context.wrap_bio(into, out)
+        server = config.ssl.wrap_bio(out, into, server_side=True)
+        for side in (client, server) * 3:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        return client.getpeercert(binary_form=True)
+
+    async def run() -> tuple[bytes, bytes]:
+        async with serving._fresh_certificate(settings.model_copy(update={"tls": True}), config):
+            await asyncio.sleep(0.2)
+            before = served()
+            first.certificate.unlink()  # as good as one that is nearly over: it is made anew
+            for _ in range(600):
+                if served() != before:
+                    break
+                await asyncio.sleep(0.05)
+            return before, served()
+
+    before, after = asyncio.run(run())
+
+    assert after == ssl.PEM_cert_to_DER_cert(first.certificate.read_text())
+    assert after != before

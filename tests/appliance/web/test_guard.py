@@ -112,4 +112,4 @@ def test_what_is_not_there_is_said_in_the_form_of_every_refusal(nobody, path):
     answer = nobody.get(path)
 
     assert answer.status_code == 404
-    assert set(answer.json()["error"]) == {"code", "message"}
+    assert set(answer.json()["error"]) == {"code", "message", "field"}

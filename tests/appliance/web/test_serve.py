@@ -161,6 +161,8 @@ def test_under_tls_the_cookie_is_secure_and_the_certificate_is_the_boxs_own(tmp_
             answer = client.post("/api/setup", json={"token": token[1], "name": "Anna", "password": PASSWORD})
         assert answer.status_code == 200
         assert "Secure" in answer.headers["set-cookie"]
+        assert answer.headers["set-cookie"].startswith("__Host-relume_session=")
+        assert "strict-transport-security" not in answer.headers
         assert "SHA-256 fingerprint" in said
         box.process.send_signal(signal.SIGTERM)
         assert box.process.wait(60) == 0

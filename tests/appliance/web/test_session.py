@@ -1,4 +1,10 @@
 import pytest
+from starlette.testclient import TestClient
+
+from appliance.store.database import Database
+from appliance.web.app import make_app, open_services
+
+from .conftest import Person
 
 PASSWORD = "correct horse battery"
 
@@ -193,3 +199,33 @@ def test_language_and_notifications_are_each_users_own(admin, operator):
     assert operator.get("/api/session").json()["user"]["language"] == ""
     bad = admin.patch("/api/me", {"email": "anna@studio.example\r\nBcc: all@studio.example"})
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "email")
+
+
+def test_under_tls_no_other_service_of_this_host_can_put_a_cookie_beside_the_session(settings):
+    tls = settings.model_copy(update={"tls": True})
+    with Database(settings.database) as database:
+        services = open_services(database, tls)
+        with TestClient(make_app(services), base_url="https://localhost") as client:
+            nobody = Person(client)
+            assert set_up(services, nobody).status_code == 200
+            (name,) = client.cookies
+            secret = client.cookies[name]
+            client.cookies.clear()
+            for cookie, status in (
+                (f"{name}={secret}", 200),
+                (f"{name}={secret}; relume_session=tossed", 200),
+                (f"relume_session={secret}", 401),
+            ):
+                assert nobody.get("/api/jobs", headers={"Cookie": cookie}).status_code == status
+    assert name == "__Host-relume_session"
+
+
+@pytest.mark.parametrize(("own", "said"), [(False, None), (True, "max-age=31536000")])
+def test_a_certificate_of_ones_own_keeps_browsers_with_tls(settings, tmp_path, own, said):
+    given = (
+        {"tls": True, "tls_certificate": tmp_path / "a.pem", "tls_key": tmp_path / "a.key"} if own else {"tls": True}
+    )
+    with Database(settings.database) as database:
+        services = open_services(database, settings.model_copy(update=given))
+        with TestClient(make_app(services), base_url="https://localhost") as client:
+            assert client.get("/health").headers.get("strict-transport-security") == said

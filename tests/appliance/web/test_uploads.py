@@ -514,3 +514,18 @@ def test_a_format_that_only_its_suffix_tells_is_taken(operator, services):
 
     assert operator.checked(upload)["probe"]["codec"] == "adpcm_g722"
     assert [path.name for path in services.settings.uploads.iterdir()] == [f"{upload}.g722"]
+
+
+@pytest.mark.parametrize("noted", [0.0, 3600.0, 4_000_000_000.0])
+def test_what_was_uploaded_while_the_clock_was_wrong_is_kept_from_now_on(services, operator, settings, noted):
+    operator.begin_upload("a.mp4", 10)
+    with services.database.transaction() as connection:
+        connection.execute("UPDATE uploads SET touched_at = ?1, created_at = ?1", (noted,))
+
+    services.uploads.tidy()
+
+    assert len(list(settings.uploads.iterdir())) == 1
+    with services.database.transaction() as connection:
+        connection.execute("UPDATE uploads SET touched_at = touched_at - ?", (settings.upload_days * 86_400 + 60,))
+    services.uploads.tidy()
+    assert list(settings.uploads.iterdir()) == []

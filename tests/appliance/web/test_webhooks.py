@@ -2,8 +2,10 @@ import hashlib
 import hmac
 import http.server
 import json
+import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -211,3 +213,69 @@ def test_the_thread_tells_by_itself(services, add_job, receiver):
         time.sleep(0.05)
 
     assert len(receiver.heard) == 1
+
+
+@pytest.fixture
+def dripping():
+    """A program that answers a byte now and then, for ever."""
+    ends = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def drip(connection):
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 ")
+            while not ends.wait(0.02):
+                connection.sendall(b"x")
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                threading.Thread(target=drip, args=(connection,)).start()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    ends.set()
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+def test_one_that_answers_a_byte_at_a_time_is_given_up_in_time(dripping):
+    problem = send(dripping, "secret", "job.done", "{}", timeout_s=0.3)
+
+    assert problem == "could not be reached: no answer within 0.3 s"
+
+
+def test_one_that_drips_holds_up_no_other_and_not_the_end_of_the_server(
+    dripping, receiver, webhooks, services, add_job, monkeypatch
+):
+    webhooks._settings = services.settings.model_copy(update={"webhook_timeout_s": 60.0})
+    webhooks.add(dripping, ["job.done"], actor=COMMAND_LINE)
+    webhooks.add(receiver.url, ["job.done"], actor=COMMAND_LINE)
+    for _ in range(3):
+        end_job(services, add_job)
+    monkeypatch.setattr("appliance.web.webhooks.LOOK_EVERY_S", 0.02)
+    webhooks.start()
+    wait_for(lambda: len(receiver.heard) == 3)
+
+    webhooks.close()
+
+    assert not webhooks._thread.is_alive()
+    with services.database.read() as connection:
+        tried = dict(
+            connection.execute(
+                "SELECT url, MAX(attempts) FROM deliveries JOIN webhooks w ON w.id = webhook GROUP BY url"
+            )
+        )
+    assert tried == {dripping: 0, receiver.url: 1}
+    names = [headers["X-Relume-Delivery"] for headers, _ in receiver.heard]
+    assert len(set(names)) == 3
+
+
+def wait_for(happens):
+    deadline = time.monotonic() + 30
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
