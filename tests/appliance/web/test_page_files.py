@@ -1,6 +1,7 @@
 import re
 
 from appliance.web.page_files import FOLDER, hash_page
+from runtime.media.containers import media_suffixes
 
 
 def test_the_start_page_names_addresses_that_may_be_kept_for_ever(nobody):
@@ -39,3 +40,11 @@ def test_no_part_of_the_page_is_written_into_the_page(nobody):
     assert "<style" not in text
     assert not re.findall(r"\son\w+=", text)
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_the_dialog_for_choosing_files_offers_only_what_can_be_read():
+    source = (FOLDER / "js/drop-zone.js").read_text()
+
+    offered = re.findall(r"[,\"](\.[a-z0-9]+)", source[source.index("accept:") : source.index("const zone")])
+
+    assert {".mkv", ".dav", ".voc", ".opus", ".eac3"} <= set(offered) <= media_suffixes()

@@ -10,7 +10,11 @@ export function dropZone(onFiles, signal) {
     multiple: true,
     class: "unseen",
     id: "chooser",
-    accept: "video/*,audio/*,.mkv,.mxf,.mov,.avi,.ts,.mts,.m2ts,.vob,.flv,.wmv",
+    // What browsers' own tables of types leave out.
+    accept:
+      "video/*,audio/*,image/gif,image/apng,.mkv,.mxf,.mov,.avi,.ts,.mts,.m2ts,.m2t,.vob,.flv,.f4v,.wmv,.divx,.dv,.dav," +
+      ".mod,.tod,.vro,.rm,.rmvb,.wtv,.gxf,.y4m,.mjpeg,.voc,.sph,.gsm,.g722,.dss,.dts,.thd,.tak,.latm,.caf,.w64,.ape,.wv," +
+      ".tta,.opus,.amr,.ac3,.eac3",
   });
   const zone = h(
     "div",
