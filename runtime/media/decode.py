@@ -110,7 +110,12 @@ class VideoReader(Closing):
         self._open(threads)
         try:
             end_pts = told_end_pts(self._container, stream)
-            self._times = TimeMender(first_pts=stream.start_pts or 0, step=self._step, end_pts=end_pts)
+            self._times = TimeMender(
+                first_pts=stream.start_pts or 0,
+                step=self._step,
+                end_pts=end_pts,
+                zero=None if start else self._zero,
+            )
             self._frames = self._decode(start, near, threads)
             self._first = next(self._frames, None)
             if self._first is None:

@@ -15,7 +15,7 @@ class TimeMender:
     set by what follows it.
     """
 
-    def __init__(self, *, first_pts: int, step: int, end_pts: int | None = None) -> None:
+    def __init__(self, *, first_pts: int, step: int, end_pts: int | None = None, zero: int | None = None) -> None:
         """Start a stream.
 
         Args:
@@ -23,11 +23,12 @@ class TimeMender:
             step: The time between frames where none is told.
             end_pts: Where the last frame ends at the latest, if that is known: the durations of reordered frames are
                 told in the order of coding, so that of the last one may be another's.
+            zero: Time zero: a first frame that is shown from before it on is shown from there.
         """
         self.mended = 0
         self.last: int | None = None
         self._first, self._step, self._jump = first_pts, step, 0
-        self._end = end_pts
+        self._end, self._zero = end_pts, zero
 
     def mend(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """Give the frames, one behind, their PTS set."""
@@ -46,7 +47,10 @@ class TimeMender:
         pts = _stamp(frame)
         if self.last is None:
             self.mended += pts is None
-            frame.pts = self.last = self._first if pts is None else pts
+            pts = self._first if pts is None else pts
+            if self._zero is not None and pts < self._zero and (following is None or following > self._zero):
+                pts = self._zero
+            frame.pts = self.last = pts
             return frame
         pts = None if pts is None else pts + self._jump
         following = None if following is None else following + self._jump

@@ -43,3 +43,13 @@ def test_the_last_frame_ends_with_the_track(end: int | None, expected: int) -> N
     mender = TimeMender(first_pts=0, step=STEP, end_pts=end)
 
     assert [one.duration for one in mender.mend(frames)][-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [([-19, 20, 60], [0, 20, 60]), ([-60, -20, 20], [-60, -20, 20]), ([-19], [0]), ([5, 45], [5, 45])],
+)
+def test_a_first_frame_that_begins_before_zero_is_shown_from_zero(given: list[int], expected: list[int]) -> None:
+    mender = TimeMender(first_pts=0, step=STEP, zero=0)
+
+    assert [one.pts for one in mender.mend([frame(pts) for pts in given])] == expected
