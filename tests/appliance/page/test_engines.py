@@ -39,8 +39,8 @@ def test_an_engine_that_failed_is_built_again_from_the_page(
     assert row.get_by_text("9.0 times the error elsewhere: a seam").is_visible()
     assert look(page, "engines-desktop-light", whole=True) == []
 
-    row.get_by_role("button", name="Build again").click()
-    page.get_by_text("is built again as soon as no job runs").wait_for()
+    row.get_by_role("button", name="Rebuild").click()
+    page.get_by_text("will be rebuilt when no job is running").wait_for()
 
     # The server's own builder makes it; the page looks every ten seconds.
     row.get_by_text("Ready").wait_for(timeout=90_000)
@@ -51,5 +51,5 @@ def test_a_viewer_sees_the_engines_but_builds_none(furnished: Any, failed: str, 
     page.goto(f"{furnished.url}/#/system")
 
     page.locator(f'[title="{failed}"]').wait_for()
-    assert page.get_by_role("button", name="Build again").count() == 0
+    assert page.get_by_role("button", name="Rebuild").count() == 0
     assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")

@@ -76,9 +76,9 @@ def test_focus_is_visible_and_a_dialog_keeps_it(furnished: Any, log_in: Callable
     page = log_in(furnished.url)
     page.keyboard.press("Tab")
     page.goto(furnished.url + "/#/users")
-    page.get_by_role("button", name="Add a user").focus()
+    page.get_by_role("button", name="Add user").focus()
     page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="Add a user")
+    dialog = page.get_by_role("dialog", name="Add user")
     dialog.wait_for()
 
     for _ in range(12):
@@ -93,7 +93,7 @@ def test_focus_is_visible_and_a_dialog_keeps_it(furnished: Any, log_in: Callable
     assert outline == "3px"
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
-    assert page.evaluate(DESCRIBE) == "Add a user", "the focus goes back to where it was"
+    assert page.evaluate(DESCRIBE) == "Add user", "the focus goes back to where it was"
 
 
 def test_skip_leads_past_the_navigation(furnished: Any, log_in: Callable[..., Any]) -> None:

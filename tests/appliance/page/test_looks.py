@@ -13,9 +13,11 @@ VIEWS = {
     "settings": ".schema",
     "account": "td",
     "administration": "td",
-    "system": ".engines li",
+    "system": ".model-details",
     "job": '.compare[data-ready="true"]',
     "sound": '.compare[data-ready="true"]',
+    "help": ".steps",
+    "start": ".first-steps",
     "nowhere": "h1",
 }
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -81,15 +83,15 @@ def test_the_theme_follows_the_system_until_one_is_chosen(furnished: Any, open_p
     page.get_by_role("button", name="Log in").wait_for()
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(ground)
-    page.get_by_role("button", name="Colours: as the system").click()
+    page.get_by_role("button", name="Theme: System").click()
     light = page.evaluate(ground)
     assert dark != light
     page.reload()
-    page.get_by_role("button", name="Colours: light").wait_for()
+    page.get_by_role("button", name="Theme: Light").wait_for()
     assert page.evaluate(ground) == light, "the choice is kept"
-    page.get_by_role("button", name="Colours: light").click()
+    page.get_by_role("button", name="Theme: Light").click()
     assert page.evaluate(ground) == dark
-    page.get_by_role("button", name="Colours: dark").click()
+    page.get_by_role("button", name="Theme: Dark").click()
     page.emulate_media(color_scheme="light")
     assert page.evaluate(ground) == light
 

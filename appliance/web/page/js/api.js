@@ -77,7 +77,7 @@ async function request(method, path, body, options = {}, again = true) {
     await renewToken();
     return request(method, path, body, options, false);
   }
-  if (error.status === 401 && !options.quiet) onLoggedOut();
+  if (error.status === 401 && !options.quiet) onLoggedOut(error);
   throw error;
 }
 

@@ -10,7 +10,7 @@ import { errorBox, showError } from "./forms.js";
  * Returns:
  *   Whether the user agreed.
  */
-export function ask({ title, text, yes, danger = false, no = "Go back" }) {
+export function ask({ title, text, yes, danger = false, no = "Cancel" }) {
   return new Promise((resolve) => {
     const { dialog, close } = open(title);
     const agree = h("button", { type: "button", class: danger ? "button danger" : "button primary" }, yes);
@@ -35,7 +35,7 @@ export function askForm({ title, content, yes, send }) {
     const { dialog, close } = open(title);
     const trouble = errorBox();
     const submit = h("button", { type: "submit", class: "button primary" }, yes);
-    const cancel = h("button", { type: "button", class: "button" }, "Go back");
+    const cancel = h("button", { type: "button", class: "button" }, "Cancel");
     const form = h(
       "form",
       { class: "stack", novalidate: true },
@@ -64,6 +64,19 @@ export function askForm({ title, content, yes, send }) {
   });
 }
 
+/** Show something to read. */
+export function showNote({ title, content }) {
+  return new Promise((resolve) => {
+    const { dialog, close } = open(title);
+    const done = h("button", { type: "button", class: "button primary" }, "Close");
+    dialog.firstChild.append(h("div", { class: "stack" }, content), h("div", { class: "dialog-buttons" }, done));
+    done.addEventListener("click", () => dialog.close());
+    close.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => resolve());
+    done.focus();
+  });
+}
+
 /** Show a secret once, with a button that copies it. */
 export function showSecret({ title, text, secret }) {
   return new Promise((resolve) => {
@@ -79,7 +92,7 @@ export function showSecret({ title, text, secret }) {
       }
       fill(copy, icon("check"), "Copied");
     });
-    const done = h("button", { type: "button", class: "button primary" }, "I have kept it");
+    const done = h("button", { type: "button", class: "button primary" }, "Done");
     done.addEventListener("click", () => dialog.close());
     close.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => resolve());
@@ -112,13 +125,27 @@ export function showPanel({ title, content, signal }) {
 function open(title) {
   const id = newId("dialog");
   const close = h("button", { type: "button", class: "plain-icon dialog-close", "aria-label": "Close" }, icon("close"));
+  const opener = document.activeElement;
   const dialog = h(
     "dialog",
     { class: "dialog", "aria-labelledby": id },
     h("div", { class: "dialog-body" }, h("h2", { id }, title), close),
   );
-  dialog.addEventListener("close", () => dialog.remove());
+  const leave = () => dialog.close();
+  // "Back" is how people close a dialog on a phone: it must not stay on top of another page.
+  window.addEventListener("hashchange", leave);
+  dialog.addEventListener("close", () => {
+    window.removeEventListener("hashchange", leave);
+    dialog.remove();
+    // Later: whoever asked may first have to enable the button that the question came from.
+    setTimeout(() => restoreFocus(opener));
+  });
   document.body.append(dialog);
   dialog.showModal();
   return { dialog, close };
+}
+
+function restoreFocus(opener) {
+  if (document.activeElement !== document.body || document.querySelector("dialog[open]")) return;
+  if (opener?.isConnected && !opener.disabled) opener.focus();
 }

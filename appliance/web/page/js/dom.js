@@ -1,5 +1,11 @@
 /** Builds elements. Text from outside only ever becomes a text node; nothing here takes HTML. */
 
+import { translate } from "./language.js";
+
+// Attributes that are read, by eye or by a screen reader.
+const WORDS = new Set(["aria-label", "aria-valuetext", "placeholder", "title", "alt"]);
+
+
 /**
  * Make an element.
  *
@@ -14,7 +20,8 @@ export function h(tag, attributes = {}, ...children) {
     if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
     else if (name === "props") Object.assign(element, value);
     else if (name === "vars") setVars(element, value);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else if (value === true) element.setAttribute(name, "");
+    else element.setAttribute(name, WORDS.has(name) ? translate(String(value)) : String(value));
   }
   append(element, children);
   return element;
@@ -29,7 +36,8 @@ export function setVars(element, vars) {
 export function append(parent, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    parent.append(child);
+    // The HTML attribute translate="no" marks what people typed: names of files, users and folders.
+    parent.append(typeof child === "string" && parent.translate ? translate(child) : child);
   }
 }
 
@@ -42,7 +50,8 @@ export function fill(parent, ...children) {
 
 /** Change an element's text only where it differs, so that nothing is announced twice. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const words = element.translate ? translate(text) : text;
+  if (element.textContent !== words) element.textContent = words;
 }
 
 let lastId = 0;
@@ -75,4 +84,33 @@ export function showList(parent, items, key, make) {
     else parent.insertBefore(element, place);
   }
   for (const gone of known.values()) gone.remove();
+}
+
+/**
+ * Draw a list again without losing the keyboard's place.
+ *
+ * A row that moved keeps its focused button. Where the row or the button is gone, the focus goes to what took its place: the
+ * same row elsewhere, the next row, or the heading of the page.
+ */
+export function keepFocus(root, draw) {
+  const focused = document.activeElement;
+  const row = root.contains(focused) ? focused.closest("[data-job]") : null;
+  const order = row ? [...root.querySelectorAll("[data-job]")].map(({ dataset }) => dataset.job) : [];
+  const name = focused?.dataset?.action;
+  draw();
+  if (row === null || isFocused(focused)) return;
+  if (focused.isConnected) focused.focus();
+  if (isFocused(focused)) return;
+  const at = order.indexOf(row.dataset.job);
+  for (const id of [order[at], ...order.slice(at + 1), ...order.slice(0, at).reverse()]) {
+    const found = root.querySelector(`[data-job="${CSS.escape(id)}"]`);
+    if (found === null) continue;
+    (found.querySelector(`[data-action="${name}"]`) ?? found.querySelector(".job-title"))?.focus();
+    return;
+  }
+  root.closest("main")?.querySelector("h1")?.focus();
+}
+
+function isFocused(element) {
+  return element.isConnected && document.activeElement === element;
 }

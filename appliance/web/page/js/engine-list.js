@@ -11,13 +11,13 @@ import { describeBytes, describeMoment } from "./words.js";
 const STATES = {
   ready: "Ready",
   outdated: "Outdated",
-  building: "Being built",
-  waiting: "Waits until no job runs",
+  building: "Building",
+  waiting: "Waiting until no job runs",
   quarantined: "Failed",
   "built, not proven": "For another device",
 };
 const AGAIN = new Set(["ready", "outdated", "quarantined"]);
-const NONE = "No engine was built yet. The models run without; an engine only makes some of them faster.";
+const NONE = "No optimized engines yet. They are optional and only make processing faster.";
 
 /** Fetch the engines and draw them into a box, unless they are as before: a button keeps its focus. */
 export async function loadEngines(box, signal) {
@@ -63,13 +63,13 @@ function row(engine, load) {
 function rebuildButton({ name, model }, load) {
   const button = h(
     "button",
-    { type: "button", class: "plain-icon", "aria-label": `Build again: ${model}, ${name}`, title: "Build again" },
+    { type: "button", class: "plain-icon", "aria-label": `Rebuild: ${model}, ${name}`, title: "Rebuild" },
     icon("retry"),
   );
   button.addEventListener("click", async () => {
     try {
       await post(`/api/engines/${encodeURIComponent(name)}/rebuild`);
-      notify(`The engine of ${model} is built again as soon as no job runs.`);
+      notify(`The engine of ${model} will be rebuilt when no job is running.`);
       await load();
     } catch (error) {
       complain(error);

@@ -6,6 +6,7 @@ const SENTENCES = {
   disk_full: "The server’s disk is full. Delete old results, or ask an administrator.",
   host: "Relume does not know this address. Open it by its IP address, or add the name under Settings, Host names.",
   login_needed: "You are logged out. Log in again, then repeat what you did.",
+  password_change_needed: "Change your password first.",
   setup_link: "This setup link has expired. Use the latest link shown by relume serve, or log in.",
   too_many: "Too many pages of Relume are open. Close some, then reload this one.",
   unexpected: "Unexpected error. The server log has the details.",

@@ -1,14 +1,20 @@
 /** The fields of a watch folder. */
 
-import { modelChoices } from "./choices.js";
+import { FORMATS, modelChoices, SCALES, SOUNDS } from "./choices.js";
 import { h } from "./dom.js";
+import { pathField } from "./folder-picker.js";
 import { checkbox, field, FormError, input, select } from "./forms.js";
 
 const DEFAULTS = {
   path: "",
   destination: "",
   preset: "",
+  scale: null,
+  strength: null,
+  audio: null,
+  codec: null,
   model: null,
+  allow_damaged: false,
   schedule: null,
   hold_s: 10,
   include: [],
@@ -17,76 +23,84 @@ const DEFAULTS = {
   done_folder: null,
   enabled: true,
 };
+const PRESET_DECIDES = ["", "Preset default"];
+const STRENGTHS = [PRESET_DECIDES, ...[30, 50, 75, 100].map((percent) => [String(percent / 100), `${percent}%`])];
 
-/** Make the fields for a folder (null: a new one); `models` are the box's own. Gives `boxes` and `read()`, which gives what the server takes. */
+/** Make the fields for a folder (null: a new one); `models` are the server's own. Gives `boxes` and `read()`, which gives what the server takes. */
 export function folderFields(folder, presets, models) {
   const now = { ...DEFAULTS, ...folder };
-  const path = input({ spellcheck: "false", props: { value: now.path } });
-  const destination = input({ spellcheck: "false", props: { value: now.destination } });
+  const plain = (name, attributes = {}) => input({ name, spellcheck: "false", ...attributes });
+  const path = plain("path", { props: { value: now.path } });
+  const destination = plain("destination", { props: { value: now.destination } });
+  const done = plain("done_folder", { props: { value: now.done_folder ?? "" } });
   const preset = select(
     presets.map(({ name, title }) => [name, title]),
     now.preset || presets[0].name,
   );
   const own = now.model ?? "";
   const model = select(modelChoices(models, own), own);
-  const nights = checkbox(
-    "Only at certain hours",
-    now.schedule !== null,
-    "For instance at night, so that the machine is free during the day.",
+  const scale = select([PRESET_DECIDES, ...entries(SCALES)], now.scale ?? "");
+  const strength = select(withValue(STRENGTHS, now.strength), now.strength ?? "");
+  const audio = select([PRESET_DECIDES, ...entries(SOUNDS)], now.audio ?? "");
+  const codec = select([PRESET_DECIDES, ...entries(FORMATS)], now.codec ?? "");
+  const hours = hourFields(now.schedule);
+  const include = plain("include", { props: { value: now.include.join(", ") }, placeholder: "*.mp4, *.mkv" });
+  const exclude = plain("exclude", { props: { value: now.exclude.join(", ") }, placeholder: "test*" });
+  const hold = input({ name: "hold_s", type: "number", min: 0, max: 86400, props: { value: now.hold_s } });
+  const damaged = checkbox(
+    "Process damaged files",
+    now.allow_damaged,
+    "Enhance what can be read of a damaged file instead of reporting it.",
   );
-  const from = input({ type: "time", props: { value: now.schedule?.from ?? "22:00" } });
-  const to = input({ type: "time", props: { value: now.schedule?.to ?? "06:00" } });
-  const hours = h("div", { class: "pair" }, field("From", from), field("To", to));
-  const show = () => {
-    hours.hidden = !nights.control.checked;
-  };
-  nights.control.addEventListener("change", show);
-  show();
-  const include = input({ spellcheck: "false", props: { value: now.include.join(", ") }, placeholder: "*.mp4, *.mkv" });
-  const exclude = input({ spellcheck: "false", props: { value: now.exclude.join(", ") }, placeholder: "test*" });
-  const hold = input({ type: "number", min: 0, max: 86400, props: { value: now.hold_s } });
   const polling = checkbox(
-    "It is on another machine",
+    "Network share (NFS, SMB)",
     now.polling,
-    "For shares (NFS, SMB): Relume then looks again and again, because such shares do not tell when something changes.",
+    "Relume then polls the folder, because network shares do not report changes.",
   );
-  const done = input({ spellcheck: "false", props: { value: now.done_folder ?? "" } });
   return {
     boxes: [
-      field("Folder to watch", path, "Its full path on the machine that runs Relume, with all folders in it."),
-      field("Where results go", destination, "Another folder; it gets the same folders inside."),
-      field("What shall happen", preset),
-      nights.box,
-      hours,
+      pathField("Folder to watch", path, "Full path on the server; subfolders included."),
+      pathField("Folder for results", destination, "The subfolder structure is kept."),
+      h("p", { class: "hint" }, "In a container, type the path inside it: the right-hand side of its volume (host:container)."),
+      field("Enhancement", preset),
+      ...hours.boxes,
       h(
         "details",
         { class: "more-fields" },
-        h("summary", {}, "More choices"),
+        h("summary", {}, "More options"),
         h(
           "div",
           { class: "stack" },
+          h("div", { class: "pair" }, field("Size", scale), field("Strength", strength)),
+          h("div", { class: "pair" }, field("Audio", audio), field("Format", codec)),
           models.length > 0 || own ? field("Video model", model) : null,
-          field("Only these files", include, "Separated by commas. Empty: all that can be read."),
-          field("Not these files", exclude),
+          field("Only these files", include, "Separated by commas. Empty: all video and audio files."),
+          field("Exclude files or folders", exclude),
           field(
-            "Seconds of rest before a file is taken",
+            "Wait until a file is unchanged for (seconds)",
             hold,
-            "A file that still grows is never taken; this is the time it must have been quiet.",
+            "Files that are still growing are never processed.",
           ),
+          damaged.box,
           polling.box,
-          field("Move originals to", done, "Empty: originals stay where they are."),
+          pathField("Move originals to", done, "Empty: originals stay where they are."),
         ),
       ),
     ],
     read: () => {
-      if (!path.value.trim()) throw new FormError("Type the path of the folder to watch.");
-      if (!destination.value.trim()) throw new FormError("Type the path of the folder where results go.");
+      if (!path.value.trim()) throw new FormError("Type or choose the folder to watch.", path);
+      if (!destination.value.trim()) throw new FormError("Type or choose the folder for results.", destination);
       return {
         path: path.value.trim(),
         destination: destination.value.trim(),
         preset: preset.value,
+        scale: scale.value === "" || scale.value === "auto" ? scale.value || null : Number(scale.value),
+        strength: strength.value === "" ? null : Number(strength.value),
+        audio: audio.value || null,
+        codec: codec.value || null,
         model: model.value || null,
-        schedule: nights.control.checked ? { from: from.value, to: to.value } : null,
+        allow_damaged: damaged.control.checked,
+        schedule: hours.read(),
         hold_s: Number(hold.value),
         include: split(include.value),
         exclude: split(exclude.value),
@@ -96,6 +110,36 @@ export function folderFields(folder, presets, models) {
       };
     },
   };
+}
+
+function hourFields(schedule) {
+  const nights = checkbox(
+    "Only at certain hours",
+    schedule !== null,
+    "For example at night, so that the machine is free during the day.",
+  );
+  const from = input({ name: "from", type: "time", props: { value: schedule?.from ?? "22:00" } });
+  const to = input({ name: "to", type: "time", props: { value: schedule?.to ?? "06:00" } });
+  const hours = h("div", { class: "pair" }, field("From", from), field("To", to));
+  const show = () => {
+    hours.hidden = !nights.control.checked;
+  };
+  nights.control.addEventListener("change", show);
+  show();
+  return {
+    boxes: [nights.box, hours],
+    read: () => (nights.control.checked ? { from: from.value, to: to.value } : null),
+  };
+}
+
+function entries(words) {
+  return Object.entries(words);
+}
+
+// A strength that was set elsewhere need not be among those that are offered here.
+function withValue(choices, value) {
+  if (value === null || choices.some(([known]) => known === String(value))) return choices;
+  return [...choices, [String(value), `${Math.round(value * 100)}%`]];
 }
 
 function split(text) {

@@ -82,14 +82,19 @@ export function actionButton(name, job, { small = false } = {}) {
     // In lists the word is shown where there is room.
     small ? h("span", { class: "button-word" }, word) : word,
   );
+  let busy = false;
   button.addEventListener("click", async () => {
-    button.disabled = true;
+    // Not disabled meanwhile: a disabled button loses the focus.
+    if (busy) return;
+    busy = true;
+    button.setAttribute("aria-busy", "true");
     try {
       await run(job);
     } catch (error) {
       complain(error);
     } finally {
-      button.disabled = false;
+      busy = false;
+      button.removeAttribute("aria-busy");
     }
   });
   return button;

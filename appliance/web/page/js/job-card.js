@@ -26,7 +26,7 @@ import {
  */
 export function jobCard(job, { reorder = null } = {}) {
   const picture = h("div", { class: "thumb" });
-  const title = h("a", { class: "job-title" });
+  const title = h("a", { class: "job-title", translate: "no" });
   const state = h("span", { class: "state" });
   const facts = h("p", { class: "job-facts" });
   const progress = progressBar(job.title);

@@ -1,7 +1,7 @@
 /** A list of jobs that follows the server's events, in four parts: at work, paused, waiting, just finished. */
 
 import { get } from "./api.js";
-import { fill, h, showList } from "./dom.js";
+import { fill, h, keepFocus, showList } from "./dom.js";
 import { icon } from "./icons.js";
 import { jobCard } from "./job-card.js";
 import { holdQueue, moveJob } from "./job-actions.js";
@@ -88,7 +88,7 @@ export async function showJobs(root, signal) {
   const drawSoon = () => {
     drawing ||= requestAnimationFrame(() => {
       drawing = 0;
-      if (!signal.aborted) draw();
+      if (!signal.aborted) keepFocus(root, draw);
     });
   };
   const load = async () => {

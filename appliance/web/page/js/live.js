@@ -25,7 +25,7 @@ export function connect() {
   });
   source.addEventListener("error", retry);
   source.addEventListener("resync", () => tell("reload", null));
-  for (const name of ["job", "counts", "queue", "system"]) {
+  for (const name of ["job", "counts", "folders", "queue", "system"]) {
     source.addEventListener(name, (event) => {
       heard();
       tell(name, JSON.parse(event.data));
@@ -75,6 +75,11 @@ function setConnected(value) {
   if (connected === value) return;
   connected = value;
   tell("connection", value);
+}
+
+/** Tell the listeners something that the server did not say, for tests of the page. */
+export function tellForTest(name, data) {
+  tell(name, data);
 }
 
 function tell(name, detail) {

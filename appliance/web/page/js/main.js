@@ -11,12 +11,14 @@ import { leaveUploads } from "./uploads.js";
 
 const OUTSIDE = new Set(["login", "setup"]);
 const ADMINISTRATION = new Set(["folders", "users", "settings", "administration"]);
+const LOGGED_OUT = "You were logged out. Log in to continue.";
 
 const app = document.getElementById("app");
 let shell = null;
 let shellUser = null;
 let leaveShell = new AbortController();
 let wanted = "";
+let reason = "";
 
 async function start() {
   watchSession({ loggedOut, renew: loadSession });
@@ -37,15 +39,23 @@ async function showPlace() {
   if (user === null) {
     closeShell();
     if (!OUTSIDE.has(route.name)) wanted = location.hash;
-    await show(app, { name: setupNeeded ? "setup" : "login", parameter: "" });
+    await show(app, { name: setupNeeded ? "setup" : "login", parameter: reason });
     return;
   }
-  if (OUTSIDE.has(route.name) || (ADMINISTRATION.has(route.name) && !mayAdminister()) || wanted) {
-    const place = OUTSIDE.has(route.name) || wanted ? wanted || "#/" : "#/";
+  reason = "";
+  if (user.must_change) {
+    closeShell();
+    await show(app, { name: "first-password", parameter: "" });
+    return;
+  }
+  if (OUTSIDE.has(route.name) || wanted) {
+    // Whoever has just created the first account is shown what comes next.
+    const first = location.pathname === "/setup" && route.name !== "login";
+    history.replaceState(null, "", `/${wanted || (first ? "#/start" : "#/")}`);
     wanted = "";
-    history.replaceState(null, "", `/${place}`);
     route = readRoute();
   }
+  if (ADMINISTRATION.has(route.name) && !mayAdminister()) route = { ...route, name: "forbidden" };
   if (location.pathname !== "/") history.replaceState(null, "", `/${location.hash}`);
   openShell(user);
   shell.mark(["job", "new"].includes(route.name) ? "" : route.name);
@@ -97,15 +107,17 @@ async function leaveSession() {
     complain(error);
   }
   wanted = "";
+  reason = "";
   history.replaceState(null, "", "/#/login");
   await loadSession().catch(() => {});
   await showPlace();
 }
 
-function loggedOut() {
+function loggedOut(error) {
   if (currentSession().user === null) return;
   dropSession();
   wanted = location.hash;
+  reason = error?.code === "session_expired" ? error.message : LOGGED_OUT;
   showPlace();
 }
 

@@ -18,7 +18,7 @@ export function pager(go) {
       fill(
         box,
         button("Newer", "arrowUp", Math.max(0, offset - limit), offset > 0),
-        h("span", { role: "status" }, `${offset + 1} to ${Math.min(total, offset + limit)} of ${total}`),
+        h("span", { role: "status" }, `${offset + 1}–${Math.min(total, offset + limit)} of ${total}`),
         button("Older", "arrowDown", offset + limit, offset + limit < total),
       );
     },

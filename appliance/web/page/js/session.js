@@ -1,6 +1,7 @@
 /** Who is logged in, and what they may do. */
 
 import { get, post, setToken } from "./api.js";
+import { useLanguage } from "./language.js";
 
 let session = { user: null, csrf: "", setup_needed: false, version: "" };
 
@@ -8,6 +9,7 @@ let session = { user: null, csrf: "", setup_needed: false, version: "" };
 export async function loadSession() {
   session = await get("/api/session", {}, { quiet: true });
   setToken(session.csrf);
+  await useLanguage(session.user?.language ?? "");
   return session;
 }
 
@@ -53,7 +55,7 @@ export function maySteer(job) {
 
 /** The roles, each with what it means. */
 export const ROLES = {
-  administrator: { word: "Administrator", sentence: "May do everything, also change settings and accounts." },
-  operator: { word: "Operator", sentence: "May upload files, and start and steer their own jobs." },
-  viewer: { word: "Viewer", sentence: "May look at jobs and download results." },
+  administrator: { word: "Administrator", sentence: "Full access, including users and settings." },
+  operator: { word: "Operator", sentence: "Can upload files, and start and manage their own jobs." },
+  viewer: { word: "Viewer", sentence: "Can view jobs and download results." },
 };

@@ -2,10 +2,13 @@
 
 import { fill, h, setText } from "./dom.js";
 import { icon, mark } from "./icons.js";
+import { listenForHelp } from "./help-keys.js";
 import { isConnected, listen } from "./live.js";
 import { announce } from "./notices.js";
+import { watchJobs } from "./attention.js";
 import { currentSession, mayAdminister, ROLES } from "./session.js";
 import { chosenTheme, nextTheme } from "./theme.js";
+import { describeBytes } from "./words.js";
 
 const PLACES = [
   { path: "", word: "Queue", symbol: "queue" },
@@ -15,8 +18,11 @@ const PLACES = [
   { path: "settings", word: "Settings", symbol: "settings", administrator: true },
   { path: "administration", word: "Administration", symbol: "shield", administrator: true },
   { path: "system", word: "System", symbol: "system" },
+  { path: "help", word: "Help", symbol: "help" },
 ];
-const THEMES = { system: ["systemTheme", "as the system"], light: ["sun", "light"], dark: ["moon", "dark"] };
+const THEMES = { system: ["systemTheme", "System"], light: ["sun", "Light"], dark: ["moon", "Dark"] };
+const NEAR_BYTES = 3e9;
+const FALLBACK = "The saved settings could not be used. Relume started with the last settings that worked.";
 
 /**
  * Build the frame into `app`.
@@ -64,8 +70,8 @@ export function buildShell(app, { onLogOut, signal }) {
     { class: "frame" },
     skip,
     h("header", { class: "topbar" }, brand(), menu),
-    h("div", { class: "sidebar", id: "sidebar" }, brand(), nav, foot(onLogOut)),
-    h("div", { class: "content" }, connectionNote(signal), main),
+    h("aside", { class: "sidebar", id: "sidebar", "aria-label": "Relume" }, brand(), nav, foot(onLogOut)),
+    h("div", { class: "content" }, connectionNote(signal), banners(signal), main),
   );
   const setOpen = (open) => {
     frame.classList.toggle("menu-open", open);
@@ -80,6 +86,8 @@ export function buildShell(app, { onLogOut, signal }) {
     }
   });
   listen("counts", (counts) => showCounts(links, counts), signal);
+  watchJobs(signal);
+  listenForHelp(signal);
   fill(app, frame);
   return {
     main,
@@ -98,10 +106,10 @@ export function themeButton() {
   const button = h("button", { type: "button", class: "quiet theme-button" });
   const draw = () => {
     const [symbol, word] = THEMES[chosenTheme()];
-    fill(button, icon(symbol), h("span", {}, `Colours: ${word}`));
+    fill(button, icon(symbol), h("span", {}, "Theme", ": ", word));
   };
   button.addEventListener("click", () => {
-    announce(`Colours: ${THEMES[nextTheme()][1]}`);
+    announce(`Theme: ${THEMES[nextTheme()][1]}`);
     draw();
   });
   draw();
@@ -119,7 +127,7 @@ function foot(onLogOut) {
       "a",
       { href: "#/account", class: "account-link" },
       h("span", { class: "avatar", "aria-hidden": "true" }, user.name.charAt(0).toUpperCase()),
-      h("span", {}, h("strong", {}, user.name), h("small", {}, ROLES[user.role].word)),
+      h("span", {}, h("strong", { translate: "no" }, user.name), h("small", {}, ROLES[user.role].word)),
     ),
     themeButton(),
     logout,
@@ -131,11 +139,42 @@ function connectionNote(signal) {
   const note = h("div", { class: "connection", role: "status", hidden: true }, icon("network"), text);
   const show = (connected) => {
     note.hidden = connected !== false;
-    setText(text, connected === false ? "Connection lost, trying again. What is running goes on by itself." : "");
+    setText(text, connected === false ? "Connection lost, reconnecting … Running jobs are not affected." : "");
   };
   listen("connection", show, signal);
   show(isConnected());
   return note;
+}
+
+/** Make the place for what everyone should know: the disk is nearly full, or the saved settings are not in use. */
+function banners(signal) {
+  const box = h("div", { class: "banners" });
+  let shown = "";
+  const show = ({ disk, settings_fallback: fallback }) => {
+    const texts = [disk && describeDisk(disk), fallback && mayAdminister() ? FALLBACK : null];
+    const now = JSON.stringify(texts);
+    if (now === shown) return;
+    shown = now;
+    fill(
+      box,
+      texts[0] && banner(texts[0], "#/history?state=done", "Delete old results"),
+      texts[1] && banner(texts[1], "#/settings", "Open settings"),
+    );
+  };
+  listen("system", show, signal);
+  return box;
+}
+
+function banner(text, href, word) {
+  return h("div", { class: "banner", role: "status" }, icon("alert"), h("p", {}, text), h("a", { href }, word));
+}
+
+/** Say that the disk is nearly full, or null where it is not. */
+function describeDisk({ free, reserve }) {
+  if (free >= reserve + Math.max(NEAR_BYTES, reserve / 4)) return null;
+  if (free <= reserve)
+    return `The disk is full: ${describeBytes(free)} free, all of it reserved (Settings, Disk reserve). Jobs and uploads wait.`;
+  return `Disk space is low: ${describeBytes(free)} free, ${describeBytes(reserve)} of it reserved (Settings, Disk reserve).`;
 }
 
 function showCounts(links, counts) {
@@ -143,6 +182,6 @@ function showCounts(links, counts) {
   const { badge, link } = links[0];
   badge.hidden = open === 0;
   setText(badge, String(open));
-  if (open > 0) link.setAttribute("aria-label", `Queue, ${open} waiting or working`);
+  if (open > 0) link.setAttribute("aria-label", `Queue, ${open} waiting or processing`);
   else link.removeAttribute("aria-label");
 }

@@ -14,7 +14,7 @@ export function table(caption, headings, rows) {
       h(
         "tr",
         {},
-        headings.map((word) => h("th", { scope: "col" }, word || h("span", { class: "unseen" }, "What you can do"))),
+        headings.map((word) => h("th", { scope: "col" }, word || h("span", { class: "unseen" }, "Actions"))),
       ),
     ),
     h(

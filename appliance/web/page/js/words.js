@@ -1,8 +1,13 @@
 /** Numbers, times and states in plain words. */
 
-const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const DATE_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+import { locale } from "./language.js";
+
+// One locale for numbers and dates; asked for each time, since the user's language is known only after the log-in.
+const NUMBER = { format: (value) => value.toLocaleString(locale(), { maximumFractionDigits: 1 }) };
+const DATE_TIME = {
+  format: (moment) => moment.toLocaleString(locale(), { dateStyle: "medium", timeStyle: "short" }),
+};
+const TIME = { format: (moment) => moment.toLocaleTimeString(locale(), { timeStyle: "short" }) };
 
 /** The states of a job: its word, its icon, and whether it is over. */
 export const STATES = {
@@ -55,7 +60,12 @@ export function endSentence(text) {
 
 /** Write a count with its noun: "1 file", "3 files". */
 export function count(number, noun, plural = `${noun}s`) {
-  return `${new Intl.NumberFormat("en").format(number)} ${number === 1 ? noun : plural}`;
+  return `${number.toLocaleString(locale())} ${number === 1 ? noun : plural}`;
+}
+
+/** Write a number to one decimal. */
+export function formatNumber(value) {
+  return NUMBER.format(value);
 }
 
 /** Write a size in bytes, as file managers do. */

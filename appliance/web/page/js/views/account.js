@@ -1,9 +1,10 @@
-/** The user's own account: password, API tokens, colours. */
+/** The user's own account: appearance, notifications, password, API tokens, logins. */
 
-import { get, patch, post, remove } from "../api.js";
+import { ApiError, get, patch, post, remove } from "../api.js";
+import { canNotify, setNotifications, wantsNotifications } from "../attention.js";
 import { ask, askForm, showSecret } from "../dialogs.js";
 import { fill, h } from "../dom.js";
-import { errorBox, field, FormError, input, passwordField, segments, showError } from "../forms.js";
+import { checkbox, errorBox, field, FormError, input, passwordField, segments, select, showError } from "../forms.js";
 import { icon } from "../icons.js";
 import { complain, notify } from "../notices.js";
 import { currentSession, loadSession, ROLES } from "../session.js";
@@ -13,6 +14,18 @@ import { describeMoment } from "../words.js";
 
 export const title = "Your account";
 
+const LANGUAGES = [
+  ["", "As the browser"],
+  ["en", "English"],
+  ["de", "Deutsch"],
+];
+const EMAIL_EVENTS = [
+  ["done", "A job of mine is done"],
+  ["failed", "A job of mine has failed"],
+  ["queue_empty", "All my jobs are done"],
+];
+const NEEDS_HTTPS = "Browsers allow notifications only over https://.";
+
 /** Show the view. */
 export async function show(root, _, signal) {
   const { user } = currentSession();
@@ -21,9 +34,9 @@ export async function show(root, _, signal) {
   const load = async () => showTokens(tokens, await get("/api/tokens", {}, { signal }), load);
   add.addEventListener("click", () => addToken(load));
   const theme = segments(
-    "Colours",
+    "Theme",
     [
-      ["system", "As the system"],
+      ["system", "System"],
       ["light", "Light"],
       ["dark", "Dark"],
     ],
@@ -36,19 +49,148 @@ export async function show(root, _, signal) {
     h(
       "p",
       { class: "lead" },
-      `You are logged in as ${user.name}. ${ROLES[user.role].word}: ${ROLES[user.role].sentence.toLowerCase()}`,
+      `Logged in as ${user.name}.`,
+      " ",
+      ROLES[user.role].word,
+      ": ",
+      ROLES[user.role].sentence,
     ),
-    h("section", { class: "panel" }, h("h2", {}, "Appearance"), theme.box),
+    h("section", { class: "panel" }, h("h2", {}, "Appearance"), h("div", { class: "pair" }, theme.box, languageField())),
+    h("section", { class: "panel" }, h("h2", {}, "Notifications"), notificationForm()),
     h("section", { class: "panel" }, h("h2", {}, "Password"), passwordForm()),
     h(
       "section",
       { class: "panel" },
-      h("div", { class: "head" }, h("h2", {}, "Tokens for programs"), add),
-      h("p", { class: "hint" }, "A program that sends files to Relume logs in with a token instead of your password."),
+      h("div", { class: "head" }, h("h2", {}, "API tokens"), add),
+      h("p", { class: "hint" }, "Programs use a token instead of your password to access Relume."),
       tokens,
     ),
   );
-  await load();
+  const others = h("div", {});
+  root.append(
+    h(
+      "section",
+      { class: "panel" },
+      h("div", { class: "head" }, h("h2", {}, "Logins"), endAllButton(() => loadSessions())),
+      h("p", { class: "hint" }, "Browsers in which you are logged in."),
+      others,
+    ),
+  );
+  const loadSessions = async () => showSessions(others, await get("/api/me/sessions", {}, { signal }), loadSessions);
+  await Promise.all([load(), loadSessions()]);
+}
+
+function languageField() {
+  const { user } = currentSession();
+  const control = select(LANGUAGES, user.language);
+  control.addEventListener("change", async () => {
+    try {
+      await patch("/api/me", { language: control.value });
+      location.reload();
+    } catch (error) {
+      complain(error);
+    }
+  });
+  return field("Language", control);
+}
+
+function notificationForm() {
+  const { user } = currentSession();
+  const inBrowser = checkbox(
+    "Show notifications in this browser",
+    wantsNotifications(),
+    canNotify() ? "When one of your jobs is done or has failed, while this page is open." : NEEDS_HTTPS,
+  );
+  inBrowser.control.disabled = !canNotify();
+  inBrowser.control.addEventListener("change", async () => {
+    const on = await setNotifications(inBrowser.control.checked);
+    if (inBrowser.control.checked && !on)
+      complain(new ApiError(0, "", "The browser does not allow notifications for this page. Allow them in its settings."));
+    inBrowser.control.checked = on;
+  });
+  const email = input({ name: "email", type: "email", autocomplete: "email", props: { value: user.email } });
+  const events = EMAIL_EVENTS.map(([name, word]) => [name, checkbox(word, user.email_events.includes(name))]);
+  const trouble = errorBox();
+  const save = h("button", { type: "submit", class: "button primary" }, "Save");
+  const form = h(
+    "form",
+    { class: "stack narrow", novalidate: true },
+    inBrowser.box,
+    field("E-mail", email, "The administrator sets up the mail server under Settings."),
+    events.map(([, { box }]) => box),
+    trouble,
+    h("div", {}, save),
+  );
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    showError(trouble, null);
+    try {
+      const wanted = events.filter(([, { control }]) => control.checked).map(([name]) => name);
+      await patch("/api/me", { email: email.value.trim(), email_events: wanted });
+      await loadSession();
+      notify("Saved.");
+    } catch (error) {
+      showError(trouble, error);
+    }
+  });
+  return form;
+}
+
+function endAllButton(load) {
+  const button = h("button", { type: "button", class: "button" }, icon("logout"), "Log out everywhere else");
+  button.addEventListener("click", async () => {
+    try {
+      await remove("/api/me/sessions");
+      notify("Logged out everywhere else.");
+      await load();
+    } catch (error) {
+      complain(error);
+    }
+  });
+  return button;
+}
+
+function showSessions(box, sessions, load) {
+  fill(
+    box,
+    table(
+      "Logins",
+      ["Browser", "Address", "Last used", ""],
+      sessions.map((session) => {
+        const end = h(
+          "button",
+          { type: "button", class: "plain-icon", "aria-label": `Log out: ${describeAgent(session.agent)}`, title: "Log out" },
+          icon("logout"),
+        );
+        end.addEventListener("click", async () => {
+          try {
+            await remove(`/api/me/sessions?session=${encodeURIComponent(session.id)}`);
+            await load();
+          } catch (error) {
+            complain(error);
+          }
+        });
+        return [
+          h(
+            "span",
+            {},
+            h("strong", {}, describeAgent(session.agent)),
+            session.current && [" ", h("span", { class: "tag" }, "this browser")],
+          ),
+          session.address,
+          describeMoment(session.last_seen_at),
+          h("div", { class: "row end" }, session.current ? null : end),
+        ];
+      }),
+    ),
+  );
+}
+
+// What browsers call themselves is a history of the web; a name and a system are enough to know one's own.
+function describeAgent(agent) {
+  const browser = ["Edg", "Firefox", "Chrome", "Safari"].find((name) => agent.includes(`${name}/`));
+  const system = ["Android", "iPhone", "iPad", "Windows", "Mac OS", "Linux"].find((name) => agent.includes(name));
+  return [browser === "Edg" ? "Edge" : browser, system].filter(Boolean).join(", ") || "Unknown browser";
 }
 
 function passwordForm() {
@@ -96,14 +238,14 @@ function passwordForm() {
 
 function showTokens(box, tokens, load) {
   if (tokens.length === 0) {
-    fill(box, h("p", { class: "quiet-text" }, "You have none."));
+    fill(box, h("p", { class: "quiet-text" }, "No tokens yet."));
     return;
   }
   fill(
     box,
     table(
       "Tokens",
-      ["Name", "Made", "Last used", ""],
+      ["Name", "Created", "Last used", ""],
       tokens.map((token) => {
         const drop = h(
           "button",
@@ -113,7 +255,7 @@ function showTokens(box, tokens, load) {
         drop.addEventListener("click", async () => {
           const sure = await ask({
             title: `Delete “${token.name}”?`,
-            text: "Programs that use this token can log in no more.",
+            text: "Programs that use this token can no longer access Relume.",
             yes: "Delete",
             danger: true,
           });
@@ -140,17 +282,17 @@ async function addToken(load) {
   const name = input({});
   const made = await askForm({
     title: "New token",
-    content: field("What is it for?", name, "For instance the name of the program."),
-    yes: "Make the token",
+    content: field("Name", name, "For example the name of the program."),
+    yes: "Create token",
     send: () => {
-      if (!name.value.trim()) throw new FormError("Type what the token is for.");
+      if (!name.value.trim()) throw new FormError("Type a name.", name);
       return post("/api/tokens", { name: name.value.trim() });
     },
   });
   if (!made) return;
   await showSecret({
     title: "Your new token",
-    text: "Copy it now: it is shown only this once.",
+    text: "Copy it now. It is shown only once.",
     secret: made.secret ?? made.token,
   });
   await load().catch(complain);

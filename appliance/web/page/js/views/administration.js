@@ -1,14 +1,14 @@
-/** Webhooks, and the record of who did what. */
+/** Webhooks and the audit log. */
 
-import { get, post, remove } from "../api.js";
+import { ApiError, get, post, remove } from "../api.js";
 import { ask, askForm, showSecret } from "../dialogs.js";
 import { fill, h } from "../dom.js";
 import { checkbox, field, FormError, input } from "../forms.js";
 import { icon } from "../icons.js";
-import { complain } from "../notices.js";
+import { complain, notify } from "../notices.js";
 import { pager } from "../paging.js";
 import { table } from "../table.js";
-import { capitalise, describeMoment } from "../words.js";
+import { capitalise, describeMoment, sentence } from "../words.js";
 
 export const title = "Administration";
 
@@ -24,10 +24,11 @@ const DEEDS = {
   job_cancel: "Job cancelled",
   job_pause: "Job paused",
   job_resume: "Job resumed",
-  job_retry: "Job tried again",
+  job_retry: "Job retried",
   login: "Logged in",
-  login_failed: "Log-in failed",
-  login_locked: "Log-in locked for a while",
+  login_failed: "Login failed",
+  login_locked: "Account locked",
+  sessions_ended: "Logged out elsewhere",
   logout: "Logged out",
 };
 
@@ -51,24 +52,24 @@ export async function show(root, _, signal) {
       "section",
       { class: "panel" },
       h("div", { class: "head" }, h("h2", {}, "Webhooks"), add),
-      h("p", { class: "hint" }, "Relume tells another program when a job ends, by a signed message to its address."),
+      h("p", { class: "hint" }, "Relume sends a signed message to a URL when a job ends."),
       hooks,
     ),
-    h("section", { class: "panel" }, h("h2", {}, "Who did what"), audit, pages.box),
+    h("section", { class: "panel" }, h("h2", {}, "Audit log"), audit, pages.box),
   );
   await Promise.all([loadHooks(), loadAudit(0)]);
 }
 
 function showHooks(box, hooks, load) {
   if (hooks.length === 0) {
-    fill(box, h("p", { class: "quiet-text" }, "There is none."));
+    fill(box, h("p", { class: "quiet-text" }, "No webhooks yet."));
     return;
   }
   fill(
     box,
     table(
       "Webhooks",
-      ["Address", "Tells when", "Last time", ""],
+      ["URL", "Events", "Last delivery", ""],
       hooks.map((hook) => {
         const drop = h(
           "button",
@@ -78,7 +79,7 @@ function showHooks(box, hooks, load) {
         drop.addEventListener("click", async () => {
           const sure = await ask({
             title: "Delete this webhook?",
-            text: `${hook.url} is told no more.`,
+            text: "No more messages are sent to this URL.",
             yes: "Delete",
             danger: true,
           });
@@ -90,36 +91,56 @@ function showHooks(box, hooks, load) {
             complain(error);
           }
         });
+        const test = h(
+          "button",
+          { type: "button", class: "button small", "aria-label": `Send a test: ${hook.url}` },
+          "Test",
+        );
+        test.addEventListener("click", () => testHook(hook, test, load));
         return [
           h("span", { class: "path" }, hook.url),
           hook.events.map((name) => EVENTS.find(([known]) => known === name)?.[1] ?? name).join(", "),
-          hook.last_status ?? "Nothing yet",
-          h("div", { class: "row end" }, drop),
+          capitalise(hook.last_status ?? "nothing sent yet"),
+          h("div", { class: "row end" }, test, drop),
         ];
       }),
     ),
   );
 }
 
+async function testHook(hook, button, load) {
+  button.setAttribute("aria-busy", "true");
+  try {
+    const { problem } = await post(`/api/webhooks/${hook.id}/test`);
+    if (problem === null) notify("Test message delivered.");
+    else complain(new ApiError(0, "webhook", sentence(`the test message was not delivered: ${problem}`)));
+    await load();
+  } catch (error) {
+    complain(error);
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
 async function addHook(load) {
-  const url = input({ type: "url", inputmode: "url", placeholder: "https://" });
+  const url = input({ name: "url", type: "url", inputmode: "url", placeholder: "https://" });
   const boxes = EVENTS.map(([name, word]) => [name, checkbox(word, name !== "job.cancelled")]);
   const made = await askForm({
     title: "New webhook",
-    content: [field("Address", url, "Of the program that shall be told."), boxes.map(([, { box }]) => box)],
-    yes: "Add",
+    content: [field("URL to notify", url), boxes.map(([, { box }]) => box)],
+    yes: "Create",
     send: () => {
-      if (!url.value.trim()) throw new FormError("Type the address of the program that shall be told.");
+      if (!url.value.trim()) throw new FormError("Type the URL to notify.", url);
       const events = boxes.filter(([, { control }]) => control.checked).map(([name]) => name);
-      if (events.length === 0) throw new FormError("Choose at least one thing to be told of.");
+      if (events.length === 0) throw new FormError("Select at least one event.", boxes[0][1].control);
       return post("/api/webhooks", { url: url.value.trim(), events });
     },
   });
   if (!made) return;
   if (made.secret)
     await showSecret({
-      title: "The signing key",
-      text: "Give it to the program that is told, so that it can check that messages are from Relume. It is shown only this once.",
+      title: "Signing key",
+      text: "The receiving program uses it to verify that messages come from Relume. It is shown only once.",
       secret: made.secret,
     });
   await load().catch(complain);
@@ -129,8 +150,8 @@ function showAudit(box, entries) {
   fill(
     box,
     table(
-      "Who did what",
-      ["When", "Who", "What", "From"],
+      "Audit log",
+      ["Time", "User", "Event", "Address"],
       entries.map((entry) => [
         describeMoment(entry.at),
         entry.who ?? "Nobody",

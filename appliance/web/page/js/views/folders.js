@@ -1,25 +1,43 @@
-/** Watch folders: what lands in them is enhanced by itself. */
+/** Watch folders: files added to them are enhanced automatically. */
 
 import { get, patch, post, remove } from "../api.js";
-import { loadModels, loadPresets, presetTitle } from "../choices.js";
+import { describeChoices, loadModels, loadPresets } from "../choices.js";
 import { ask, askForm } from "../dialogs.js";
 import { fill, h } from "../dom.js";
 import { folderFields } from "../folder-form.js";
 import { icon } from "../icons.js";
+import { listen } from "../live.js";
 import { complain, notify } from "../notices.js";
-import { count } from "../words.js";
+import { count, describeMoment, sentence } from "../words.js";
 
 export const title = "Watch folders";
+
+const SETTLE_MS = 500;
 
 /** Show the view. */
 export async function show(root, _, signal) {
   const [presets, models] = await Promise.all([loadPresets(), loadModels()]);
-  const add = h("button", { type: "button", class: "button primary" }, icon("plus"), "Add a folder");
+  const add = h("button", { type: "button", class: "button primary" }, icon("plus"), "Add watch folder");
   const place = h("div", { class: "stack" });
-  const load = async () => {
+  let shown = "";
+  const load = async (always = true) => {
     const folders = await get("/api/folders", {}, { signal });
-    fill(place, folders.length > 0 ? folders.map((folder) => card(folder, presets, models, load)) : none());
+    const now = JSON.stringify(folders);
+    // Drawn only where something changed: an open list of problems stays open, and a button keeps its focus.
+    if (!always && now === shown) return;
+    shown = now;
+    const kept = always ? null : document.activeElement?.dataset?.focus;
+    fill(place, folders.length > 0 ? folders.map((folder) => card(folder, presets, models, load)) : none(() => add.click()));
+    if (kept) place.querySelector(`[data-focus="${CSS.escape(kept)}"]`)?.focus();
   };
+  let timer = 0;
+  const soon = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => load(false).catch(() => {}), SETTLE_MS);
+  };
+  listen("folders", soon, signal);
+  listen("reload", soon, signal);
+  signal.addEventListener("abort", () => clearTimeout(timer));
   add.addEventListener("click", () => edit(null, presets, models, load));
   fill(
     root,
@@ -27,14 +45,16 @@ export async function show(root, _, signal) {
     h(
       "p",
       { class: "lead" },
-      "What is copied into such a folder is enhanced by itself. The originals are never changed.",
+      "Files added to a watch folder are enhanced automatically. Originals are never changed.",
     ),
     place,
   );
   await load();
 }
 
-function none() {
+function none(add) {
+  const button = h("button", { type: "button", class: "button primary" }, icon("plus"), "Add watch folder");
+  button.addEventListener("click", add);
   return h(
     "div",
     { class: "empty" },
@@ -42,20 +62,21 @@ function none() {
     h(
       "p",
       {},
-      "There is no watch folder yet. Add one for the place where recordings arrive, for instance the share of a recorder.",
+      "No watch folders yet. Add the folder in which recordings arrive, for example the share of a recorder.",
     ),
+    button,
   );
 }
 
 function card(folder, presets, models, load) {
-  const change = h("button", { type: "button", class: "button" }, icon("settings"), "Change");
+  const change = h("button", { type: "button", class: "button", "data-focus": `edit ${folder.id}` }, icon("settings"), "Edit");
   const hold = h(
     "button",
-    { type: "button", class: "button" },
+    { type: "button", class: "button", "data-focus": `hold ${folder.id}` },
     icon(folder.enabled ? "pause" : "play"),
-    folder.enabled ? "Switch off" : "Switch on",
+    folder.enabled ? "Pause" : "Resume",
   );
-  const drop = h("button", { type: "button", class: "button subdued" }, icon("trash"), "Remove");
+  const drop = h("button", { type: "button", class: "button subdued", "data-focus": `drop ${folder.id}` }, icon("trash"), "Remove");
   const after = (work) => async () => {
     try {
       await work();
@@ -73,8 +94,8 @@ function card(folder, presets, models, load) {
     "click",
     after(async () => {
       const sure = await ask({
-        title: "Watch this folder no more?",
-        text: `${folder.path} is watched no more. Its files stay as they are.`,
+        title: "Stop watching this folder?",
+        text: `${folder.path} will no longer be watched. Its files, jobs and results are kept.`,
         yes: "Remove",
         danger: true,
       });
@@ -88,14 +109,15 @@ function card(folder, presets, models, load) {
       "div",
       { class: "folder-head" },
       icon("folder"),
-      h("h2", { class: "path" }, folder.path),
-      h("span", { class: folder.enabled ? "state state-done" : "state" }, folder.enabled ? "Watched" : "Switched off"),
+      h("h2", { class: "path", translate: "no" }, folder.path),
+      h("span", { class: folder.enabled ? "state state-done" : "state" }, folder.enabled ? "Watching" : "Paused"),
     ),
     h(
       "dl",
       { class: "facts" },
       facts(folder).map(([word, value]) => h("div", {}, h("dt", {}, word), h("dd", {}, value))),
     ),
+    activity(folder),
     problems(folder.problems ?? []),
     h("div", { class: "row" }, change, hold, drop),
   );
@@ -103,11 +125,11 @@ function card(folder, presets, models, load) {
 
 function facts(folder) {
   return [
-    ["Results go to", folder.destination],
-    ["What happens", [presetTitle(folder.preset), folder.model].filter(Boolean).join(", with ")],
-    ["When", folder.schedule ? `From ${folder.schedule.from} to ${folder.schedule.to}` : "At any time"],
-    ["Files", (folder.include ?? []).join(", ") || "All"],
-    folder.done_folder && ["Originals move to", folder.done_folder],
+    ["Results", folder.destination],
+    ["Enhancement", describeChoices(folder)],
+    ["Hours", folder.schedule ? `${folder.schedule.from} – ${folder.schedule.to}` : "Any time"],
+    ["Files", describeFiles(folder)],
+    folder.done_folder && ["Originals are moved to", folder.done_folder],
   ].filter(Boolean);
 }
 
@@ -116,26 +138,91 @@ function problems(list) {
   return h(
     "details",
     { class: "problems", open: list.length < 4 },
-    h("summary", {}, icon("alert"), `${count(list.length, "file")} could not be read`),
+    h("summary", {}, icon("alert"), summary(list)),
     h(
       "ul",
       {},
       list.map(({ file, reason, tries }) =>
-        h("li", {}, h("strong", { class: "path" }, file), h("span", {}, `${reason} (${count(tries, "try", "tries")})`)),
+        h(
+          "li",
+          {},
+          h("strong", { class: "path", translate: file ? "no" : null }, file || "The folder itself"),
+          h("span", {}, sentence(reason), tries > 1 && [" ", `Tried ${tries} times.`]),
+        ),
       ),
     ),
+  );
+}
+
+function summary(list) {
+  const files = list.filter(({ file }) => file).length;
+  if (files === 0) return "The folder cannot be watched";
+  return files === 1 ? "1 file could not be processed" : `${files} files could not be processed`;
+}
+
+function describeFiles({ include = [], exclude = [] }) {
+  const all = include.join(", ") || "All video and audio files";
+  return exclude.length > 0 ? `${all}, except ${exclude.join(", ")}` : all;
+}
+
+/** What goes on in the folder now, with a link to its jobs. */
+function activity({ id, activity: now, enabled }) {
+  if (!now) return null;
+  const number = (value, word, state = "") =>
+    h(
+      "div",
+      { class: state === "failed" && value > 0 ? "tally tally-bad" : "tally" },
+      h("dt", {}, word),
+      h("dd", {}, state && value > 0 ? h("a", { href: `#/history?folder=${id}&state=${state}` }, String(value)) : String(value)),
+    );
+  const names = now.passed_over_names.join(", ");
+  return h(
+    "div",
+    { class: "stack" },
+    h(
+      "dl",
+      { class: "tallies" },
+      number(now.waiting, "Waiting"),
+      number(now.working, "Processing"),
+      number(now.done_today, "Done today", "done"),
+      number(now.failed, "Failed", "failed"),
+    ),
+    h(
+      "p",
+      { class: "hint" },
+      now.last_at ? ["Last file", ": ", now.last_file, ", ", describeMoment(now.last_at)] : enabled && "No file has arrived yet.",
+      now.last_at && [" · ", h("a", { href: `#/history?folder=${id}` }, "Show its jobs")],
+    ),
+    now.passed_over > 0 &&
+      h("p", { class: "hint" }, `${count(now.passed_over, "other file")} ignored (${names}${now.passed_over > now.passed_over_names.length ? ", …" : ""})`),
   );
 }
 
 async function edit(folder, presets, models, load) {
   const fields = folderFields(folder, presets, models);
   const made = await askForm({
-    title: folder ? "Change the folder" : "Add a folder",
+    title: folder ? "Edit watch folder" : "Add watch folder",
     content: fields.boxes,
     yes: folder ? "Save" : "Add",
-    send: () => (folder ? patch(`/api/folders/${folder.id}`, fields.read()) : post("/api/folders", fields.read())),
+    send: async () => {
+      const wish = fields.read();
+      const send = (create) => {
+        const body = { ...wish, create };
+        return folder ? patch(`/api/folders/${folder.id}`, body) : post("/api/folders", body);
+      };
+      try {
+        return await send(false);
+      } catch (error) {
+        if (error.code !== "folder_missing" || !(await mayCreate(wish[error.field]))) throw error;
+        return send(true);
+      }
+    },
   });
   if (!made) return;
-  notify(folder ? "Saved." : "The folder is watched now.");
+  notify(folder ? "Saved." : "Watching the folder.");
   await load().catch(complain);
+}
+
+function mayCreate(path) {
+  return ask({ title: "This folder does not exist", text: `Create ${path}?`, yes: "Create" });
 }

@@ -1,93 +1,102 @@
-/** All jobs that are over, with a search. */
+/** All jobs that are over, with a search and filters, which are in the address. */
 
 import { get } from "../api.js";
 import { loadPresets } from "../choices.js";
-import { fill, h, setText, showList } from "../dom.js";
-import { input, segments } from "../forms.js";
+import { fill, h, keepFocus, setText, showList } from "../dom.js";
+import { field, input, segments, select } from "../forms.js";
 import { icon } from "../icons.js";
 import { jobCard } from "../job-card.js";
 import { listen } from "../live.js";
 import { complain } from "../notices.js";
 import { pager } from "../paging.js";
+import { keepInAddress } from "../router.js";
+import { currentSession, mayAdminister, mayMake } from "../session.js";
 
 export const title = "History";
 
 const PAGE = 20;
 const SETTLE_MS = 250;
 const OVER = "done,failed,cancelled";
+const STATES = [
+  ["", "All"],
+  ["done", "Done"],
+  ["failed", "Failed"],
+  ["cancelled", "Cancelled"],
+];
+const FILTERS = ["text", "state", "owner", "folder", "preset", "from", "to"];
 
 /** Show the view. */
-export async function show(root, _, signal) {
-  await loadPresets();
-  const wish = { text: "", state: OVER, offset: 0 };
-  const search = input({ type: "search", placeholder: "Search by name", "aria-label": "Search by name" });
+export async function show(root, _, signal, query = new URLSearchParams()) {
+  const [presets, people, folders] = await Promise.all([loadPresets(), loadPeople(signal), loadFolders(signal)]);
+  const wish = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
+  let offset = Math.max(0, Math.floor(Number(query.get("offset"))) || 0);
   const list = h("ul", { class: "jobs" });
   const empty = h("div", { class: "empty", hidden: true }, h("p", {}, ""));
-  const states = segments(
-    "Show",
-    [
-      [OVER, "All"],
-      ["done", "Done"],
-      ["failed", "Failed"],
-      ["cancelled", "Cancelled"],
-    ],
-    OVER,
-    (state) => {
-      wish.state = state;
-      change();
-    },
-  );
-  const pages = pager((offset) =>
-    load({ offset })
+  const found = h("p", { class: "quiet-text", role: "status" });
+  const pages = pager((to) =>
+    load(to)
       .then(() => root.querySelector("h1").focus())
       .catch(complain),
   );
   let latest = null;
 
-  async function load(changes = {}) {
-    Object.assign(wish, changes);
+  async function load(to = offset) {
+    offset = to;
     latest?.abort();
     latest = new AbortController();
-    const asked = AbortSignal.any([signal, latest.signal]);
-    const { jobs, counts } = await get("/api/jobs", { ...wish, previews: false, limit: PAGE + 1 }, { signal: asked });
-    const total = totalOf(jobs, counts, wish);
-    showList(
-      list,
-      jobs.slice(0, PAGE),
-      ({ id }) => id,
-      (job) => jobCard(job),
+    keepInAddress("history", { ...wish, offset: offset || "" });
+    const { from, to: until, state, ...rest } = wish;
+    const { jobs, total } = await get(
+      "/api/jobs",
+      { ...rest, state: state || OVER, since: startOf(from), until: startOf(until, 1), previews: false, limit: PAGE, offset },
+      { signal: AbortSignal.any([signal, latest.signal]) },
     );
+    // The last job of the last page was deleted.
+    if (jobs.length === 0 && offset > 0) return load(Math.max(0, offset - PAGE));
+    keepFocus(root, () =>
+      showList(
+        list,
+        jobs,
+        ({ id }) => id,
+        (job) => jobCard(job),
+      ),
+    );
+    const filtered = FILTERS.some((name) => wish[name]);
     empty.hidden = jobs.length > 0;
-    setText(
-      empty.firstChild,
-      wish.text || wish.state !== OVER
-        ? "Nothing is found. Try a shorter word, or show all."
-        : "Nothing has been finished yet.",
-    );
-    pages.update(wish.offset, PAGE, total);
+    setText(empty.firstChild, filtered ? "No results." : "No finished jobs yet.");
+    setText(found, filtered && total > 0 ? `${total} found` : "");
+    pages.update(offset, PAGE, total);
   }
   let timer = 0;
-  const change = () => {
+  const soon = (...to) => {
     clearTimeout(timer);
-    timer = setTimeout(() => load({ offset: 0 }).catch(complain), SETTLE_MS);
+    timer = setTimeout(() => load(...to).catch(complain), SETTLE_MS);
   };
-  search.addEventListener("input", () => {
-    wish.text = search.value.trim();
-    change();
-  });
-  listen(
-    "job",
-    () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => load().catch(complain), SETTLE_MS);
-    },
-    signal,
-  );
+  const change = (name, value) => {
+    wish[name] = value;
+    soon(0);
+  };
+  listen("job", () => soon(), signal);
+  listen("reload", () => soon(), signal);
   signal.addEventListener("abort", () => clearTimeout(timer));
+  const search = input({
+    type: "search",
+    placeholder: "Search by name",
+    "aria-label": "Search by name",
+    props: { value: wish.text },
+  });
+  search.addEventListener("input", () => change("text", search.value.trim()));
   fill(
     root,
     h("h1", {}, "History"),
-    h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search), states.box),
+    h(
+      "div",
+      { class: "filters" },
+      h("div", { class: "search" }, icon("search"), search),
+      segments("Show", STATES, wish.state, (state) => change("state", state)).box,
+    ),
+    moreFilters(wish, { presets, people, folders }, change),
+    found,
     empty,
     list,
     pages.box,
@@ -95,8 +104,54 @@ export async function show(root, _, signal) {
   await load();
 }
 
-// The server counts by state; with a search text only what follows is known: whether there is more.
-function totalOf(jobs, counts, { text, state, offset }) {
-  if (text) return offset + jobs.length;
-  return state.split(",").reduce((sum, name) => sum + (counts[name] ?? 0), 0);
+function moreFilters(wish, { presets, people, folders }, change) {
+  const choice = (name, label, choices) => {
+    const control = select([["", "All"], ...choices], wish[name]);
+    control.addEventListener("change", () => change(name, control.value));
+    return field(label, control);
+  };
+  const day = (name, label) => {
+    const control = input({ type: "date", props: { value: wish[name] } });
+    control.addEventListener("change", () => change(name, control.value));
+    return field(label, control);
+  };
+  const open = ["owner", "folder", "preset", "from", "to"].some((name) => wish[name]);
+  return h(
+    "details",
+    { class: "more-fields", open },
+    h("summary", {}, "More filters"),
+    h(
+      "div",
+      { class: "filter-fields" },
+      people.length > 0 && choice("owner", "User", people),
+      folders.length > 0 && choice("folder", "Watch folder", folders),
+      choice(
+        "preset",
+        "Preset",
+        presets.map(({ name, title: word }) => [name, word]),
+      ),
+      day("from", "From"),
+      day("to", "To"),
+    ),
+  );
+}
+
+async function loadPeople(signal) {
+  const { user } = currentSession();
+  if (!mayAdminister()) return mayMake() ? [[user.id, "Only mine"]] : [];
+  const users = await get("/api/users", {}, { signal });
+  return users.map(({ id, name }) => [id, name]);
+}
+
+async function loadFolders(signal) {
+  if (!mayAdminister()) return [];
+  const folders = await get("/api/folders", {}, { signal });
+  return folders.map(({ id, path }) => [id, path]);
+}
+
+/** Give the second in which a day (such as "2026-05-01") begins here, or the day after it. */
+function startOf(day, more = 0) {
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(day)) return "";
+  const [year, month, date] = day.split("-").map(Number);
+  return new Date(year, month - 1, date + more).getTime() / 1000;
 }

@@ -9,6 +9,7 @@ import { actionButton, allowedActions, formLinks } from "../job-actions.js";
 import { progressBar, thumbnail } from "../job-card.js";
 import { listen } from "../live.js";
 import { announce } from "../notices.js";
+import { setTitle } from "../page-title.js";
 import { describeMoment, describeWorked, STATES } from "../words.js";
 
 export const title = "Job";
@@ -18,7 +19,7 @@ export async function show(root, id, signal) {
   await loadPresets();
   const parts = frame(root);
   let job = await get(`/api/jobs/${encodeURIComponent(id)}`, {}, { signal });
-  document.title = `${job.title} · Relume`;
+  setTitle(job.title);
   let shown = "";
   const draw = async () => {
     setText(parts.title, job.title);
@@ -60,7 +61,7 @@ export async function show(root, id, signal) {
 
 function frame(root) {
   const parts = {
-    title: h("h1", { class: "job-name" }),
+    title: h("h1", { class: "job-name", translate: "no" }),
     state: h("span", { class: "state" }),
     facts: h("p", { class: "lead" }),
     actions: h("div", { class: "row job-actions" }),
@@ -125,7 +126,14 @@ function downloads(job) {
     h("a", { class: className, href: `/api/jobs/${job.id}/${name}`, download: true }, icon("download"), word);
   return [
     job.has?.result && link("result", "Download result", "button primary"),
-    job.has?.report && link("report", "Report", "button"),
+    job.has?.report &&
+      h(
+        "a",
+        { class: "button", href: `/api/jobs/${job.id}/report/page`, target: "_blank", rel: "noopener" },
+        icon("file"),
+        "Report",
+      ),
+    job.has?.report && link("report", "JSON", "button subdued"),
   ];
 }
 

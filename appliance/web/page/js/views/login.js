@@ -2,13 +2,14 @@
 
 import { h } from "../dom.js";
 import { errorBox, field, FormError, input, passwordField, showError } from "../forms.js";
+import { icon } from "../icons.js";
 import { showOutside } from "../outside.js";
 import { logIn } from "../session.js";
 
 export const title = "Log in";
 
 /** Show the view. */
-export async function show(root) {
+export async function show(root, reason = "") {
   const name = input({
     name: "name",
     autocomplete: "username",
@@ -43,6 +44,12 @@ export async function show(root) {
       submit.disabled = false;
     }
   });
-  showOutside(root, "Log in", "Sharper video and clearer voices, processed on site.", form);
+  showOutside(
+    root,
+    "Log in",
+    "Sharper video and clearer voices, processed on site.",
+    reason && h("div", { class: "job-note", role: "status" }, icon("info"), h("p", {}, reason)),
+    form,
+  );
   name.focus();
 }

@@ -11,9 +11,9 @@ export async function show(root) {
     h(
       "div",
       { class: "empty" },
-      h("h1", {}, "There is no such page"),
-      h("p", {}, "The address may be mistyped, or the page has moved."),
-      h("a", { class: "button primary", href: "#/" }, "To the queue"),
+      h("h1", {}, "Page not found"),
+      h("p", {}, "Check the address, or go to the queue."),
+      h("a", { class: "button primary", href: "#/" }, "Go to the queue"),
     ),
   );
 }

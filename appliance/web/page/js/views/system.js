@@ -1,15 +1,22 @@
-/** The machine: how it is, what does the work, and its newest messages. */
+/** The machine: how it is, what does the work, and its recent log. */
 
 import { get } from "../api.js";
 import { fill, h, setVars } from "../dom.js";
 import { loadEngines } from "../engine-list.js";
+import { select } from "../forms.js";
 import { icon } from "../icons.js";
 import { listen } from "../live.js";
-import { describeBytes, describeTook } from "../words.js";
+import { table } from "../table.js";
+import { count, describeBytes, describeTook, formatNumber } from "../words.js";
 
 export const title = "System";
 
 const AGAIN_MS = 10000;
+const LEVELS = [
+  ["all", "All messages"],
+  ["WARNING", "Warnings and errors"],
+  ["ERROR", "Errors"],
+];
 
 /** Show the view. */
 export async function show(root, _, signal) {
@@ -17,8 +24,10 @@ export async function show(root, _, signal) {
   const engines = h("section", { class: "panel", "aria-labelledby": "engines-title" });
   const built = h("section", { class: "panel", "aria-labelledby": "built-title" });
   const workers = h("section", { class: "panel", "aria-labelledby": "workers-title" });
-  const log = h("pre", { class: "log", tabindex: "0", "aria-label": "Newest messages" });
+  const log = h("pre", { class: "log", translate: "no", tabindex: "0", "aria-label": "Recent log" });
   const facts = h("dl", { class: "facts" });
+  const level = select(LEVELS, "all", { "aria-label": "Show log entries", class: "small-select" });
+  level.addEventListener("change", () => drawLog());
   fill(
     root,
     h("h1", {}, "System"),
@@ -26,7 +35,7 @@ export async function show(root, _, signal) {
     h("div", { class: "two" }, h("section", { class: "panel" }, h("h2", {}, "This machine"), facts), workers),
     engines,
     built,
-    h("section", { class: "panel" }, h("h2", {}, "Newest messages"), log),
+    h("section", { class: "panel" }, h("div", { class: "head" }, h("h2", {}, "Recent log"), level), log),
   );
   let known = {};
   const load = async () => {
@@ -34,13 +43,21 @@ export async function show(root, _, signal) {
     known = system;
     fill(gauges, drawGauges(system));
     fill(facts, drawFacts(system));
-    drawEngines(engines, system.engines ?? []);
+    // An open row of details stays open where nothing changed.
+    const models = JSON.stringify(system.engines ?? []);
+    if (engines.dataset.shown !== models) drawEngines(engines, system.engines ?? []);
+    engines.dataset.shown = models;
     drawWorkers(workers, system.workers ?? []);
     await loadEngines(built, signal);
-    const lines = (system.log_tail ?? []).join("\n");
+    tail = system.log_tail ?? [];
+    drawLog();
+  };
+  let tail = [];
+  const drawLog = () => {
+    const lines = filterLog(tail, level.value).join("\n");
     const end = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
     if (log.textContent !== lines) {
-      log.textContent = lines || "There are none.";
+      log.textContent = lines || "No entries.";
       if (end) log.scrollTop = log.scrollHeight;
     }
   };
@@ -57,15 +74,16 @@ export async function show(root, _, signal) {
   );
 }
 
-function drawGauges({ disk, memory, temperature_c: temperature, load }) {
-  const free = (symbol, word, { free: left, total }, most) => {
+function drawGauges({ disk, memory, temperature_c: temperature, load, cores = 1 }) {
+  const usage = (symbol, word, { free: left, total }, most, note = "") => {
     const used = 1 - left / total;
-    return gauge(symbol, word, describeBytes(left), `of ${describeBytes(total)}`, used, used > most);
+    const shown = [`of ${describeBytes(total)} used`, note].filter(Boolean).join(" · ");
+    return gauge(symbol, word, describeBytes(total - left), shown, used, used > most);
   };
   const hot = temperature > 85;
   return [
-    disk && free("disk", "Free disk", disk, 0.9),
-    memory && free("system", "Free memory", memory, 0.92),
+    disk && usage("disk", "Disk", disk, 0.9, disk.reserve ? `${describeBytes(disk.reserve)} reserved` : ""),
+    memory && usage("system", "Memory", memory, 0.92),
     // Not every machine tells its temperature.
     temperature !== null &&
       temperature !== undefined &&
@@ -77,7 +95,7 @@ function drawGauges({ disk, memory, temperature_c: temperature, load }) {
         Math.min(1, temperature / 100),
         hot,
       ),
-    gauge("spark", "Load", load.toFixed(1), "programs at work on average", null, false),
+    gauge("spark", "CPU load", formatNumber(load), describeLoad(load, cores), Math.min(1, load / cores), false),
   ];
 }
 
@@ -99,18 +117,18 @@ function drawFacts(system) {
   const rows = [
     ["Relume", system.version],
     ["Device", system.device],
-    ["Runs with", system.backend],
+    ["Backend", system.backend],
     ["Precision", system.precision],
-    ["Running for", system.uptime_s ? describeTook(system.uptime_s) : null],
+    ["Uptime", system.uptime_s ? describeTook(system.uptime_s) : null],
   ];
   return rows.filter(([, value]) => value).map(([word, value]) => h("div", {}, h("dt", {}, word), h("dd", {}, value)));
 }
 
 function drawWorkers(box, workers) {
-  const none = "No worker runs. Jobs wait until one is started; if this stays so, start Relume again.";
+  const none = "No worker is running, so jobs wait. Restart Relume if this does not change.";
   fill(
     box,
-    h("h2", { id: "workers-title" }, "Who works"),
+    h("h2", { id: "workers-title" }, "Workers"),
     workers.length === 0 && h("p", { class: "quiet-text" }, none),
     h(
       "dl",
@@ -121,15 +139,44 @@ function drawWorkers(box, workers) {
 }
 
 function describeWorker({ pid, job }) {
-  if (pid === null) return "Is being started";
-  return job ? h("a", { href: `#/job/${job}` }, "Works on a job") : "Waits for work";
+  if (pid === null) return "Starting";
+  return job ? h("a", { href: `#/job/${job}` }, "Busy: open its job") : "Idle";
 }
 
 function drawEngines(box, engines) {
-  fill(box, h("h2", { id: "engines-title" }, "Models"), h("ul", { class: "engines" }, engines.map(drawEngine)));
+  fill(
+    box,
+    h("h2", { id: "engines-title" }, "Models"),
+    table(
+      "Models",
+      ["Model", "Runs on", "Details"],
+      engines.map(({ name, title, backend, precision, reason, sha256, licence }) => [
+        h("div", {}, h("strong", {}, name), h("p", { class: "hint" }, title)),
+        `${backend.toUpperCase() === "CPU" ? "CPU" : backend}, ${precision.toUpperCase()}`,
+        h(
+          "details",
+          { class: "model-details" },
+          h("summary", { "aria-label": `Details: ${name}` }, "Show"),
+          h("p", { class: "hint" }, [reason, sha256 && `build ${sha256.slice(0, 8)}`, licence].filter(Boolean).join(" · ")),
+        ),
+      ]),
+    ),
+  );
 }
 
-function drawEngine({ name, title, backend, precision, reason, sha256, licence }) {
-  const facts = [title, `${backend} ${precision} (${reason})`, sha256 && `build ${sha256.slice(0, 8)}`, licence];
-  return h("li", {}, h("strong", {}, name), h("span", {}, facts.filter(Boolean).join(" · ")));
+function describeLoad(load, cores) {
+  const word = load > cores * 1.1 ? "overloaded" : load > cores * 0.7 ? "busy" : load > cores * 0.2 ? "normal" : "idle";
+  return `on ${count(cores, "core")}: ${word}`;
+}
+
+/** Give the lines of the log from a level on; what belongs to no level, such as a traceback, goes with the line above. */
+function filterLog(lines, level) {
+  if (level === "all") return lines;
+  const wanted = level === "ERROR" ? ["ERROR", "CRITICAL"] : ["WARNING", "ERROR", "CRITICAL"];
+  let shown = false;
+  return lines.filter((line) => {
+    const found = /\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b/.exec(line);
+    if (found) shown = wanted.includes(found[1]);
+    return shown;
+  });
 }

@@ -1,4 +1,4 @@
-/** Accounts: who may use this Relume, and for what. */
+/** The users of this server and their roles. */
 
 import { get, patch, post, remove } from "../api.js";
 import { ask, askForm } from "../dialogs.js";
@@ -14,7 +14,7 @@ export const title = "Users";
 
 /** Show the view. */
 export async function show(root, _, signal) {
-  const add = h("button", { type: "button", class: "button primary" }, icon("plus"), "Add a user");
+  const add = h("button", { type: "button", class: "button primary" }, icon("plus"), "Add user");
   const place = h("div", {});
   const load = async () => {
     const users = await get("/api/users", {}, { signal });
@@ -22,7 +22,7 @@ export async function show(root, _, signal) {
       place,
       table(
         "Users",
-        ["Name", "Role", "Last here", ""],
+        ["Name", "Role", "Last login", ""],
         users.map((user) => row(user, load)),
       ),
     );
@@ -45,7 +45,7 @@ function row(user, load) {
   const own = user.id === currentSession().user.id;
   const edit = h(
     "button",
-    { type: "button", class: "plain-icon", "aria-label": `Change: ${user.name}`, title: "Change" },
+    { type: "button", class: "plain-icon", "aria-label": `Edit: ${user.name}`, title: "Edit" },
     icon("settings"),
   );
   const drop = h(
@@ -57,7 +57,7 @@ function row(user, load) {
   drop.addEventListener("click", async () => {
     const sure = await ask({
       title: `Delete ${user.name}?`,
-      text: "The account can log in no more. Jobs that it made stay.",
+      text: "This user can no longer log in. Their jobs are kept.",
       yes: "Delete",
       danger: true,
     });
@@ -71,8 +71,14 @@ function row(user, load) {
     }
   });
   return [
-    h("strong", {}, user.name, own && h("span", { class: "tag" }, "you")),
-    h("span", {}, ROLES[user.role].word, user.enabled === false && h("span", { class: "tag tag-bad" }, "switched off")),
+    h("span", {}, h("strong", { translate: "no" }, user.name), own && [" ", h("span", { class: "tag" }, "you")]),
+    h(
+      "span",
+      {},
+      ROLES[user.role].word,
+      user.enabled === false && [" ", h("span", { class: "tag tag-bad" }, "disabled")],
+      user.must_change && [" ", h("span", { class: "tag" }, "initial password")],
+    ),
     describeMoment(user.last_seen_at),
     h("div", { class: "row end" }, edit, drop),
   ];
@@ -82,24 +88,33 @@ function roleSelect(value) {
   return select(
     Object.entries(ROLES).map(([role, { word }]) => [role, word]),
     value,
+    { name: "role" },
   );
 }
 
 async function addUser(load) {
-  const name = input({ autocapitalize: "none", spellcheck: "false" });
-  const password = input({ autocomplete: "new-password" });
+  const name = input({ name: "name", autocapitalize: "none", spellcheck: "false" });
+  const password = input({ name: "password", autocomplete: "new-password" });
   const role = roleSelect("operator");
+  const change = checkbox("Ask for a new password at the first login", true);
   const made = await askForm({
-    title: "Add a user",
+    title: "Add user",
     content: [
       field("Name", name),
       field("Role", role),
-      passwordField("First password", password, "At least 10 characters. The user can change it under their name."),
+      passwordField("Initial password", password, "At least 10 characters."),
+      change.box,
     ],
     yes: "Add",
     send: () => {
-      if (!name.value.trim()) throw new FormError("Type a name.");
-      return post("/api/users", { name: name.value.trim(), role: role.value, password: password.value });
+      if (!name.value.trim()) throw new FormError("Type a name.", name);
+      if (!password.value) throw new FormError("Type an initial password.", password);
+      return post("/api/users", {
+        name: name.value.trim(),
+        role: role.value,
+        password: password.value,
+        must_change: change.control.checked,
+      });
     },
   });
   if (!made) return;
@@ -109,20 +124,20 @@ async function addUser(load) {
 
 async function editUser(user, own, load) {
   const role = roleSelect(user.role);
-  const enabled = checkbox("May log in", user.enabled !== false);
-  const password = input({ autocomplete: "new-password" });
+  const enabled = checkbox("Login enabled", user.enabled !== false);
+  const password = input({ name: "password", autocomplete: "new-password" });
   const made = await askForm({
-    title: `Change ${user.name}`,
+    title: `Edit ${user.name}`,
     content: [
       !own && field("Role", role),
       !own && enabled.box,
-      passwordField("New password", password, "Leave it empty to keep the present one."),
+      passwordField("New password", password, "Leave empty to keep the current one."),
     ],
     yes: "Save",
     send: () =>
       patch(`/api/users/${user.id}`, {
         ...(own ? {} : { role: role.value, enabled: enabled.control.checked }),
-        ...(password.value ? { password: password.value } : {}),
+        ...(password.value ? { password: password.value, must_change: !own } : {}),
       }),
   });
   if (!made) return;

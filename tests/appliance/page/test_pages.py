@@ -1,0 +1,227 @@
+"""What the pages have in common: focus, Back, addresses, what one may not see, banners, and other languages."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PASSWORD = "three green lamps"
+FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
+
+
+def test_back_closes_a_dialog(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url)
+    page.get_by_role("link", name="Users").click()
+    page.get_by_role("button", name="Add user").click()
+    page.get_by_role("dialog", name="Add user").wait_for()
+
+    page.go_back()
+
+    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(
+    furnished: Any, log_in: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]
+) -> None:
+    maria = furnished.maria
+    # Paused before they can begin: the rows stay where the test puts them.
+    jobs = [
+        maria.send("POST", "/api/jobs", {"file": maria.upload(clip_file, f"row {n}.mp4"), "preset": "upscale"})
+        for n in range(3)
+    ]
+    for job in jobs:
+        try:
+            maria.send("POST", f"/api/jobs/{job['id']}/cancel")
+        except OSError:
+            maria.finish(job["id"])
+    page = log_in(furnished.url)
+    page.goto(f"{furnished.url}/#/history?text=row")
+    page.locator(".job").nth(2).wait_for()
+    first, second = (page.locator(".job").nth(n).locator(".job-title").inner_text() for n in (0, 1))
+
+    drop = page.get_by_role("button", name=f"Delete: {first}")
+    drop.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    poll(lambda: page.evaluate(FOCUSED) == f"Delete: {first}")  # back to where the question came from
+
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name=f"Delete: {first}").wait_for(state="detached")
+    poll(lambda: page.evaluate(FOCUSED) == f"Delete: {second}")
+
+
+def test_a_history_search_is_in_the_address_and_counted_by_the_server(
+    furnished: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
+) -> None:
+    page = log_in(furnished.url)
+    page.goto(f"{furnished.url}/#/history")
+    page.get_by_label("Search by name").fill("Café at")
+    poll(lambda: "text=Caf%C3%A9+at" in page.evaluate("location.hash"))
+    page.get_by_text("Done", exact=True).first.click()
+    poll(lambda: "state=done" in page.evaluate("location.hash"))
+    page.locator(".job-title").first.click()
+    page.locator(".job-name").wait_for()
+
+    page.go_back()
+
+    page.get_by_role("heading", name="History").wait_for()
+    assert page.get_by_label("Search by name").input_value() == "Café at"
+    assert page.get_by_label("Done", exact=True).is_checked()
+    total = len(furnished.maria.send("GET", "/api/jobs?text=Caf%C3%A9%20at&state=done&previews=false")["jobs"])
+    page.get_by_text(f"{total} found").wait_for()
+    page.get_by_label("Search by name").fill("nothing has this name")
+    page.get_by_text("No results.").wait_for()
+    page.reload()
+    page.get_by_text("No results.").wait_for()
+
+
+def test_a_page_for_administrators_says_so_to_others(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Guard")
+
+    for name in ("users", "settings", "folders", "administration"):
+        page.goto(f"{furnished.url}/#/{name}")
+        page.get_by_role("heading", name="You need an administrator account for this page").wait_for()
+        assert page.url.endswith(f"#/{name}")
+
+
+def test_whoever_was_logged_out_for_inactivity_is_told_so(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.faults.allowed.append("401")
+    with sqlite3.connect(furnished.box.data / "relume.db", timeout=30) as database:
+        database.execute(
+            "UPDATE sessions SET last_seen_at = last_seen_at - 90000 "
+            "WHERE user_id = (SELECT id FROM users WHERE name = ?)",
+            ("Ben",),
+        )
+
+    page.get_by_role("link", name="History").click()
+
+    page.get_by_text("You were logged out after 24 hours without activity; log in again.").wait_for()
+
+
+def test_a_view_that_cannot_be_loaded_says_what_to_do(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url)
+    page.faults.allowed += ["ERR_FAILED", "dynamically imported", "Failed to load resource"]
+    page.route("**/views/users.js", lambda route: route.abort())
+
+    page.get_by_role("link", name="Users").click()
+
+    page.get_by_role("heading", name="This page could not be loaded").wait_for()
+    assert page.get_by_text("Relume cannot be reached. Check the network connection, then try again.").is_visible()
+    assert page.get_by_text("dynamically imported").count() == 0
+
+
+def test_a_disk_that_is_nearly_full_is_told_on_every_page(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Ben")
+    for free, said in (
+        (6_000_000_000, "Disk space is low: 6 GB free, 5 GB of it reserved (Settings, Disk reserve)."),
+        (4_000_000_000, "The disk is full: 4 GB free, all of it reserved"),
+    ):
+        page.evaluate(
+            """async (free) => {
+              const main = document.querySelector('script[type=module]').src;
+              const { tellForTest } = await import(main.replace('main.js', 'live.js'));
+              tellForTest('system', { disk: { free, total: 9e11, reserve: 5e9 }, load: 1, cores: 2 });
+            }""",
+            free,
+        )
+        page.get_by_text(said).wait_for()
+        assert page.get_by_role("link", name="Delete old results").get_attribute("href") == "#/history?state=done"
+
+
+def test_a_folder_is_chosen_by_walking_and_one_for_results_is_created_when_asked(
+    furnished: Any, log_in: Callable[..., Any], tmp_path: Path, look: Callable[..., list[str]]
+) -> None:
+    (tmp_path / "recordings" / "north").mkdir(parents=True)
+    page = log_in(furnished.url)
+    page.faults.allowed.append("422")
+    page.goto(f"{furnished.url}/#/folders")
+    page.get_by_role("button", name="Add watch folder").first.click()
+    page.get_by_role("textbox", name="Folder to watch").fill(str(tmp_path))
+    page.get_by_role("button", name="Browse: Folder to watch").click()
+    picker = page.get_by_role("dialog", name="Folder to watch")
+    picker.get_by_role("button", name="recordings").click()
+    picker.get_by_role("button", name="north").wait_for()
+    faults = look(page, "folder-picker-light")
+    picker.get_by_role("button", name="Choose this folder").click()
+    assert page.get_by_role("textbox", name="Folder to watch").input_value() == str(tmp_path / "recordings")
+
+    dialog = page.get_by_role("dialog", name="Add watch folder")
+    dialog.get_by_role("textbox", name="Folder for results").fill("/proc/results")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    dialog.locator(".field-error").get_by_text("belongs to the system").or_(
+        page.get_by_role("dialog", name="This folder does not exist")
+    ).wait_for()
+    if page.get_by_role("dialog", name="This folder does not exist").count():
+        page.get_by_role("dialog", name="This folder does not exist").get_by_role("button", name="Cancel").click()
+    dialog.get_by_role("textbox", name="Folder for results").fill(str(tmp_path / "better"))
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_role("dialog", name="This folder does not exist").get_by_role("button", name="Create").click()
+    page.get_by_text("Watching the folder.").wait_for()
+    card = page.locator(".folder", has_text=str(tmp_path / "recordings"))
+    card.get_by_text("Done today").wait_for()
+    assert card.locator(".tally").all_inner_texts() == ["Waiting\n0", "Processing\n0", "Done today\n0", "Failed\n0"]
+    assert faults + look(page, "folders-live-light", whole=True) == []
+
+    # Live: a file that cannot be read turns up without loading the page.
+    (tmp_path / "recordings" / "broken.mp4").write_bytes(b"no video at all")
+    for folder in furnished.maria.send("GET", "/api/folders"):
+        if folder["path"] == str(tmp_path / "recordings"):
+            furnished.maria.send("DELETE", f"/api/folders/{folder['id']}")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_first_password_is_changed_in_the_browser(
+    furnished: Any, open_page: Callable[..., Any], look: Callable[..., list[str]], theme: str
+) -> None:
+    name = f"Nina {theme}"
+    furnished.maria.send(
+        "POST", "/api/users", {"name": name, "role": "operator", "password": "first password", "must_change": True}
+    )
+    page = open_page(furnished.url, color_scheme=theme)
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password", exact=True).fill("first password")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Change your password").wait_for()
+    assert look(page, f"first-password-{theme}") == []
+    page.get_by_label("Current password").fill("first password")
+    page.get_by_label("New password").fill(PASSWORD)
+    page.get_by_label("Confirm password").fill(PASSWORD)
+    page.get_by_role("button", name="Change password").click()
+    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+
+
+def test_the_question_mark_lists_the_shortcuts(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, "Ben")
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
+    dialog.get_by_text("Play or pause").wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+    page.goto(f"{furnished.url}/#/history")
+    page.get_by_label("Search by name").press_sequentially("what?")
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_the_title_of_the_tab_says_how_far_the_running_job_is(
+    furnished: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
+) -> None:
+    page = log_in(furnished.url)
+    job = {**furnished.job, "state": "running", "frames_done": 42, "frames_total": 100, "revision": 10**9}
+    page.evaluate(
+        """async (job) => {
+          const main = document.querySelector('script[type=module]').src;
+          (await import(main.replace('main.js', 'live.js'))).tellForTest('job', job);
+        }""",
+        job,
+    )
+    poll(lambda: page.title() == "42% · Queue · Relume")
+    page.get_by_role("link", name="System").click()
+    page.get_by_role("heading", name="System").wait_for()
+    assert page.title() == "42% · System · Relume"
