@@ -24,7 +24,7 @@ const EMAIL_EVENTS = [
   ["failed", "A job of mine has failed"],
   ["queue_empty", "All my jobs are done"],
 ];
-const NEEDS_HTTPS = "Browsers allow notifications only over https://.";
+const NEEDS_HTTPS = "Browsers allow notifications only over HTTPS.";
 
 /** Show the view. */
 export async function show(root, _, signal) {
