@@ -1,6 +1,7 @@
 """What the pages have in common: focus, Back, addresses, what one may not see, banners, and other languages."""
 
 import sqlite3
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,16 @@ def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(
     furnished: Any, log_in: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]
 ) -> None:
     maria = furnished.maria
-    # Paused before they can begin: the rows stay where the test puts them.
-    jobs = [
-        maria.send("POST", "/api/jobs", {"file": maria.upload(clip_file, f"row {n}.mp4"), "preset": "upscale"})
-        for n in range(3)
-    ]
-    for job in jobs:
-        try:
-            maria.send("POST", f"/api/jobs/{job['id']}/cancel")
-        except OSError:
-            maria.finish(job["id"])
+    mark = uuid.uuid4().hex[:8]
+    # While the queue is paused none of them begins, so that they can be cancelled at once.
+    maria.send("POST", "/api/queue/pause")
+    for number in range(3):
+        file = maria.upload(clip_file, f"row {number} {mark}.mp4")
+        job = maria.send("POST", "/api/jobs", {"file": file, "preset": "upscale"})
+        maria.send("POST", f"/api/jobs/{job['id']}/cancel")
+    maria.send("POST", "/api/queue/resume")
     page = log_in(furnished.url)
-    page.goto(f"{furnished.url}/#/history?text=row")
+    page.goto(f"{furnished.url}/#/history?text={mark}")
     page.locator(".job").nth(2).wait_for()
     first, second = (page.locator(".job").nth(n).locator(".job-title").inner_text() for n in (0, 1))
 
