@@ -52,6 +52,8 @@ def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_role("button", name=f"Delete: {first}").wait_for(state="detached")
     poll(lambda: page.evaluate(FOCUSED) == f"Delete: {second}")
+    for job in maria.send("GET", f"/api/jobs?text={mark}")["jobs"]:
+        maria.send("DELETE", f"/api/jobs/{job['id']}")
 
 
 def test_a_history_search_is_in_the_address_and_counted_by_the_server(
