@@ -52,5 +52,5 @@ def test_a_wrong_password_says_so_and_keeps_the_name(furnished: Any, open_page: 
     page.get_by_role("button", name="Log in").click()
 
     page.get_by_role("alert").wait_for()
-    assert "wrong" in page.get_by_role("alert").inner_text()
+    assert "Wrong user name or password" in page.get_by_role("alert").inner_text()
     assert page.get_by_label("Name").input_value() == "Ben"

@@ -112,6 +112,7 @@ function notificationForm() {
   const events = EMAIL_EVENTS.map(([name, word]) => [name, checkbox(word, user.email_events.includes(name))]);
   const trouble = errorBox();
   const save = h("button", { type: "submit", class: "button primary" }, "Save");
+  const test = h("button", { type: "button", class: "button" }, "Send test e-mail");
   const form = h(
     "form",
     { class: "stack narrow", novalidate: true },
@@ -119,8 +120,20 @@ function notificationForm() {
     field("E-mail", email, "The administrator sets up the mail server under Settings."),
     events.map(([, { box }]) => box),
     trouble,
-    h("div", {}, save),
+    h("div", { class: "row" }, save, test),
   );
+  test.addEventListener("click", async () => {
+    showError(trouble, null);
+    test.setAttribute("aria-busy", "true");
+    try {
+      await post("/api/me/test-mail");
+      notify("Test e-mail sent.");
+    } catch (error) {
+      showError(trouble, error);
+    } finally {
+      test.removeAttribute("aria-busy");
+    }
+  });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     showError(trouble, null);

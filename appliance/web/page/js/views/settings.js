@@ -29,6 +29,7 @@ const GROUPS = [
     ],
   ],
   ["Network", ["host", "port", "plain_port", "tls", "tls_certificate", "tls_key", "host_names", "announce"]],
+  ["E-mail", ["smtp_host", "smtp_port", "smtp_security", "smtp_user", "smtp_password", "smtp_from"]],
   ["Webhooks and log", ["webhook_timeout_s", "webhook_attempts", "log_level"]],
 ];
 
