@@ -156,7 +156,8 @@ def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartFate]:
                 continue
             count += 1
             found = after.tags.get(key, "")
-            if found != text and not (key == "language" and is_same_language(found, text)):
+            kept = is_same_language(found, text) if key == "language" else text in after.tags.values()
+            if not kept:
                 lost.append(f"{key} {text} of stream {stream.index}")
     if lost:
         yield PartFate("track tags", count, Action.NOT_CARRIED, ", ".join(lost))

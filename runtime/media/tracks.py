@@ -91,6 +91,9 @@ def add_tracks(
             if stream == info.video and code_rate is not None and plan.action is Action.COPIED:
                 assert isinstance(added, VideoTrack)
                 added.codec_context.framerate = code_rate
+            if muxer.suffix in MP4_FAMILY and "title" in added.metadata:
+                # The handler's name is the only name of a track that FFmpeg writes into an MP4.
+                added.metadata["handler_name"] = added.metadata["title"]
             if muxer.suffix == ".mov" and "language" in added.metadata:
                 language = added.metadata["language"]
                 added.metadata["language"] = _QUICKTIME_LANGUAGES.get(language, language)

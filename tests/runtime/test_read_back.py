@@ -114,3 +114,20 @@ def test_subtitles_are_counted_in_the_result(tmp_path):
     assert kept is plan
     assert (lost.action, lost.out_codec) == (Action.NOT_CARRIED, None)
     assert lost.reason == "5 packets were written, 4 are found in the finished file"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4a", ".mov", ".mka"])
+def test_the_title_of_a_track_is_kept(tmp_path, suffix):
+    path = tmp_path / "a.mka"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("flac", rate=48_000, layout="mono")
+        stream.metadata["title"] = "Commentary"
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4608), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+    report = enhance(path, tmp_path / f"b{suffix}", SOUND)
+
+    assert "Commentary" in probe(tmp_path / f"b{suffix}").audios[0].tags.values()
+    assert part(report, "track tags") is None
