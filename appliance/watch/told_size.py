@@ -1,4 +1,4 @@
-"""How long a file must be by its own headers: MP4 boxes, Matroska segments, RIFF and AIFF chunks, Ogg pages."""
+"""How long a file must be by its own headers: MP4 boxes, Matroska segments, RIFF and other chunks, Ogg pages."""
 
 import os
 import struct
@@ -9,6 +9,10 @@ _SLACK: Final = 64
 """Bytes by which a careless writer's header may be wrong: padding, or the header's own length."""
 _UNKNOWN_32: Final = (0, 0xFFFF_FFFF)
 _MOST_BOXES: Final = 100_000
+_W64: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
+_ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_BEGIN_BYTES: Final = 1 << 16
 _LONGEST_PAGE: Final = 65_307
 
 
@@ -29,6 +33,10 @@ def missing_bytes(path: Path) -> int:
             end = _chunks_end(file, size, "<I" if head[:4] == b"RIFF" else ">I")
         elif head[:4] == b"OggS":
             return max(0, _page_end(file, size) - size)
+        elif head[:4] == b"caff":
+            end = _caf_end(file, size)
+        elif head in (_W64, _ASF) or head[:4] in (b"RF64", b".snd"):
+            end = _told_at_begin(file, head)
         else:
             end = 0
     missing = end - size
@@ -73,6 +81,41 @@ def _segment_end(file: BinaryIO, size: int) -> int:
         if position >= size:
             break
     return position
+
+
+def _caf_end(file: BinaryIO, size: int) -> int:
+    """Walk the chunks of a CAF file; one of sound that is still recorded tells no length."""
+    position = 8
+    while position < size:
+        file.seek(position)
+        head = file.read(12)
+        if len(head) < 12:
+            break
+        (length,) = struct.unpack_from(">q", head, 4)
+        if length < 0:
+            break
+        position += 12 + length
+    return position
+
+
+def _told_at_begin(file: BinaryIO, head: bytes) -> int:
+    """Read the length that the begin of a Wave64, RF64, AU or ASF file tells; 0 where it tells none."""
+    file.seek(0)
+    begin = file.read(_BEGIN_BYTES)
+    if len(begin) < 40:
+        return 0
+    if head == _W64:
+        return int(struct.unpack_from("<Q", begin, 16)[0])
+    if head[:4] == b"RF64":
+        return 8 + int(struct.unpack_from("<Q", begin, 20)[0]) if begin[12:16] == b"ds64" else 0
+    if head[:4] == b".snd":
+        offset, length = struct.unpack_from(">II", begin, 4)
+        return 0 if length in _UNKNOWN_32 else int(offset + length)
+    at = begin.find(_ASF_PROPERTIES)
+    if at < 0 or at + 92 > len(begin):
+        return 0
+    (length,), (flags,) = struct.unpack_from("<Q", begin, at + 40), struct.unpack_from("<I", begin, at + 88)
+    return 0 if flags & 1 else int(length)  # one that is still broadcast
 
 
 def _vint_length(first: int) -> int:

@@ -1,6 +1,9 @@
+import os
 import re
 import struct
 
+import av
+import numpy as np
 import pytest
 
 from appliance.text import format_bytes
@@ -163,3 +166,36 @@ def test_a_file_that_is_cut_short_is_told_with_both_sizes(tmp_path, make_media):
         check_media(path, EnhanceOptions())
 
     assert str(refused.value) == "file is incomplete (60 kB of 150 kB); copy it again"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.w64", "pcm_s16le", {}),
+        ("a.caf", "pcm_s16le", {}),
+        ("a.au", "pcm_s16be", {}),
+        ("a.wma", "wmav2", {}),
+        ("a.wav", "pcm_s16le", {"rf64": "always"}),
+    ],
+)
+def test_a_sound_file_tells_in_its_own_way_how_long_it_is(name, codec, options, tmp_path):
+    path = tmp_path / name
+    with av.open(str(path), "w", container_options=options) as output:
+        stream = output.add_stream(codec, rate=48000, layout="stereo")
+        stream.bit_rate = 128_000
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 48000), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate = 48000
+        stream.codec_context.open()
+        resampler = av.AudioResampler(stream.format.name, "stereo", 48000, stream.codec_context.frame_size or None)
+        for block in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(block))
+        output.mux(stream.encode(None))
+    assert missing_bytes(path) == 0
+    check_media(path, EnhanceOptions())
+    whole = path.stat().st_size
+
+    os.truncate(path, whole * 9 // 10)
+
+    assert missing_bytes(path) == pytest.approx(whole - whole * 9 // 10, abs=8)
+    with pytest.raises(UnreadableError, match="file is incomplete"):
+        check_media(path, EnhanceOptions())
