@@ -90,7 +90,10 @@ export function selectable(host, signal) {
     button.hidden = cards().length === 0;
   });
   watcher.observe(host, { childList: true, subtree: true });
-  signal.addEventListener("abort", () => watcher.disconnect());
+  signal.addEventListener("abort", () => {
+    watcher.disconnect();
+    host.classList.remove("selecting");
+  });
   button.hidden = cards().length === 0;
   return { button, bar };
 }
