@@ -156,7 +156,11 @@ def test_a_preview_that_nobody_waits_for_any_more_is_cancelled(
     for name in ("first.mp4", "second.mp4"):
         maria.upload(clip_file, name)
     page = log_in(box.url)
-    page.get_by_role("link", name="Set up job").click()
+    banner = page.locator(".waiting-files")
+    link = banner.get_by_role("link", name="Set up job")
+    link.wait_for()
+    assert banner.bounding_box()["height"] < 80, "it takes one line"
+    link.click()
     page.get_by_role("heading", name="2 of 2 files selected").wait_for()
 
     def previews() -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ export function openPreview(files, choices, signal) {
   const place = placeFields(files);
   const stage = h("div", { class: "preview-stage" });
   const again = h("button", { type: "button", class: "button" }, icon("retry"), "Preview this part");
-  const head = h("div", { class: "preview-place" }, place.boxes, again);
+  const head = h("div", { class: "preview-place" }, place.boxes, place.isChoice && again);
   const panel = showPanel({ title: "Preview", content: [head, stage], signal });
   let current = new AbortController();
   const run = async () => {
@@ -73,7 +73,7 @@ export function openPresetTrial(file, presets, use, signal) {
   const bar = h("div", { class: "trial-bar" }, play, zoom.box);
   const panel = showPanel({
     title: "Try all presets",
-    content: [h("div", { class: "preview-place" }, place.boxes, again), grid, bar],
+    content: [h("div", { class: "preview-place" }, place.boxes, place.isChoice && again), grid, bar],
     signal,
   });
   let current = new AbortController();
@@ -190,6 +190,8 @@ function placeFields(files) {
   });
   draw();
   return {
+    // Of a short file there is only one part.
+    isChoice: files.length > 1 || !rangeBox.hidden,
     boxes: [files.length > 1 && field("File", list), rangeBox],
     body: () => {
       const [from, to] = span();
