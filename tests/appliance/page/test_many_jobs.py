@@ -67,10 +67,16 @@ def test_many_jobs_are_paused_resumed_saved_and_deleted_at_once(
     with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:
         assert archive.testzip() is None
         assert {name.partition(".")[0] for name in archive.namelist()} >= {"one", "two"}
+    # In the history too.
+    page.goto(f"{box.url}/#/history")
+    page.get_by_role("heading", name="History").wait_for()
+    page.get_by_role("button", name="Select", exact=True).click()
+    page.get_by_role("button", name="Select all").click()
+    assert look(page, "history-select-light") == []
     page.get_by_role("button", name="Delete 3").click()
     page.get_by_role("dialog", name="Delete 3 jobs?").get_by_role("button", name="Delete").click()
     poll(lambda: states() == [])
-    page.get_by_text("The queue is empty").wait_for()
+    page.get_by_text("No finished jobs yet.").wait_for()
 
 
 def test_a_held_queue_starts_nothing_until_it_is_resumed(asleep: Any, log_in: Callable[..., Any]) -> None:

@@ -10,6 +10,7 @@ import { listen } from "../live.js";
 import { complain } from "../notices.js";
 import { pager } from "../paging.js";
 import { keepInAddress } from "../router.js";
+import { selectable } from "../selection.js";
 import { currentSession, mayAdminister, mayMake } from "../session.js";
 
 export const title = "History";
@@ -86,6 +87,7 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
     props: { value: wish.text },
   });
   search.addEventListener("input", () => change("text", search.value.trim()));
+  const many = selectable(root, signal);
   fill(
     root,
     h("h1", {}, "History"),
@@ -94,12 +96,14 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
       { class: "filters" },
       h("div", { class: "search" }, icon("search"), search),
       segments("Show", STATES, wish.state, (state) => change("state", state)).box,
+      many.button,
     ),
     moreFilters(wish, { presets, people, folders }, change),
     found,
     empty,
     list,
     pages.box,
+    many.bar,
   );
   await load();
 }
