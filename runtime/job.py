@@ -20,6 +20,7 @@ from runtime.media.deinterlace import Interlacing
 from runtime.media.encode import EncodeSettings
 from runtime.media.mux import Muxer
 from runtime.media.picture import Picture
+from runtime.media.sampling import find_siting
 from runtime.media.source import AnyPacket
 from runtime.media.tracks import Tracks
 from runtime.media.verify import CarriedData, PictureTimes, Verification, verify
@@ -52,6 +53,7 @@ class Job:
     frames_made: int = 0
     resumes: int = 0
     reader: VideoReader | None = None
+    siting: tuple[float, float] | None = None
     settings: EncodeSettings | None = None
     canvas: Canvas | None = None
     passed: Passed | None = None
@@ -71,6 +73,8 @@ def open_pictures(job: Job, *, near: int | None = None, interlacing: Interlacing
     """Open the reader of the job's pictures; `near` and `interlacing` as in `VideoReader`."""
     work, options = job.work, job.work.options
     assert work.video is not None
+    # Before a decoder with many threads is opened: it is read from FFmpeg's log.
+    job.siting = job.siting or find_siting(work.info.path, work.video)
     return VideoReader(
         work.info.path,
         work.video,
@@ -100,8 +104,7 @@ def open_video_pipeline(
     assert work.video_model.manifest.video is not None
     job.canvas = plan_job_canvas(job)
     kr, kb = reader.colour.luma_weights
-    # JPEG centres chroma; every other codec here puts it at the left unless told otherwise, which FFmpeg rarely is.
-    siting = (0.5, 0.5) if reader.stream.codec == "mjpeg" else (0.5, 0.0)
+    assert job.siting is not None
     total = expected_frames(work)
     return VideoPipeline(
         pictures,
@@ -110,7 +113,7 @@ def open_video_pipeline(
         open_session=job.selection.picture.open_session,
         canvas=job.canvas,
         strength=work.plan.strength,
-        layout_in=YuvLayout(kr, kb, reader.colour.full_range, reader.bit_depth, reader.chroma, siting),
+        layout_in=YuvLayout(kr, kb, reader.colour.full_range, reader.bit_depth, reader.chroma, job.siting),
         layout_out=YuvLayout(kr, kb, settings.colour.full_range, settings.bit_depth, settings.chroma),
         clock=job.clock,
         stop=job.stop,

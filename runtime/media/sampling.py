@@ -1,13 +1,16 @@
 """Looks ahead in a stream before it is enhanced: at pictures in several places, and at the sizes that packets tell."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import av
+from av.filter import Graph
 from av.video.frame import VideoFrame
 
 from runtime.errors import UnsupportedMediaError
@@ -20,6 +23,13 @@ _MOST_PACKETS: Final = 100
 # Containers whose index gives a stream one size.
 _ONE_SIZE: Final = ("mov", "avi", "mxf", "dv")
 _VP9_SYNC: Final = 0x498342
+_SITINGS: Final = {
+    "left": (0.5, 0.0), "center": (0.5, 0.5), "topleft": (0.0, 0.0), "top": (0.0, 0.5), "bottomleft": (1.0, 0.0),
+    "bottom": (1.0, 0.5),
+}  # fmt: skip
+_CHROMA_LOCATION: Final = re.compile(r" cl:(\w+)")
+_LOG: Final = Lock()
+"""FFmpeg's log is one for the whole process."""
 
 
 def look_ahead(path: Path, stream: VideoStream) -> VideoStream:
@@ -67,6 +77,30 @@ def sample_pictures(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
                     yield frames[0]
                 if frames or count > _MOST_PACKETS:
                     break
+
+
+def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
+    """Return where the first chroma sample of a 4:2:0 picture lies, rows then columns, in luma pixels.
+
+    PyAV 18.1 gives no way to `AVFrame.chroma_location`; FFmpeg's filter `showinfo` says it in the log.
+    """
+    frame = next(sample_pictures(path, stream), None)
+    if frame is None:
+        return _SITINGS["left"]
+    graph = Graph()
+    graph.threads = 1
+    buffer = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base)
+    graph.link_nodes(buffer, graph.add("showinfo", "checksum=0"), graph.add("buffersink")).configure()
+    with _LOG:
+        av.logging.set_level(av.logging.INFO)
+        try:
+            with av.logging.Capture() as lines:
+                graph.vpush(frame)
+                graph.vpull()
+        finally:
+            av.logging.set_level(None)
+    told = _CHROMA_LOCATION.search("".join(line[2] for line in lines))
+    return _SITINGS.get(told.group(1) if told is not None else "", _SITINGS["left"])
 
 
 def _told_sizes(path: Path, stream: VideoStream) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from runtime.errors import UnsupportedMediaError
 from runtime.media.decode import VideoReader
 from runtime.media.picture import Picture
 from runtime.media.probe import VideoStream, probe
-from runtime.media.sampling import look_ahead
+from runtime.media.sampling import find_siting, look_ahead
 
 
 def read(path: Path, **options: Fraction) -> tuple[VideoReader, list[Picture]]:
@@ -227,3 +228,22 @@ def test_the_largest_size_of_pictures_is_that_of_all(
     assert len(pictures) == 10 * len(sizes)
     # Same shape, or columns alone that changed: no bars.
     assert all((picture.planes[0] > 150).all() for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "siting"),
+    [
+        ("a.mp4", {}, (0.5, 0.0)),
+        ("a.mp4", {"options": {"x264-params": "chromaloc=1"}}, (0.5, 0.5)),
+        ("a.mkv", {"codec": "libx265", "options": {"x265-params": "log-level=none:chromaloc=2"}}, (0.0, 0.0)),
+        ("a.avi", {"codec": "mjpeg", "pixel_format": "yuvj420p", "options": {}}, (0.5, 0.5)),
+        ("a.mkv", {"codec": "ffv1", "pixel_format": "yuv444p", "options": {}}, (0.5, 0.0)),
+    ],
+)
+def test_the_place_of_chroma_is_what_the_pictures_tell(
+    clip: Callable[..., Path], name: str, fields: dict[str, Any], siting: tuple[float, float]
+) -> None:
+    times = {"pts": list(range(5)), "time_base": Fraction(1, 25)} if name == "a.avi" else {"pts": [0, 512, 1024]}
+    path = clip(name, **times, **fields)
+
+    assert find_siting(path, video_of(path)) == siting
