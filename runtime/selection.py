@@ -5,14 +5,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from runtime.engine.choice import Choice, Wish, choose_engine, offered_precisions
-from runtime.errors import OpenError
+from runtime.engine.choice import Choice, Wish, choose_engine, is_measured, offered_precisions
+from runtime.engine.speeds import write_speeds
+from runtime.errors import OpenError, OutputError
 from runtime.manifest import Model
-from runtime.work import Work
+from runtime.work import Work, expected_frames
 
 logger = logging.getLogger(__name__)
+
+_LEAST_UNITS: Final = 400.0
+"""A job worth less is done before the measurement has paid off."""
+_FIRST_BUDGET_S: Final = 0.2
+"""For each way to run the model; there are four to six, and each is opened and run three times at least."""
 
 Result = TypeVar("Result")
 
@@ -89,6 +95,8 @@ def select_engines(
 ) -> Selection:
     """Choose what runs a job's models, as `run_with_engines`; `failed` tells what could not be opened."""
     wish = Wish(work.options.backend, work.options.precision)
+    if work.video_model is not None and not (failed or kept):
+        _measure_first(work.video_model, work, wish, engines)
 
     def choose(model: Model, wish: Wish, threads: int) -> Choice:
         name = model.manifest.name
@@ -104,6 +112,31 @@ def select_engines(
         picture=None if work.video_model is None else choose(work.video_model, wish, threads),
         sound=None if work.sound_model is None else choose(work.sound_model, _for_sound(work, wish), 1),
     )
+
+
+def _measure_first(model: Model, work: Work, wish: Wish, engines: Path | None) -> None:
+    """Measure the picture's model before the first job that is long enough: the safe choice is often half as fast.
+
+    It takes a second or two, and is kept for later jobs where `relume doctor` keeps it.
+    """
+    from runtime.trial import measure_model
+
+    if engines is None or wish.backend != "auto" or _work_units(work) < _LEAST_UNITS or is_measured(model, engines):
+        return
+    logger.info("model %s was not measured here yet: looking for what runs it fastest", model.manifest.name)
+    speeds = measure_model(model, budget_s=_FIRST_BUDGET_S)
+    try:
+        write_speeds(engines, speeds)
+    except OutputError as error:
+        logger.warning("what was measured cannot be kept, so the job takes the safe choice: %s", error)
+
+
+def _work_units(work: Work) -> float:
+    """Give how many frames of the usual size, 320x180, a job is worth."""
+    frames = expected_frames(work)
+    if frames is None or work.video is None:
+        return 0.0
+    return frames * work.video.width * work.video.height / (320 * 180)
 
 
 def _for_sound(work: Work, wish: Wish) -> Wish:

@@ -185,6 +185,13 @@ def _decide(
     return default, safest, f"the safe choice, for nothing was measured here yet: `relume doctor` does{part}"
 
 
+def is_measured(model: Model, engines: Path | None) -> bool:
+    """Tell whether some way to run a model was measured here, with the files and libraries of now."""
+    available = [backend for backend in list_backends() if backend.available]
+    candidates = candidates_for(model, available)
+    return len(candidates) < 2 or bool(_measured(model, candidates, engines))
+
+
 def _measured(
     model: Model, candidates: list[tuple[Backend, str]], engines: Path | None
 ) -> dict[tuple[str, str], float]:

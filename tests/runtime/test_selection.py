@@ -9,6 +9,8 @@ import av
 import numpy as np
 import pytest
 
+from runtime import selection
+from runtime.engine.speeds import read_speeds
 from runtime.enhance import enhance
 from runtime.errors import ManifestError, OptionError, SessionError
 from runtime.manifest import find_model, load_model
@@ -125,3 +127,41 @@ def test_what_a_job_began_with_can_be_read_back(clip, tmp_path):
 
     assert read_marks(marks) == {"light-x4": Wish("openvino", "fp32"), "speech-mask": Wish("openvino", "fp32")}
     assert read_marks("cpu") == read_marks("") == {}
+
+
+def test_the_first_job_that_is_long_enough_is_measured_and_later_ones_use_it(clip, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(selection, "_LEAST_UNITS", 0.0)
+    monkeypatch.setattr(selection, "_FIRST_BUDGET_S", 0.0)
+    work = plan_work(clip, None, wishes())
+
+    first = select_engines(work, threads=1, engines=tmp_path).picture
+    again = select_engines(work, threads=1, engines=tmp_path).picture
+
+    assert first.reason.startswith("measured here: ")
+    assert (again.backend, again.precision, again.reason) == (first.backend, first.precision, first.reason)
+    assert {speed.model for speed in read_speeds(tmp_path)} == {"light-x4"}
+    assert caplog.text.count("looking for what runs it fastest") == 1
+
+
+def test_a_short_job_one_with_a_wish_and_one_without_a_folder_are_not_measured(clip, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("runtime.trial.measure_model", never)
+    select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path)
+    monkeypatch.setattr(selection, "_LEAST_UNITS", 0.0)
+    select_engines(plan_work(clip, None, wishes(backend="cpu")), threads=1, engines=tmp_path)
+    select_engines(plan_work(clip, None, wishes()), threads=1, engines=None)
+
+    assert not (tmp_path / "speeds.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(selection, "_LEAST_UNITS", 0.0)
+    monkeypatch.setattr(selection, "_FIRST_BUDGET_S", 0.0)
+    (tmp_path / "file").touch()
+
+    chosen = select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path / "file").picture
+
+    assert (chosen.backend, chosen.precision) == ("cpu", "fp32")
