@@ -78,11 +78,15 @@ def hold_source(
         found = os.fstat(handle)
         if (size is not None and found.st_size != size) or (mtime_ns is not None and found.st_mtime_ns != mtime_ns):
             raise DecodeError(f"{path} changed since it was chosen; start again with the file as it is now")
+        before = _held.get(key)
         _held[key] = handle
         try:
             yield
         finally:
-            del _held[key]
+            if before is None:
+                del _held[key]
+            else:
+                _held[key] = before
     finally:
         os.close(handle)
 

@@ -455,6 +455,8 @@ def test_a_held_source_stays_the_file_that_was_chosen(tmp_path: Path, clip: Call
         path.unlink()
         path.symlink_to(other)
         assert probe(path).videos[0].width == 64
+        with hold_source(path):
+            assert probe(path).videos[0].width == 64
         assert probe(path).videos[0].width == 64
     assert probe(path).videos[0].width == 32
     with pytest.raises(DecodeError, match="it is a link, expected a file"), hold_source(path, below=tmp_path):
