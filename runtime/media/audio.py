@@ -178,7 +178,7 @@ class AudioReader(Closing):
             place = None if frame.pts is None else round(frame.pts * self.stream.time_base * self.sample_rate)
             if self._conformer.takes_as_it_is(frame):
                 yield from self._conformer.finish()
-                held = place, read_samples(frame), frame.duration if exact else 0
+                held = place, self._in_order(read_samples(frame)), frame.duration if exact else 0
             else:
                 yield from self._conformer.convert(frame, place)
         yield from self._conformer.finish()
@@ -187,6 +187,9 @@ class AudioReader(Closing):
             if exact and self.stream.codec in _PARSED_FRAMES and place is not None:
                 length = min(length, self._told_end() - place)
             yield place, samples[:, :length] if 0 < length < samples.shape[1] else samples
+
+    def _in_order(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        return samples[list(self.stream.order)] if self.stream.order else samples
 
     def _told_end(self) -> int:
         """Give the place at which an MP4 says that the track ends."""

@@ -15,6 +15,7 @@ from runtime.errors import EncodeError
 from runtime.media.audio import AudioBlock, read_samples
 from runtime.media.audio_encode import ENCODERS, LOSSLESS, AudioEncoder, AudioSettings
 from runtime.media.mux import FORMATS
+from runtime.media.source import count_unusual_channels
 from runtime.media.streams import AudioStream
 
 _PCM: Final = ("pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le", "pcm_f64le")
@@ -181,6 +182,7 @@ def _heard(suffix: str, settings: AudioSettings) -> str | None:
                 output.close()
         file.seek(0)
         with av.open(file, "r") as container:
+            count_unusual_channels(container)
             frames = list(container.decode(audio=0))
     except (EncodeError, av.FFmpegError, ValueError, IndexError):
         return None

@@ -45,6 +45,11 @@ _HIGHEST_USUAL_RATE: Final = 120
 _FAR_FROM_GUESSED: Final = 4
 # Pictures without a container: their headers tell the rate, and no packet tells a time.
 _RAW: Final = ("h264", "hevc", "mpegvideo", "m4v", "vc1")
+# FFmpeg's own order of channels.
+_CHANNELS: Final = (
+    "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR",
+    "DL", "DR", "WL", "WR", "SDL", "SDR", "LFE2", "TSL", "TSR", "BFC", "BFL", "BFR",
+)  # fmt: skip
 _PLACES_TO_LOOK: Final = 8
 _BYTES_TO_LOOK: Final = 16 << 20
 _RATES: Final = (1000, 768_000)
@@ -61,13 +66,15 @@ def probe(path: Path) -> MediaInfo:
         UnsupportedMediaError: The file is a picture, names other files, holds neither picture nor sound, or holds sound
             of a rate or number of channels that no recording has.
     """
-    with open_source(path) as container:
+    orders: dict[int, tuple[str, ...]] = {}
+    with open_source(path, orders=orders) as container:
         origin, origins = find_origins(container)
         videos = [
             _video(stream, origins.get(stream.index, origin), container.format.name)
             for stream in container.streams.video
         ]
         audios = [_audio(stream, origins.get(stream.index, origin)) for stream in container.streams.audio]
+        audios = [_with_order(audio, orders.get(audio.index, ())) for audio in audios]
         known = {video.index for video in videos} | {audio.index for audio in audios}
         facts = _header_facts(path, container)
         info = MediaInfo(
@@ -258,6 +265,18 @@ def _audio(stream: av.AudioStream, origin: Fraction) -> AudioStream:
         tags=dict(stream.metadata),
         origin=origin,
     )
+
+
+def _with_order(audio: AudioStream, names: tuple[str, ...]) -> AudioStream:
+    """Name the layout of channels that are in an order of their own, and say where its channels are."""
+    usual = sorted(names, key=lambda name: _CHANNELS.index(name) if name in _CHANNELS else len(_CHANNELS))
+    try:
+        layout = av.AudioLayout("+".join(usual)).name
+    except ValueError:
+        return audio
+    if not names or "channels (" in layout:
+        return audio
+    return replace(audio, layout=layout, order=tuple(names.index(name) for name in usual))
 
 
 def _with_first_sounds(path: Path, audios: list[AudioStream]) -> tuple[AudioStream, ...]:

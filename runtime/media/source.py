@@ -1,5 +1,6 @@
 """Opens a media file for reading: one local file in a container that FFmpeg reads by itself, refusals told in words."""
 
+import ctypes
 import errno
 import os
 from codecs import getincrementaldecoder
@@ -91,12 +92,15 @@ def hold_source(
         os.close(handle)
 
 
-def open_source(path: Path, *, only: tuple[int, ...] | None = None) -> InputContainer:
+def open_source(
+    path: Path, *, only: tuple[int, ...] | None = None, orders: dict[int, tuple[str, ...]] | None = None
+) -> InputContainer:
     """Open a local media file.
 
     Args:
         path: The file; it is never written to.
         only: Indexes of the streams that will be read; the reader skips the bytes of the others.
+        orders: Filled with the names of the channels of tracks that are in an order of their own, by index.
 
     Raises:
         DecodeError: The file is missing, empty, unreadable, or broken.
@@ -114,6 +118,9 @@ def open_source(path: Path, *, only: tuple[int, ...] | None = None) -> InputCont
             raise
     finally:
         os.close(handle)
+    found = count_unusual_channels(container)
+    if orders is not None:
+        orders |= found
     for video in container.streams.video:
         if video.codec_context is not None:
             video.codec_context.options = {**video.codec_context.options, **DECODER_OPTIONS}
@@ -122,6 +129,24 @@ def open_source(path: Path, *, only: tuple[int, ...] | None = None) -> InputCont
             if stream.index not in only:
                 stream.discard = Discard.all
     return container
+
+
+def count_unusual_channels(container: InputContainer) -> dict[int, tuple[str, ...]]:
+    """Let decoders only count channels that are in an order of their own, as in AIFF and CAF, and return their names.
+
+    PyAV 18.1 copies a layout without the list of channels that such a one points to, and then frees the list with each
+    copy: any frame of it ends the process.
+    """
+    found = {}
+    for stream in container.streams.audio:
+        context = stream.codec_context
+        layout = None if context is None else context.layout
+        if layout is None or "channels (" not in layout.name:
+            continue
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))  # never to be freed
+        found[stream.index] = tuple(channel.name for channel in layout.channels)
+        context.layout = f"{layout.nb_channels} channels"
+    return found
 
 
 def is_too_large(width: int, height: int) -> bool:

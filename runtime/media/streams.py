@@ -157,7 +157,10 @@ class VideoStream:
 
 @dataclass(frozen=True, slots=True)
 class AudioStream:
-    """A stream of sound; times count in `time_base`, `origin` as in `VideoStream`."""
+    """A stream of sound; times count in `time_base`, `origin` as in `VideoStream`.
+
+    `order`: which of the file's channels is each channel of `layout`, where the file has another order.
+    """
 
     index: int
     codec: str
@@ -172,6 +175,7 @@ class AudioStream:
     disposition: int
     tags: dict[str, str]
     origin: Fraction
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

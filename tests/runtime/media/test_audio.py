@@ -1,3 +1,4 @@
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -224,3 +225,37 @@ def test_channels_beside_and_behind_the_listener_stand_for_each_other() -> None:
     block = np.random.default_rng(1).normal(0, 1, (6, 100)).astype(np.float32)
 
     np.testing.assert_array_equal(Remixer("5.1(side)", "5.1").mix(block), block)
+
+
+def write_caf(path: Path, codes: list[int], count: int = 4800) -> Path:
+    """Write a CAF of 16 bits whose channels are named by Core Audio's codes; each holds its own constant."""
+    channels = len(codes)
+    samples = np.repeat(np.arange(1, channels + 1, dtype=">i2")[None] * 1000, count, axis=0)
+    form = struct.pack(">d4sIIIII", 48_000.0, b"lpcm", 0, 2 * channels, 1, channels, 16)
+    layout = struct.pack(">III", 0, 0, channels) + b"".join(struct.pack(">IIfff", code, 0, 0, 0, 0) for code in codes)
+    data = struct.pack(">I", 0) + samples.astype(">i2").tobytes()
+    chunks = [(b"desc", form), (b"chan", layout), (b"data", data)]
+    path.write_bytes(
+        b"caff" + struct.pack(">HH", 1, 0) + b"".join(n + struct.pack(">q", len(d)) + d for n, d in chunks)
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codes", "layout", "numbers"),
+    [
+        ([1, 2, 3, 4, 10, 11, 5, 6], "7.1", [1, 2, 3, 4, 7, 8, 5, 6]),
+        ([3, 1, 2, 5, 6, 4], "5.1", [2, 3, 1, 6, 4, 5]),
+        ([1, 2, 3, 4, 33, 34, 5, 6], "7.1", [1, 2, 3, 4, 5, 6, 7, 8]),  # two of them FFmpeg cannot name
+    ],
+)
+def test_channels_in_an_order_of_their_own_are_put_in_the_usual_one(
+    tmp_path: Path, codes: list[int], layout: str, numbers: list[int]
+) -> None:
+    path = write_caf(tmp_path / "a.caf", codes)
+
+    for _ in range(3):  # what PyAV frees twice ends the process sooner or later
+        reader, blocks = read(path)
+
+    assert reader.stream.layout == layout
+    np.testing.assert_allclose(joined(blocks)[:, 100], np.array(numbers) * 1000 / 2**15, atol=1e-6)

@@ -90,11 +90,15 @@ def check(folder: Path, stream: AudioStream, suffix: str, samples: int = 30_011)
         places = (np.arange(stream.channels) + 0.5) * length * float(ratio)
         if np.abs(centres - places).max() > length / 4 * ratio + 300:
             problems.append(f"channels in another order: {centres.round()}")
-        if settings.is_lossless and np.abs(heard - sound).max() > 2.0 ** (-15 if "16" in stream.sample_format else -23):
+        if settings.is_lossless and np.abs(heard - sound).max() > 2.0 ** (-23 if _is_deep(settings) else -15):
             problems.append(f"off by {np.abs(heard - sound).max()}")
     if is_lossless(stream.codec) and suffix not in LOSSY and not settings.is_lossless:
         problems.append(f"lossless sound became {settings.codec}")
     return f"{settings}: {'; '.join(problems)}" if problems else ""
+
+
+def _is_deep(settings: AudioSettings) -> bool:
+    return "24" in settings.codec or "f32" in settings.codec or "s32" in (settings.sample_format or "")
 
 
 def test_a_lossless_source_stays_lossless_where_the_container_can(tmp_path: Path) -> None:
@@ -132,10 +136,12 @@ def test_lossy_sound_that_an_encoder_refuses_goes_another_way(tmp_path: Path) ->
 def test_every_sound_goes_into_every_container(tmp_path: Path) -> None:
     kinds = [(layout, 48_000) for layout in LAYOUTS] + [("stereo", rate) for rate in RATES]
     found, seen = [], set()
-    for codec, (layout, rate), suffix in product(SOURCES, kinds, FORMATS):
+    # MP4 and MOV stand for what else FFmpeg's one muxer writes, and MKV for MKA.
+    suffixes = [suffix for suffix in FORMATS if suffix not in (".m4v", ".m4a", ".m4b", ".mka")]
+    for codec, (layout, rate), suffix in product(SOURCES, kinds, suffixes):
         stream = make_stream(codec, layout, rate)
         settings = choose_audio(stream, suffix)
-        unlike = (suffix, settings, is_lossless(codec), rate, stream.sample_format if settings.is_lossless else "")
+        unlike = (suffix, settings, is_lossless(codec))
         # FLAC in Ogg ends at 8 channels.
         if unlike not in seen and (suffix, layout, is_lossless(codec)) not in WITHOUT_LOSSLESS:
             seen.add(unlike)
