@@ -10,6 +10,7 @@ import typer
 
 from appliance.accounts import cli as accounts
 from appliance.box import cli as box
+from appliance.command import PlainCommand, examples
 from appliance.engines import cli as engines
 from appliance.exits import (
     ExitCode,
@@ -33,9 +34,9 @@ from runtime.options import (
 
 app = typer.Typer(
     name="relume",
-    help="Make poor video and speech better, on this machine alone.",
+    help="Enhance video and speech locally.",
     epilog=(
-        "Exit codes: 0 done, 1 unexpected, 2 wrong option, 3 source not usable, "
+        "Exit codes: 0 done, 1 unexpected error, 2 wrong option, 3 source not usable, "
         "4 result cannot be written, 5 model or backend, 6 data directory, 130 cancelled."
     ),
     no_args_is_help=True,
@@ -74,7 +75,7 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and log messages.")] = False,
     shows_version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Take the options that every command has."""
@@ -83,57 +84,76 @@ def common(
         logging.basicConfig(level=logging.DEBUG)
 
 
-@app.command()
+@app.command(
+    cls=PlainCommand,
+    **examples(
+        "relume enhance holiday.mp4",
+        "relume enhance *.mp4 -o enhanced/",
+        "relume enhance camera.mkv --preset surveillance --start 1:30 --end 2:00",
+        "relume enhance talk.wav --preset sound-only -o talk.clean.wav",
+        "relume enhance film.mov --scale 2 --codec hevc --compare film.png",
+    ),
+)
 def enhance(
-    source: Annotated[Path, typer.Argument(metavar="IN", readable=False, help="The video or sound file.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT", readable=False, help="Video or audio files or patterns: *.mp4."),
+    ],
     *,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="OUT", readable=False, help="The result; beside the source if left out."
+            "-o",
+            "--output",
+            metavar="OUT",
+            readable=False,
+            help="The result, or a folder for several; beside the source by default.",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="One of `relume presets`.")] = DEFAULT_PRESET,
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Preset; see `relume presets`.")] = DEFAULT_PRESET,
     scale: Annotated[
         str | None,
         typer.Option(
             metavar="auto|1|2|4",
-            help="How much larger; auto makes at most 2160 lines.",
+            help="Upscaling factor; auto: up to 2160 lines.",
         ),
     ] = None,
-    audio: Annotated[AudioMode | None, typer.Option(help="Clean speech, or copy the sound bit for bit.")] = None,
-    strength: Annotated[float | None, typer.Option(metavar="0..1", help="How strong the effect is.")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Enhance the picture with this model, not the preset's.")
+    audio: Annotated[
+        AudioMode | None,
+        typer.Option(metavar="speech|off", help="Reduce noise in speech, or keep the audio."),
     ] = None,
+    strength: Annotated[float | None, typer.Option(metavar="0..1", help="Strength of the effect; 1 is full.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Video model instead of the preset's.")] = None,
     zoo: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Your own folder of models, with --model.")
+        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, with --model.")
     ] = None,
     backend: Annotated[
-        str, typer.Option(metavar="auto|cpu|...", help="What runs the models; see `relume doctor`.")
+        str, typer.Option(metavar="auto|cpu|...", help="Backend that runs the models; see `relume doctor`.")
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|fp16|int8", help="How the picture's model counts; auto is the fastest.")
+        str, typer.Option(metavar="auto|fp32|fp16|int8", help="Precision of the video model; auto: the fastest.")
     ] = "auto",
-    codec: Annotated[Codec | None, typer.Option(help="How the picture is encoded.")] = None,
+    codec: Annotated[
+        Codec | None, typer.Option(metavar="h264|hevc|av1|prores|ffv1", help="Video codec of the result.")
+    ] = None,
     crf: Annotated[
-        int | None, typer.Option(metavar="N", help="Constant rate factor; less is better and larger.")
+        int | None, typer.Option(metavar="N", help="Quality (CRF); lower: better quality, larger file.")
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(metavar="T", help="Begin at T: seconds, mm:ss or hh:mm:ss.fff."),
+        typer.Option(metavar="T", help="Start at time T: seconds, mm:ss or hh:mm:ss.fff."),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option(metavar="T", help="End at T, which is left out."),
+        typer.Option(metavar="T", help="Stop at time T (exclusive)."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", readable=False, help="Write the report there.")
+        Path | None, typer.Option(metavar="FILE.json", readable=False, help="Write a report (JSON).")
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", readable=False, help="Write a before/after picture there.")
+        Path | None, typer.Option(metavar="FILE.png", readable=False, help="Write a before/after picture (video only).")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     allow_damaged: Annotated[
         bool, typer.Option("--allow-damaged", "--conceal", help="Enhance a damaged file as far as it can be read.")
     ] = False,
@@ -145,14 +165,14 @@ def enhance(
         typer.Option(
             metavar="FOLDER",
             readable=False,
-            help="Keep what is done there: after a crash or Ctrl-C the same command goes on where it was.",
+            help="Keep progress there: after a crash or Ctrl-C the same command resumes.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Enhance picture and sound of one file.
+    """Enhance video and audio files.
 
-    What an option leaves open, the preset decides. Ctrl-C stops and leaves no half file.
+    Options override the preset. Ctrl-C stops without leaving partial files.
     """
     options = EnhanceOptions(
         preset=preset,
@@ -172,12 +192,12 @@ def enhance(
         model=model,
         zoo=zoo,
     )
-    from appliance.enhance import run_job
+    from appliance.enhance import run_jobs
     from appliance.settings import engines_folder, find_data_directory
 
     with cancel_on_signal() as cancel:
-        text = run_job(
-            source,
+        run_jobs(
+            sources,
             output,
             options,
             report_path=report,
@@ -185,46 +205,47 @@ def enhance(
             engines=engines_folder(find_data_directory()),
             as_json=json,
             cancel=cancel,
+            say=print,
         )
-    print(text)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def probe(
-    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file to look at.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file to examine.")],
     *,
     json: Json = False,
 ) -> None:
-    """Show what is in a media file."""
+    """Show the streams of a media file."""
     from appliance.probe import show_probe
 
     print(show_probe(file, as_json=json))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def presets(*, json: Json = False) -> None:
-    """List the presets and what each does."""
+    """List the presets."""
     from appliance.screens import show_presets
 
     print(show_presets(as_json=json))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def doctor(
     *,
     json: Json = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out the trial runs.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the test runs.")] = False,
     data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", readable=False, help="The data directory that keeps the speeds.")
+        Path | None,
+        typer.Option(metavar="FOLDER", readable=False, help="Data directory that keeps the results."),
     ] = None,
     zoo: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Your own models, too."),
+        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Also check your own models."),
     ] = None,
 ) -> None:
-    """Show what this machine has, what is used, and why; measure how fast each model runs on it.
+    """Check this machine and benchmark the models; jobs use the fastest backend.
 
-    Jobs choose by these speeds. Ends with exit code 5 if something is wrong.
+    Exit code 5 means that something is wrong.
     """
     from appliance.screens import show_diagnosis
     from appliance.settings import engines_folder, find_data_directory
@@ -236,7 +257,7 @@ def doctor(
         sys.exit(ExitCode.ENGINE)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def version() -> None:
     """Show the version."""
     from runtime.version import relume_version
@@ -244,11 +265,11 @@ def version() -> None:
     print(f"relume {relume_version()}")
 
 
-app.command()(web.serve)
-app.command()(watch.watch)
+app.command(cls=PlainCommand)(web.serve)
+app.command(cls=PlainCommand)(watch.watch)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(watch.folders, name="folders")
 app.add_typer(accounts.app, name="users")
 app.add_typer(engines.app, name="engines")
-app.command()(box.backup)
-app.command()(box.restore)
+app.command(cls=PlainCommand)(box.backup)
+app.command(cls=PlainCommand)(box.restore)

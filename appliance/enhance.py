@@ -1,15 +1,99 @@
 """`relume enhance`: one job with its progress shown, its report kept and summed up."""
 
 import os
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from glob import glob
 from pathlib import Path
 
 from appliance.progress import open_display
 from appliance.summary import summarise
-from runtime.errors import OptionError, OutputError, VerificationError
+from runtime.errors import CancelledError, DecodeError, OptionError, OutputError, RelumeError, VerificationError
 from runtime.options import EnhanceOptions
 from runtime.report import report_to_json, write_report
+
+
+def run_jobs(
+    sources: Sequence[Path],
+    output: Path | None,
+    options: EnhanceOptions,
+    *,
+    report_path: Path | None,
+    workspace: Path | None,
+    engines: Path | None,
+    as_json: bool,
+    cancel: threading.Event,
+    say: Callable[[str], None],
+) -> None:
+    """Run a job for each source, one after the other; `say` gets each report as soon as there is one.
+
+    One that fails does not keep the others from being done.
+
+    Raises:
+        OptionError: Options name one file, but there are several sources.
+        RelumeError: The first error, once all were tried; with one source it is that source's.
+    """
+    found = find_sources(sources)
+    several = len(found) > 1
+    for name, path in (("--report", report_path), ("--compare", options.compare), ("--workspace", workspace)):
+        if several and path is not None:
+            raise OptionError(f"{name} is for one file, but there are {len(found)}; enhance them one by one")
+    folder = output if output is not None and (os.path.isdir(output) or str(output).endswith(os.sep)) else None
+    if several and output is not None and folder is None:
+        raise OptionError(f"{output} is no folder, but there are {len(found)} files; name a folder that exists")
+    if folder is not None and not os.path.isdir(folder):
+        raise OutputError(f"folder {folder} does not exist; create it first")
+    first: RelumeError | None = None
+    for source in found:
+        try:
+            text = run_job(
+                source,
+                output if folder is None else folder / _name_in(folder, source, options),
+                options,
+                report_path=report_path,
+                workspace=workspace,
+                engines=engines,
+                as_json=as_json,
+                cancel=cancel,
+            )
+        except RelumeError as error:
+            if not several or isinstance(error, CancelledError):
+                raise
+            print(f"relume: {error}", file=sys.stderr)
+            first = first or error
+            continue
+        say(text)
+    if first is not None:
+        raise type(first)(f"not all of {len(found)} files could be enhanced; the first error was: {first}") from first
+
+
+def find_sources(sources: Sequence[Path]) -> list[Path]:
+    """Give the files that are meant: a pattern that no shell has expanded (`*.mp4`) stands for those that fit it.
+
+    Raises:
+        DecodeError: Nothing fits a pattern.
+    """
+    found: list[Path] = []
+    for source in sources:
+        text = str(source)
+        if os.path.lexists(source) or not any(mark in text for mark in "*?["):
+            found.append(source)
+            continue
+        fitting = sorted(Path(name) for name in glob(text) if os.path.isfile(name))
+        if not fitting:
+            raise DecodeError(f"no file fits {text}; check the folder and the pattern")
+        found += fitting
+    return list(dict.fromkeys(found))
+
+
+def _name_in(folder: Path, source: Path, options: EnhanceOptions) -> str:
+    """Give the name of a result in a folder: the source's where that is not the source itself."""
+    from runtime.work import plan_work
+
+    named = plan_work(source, None, options).target
+    plain = f"{source.stem}{named.suffix}"
+    return named.name if os.path.exists(source) and _is_same(folder / plain, source) else plain
 
 
 def run_job(
@@ -50,6 +134,8 @@ def run_job(
             raise
     if report_path is not None:
         write_report(report, report_path)
+    if options.compare is not None and report.picture is None:
+        print(f"note: --compare needs video, and {source.name} has none; no picture was written", file=sys.stderr)
     return report_to_json(report) if as_json else summarise(report, report_path)
 
 
@@ -62,7 +148,7 @@ def _check_side_file(path: Path, taken: Mapping[str, Path | None], *, overwrite:
     if not os.path.isdir(path.parent):
         raise OutputError(f"folder {path.parent} does not exist; create it first")
     if os.path.exists(path) and not overwrite:
-        raise OutputError(f"{path} exists already; give another name, or --overwrite")
+        raise OutputError(f"{path} exists already; choose another name, or use --overwrite")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"folder {path.parent} is not writable; choose another folder")
 

@@ -10,8 +10,10 @@ from runtime.options import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
 _LINE_EVERY_S: Final = 10.0
+_AMBER: Final = "#f09d0c"
 
 
 class Display(Protocol):
@@ -38,7 +40,7 @@ class BarDisplay:
 
     def __init__(self, bar: "RichProgress") -> None:
         self._bar = bar
-        self._task = bar.add_task("starting", total=None, facts="")
+        self._task = bar.add_task("starting", total=None, share="", facts="")
 
     def __call__(self, progress: Progress) -> None:
         """Redraw the bar."""
@@ -48,6 +50,7 @@ class BarDisplay:
             description=progress.stage,
             completed=done,
             total=total,
+            share=describe_share(done, total),
             facts=describe_progress(progress),
         )
 
@@ -75,15 +78,20 @@ class LineDisplay:
 def describe_progress(progress: Progress) -> str:
     """Say in words how far the job is; empty before the first frame or sample."""
     parts = []
-    if progress.frames_done or progress.frames_total:
+    if progress.frames_done:
         parts.append(f"{_count(progress.frames_done, progress.frames_total)} frames")
-    elif progress.samples_done or progress.samples_total:
+    elif progress.samples_done:
         parts.append(f"{_count(progress.samples_done, progress.samples_total)} samples")
     if progress.fps > 0:
         parts.append(f"{progress.fps:.1f} fps")
     if progress.eta_s is not None:
         parts.append(f"{describe_duration(progress.eta_s)} left")
     return ", ".join(parts)
+
+
+def describe_share(done: int, total: int | None) -> str:
+    """Write how far it is as a percentage, rounded down; empty where the length is unknown."""
+    return f"{100 * done // total}%" if total else ""
 
 
 def describe_duration(seconds: float) -> str:
@@ -103,16 +111,24 @@ def _count(done: int, total: int | None) -> str:
     return f"{done}/{total}" if total else f"{done}"
 
 
+def _column() -> "Column":
+    """Make a column that is cut at the edge of a narrow terminal, not broken within words."""
+    from rich.table import Column
+
+    return Column(no_wrap=True, overflow="ellipsis")
+
+
 def _make_bar() -> "RichProgress":
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bar
 
     return Bar(
-        SpinnerColumn(),
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[facts]}"),
+        SpinnerColumn(style=_AMBER),
+        TextColumn("{task.description}", table_column=_column()),
+        BarColumn(bar_width=20, style="grey35", complete_style=_AMBER, finished_style=_AMBER, pulse_style=_AMBER),
+        TextColumn("{task.fields[share]:>4}", table_column=_column()),
+        TextColumn("{task.fields[facts]}", table_column=_column()),
         console=Console(stderr=True),
         transient=True,
     )

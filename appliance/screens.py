@@ -15,7 +15,7 @@ def show_presets(*, as_json: bool) -> str:
     """Show every preset."""
     if as_json:
         return format_json([_preset_fields(preset) for preset in PRESETS.values()])
-    header = ("preset", "scale", "picture", "sound", "what it does")
+    header = ("preset", "title", "scale", "video", "audio", "description")
     return format_table([header, *(_preset_row(preset) for preset in PRESETS.values())])
 
 
@@ -33,10 +33,7 @@ def show_diagnosis(diagnosis: "Diagnosis", *, as_json: bool) -> str:
         ("what a job will use", _choice_rows(diagnosis)),
     )
     parts = [f"{title}\n{_indent(format_table(lines))}" for title, rows in sections if (lines := list(rows))]
-    verdict = (
-        "\n".join(f"problem: {problem}" for problem in diagnosis.problems)
-        or "all is well: Relume can work on this machine"
-    )
+    verdict = "\n".join(f"problem: {problem}" for problem in diagnosis.problems) or "OK: Relume is ready to use."
     return "\n\n".join([*parts, verdict])
 
 
@@ -68,7 +65,7 @@ def _preset_row(preset: Preset) -> tuple[str, ...]:
     quality = f" crf {preset.crf}" if preset.crf is not None else ""
     picture = f"{preset.codec}{quality}" if preset.codec else "copied"
     sound = "copied" if preset.audio == "off" else preset.audio
-    return preset.name, scale, picture, sound, preset.sentence
+    return preset.name, preset.title, scale, picture, sound, preset.sentence
 
 
 def _machine_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:

@@ -39,7 +39,7 @@ def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
     if picture is None:
         return
     yield (
-        "picture",
+        "video",
         f"{_describe(picture.source)} -> {_describe(picture.result)}; {picture.scale_reason}",
     )
     times = "times unchanged" if picture.pts_equal else "TIMES CHANGED"
@@ -57,15 +57,17 @@ def _sound_rows(report: Report) -> Iterable[tuple[str, str]]:
     for track in report.sound:
         text = f"{track.mode}: {track.samples_in} samples in, {track.samples_out} out"
         if track.guard_share is not None:
-            text += f"; effect held back {track.guard_share:.0%} of the time"
-        yield f"sound {track.index}", text
+            text += f"; noise reduction reduced for {track.guard_share:.0%} of the time"
+        yield f"audio {track.index}", text
 
 
 def _offset_rows(report: Report) -> Iterable[tuple[str, str]]:
     for offset in report.av_offsets:
         yield (
-            f"in sync {offset.index}",
-            f"sound starts {_place(offset.before)} in the source, {_place(offset.after)} in the result",
+            f"audio/video offset {offset.index}",
+            "unchanged"
+            if offset.before == offset.after
+            else f"audio starts {_place(offset.before)} in the source, {_place(offset.after)} in the result",
         )
 
 
@@ -81,10 +83,10 @@ def _speed_rows(report: Report) -> Iterable[tuple[str, str]]:
     rate = f", {speed.fps:.1f} fps" if speed.fps is not None else ""
     memory = format_bytes(speed.peak_memory_bytes)
     if report.resumes:
-        yield "resumed", f"went on after {report.resumes} interruption{'s' if report.resumes > 1 else ''}"
-    yield "speed", f"{describe_duration(speed.wall_s)}{rate}, at most {memory} of memory"
+        yield "resumed", f"resumed after {report.resumes} interruption{'s' if report.resumes > 1 else ''}"
+    yield "speed", f"{describe_duration(speed.wall_s)}{rate}, peak memory {memory}"
     if speed.stages:
-        yield "busy", ", ".join(f"{entry.stage} {entry.seconds:.1f} s" for entry in speed.stages)
+        yield "time spent", ", ".join(f"{entry.stage} {entry.seconds:.1f} s" for entry in speed.stages)
 
 
 def _stream_rows(report: Report) -> Iterable[tuple[str, ...]]:
@@ -100,8 +102,8 @@ def _stream_rows(report: Report) -> Iterable[tuple[str, ...]]:
 
 def _place(samples: int) -> str:
     if samples == 0:
-        return "with the picture"
-    return f"{abs(samples)} samples {'after' if samples > 0 else 'before'} the picture"
+        return "with the video"
+    return f"{abs(samples)} samples {'after' if samples > 0 else 'before'} the video"
 
 
 def _describe(facts: PictureFacts) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -141,7 +142,9 @@ def find_preset(name: str) -> Preset:
         OptionError: There is no such preset.
     """
     if name not in PRESETS:
-        raise OptionError(f"no preset named {name!r}; there are: {', '.join(PRESETS)}")
+        near = get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise OptionError(f"no preset named {name!r}; {hint}there are: {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

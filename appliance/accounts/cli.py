@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.accounts.roles import Role
+from appliance.command import PlainCommand
 
 if TYPE_CHECKING:
     from appliance.accounts.users import Users
 
-app = typer.Typer(help="Make, change and remove the accounts of this box.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Manage users.", no_args_is_help=True, rich_markup_mode=None)
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="The data directory; ~/.local/share/relume if left out."),
+    typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_users(*, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False) -> None:
-    """List the accounts."""
+    """List users."""
     from dataclasses import asdict
 
     from appliance.text import format_json, format_table
@@ -36,61 +37,66 @@ def list_users(*, data: Data = None, json: Annotated[bool, typer.Option("--json"
         print(format_json([asdict(user) for user in found]))
         return
     rows = [(user.name, user.role, "" if user.enabled else "disabled", _day(user.last_seen_at)) for user in found]
-    print(format_table([("name", "role", "state", "last seen"), *rows]))
+    print(format_table([("name", "role", "state", "last login"), *rows]))
 
 
-@app.command()
-def add(name: Name, *, role: Annotated[Role, typer.Option(help="What it may do.")], data: Data = None) -> None:
-    """Make an account; asks for the password, or reads it from standard input."""
+@app.command(cls=PlainCommand)
+def add(
+    name: Name,
+    *,
+    role: Annotated[Role, typer.Option(metavar="viewer|operator|administrator", help="Role.")],
+    data: Data = None,
+) -> None:
+    """Create a user; asks for the password, or reads it from standard input."""
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
         user = users.add(name, _ask_password(), role, actor=COMMAND_LINE)
-    print(f"made the account {user.name} ({user.role})")
+    print(f"created user {user.name} ({user.role})")
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def password(name: Name, *, data: Data = None) -> None:
-    """Set a new password, which ends the account's log-ins and unlocks it."""
+    """Set a new password; logs the user out everywhere and unlocks the account."""
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
         user = users.find(name)
         users.set_password(user.id, _ask_password(), actor=COMMAND_LINE)
-    print(f"set the password of {user.name}")
+    print(f"changed the password of {user.name}")
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def role(name: Name, new_role: Annotated[Role, typer.Argument(metavar="ROLE")], *, data: Data = None) -> None:
-    """Give an account another role."""
+    """Change the role of a user."""
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
         user = users.change(users.find(name).id, role=new_role, actor=COMMAND_LINE)
-    print(f"{user.name} is {user.role} now")
+    print(f"{user.name} is now {user.role}")
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def disable(name: Name, *, data: Data = None) -> None:
-    """Keep an account from logging in; `enable` undoes it."""
+    """Disable the login of a user."""
     _switch(name, data, on=False)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def enable(name: Name, *, data: Data = None) -> None:
-    """Let an account log in again."""
+    """Enable the login of a user again."""
     _switch(name, data, on=True)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def remove(name: Name, *, data: Data = None) -> None:
-    """Remove an account with its tokens and waiting uploads; its jobs stay."""
+    """Delete a user with tokens and waiting uploads; jobs are kept."""
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
         user = users.find(name)
         users.remove(user.id, actor=COMMAND_LINE)
-    print(f"removed the account {user.name}")
+    print(f"deleted user {user.name}")
 
 
 @contextmanager
@@ -111,17 +117,17 @@ def _switch(name: str, data: Path | None, *, on: bool) -> None:
 
     with _users(data) as users:
         user = users.change(users.find(name).id, enabled=on, actor=COMMAND_LINE)
-    print(f"{user.name} can {'' if on else 'not '}log in now")
+    print(f"{user.name} can {'log in again' if on else 'no longer log in'}")
 
 
 def _ask_password() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
     first = getpass.getpass("New password: ")
-    if getpass.getpass("The same again: ") != first:
+    if getpass.getpass("Confirm password: ") != first:
         from appliance.errors import AccountError
 
-        raise AccountError("the two passwords are not the same; begin again")
+        raise AccountError("the passwords do not match; try again")
     return first
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from appliance.command import PlainCommand
 from appliance.exits import ExitCode, cancel_on_signal
 
 if TYPE_CHECKING:
@@ -13,18 +14,16 @@ if TYPE_CHECKING:
     from runtime.engine.store.request import EngineRequest
     from runtime.engine.store.store import EngineStore
 
-app = typer.Typer(
-    help="See, build, check and clear the engines of this box.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Manage optimized engines.", no_args_is_help=True, rich_markup_mode=None)
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="The data directory; ~/.local/share/relume if left out."),
+    typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_all(*, data: Data = None, json: Json = False) -> None:
     """List engines: those that are ready, wanted, being built or in quarantine."""
     from appliance.engines.screens import show_engines
@@ -33,7 +32,7 @@ def list_all(*, data: Data = None, json: Json = False) -> None:
     print(show_engines(list_engines(_store(data)), as_json=json))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def build(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model of `relume doctor`.")] = None,
     *,
@@ -81,7 +80,7 @@ def build(
         sys.exit(ExitCode.ENGINE)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def verify(
     engine: Annotated[
         str | None, typer.Argument(metavar="ENGINE", help="Its name or the beginning of it; all if left out.")
@@ -104,7 +103,7 @@ def verify(
         sys.exit(ExitCode.ENGINE)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def prune(
     *,
     budget_gib: Annotated[

@@ -7,39 +7,101 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from appliance.command import PlainCommand, examples
+from runtime.options import DEFAULT_PRESET
+
 if TYPE_CHECKING:
     from appliance.jobs.queue import JobQueue
     from appliance.jobs.records import JobRecord, JobState
+    from appliance.store.database import Database
 
-app = typer.Typer(help="See and steer the queue of this box.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Manage the job queue.", no_args_is_help=True, rich_markup_mode=None)
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="The data directory; ~/.local/share/relume if left out."),
+    typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or the beginning of it.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_jobs(
     *,
     states: Annotated[
         str, typer.Option("--state", metavar="A,B", help="queued, running, paused, done, failed, cancelled.")
     ] = "",
-    text: Annotated[str, typer.Option("--text", help="Only titles that contain this.")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    text: Annotated[str, typer.Option("--text", metavar="TEXT", help="Filter by title.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="Maximum number of jobs.")] = 50,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """List jobs: queued ones alone in the order of their turn, all others the newest first."""
+    """List jobs: queued in processing order, others newest first."""
+    from appliance.accounts.users import Users
+    from appliance.jobs.records import JobState
     from appliance.jobs.screens import show_jobs
 
+    with _open(data) as (database, queue):
+        wanted = _states(states) or list(JobState)
+        # What is queued is asked for alone: only then it comes in the order of its turn.
+        queued = queue.list(states=[JobState.QUEUED], text=text, limit=limit) if JobState.QUEUED in wanted else []
+        rest = queue.list(states=[state for state in wanted if state is not JobState.QUEUED], text=text, limit=limit)
+        open_first = sorted(rest, key=lambda job: job.is_finished)
+        active = [job for job in open_first if not job.is_finished]
+        found = [*active, *queued, *open_first[len(active) :]][:limit]
+        print(show_jobs(found, names=Users(database).names(), as_json=json))
+
+
+@app.command(
+    cls=PlainCommand,
+    **examples("relume jobs add holiday.mp4", "relume jobs add *.mkv --preset surveillance -o /srv/enhanced"),
+)
+def add(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", readable=False, help="Video or audio files; patterns such as *.mp4.")
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the results; beside each file by default."),
+    ] = None,
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Preset; see `relume presets`.")] = DEFAULT_PRESET,
+    scale: Annotated[
+        str | None, typer.Option(metavar="auto|1|2|4", help="Upscaling factor; the preset's by default.")
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(metavar="N", min=-100, max=100, help="Higher runs earlier; 0 is normal.")
+    ] = 0,
+    data: Data = None,
+) -> None:
+    """Add files of this machine to the queue of the server."""
+    from appliance.enhance import find_sources
+    from appliance.jobs.records import NewJob, Origin
+    from runtime.errors import OutputError
+    from runtime.options import EnhanceOptions, parse_scale
+    from runtime.work import plan_work
+
+    options = EnhanceOptions(preset=preset, scale=None if scale is None else parse_scale(scale))
+    if output is not None and not output.is_dir():
+        raise OutputError(f"folder {output} does not exist; create it first")
+    # All of them are looked at before the first is added: a typing error adds nothing.
+    planned = [(file, plan_work(file, None, options).target) for file in find_sources(files)]
     with _queue(data) as queue:
-        print(show_jobs(queue.list(states=_states(states), text=text, limit=limit), as_json=json))
+        for file, target in planned:
+            place = target if output is None else output / target.name
+            new = NewJob(
+                source=file.absolute(),
+                title=file.name,
+                options=options,
+                target=place.absolute(),
+                origin=Origin.COMMAND,
+                priority=priority,
+            )
+            job = queue.add(new)
+            print(f"added {job.title} ({job.id})")
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def show(job: Job, *, data: Data = None, json: Json = False) -> None:
     """Show one job."""
     from appliance.jobs.screens import show_job
@@ -49,45 +111,51 @@ def show(job: Job, *, data: Data = None, json: Json = False) -> None:
         print(show_job(record, queue.files(record.id), as_json=json))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def pause(job: Job, *, data: Data = None) -> None:
-    """Hold a job back; a running one stops soon and keeps what it has done."""
+    """Pause a job; progress is kept."""
     with _queue(data) as queue:
         _tell(queue.pause(_find(queue, job).id))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def resume(job: Job, *, data: Data = None) -> None:
-    """Let a paused job go on where it was."""
+    """Resume a paused job."""
     with _queue(data) as queue:
         _tell(queue.resume(_find(queue, job).id))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def cancel(job: Job, *, data: Data = None) -> None:
-    """End a job; what it has done so far is removed."""
+    """Cancel a job; progress is discarded."""
     with _queue(data) as queue:
         _tell(queue.cancel(_find(queue, job).id))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def retry(job: Job, *, data: Data = None) -> None:
-    """Queue a failed or cancelled job again."""
+    """Retry a failed or cancelled job."""
     with _queue(data) as queue:
         _tell(queue.retry(_find(queue, job).id))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def remove(job: Job, *, data: Data = None) -> None:
-    """Forget a finished job, with its files in the data directory."""
+    """Delete a finished job with its files in the data directory."""
     with _queue(data) as queue:
         record = _find(queue, job)
         queue.remove(record.id)
-    print(f"removed {record.title} ({record.id})")
+    print(f"deleted {record.title} ({record.id})")
 
 
 @contextmanager
 def _queue(data: Path | None) -> "Iterator[JobQueue]":
+    with _open(data) as (_, queue):
+        yield queue
+
+
+@contextmanager
+def _open(data: Path | None) -> "Iterator[tuple[Database, JobQueue]]":
     from appliance.jobs.queue import JobQueue
     from appliance.settings import load_settings
     from appliance.store.database import Database
@@ -99,7 +167,7 @@ def _queue(data: Path | None) -> "Iterator[JobQueue]":
     if not database_path(directory).exists():
         raise StoreError(f"there is no queue in {directory}; name the data directory with --data")
     with Database(database_path(directory)) as database:
-        yield JobQueue(database)
+        yield database, JobQueue(database)
 
 
 def _find(queue: "JobQueue", beginning: str) -> "JobRecord":
@@ -108,7 +176,9 @@ def _find(queue: "JobQueue", beginning: str) -> "JobRecord":
     found = queue.with_id_like(beginning)
     if len(found) > 1:
         raise JobNotFoundError(f"{len(found)} jobs begin with {beginning}; give more of the id")
-    return found[0] if found else queue.get(beginning)
+    if not found:
+        raise JobNotFoundError(f"no job matches {beginning!r}; see `relume jobs list`")
+    return found[0]
 
 
 def _states(text: str) -> "list[JobState] | None":
@@ -118,10 +188,10 @@ def _states(text: str) -> "list[JobState] | None":
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in set(JobState)]
     if unknown:
-        raise OptionError(f"there is no state {unknown[0]!r}; there are: {', '.join(JobState)}")
+        raise OptionError(f"unknown state {unknown[0]!r}; there are: {', '.join(JobState)}")
     return [JobState(name) for name in names] or None
 
 
 def _tell(job: "JobRecord") -> None:
-    wish = "" if job.wish is None else f"; it will {job.wish} in a moment, if a worker runs"
+    wish = "" if job.wish is None else f"; it will {job.wish} in a moment"
     print(f"{job.title} ({job.id}) is {job.state}{wish}")

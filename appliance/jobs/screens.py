@@ -2,23 +2,35 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from appliance.jobs.files import JobFiles
-from appliance.jobs.records import JobRecord, JobState, options_to_json
+from appliance.jobs.records import JobRecord, options_to_json
 from appliance.progress import describe_duration
 from appliance.text import format_json, format_table
 
 
-def show_jobs(jobs: Sequence[JobRecord], *, as_json: bool) -> str:
+def show_jobs(jobs: Sequence[JobRecord], *, names: Mapping[str, str], as_json: bool) -> str:
     """List jobs, a line each."""
     if as_json:
         return format_json([_plain(job) for job in jobs])
     if not jobs:
         return "no jobs"
-    rows = [(job.id, _state(job), _progress(job), job.options.preset, job.title) for job in jobs]
-    return format_table([("id", "state", "progress", "preset", "title"), *rows])
+    rows = [
+        (
+            job.id,
+            _state(job),
+            _progress(job),
+            job.options.preset,
+            _day(job.created_at)[:16],
+            describe_duration(job.worked_s) if job.is_finished and job.worked_s else "",
+            names.get(job.owner or "", job.origin),
+            _printable(job.title),
+        )
+        for job in jobs
+    ]
+    return format_table([("id", "state", "progress", "preset", "added", "took", "owner", "title"), *rows])
 
 
 def show_job(job: JobRecord, files: JobFiles, *, as_json: bool) -> str:
@@ -50,11 +62,11 @@ def _state(job: JobRecord) -> str:
 
 
 def _progress(job: JobRecord) -> str:
-    if job.state in (JobState.DONE, JobState.CANCELLED) or not job.stage:
+    if job.is_finished or not job.stage:
         return ""
     parts = [job.stage]
     if job.frames_total:
-        parts.append(f"{100 * job.frames_done // job.frames_total} %")
+        parts.append(f"{100 * job.frames_done // job.frames_total}%")
     if job.fps:
         parts.append(f"{job.fps:.1f} fps")
     if job.eta_s is not None:

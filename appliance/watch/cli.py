@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from appliance.command import PlainCommand
 from appliance.exits import ExitCode, cancel_on_signal
 from appliance.watch.errors import FolderError
 from appliance.watch.folder import DEFAULT_HOLD_S, NewFolder
@@ -17,35 +18,38 @@ from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, pa
 if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
 
-folders = typer.Typer(name="folders", help="The watch folders of the server.", no_args_is_help=True)
+folders = typer.Typer(name="folders", help="Manage watch folders.", no_args_is_help=True)
 
-Preset = Annotated[str, typer.Option(metavar="NAME", help="One of `relume presets`.")]
-Scale = Annotated[
-    str | None, typer.Option(metavar="auto|1|2|4", help="How much larger; the preset decides if left out.")
+Preset = Annotated[str, typer.Option(metavar="NAME", help="Preset; see `relume presets`.")]
+Scale = Annotated[str | None, typer.Option(metavar="auto|1|2|4", help="Upscaling factor; the preset's by default.")]
+Audio = Annotated[
+    AudioMode | None, typer.Option(metavar="speech|off", help="Reduce noise in speech, or keep the audio.")
 ]
-Audio = Annotated[AudioMode | None, typer.Option(help="Clean speech, or copy the sound bit for bit.")]
-Strength = Annotated[float | None, typer.Option(metavar="0..1", help="How strong the effect is.")]
-VideoCodec = Annotated[Codec | None, typer.Option("--codec", help="How the picture is encoded.")]
-Model = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Enhance the picture with this model, not the preset's.")
+Strength = Annotated[float | None, typer.Option(metavar="0..1", help="Strength of the effect; 1 is full.")]
+VideoCodec = Annotated[
+    Codec | None, typer.Option("--codec", metavar="h264|hevc|av1|prores|ffv1", help="Video codec of the result.")
 ]
+Model = Annotated[str | None, typer.Option(metavar="NAME", help="Video model instead of the preset's.")]
 Zoo = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", readable=False, help="Your own folder of models, with --model.")
+    Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, with --model.")
 ]
 Done = Annotated[
     Path | None,
-    typer.Option("--done", metavar="FOLDER", help="Move originals there after success; else they stay."),
+    typer.Option("--done", metavar="FOLDER", help="Move originals there after success."),
 ]
 Polling = Annotated[
-    bool, typer.Option("--polling", help="Look regularly instead of being told; always so on network drives.")
+    bool, typer.Option("--polling", help="Poll instead of using file system events; always on for network drives.")
 ]
-Hold = Annotated[float, typer.Option("--hold", metavar="SECONDS", help="How long a file must not have changed.")]
-Hours = Annotated[str, typer.Option("--hours", metavar="SPAN", help="When jobs run: 22:00-06:00, nights or always.")]
+Hold = Annotated[float, typer.Option("--hold", metavar="SECONDS", help="Wait until a file is unchanged for this long.")]
+Hours = Annotated[
+    str, typer.Option("--hours", metavar="SPAN", help="Hours in which jobs run: 22:00-06:00, nights or always.")
+]
 Include = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN", help="Only such names, as *.mp4; may be repeated.")
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Only such files, for example *.mp4; may be repeated."),
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN", help="No such names or folders; may be repeated.")
+    list[str] | None, typer.Option(metavar="PATTERN", help="Skip such files or folders; may be repeated.")
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="The server's data directory, if not the usual one.")
@@ -55,7 +59,7 @@ Which = Annotated[str, typer.Argument(metavar="FOLDER", help="Its path, or its i
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, with all below it.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, including subfolders.")],
     *,
     output: Output,
     preset: Preset = DEFAULT_PRESET,
@@ -67,18 +71,18 @@ def watch(
     zoo: Zoo = None,
     done: Done = None,
     polling: Polling = False,
-    once: Annotated[bool, typer.Option("--once", help="End when everything in the folder is dealt with.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit when all files are processed.")] = False,
     hold: Hold = DEFAULT_HOLD_S,
     hours: Hours = "always",
     include: Include = None,
     exclude: Exclude = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Keep the queue there, instead of in OUT/.relume.")
+        Path | None, typer.Option("--data", metavar="DIR", help="Data directory; OUT/.relume by default.")
     ] = None,
 ) -> None:
-    """Enhance every file that lands in a folder, without the server.
+    """Enhance files added to a folder, without the server.
 
-    Ctrl-C stops; the next start goes on where it was. With --once, exit code 3 says that a file could not be enhanced.
+    Ctrl-C stops; the next start resumes. With --once, exit code 3 means that a file could not be enhanced.
     """
     options = _options(preset, scale, audio, strength, codec, model, zoo)
     wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
@@ -95,20 +99,20 @@ def watch(
         sys.exit(ExitCode.SOURCE)
 
 
-@folders.command("list")
+@folders.command("list", cls=PlainCommand)
 def list_folders(
     *, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
 ) -> None:
-    """List the watch folders and what is wrong in them."""
+    """List watch folders and their problems."""
     from appliance.watch.screens import show_folders
 
     with _open(data) as store:
         print(show_folders(store, as_json=json))
 
 
-@folders.command("add")
+@folders.command("add", cls=PlainCommand)
 def add_folder(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, with all below it.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to watch, including subfolders.")],
     *,
     output: Output,
     preset: Preset = DEFAULT_PRESET,
@@ -126,31 +130,31 @@ def add_folder(
     exclude: Exclude = None,
     data: Data = None,
 ) -> None:
-    """Let the server watch a folder; one that runs notices it within seconds."""
+    """Add a watch folder; a running server picks it up within seconds."""
     options = _options(preset, scale, audio, strength, codec, model, zoo)
     wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
     with _open(data) as store:
         print(f"watching {wish.path} ({store.add(wish).id})")
 
 
-@folders.command("remove")
+@folders.command("remove", cls=PlainCommand)
 def remove_folder(which: Which, *, data: Data = None) -> None:
-    """Watch a folder no more; its files, jobs and results stay."""
+    """Stop watching a folder; files, jobs and results are kept."""
     with _open(data) as store:
         found = store.find(which)
         store.remove(found.id)
         print(f"{found.wish.path} is no longer watched")
 
 
-@folders.command("enable")
+@folders.command("enable", cls=PlainCommand)
 def enable_folder(which: Which, *, data: Data = None) -> None:
-    """Watch a folder again."""
+    """Resume watching a folder."""
     _switch(which, data, enabled=True)
 
 
-@folders.command("disable")
+@folders.command("disable", cls=PlainCommand)
 def disable_folder(which: Which, *, data: Data = None) -> None:
-    """Leave a folder alone for now; what is queued already is done."""
+    """Pause watching a folder; queued jobs are still processed."""
     _switch(which, data, enabled=False)
 
 
@@ -160,7 +164,7 @@ def _switch(which: str, data: Path | None, *, enabled: bool) -> None:
     with _open(data) as store:
         found = store.find(which)
         store.update(found.id, replace(found.wish, enabled=enabled))
-        print(f"{found.wish.path} is {'watched' if enabled else 'left alone for now'}")
+        print(f"{found.wish.path} is {'watched' if enabled else 'paused'}")
 
 
 def _options(

@@ -7,7 +7,7 @@ import typer
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="The data directory; ~/.local/share/relume if left out."),
+    typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
 
 
@@ -15,18 +15,19 @@ def serve(
     *,
     data: Data = None,
     host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Listen there: 0.0.0.0 is every network, 127.0.0.1 this box.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Listen address: 0.0.0.0 for all networks, 127.0.0.1 for this machine."),
     ] = None,
-    port: Annotated[int | None, typer.Option(metavar="N", help="The port of the page; 8443 if left out.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port; 8443 by default.")] = None,
     tls: Annotated[
         bool | None,
-        typer.Option("--tls/--no-tls", help="Encrypt with a certificate, which is made where there is none."),
+        typer.Option("--tls/--no-tls", help="Use HTTPS; a certificate is created if there is none."),
     ] = None,
 ) -> None:
-    """Serve the page, watch the folders and work off the queue, until Ctrl-C.
+    """Run the server: web page, watch folders and job queue.
 
-    On the first start it writes a link that makes the first account. What is left out here comes from RELUME_...
-    variables, then from relume.toml in the data directory.
+    On first start it prints a link to create the administrator. Options override RELUME_... variables, and these
+    override relume.toml in the data directory.
     """
     from appliance.web.serve import serve as run
 

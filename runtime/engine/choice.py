@@ -182,7 +182,7 @@ def _decide(
                 best = backend, precision
         return *best, _compare(speeds, best, safest=(default.name, safest))
     part = "" if wish == Wish() else f"; {_only(wish)}"
-    return default, safest, f"the safe choice, for nothing was measured here yet: `relume doctor` does{part}"
+    return default, safest, f"default (run `relume doctor` once to benchmark this machine){part}"
 
 
 def is_measured(model: Model, engines: Path | None) -> bool:

@@ -49,7 +49,7 @@ def test_the_summary_tells_where_the_result_is_and_what_was_done():
     assert "report.json" in text
     assert "320x180 8 bit -> 1280x720 8 bit; x4 fits" in text
     assert "150 in, 150 out, times unchanged" in text
-    assert "1:05, 15.2 fps, at most 500 MB of memory" in text
+    assert "1:05, 15.2 fps, peak memory 500 MB" in text
 
 
 def test_the_check_of_the_finished_file_has_a_line_of_its_own():
@@ -94,10 +94,10 @@ def test_sound_alone_has_no_picture_lines():
     text = summarise(report)
 
     assert not any(line.startswith("picture") for line in text.splitlines())
-    assert "speech: 100 samples in, 100 out; effect held back 25% of the time" in text
+    assert "speech: 100 samples in, 100 out; noise reduction reduced for 25% of the time" in text
     assert "sound starts 5 samples before the picture in the source, with the picture in the result" in text
 
 
 def test_a_job_that_was_interrupted_says_so():
     assert "resumed" not in summarise(REPORT)
-    assert "went on after 2 interruptions" in summarise(replace(REPORT, resumes=2))
+    assert "resumed after 2 interruptions" in summarise(replace(REPORT, resumes=2))

@@ -16,19 +16,19 @@ def run(data: Path, *words: str, typed: str = "") -> Result:
 
 def test_accounts_are_made_listed_changed_and_removed(tmp_path: Path):
     data = tmp_path / "data"
-    assert "made the account Anna" in run(data, "add", "Anna", "--role", "administrator", typed=PASSWORD + "\n").output
+    assert "created user Anna" in run(data, "add", "Anna", "--role", "administrator", typed=PASSWORD + "\n").output
     run(data, "add", "Ben", "--role", "viewer", typed=PASSWORD + "\n")
 
-    assert "Ben is operator now" in run(data, "role", "ben", "operator").output
-    assert "Ben can not log in now" in run(data, "disable", "ben").output
-    assert "set the password of Ben" in run(data, "password", "ben", typed="another good one\n").output
+    assert "Ben is now operator" in run(data, "role", "ben", "operator").output
+    assert "Ben can no longer log in" in run(data, "disable", "ben").output
+    assert "changed the password of Ben" in run(data, "password", "ben", typed="another good one\n").output
     listed = json.loads(run(data, "list", "--json").output)
     assert [(user["name"], user["role"], user["enabled"]) for user in listed] == [
         ("Anna", "administrator", True),
         ("Ben", "operator", False),
     ]
-    assert "Ben can log in now" in run(data, "enable", "ben").output
-    assert "removed the account Ben" in run(data, "remove", "ben").output
+    assert "Ben can log in again" in run(data, "enable", "ben").output
+    assert "deleted user Ben" in run(data, "remove", "ben").output
     assert "Ben" not in run(data, "list").output
 
 
