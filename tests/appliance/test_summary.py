@@ -95,7 +95,7 @@ def test_sound_alone_has_no_picture_lines():
 
     assert not any(line.startswith("picture") for line in text.splitlines())
     assert "speech: 100 samples in, 100 out; noise reduction reduced for 25% of the time" in text
-    assert "sound starts 5 samples before the picture in the source, with the picture in the result" in text
+    assert "audio starts 5 samples before the video in the source, with the video in the result" in text
 
 
 def test_a_job_that_was_interrupted_says_so():

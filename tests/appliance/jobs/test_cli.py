@@ -54,7 +54,7 @@ def test_a_job_is_steered_by_the_beginning_of_its_id(add, queue, jobs):
     queue.fail(job.id, "cpu", "no space is left")
     assert "no space is left" in jobs("show", job.id)
     assert json.loads(jobs("show", job.id, "--json"))["message"] == "no space is left"
-    assert jobs("remove", job.id) == f"removed a.mp4 ({job.id})"
+    assert jobs("remove", job.id) == f"deleted a.mp4 ({job.id})"
     assert queue.list() == []
 
 
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_told(add, queue, jobs, data, tmp_path):
         jobs("remove", job.id)
     with pytest.raises(JobNotFoundError, match="no job matches 'nowhere'"):
         jobs("show", "nowhere")
-    with pytest.raises(OptionError, match="there is no state 'dnoe'; there are: queued, running"):
+    with pytest.raises(OptionError, match="unknown state 'dnoe'; there are: queued, running"):
         jobs("list", "--state", "dnoe")
     for _ in range(70):
         add("more")
