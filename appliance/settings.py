@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     data: Path = Field(
         default_factory=_DEFAULT_DATA.expanduser,
         title="Data directory",
-        description="Where jobs, uploads, results and accounts are kept.",
+        description="Where jobs, uploads, results and users are stored.",
     )
 
     host: str = Field(
@@ -47,84 +47,93 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=255,
         title="Listen address",
-        description="Address to listen on: 0.0.0.0 is every network of this box, 127.0.0.1 this box alone.",
+        description="0.0.0.0: all networks; 127.0.0.1: this machine only.",
     )
-    port: int = Field(8443, ge=1, le=65535, title="Port", description="Port of the page.")
+    port: int = Field(8443, ge=1, le=65535, title="Port", description="Port of the web page.")
     plain_port: int = Field(
         8080,
         ge=0,
         le=65535,
         title="Plain port",
-        description="Port that sends plain http:// visitors on to the page under TLS; 0 for none.",
+        description="Redirects http:// to https://; 0: off.",
     )
     tls: bool = Field(
         True,
         title="Encrypt (TLS)",
-        description="Serve https:// with a certificate; without it passwords cross the network readable.",
+        description="Use https:// with a certificate. Without it, passwords can be read on the network.",
     )
     tls_certificate: Path | None = Field(
-        None, title="Certificate", description="Your own certificate (PEM, with its chain); empty: Relume makes one."
+        None,
+        title="Certificate",
+        description="File on the server: your certificate with its chain (PEM). Empty: Relume creates one.",
     )
-    tls_key: Path | None = Field(None, title="Certificate key", description="The key of your own certificate (PEM).")
+    tls_key: Path | None = Field(
+        None, title="Certificate key", description="File on the server: the private key (PEM)."
+    )
     host_names: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         max_length=50,
         title="Host names",
-        description="More names that this box is called by, such as relume.studio.example; "
-        "its own name and addresses need no entry.",
+        description="Additional names of this server, for example relume.studio.example.",
     )
     announce: bool = Field(
-        True, title="Announce relume.local", description="Tell the local network that relume.local is this box (mDNS)."
+        True,
+        title="Announce relume.local",
+        description="Make this server known as relume.local on the local network (mDNS).",
     )
 
     backend: str = Field(
         "auto",
         pattern=r"^[a-z0-9-]{1,40}$",
         title="Backend",
-        description="What runs the models: auto takes the fastest that was measured here, or one of `relume doctor`.",
+        description="Software that runs the models. Automatic: the fastest on this machine.",
     )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
         "auto",
         title="Precision",
-        description="How the picture's model counts: auto takes the fastest that passed its quality gate.",
+        description="Numeric precision of the video model. Automatic: the fastest with full quality.",
     )
-    zoo: Path | None = Field(
-        None, title="Own models", description="A folder of your own models (docs/own-models.md), which jobs can name."
-    )
+    zoo: Path | None = Field(None, title="Own models", description="Folder on the server with your own models.")
     device: str = Field(
         "auto",
         pattern=r"^(auto|(cpu|gpu:[0-9]{1,2})(,(cpu|gpu:[0-9]{1,2})){0,15})$",
         title="Device",
-        description="What enhances: auto, or devices such as gpu:0,gpu:1 or cpu, each of which does one job at a time.",
+        description="Devices that enhance, one job each: auto, cpu, or for example gpu:0,gpu:1.",
     )
-    threads: int = Field(
-        0, ge=0, le=1024, title="Threads", description="Processor threads for one job; 0: as many as the box has."
-    )
+    threads: int = Field(0, ge=0, le=1024, title="Threads", description="Processor threads per job (0 = all).")
     worker_memory_gib: float = Field(
-        0.0, ge=0, le=100_000, title="Memory for a job (GiB)", description="A job may take so much; 0: all there is."
+        0.0, ge=0, le=100_000, title="Memory for a job (GiB)", description="Memory limit per job (0 = no limit)."
     )
     disk_reserve_gib: float = Field(
         2.0,
         ge=0,
         le=100_000,
         title="Disk reserve (GiB)",
-        description="Room on the disk that uploads and jobs never touch.",
+        description="Disk space that is always kept free.",
     )
     engines_gib: float = Field(
-        8.0, ge=0, le=100_000, title="Engines (GiB)", description="What engines may take; the longest unused go first."
+        8.0,
+        ge=0,
+        le=100_000,
+        title="Engines (GiB)",
+        description="Disk space for optimized engines; the least recently used are removed first.",
     )
 
     upload_limit_gib: float = Field(
-        200.0, gt=0, le=100_000, title="Largest upload (GiB)", description="A larger file is refused before it is sent."
+        200.0, gt=0, le=100_000, title="Largest upload (GiB)", description="Larger files are refused."
     )
     open_uploads: int = Field(
-        200, ge=1, le=10_000, title="Files per person", description="Files a person may have uploaded without a job."
+        200, ge=1, le=10_000, title="Files per person", description="Uploaded files without a job, per user."
     )
     upload_days: int = Field(
-        7, ge=1, le=365, title="Keep uploads (days)", description="A file without a job is removed after so many days."
+        7,
+        ge=1,
+        le=365,
+        title="Keep uploads (days)",
+        description="Uploaded files without a job are deleted after this many days.",
     )
     probe_timeout_s: float = Field(
-        20.0, ge=1, le=600, title="Check limit (s)", description="Longest time to look into an uploaded file."
+        20.0, ge=1, le=600, title="Check limit (s)", description="Maximum time to check an uploaded file."
     )
 
     own_jobs_only: bool = Field(
@@ -133,33 +142,60 @@ class Settings(BaseSettings):
         description="Jobs, previews and results are shown to the user who added them and to administrators alone.",
     )
     session_idle_hours: float = Field(
-        24.0, ge=0.1, le=720, title="Log out when idle (h)", description="A log-in ends after so long without use."
+        24.0,
+        ge=0.1,
+        le=720,
+        title="Log out when idle (h)",
+        description="Users are logged out after this time without activity.",
     )
     session_days: float = Field(
-        14.0, ge=0.1, le=365, title="Longest log-in (days)", description="A log-in ends after so long in any case."
+        14.0,
+        ge=0.1,
+        le=365,
+        title="Longest login (days)",
+        description="Users are logged out after this time in any case.",
     )
     login_attempts: int = Field(
         8,
         ge=3,
         le=1000,
-        title="Failed log-ins",
-        description="So many failed log-ins on one account from one address lock it there for a while.",
+        title="Failed logins",
+        description="Failed logins on one account from one address before it is locked there.",
     )
     login_attempts_address: int = Field(
-        40, ge=3, le=10_000, title="Failed log-ins per address", description="The same for one address on the network."
+        40,
+        ge=3,
+        le=10_000,
+        title="Failed logins per address",
+        description="Failed logins before a network address is locked.",
     )
     login_window_minutes: float = Field(
-        15.0, ge=0.01, le=1440, title="Lock time (minutes)", description="How long failed log-ins count."
+        15.0, ge=0.01, le=1440, title="Lock time (minutes)", description="How long an account or address stays locked."
     )
 
+    smtp_host: str = Field(
+        "", max_length=255, title="Mail server", description="Name of the SMTP server; empty: no e-mail is sent."
+    )
+    smtp_port: int = Field(587, ge=1, le=65535, title="Mail server port", description="Usually 587, or 465 with TLS.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", title="Mail encryption", description="STARTTLS, TLS from the start, or none (local networks only)."
+    )
+    smtp_user: str = Field("", max_length=255, title="Mail user", description="Empty: no log-in at the mail server.")
+    smtp_password: str = Field(
+        "",
+        max_length=500,
+        title="Mail password",
+        description="It is kept in relume.toml, which only the server's user can read.",
+        json_schema_extra={"format": "password"},
+    )
+    smtp_from: str = Field("", max_length=255, title="Sender", description="Address that messages come from.")
+
     webhook_timeout_s: float = Field(
-        10.0, ge=0.1, le=120, title="Webhook limit (s)", description="Longest wait for an answer to a webhook."
+        10.0, ge=0.1, le=120, title="Webhook limit (s)", description="Maximum time to wait for an answer."
     )
-    webhook_attempts: int = Field(
-        8, ge=1, le=20, title="Webhook attempts", description="A webhook that fails is tried so often, ever slower."
-    )
+    webhook_attempts: int = Field(8, ge=1, le=20, title="Webhook attempts", description="Maximum delivery attempts.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", title="Log level", description="How much relume.log tells."
+        "INFO", title="Log level", description="Detail of the server log."
     )
 
     @field_validator("*", mode="before")

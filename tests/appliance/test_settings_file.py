@@ -23,7 +23,10 @@ def test_saved_settings_are_read_back_and_explained(tmp_path: Path):
     text = (tmp_path / "relume.toml").read_text()
     assert "\nport = 9000\n" in text
     assert "# upload_limit_gib = 200.0\n" in text
-    assert "# Keep uploads (days): A file without a job is removed after so many days.\nupload_days = 2\n" in text
+    assert (
+        "# Keep uploads (days): Uploaded files without a job are deleted after this many days.\nupload_days = 2\n"
+        in text
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["relume.toml"]
 
 
