@@ -6,6 +6,7 @@ ApplianceError (a RelumeError)
 │   ├── AccountNotFoundError  there is no such account or token (also a LookupError)
 │   ├── LoginError            the name or the password is wrong
 │   └── TooManyLoginsError    too many log-ins failed; it says when to try again
+├── MailError                 an e-mail cannot be sent
 ├── UploadError               an upload is refused (also a ValueError)
 │   ├── UploadNotFoundError   this user has no such upload (also a LookupError)
 │   └── UploadSpaceError      too large, or the disk has no room (also an OSError)
@@ -71,6 +72,10 @@ class OwnPresetError(ApplianceError, ValueError):
 
 class OwnPresetNotFoundError(OwnPresetError, LookupError):
     """There is no such saved preset."""
+
+
+class MailError(ApplianceError):
+    """An e-mail cannot be sent."""
 
 
 class WebhookError(ApplianceError, ValueError):

@@ -21,6 +21,7 @@ from appliance.web.certificate import own_names
 from appliance.web.connections import Visitors
 from appliance.web.events import Broadcaster
 from appliance.web.guard import Guard
+from appliance.web.mail import Mailer
 from appliance.web.own_presets import OwnPresets
 from appliance.web.page_files import PageFiles
 from appliance.web.receiving import Receiver
@@ -110,6 +111,7 @@ def open_services(
         uploads=kept,
         receiver=Receiver(kept),
         webhooks=Webhooks(database, queue, settings),
+        mailer=Mailer(accounts.users, queue, settings),
         broadcaster=Broadcaster(queue, accounts, system.brief, own_only=settings.own_jobs_only),
         system=system,
         visitors=visitors or Visitors(),
@@ -166,6 +168,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(_keep_tidy(services)),
     ]
     services.webhooks.start()
+    services.mailer.start()
     try:
         yield
     finally:
@@ -175,6 +178,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await task
         await to_thread.run_sync(services.webhooks.close)
+        await to_thread.run_sync(services.mailer.close)
         await to_thread.run_sync(services.uploads.close)
 
 

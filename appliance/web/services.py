@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
     from appliance.web.connections import Visitors
     from appliance.web.events import Broadcaster
+    from appliance.web.mail import Mailer
     from appliance.web.own_presets import OwnPresets
     from appliance.web.receiving import Receiver
     from appliance.web.system import System
@@ -41,6 +42,7 @@ class Services:
     uploads: "Uploads"
     receiver: "Receiver"
     webhooks: "Webhooks"
+    mailer: "Mailer"
     broadcaster: "Broadcaster"
     system: "System"
     visitors: "Visitors"

@@ -100,6 +100,24 @@ class Webhooks:
                 raise WebhookNotFoundError("there is no such webhook; it may have been removed")
             record(connection, actor, "webhook_removed", shown(row["url"]))
 
+    def test(self, webhook_id: str) -> str | None:
+        """Send a message with the event `test`; None if it was taken, else what went wrong.
+
+        Raises:
+            WebhookNotFoundError: There is none of that id.
+        """
+        with self._database.read() as connection:
+            row = connection.execute("SELECT url, secret FROM webhooks WHERE id = ?", (webhook_id,)).fetchone()
+        if row is None:
+            raise WebhookNotFoundError("there is no such webhook; it may have been removed")
+        body = json.dumps({"event": "test", "message": "This is a test message of Relume."})
+        problem = send(row["url"], row["secret"], "test", body, timeout_s=self._settings.webhook_timeout_s)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE webhooks SET last_status = ? WHERE id = ?", (problem or "delivered (test)", webhook_id)
+            )
+        return problem
+
     def start(self) -> None:
         """Begin to tell."""
         self._thread.start()

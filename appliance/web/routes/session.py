@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from appliance.accounts.caller import Caller
 from appliance.accounts.roles import Role
 from appliance.accounts.sessions import NewSession, short_id
-from appliance.errors import AccountError
+from appliance.errors import AccountError, MailError
 from appliance.web.access import Changing, Leaving, Open, Person, ServicesHere, address_of, cookie_name, find_caller
 from appliance.web.services import Services
 from runtime.version import relume_version
@@ -164,6 +164,16 @@ def change_me(services: ServicesHere, caller: Changing, body: MeIn) -> Response:
         services.accounts.attempts.forgive(caller.name, caller.address)
     events = None if body.email_events is None else tuple(dict.fromkeys(body.email_events))
     users.set_profile(caller.id, language=body.language, email=body.email, events=events)
+    return Response(status_code=204)
+
+
+@router.post("/api/me/test-mail", status_code=204, summary="Send a test e-mail to oneself", response_class=Response)
+def test_mail(services: ServicesHere, caller: Person) -> Response:
+    """Send a message to one's own address at once, and say what is wrong if it does not go."""
+    to = services.accounts.users.get(caller.id).email
+    if not to:
+        raise MailError("save your e-mail address first", code="email", field="email")
+    services.mailer.test(to)
     return Response(status_code=204)
 
 

@@ -58,6 +58,19 @@ def add_webhook(services: ServicesHere, caller: Administrator, body: WebhookIn) 
     return NewWebhookOut(**WebhookOut.model_validate(webhook).model_dump(), secret=secret)
 
 
+class TestOut(BaseModel):
+    """What became of a test message; `problem` is null where it was delivered."""
+
+    problem: str | None
+
+
+@router.post("/api/webhooks/{webhook_id}/test", summary="Send a test message")
+def test_webhook(services: ServicesHere, caller: Administrator, webhook_id: WebhookId) -> TestOut:
+    """Send a signed message with the event `test` at once."""
+    del caller
+    return TestOut(problem=services.webhooks.test(webhook_id))
+
+
 @router.delete("/api/webhooks/{webhook_id}", status_code=204, summary="Remove a webhook", response_class=Response)
 def remove_webhook(services: ServicesHere, caller: Administrator, webhook_id: WebhookId) -> Response:
     """Remove a webhook and what was still to be delivered."""

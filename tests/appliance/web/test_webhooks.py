@@ -279,3 +279,15 @@ def wait_for(happens):
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_webhook_is_tested_and_what_is_wrong_is_told_in_words(admin):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    hook = admin.post("/api/webhooks", {"url": f"http://127.0.0.1:{port}/told"}).json()
+
+    answer = admin.post(f"/api/webhooks/{hook['id']}/test")
+
+    problem = "could not be reached: connection refused; nothing listens at this address"
+    assert (answer.status_code, answer.json()) == (200, {"problem": problem})
+    assert admin.get("/api/webhooks").json()[0]["last_status"] == problem
