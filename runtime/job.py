@@ -175,7 +175,7 @@ def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], work
         return
     what = f"{work.info.path} is damaged in stream {reader.stream.index} {describe_holes(reader.holes)}"
     if not reader.holes:
-        if not isinstance(reader, VideoReader) or not reader.ended_early:
+        if not reader.early_end:
             return
         what = f"{work.info.path} is cut short: {reader.early_end}"
     raise DamagedError(

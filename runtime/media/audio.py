@@ -23,7 +23,7 @@ from runtime.errors import UnsupportedMediaError
 from runtime.media.damage import Hole, damage_finder, describe_holes, join_holes, with_following
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import AudioStream, usual_layout
-from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
+from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to
 
 Found = Literal["sound", "packets", "nothing"]
 
@@ -103,6 +103,8 @@ class AudioReader(Closing):
         self.sample_rate, self.channels = stream.sample_rate, stream.channels
         self.samples = self.silence_inserted = self.overlap_dropped = 0
         self._holes: list[Hole] = []
+        self._path, self._is_whole = path, start is None and end is None
+        self.early_end = ""
         self.pauses = 0
         self.warnings: list[str] = []
         rate = stream.sample_rate
@@ -262,8 +264,22 @@ class AudioReader(Closing):
         self.samples += block.samples.shape[1]
         return block
 
+    def _look_at_end(self) -> None:
+        """Compare the end with the one that the file tells of."""
+        if not self._is_whole or self._packets.jumps:
+            return
+        end = Fraction(self._zero + self.first_sample + self.samples, self.sample_rate)
+        told = ends_early(self._path, self.stream, end)
+        if told is not None:
+            self.early_end = (
+                f"sound track {self.stream.index} ends after {float(end):.1f} s, but the file tells of "
+                f"{float(told):.1f} s"
+            )
+            self.warnings.append(f"{self.early_end}; it may be cut short or damaged")
+
     def _tell(self) -> None:
         self.warnings += self._packets.describe(self.stream.origin)
+        self._look_at_end()
         name = f"sound track {self.stream.index}"
         self.warnings += [f"{name}: {warning}" for warning in self._damage.warnings()]
         if self._holes:

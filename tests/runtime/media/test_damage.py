@@ -158,6 +158,25 @@ def test_a_frame_that_is_missing_where_the_clock_counts_samples_is_damage(sound:
     assert len(holes) == 1
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mka", "libmp3lame"), ("a.wv", "wavpack")])
+def test_sound_that_ends_before_the_end_that_is_told_is_cut_short(
+    sound: Callable[..., Path], name: str, codec: str
+) -> None:
+    path = sound(name, audio=codec, audio_samples=240_000)
+    with AudioReader(path, probe(path).audios[0]) as reader:
+        assert sum(block.samples.shape[1] for block in reader) >= 240_000
+        assert reader.early_end == ""
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + np.random.default_rng(0).bytes(len(data) - middle))
+
+    with AudioReader(path, probe(path).audios[0]) as reader:
+        samples = sum(block.samples.shape[1] for block in reader)
+
+    assert samples < 200_000
+    assert "but the file tells of 5.0 s" in reader.early_end
+
+
 def test_a_pause_of_speech_is_no_damage(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     speech = [b"\x3c" + noise.bytes(31) for _ in range(20)]
