@@ -18,7 +18,7 @@ from runtime.action import Action
 from runtime.closing import Closing
 from runtime.media.carry import COVERS, MATROSKA, OGG, StreamPlan
 from runtime.media.codecs import CodecName
-from runtime.media.cuts import HIDING, PictureCut, ShownOrder, needs_order
+from runtime.media.cuts import HIDING, FirstDts, PictureCut, ShownOrder, needs_order
 from runtime.media.decode import VideoReader
 from runtime.media.encode import VideoEncoder, settings_for
 from runtime.media.mux import Muxer
@@ -49,7 +49,7 @@ class CopyTrack(Closing):
         """Packets that were written, by index of the source's stream."""
         self._routes: dict[int, Callable[[AnyPacket], list[AnyPacket]]] = {}
         self._cuts: dict[int, PictureCut] = {}
-        self._orders: dict[int, ShownOrder] = {}
+        self._orders: dict[int, ShownOrder | FirstDts] = {}
         self._encoded: list[tuple[VideoReader, VideoEncoder]] = []
         self._latest: dict[int, int] = {}
         self._mended = 0
@@ -82,6 +82,8 @@ class CopyTrack(Closing):
             assert isinstance(source, av.VideoStream)
             if needs_order(self._source, source):
                 self._orders[plan.index] = ShownOrder()
+            else:
+                self._orders[plan.index] = FirstDts()
 
         def copy(packet: AnyPacket) -> list[AnyPacket]:
             packet.stream = stream
@@ -99,14 +101,16 @@ class CopyTrack(Closing):
             return
         streams = [self._source.streams[index] for index in self._routes]
         discard_others(self._source, self._routes)
+        is_whole = any(isinstance(order, ShownOrder) for order in self._orders.values())
         covers = any(stream.disposition & Disposition.attached_pic for stream in streams)
-        if self._trims and not covers and not self._orders and can_seek(self._source, self._info.path, self._start):
+        if self._trims and not covers and not is_whole and can_seek(self._source, self._info.path, self._start):
             with suppress(av.FFmpegError):
                 self._source.seek(max(0, int(self._start * 1_000_000) - _SEEK_EARLIER_US))
         packets = ContinuousPackets(self._source, *streams)
         for packet in packets:
             self._set_clock(packet)
-            order = self._orders.get(packet.stream_index)
+            # An empty packet's own number is always 0.
+            order = self._orders.get(packet.stream.index)
             for timed in order.push(packet) if order is not None else [packet] if packet.size else []:
                 for wanted in self._choose(timed):
                     for result in self._routes[wanted.stream_index](self._moved(wanted)):

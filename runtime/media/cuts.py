@@ -130,6 +130,42 @@ class ShownOrder:
         return self._slots[0] - (self._places - number) * step
 
 
+class FirstDts:
+    """Gives the first packets of a stream of pictures the DTS that FFmpeg finds only later.
+
+    Matroska stores none; FFmpeg infers them from the PTS of some packets, of which the first ones go without.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[AnyPacket] = []
+        self._is_known = False
+
+    def push(self, packet: AnyPacket) -> list[AnyPacket]:
+        """Return the packets whose DTS are known now; an empty packet ends the stream."""
+        is_untold = bool(packet.size) and packet.dts is None and packet.pts is not None
+        if not self._is_known and is_untold and len(self._waiting) < _ORDER_PACKETS:
+            self._waiting.append(packet)
+            return []
+        waiting, self._waiting, self._is_known = self._waiting, [], True
+        if waiting:
+            self._infer(waiting, packet.dts if packet.size else None)
+        return [*waiting, packet] if packet.size else waiting
+
+    def _infer(self, packets: list[AnyPacket], following: int | None) -> None:
+        """Count back from the first DTS that is known: over the PTS before it, then in even steps."""
+        shown = sorted(packet.pts or 0 for packet in packets)
+        step = max(1, shown[1] - shown[0] if len(shown) > 1 else packets[0].duration or 1)
+        if following is None:
+            late = max(time - (packet.pts or 0) for time, packet in zip(shown, packets, strict=True))
+            before = [time - late for time in shown]
+        else:
+            before = [time for time in shown if time < following]
+        following = shown[0] if following is None else following
+        for packet in reversed(packets):
+            following = before.pop() if before else following - step
+            packet.dts = following
+
+
 class PictureCut:
     """Chooses the packets of one stream of pictures that are needed to show a span.
 

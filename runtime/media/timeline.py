@@ -145,7 +145,10 @@ def find_file_end(container: InputContainer) -> Fraction | None:
 
 
 def told_end_pts(container: InputContainer, stream: VideoStream) -> int | None:
-    """Return the exact end of an MP4's pictures in ticks, None where it is not told or not sure."""
+    """Return the exact end of a stream's pictures in ticks, None where it is not told or not sure."""
+    if _is_any(container, ("matroska", "webm")) and 0 <= (stream.start_pts or 0) * stream.time_base < Fraction(1, 10):
+        tagged = _tagged_duration(stream.tags)
+        return None if tagged is None else round(tagged / stream.time_base)
     if not _is_any(container, ("mov",)) or stream.start_pts is None or stream.duration_pts is None:
         return None
     # A fragmented file that begins late may tell its length from zero.

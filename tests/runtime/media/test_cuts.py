@@ -96,6 +96,24 @@ def test_reordered_pictures_of_an_avi_are_copied_in_their_order(
     assert done.warnings == []
 
 
+@pytest.mark.parametrize("name", ["b.mkv", "b.mp4"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts", ".flv"])
+@pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
+def test_copied_pictures_are_at_the_times_of_the_source(
+    clip: Callable[..., Path], job: Callable[..., Any], suffix: str, name: str, uneven: bool
+) -> None:
+    pts = [40 * n + (900 * (n // 4) if uneven else 0) for n in range(40)]
+    source = clip(f"a{suffix}", pts=pts, time_base=Fraction(1, 1000), options={"preset": "medium", "bf": "3"}, last=40)
+    origin = float(probe(source).origin)
+
+    done = job(source, name, copy_video=True)
+
+    whole, found = show(source), show(source.with_name(name))
+    assert [time for time, _ in found] == pytest.approx([time - origin for time, _ in whole], abs=0.0011)
+    assert [data for _, data in found] == [data for _, data in whole]
+    assert not any("out of order" in warning for warning in done.warnings)
+
+
 def test_mpeg4_of_an_avi_with_reordered_pictures_is_encoded_again(
     clip: Callable[..., Path], job: Callable[..., Any]
 ) -> None:
