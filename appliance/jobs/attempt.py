@@ -284,13 +284,18 @@ class Attempt:
 
 
 def _with_name(error: VerificationError, wanted: Path) -> VerificationError:
-    """Give a file whose check failed the result's name with a mark, in place of a hidden one."""
+    """Give a file whose check failed the result's name with a mark, in place of a hidden one.
+
+    One of the same name and size is that of an earlier attempt, and is replaced: a watch folder tries again.
+    """
     kept = error.kept
     if kept is None:
         return error
-    for path in free_names(wanted.with_name(f"{wanted.stem}.unverified{wanted.suffix}")):
+    first = wanted.with_name(f"{wanted.stem}.unverified{wanted.suffix}")
+    is_again = first.is_file() and not first.is_symlink() and first.stat().st_size == kept.stat().st_size
+    for path in [first] if is_again else free_names(first):
         try:
-            publish_file(kept, path, overwrite=False)
+            publish_file(kept, path, overwrite=is_again)
         except OutputError as refusal:
             if isinstance(refusal.__cause__, FileExistsError):
                 continue

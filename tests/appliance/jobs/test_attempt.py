@@ -299,6 +299,9 @@ def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tm
     monkeypatch.setattr(Muxer, "_write", lose_one)
 
     add("clip", clip, target=tmp_path / "films" / "done.mp4", options=SILENT)
+    work()
+    seen.clear()
+    add("clip", clip, target=tmp_path / "films" / "done.mp4", options=SILENT)
 
     job = work()
 
