@@ -22,6 +22,7 @@ _SAMPLE_FRAMES: Final = 48
 # A film begins with titles, a tape with bars, a broadcast with an advertisement: other places are looked at too.
 _PLACES: Final = (Fraction(1, 5), Fraction(2, 5), Fraction(3, 5), Fraction(4, 5))
 _PLACE_FRAMES: Final = 20
+_FLAG_FRAMES: Final = 4
 _ENOUGH: Final = 6
 _NEAR: Final = 2
 """Pictures before and after one whose verdicts count for it too: idet is sure of single ones only most of the time."""
@@ -60,7 +61,7 @@ def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
     if stream.height < _LEAST_HEIGHT:
         return Interlacing(False)
     unflagged = _may_be_unflagged(stream)
-    if not (suspect or unflagged or _may_change(stream)):
+    if not (suspect or unflagged or _is_flagged_later(path, stream)):
         return Interlacing(False)
     flagged, places = _look(path, stream)
     fields = sum(place["tff"] + place["bff"] for place in places)
@@ -143,9 +144,10 @@ def _may_be_unflagged(stream: VideoStream) -> bool:
     )
 
 
-def _may_change(stream: VideoStream) -> bool:
-    """Tell whether pictures of a stream that begins progressive may be interlaced later, as in a broadcast."""
-    return stream.codec in _CHANGING and stream.height in _TELEVISION_HEIGHTS
+def _is_flagged_later(path: Path, stream: VideoStream) -> bool:
+    """Tell whether pictures of a stream that begins progressive are flagged interlaced later, as in a broadcast."""
+    may_change = stream.codec in _CHANGING and stream.height in _TELEVISION_HEIGHTS
+    return may_change and _look(path, stream, with_idet=False)[0] > 0
 
 
 def _is_interlaced(counts: dict[str, int]) -> bool:
@@ -154,27 +156,27 @@ def _is_interlaced(counts: dict[str, int]) -> bool:
     return told >= _ENOUGH and fields * 10 > told * 7
 
 
-def _look(path: Path, stream: VideoStream) -> tuple[int, list[dict[str, int]]]:
+def _look(path: Path, stream: VideoStream, *, with_idet: bool = True) -> tuple[int, list[dict[str, int]]]:
     """Count flagged pictures, and idet's verdicts in several places of a stream."""
     flagged, places = 0, []
     with open_source(path, only=(stream.index,)) as container:
-        found, counts = _count(container, stream, _SAMPLE_FRAMES)
+        found, counts = _count(container, stream, _SAMPLE_FRAMES if with_idet else _PLACE_FRAMES, with_idet=with_idet)
         flagged += found
         places.append(counts)
         length = container.duration
-        if length is None or sum(counts.values()) < _SAMPLE_FRAMES - 2:
+        if length is None or (with_idet and sum(counts.values()) < _SAMPLE_FRAMES - 2):
             return flagged, places
     for share in _PLACES:
         with open_source(path, only=(stream.index,)) as container:
             with suppress(av.FFmpegError):
                 container.seek(int((container.start_time or 0) + length * share))
-            found, counts = _count(container, stream, _PLACE_FRAMES)
+            found, counts = _count(container, stream, _PLACE_FRAMES if with_idet else _FLAG_FRAMES, with_idet=with_idet)
         flagged += found
         places.append(counts)
     return flagged, places
 
 
-def _count(container: InputContainer, stream: VideoStream, most: int) -> tuple[int, dict[str, int]]:
+def _count(container: InputContainer, stream: VideoStream, most: int, *, with_idet: bool) -> tuple[int, dict[str, int]]:
     """Count flagged pictures and idet's verdicts over the next pictures."""
     counts = {"tff": 0, "bff": 0, "progressive": 0, "undetermined": 0}
     flagged = seen = 0
@@ -187,12 +189,14 @@ def _count(container: InputContainer, stream: VideoStream, most: int) -> tuple[i
             continue
         for frame in frames:
             assert isinstance(frame, VideoFrame)
+            flagged += frame.interlaced_frame
+            seen += 1
+            if not with_idet:
+                continue
             if shape != (frame.width, frame.height, frame.format.name):
                 shape = (frame.width, frame.height, frame.format.name)
                 graph = _graph(frame, stream.time_base, ("idet", ""))
             assert graph is not None
-            flagged += frame.interlaced_frame
-            seen += 1
             graph.vpush(frame)
             for result in _pull(graph):
                 counts[result.metadata["lavfi.idet.multiple.current_frame"]] += 1

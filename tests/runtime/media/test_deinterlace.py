@@ -131,6 +131,23 @@ def test_interlaced_pictures_in_the_middle_of_an_unflagged_film_are_found(tmp_pa
     assert (found.interlaced, found.watched, found.parity) == (True, True, "tff")
 
 
+def test_a_broadcast_that_is_flagged_interlaced_only_later_is_found(tmp_path: Path) -> None:
+    parts = [
+        write_fields(tmp_path / "1.ts", interlaced=False, flagged=False, codec="mpeg2video", count=60),
+        write_fields(tmp_path / "2.ts", interlaced=True, flagged=True, codec="mpeg2video", count=60),
+    ]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    before = decode(path)
+
+    found = find_interlacing(path, video_of(path))
+    after = read(path)
+
+    assert (found.interlaced, found.watched) == (True, True)
+    assert all(np.array_equal(after[number], before[number]) for number in range(57))
+    assert combing((after[90],)) < combing((before[90],)) / 3
+
+
 @pytest.mark.parametrize("parity", [0, 1])
 def test_the_field_that_comes_first_stays(tmp_path: Path, parity: int) -> None:
     path = write_fields(tmp_path / "a.mkv", interlaced=True, flagged=False, parity=parity)
