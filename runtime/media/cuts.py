@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -154,7 +155,8 @@ class FirstDts:
     def _infer(self, packets: list[AnyPacket], following: int | None) -> None:
         """Count back from the first DTS that is known: over the PTS before it, then in even steps."""
         shown = sorted(packet.pts or 0 for packet in packets)
-        step = max(1, shown[1] - shown[0] if len(shown) > 1 else packets[0].duration or 1)
+        steps = [later - earlier for earlier, later in pairwise(shown)] + [packet.duration or 0 for packet in packets]
+        step = min((step for step in steps if step > 0), default=1)
         if following is None:
             late = max(time - (packet.pts or 0) for time, packet in zip(shown, packets, strict=True))
             before = [time - late for time in shown]
