@@ -79,6 +79,7 @@ class SessionOut(BaseModel):
     csrf: str
     setup_needed: bool
     version: str
+    own_jobs_only: bool = Field(description="Users other than administrators see only their own jobs")
 
 
 class HealthOut(BaseModel):
@@ -241,4 +242,10 @@ def _session(services: Services, caller: Caller | None, *, setup_needed: bool) -
             email_events=list(own.email_events),
         )
     csrf = "" if caller is None else caller.csrf
-    return SessionOut(user=user, csrf=csrf, setup_needed=setup_needed, version=relume_version())
+    return SessionOut(
+        user=user,
+        csrf=csrf,
+        setup_needed=setup_needed,
+        version=relume_version(),
+        own_jobs_only=caller is not None and services.settings.own_jobs_only,
+    )

@@ -489,6 +489,7 @@ def test_users_see_only_their_own_jobs_where_that_is_set(settings, operator, vie
 
     object.__setattr__(services, "settings", settings.model_copy(update={"own_jobs_only": True}))
 
+    assert operator.get("/api/session").json()["own_jobs_only"] is True
     listed = operator.get("/api/jobs").json()
     assert ([job["id"] for job in listed["jobs"]], listed["total"], listed["counts"]["queued"]) == ([own.id], 1, 1)
     assert operator.get("/api/jobs", params={"owner": viewer.user.id}).json()["total"] == 1

@@ -22,6 +22,7 @@ def test_the_first_account_is_made_by_the_link_and_is_logged_in(services, nobody
     body = answer.json()
     assert (answer.status_code, body["user"]["name"], body["user"]["role"]) == (200, "Anna", "administrator")
     assert body["setup_needed"] is False
+    assert body["own_jobs_only"] is False
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie

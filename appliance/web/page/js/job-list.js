@@ -9,7 +9,7 @@ import { makeSortable } from "./reorder.js";
 import { listen } from "./live.js";
 import { announce, complain } from "./notices.js";
 import { selectable } from "./selection.js";
-import { mayAdminister } from "./session.js";
+import { mayAdminister, whoSeesJobs } from "./session.js";
 import { count, describeClock, STATES } from "./words.js";
 
 const FINISHED_SHOWN = 5;
@@ -30,7 +30,7 @@ export async function showJobs(root, signal) {
     h(
       "p",
       {},
-      "The queue is empty. Add files to get started; everyone with an account can see their progress.",
+      `The queue is empty. Add files to get started; ${whoSeesJobs()} can see their progress.`,
     ),
   );
   const more = h("a", { class: "more", href: "#/history" }, "All finished jobs");

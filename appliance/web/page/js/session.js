@@ -43,6 +43,11 @@ export function mayAdminister() {
   return session.user?.role === "administrator";
 }
 
+/** Say who sees the jobs of this user. */
+export function whoSeesJobs() {
+  return session.own_jobs_only ? "you and the administrators" : "everyone with an account";
+}
+
 /** Tell whether the user may upload and make jobs. */
 export function mayMake() {
   return mayAdminister() || session.user?.role === "operator";
