@@ -122,7 +122,8 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
         last.add(packet)
     if finder.incomplete:
         raise UnreadableError(
-            f"file is damaged: packets of stream {facts.index} are missing at {finder.incomplete} places; {_ADVICE}"
+            f"file is damaged: packets of stream {facts.index} are missing "
+            f"in {finder.incomplete} of its pictures; {_ADVICE}"
         )
     last.decode(_finder(container, facts))
     if reached is None:

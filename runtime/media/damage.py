@@ -201,7 +201,8 @@ class DamageFinder:
         if self.is_cut_at_end:
             found.append("the last frame is incomplete")
         if self.joints:
-            found.append(f"the counter of its packets steps {self.joints} times, but nothing is missing there")
+            times = "once" if self.joints == 1 else f"{self.joints} times"
+            found.append(f"the counter of its packets steps {times}, but nothing is missing there")
         return found
 
     def _length(self, frame: Frame) -> int:

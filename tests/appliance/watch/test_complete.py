@@ -87,8 +87,23 @@ def test_a_stream_that_lost_a_packet_is_refused_as_the_job_would(tmp_path, make_
     lost = 188 * (len(data) // 188 // 2)
     path.write_bytes(data[:lost] + data[lost + 188 :])
 
-    with pytest.raises(UnreadableError, match=r"packets of stream 0 are missing at 1 places"):
+    with pytest.raises(UnreadableError, match=r"packets of stream 0 are missing in 1 of its pictures"):
         check_media(path, EnhanceOptions())
+
+
+def test_a_joint_of_two_recordings_is_no_damage(tmp_path, make_media):
+    path = make_media(tmp_path / "clip.ts", frames=40)
+    path.write_bytes(path.read_bytes() * 2)
+
+    assert check_media(path, EnhanceOptions()) == ".mp4"
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"x" * 3000, bytes(100_000)])
+def test_junk_behind_the_sound_is_no_damage(junk, tmp_path, make_media):
+    path = make_media(tmp_path / "clip.mp3", samples=48_000)
+    path.write_bytes(path.read_bytes() + junk)
+
+    assert check_media(path, EnhanceOptions()) == ".mp3"
 
 
 def test_a_stream_without_a_key_frame_near_its_end_is_decoded_from_further_back(tmp_path, make_media):
