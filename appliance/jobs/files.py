@@ -1,10 +1,13 @@
 """Where the files of a job lie in the data directory."""
 
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+ASIDE: Final = "removed-"
+"""How a workspace is called that is being removed."""
 COMPARED_S: Final = 120
 """How much of the beginning the films to compare hold."""
 
@@ -73,6 +76,15 @@ class JobFiles:
     def remove_workspace(self) -> None:
         """Remove what an interrupted job would need."""
         shutil.rmtree(self.workspace, ignore_errors=True)
+
+    def set_aside_workspace(self) -> Path | None:
+        """Take the workspace away under another name, at once, to be removed in peace; None where there is none."""
+        aside = self.folder / f"{ASIDE}{secrets.token_hex(4)}"
+        try:
+            self.workspace.rename(aside)
+        except OSError:
+            return None
+        return aside
 
     def remove(self) -> None:
         """Remove everything of the job from the data directory."""

@@ -9,7 +9,6 @@ from typing import Final
 
 from appliance.jobs.errors import JobLostError
 from appliance.jobs.files import JobFiles
-from appliance.jobs.places import remove_unfinished
 from appliance.jobs.records import Blame, JobBounds, JobRecord, JobState, Origin, Wish
 from appliance.jobs.rows import COLUMNS, path_column, path_of, read_row
 from appliance.jobs.table import JobTable
@@ -100,7 +99,7 @@ class Holding(JobTable):
         Raises:
             JobLostError: The worker no longer holds the job.
         """
-        with self._database.transaction() as connection:
+        with self._database.transaction(lasting=False) as connection:
             job = self._held(job_id, worker)
             self._change(
                 connection,
@@ -243,24 +242,26 @@ class Holding(JobTable):
         Returns:
             The job as it is now, None where the worker held none.
         """
+        # Counted before the transaction: the worker has ended, so nothing is added.
+        held_id = self.held_by(worker)
+        segments = 0 if held_id is None else JobFiles(self._database.path.parent, held_id).count_segments()
         with self._database.transaction() as connection:
             row = connection.execute(
-                f"SELECT {COLUMNS}, faults, stops, segments, publication FROM jobs WHERE worker = ?", (worker,)
+                f"SELECT {COLUMNS}, faults, stops, segments, publication FROM jobs WHERE worker = ? AND id = ?",
+                (worker, held_id),
             ).fetchone()
             if row is None:
                 return None
             held = {name: row[name] for name in ("faults", "stops", "segments", "publication")}
             job = read_row({name: row[name] for name in row.keys() if name not in held})  # noqa: SIM118
             files = JobFiles(self._database.path.parent, job.id)
-            segments = files.count_segments()
             got_further = segments > held["segments"]
             faults = (0 if got_further else held["faults"]) + (blame is Blame.JOB)
             stops = (0 if got_further else held["stops"]) + (blame is Blame.UNKNOWN)
             self._count_work(connection, job.id)
             self._change(connection, job.id, **_LET_GO, faults=faults, stops=stops, segments=segments)
             if job.wish is Wish.CANCEL and held["publication"] is None:
-                files.remove_workspace()
-                remove_unfinished(job, files)
+                self._drop_workspace(files, job)
                 self._change(connection, job.id, state=JobState.CANCELLED, finished_at=time.time())
             elif (faults >= most_faults or stops >= most_stops) and self._has_result(job.id):
                 message = "the result is complete, but the films to compare could not be made"
@@ -277,7 +278,7 @@ class Holding(JobTable):
 
     def beat(self, worker: str, pid: int) -> None:
         """Count a worker's heartbeat up."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(lasting=False) as connection:
             connection.execute(
                 "INSERT INTO workers (name, pid, beat) VALUES (?, ?, 1) "
                 "ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = beat + 1",

@@ -1,6 +1,7 @@
 """The queue of jobs: what people and folders ask of it. What a worker does with a job is in `holding`."""
 
 import secrets
+import shutil
 import sqlite3
 import string
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.jobs.errors import JobLostError, JobNotFoundError, JobStateError
-from appliance.jobs.files import JobFiles
+from appliance.jobs.files import ASIDE, JobFiles
 from appliance.jobs.holding import Holding
 from appliance.jobs.listing import Listing
 from appliance.jobs.places import remove_unfinished
@@ -100,8 +101,8 @@ class JobQueue(Listing, Holding):
             if not job.is_finished:
                 raise JobStateError(f"{job.title!r} is {job.state}; cancel it before removing it")
             if job.state is not JobState.DONE:
-                remove_unfinished(job, self.files(job_id))
-            self.files(job_id).remove()
+                self._database.after_commit(lambda: remove_unfinished(job, self.files(job_id)))
+            self._database.after_commit(self.files(job_id).remove)
             revision = self._next_revision(connection)
             connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
             connection.execute("INSERT INTO removed_jobs (revision, id) VALUES (?, ?)", (revision, job_id))
@@ -156,8 +157,7 @@ class JobQueue(Listing, Holding):
             job = self.get(job_id)
             if job.state in (JobState.QUEUED, JobState.PAUSED):
                 self._change(connection, job_id, state=JobState.CANCELLED, finished_at=time.time(), **_NO_PROGRESS)
-                self.files(job_id).remove_workspace()
-                remove_unfinished(job, self.files(job_id))
+                self._drop_workspace(self.files(job_id), job)
             elif job.state is JobState.RUNNING:
                 self._change(connection, job_id, wish=Wish.CANCEL)
             elif job.state is not JobState.CANCELLED:
@@ -239,9 +239,16 @@ class JobQueue(Listing, Holding):
                     "file again with other settings"
                 )
             # What was begun with other options would be thrown away anyway.
-            self.files(job_id).remove_workspace()
+            self._drop_workspace(self.files(job_id))
             self._change(connection, job_id, options=options_to_json(options), estimate=None)
             return self.get(job_id)
+
+    def remove_leftovers(self) -> None:
+        """Remove files of jobs that were removed or cancelled just before the machine went down."""
+        for job_id in self.removed_since(0):
+            self.files(job_id).remove()
+        for path in (self.data / "jobs").glob(f"*/{ASIDE}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def hold(self, *, on: bool) -> None:
         """Let no further job start until it is taken back; a job that runs is not stopped."""

@@ -86,6 +86,10 @@ class Supervisor(Closing):
         self._database.close()
 
     def _run(self) -> None:
+        try:
+            self._queue.remove_leftovers()
+        except (StoreError, OSError) as error:
+            logger.warning("leftovers cannot be removed: %s", error)
         strangers_due = 0.0
         while not self._stopping.wait(_POLL_S):
             if time.monotonic() >= strangers_due:

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -82,11 +82,18 @@ class Database(Closing):
             self._give_back(connection)
 
     @contextmanager
-    def transaction(self) -> Generator[sqlite3.Connection]:
+    def transaction(self, *, lasting: bool = True) -> Generator[sqlite3.Connection]:
         """Change the database: all of it or, after an exception, nothing.
 
         No other process changes anything between the first line of the block and its end. A transaction inside
         another of the same thread is part of it.
+
+        Whoever holds a transaction keeps all other writers waiting: what may take long, such as work on files, is left
+        to `after_commit`.
+
+        Args:
+            lasting: Have it on the disk before it returns. Without that a power cut may take it back, with nothing
+                damaged: right for what is told twice a second, which would wear out a card and wait for it each time.
 
         Raises:
             StoreError: The database is held by another process, damaged, or out of space.
@@ -95,8 +102,12 @@ class Database(Closing):
             if connection.in_transaction:
                 yield connection
                 return
-            connection.execute("BEGIN IMMEDIATE")
+            if not lasting:
+                connection.execute("PRAGMA synchronous = NORMAL")
+            later: list[Callable[[], None]] = []
+            self._held.later = later
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -104,6 +115,20 @@ class Database(Closing):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._held.later = None
+                if not lasting:
+                    connection.execute("PRAGMA synchronous = FULL")
+        for action in later:
+            action()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Do something once this thread's transaction is over and has succeeded; at once where there is none."""
+        later: list[Callable[[], None]] | None = getattr(self._held, "later", None)
+        if later is None:
+            action()
+        else:
+            later.append(action)
 
     def backup(self, target: Path) -> None:
         """Copy the database as it is at this moment, while others go on using it; an existing file is replaced.

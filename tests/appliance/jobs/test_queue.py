@@ -1,5 +1,6 @@
 """The queue: states, order, revisions, and that no job is ever lost or taken twice."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -579,3 +580,50 @@ def test_older_jobs_keep_the_time_that_is_known_of_them(tmp_path):
         jobs = JobQueue(database).list()
 
     assert {job.id: job.worked_s for job in jobs} == {"job-0": 60.0, "job-1": 0.0, "job-2": 0.0}
+
+
+@pytest.mark.parametrize("what", ["cancel", "remove", "release"])
+def test_slow_work_on_files_keeps_no_other_writer_waiting(queue, add, data, monkeypatch, what):
+    """As on a share that hangs: whoever removes files there must not hold the database meanwhile."""
+    job, written = add(), []
+    (queue.files(job.id).workspace / "segments").mkdir(parents=True)
+    removing = shutil.rmtree
+
+    def slow(path, *rest, **options):
+        with Database(database_path(data), busy_timeout_s=0.0) as other, other.transaction() as connection:
+            connection.execute("UPDATE job_revision SET revision = revision + 1")
+            written.append(path)
+        removing(path, *rest, **options)
+
+    if what != "cancel":
+        queue.claim("cpu")
+        queue.cancel(job.id)
+    if what == "remove":
+        queue.release("cpu")
+    monkeypatch.setattr(shutil, "rmtree", slow)
+
+    {
+        "cancel": lambda: queue.cancel(job.id),
+        "remove": lambda: queue.remove(job.id),
+        "release": lambda: queue.release("cpu"),
+    }[what]()
+
+    assert written
+    assert not queue.files(job.id).workspace.exists()
+    assert list(queue.files(job.id).folder.parent.glob("*/removed-*")) == []
+
+
+def test_what_a_crash_left_of_removed_jobs_is_removed_later(queue, add):
+    gone, cancelled, kept = add(), add(), add()
+    for job in (gone, cancelled, kept):
+        (queue.files(job.id).workspace / "segments").mkdir(parents=True)
+    queue.cancel(gone.id)
+    queue.remove(gone.id)
+    queue.files(gone.id).results.mkdir(parents=True)
+    aside = queue.files(cancelled.id).set_aside_workspace()
+
+    queue.remove_leftovers()
+
+    assert not queue.files(gone.id).results.exists()
+    assert not aside.exists()
+    assert queue.files(kept.id).workspace.exists()

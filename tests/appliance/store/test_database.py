@@ -280,3 +280,44 @@ def test_a_backup_is_a_whole_database(tmp_path, database):
     with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
         assert connection.execute("SELECT name FROM things").fetchall() == [("kept",)]
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+def test_what_is_left_for_after_a_transaction_is_done_once_others_can_write_and_never_after_a_failure(tmp_path):
+    done = []
+    with Database(tmp_path / "a.db") as database, Database(tmp_path / "a.db", busy_timeout_s=0.0) as other:
+
+        def act() -> None:
+            with other.transaction() as connection:  # would be refused while the first one is held
+                connection.execute("CREATE TABLE t" + str(len(done)) + " (a)")
+            done.append("act")
+
+        with database.transaction():
+            with database.transaction():
+                database.after_commit(act)
+            database.after_commit(act)
+            assert done == []
+        assert done == ["act", "act"]
+
+        def fail() -> None:
+            with database.transaction():
+                database.after_commit(act)
+                raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            fail()
+        assert done == ["act", "act"]
+
+        database.after_commit(act)
+        assert done == ["act", "act", "act"]
+
+
+def test_what_need_not_last_waits_for_no_disk_and_everything_else_does(tmp_path):
+    with Database(tmp_path / "a.db") as database:
+        with database.transaction(lasting=False) as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
+            with database.transaction() as same:
+                assert same is connection
+        with pytest.raises(ValueError, match="no"), database.transaction(lasting=False):
+            raise ValueError("no")
+        with database.transaction() as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
