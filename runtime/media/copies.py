@@ -25,7 +25,7 @@ from runtime.media.mux import Muxer
 from runtime.media.source import AnyPacket, open_source, read_packets
 from runtime.media.streams import MediaInfo
 from runtime.media.subtitles import SubtitleTranscoder
-from runtime.media.timeline import ContinuousPackets, can_seek, discard_others
+from runtime.media.timeline import ContinuousPackets, can_seek, discard_others, told_end_pts
 
 _SEEK_EARLIER_US: Final = 2_000_000
 _FRONT_COVER: Final = 3
@@ -50,6 +50,7 @@ class CopyTrack(Closing):
         self._routes: dict[int, Callable[[AnyPacket], list[AnyPacket]]] = {}
         self._cuts: dict[int, PictureCut] = {}
         self._orders: dict[int, ShownOrder | FirstDts] = {}
+        self._ends: dict[int, int | None] = {}
         self._encoded: list[tuple[VideoReader, VideoEncoder]] = []
         self._latest: dict[int, int] = {}
         self._mended = 0
@@ -80,6 +81,8 @@ class CopyTrack(Closing):
             begin = self._start if self._trims else None
             self._cuts[plan.index] = PictureCut(begin, self._end, hides=self._muxer.suffix in HIDING)
             assert isinstance(source, av.VideoStream)
+            facts = next(video for video in self._info.videos if video.index == plan.index)
+            self._ends[plan.index] = told_end_pts(self._source, facts)
             if needs_order(self._source, source):
                 self._orders[plan.index] = ShownOrder()
             else:
@@ -150,6 +153,9 @@ class CopyTrack(Closing):
             packet.dts = None if packet.dts is None else packet.dts - ticks
 
     def _choose(self, packet: AnyPacket) -> list[AnyPacket]:
+        end = self._ends.get(packet.stream_index)
+        if end is not None and packet.pts is not None and packet.pts < end < packet.pts + (packet.duration or 0):
+            packet.duration = end - packet.pts
         cut = self._cuts.get(packet.stream_index)
         if cut is not None:
             return cut.push(packet)

@@ -114,6 +114,16 @@ def test_copied_pictures_are_at_the_times_of_the_source(
     assert not any("out of order" in warning for warning in done.warnings)
 
 
+def test_a_copy_ends_where_the_source_does(clip: Callable[..., Path], job: Callable[..., Any]) -> None:
+    pts = [0, 200, 400, 600, 800, 9000]
+    source = clip("a.mkv", pts=pts, time_base=Fraction(1, 1000), last=40, rate=Fraction(25, 29))
+
+    job(source, "b.mp4", copy_video=True)
+
+    with av.open(str(source.with_name("b.mp4"))) as container:
+        assert abs(container.duration / av.time_base - 9.04) < 0.002
+
+
 def test_mpeg4_of_an_avi_with_reordered_pictures_is_encoded_again(
     clip: Callable[..., Path], job: Callable[..., Any]
 ) -> None:
