@@ -232,12 +232,12 @@ def test_of_200_files_at_once_each_good_one_is_done_once_and_each_broken_one_nam
 
 
 _REASONS = {
-    "cut": ("not complete", "cut short", "never finished"),
+    "cut": ("incomplete", "cut short", "never finished"),
     "empty": ("is empty",),
     "text": ("is a text file",),
     "picture": ("is a picture",),
     "list": ("is a list of other files",),
-    "noise": ("is not a media file", "not complete", "ends before"),
+    "noise": ("is not a media file", "incomplete", "ends before"),
 }
 
 
