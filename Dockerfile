@@ -2,6 +2,7 @@
 #
 #   docker build -t relume .
 #   docker run -d --name relume --restart unless-stopped --network host --read-only --tmpfs /tmp \
+#     --cap-drop ALL --security-opt no-new-privileges --pids-limit 2048 \
 #     -v relume-data:/data -v /srv/films:/films relume
 #   docker logs relume            # shows the link that makes the first account
 #

@@ -46,7 +46,8 @@ def warp(
         raise ShapeError(f"got out {out.shape}, expected {expected}")
     if not state.dtype == flow.dtype == out.dtype == np.float32:
         raise DtypeError(f"got {state.dtype}, {flow.dtype}, {out.dtype}, expected float32")
-    _warp(state, flow, top, left, out)
+    # Its planes are read as rows of numbers, which of any other layout would be copied for each row of the result.
+    _warp(np.ascontiguousarray(state), flow, top, left, out)
     return out
 
 

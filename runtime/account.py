@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from runtime.action import Action
 from runtime.audio.pipeline import SoundOutcome
+from runtime.engine.backends import list_backends
 from runtime.engine.choice import Choice
+from runtime.engine.flavour import Int8Form
 from runtime.manifest import zoo_folder
 from runtime.media.carry import StreamPlan
 from runtime.media.probe import MediaInfo, probe
@@ -192,7 +194,8 @@ def _engines(job: "Job") -> list[EngineFacts]:
 
 def _engine(choice: Choice, backend: str, precision: str) -> EngineFacts:
     manifest = choice.model.manifest
-    file = next(file for file in manifest.files if file.precision == precision)
+    form: Int8Form = next((one.int8_form for one in list_backends() if one.name == choice.backend), "cpu")
+    file = next(file for file in manifest.files if file.precision == precision and file.fits(form))
     return EngineFacts(manifest.name, file.sha256, precision, backend, choice.reason, manifest.licence)
 
 

@@ -168,3 +168,11 @@ def test_nothing_else_than_what_ships_is_sent_to_the_builder():
     patterns = [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")]
     for name in (".git", ".venv", "shared", "training", "tests", "runs"):
         assert not any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.jetson", "docs/quick-start.md"])
+def test_the_line_that_starts_a_container_gives_it_no_right_that_it_does_not_need(name):
+    text = (ROOT / name).read_text().replace("\\\n#", "").replace("\\\n", "")
+    (line,) = re.findall(r"docker run -d .*", text)
+    for flag in ("--read-only", "--cap-drop ALL", "--security-opt no-new-privileges", "--pids-limit 2048"):
+        assert flag in line

@@ -66,3 +66,13 @@ def test_shapes_that_do_not_fit_are_refused():
 def test_another_dtype_is_refused():
     with pytest.raises(DtypeError, match="expected float32"):
         warp(np.zeros((1, 4, 4)), np.zeros((2, 4, 4), np.float32))
+
+
+def test_a_state_of_any_layout_is_read_right_and_its_planes_are_copied_once():
+    rng = np.random.default_rng(6)
+    whole = rng.standard_normal((3, 40, 90)).astype(np.float32)
+    flow = rng.normal(0, 3, (2, 40, 45)).astype(np.float32)
+    turned = np.asfortranarray(whole[:, :, ::2])
+
+    for state in (whole[:, :, ::2], turned, whole[:, :, :45]):
+        np.testing.assert_array_equal(warp(state, flow), warp(np.ascontiguousarray(state), flow))

@@ -9,7 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from runtime import selection
+from runtime import account, selection
+from runtime.engine.backends import Backend, list_backends
+from runtime.engine.choice import Choice
+from runtime.engine.flavour import Flavour
 from runtime.engine.speeds import read_speeds
 from runtime.enhance import enhance
 from runtime.errors import ManifestError, OptionError, SessionError
@@ -165,3 +168,15 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(clip, tmp_path, mo
     chosen = select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path / "file").picture
 
     assert (chosen.backend, chosen.precision) == ("cpu", "fp32")
+
+
+def test_the_report_names_the_int8_file_of_the_form_that_the_backend_took(monkeypatch):
+    """A model has an INT8 file for processors and one for TensorRT."""
+    model = find_model("light-restore")
+    forms = {file.form: file.sha256 for file in model.manifest.files if file.precision == "int8"}
+    gpu = Backend("rtx", True, "made up", ("int8",), ("onnxruntime",), True, Flavour.RTX)
+    monkeypatch.setattr(account, "list_backends", lambda: (*list_backends(), gpu))
+
+    for backend, form in (("openvino", "cpu"), ("rtx", "tensorrt")):
+        chosen = Choice(model, backend, "int8", "", "", open_session=lambda *_, **__: None)
+        assert account._engine(chosen, backend, "int8").sha256 == forms[form]
