@@ -71,7 +71,7 @@ _ANSWERS: Final[tuple[tuple[type[RelumeError], int, str], ...]] = (
     (UploadSpaceError, 413, "no_room"),
     (JobStateError, 409, "job_state"),
     (AccountError, 422, "account"),
-    (MailError, 502, "mail"),
+    (MailError, 422, "mail"),
     (DatabaseBusyError, 503, "busy"),
     (DatabaseFullError, 507, "disk_full"),
     (OptionError, 422, "option"),

@@ -117,5 +117,5 @@ def test_a_test_message_says_what_is_missing(operator, services):
     services.accounts.users.set_profile(operator.user.id, email="olga@studio.example")
     second = operator.post("/api/me/test-mail")
 
-    assert (first.status_code, first.json()["error"]["message"]) == (502, "save your e-mail address first")
-    assert (second.status_code, "no mail server is set" in second.json()["error"]["message"]) == (502, True)
+    assert (first.status_code, first.json()["error"]["message"]) == (422, "save your e-mail address first")
+    assert (second.status_code, "no mail server is set" in second.json()["error"]["message"]) == (422, True)
