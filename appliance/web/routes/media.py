@@ -60,7 +60,10 @@ def report(services: ServicesHere, caller: Viewer, job_id: JobId, response: Resp
 
 
 @router.get(
-    "/api/jobs/{job_id}/report/page", summary="Get the report of a job for printing", response_class=HTMLResponse
+    "/api/jobs/{job_id}/report/page",
+    summary="Get the report for printing",
+    response_class=Response,
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 def report_page(services: ServicesHere, caller: Viewer, job_id: JobId) -> HTMLResponse:
     """Give the report as a page that prints well."""
