@@ -82,7 +82,11 @@ def check(folder: Path, stream: AudioStream, suffix: str, samples: int = 30_011)
         problems.append(f"{heard.shape[1]} samples, told {encoder.written}, expected {round(samples * ratio)}")
     if found.sample_rate != settings.sample_rate or reader.first_sample:
         problems.append(f"{found.sample_rate} Hz from {reader.first_sample}, expected {settings.sample_rate} from 0")
-    if len(heard) < min(stream.channels, MOST.get(suffix, stream.channels)):
+    most = MOST.get(suffix, stream.channels)
+    # Channels without names are mixed to stereo, where not all of them find a place.
+    if len(heard) < (
+        2 if most < stream.channels and stream.layout.endswith("channels") else min(stream.channels, most)
+    ):
         problems.append(f"{len(heard)} channels")
     if len(heard) == stream.channels:
         energies = heard.astype(np.float64) ** 2
