@@ -226,3 +226,33 @@ def test_the_title_of_the_tab_says_how_far_the_running_job_is(
     page.get_by_role("link", name="System").click()
     page.get_by_role("heading", name="System").wait_for()
     assert page.title() == "42% · System · Relume"
+
+
+def test_the_page_speaks_german_to_whoever_chose_it(
+    furnished: Any, log_in: Callable[..., Any], look: Callable[..., list[str]], poll: Callable[..., Any]
+) -> None:
+    furnished.maria.send("POST", "/api/users", {"name": "Greta", "role": "administrator", "password": PASSWORD})
+    page = log_in(furnished.url, "Greta")
+    page.goto(f"{furnished.url}/#/account")
+    page.get_by_label("Language").select_option("de")
+
+    page.get_by_role("heading", name="Ihr Konto").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "de"
+    poll(lambda: page.title() == "Ihr Konto · Relume")
+    faults = look(page, "account-german", whole=True)
+    for view, heading in (
+        ("", "Warteschlange"), ("history", "Verlauf"), ("folders", "Überwachte Ordner"), ("users", "Benutzer"),
+        ("settings", "Einstellungen"), ("administration", "Verwaltung"), ("help", "Hilfe"), ("start", "Willkommen"),
+    ):  # fmt: skip
+        page.goto(f"{furnished.url}/#/{view}")
+        page.get_by_role("heading", name=heading, exact=True).wait_for()
+        faults += look(page, f"{view or 'queue'}-german", check=False)
+    # What people typed stays as they typed it.
+    page.goto(f"{furnished.url}/#/history")
+    page.locator(".job-title", has_text="Café at noon.mp4").first.wait_for()
+    assert page.locator(".state-done").first.inner_text() == "Fertig"
+    assert faults == []
+
+    # Another user's page stays English.
+    other = log_in(furnished.url, "Guard")
+    assert other.evaluate("document.documentElement.lang") == "en"
