@@ -24,6 +24,17 @@ def format_bytes(count: int) -> str:
     return f"{size:.3g} TB"
 
 
+def describe_no_room(needed_bytes: int, free_bytes: int, reserve_bytes: int) -> str:
+    """Say that a disk has not enough room, with what of it is reserved: the free space alone would contradict it."""
+    reserved = (
+        f", but {format_bytes(reserve_bytes)} of it must stay free (Settings, Disk reserve)" if reserve_bytes else ""
+    )
+    return (
+        f"not enough free disk space: {format_bytes(needed_bytes)} are needed and {format_bytes(free_bytes)} are free"
+        f"{reserved}; delete old results"
+    )
+
+
 def format_json(value: Any) -> str:
     """Write plain data as JSON; rationals and paths become text."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -18,7 +18,7 @@ from appliance.jobs.files import COMPARED_S
 from appliance.jobs.records import options_to_json
 from appliance.jobs.trial import Measured
 from appliance.settings import engines_folder
-from appliance.text import format_bytes
+from appliance.text import describe_no_room, format_bytes
 from runtime.errors import OutputError
 from runtime.options import EnhanceOptions
 from runtime.work import plan_work
@@ -127,8 +127,8 @@ def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, 
     missing = []
     if tightest.needed_bytes + limits.reserve_bytes > tightest.free_bytes:
         missing.append(
-            f"it needs about {format_bytes(tightest.needed_bytes)} of disk, and {tightest.folder} has only "
-            f"{format_bytes(tightest.free_bytes)} free; free some, or choose a smaller size"
+            describe_no_room(tightest.needed_bytes, tightest.free_bytes, limits.reserve_bytes)
+            + ", or choose a smaller size"
         )
     if allowed is not None and memory_bytes > allowed:
         missing.append(

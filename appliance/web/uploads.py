@@ -24,7 +24,7 @@ from appliance.accounts.secrets import new_id
 from appliance.errors import UploadError, UploadNotFoundError, UploadSpaceError
 from appliance.settings import Settings
 from appliance.store.database import Database
-from appliance.text import format_bytes
+from appliance.text import describe_no_room, format_bytes
 from appliance.web.names import clean_file_name
 from appliance.web.probing import probe_upload
 from runtime.media.containers import media_suffixes
@@ -184,10 +184,8 @@ class Uploads:
 
     def _check_room(self, more_bytes: int, free: int) -> None:
         if more_bytes > free:
-            raise UploadSpaceError(
-                f"the disk of this box has no room: {format_bytes(more_bytes)} are to come and "
-                f"{format_bytes(max(0, free))} are free; remove old jobs and files, or ask an administrator"
-            )
+            reserve = self._settings.disk_reserve_bytes
+            raise UploadSpaceError(describe_no_room(more_bytes, free + reserve, reserve), code="disk_full_upload")
 
     def get(self, upload_id: str, owner: str) -> Upload:
         """Give an upload of a user.

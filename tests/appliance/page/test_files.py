@@ -55,3 +55,14 @@ def test_the_presets_have_pictures_of_their_own() -> None:
 
     assert set(sizes) == set(PRESETS)
     assert max(sizes.values()) < 30_000
+
+
+@pytest.mark.parametrize("catalogue", sorted(PAGE.glob("js/languages/*.js")), ids=lambda path: path.stem)
+def test_a_catalogue_has_every_text_once_and_keeps_what_is_filled_in(catalogue: Path) -> None:
+    text = catalogue.read_text(encoding="utf-8")
+    entries = re.findall(r'^  (?:"((?:[^"\\]|\\.)+)"|(\w+)):\s+"((?:[^"\\]|\\.)*)",$', text, re.MULTILINE)
+    keys = [quoted or bare for quoted, bare, _ in entries]
+
+    assert len(keys) > 400
+    assert sorted({key for key in keys if keys.count(key) > 1}) == []
+    assert [key for (quoted, bare, value) in entries if (key := quoted or bare).count("{}") != value.count("{}")] == []

@@ -319,7 +319,7 @@ def test_the_reserve_of_the_disk_is_not_touched(services, operator, settings):
     answer = operator.begin_upload("a.mp4", 10)
 
     assert answer.status_code == 413
-    assert "no room" in answer.json()["error"]["message"]
+    assert "not enough free disk space" in answer.json()["error"]["message"]
     assert operator.get("/api/files").json() == []
 
 
@@ -332,7 +332,7 @@ def test_a_disk_that_fills_up_meanwhile_ends_the_upload_with_words(services, ope
     answer = operator.send(place, 0, b"x" * 10_000)
 
     assert answer.status_code == 413
-    assert "no room" in answer.json()["error"]["message"]
+    assert "not enough free disk space" in answer.json()["error"]["message"]
     assert offset(operator, place) == 0
 
 

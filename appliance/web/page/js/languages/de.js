@@ -621,4 +621,51 @@ export const TEXTS = {
   "Mail server": "Mailserver",
   "Mail server port": "Port des Mailservers",
   "Log level": "Protokollstufe",
+
+  // Texts of the server
+  "Not enough free disk space: {} are needed and {} are free, but {} of it must stay free (Settings, Disk reserve); delete old results.":
+    "Zu wenig Speicherplatz: {} werden gebraucht und {} sind frei, aber {} davon müssen frei bleiben (Einstellungen, Speicherreserve). Löschen Sie alte Ergebnisse.",
+  "Device used for enhancement.": "Gerät für die Verbesserung.",
+  "Devices that enhance, one job each: auto, cpu, or for example gpu:0,gpu:1.":
+    "Geräte für die Verbesserung, je ein Auftrag: auto, cpu oder zum Beispiel gpu:0,gpu:1.",
+  "Software that runs the models. Automatic: the fastest on this machine.":
+    "Software, die die Modelle ausführt. Automatisch: die schnellste auf diesem Rechner.",
+  "Numeric precision of the video model. Automatic: the fastest with full quality.":
+    "Rechengenauigkeit des Videomodells. Automatisch: die schnellste mit voller Qualität.",
+  "Processor threads per job (0 = all). From {} to {}.": "Prozessor-Threads je Auftrag (0 = alle). Von {} bis {}.",
+  "Memory limit per job (0 = no limit). From {} to {}.": "Speichergrenze je Auftrag (0 = keine). Von {} bis {}.",
+  "Disk space that is always kept free. From {} to {}.": "Speicherplatz, der immer frei bleibt. Von {} bis {}.",
+  "Disk space for optimized engines; the least recently used are removed first. From {} to {}.":
+    "Speicherplatz für optimierte Engines; die am längsten unbenutzten werden zuerst entfernt. Von {} bis {}.",
+  "Engines (GiB)": "Engines (GiB)",
+  "Folder on the server with your own models.": "Ordner auf dem Server mit eigenen Modellen.",
+  "Larger files are refused. From {} to {}.": "Größere Dateien werden abgelehnt. Von {} bis {}.",
+  "Files per person": "Dateien je Person",
+  "Uploaded files without a job, per user. From {} to {}.": "Hochgeladene Dateien ohne Auftrag, je Benutzer. Von {} bis {}.",
+  "Keep uploads (days)": "Uploads behalten (Tage)",
+  "Uploaded files without a job are deleted after this many days. From {} to {}.":
+    "Hochgeladene Dateien ohne Auftrag werden nach so vielen Tagen gelöscht. Von {} bis {}.",
+  "Check limit (s)": "Prüfdauer (s)",
+  "Maximum time to check an uploaded file. From {} to {}.": "Höchste Zeit zum Prüfen einer Datei. Von {} bis {}.",
+  "Jobs, previews and results are shown to the user who added them and to administrators alone.":
+    "Aufträge, Vorschauen und Ergebnisse sehen nur, wer sie hinzugefügt hat, und Administratoren.",
+  "Log out when idle (h)": "Abmelden ohne Aktivität (h)",
+  "Users are logged out after this time without activity. From {} to {}.": "Benutzer werden nach dieser Zeit ohne Aktivität abgemeldet. Von {} bis {}.",
+  "Longest login (days)": "Längste Anmeldung (Tage)",
+  "Users are logged out after this time in any case. From {} to {}.": "Benutzer werden nach dieser Zeit auf jeden Fall abgemeldet. Von {} bis {}.",
+  "Failed logins": "Fehlgeschlagene Anmeldungen",
+  "Failed logins per address": "Fehlgeschlagene Anmeldungen je Adresse",
+  "Lock time (minutes)": "Sperrzeit (Minuten)",
+  "0.0.0.0: all networks; 127.0.0.1: this machine only.": "0.0.0.0: alle Netze; 127.0.0.1: nur dieser Rechner.",
+  "Port of the web page. From {} to {}.": "Port der Webseite. Von {} bis {}.",
+  "Redirects http:// to https://; 0: off. From {} to {}.": "Leitet http:// auf https:// um; 0: aus. Von {} bis {}.",
+  "Announce relume.local": "relume.local bekannt machen",
+  "Mail encryption": "Verschlüsselung der E-Mail",
+  "Mail user": "Mail-Benutzer",
+  "Mail password": "Mail-Passwort",
+  Sender: "Absender",
+  "Address that messages come from.": "Adresse, von der die Nachrichten kommen.",
+  "Webhook attempts": "Webhook-Versuche",
+  "Webhook limit (s)": "Webhook-Wartezeit (s)",
+  "Detail of the server log.": "Ausführlichkeit des Serverprotokolls.",
 };
