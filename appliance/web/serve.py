@@ -234,7 +234,7 @@ def _greet(services: "Services", certificate: Certificate | None) -> None:
         print("  Without TLS, passwords cross the network readable; leave --no-tls out where others share it.")
     secret = services.accounts.entrance.new_setup_secret()
     if secret is not None:
-        print(f"\nTo make the first account, open this link once:\n  {address}setup?token={secret}")
+        print(f"\nTo create the administrator account, open this link once:\n  {address}setup?token={secret}")
     sys.stdout.flush()
 
 
