@@ -226,7 +226,8 @@ def _explain(path: Path, busy_timeout_s: float, error: sqlite3.DatabaseError) ->
             f"the database {path} was held by another program for more than {busy_timeout_s:g} s; "
             "end what has it open (a backup or a database browser), then try again"
         )
-    if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # Bytes that changed inside a text: SQLite's own check does not read them.
+    if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("Could not decode to UTF-8"):
         return DatabaseDamagedError(_describe_damage(path, str(error)))
     if kind == sqlite3.SQLITE_FULL:
         return DatabaseFullError(f"the database {path} cannot grow: no space is left in {path.parent}; free some")

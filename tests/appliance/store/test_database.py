@@ -321,3 +321,12 @@ def test_what_need_not_last_waits_for_no_disk_and_everything_else_does(tmp_path)
             raise ValueError("no")
         with database.transaction() as connection:
             assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_bytes_that_changed_inside_a_text_are_told_as_damage(tmp_path):
+    with Database(tmp_path / "a.db") as database:
+        with database.transaction() as connection:
+            connection.execute("CREATE TABLE texts (text TEXT)")
+            connection.execute("INSERT INTO texts VALUES (CAST(x'61ff62' AS TEXT))")
+        with pytest.raises(DatabaseDamagedError, match=r"is damaged .*UTF-8"), database.read() as connection:
+            connection.execute("SELECT text FROM texts").fetchone()
