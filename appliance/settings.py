@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         "",
         max_length=500,
         title="Mail password",
-        description="It is kept in relume.toml, which only the server's user can read.",
+        description="Not shown again once it is saved; leave empty to keep it.",
         json_schema_extra={"format": "password"},
     )
     smtp_from: str = Field("", max_length=255, title="Sender", description="Address that messages come from.")

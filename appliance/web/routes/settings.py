@@ -15,6 +15,7 @@ from appliance.web.services import Services
 router = APIRouter(tags=["settings"])
 
 _NOT_HERE: Final = frozenset({"data"})
+_SECRETS: Final = frozenset({"smtp_password"})
 
 
 class SettingsOut(BaseModel):
@@ -58,16 +59,21 @@ def _show(services: Services) -> SettingsOut:
     schema = Settings.model_json_schema()
     schema["properties"] = {name: part for name, part in schema["properties"].items() if name not in _NOT_HERE}
     return SettingsOut(
-        values=values,
+        values=_without_secrets(values),
         schema=schema,
         restart=sorted(values),
         pending=sorted(name for name, value in values.items() if at_start[name] != value),
         fixed=dict.fromkeys(sorted(fixed_settings() - _NOT_HERE), "environment")
         | dict.fromkeys(sorted(services.settings_given - _NOT_HERE), "command line"),
-        running=running,
+        running=_without_secrets(running),
         choices={"backend": backends, "device": available_devices()},
         problem=services.settings_problem,
     )
+
+
+def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is only ever written: a page that is open, or a leaked token, must not show it."""
+    return {name: "" if name in _SECRETS else value for name, value in values.items()}
 
 
 def _saved(services: Services) -> Settings:

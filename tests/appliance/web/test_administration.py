@@ -348,3 +348,14 @@ def test_files_that_failed_are_tried_again_or_ignored(admin, tmp_path: Path, ser
     again = admin.post(f"/api/folders/{folder.id}/ignore", {"file": "a.mp4"})
     assert (again.status_code, again.json()["error"]["field"]) == (422, "file")
     assert admin.post("/api/folders/none/retry", {}).status_code == 404
+
+
+def test_the_password_of_the_mail_server_is_saved_and_never_shown(admin, services):
+    answer = admin.patch("/api/settings", {"smtp_password": "a secret of the mail server"})
+
+    assert answer.status_code == 200
+    assert "a secret of the mail server" not in answer.text + admin.get("/api/settings").text
+    assert "smtp_password" in answer.json()["pending"]
+    assert load_settings(services.settings.data).smtp_password == "a secret of the mail server"
+    admin.patch("/api/settings", {"upload_days": 5})
+    assert load_settings(services.settings.data).smtp_password == "a secret of the mail server"
