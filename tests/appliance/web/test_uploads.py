@@ -350,7 +350,9 @@ def test_forgotten_uploads_and_unknown_files_are_tidied_away(services, operator)
     old = operator.begin_upload("old.mp4", 10).headers["location"].rpartition("/")[2]
     (services.settings.uploads / "nobody-knows-this").touch()
     with services.database.transaction() as connection:
-        connection.execute("UPDATE uploads SET created_at = 0, touched_at = 0 WHERE id = ?", (old,))
+        # Long ago, but at a time that a clock can have told.
+        long_ago = time.time() - 30 * 86_400
+        connection.execute("UPDATE uploads SET created_at = ?1, touched_at = ?1 WHERE id = ?2", (long_ago, old))
 
     services.uploads.tidy()
 
