@@ -1,6 +1,7 @@
 """What a worker does with the queue: claim a job, tell of it, and let it go, each in one transaction."""
 
 import json
+import os
 import sqlite3
 import time
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from appliance.jobs.rows import COLUMNS, path_column, path_of, read_row
 from appliance.jobs.table import JobTable
 from runtime.options import Progress
 
+_ROUNDED_NS: Final = 2_000_000_000
 MOST_FAULTS: Final = 3
 """So often may a job bring its worker down without getting any further."""
 MOST_STOPS: Final = 30
@@ -31,6 +33,10 @@ class Publication:
     size_bytes: int
     mtime_ns: int
     is_done: bool = False
+
+    def fits(self, facts: os.stat_result) -> bool:
+        """Return True if a file may be this result; network shares and memory sticks round times to 2 s."""
+        return facts.st_size == self.size_bytes and abs(facts.st_mtime_ns - self.mtime_ns) <= _ROUNDED_NS
 
     def is_there(self) -> bool:
         """Tell whether the noted file has its name."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,7 +160,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             sound_before=files.sound_before.name in there,
             sound_after=done and files.sound_after.name in there,
             report=done and files.report.name in there,
-            result=done and job.result is not None and job.result.is_file(),
+            result=done and job.result is not None and _is_plain(job.result),
         ),
     )
 
@@ -190,6 +191,14 @@ def plain_message(job: JobRecord, files: JobFiles) -> str:
 
 
 _UNEXPECTED: Final = re.compile(r"(?:unexpected error|this should not happen) \(.*\); the details are in .*", re.DOTALL)
+
+
+def _is_plain(path: Path) -> bool:
+    """Return True for a regular file; a link is never given out."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _names_in(folder: Path) -> frozenset[str]:

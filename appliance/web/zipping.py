@@ -2,17 +2,18 @@
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
-
-from runtime.plain_files import open_plain
 
 _PIECE: Final = 1 << 20
 
 
-def zip_files(paths: Sequence[Path]) -> Iterator[bytes]:
-    """Give a ZIP file in pieces; of files with the same name the later ones get a number.
+def zip_files(files: Sequence[tuple[str, Callable[[], int]]]) -> Iterator[bytes]:
+    """Return a ZIP file in pieces; of files with the same name the later ones get a number.
+
+    Args:
+        files: The name of each, and what opens it and returns its descriptor.
 
     Raises:
         OSError: A file cannot be read; what was sent by then is no complete ZIP file, which every program notices.
@@ -21,10 +22,10 @@ def zip_files(paths: Sequence[Path]) -> Iterator[bytes]:
     taken: set[str] = set()
     # Videos do not get any smaller.
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
-        for path in paths:
-            name = _free_name(path, taken)
+        for told, open_file in files:
+            name = _free_name(told, taken)
             with (
-                open(open_plain(path, below=path.parent), "rb") as file,
+                open(open_file(), "rb") as file,
                 archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry,
             ):
                 while piece := file.read(_PIECE):
@@ -56,8 +57,8 @@ class _Pipe(io.RawIOBase):
         return data
 
 
-def _free_name(path: Path, taken: set[str]) -> str:
-    wanted = path.name.encode("utf-8", "replace").decode()
+def _free_name(told: str, taken: set[str]) -> str:
+    wanted = told.encode("utf-8", "replace").decode()
     name, number = wanted, 1
     while name.casefold() in taken:
         number += 1

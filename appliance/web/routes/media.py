@@ -1,22 +1,28 @@
 """The files of a job: thumbnail, before and after, sound, report and result; in parts, for players that jump."""
 
 import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydantic import BaseModel
+from starlette.types import Message, Receive, Scope, Send
 
-from appliance.jobs.records import JobState
+from appliance.jobs.records import JobRecord, JobState
+from appliance.watch.errors import FolderNotFoundError
 from appliance.web.access import ServicesHere, Viewer
 from appliance.web.names import content_disposition
-from appliance.web.refusals import RefusedError
+from appliance.web.refusals import RefusedError, refuse
 from appliance.web.report_page import write_report_page
 from appliance.web.report_text import describe_report
 from appliance.web.routes.jobs import JobId, seen_job
 from appliance.web.services import Services
 from appliance.web.zipping import zip_files
+from runtime.plain_files import open_plain
 from runtime.report import report_from_json
 
 router = APIRouter(tags=["media"])
@@ -37,9 +43,34 @@ _FILE: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class MediaResponse(FileResponse):
-    """A file, read in larger pieces than Starlette's, since each piece is a trip to another thread."""
+    """An open file, which it closes; what has its name meanwhile does not matter.
+
+    It is read in larger pieces than Starlette's, since each piece is a trip to another thread.
+    """
 
     chunk_size = 256 * 1024
+
+    def __init__(self, handle: int, kind: str, headers: dict[str, str]) -> None:
+        self._file = open(handle, "rb", buffering=0)  # noqa: SIM115
+        super().__init__(f"/proc/self/fd/{handle}", media_type=kind, headers=headers, stat_result=os.fstat(handle))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; a range that the file does not have is refused in the form of every refusal."""
+        refused = False
+
+        async def tell(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refused = True
+                size = os.fstat(self._file.fileno()).st_size
+                words = f"the part that was asked for is not in this file of {size} bytes"
+                headers = {"Content-Range": f"bytes */{size}"}
+                await refuse(message["status"], "range", words, headers)(scope, receive, send)
+            elif not refused:
+                await send(message)
+
+        with self._file:
+            await super().__call__(scope, receive, tell)
 
 
 class ReportTextOut(BaseModel):
@@ -85,7 +116,37 @@ def result(services: ServicesHere, caller: Viewer, job_id: JobId) -> FileRespons
     if job.state is not JobState.DONE or job.result is None:
         raise RefusedError(404, "not_found", "this job has no result yet")
     name = job.result.name.encode("utf-8", "replace").decode()
-    return _file(job.result, "application/octet-stream", {"Content-Disposition": content_disposition(name)})
+    headers = {"Content-Disposition": content_disposition(name)}
+    return _answer(_open_result(services, job), "application/octet-stream", headers)
+
+
+def _open_result(services: Services, job: JobRecord) -> int:
+    """Return a descriptor of a finished job's result, opened without following links below its folder.
+
+    Raises:
+        RefusedError: The job has no result, or its name is that of something else by now.
+    """
+    if job.state is not JobState.DONE or job.result is None:
+        raise RefusedError(404, "not_found", f"{job.title} has no result yet; leave it out")
+    handle = _open(job.result, _folder_of_result(services, job, job.result), job.result.name)
+    publication = services.queue.publication(job.id)
+    if publication is not None and not publication.fits(os.fstat(handle)):
+        os.close(handle)
+        raise RefusedError(404, "not_found", f"another file has the name of the result {job.result.name} by now")
+    return handle
+
+
+def _folder_of_result(services: Services, job: JobRecord, result: Path) -> Path:
+    """Give the folder that the result of a job must be in: links are followed up to it, but none from there on."""
+    if job.target is None:
+        return services.queue.files(job.id).results
+    if job.folder is not None:
+        with suppress(FolderNotFoundError):
+            destination = services.folders.get(job.folder).wish.destination
+            if result.is_relative_to(destination):
+                return destination
+    # The folder has another destination by now, or is watched no more; a job of the command line has none.
+    return job.target.parent
 
 
 @router.get(
@@ -101,15 +162,15 @@ def results(
 ) -> StreamingResponse:
     """Give the results of several jobs in one ZIP file, uncompressed; it is written while it is sent."""
     found = [seen_job(services, caller, job_id) for job_id in jobs.split(",")]
-    without = next((job for job in found if job.state is not JobState.DONE or job.result is None), None)
-    if without is not None:
-        raise RefusedError(404, "not_found", f"{without.title} has no result yet; leave it out")
-    paths = [job.result for job in found if job.result is not None]
-    missing = next((path for path in paths if not path.is_file()), None)
-    if missing is not None:
-        raise RefusedError(404, "not_found", f"the result {missing.name} was moved away; leave it out")
+    for job in found:
+        os.close(_open_result(services, job))  # a missing one is refused before anything is sent
+
+    def opener(job: JobRecord) -> Callable[[], int]:
+        return lambda: _open_result(services, job)
+
+    files = [(job.result.name, opener(job)) for job in found if job.result is not None]
     headers = {"Content-Disposition": content_disposition("Relume results.zip"), "Cache-Control": "no-store"}
-    return StreamingResponse(zip_files(paths), media_type="application/zip", headers=headers)
+    return StreamingResponse(zip_files(files), media_type="application/zip", headers=headers)
 
 
 @router.get("/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Look at a job")
@@ -124,23 +185,27 @@ def part(services: ServicesHere, caller: Viewer, job_id: JobId, part: Part) -> F
         "sound-before": files.sound_before,
         "sound-after": files.sound_after,
     }
-    return _file(places[part], _TYPES[part], {"Content-Disposition": "inline"})
+    handle = _open(places[part], files.folder, places[part].name)
+    return _answer(handle, _TYPES[part], {"Content-Disposition": "inline"})
 
 
-def _file(path: Path, kind: str, headers: dict[str, str]) -> FileResponse:
+def _open(path: Path, below: Path, name: str) -> int:
     try:
-        found = path.stat()
+        return open_plain(path, below=below)
     except OSError:
-        raise RefusedError(404, "not_found", "this job has no such file, or it was moved away") from None
+        raise RefusedError(404, "not_found", f"the file {name} is not there, or was moved away") from None
+
+
+def _answer(handle: int, kind: str, headers: dict[str, str]) -> FileResponse:
     # The browser may keep it, but asks each time: the file can be made anew, and the log-in can end.
-    return MediaResponse(
-        path, media_type=kind, headers={**headers, "Cache-Control": "private, no-cache"}, stat_result=found
-    )
+    return MediaResponse(handle, kind, {**headers, "Cache-Control": "private, no-cache"})
 
 
 def _read_report(services: Services, job_id: str) -> str:
     services.queue.get(job_id)
+    files = services.queue.files(job_id)
     try:
-        return services.queue.files(job_id).report.read_text(encoding="utf-8")
+        with open(open_plain(files.report, below=files.folder), encoding="utf-8") as file:
+            return file.read()
     except OSError:
         raise RefusedError(404, "not_found", "this job has no report yet") from None

@@ -1,12 +1,14 @@
 import html
 import io
 import json
+import os
 import zipfile
 from fractions import Fraction
 
 import pytest
 
 from appliance.jobs.records import NewJob
+from appliance.watch.folder import NewFolder
 from appliance.web.report_text import describe_report
 from runtime.action import Action
 from runtime.options import EnhanceOptions
@@ -160,16 +162,17 @@ def test_frame_rates_in_the_report_stay_exact(viewer, done):
 
 
 def test_several_results_come_as_one_zip(viewer, services, tmp_path):
-    ids, contents = [], []
+    ids, contents, results = [], [], []
     for number, name in enumerate(("a.mp4", "A.mp4", "b.mov")):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / name).write_bytes(bytes([number]) * (3_000_000 + number))
-        contents.append((folder / name).read_bytes())
         services.queue.add(NewJob(tmp_path / name, name, EnhanceOptions()))
         job = services.queue.claim("w")
-        services.queue.finish(job.id, "w", folder / name)
+        result = services.queue.files(job.id).results / name
+        result.parent.mkdir(parents=True, exist_ok=True)
+        result.write_bytes(bytes([number]) * (3_000_000 + number))
+        contents.append(result.read_bytes())
+        services.queue.finish(job.id, "w", result)
         ids.append(job.id)
+        results.append(result)
 
     answer = viewer.get(f"/api/results.zip?jobs={','.join(ids)}")
 
@@ -179,11 +182,99 @@ def test_several_results_come_as_one_zip(viewer, services, tmp_path):
         assert archive.testzip() is None
         assert archive.namelist() == ["a.mp4", "A (2).mp4", "b.mov"]
         assert [archive.read(name) for name in archive.namelist()] == contents
-    (tmp_path / "2" / "b.mov").unlink()
+    results[2].unlink()
     gone = viewer.get(f"/api/results.zip?jobs={','.join(ids)}")
     assert (gone.status_code, gone.json()["error"]["message"]) == (
         404,
-        "the result b.mov was moved away; leave it out",
+        "the file b.mov is not there, or was moved away",
     )
     waiting = services.queue.add(NewJob(tmp_path / "c.mp4", "c.mp4", EnhanceOptions()))
     assert viewer.get(f"/api/results.zip?jobs={waiting.id}").status_code == 404
+
+
+@pytest.fixture
+def watched(services, done, tmp_path):
+    """A finished job of a watch folder, its result in a folder of the folder's destination."""
+    source, destination = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (destination / "day").mkdir(parents=True)
+    folder = services.folders.add(NewFolder(source, destination))
+    result = destination / "day/clip.mp4"
+    result.write_bytes(b"film")
+    facts = result.stat()
+    publication = json.dumps({"size_bytes": 4, "mtime_ns": facts.st_mtime_ns, "is_done": True, "path": None})
+    with services.database.transaction() as connection:
+        connection.execute(
+            "UPDATE jobs SET result = ?, target = ?, folder = ?, origin = 'watch', publication = ? WHERE id = ?",
+            (str(result), str(result), folder.id, publication, done.id),
+        )
+    return services.queue.get(done.id)
+
+
+def test_the_result_of_a_watched_file_is_given(viewer, watched):
+    assert viewer.get(f"/api/jobs/{watched.id}/result").content == b"film"
+
+
+@pytest.mark.parametrize("what", ["link", "hard link", "folder link", "pipe", "folder", "other file"])
+def test_what_took_the_place_of_a_result_is_never_given(viewer, watched, services, what):
+    secret = services.settings.secrets / "clip.mp4"
+    secret.write_bytes(b"the key")
+    result = watched.result
+    result.unlink()
+    if what == "link":
+        result.symlink_to(secret)
+    elif what == "hard link":
+        result.hardlink_to(secret)
+    elif what == "folder link":
+        result.parent.rmdir()
+        result.parent.symlink_to(secret.parent)
+    elif what == "pipe":
+        os.mkfifo(result)
+    elif what == "folder":
+        result.mkdir()
+    else:
+        result.write_bytes(b"not a film")
+
+    answers = [viewer.get(f"/api/jobs/{watched.id}/result") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert answers[0].json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("what", ["secret", "other job", "outside"])
+def test_a_database_that_was_changed_gives_no_file_away(viewer, done, services, tmp_path, what):
+    place = {
+        "secret": services.settings.secrets / "key",
+        "other job": services.settings.data / "results/other/clip.mp4",
+        "outside": tmp_path / "clip.mp4",
+    }[what]
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"secret")
+    with services.database.transaction() as connection:
+        connection.execute("UPDATE jobs SET result = ? WHERE id = ?", (str(place), done.id))
+
+    assert viewer.get(f"/api/jobs/{done.id}/result").status_code == 404
+
+
+@pytest.mark.parametrize(("part", "status"), [("bytes=999999-", 416), ("bytes=5-1", 400), ("lines=1-2", 400)])
+def test_a_part_that_is_not_there_is_refused_as_everything_is(viewer, done, part, status):
+    answer = viewer.get(f"/api/jobs/{done.id}/result", headers={"Range": part})
+
+    assert answer.status_code == status
+    assert answer.json()["error"] == {
+        "code": "range",
+        "message": "the part that was asked for is not in this file of 10240 bytes",
+        "field": "",
+    }
+
+
+def test_files_that_were_given_are_closed(viewer, done):
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    viewer.get(f"/api/jobs/{done.id}/result")
+    before = count()
+    for headers in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=999999-"}, {"Range": "bytes=0-1,4-5"}) * 3:
+        viewer.get(f"/api/jobs/{done.id}/result", headers=headers)
+
+    assert count() <= before
