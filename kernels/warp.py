@@ -67,7 +67,8 @@ def _warp(state: Any, flow: Any, top: int, left: int, out: Any) -> None:
         for x in range(columns):
             sx = min(max(np.float32(left + x) + flow[0, y, x], np.float32(0)), np.float32(width - 1))
             sy = min(max(np.float32(top + y) + flow[1, y, x], np.float32(0)), np.float32(height - 1))
-            ix, iy = int(sx), int(sy)
+            # Converting NaN to an integer gives any number, which must not become a place outside the plane.
+            ix, iy = min(max(int(sx), 0), width - 1), min(max(int(sy), 0), height - 1)
             fx, fy = sx - np.float32(ix), sy - np.float32(iy)
             right, low = min(ix + 1, width - 1), min(iy + 1, height - 1)
             first[x], second[x] = iy * width + ix, iy * width + right

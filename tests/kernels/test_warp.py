@@ -76,3 +76,15 @@ def test_a_state_of_any_layout_is_read_right_and_its_planes_are_copied_once():
 
     for state in (whole[:, :, ::2], turned, whole[:, :, :45]):
         np.testing.assert_array_equal(warp(state, flow), warp(np.ascontiguousarray(state), flow))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_flow_that_is_no_number_reads_nothing_outside_the_canvas(value):
+    state = np.ones((2, 5, 7), np.float32)
+    flow = np.zeros((2, 5, 7), np.float32)
+    flow[:, 2, 3] = value
+
+    result = warp(state, flow)
+
+    result[:, 2, 3] = 1.0
+    np.testing.assert_array_equal(result, state)
