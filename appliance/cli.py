@@ -213,12 +213,19 @@ def enhance(
 def probe(
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file to examine.")],
     *,
+    check: Annotated[bool, typer.Option("--check", help="Decode the whole file and list every damaged place.")] = False,
     json: Json = False,
 ) -> None:
-    """Show the streams of a media file."""
-    from appliance.probe import show_probe
+    """Show the streams of a media file, and whether its end is damaged.
 
-    print(show_probe(file, as_json=json))
+    With --check, exit code 3 means that the file is damaged.
+    """
+    from appliance.probe import examine, show_examination
+
+    found = examine(file, decodes=check)
+    print(show_examination(found, as_json=json))
+    if check and found.is_damaged:
+        sys.exit(ExitCode.SOURCE)
 
 
 @app.command(cls=PlainCommand)

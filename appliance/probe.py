@@ -1,14 +1,84 @@
-"""What `relume probe` shows of a media file."""
+"""What `relume probe` shows of a media file, and what is wrong with the file."""
 
+import os
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from appliance.text import format_bytes, format_json, format_table
+from appliance.watch.complete import find_damage, find_missing_end
+from runtime.errors import DecodeError, MediaError
+from runtime.media.audio import AudioReader
+from runtime.media.damage import Hole
+from runtime.media.decode import VideoReader
+from runtime.media.deinterlace import Interlacing
 from runtime.media.probe import AudioStream, MediaInfo, OtherStream, VideoStream, probe
 
 AnyStream = VideoStream | AudioStream | OtherStream
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCheck:
+    """What decoding a whole stream found.
+
+    holes: The damaged places.
+    faults: What else is wrong with it, in words.
+    """
+
+    index: int
+    kind: str
+    holes: tuple[Hole, ...]
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a media file holds and what is wrong with it.
+
+    damage: What the integrity check of the watch folders says; None where it finds nothing.
+    checks: One for each stream of pictures and sound that was decoded; None where nobody asked for it.
+    """
+
+    info: MediaInfo
+    damage: str | None
+    checks: tuple[StreamCheck, ...] | None = None
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything is wrong with the file."""
+        return self.damage is not None or any(check.holes or check.faults for check in self.checks or ())
+
+
+def examine(file: Path, *, decodes: bool = False) -> Examination:
+    """Look into a media file and at its end.
+
+    Args:
+        file: The file.
+        decodes: Also decode every picture and every sample.
+
+    Raises:
+        DecodeError: The file cannot be read, or is incomplete so that it cannot be opened.
+        UnsupportedMediaError: The file is nothing that Relume enhances.
+    """
+    info = probe_whole(file)
+    return Examination(info, find_damage(info), tuple(_check_streams(info)) if decodes else None)
+
+
+def probe_whole(file: Path) -> MediaInfo:
+    """Read what a media file holds, as `probe` does; where it cannot, a missing end is the reason that is told.
+
+    Raises:
+        DecodeError: The file cannot be read, or is incomplete.
+        UnsupportedMediaError: The file is nothing that Relume enhances.
+    """
+    try:
+        return probe(file)
+    except MediaError as error:
+        reason = find_missing_end(file)
+        if reason is None:
+            raise
+        raise DecodeError(f"{file}: {reason}") from error
 
 
 def show_probe(file: Path, *, as_json: bool) -> str:
@@ -18,14 +88,75 @@ def show_probe(file: Path, *, as_json: bool) -> str:
         DecodeError: The file cannot be read.
         UnsupportedMediaError: The file is nothing that Relume enhances.
     """
-    info = probe(file)
+    return show_examination(examine(file), as_json=as_json)
+
+
+def show_examination(found: Examination, *, as_json: bool) -> str:
+    """Show what is in a media file and what is wrong with it, as text or JSON."""
+    info = found.info
     if as_json:
         chunks = [chunk.label for chunk in info.wave_chunks]
-        return format_json(asdict(replace(info, wave_chunks=())) | {"wave_chunks": chunks})
+        facts = asdict(replace(info, wave_chunks=())) | {"wave_chunks": chunks, "damage": found.damage}
+        if found.checks is not None:
+            facts["checks"] = [asdict(check) for check in found.checks]
+        return format_json(facts)
     streams: list[AnyStream] = [*info.videos, *info.audios, *info.others]
     streams.sort(key=lambda stream: stream.index)
     rows = [("stream", "kind", "codec", "what"), *(_stream_row(stream) for stream in streams)]
-    return f"{format_table(_file_rows(info))}\n\n{format_table(rows)}"
+    tables = [format_table([*_file_rows(info), *_damage_rows(found)]), format_table(rows)]
+    if found.checks is not None:
+        tables.append(format_table([("stream", "kind", "at", "length"), *_check_rows(found.checks)]))
+    return "\n\n".join(tables)
+
+
+def _check_streams(info: MediaInfo) -> Iterable[StreamCheck]:
+    """Decode every stream of pictures and sound as a job does, and collect what it would report."""
+    threads = len(os.sched_getaffinity(0))
+    streams: list[VideoStream | AudioStream] = [*info.videos, *info.audios]
+    for stream in sorted(streams, key=lambda stream: stream.index):
+        is_video = isinstance(stream, VideoStream)
+        if isinstance(stream, VideoStream) and stream.is_attached_picture:
+            continue
+        holes: tuple[Hole, ...] = ()
+        faults: list[str] = []
+        reader: VideoReader | AudioReader
+        try:
+            if isinstance(stream, VideoStream):
+                reader = VideoReader(info.path, stream, threads=threads, interlacing=Interlacing(interlaced=False))
+            else:
+                reader = AudioReader(info.path, stream)
+            with reader:
+                try:
+                    for _ in reader:
+                        pass
+                finally:
+                    holes = reader.holes
+                faults += [reader.early_end] if reader.early_end else []
+        except MediaError as error:
+            faults.append(str(error))
+        yield StreamCheck(stream.index, "video" if is_video else "audio", holes, tuple(faults))
+
+
+def _damage_rows(found: Examination) -> Iterable[tuple[str, str]]:
+    if found.damage is not None:
+        yield "damage", found.damage
+    elif found.checks is None:
+        yield "damage", "none found at its end; --check decodes the whole file"
+    elif found.is_damaged:
+        yield "damage", "at the places below"
+    else:
+        yield "damage", "none found"
+
+
+def _check_rows(checks: Iterable[StreamCheck]) -> Iterable[tuple[str, str, str, str]]:
+    for check in checks:
+        index = str(check.index)
+        for hole in check.holes:
+            yield index, check.kind, f"{hole.start_s:.3f} s", f"{hole.duration_s:.3f} s"
+        for fault in check.faults:
+            yield index, check.kind, fault, ""
+        if not (check.holes or check.faults):
+            yield index, check.kind, "no damage", ""
 
 
 def _file_rows(info: MediaInfo) -> Iterable[tuple[str, str]]:

@@ -14,12 +14,13 @@ from appliance.text import format_bytes
 from appliance.watch.errors import UnreadableError
 from appliance.watch.told_size import missing_bytes
 from runtime.errors import RelumeError
+from runtime.media.audio import find_sound
 from runtime.media.damage import DamageFinder, damage_finder, with_following
 from runtime.media.source import AnyPacket, open_source, read_packets
-from runtime.media.streams import AudioStream, VideoStream
+from runtime.media.streams import AudioStream, MediaInfo, VideoStream
 from runtime.media.timeline import ends_early, told_end
 from runtime.options import EnhanceOptions
-from runtime.work import plan_work
+from runtime.work import MOST_SOUNDS, plan_work
 
 _TAILS_S: Final = (2, 60, None)
 """How long before the end to begin: earlier where there is no key frame so near to it, and at the beginning of the file
@@ -50,12 +51,43 @@ def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = Fals
         work = plan_work(path, None, options)
     except RelumeError as error:
         # A file that is cut short may look like one of another kind, or like one that holds nothing.
-        if not is_declared and os.path.isfile(path) and os.access(path, os.R_OK):
-            _check_size(path, error)
+        reason = None if is_declared else find_missing_end(path)
+        if reason is not None:
+            raise UnreadableError(reason) from error
         raise
     if not is_declared and not options.allow_damaged:
         check_whole(path, [*([work.video] if work.video is not None else []), *work.sounds])
     return work.target.suffix
+
+
+def find_damage(info: MediaInfo) -> str | None:
+    """Say what this check finds wrong with a file that can be opened; None where it is whole.
+
+    The main picture and the sound are looked at, as a job with the standard options would enhance them.
+
+    Raises:
+        DecodeError: The file cannot be opened any more.
+    """
+    video = info.video if info.video is not None and info.video.codec != "unknown" else None
+    sounds = [sound for sound in info.audios if find_sound(info.path, sound, start=None, end=None) == "sound"]
+    try:
+        check_whole(info.path, [*([video] if video is not None else []), *sounds[:MOST_SOUNDS]])
+    except UnreadableError as error:
+        return str(error)
+    return None
+
+
+def find_missing_end(path: Path) -> str | None:
+    """Say that a file is shorter than its own headers tell; None where it is not, or cannot be read."""
+    try:
+        if not os.path.isfile(path):
+            return None
+        _check_size(path)
+    except UnreadableError as error:
+        return str(error)
+    except OSError:
+        return None
+    return None
 
 
 def check_whole(path: Path, streams: list[VideoStream | AudioStream]) -> None:
@@ -78,11 +110,11 @@ def check_whole(path: Path, streams: list[VideoStream | AudioStream]) -> None:
                     break
 
 
-def _check_size(path: Path, cause: Exception | None = None) -> None:
+def _check_size(path: Path) -> None:
     missing = missing_bytes(path)
     if missing:
         size = os.path.getsize(path)
-        raise UnreadableError(_describe_incomplete(size, size + missing)) from cause
+        raise UnreadableError(_describe_incomplete(size, size + missing))
 
 
 def _check_index(stream: Stream, size: int) -> None:

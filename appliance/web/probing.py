@@ -12,12 +12,16 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from runtime.media.streams import MediaInfo
 
 _MEMORY_BYTES: Final = 4 * 1024**3
 _THUMBNAIL_BYTES: Final = 1_000_000
 _MOST_ANSWER: Final = 100_000
 _SPARE_S: Final = 5.0
+_UNCHECKED: Final = "its end could not be checked; it may be damaged"
 
 Probe = dict[str, Any]
 
@@ -54,31 +58,45 @@ def probe_upload(
         refusal = f"{path} could not be looked into: the reader ended over it; it is damaged or not a media file"
     if refusal is not None:
         return None, str(refusal).replace(str(path), name)
-    return answer["probe"], None
+    damage = answer.get("damage", _UNCHECKED)
+    return answer["probe"] | {"damage": None if damage is None else str(damage).replace(str(path), name)}, None
 
 
 def _read_answer(output: str | bytes) -> dict[str, Any]:
-    """Read the first line of what the process wrote; nothing where it wrote none that is whole."""
+    """Read the lines that the process wrote, what it holds and then its damage, up to one that is not whole."""
     text = output.decode(errors="replace") if isinstance(output, bytes) else output
-    try:
-        answer = json.loads(text[:_MOST_ANSWER].partition("\n")[0])
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
+    found: dict[str, Any] = {}
+    for line in text[:_MOST_ANSWER].splitlines()[:2]:
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            break
+        found |= answer if isinstance(answer, dict) else {}
+    return found
 
 
 def look(path: Path) -> dict[str, Any]:
     """Look into a file, in this process: `probe` is what it holds, or `error` why it is nothing to enhance."""
+    return _look(path)[0]
+
+
+def _look(path: Path) -> "tuple[dict[str, Any], MediaInfo | None]":
+    from appliance.probe import probe_whole
     from runtime.errors import RelumeError
-    from runtime.media.probe import probe
-    from runtime.media.source import is_too_large
 
     try:
-        info = probe(path)
+        info = probe_whole(path)
     except RelumeError as error:
-        return {"error": str(error)}
+        return {"error": str(error)}, None
     except MemoryError:
-        return {"error": f"{path} takes more memory to look into than any film should; make its pictures smaller first"}
+        reason = f"{path} takes more memory to look into than any film should; make its pictures smaller first"
+        return {"error": reason}, None
+    return _describe(path, info), info
+
+
+def _describe(path: Path, info: "MediaInfo") -> dict[str, Any]:
+    from runtime.media.source import is_too_large
+
     video = next((stream for stream in info.videos if not stream.is_attached_picture), None)
     audio = next(iter(info.audios), None)
     is_known = video is not None and video.codec != "unknown"
@@ -104,6 +122,18 @@ def look(path: Path) -> dict[str, Any]:
     }
 
 
+def _find_damage(info: "MediaInfo") -> str | None:
+    from appliance.watch.complete import find_damage
+    from runtime.errors import RelumeError
+
+    try:
+        return find_damage(info)
+    except RelumeError as error:
+        return str(error)
+    except (OSError, MemoryError):
+        return _UNCHECKED
+
+
 def _limit_self(seconds: int) -> None:
     from runtime.process import forbid_network
 
@@ -124,9 +154,11 @@ def _make_thumbnail(path: Path, target: Path) -> None:
 
 def _main(path: Path, seconds: int, thumbnail: Path | None) -> None:
     _limit_self(seconds)
-    found = look(path)
+    found, info = _look(path)
     print(json.dumps(found), flush=True)
-    # Last, and after the answer: whatever becomes of it, the file is known.
+    # After the answer: whatever becomes of the rest, the file is known.
+    if "probe" in found and info is not None:
+        print(json.dumps({"damage": _find_damage(info)}), flush=True)
     if "probe" in found and found["probe"]["has_picture"] and thumbnail is not None:
         _make_thumbnail(path, thumbnail)
 

@@ -46,6 +46,9 @@ class ProbeOut(BaseModel):
     fps: float | None
     frames: int | None
     codec: str | None
+    damage: str | None = Field(
+        None, description="What is wrong with the file; it may be enhanced with allow_damaged all the same"
+    )
 
 
 @router.options("/api/uploads", status_code=204, summary="Tell which uploads are taken")

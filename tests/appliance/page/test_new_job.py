@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 
@@ -268,3 +269,29 @@ def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
     page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
     page.get_by_label("Saved preset").wait_for(state="detached")
     clear(page)
+
+
+def test_a_damaged_file_is_told_and_starts_only_when_it_is_selected(
+    furnished: Any, log_in: Callable[..., Any], clip_file: Path, tmp_path: Path
+) -> None:
+    with av.open(str(clip_file)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    content = (tmp_path / "cut.mkv").read_bytes()
+    page = log_in(furnished.url, "Ben")
+    clear(page)
+    page.locator("#chooser").set_input_files(
+        [{"name": "cut.mkv", "mimeType": "video/x-matroska", "buffer": content[: len(content) * 9 // 10]}]
+    )
+
+    page.locator(".file-facts").get_by_text(re.compile(r"File is incomplete \(.* of .*\); copy it again\.")).wait_for()
+    assert not page.get_by_role("checkbox", name="cut.mkv").is_checked()
+    page.get_by_role("checkbox", name="cut.mkv").check()
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("was added to the queue").wait_for()
+
+    (job,) = [job for job in jobs_of(page) if job["title"] == "cut.mkv"]
+    assert job["options"]["allow_damaged"] is True

@@ -182,3 +182,14 @@ def test_an_answer_counts_whatever_becomes_of_the_process_later():
     assert probing._read_answer(b'{"error": "x"}\n') == {"error": "x"}
     assert probing._read_answer('{"probe": {"f') == {}
     assert probing._read_answer("") == {}
+    assert probing._read_answer('{"probe": {}}\n{"damage": null}\n') == {"probe": {}, "damage": None}
+    assert probing._read_answer('{"probe": {}}\n{"damage": "file is') == {"probe": {}}
+
+
+def test_an_end_that_was_not_checked_is_told(tmp_path: Path, monkeypatch):
+    answers = """import os; print('{"probe": {"fps": 25}}', flush=True); os.abort()"""
+    monkeypatch.setattr(probing.sys, "executable", str(_script(tmp_path, answers)))
+
+    probe, error = probe_upload(tmp_path / "upload", "clip.mp4", timeout_s=20)
+
+    assert (probe, error) == ({"fps": 25, "damage": "its end could not be checked; it may be damaged"}, None)

@@ -16,9 +16,12 @@ from appliance.accounts.audit import COMMAND_LINE
 from appliance.accounts.roles import Role
 from appliance.settings import load_settings
 from appliance.store.database import Database
+from appliance.watch.complete import check_media
+from appliance.watch.errors import UnreadableError
 from appliance.web import receiving
 from appliance.web.app import open_services
 from appliance.web.uploads import FairTurns
+from runtime.options import EnhanceOptions
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -61,6 +64,7 @@ def test_a_file_arrives_in_parts_and_is_looked_into(operator, write_clip, tmp_pa
     assert file["name"] == "holiday.mp4"
     assert file["error"] is None
     assert (file["probe"]["width"], file["probe"]["height"], file["probe"]["frames"]) == (64, 48, 12)
+    assert file["probe"]["damage"] is None
     assert (file["probe"]["fps"], file["probe"]["has_sound"], file["probe"]["codec"]) == (25.0, True, "h264")
     assert stored(file["id"]).read_bytes() == content
 
@@ -531,3 +535,28 @@ def test_what_was_uploaded_while_the_clock_was_wrong_is_kept_from_now_on(service
         connection.execute("UPDATE uploads SET touched_at = touched_at - ?", (settings.upload_days * 86_400 + 60,))
     services.uploads.tidy()
     assert list(settings.uploads.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_an_incomplete_upload_is_told_and_can_be_started_all_the_same(suffix, operator, services, write_clip, tmp_path):
+    path = write_clip(tmp_path / f"clip{suffix}", frames=50)
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(UnreadableError) as refused:
+        check_media(path, EnhanceOptions())
+
+    file = operator.checked(operator.upload(path.name, path.read_bytes()))
+
+    assert file["error"] is None
+    assert file["probe"]["damage"] == str(refused.value)
+    answer = operator.post("/api/jobs", {"file": file["id"], "preset": "restore", "allow_damaged": True})
+    assert answer.status_code == 201, answer.text
+    assert services.queue.get(answer.json()["id"]).options.allow_damaged
+
+
+def test_an_upload_that_is_too_short_to_be_opened_is_refused_with_its_sizes(operator, write_clip, tmp_path):
+    data = write_clip(tmp_path / "clip.mp4", frames=50).read_bytes()[:-9000]
+
+    file = operator.checked(operator.upload("clip.mp4", data))
+
+    assert file["probe"] is None
+    assert file["error"].startswith("clip.mp4: file is incomplete (")

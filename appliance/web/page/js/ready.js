@@ -6,7 +6,7 @@ import { fill, h, setText, showList } from "./dom.js";
 import { icon } from "./icons.js";
 import { announce, complain, offerUndo, UNDO_MS } from "./notices.js";
 import { byName, isRemoved, keepFile, listenArrivals, removeFile, removeFileLater } from "./uploads.js";
-import { count, describeBytes, endSentence } from "./words.js";
+import { count, describeBytes, endSentence, sentence } from "./words.js";
 
 const LOOK_AGAIN_MS = 1500;
 const SETTLE_MS = 200;
@@ -23,6 +23,8 @@ export async function loadFiles(signal) {
  */
 export async function showReady(root, onChange, signal) {
   const left = new Set();
+  // Damaged files that were shown: they are left out until the user selects them.
+  const warned = new Set();
   let files = [];
   let timer = 0;
   const list = h("ul", { class: "files" });
@@ -68,6 +70,10 @@ export async function showReady(root, onChange, signal) {
   async function load() {
     clearTimeout(timer);
     files = await loadFiles(signal);
+    for (const { id } of files.filter((file) => file.probe?.damage && !warned.has(file.id))) {
+      warned.add(id);
+      left.add(id);
+    }
     if (files.some((file) => !file.probe && !file.error)) {
       timer = setTimeout(() => load().catch(complain), LOOK_AGAIN_MS);
     }
@@ -137,7 +143,10 @@ function fileRow(file, left, changed, load) {
     check.disabled = !isUsable(now);
     check.checked = isUsable(now) && !left.has(now.id);
     const what = now.probe ? describeMedia(now.probe) : "Checking …";
-    setText(facts, [what, describeBytes(now.size_bytes)].join(" · "));
+    const damage = now.probe?.damage;
+    const warning = damage ? ` · ${sentence(damage)} Select it to enhance what can be read.` : "";
+    setText(facts, [what, describeBytes(now.size_bytes)].join(" · ") + warning);
+    row.classList.toggle("file-bad", Boolean(damage));
     if (shown === String(now.has_thumbnail) + Boolean(now.probe)) return;
     shown = String(now.has_thumbnail) + Boolean(now.probe);
     fill(

@@ -68,6 +68,7 @@ export async function show(root, parameter, signal) {
           name: file.name,
           length_s: file.probe.duration_s,
           hasVideo: file.probe.has_picture,
+          isDamaged: Boolean(file.probe.damage),
         }));
   const wishes = () => ({ ...form.choices(), ...(chosen().length === 1 ? trim.value() : {}) });
 
@@ -156,7 +157,8 @@ async function save(job, wishes) {
 async function startAll(files, wishes, button) {
   for (const [index, file] of files.entries()) {
     if (files.length > 1) fill(button, icon("spark"), `Starting ${index + 1} of ${files.length} …`);
-    await post("/api/jobs", { ...file.source, ...wishes });
+    const damaged = file.isDamaged ? { allow_damaged: true } : {};
+    await post("/api/jobs", { ...file.source, ...wishes, ...damaged });
   }
   notify(files.length === 1 ? `“${files[0].name}” was added to the queue.` : `${files.length} jobs were added to the queue.`);
 }
