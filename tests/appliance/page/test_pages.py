@@ -12,16 +12,50 @@ PASSWORD = "three green lamps"
 FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
 
 
-def test_back_closes_a_dialog(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_back_closes_a_dialog_and_leaves_the_page(furnished: Any, log_in: Callable[..., Any], poll: Any) -> None:
     page = log_in(furnished.url)
     page.get_by_role("link", name="Users").click()
     page.get_by_role("button", name="Add user").click()
-    page.get_by_role("dialog", name="Add user").wait_for()
+    dialog = page.get_by_role("dialog", name="Add user")
+    dialog.wait_for()
 
     page.go_back()
 
-    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+    dialog.wait_for(state="detached")
+    assert page.get_by_role("heading", name="Users", exact=True).is_visible()
+    assert page.url.endswith("#/users")
+    page.go_forward()  # to where the dialog was open: it is gone, so that nothing is there
+    poll(lambda: page.evaluate("history.state") is None)
     assert page.get_by_role("dialog").count() == 0
+    page.go_back()
+    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+
+
+@pytest.mark.parametrize("close", ["Escape", "Cancel", "Save", "address"])
+def test_a_dialog_that_was_closed_leaves_nothing_in_the_history(
+    close: str, furnished: Any, log_in: Callable[..., Any], poll: Any
+) -> None:
+    page = log_in(furnished.url)
+    page.get_by_role("link", name="Users").click()
+    page.get_by_role("button", name="Edit: Ben").click()
+    dialog = page.get_by_role("dialog", name="Edit Ben")
+    dialog.wait_for()
+    poll(lambda: page.evaluate("history.state?.dialogs") == 1)
+
+    if close == "Escape":
+        page.keyboard.press("Escape")
+    elif close == "address":
+        page.evaluate("location.hash = '#/help'")
+        page.get_by_role("heading", name="Help", exact=True).wait_for()
+        page.go_back()
+        page.get_by_role("heading", name="Users", exact=True).wait_for()
+    else:
+        dialog.get_by_role("button", name=close).click()
+    dialog.wait_for(state="detached")
+
+    poll(lambda: page.evaluate("history.state") is None)
+    page.go_back()
+    page.get_by_role("heading", name="Queue", exact=True).wait_for()
 
 
 def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(

@@ -1,7 +1,8 @@
-/** Questions and forms on top of the page, as native dialogs: they keep the focus and close with Escape. */
+/** Questions and forms on top of the page, as native dialogs: they keep the focus and close with Escape and with Back. */
 
 import { append, fill, h, newId } from "./dom.js";
 import { icon } from "./icons.js";
+import { forgetDialog, rememberDialog } from "./dialog-history.js";
 import { errorBox, showError } from "./forms.js";
 
 /**
@@ -12,14 +13,14 @@ import { errorBox, showError } from "./forms.js";
  */
 export function ask({ title, text, yes, danger = false, no = "Cancel" }) {
   return new Promise((resolve) => {
-    const { dialog, close } = open(title);
+    const { dialog, close, settled } = open(title);
     const agree = h("button", { type: "button", class: danger ? "button danger" : "button primary" }, yes);
     const refuse = h("button", { type: "button", class: "button" }, no);
     dialog.firstChild.append(h("p", {}, text), h("div", { class: "dialog-buttons" }, refuse, agree));
     agree.addEventListener("click", () => dialog.close("yes"));
     refuse.addEventListener("click", () => dialog.close());
     close.addEventListener("click", () => dialog.close());
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
+    settled.then(() => resolve(dialog.returnValue === "yes"));
     (danger ? refuse : agree).focus();
   });
 }
@@ -32,7 +33,7 @@ export function ask({ title, text, yes, danger = false, no = "Cancel" }) {
  */
 export function askForm({ title, content, yes, send }) {
   return new Promise((resolve) => {
-    const { dialog, close } = open(title);
+    const { dialog, close, settled } = open(title);
     const trouble = errorBox();
     const submit = h("button", { type: "submit", class: "button primary" }, yes);
     const cancel = h("button", { type: "button", class: "button" }, "Cancel");
@@ -58,7 +59,7 @@ export function askForm({ title, content, yes, send }) {
     });
     cancel.addEventListener("click", () => dialog.close());
     close.addEventListener("click", () => dialog.close());
-    dialog.addEventListener("close", () => resolve(result));
+    settled.then(() => resolve(result));
     dialog.firstChild.append(form);
     form.querySelector("input, select, textarea")?.focus();
   });
@@ -67,12 +68,12 @@ export function askForm({ title, content, yes, send }) {
 /** Show something to read. */
 export function showNote({ title, content }) {
   return new Promise((resolve) => {
-    const { dialog, close } = open(title);
+    const { dialog, close, settled } = open(title);
     const done = h("button", { type: "button", class: "button primary" }, "Close");
     dialog.firstChild.append(h("div", { class: "stack" }, content), h("div", { class: "dialog-buttons" }, done));
     done.addEventListener("click", () => dialog.close());
     close.addEventListener("click", () => dialog.close());
-    dialog.addEventListener("close", () => resolve());
+    settled.then(resolve);
     done.focus();
   });
 }
@@ -80,7 +81,7 @@ export function showNote({ title, content }) {
 /** Show a secret once, with a button that copies it. */
 export function showSecret({ title, text, secret }) {
   return new Promise((resolve) => {
-    const { dialog, close } = open(title);
+    const { dialog, close, settled } = open(title);
     const field = h("input", { class: "secret", readonly: true, "aria-label": title, props: { value: secret } });
     const copy = h("button", { type: "button", class: "button" }, "Copy");
     copy.addEventListener("click", async () => {
@@ -95,7 +96,7 @@ export function showSecret({ title, text, secret }) {
     const done = h("button", { type: "button", class: "button primary" }, "Done");
     done.addEventListener("click", () => dialog.close());
     close.addEventListener("click", () => dialog.close());
-    dialog.addEventListener("close", () => resolve());
+    settled.then(resolve);
     dialog.firstChild.append(
       h("p", {}, text),
       h("div", { class: "row" }, field, copy),
@@ -131,18 +132,18 @@ function open(title) {
     { class: "dialog", "aria-labelledby": id },
     h("div", { class: "dialog-body" }, h("h2", { id }, title), close),
   );
-  const leave = () => dialog.close();
-  // "Back" is how people close a dialog on a phone: it must not stay on top of another page.
-  window.addEventListener("hashchange", leave);
-  dialog.addEventListener("close", () => {
-    window.removeEventListener("hashchange", leave);
-    dialog.remove();
-    // Later: whoever asked may first have to enable the button that the question came from.
-    setTimeout(() => restoreFocus(opener));
+  const settled = new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      // Later: whoever asked may first have to enable the button that the question came from.
+      setTimeout(() => restoreFocus(opener));
+      forgetDialog(dialog).then(resolve);
+    });
   });
   document.body.append(dialog);
   dialog.showModal();
-  return { dialog, close };
+  rememberDialog(dialog);
+  return { dialog, close, settled };
 }
 
 function restoreFocus(opener) {

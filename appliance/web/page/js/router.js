@@ -45,7 +45,7 @@ function decode(text) {
 /** Put the state of a view into the address, without a new entry in the browser's history. */
 export function keepInAddress(name, query) {
   const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();
-  history.replaceState(null, "", `#/${name}${text ? `?${text}` : ""}`);
+  history.replaceState(history.state, "", `#/${name}${text ? `?${text}` : ""}`);
 }
 
 /** Go to a view. */
