@@ -164,7 +164,7 @@ export const TEXTS = {
   "Drop a video or audio file on the queue and try a preview.": "Ziehen Sie eine Video- oder Audiodatei in die Warteschlange und sehen Sie eine Vorschau an.",
   "Open the queue": "Warteschlange öffnen",
   "Add users": "Benutzer hinzufügen",
-  "Everyone who works with this server gets an own account.": "Alle, die mit diesem Server arbeiten, bekommen ein eigenes Konto.",
+  "Everyone who works with this server gets their own account.": "Alle, die mit diesem Server arbeiten, bekommen ein eigenes Konto.",
   "Add a watch folder": "Überwachten Ordner hinzufügen",
   "New recordings are then enhanced automatically.": "Neue Aufnahmen werden dann automatisch verbessert.",
   "Check the settings": "Einstellungen prüfen",
@@ -179,10 +179,10 @@ export const TEXTS = {
   "Open the queue and drop video or audio files on the page, or choose them. Interrupted uploads resume.":
     "Öffnen Sie die Warteschlange und ziehen Sie Video- oder Audiodateien auf die Seite, oder wählen Sie sie aus. Unterbrochene Uploads werden fortgesetzt.",
   "Choose a preset": "Vorgabe wählen",
-  "Each preset says what it does. The estimate tells how long it takes and how much disk it needs.":
+  "Each preset says what it does. The estimate shows how long it takes and how much disk space it needs.":
     "Jede Vorgabe sagt, was sie tut. Die Schätzung nennt Dauer und Speicherbedarf.",
   Preview: "Vorschau",
-  "A preview enhances a few seconds, so that you can compare before the whole file is processed.":
+  "A preview enhances a few seconds, so you can compare before the whole file is processed.":
     "Eine Vorschau verbessert einige Sekunden, damit Sie vergleichen können, bevor die ganze Datei verarbeitet wird.",
   Start: "Starten",
   "Jobs run one after the other. You can close the page: the server keeps working, even after a power failure.":
@@ -194,10 +194,10 @@ export const TEXTS = {
   "Is my original changed?": "Wird mein Original verändert?",
   "No. Results are new files; originals are never changed.": "Nein. Ergebnisse sind neue Dateien; Originale werden nie verändert.",
   "Does anything leave this server?": "Verlässt etwas diesen Server?",
-  "No. Video and audio are processed on this server alone, without the internet.":
+  "No. Video and audio are processed on this server only, without the internet.":
     "Nein. Video und Audio werden nur auf diesem Server verarbeitet, ohne Internet.",
   "A job failed. What now?": "Ein Auftrag ist fehlgeschlagen. Was nun?",
-  "The job says why. Mend the cause and choose Retry: it resumes where it stopped.":
+  "The job says why. Fix the cause and choose Retry: it resumes where it stopped.":
     "Der Auftrag nennt den Grund. Beheben Sie ihn und wählen Sie Wiederholen: Er wird dort fortgesetzt, wo er aufgehört hat.",
   "How do files get processed automatically?": "Wie werden Dateien automatisch verarbeitet?",
   "An administrator adds a watch folder: files added to it are enhanced.":

@@ -8,15 +8,15 @@ export const title = "Help";
 
 const STEPS = [
   ["Add files", "Open the queue and drop video or audio files on the page, or choose them. Interrupted uploads resume."],
-  ["Choose a preset", "Each preset says what it does. The estimate tells how long it takes and how much disk it needs."],
-  ["Preview", "A preview enhances a few seconds, so that you can compare before the whole file is processed."],
+  ["Choose a preset", "Each preset says what it does. The estimate shows how long it takes and how much disk space it needs."],
+  ["Preview", "A preview enhances a few seconds, so you can compare before the whole file is processed."],
   ["Start", "Jobs run one after the other. You can close the page: the server keeps working, even after a power failure."],
   ["Compare and download", "Open the finished job, drag the line across the video, and download the result."],
 ];
 const QUESTIONS = [
   ["Is my original changed?", "No. Results are new files; originals are never changed."],
-  ["Does anything leave this server?", "No. Video and audio are processed on this server alone, without the internet."],
-  ["A job failed. What now?", "The job says why. Mend the cause and choose Retry: it resumes where it stopped."],
+  ["Does anything leave this server?", "No. Video and audio are processed on this server only, without the internet."],
+  ["A job failed. What now?", "The job says why. Fix the cause and choose Retry: it resumes where it stopped."],
   ["How do files get processed automatically?", "An administrator adds a watch folder: files added to it are enhanced."],
 ];
 

@@ -8,7 +8,7 @@ export const title = "First steps";
 
 const STEPS = [
   ["plus", "Add a file", "Drop a video or audio file on the queue and try a preview.", "#/", "Open the queue"],
-  ["users", "Add users", "Everyone who works with this server gets an own account.", "#/users", "Add users"],
+  ["users", "Add users", "Everyone who works with this server gets their own account.", "#/users", "Add users"],
   ["folder", "Add a watch folder", "New recordings are then enhanced automatically.", "#/folders", "Add a watch folder"],
   ["settings", "Check the settings", "Certificate, disk reserve, e-mail and privacy.", "#/settings", "Open settings"],
   ["bell", "Choose your notifications", "In the browser or by e-mail, when a job is done.", "#/account", "Open your account"],
@@ -35,7 +35,7 @@ export async function show(root) {
         ),
       ),
     ),
-    h(
+    !/^(localhost|127\.|\[::1\])/.test(location.hostname) && h(
       "p",
       { class: "hint" },
       "On a phone in the same network, open this address: ",

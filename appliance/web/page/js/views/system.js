@@ -113,12 +113,17 @@ function gauge(symbol, word, value, note, share, bad) {
   );
 }
 
+/** Write the short names of devices, backends and precisions as people do: CPU, GPU:0, FP16; others stay. */
+function capitals(text) {
+  return text?.replace(/\b(?:cpu|gpu|cuda|fp\d+|int\d+|bf16)\b/g, (word) => word.toUpperCase());
+}
+
 function drawFacts(system) {
   const rows = [
     ["Relume", system.version],
     ["Device", system.device],
-    ["Backend", system.backend],
-    ["Precision", system.precision],
+    ["Backend", capitals(system.backend)],
+    ["Precision", capitals(system.precision)],
     ["Uptime", system.uptime_s ? describeTook(system.uptime_s) : null],
   ];
   return rows.filter(([, value]) => value).map(([word, value]) => h("div", {}, h("dt", {}, word), h("dd", {}, value)));
@@ -133,7 +138,7 @@ function drawWorkers(box, workers) {
     h(
       "dl",
       { class: "facts" },
-      workers.map((worker) => h("div", {}, h("dt", {}, worker.device), h("dd", {}, describeWorker(worker)))),
+      workers.map((worker) => h("div", {}, h("dt", {}, capitals(worker.device)), h("dd", {}, describeWorker(worker)))),
     ),
   );
 }
@@ -152,7 +157,7 @@ function drawEngines(box, engines) {
       ["Model", "Runs on", "Details"],
       engines.map(({ name, title, backend, precision, reason, sha256, licence }) => [
         h("div", {}, h("strong", {}, name), h("p", { class: "hint" }, title)),
-        `${backend.toUpperCase() === "CPU" ? "CPU" : backend}, ${precision.toUpperCase()}`,
+        `${capitals(backend)}, ${capitals(precision)}`,
         h(
           "details",
           { class: "model-details" },
