@@ -50,9 +50,11 @@ class MediaResponse(FileResponse):
 
     chunk_size = 256 * 1024
 
-    def __init__(self, handle: int, kind: str, headers: dict[str, str]) -> None:
+    def __init__(self, handle: int, kind: str, headers: dict[str, str], status_code: int = 200) -> None:
+        # FastAPI reads the default of `status_code` when it describes the API.
         self._file = open(handle, "rb", buffering=0)  # noqa: SIM115
-        super().__init__(f"/proc/self/fd/{handle}", media_type=kind, headers=headers, stat_result=os.fstat(handle))
+        path, found = f"/proc/self/fd/{handle}", os.fstat(handle)
+        super().__init__(path, status_code, media_type=kind, headers=headers, stat_result=found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; a range that the file does not have is refused in the form of every refusal."""
