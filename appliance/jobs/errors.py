@@ -18,6 +18,7 @@ from runtime.errors import (
     OutputError,
     RelumeError,
     UnsupportedMediaError,
+    VerificationError,
 )
 
 
@@ -51,6 +52,7 @@ _CODES: Final[tuple[tuple[type[RelumeError], str], ...]] = (
     (OutputError, "result_place"),
     (EngineError, "model"),
     (OptionError, "option"),
+    (VerificationError, "unverified"),
 )
 
 

@@ -187,6 +187,9 @@ def plain_message(job: JobRecord, files: JobFiles) -> str:
         **({} if job.result is None else {job.result: job.result.name}),
     }
     message = _UNEXPECTED.sub("unexpected error; the server log has the details", job.message)
+    # The name of a file whose check failed stays; without the folder it is no path of this server.
+    for folder in (files.results, *(() if job.target is None else (job.target.parent,))):
+        message = message.replace(f"; it is kept as {folder}/", "; it is kept as ")
     return _FOR_THE_COMMAND.sub("", plain(hide_places(message, names))).strip(" ;,:")
 
 

@@ -306,7 +306,7 @@ def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tm
     job = work()
 
     kept = tmp_path / "films" / "done.unverified.mp4"
-    assert job.state is JobState.FAILED
+    assert (job.state, job.code) == (JobState.FAILED, "unverified")
     assert job.message == (
         f"the check of the finished file failed: 30 pictures were written, 29 are in the file; "
         f"it is kept as {kept}: look at it"

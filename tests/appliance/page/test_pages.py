@@ -125,6 +125,60 @@ def test_a_page_for_administrators_says_so_to_others(furnished: Any, log_in: Cal
         assert page.url.endswith(f"#/{name}")
 
 
+def test_a_failed_job_says_why_and_offers_what_helps(
+    furnished: Any, log_in: Callable[..., Any], clip_file: Path
+) -> None:
+    maria = furnished.maria
+    maria.send("POST", "/api/queue/pause")
+    job = maria.send("POST", "/api/jobs", {"file": maria.upload(clip_file, "a b.mp4"), "preset": "upscale"})["id"]
+    maria.send("POST", f"/api/jobs/{job}/cancel")
+    maria.send("POST", "/api/queue/resume")
+    page = log_in(furnished.url)
+    kept = furnished.box.data / "results" / job / "a b.unverified.mp4"
+    checked = "the check of the finished file failed: 9 frames are missing"
+    salvage = "Enhance what can be read"
+
+    for code, message, said, helps in (
+        ("source_damaged", "x is damaged", "The file is damaged. Copy it again from where it came from, or", salvage),
+        ("source_unreadable", "x cannot be read", "The file could not be read. Copy or upload it again.", None),
+        ("memory", "no memory", "There was not enough memory for this job.", "Choose other options"),
+        ("disk_full", "the disk is full", "The server’s disk is full. Delete old results", "Delete old results"),
+        (
+            "unverified",
+            f"{checked}; it is kept as {kept}: look at it",
+            "The file was kept as a b.unverified.mp4, in",
+            "Retry",
+        ),
+        ("a_new_code", "the words of the server", "The words of the server.", None),
+        ("crashed", "", "The job stopped unexpectedly.", None),
+    ):
+        with sqlite3.connect(furnished.box.data / "relume.db", timeout=30) as database:
+            database.execute(
+                "UPDATE jobs SET state = 'failed', code = ?, message = ? WHERE id = ?", (code, message, job)
+            )
+        page.goto(f"{furnished.url}/#/help")
+        page.goto(f"{furnished.url}/#/job/{job}")
+        note = page.locator(".job-note")
+        note.get_by_text(said).wait_for()
+        assert str(furnished.box.data) not in note.inner_text()
+        assert note.locator(".button").all_inner_texts() == ([] if helps is None else [helps])
+        assert page.get_by_role("button", name=salvage).count() == (code == "source_damaged")
+        assert page.get_by_role("button", name="Retry").count() == 1
+
+    maria.send("DELETE", f"/api/jobs/{job}")
+
+
+def test_the_own_password_is_changed_under_the_own_account(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url)
+    page.get_by_role("link", name="Users").click()
+    page.get_by_role("button", name="Edit: Ben").wait_for()
+    assert page.get_by_role("button", name="Edit: Maria").count() == 0
+
+    page.get_by_role("table").get_by_role("link", name="Your account").click()
+
+    page.get_by_label("Current password").wait_for()
+
+
 def test_whoever_was_logged_out_for_inactivity_is_told_so(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, "Ben")
     page.faults.allowed.append("401")

@@ -20,6 +20,7 @@ from runtime.errors import (
     OutputError,
     SessionError,
     UnsupportedMediaError,
+    VerificationError,
 )
 
 FOR_PROGRAMMERS = re.compile(
@@ -155,6 +156,10 @@ def test_a_failed_job_tells_titles_and_nothing_for_the_command_line(services, op
             "holiday in \\Nice.mp4 is damaged or cut short in stream 1; copy it again",
         ),
         (f"{files.folder}/.result.partial.mp4 has no sound", "the result has no sound"),
+        (
+            f"the check failed: 9 frames; it is kept as {files.results}/a b.unverified.mp4: look at it",
+            "the check failed: 9 frames; it is kept as a b.unverified.mp4: look at it",
+        ),
         (f"the disk of {services.settings.data} is nearly full", "the disk of the data directory is nearly full"),
         (f"[Errno 5] Input/output error: PosixPath('{job.source}')", "Input/output error: holiday in \\Nice.mp4"),
         (
@@ -187,6 +192,7 @@ def with_message(job: JobRecord, message: str) -> JobRecord:
         (OutputError("x"), "result_place"),
         (SessionError("x"), "model"),
         (OptionError("x"), "option"),
+        (VerificationError("x", failures=("y",)), "unverified"),
         (ZeroDivisionError("x"), "unexpected"),
     ],
 )

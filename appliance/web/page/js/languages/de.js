@@ -273,6 +273,28 @@ export const TEXTS = {
   Retry: "Wiederholen",
   "Enhance again": "Erneut verbessern",
   "Enhance what can be read": "Lesbares verbessern",
+  "The file is damaged. Copy it again from where it came from, or enhance what can be read.":
+    "Die Datei ist beschädigt. Kopieren Sie sie erneut vom Ursprungsort, oder lassen Sie verbessern, was lesbar ist.",
+  "The file is too damaged to be enhanced. Copy it again from where it came from.":
+    "Die Datei ist zu stark beschädigt. Kopieren Sie sie erneut vom Ursprungsort.",
+  "The file could not be read. Copy or upload it again.": "Die Datei konnte nicht gelesen werden. Kopieren oder laden Sie sie erneut hoch.",
+  "Relume cannot enhance this kind of file. Convert it first, or choose another file.":
+    "Relume kann diese Art von Datei nicht verbessern. Wandeln Sie sie zuerst um, oder wählen Sie eine andere Datei.",
+  "The result could not be written in this format. Choose another output format.":
+    "Das Ergebnis konnte in diesem Format nicht geschrieben werden. Wählen Sie ein anderes Ausgabeformat.",
+  "The result could not be saved. Check the folder for results, then retry.":
+    "Das Ergebnis konnte nicht gespeichert werden. Prüfen Sie den Ergebnisordner, dann wiederholen Sie den Auftrag.",
+  "The model could not run on this device. Choose another device or backend in the settings, then retry.":
+    "Das Modell lief auf diesem Gerät nicht. Wählen Sie in den Einstellungen ein anderes Gerät oder Backend, dann wiederholen Sie den Auftrag.",
+  "These options do not suit this file. Choose others.": "Diese Optionen passen nicht zu dieser Datei. Wählen Sie andere.",
+  "There was not enough memory for this job. Choose a smaller size.":
+    "Der Arbeitsspeicher reichte für diesen Auftrag nicht. Wählen Sie eine kleinere Größe.",
+  "The server’s disk is full. Delete old results, then retry.":
+    "Der Speicher des Servers ist voll. Löschen Sie alte Ergebnisse, dann wiederholen Sie den Auftrag.",
+  "The finished file failed its check, so it is not offered as the result. {} Play it: use it if it is complete, otherwise retry the job.":
+    "Die fertige Datei hat die Prüfung nicht bestanden und wird nicht als Ergebnis angeboten. {} Spielen Sie sie ab: Ist sie vollständig, verwenden Sie sie, sonst wiederholen Sie den Auftrag.",
+  "The file was kept as {}, in {}.": "Die Datei wurde als {} in {} aufbewahrt.",
+  "Choose other options": "Andere Optionen wählen",
   "Pause: {}": "Anhalten: {}",
   "Resume: {}": "Fortsetzen: {}",
   "Retry: {}": "Wiederholen: {}",

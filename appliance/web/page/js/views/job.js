@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { describeJob, loadPresets } from "../choices.js";
 import { factsOf, showComparison } from "../compare.js";
 import { fill, h, setText } from "../dom.js";
+import { actionOfFailure, drawFailure } from "../failures.js";
 import { icon } from "../icons.js";
 import { actionButton, allowedActions, formLinks } from "../job-actions.js";
 import { progressBar, thumbnail } from "../job-card.js";
@@ -35,7 +36,9 @@ export async function show(root, id, signal) {
       parts.actions,
       downloads(job),
       formLinks(job),
-      allowedActions(job).map((name) => actionButton(name, job)),
+      allowedActions(job)
+        .filter((name) => name !== actionOfFailure(job))
+        .map((name) => actionButton(name, job)),
     );
     drawMessage(parts.message, job);
     parts.now.hidden = STATES[job.state].over;
@@ -139,13 +142,11 @@ function downloads(job) {
 
 function drawMessage(box, job) {
   const bad = job.state === "failed";
-  const text = job.wish
-    ? (job.wish === "pause" ? "Pausing …" : "Cancelling …")
-    : job.message ||
-      (bad ? "The job stopped unexpectedly. Retry it; if it fails again, ask your administrator." : "");
-  box.hidden = !text;
+  const text = job.wish ? (job.wish === "pause" ? "Pausing …" : "Cancelling …") : job.message;
+  box.hidden = !text && !bad;
   box.className = bad ? "job-note bad" : "job-note";
-  if (text) fill(box, icon(bad ? "alert" : "info"), h("p", {}, text));
+  if (bad) drawFailure(box, job);
+  else if (text) fill(box, icon("info"), h("p", {}, text));
 }
 
 function drawTimes(list, job) {
