@@ -43,17 +43,20 @@ export async function show(root, _, signal) {
 
 function row(user, load) {
   const own = user.id === currentSession().user.id;
-  const edit = h(
-    "button",
-    { type: "button", class: "plain-icon", "aria-label": `Edit: ${user.name}`, title: "Edit" },
-    icon("settings"),
-  );
+  // One's own role cannot be changed here, and the own password only by whoever knows the current one.
+  const edit = own
+    ? h("a", { class: "plain-icon", href: "#/account", "aria-label": "Your account", title: "Your account" }, icon("settings"))
+    : h(
+        "button",
+        { type: "button", class: "plain-icon", "aria-label": `Edit: ${user.name}`, title: "Edit" },
+        icon("settings"),
+      );
   const drop = h(
     "button",
     { type: "button", class: "plain-icon", "aria-label": `Delete: ${user.name}`, title: "Delete", disabled: own },
     icon("trash"),
   );
-  edit.addEventListener("click", () => editUser(user, own, load));
+  if (!own) edit.addEventListener("click", () => editUser(user, load));
   drop.addEventListener("click", async () => {
     const sure = await ask({
       title: `Delete ${user.name}?`,
@@ -122,22 +125,23 @@ async function addUser(load) {
   await load().catch(complain);
 }
 
-async function editUser(user, own, load) {
+async function editUser(user, load) {
   const role = roleSelect(user.role);
   const enabled = checkbox("Login enabled", user.enabled !== false);
   const password = input({ name: "password", autocomplete: "new-password" });
   const made = await askForm({
     title: `Edit ${user.name}`,
     content: [
-      !own && field("Role", role),
-      !own && enabled.box,
+      field("Role", role),
+      enabled.box,
       passwordField("New password", password, "Leave empty to keep the current one."),
     ],
     yes: "Save",
     send: () =>
       patch(`/api/users/${user.id}`, {
-        ...(own ? {} : { role: role.value, enabled: enabled.control.checked }),
-        ...(password.value ? { password: password.value, must_change: !own } : {}),
+        role: role.value,
+        enabled: enabled.control.checked,
+        ...(password.value ? { password: password.value, must_change: true } : {}),
       }),
   });
   if (!made) return;
