@@ -116,6 +116,7 @@ def run_job(
         RelumeError: The job failed or was cancelled; nothing new is left behind.
     """
     from runtime.enhance import enhance
+    from runtime.media.webp import release_converted
 
     # Before the work, not after it: a job of hours must not fail on the place of its report.
     taken = {"source": source, "result": target}
@@ -132,6 +133,8 @@ def run_job(
             if report_path is not None and error.report is not None:
                 write_report(error.report, report_path)
             raise
+        finally:
+            release_converted()
     if report_path is not None:
         write_report(report, report_path)
     if options.compare is not None and report.picture is None:

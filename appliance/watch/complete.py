@@ -98,11 +98,10 @@ def check_whole(path: Path, streams: list[VideoStream | AudioStream]) -> None:
         DecodeError: The file cannot be opened.
     """
     _check_size(path)
-    size = os.path.getsize(path)
     with open_source(path) as container:
         if "mov" in container.format.name.split(","):
             for stream in streams:
-                _check_index(container.streams[stream.index], size)
+                _check_index(container.streams[stream.index], container.size)
     for stream in streams:
         for tail_s in _TAILS_S:
             with open_source(path, only=(stream.index,)) as container:

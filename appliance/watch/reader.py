@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO
 from appliance.jobs.records import options_from_json
 from runtime.errors import RelumeError
 from runtime.media.source import describe_unreadable
+from runtime.media.webp import release_converted
 from runtime.process import forbid_network
 
 _MOST_MEMORY_BYTES: Final = 6 * 1024**3
@@ -37,6 +38,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"reason": describe_unreadable(path, error)}
     except MemoryError:
         return {"reason": f"{path} needs more memory than any film should; it is damaged"}
+    finally:
+        release_converted()
     return {"suffix": suffix}
 
 

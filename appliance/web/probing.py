@@ -134,12 +134,19 @@ def _find_damage(info: "MediaInfo") -> str | None:
         return _UNCHECKED
 
 
-def _limit_self(seconds: int) -> None:
+def _limit_self(path: Path, seconds: int) -> None:
+    from runtime.errors import RelumeError
+    from runtime.media.source import find_webp_size
+    from runtime.media.webp import MOST_CONVERTED_BYTES
     from runtime.process import forbid_network
 
+    most = _THUMBNAIL_BYTES
+    with suppress(RelumeError):
+        if find_webp_size(path) is not None:
+            most = MOST_CONVERTED_BYTES  # it is unpacked into a nameless file
     forbid_network()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_THUMBNAIL_BYTES, _THUMBNAIL_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
 
@@ -153,7 +160,7 @@ def _make_thumbnail(path: Path, target: Path) -> None:
 
 
 def _main(path: Path, seconds: int, thumbnail: Path | None) -> None:
-    _limit_self(seconds)
+    _limit_self(path, seconds)
     found, info = _look(path)
     print(json.dumps(found), flush=True)
     # After the answer: whatever becomes of the rest, the file is known.

@@ -63,6 +63,7 @@ def demuxers() -> tuple[str, ...]:
 def media_suffixes() -> frozenset[str]:
     """Return the suffixes of files that can be read, such as `.mp4`."""
     told = {suffix for suffixes in _suffixes_by_demuxer().values() for suffix in suffixes}
+    told.add(".webp")  # an animated one, which `runtime.media.webp` unpacks
     return frozenset(told | {suffix for suffix, name in _BY_SUFFIX.items() if name in demuxers()}) - _AMBIGUOUS
 
 

@@ -22,7 +22,7 @@ from runtime.media.matroska_header import read_matroska_tracks
 from runtime.media.mp4_header import read_mp4_tracks
 from runtime.media.pixels import bits_of, chroma_of, fitting_crop, has_alpha
 from runtime.media.side_data import has_time_code, read_spherical, read_stereo
-from runtime.media.source import open_source, read_packets
+from runtime.media.source import find_webp_size, open_source, read_packets
 from runtime.media.streams import (
     AnyStream,
     AudioStream,
@@ -67,6 +67,7 @@ def probe(path: Path) -> MediaInfo:
             of a rate or number of channels that no recording has.
     """
     orders: dict[int, tuple[str, ...]] = {}
+    webp_size = find_webp_size(path)
     with open_source(path, orders=orders) as container:
         origin, origins = find_origins(container)
         videos = [
@@ -79,14 +80,14 @@ def probe(path: Path) -> MediaInfo:
         facts = _header_facts(path, container)
         info = MediaInfo(
             path=path,
-            container=container.format.name,
+            container="webp" if webp_size is not None else container.format.name,
             duration=find_duration(container, path, origin),
-            size_bytes=container.size,
+            size_bytes=container.size if webp_size is None else webp_size,
             videos=_with_first_pictures(path, [replace(video, **facts.get(video.index, {})) for video in videos]),
             audios=_with_first_sounds(path, audios),
             others=tuple(_other(s) for s in container.streams if s.index not in known),
             chapters=tuple(_chapters(container)),
-            tags=dict(container.metadata),
+            tags=dict(container.metadata) if webp_size is None else {},
             origin=origin,
             wave_chunks=read_wave_chunks(path) if container.format.name == "wav" else (),
         )

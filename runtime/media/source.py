@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from runtime.errors import DecodeError, UnsupportedMediaError
 from runtime.media.containers import demuxer_by_suffix, demuxer_options, demuxers, demuxers_of_suffix
 from runtime.media.encryption import is_encrypted, walk_boxes
+from runtime.media.webp import is_animated_webp, is_cut_short, open_converted, read_durations, release_converted
 from runtime.plain_files import NotPlainError, open_plain
 
 _PICTURES: Final = {
@@ -88,6 +89,7 @@ def hold_source(
                 del _held[key]
             else:
                 _held[key] = before
+            release_converted()
     finally:
         os.close(handle)
 
@@ -109,6 +111,9 @@ def open_source(
     handle = _open(path, None)
     try:
         head = _read_head(path, handle)
+        if is_animated_webp(head):
+            handle = _replace(handle, _open_readable(path, handle, head))
+            head = _read_head(path, handle)
         _refuse_by_head(path, head)
         container = _open_container(path, handle, head)
         try:
@@ -192,7 +197,43 @@ def open_bytes(path: Path) -> BinaryIO:
     Raises:
         DecodeError: It cannot be opened.
     """
-    return os.fdopen(_open(path, None), "rb")
+    handle = _open(path, None)
+    try:
+        head = os.pread(handle, _HEAD_BYTES, 0)
+        if is_animated_webp(head):
+            handle = _replace(handle, _open_readable(path, handle, head))
+    except BaseException:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
+
+
+def find_webp_size(path: Path) -> int | None:
+    """Return the size of an animated WebP, which `open_source` reads unpacked; None of any other file.
+
+    Raises:
+        DecodeError: It cannot be opened.
+    """
+    handle = _open(path, None)
+    try:
+        return os.fstat(handle).st_size if is_animated_webp(_read_head(path, handle)) else None
+    finally:
+        os.close(handle)
+
+
+def _open_readable(path: Path, handle: int, head: bytes) -> int:
+    """Open what FFmpeg can read in the place of an animated WebP."""
+    durations = read_durations(handle)
+    if len(durations) < 2:
+        if is_cut_short(handle):
+            raise DecodeError(f"{path} is an animated WebP that is incomplete; copy it again from where it came from")
+        raise UnsupportedMediaError(_describe_picture(path, "WebP"))
+    return open_converted(path, handle, head, durations, most_pixels=MOST_PIXELS)
+
+
+def _replace(handle: int, other: int) -> int:
+    os.close(handle)
+    return other
 
 
 def _open(path: Path, below: Path | None) -> int:
@@ -246,10 +287,6 @@ def _refuse_by_head(path: Path, head: bytes) -> None:
     if head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS:
         raise UnsupportedMediaError(_describe_picture(path, "HEIF or AVIF"))
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        if head[12:16] == b"VP8X" and head[20:21] and head[20] & 2:
-            raise UnsupportedMediaError(
-                f"{path} is an animated WebP, which cannot be read; convert it to a GIF, an APNG or a film first"
-            )
         raise UnsupportedMediaError(_describe_picture(path, "WebP"))
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLISTS):
         raise UnsupportedMediaError(f"{path} is a list of other files or addresses, expected the media file itself")

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import time
+from fractions import Fraction
 
 import av
 import pytest
@@ -105,3 +106,16 @@ def test_a_signal_stops_the_job_and_leaves_no_half_file(start_relume, write_clip
     assert "Traceback" not in rest
     assert source.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_an_animated_webp_becomes_a_film_with_its_times(relume, tmp_path):
+    frames = [Image.new("RGB", (48, 32), (60 * number, 0, 0)) for number in range(4)]
+    durations = [40, 17, 333, 100]
+    frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], duration=durations, lossless=True)
+
+    done = relume("enhance", tmp_path / "film.webp", "--preset", "restore", "--scale", "1")
+
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "film.relume.mp4")) as container:
+        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    assert times == [Fraction(0), Fraction(40, 1000), Fraction(57, 1000), Fraction(390, 1000)]

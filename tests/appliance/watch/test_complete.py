@@ -5,13 +5,18 @@ import struct
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from appliance.jobs.records import options_to_json
 from appliance.text import format_bytes
 from appliance.watch import complete
 from appliance.watch.complete import check_media, check_whole
 from appliance.watch.errors import UnreadableError
+from appliance.watch.names import is_wanted
+from appliance.watch.reader import answer
 from appliance.watch.told_size import missing_bytes
 from runtime.errors import DecodeError, OptionError, RelumeError, UnsupportedMediaError
+from runtime.media import webp
 from runtime.media.probe import probe
 from runtime.options import EnhanceOptions
 
@@ -213,4 +218,31 @@ def test_a_sound_file_tells_in_its_own_way_how_long_it_is(name, codec, options, 
 
     assert missing_bytes(path) == pytest.approx(whole - whole * 9 // 10, abs=8)
     with pytest.raises(UnreadableError, match="file is incomplete"):
+        check_media(path, EnhanceOptions())
+
+
+def test_an_animated_webp_is_taken_and_a_single_picture_passed_over(tmp_path):
+    frames = [Image.new("RGB", (48, 32), (60 * number, 0, 0)) for number in range(3)]
+    frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], duration=[40, 500, 40])
+    frames[0].save(tmp_path / "one.webp")
+    assert is_wanted("film.webp", include=(), exclude=())
+
+    found = {
+        path.name: answer({"path": str(path), "options": options_to_json(EnhanceOptions()), "is_declared": False})
+        for path in (tmp_path / "film.webp", tmp_path / "one.webp")
+    }
+
+    assert found["film.webp"] == {"suffix": ".mp4"}
+    assert found["one.webp"]["reason"].endswith("one.webp is a picture (WebP), expected a film or a recording")
+    assert not webp._converted, "nothing is kept between files"
+
+
+def test_an_animated_webp_that_is_cut_short_is_told_with_both_sizes(tmp_path):
+    path = tmp_path / "film.webp"
+    noise = np.random.default_rng(1).integers(0, 255, (4, 32, 48, 3), np.uint8)
+    frames = [Image.fromarray(one) for one in noise]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, lossless=True)
+    path.write_bytes(path.read_bytes()[:-3000])
+
+    with pytest.raises(UnreadableError, match=r"file is incomplete \(.* of .*\); copy it again"):
         check_media(path, EnhanceOptions())

@@ -11,6 +11,7 @@ import av
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.accounts.roles import Role
@@ -560,3 +561,14 @@ def test_an_upload_that_is_too_short_to_be_opened_is_refused_with_its_sizes(oper
 
     assert file["probe"] is None
     assert file["error"].startswith("clip.mp4: file is incomplete (")
+
+
+def test_an_uploaded_animation_may_take_more_room_than_a_thumbnail(tmp_path, operator):
+    noise = np.random.default_rng(1).integers(0, 255, (4, 400, 400, 3), np.uint8)
+    frames = [Image.fromarray(one) for one in noise]
+    frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], duration=40, quality=10)
+
+    file = operator.checked(operator.upload("film.webp", (tmp_path / "film.webp").read_bytes()))
+
+    assert (file["error"], file["probe"]["container"], file["probe"]["frames"]) == (None, "webp", 4)
+    assert file["probe"]["damage"] is None

@@ -3,7 +3,8 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,10 +13,12 @@ import pytest
 from av.format import ContainerFormat
 
 from runtime.errors import DecodeError, UnsupportedMediaError
-from runtime.media import source
+from runtime.media import source, webp
 from runtime.media.containers import demuxers, media_suffixes
+from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
 from runtime.media.source import describe_unreadable, hold_source, open_source, read_packets
+from runtime.media.webp import release_converted
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -226,17 +229,87 @@ def test_moving_pictures_are_a_film_and_a_single_one_is_refused(
         open_source(single)
 
 
-def test_an_animated_webp_is_told_as_what_it_is(tmp_path: Path) -> None:
+def write_webp(path: Path, durations: list[int], *, mode: str = "RGB", opacity: int = 255) -> Path:
+    """Write an animated WebP of gray frames, each brighter than the last."""
     from PIL import Image
 
-    frames = [Image.new("RGB", (16, 16), (40 * n, 0, 0)) for n in range(3)]
-    frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:])
-    frames[0].save(tmp_path / "one.webp")
+    frames = [
+        Image.new(mode, (48, 32), (40 * number + 20,) * 3 + ((opacity,) if mode == "RGBA" else ()))
+        for number in range(len(durations))
+    ]
+    more = {"save_all": True, "append_images": frames[1:], "duration": durations} if len(frames) > 1 else {}
+    frames[0].save(path, lossless=True, **more)
+    return path
 
-    with pytest.raises(UnsupportedMediaError, match="is an animated WebP, which cannot be read; convert it"):
-        open_source(tmp_path / "film.webp")
+
+@pytest.fixture
+def unpacked() -> Iterator[None]:
+    yield
+    release_converted()
+
+
+@pytest.mark.usefixtures("unpacked")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize(
+    ("told", "shown"), [([40, 17, 100, 333, 5], [40, 17, 100, 333, 5]), ([0, 50, 0], [100, 50, 100])]
+)
+def test_an_animated_webp_gives_each_frame_at_its_time(
+    tmp_path: Path, mode: str, told: list[int], shown: list[int]
+) -> None:
+    path = write_webp(tmp_path / "film.webp", told, mode=mode)
+
+    info = probe(path)
+
+    assert (info.container, info.size_bytes, info.duration) == ("webp", path.stat().st_size, Fraction(sum(shown), 1000))
+    with VideoReader(path, info.videos[0]) as reader:
+        pictures = list(reader)
+    assert info.videos[0].time_base == Fraction(1, 1000)
+    assert [picture.pts for picture in pictures] == [sum(shown[:number]) for number in range(len(shown))]
+    assert [picture.duration for picture in pictures] == shown
+    with open_source(path) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [np.unique(frame).tolist() for frame in frames] == [[40 * number + 20] for number in range(len(told))]
+
+
+@pytest.mark.usefixtures("unpacked")
+def test_a_transparent_animated_webp_is_refused_as_every_film_with_alpha(tmp_path: Path) -> None:
+    path = write_webp(tmp_path / "film.webp", [40, 40], mode="RGBA", opacity=128)
+    video = probe(path).videos[0]
+
+    with (
+        pytest.raises(UnsupportedMediaError, match=r"its picture at 0\.000 s is not opaque"),
+        VideoReader(path, video) as reader,
+    ):
+        list(reader)
+
+
+def test_an_animated_webp_is_unpacked_once_and_the_space_is_given_back(tmp_path: Path) -> None:
+    path, other = (write_webp(tmp_path / name, [40, 50]) for name in ("film.webp", "other.webp"))
+    with hold_source(path):
+        probe(path)
+        (first,) = webp._converted.values()
+        probe(path)
+        assert list(webp._converted.values()) == [first]
+        probe(other)
+        assert len(webp._converted) == 1, "one at a time"
+    assert not webp._converted
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(first)
+
+
+def test_a_webp_that_is_no_film_is_told_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedMediaError, match=r"is a picture \(WebP\)"):
-        open_source(tmp_path / "one.webp")
+        open_source(write_webp(tmp_path / "one.webp", [40]))
+    cut = write_webp(tmp_path / "cut.webp", [40, 40, 40])
+    cut.write_bytes(cut.read_bytes()[:-20])
+    with pytest.raises(DecodeError, match="is an animated WebP that is incomplete"):
+        open_source(cut)
+    large = write_webp(tmp_path / "large.webp", [40, 40])
+    data = bytearray(large.read_bytes())
+    data[24:30] = b"\xfe\x3f\x00" * 2  # 16383x16383
+    large.write_bytes(data)
+    with pytest.raises(UnsupportedMediaError, match="more pixels than 8192x8192"):
+        open_source(large)
 
 
 @pytest.mark.parametrize(
