@@ -192,7 +192,9 @@ class _Stop:
 
     def run(self, command: Sequence[str], *, recipes: Sequence[Path], runs: Path) -> int:
         """Run one recipe to its end, and keep the page of curves up to date meanwhile."""
-        with subprocess.Popen(command, start_new_session=True) as process:
+        # Beside other work one of two threads often waits for the other: a thread that spins would take its time.
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+        with subprocess.Popen(command, start_new_session=True, env=environment) as process:
             self._process = process
             if self.signal is not None:
                 process.send_signal(signal.SIGTERM)
