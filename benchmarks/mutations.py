@@ -269,18 +269,29 @@ def _decode_whole(path: Path) -> str:
 
 
 def _wait(process: "subprocess.Popen[bytes]", timeout_s: float) -> tuple[int, int]:
-    """Wait for a process; return its exit code (negative for a signal) and its peak memory in bytes."""
+    """Wait for a process; return its exit code (negative for a signal) and its peak memory in bytes.
+
+    The peak is read while it runs: what the system tells at its end counts the memory of the process that started it.
+    """
     end = time.monotonic() + timeout_s
-    while True:
-        done, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if done:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage.ru_maxrss * 1024
+    peak_bytes = 0
+    while process.poll() is None:
+        peak_bytes = max(peak_bytes, _peak_bytes(process.pid))
         if time.monotonic() > end:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             end = float("inf")
-        time.sleep(0.02)
+        time.sleep(0.01)
+    return process.returncode, peak_bytes
+
+
+def _peak_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(line.split()[1]) * 1024
 
 
 def _find_all(data: bytes, name: bytes) -> list[int]:

@@ -203,8 +203,10 @@ def _round(channels: int) -> NDArray[np.float32]:
 
 
 def _in_order(heard: NDArray[np.float32]) -> bool:
-    centres = (heard**2 @ np.arange(heard.shape[1])) / np.maximum((heard**2).sum(axis=1), 1e-9)
-    return bool(np.all(np.diff(centres) > 0) and (heard**2).sum(axis=1).min() > 1)
+    power = heard.astype(np.float64) ** 2
+    # Sums, not a product of matrices: BLAS threads that wait for each other spin for minutes on a crowded machine.
+    centres = (power * np.arange(heard.shape[1])).sum(axis=1) / np.maximum(power.sum(axis=1), 1e-9)
+    return bool(np.all(np.diff(centres) > 0) and power.sum(axis=1).min() > 1)
 
 
 def _rate(codec: str, wanted: int) -> int:

@@ -58,7 +58,9 @@ def test_a_wrong_end_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_memory_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mutations, "_RELUME", "bytearray(200_000_000); import sys; sys.exit(3)")
+    monkeypatch.setattr(
+        mutations, "_RELUME", "kept = bytearray(200_000_000); import sys, time; time.sleep(0.5); sys.exit(3)"
+    )
     source = tmp_path / "clip.mp4"
     source.write_bytes(b"anything")
 
