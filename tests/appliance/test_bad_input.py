@@ -184,10 +184,10 @@ def test_a_folder_that_does_not_exist_is_refused(relume, clip, tmp_path):
     _refuse(relume, tmp_path, clip, "-o", target, code=4, words=[str(tmp_path / "none")])
 
 
-def test_a_result_that_is_a_folder_is_refused(relume, clip, tmp_path):
-    (tmp_path / "out.mp4").mkdir()
+def test_a_result_whose_name_is_taken_by_a_folder_is_refused(relume, clip, tmp_path):
+    (tmp_path / "out" / clip.name).mkdir(parents=True)
 
-    _refuse(relume, tmp_path, clip, "-o", tmp_path / "out.mp4", "--overwrite", code=4, words=["out"])
+    _refuse(relume, tmp_path, clip, "-o", tmp_path / "out", "--overwrite", code=4, words=["out", "folder"])
 
 
 def test_a_full_disk_leaves_nothing(relume, tmp_path, write_clip):

@@ -55,7 +55,7 @@ def test_the_queue_follows_the_server_and_a_lost_connection_is_told(
     os.kill(worker, signal.SIGCONT)
     box.process.kill()
     box.process.wait()
-    note = page.get_by_text("Connection lost, trying again")
+    note = page.get_by_text("Connection lost, reconnecting")
     note.wait_for()
     assert titles(page) == ["third", "first", "second"]
     assert look(page, "connection-lost-desktop-light") == []
@@ -190,7 +190,7 @@ def test_history_searches_and_a_job_is_deleted_after_a_question(
     page.get_by_label("Search by name").fill("SEC")
     poll(lambda: titles(page) == ["second"])
     page.get_by_label("Search by name").fill("nothing like this")
-    page.get_by_text("Nothing is found").wait_for()
+    page.get_by_text("No results.").wait_for()
     page.get_by_label("Search by name").fill("")
     poll(lambda: len(titles(page)) == 3)
 
