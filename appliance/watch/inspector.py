@@ -86,7 +86,7 @@ class Inspector(Closing):
         if process is None or process.poll() is not None:
             self._end()
             process = self._process = subprocess.Popen(
-                self._command,
+                (*self._command, str(os.getpid())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

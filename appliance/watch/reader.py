@@ -1,7 +1,7 @@
 """The process that opens files nobody has vouched for, so that one that crashes a decoder takes nothing else along.
 
-`python -m appliance.watch.reader` reads a request a line from standard input and answers each with a line: JSON both.
-It ends with its input, and with the process that started it.
+`python -m appliance.watch.reader PARENT` reads a request a line from standard input and answers each with a line: JSON
+both. It ends with its input, and with the process PARENT that started it.
 """
 
 import json
@@ -49,7 +49,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, resource.RLIM_INFINITY))
     forbid_network()
-    threading.Thread(target=_end_with, args=(os.getppid(),), name="relume-leash", daemon=True).start()
+    # Told by the parent: asked for here, it would be another one's if the parent ended while this process began.
+    threading.Thread(target=_end_with, args=(int(sys.argv[-1]),), name="relume-leash", daemon=True).start()
     # Libraries may print: what they print must not be taken for an answer.
     answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
