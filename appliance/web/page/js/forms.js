@@ -167,3 +167,23 @@ export class FormError extends Error {
     this.control = control;
   }
 }
+
+/**
+ * Run `act` when a form is submitted: its button is disabled meanwhile, and an error is shown in `trouble` and handed to
+ * `onError`.
+ */
+export function onSubmit(form, { submit, trouble, act, onError = () => {} }) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    showError(trouble, null);
+    try {
+      await act();
+    } catch (error) {
+      showError(trouble, error);
+      onError(error);
+    } finally {
+      submit.disabled = false;
+    }
+  });
+}

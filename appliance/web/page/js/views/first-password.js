@@ -2,7 +2,7 @@
 
 import { patch } from "../api.js";
 import { h } from "../dom.js";
-import { errorBox, FormError, input, passwordField, showError } from "../forms.js";
+import { errorBox, FormError, input, onSubmit, passwordField } from "../forms.js";
 import { showOutside } from "../outside.js";
 import { currentSession, loadSession } from "../session.js";
 
@@ -24,21 +24,16 @@ export async function show(root) {
     trouble,
     submit,
   );
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    submit.disabled = true;
-    showError(trouble, null);
-    try {
+  onSubmit(form, {
+    submit,
+    trouble,
+    act: async () => {
       if (!now.value) throw new FormError("Type the password that you were given.", now);
       if (next.value !== again.value) throw new FormError("The passwords do not match.", again);
       await patch("/api/me", { password: now.value, new_password: next.value });
       await loadSession();
       window.dispatchEvent(new Event("relume:session"));
-    } catch (error) {
-      showError(trouble, error);
-    } finally {
-      submit.disabled = false;
-    }
+    },
   });
   showOutside(
     root,

@@ -1,7 +1,7 @@
 /** Log in. */
 
 import { h } from "../dom.js";
-import { errorBox, field, FormError, input, passwordField, showError } from "../forms.js";
+import { errorBox, field, FormError, input, onSubmit, passwordField } from "../forms.js";
 import { icon } from "../icons.js";
 import { showOutside } from "../outside.js";
 import { logIn } from "../session.js";
@@ -28,21 +28,18 @@ export async function show(root, reason = "") {
     trouble,
     submit,
   );
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    submit.disabled = true;
-    showError(trouble, null);
-    try {
+  onSubmit(form, {
+    submit,
+    trouble,
+    act: async () => {
       if (!name.value.trim()) throw new FormError("Type your user name.", name);
       if (!password.value) throw new FormError("Type your password.", password);
       await logIn(name.value.trim(), password.value);
       window.dispatchEvent(new Event("relume:session"));
-    } catch (error) {
-      showError(trouble, error);
+    },
+    onError: (error) => {
       if (error.name === "ApiError") password.focus();
-    } finally {
-      submit.disabled = false;
-    }
+    },
   });
   showOutside(
     root,

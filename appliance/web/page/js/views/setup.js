@@ -2,7 +2,7 @@
 
 import { get, post } from "../api.js";
 import { h } from "../dom.js";
-import { errorBox, field, FormError, input, passwordField, showError } from "../forms.js";
+import { errorBox, field, FormError, input, onSubmit, passwordField } from "../forms.js";
 import { showOutside } from "../outside.js";
 import { loadSession } from "../session.js";
 
@@ -43,11 +43,10 @@ export async function show(root, _, signal) {
     trouble,
     submit,
   );
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    submit.disabled = true;
-    showError(trouble, null);
-    try {
+  onSubmit(form, {
+    submit,
+    trouble,
+    act: async () => {
       if (!name.value.trim()) throw new FormError("Type a user name.", name);
       if (password.value.length < LEAST)
         throw new FormError(`Use at least ${LEAST} characters.`, password);
@@ -55,11 +54,7 @@ export async function show(root, _, signal) {
       await post("/api/setup", { token, name: name.value.trim(), password: password.value }, { quiet: true });
       await loadSession();
       window.dispatchEvent(new Event("relume:session"));
-    } catch (error) {
-      showError(trouble, error);
-    } finally {
-      submit.disabled = false;
-    }
+    },
   });
   showOutside(
     root,
