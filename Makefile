@@ -44,7 +44,7 @@ run: $(RUN_ENV)/.ready ## Enhance a sample clip that is made here, or IN=... of 
 	@mkdir -p out
 ifeq ($(strip $(IN)),)
 	@echo "Making a sample clip: photographs that move, noise, low bitrate, speech-like sound."
-	@$(RUN_ENV)/bin/python -m runtime.sample out/sample.mp4
+	@$(RUN_ENV)/bin/python -m benchmarks.sample_clip out/sample.mp4
 	@$(RUN_ENV)/bin/relume enhance out/sample.mp4 --preset '$(PRESET)' \
 		--report out/report.json $(COMPARE) --overwrite
 else

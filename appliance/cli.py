@@ -10,9 +10,9 @@ import typer
 
 from appliance.accounts import cli as accounts
 from appliance.box import cli as box
-from appliance.command import PlainCommand, examples
+from appliance.console import PlainCommand, examples
 from appliance.engines import cli as engines
-from appliance.exits import (
+from appliance.exit_codes import (
     ExitCode,
     cancel_on_signal,
     exit_on_defect,
@@ -192,7 +192,7 @@ def enhance(
         model=model,
         zoo=zoo,
     )
-    from appliance.enhance import run_jobs
+    from appliance.enhance_command import run_jobs
     from appliance.settings import engines_folder, find_data_directory
 
     with cancel_on_signal() as cancel:
@@ -231,7 +231,7 @@ def probe(
 @app.command(cls=PlainCommand)
 def presets(*, json: Json = False) -> None:
     """List the presets."""
-    from appliance.screens import show_presets
+    from appliance.console import show_presets
 
     print(show_presets(as_json=json))
 
@@ -254,7 +254,7 @@ def doctor(
 
     Exit code 5 means that something is wrong.
     """
-    from appliance.screens import show_diagnosis
+    from appliance.console import show_diagnosis
     from appliance.settings import engines_folder, find_data_directory
     from runtime.doctor import diagnose
 

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from appliance.text import format_bytes, format_json, format_table
-from appliance.watch.complete import find_damage, find_missing_end
+from appliance.console import format_bytes, format_json, format_table
+from appliance.watch.integrity import find_damage, find_missing_end
 from runtime.errors import DecodeError, MediaError
-from runtime.media.audio import AudioReader
+from runtime.media.audio_reader import AudioReader
 from runtime.media.damage import Hole
-from runtime.media.decode import VideoReader
 from runtime.media.deinterlace import Interlacing
 from runtime.media.probe import AudioStream, MediaInfo, OtherStream, VideoStream, probe
+from runtime.media.video_reader import VideoReader
 
 AnyStream = VideoStream | AudioStream | OtherStream
 

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import InitSettingsSource
 
 from appliance.errors import SettingsError
-from appliance.faults import describe_fault, show_value, suggest
+from appliance.validation_messages import describe_fault, show_value, suggest
 
 FILE_NAME: Final = "relume.toml"
 GOOD_NAME: Final = "relume.last-good.toml"

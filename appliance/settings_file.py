@@ -2,19 +2,20 @@
 
 import fcntl
 import os
+import socket
 import tempfile
 import tomllib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tomlkit
 
 from appliance.errors import SettingsError
-from appliance.faults import show_value, suggest
 from appliance.settings import FILE_NAME, GOOD_NAME, PREFIX, Settings, build_settings, read_file
-from runtime.segments.durable import sync_folder
+from appliance.validation_messages import show_value, suggest
+from runtime.atomic_files import sync_folder
 
 
 def fixed_settings() -> frozenset[str]:
@@ -122,3 +123,137 @@ def _as_toml(values: Mapping[str, Any]) -> str:
             f"{'' if name in values else '# '}{name} = {'' if shown is None else tomlkit.item(shown).as_string()}\n"
         )
     return "\n".join(lines)
+
+
+_ADDRESS: Final = frozenset({"host", "port", "plain_port", "tls"})
+_CERTIFICATE: Final = frozenset({"tls", "tls_certificate", "tls_key"})
+
+
+def check_settings(wanted: Settings, running: Settings, changed: Collection[str]) -> None:
+    """Refuse settings with which the server could not start, or could not work.
+
+    Args:
+        wanted: All settings as they would be.
+        running: The settings that the server runs with: its own port is no port that is taken.
+        changed: The names of those that are to change; others are not looked at.
+
+    Raises:
+        SettingsError: It names the setting and says what is wrong.
+    """
+    names = set(changed)
+    if names & _ADDRESS:
+        _check_address(wanted, running, names)
+    if names & _CERTIFICATE and wanted.tls:
+        _check_certificate(wanted)
+    if "zoo" in names and wanted.zoo is not None and not wanted.zoo.is_dir():
+        raise _refuse("zoo", f"Own models: the folder {wanted.zoo} does not exist on this server; create it first")
+    if names & {"backend", "device"}:
+        _check_backends(wanted, names)
+
+
+def available_devices() -> list[str]:
+    """Give what the setting `device` may name on this machine."""
+    from runtime.hardware import look_at_hardware
+
+    return ["auto", "cpu", *(f"gpu:{number}" for number, _ in enumerate(look_at_hardware().gpus))]
+
+
+def available_backends() -> list[str]:
+    """Name what can run the models on this machine, `auto` first."""
+    from runtime.engine.backends import list_backends
+
+    return ["auto", *(backend.name for backend in list_backends() if backend.available)]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a socket to the address of the server.
+
+    Raises:
+        SettingsError: The address is not one of this machine, or the port is taken or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        # Bound is not enough: another server may hold the port and listen later.
+        listening.listen(512)
+    except (OSError, UnicodeError) as error:
+        listening.close()
+        raise _address_error(error, host, port) from error
+    return listening
+
+
+def _address_error(error: Exception, host: str, port: int) -> SettingsError:
+    number = getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return _refuse("host", f"the listen address {show_value(host)} is not known; type an address such as 0.0.0.0")
+    if number == 99:  # EADDRNOTAVAIL
+        return _refuse("host", f"this server does not have the address {host}; 0.0.0.0 listens on all that it has")
+    if number == 13:  # EACCES
+        return _refuse("port", f"cannot listen on port {port}: ports below 1024 are not allowed here; choose another")
+    if number == 98:  # EADDRINUSE
+        return _refuse("port", f"cannot listen on port {port}: another program uses it; choose another with --port")
+    return _refuse("port", f"cannot listen on port {port} of {host}: {os.strerror(number or 0)}")
+
+
+def _check_address(wanted: Settings, running: Settings, names: set[str]) -> None:
+    if wanted.tls and wanted.plain_port == wanted.port:
+        raise _refuse("plain_port", f"port {wanted.port} cannot serve both https and plain http; choose two ports")
+    own = {running.port, running.plain_port if running.tls else 0}
+    ports = {"port": wanted.port} | ({"plain_port": wanted.plain_port} if wanted.tls and wanted.plain_port else {})
+    for name, port in ports.items():
+        # The port that this server holds is free for it; another address of the same port is tried with any port.
+        tried = 0 if port in own else port
+        if tried == 0 and "host" not in names:
+            continue
+        try:
+            listen(wanted.host, tried).close()
+        except SettingsError as error:
+            error.field = name if error.field == "port" else error.field
+            raise
+
+
+def _check_certificate(wanted: Settings) -> None:
+    from appliance.web.tls import check_certificate
+
+    if wanted.tls_certificate is None or wanted.tls_key is None:
+        return
+    for name, path in (("tls_certificate", wanted.tls_certificate), ("tls_key", wanted.tls_key)):
+        title = Settings.model_fields[name].title
+        if not path.is_file():
+            raise _refuse(name, f"{title}: there is no file {path} on this server")
+        if not os.access(path, os.R_OK):
+            raise _refuse(name, f"{title}: the server may not read {path}; give its user the right to")
+    check_certificate(wanted.tls_certificate, wanted.tls_key)
+
+
+def _check_backends(wanted: Settings, names: set[str]) -> None:
+    backends, devices = available_backends(), available_devices()
+    if "backend" in names and wanted.backend not in backends:
+        unknown = f"unknown backend {show_value(wanted.backend)}; this machine has: {', '.join(backends)}"
+        raise _refuse("backend", unknown)
+    given = wanted.device.split(",")
+    if "device" in names and (not set(given) <= set(devices) or len(set(given)) < len(given)):
+        unknown = f"{show_value(wanted.device)} are not devices of this machine, each named once"
+        raise _refuse("device", f"{unknown}; it has: {', '.join(devices)}")
+
+
+def _refuse(field: str, message: str) -> SettingsError:
+    return SettingsError(message, code="setting_refused", field=field)
+
+
+def keep_as_good(data: Path, file_name: str) -> None:
+    """Keep the settings that the server started with, for the day when newer ones keep it from starting."""
+    if file_name == GOOD_NAME:
+        return
+    try:
+        text = (data / file_name).read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    good = data / GOOD_NAME
+    try:
+        if not good.exists() or good.read_text(encoding="utf-8") != text:
+            write_complete(good, text)
+    except OSError:
+        return

@@ -29,9 +29,7 @@ from export.half import find_islands
 from export.half_graph import rewrite_to_half
 from export.run import build_network
 from models.registry import REGISTRY
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
-from runtime.engine.onnxruntime_file import load_onnxruntime
-from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, OnnxRuntimeGpuSession, Provider, load_onnxruntime
 from runtime.engine.session import Session
 
 PUBLISHED = "published for 320x180: 183 ms a frame, 1056 MB (arXiv 2206.02146)"

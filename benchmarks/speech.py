@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from calibration.sound import enhance_speech
-from runtime.audio.stream import SpeechEnhancer
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.audio.speech_enhancer import SpeechEnhancer
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.session import Session
 from runtime.manifest import Model, Quality, load_model, zoo_folder
 from training.loop import load_recipe

@@ -26,8 +26,8 @@ import numpy as np
 
 from runtime.enhance import enhance
 from runtime.options import EnhanceOptions
-from runtime.segments.rule import SegmentRule
-from runtime.segments.workspace import Workspace
+from runtime.resume.workspace import Workspace
+from runtime.resume.writer import SegmentRule
 
 RULE = SegmentRule(6, 12)
 OPTIONS = EnhanceOptions(preset="upscale", scale=4, threads=2)

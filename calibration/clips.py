@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.sample_clip import write_clip
 from calibration.recording import RecordingOpener, Tensors
 from kernels.colour import YuvLayout, yuv_to_rgb
 from runtime.engine.session import OpenSession
 from runtime.errors import DecodeError
 from runtime.manifest import Model
-from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
-from runtime.sample.clip import write_clip
-from runtime.video.canvas import Canvas, plan_canvas
-from runtime.video.opening import open_step
-from runtime.video.step import EnhancedFrame, Step
-from runtime.video.window import TemporalWindow
+from runtime.media.video_reader import VideoReader
+from runtime.video.frames import EnhancedFrame, Step
+from runtime.video.motion import TemporalWindow
+from runtime.video.pipeline import open_step
+from runtime.video.tile_plan import Canvas, plan_canvas
 
 Frame = NDArray[np.float32]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from calibration.recording import RecordingOpener, Tensors
-from runtime.audio.stream import SpeechEnhancer
+from runtime.audio.speech_enhancer import SpeechEnhancer
 from runtime.engine.session import OpenSession
 from runtime.errors import DecodeError
 from runtime.manifest import Model
-from runtime.media.audio import AudioReader
+from runtime.media.audio_reader import AudioReader
 from runtime.media.probe import probe
 from training.speech_data import SAMPLE_RATE, Samples
 from training.speech_measures import Mixture, si_sdr

@@ -1,6 +1,6 @@
 """`python -m export.build`: one engine for the store of a box, from wish to shelf, in a process of its own.
 
-Started by `runtime/engine/store/building.py`. It runs on the box, needs neither torch nor onnx, and gives way to
+Started by `runtime/engine/store/builder.py`. It runs on the box, needs neither torch nor onnx, and gives way to
 everything else there. SIGTERM, or the end of whoever started it, ends it and leaves nothing; after SIGKILL the next
 builder of the same engine, or `relume engines prune`, clears away what was half done.
 """
@@ -33,15 +33,15 @@ def main() -> int:
     parser.add_argument("--for", dest="capability", help="sm89 or the like: for another device")
     options = parser.parse_args()
     _give_way()
-    from runtime.process import forbid_network
+    from runtime.child_process import forbid_network
 
     forbid_network()
     litter: list[Path] = []
     threading.Thread(target=_leash, args=(options.parent, litter), name="leash", daemon=True).start()
 
     from export.engine_build import build_for_store
-    from runtime.engine.store.building import UNABLE
-    from runtime.engine.store.entry import Wish
+    from runtime.engine.store.builder import UNABLE
+    from runtime.engine.store.layout import Wish
     from runtime.engine.store.store import EngineStore
     from runtime.errors import EngineStoreError
 
@@ -75,7 +75,7 @@ def _give_way() -> None:
 
 def _leash(parent: int | None, litter: list[Path]) -> None:
     """Wait for a signal or the parent's end; then remove what is half done and end, whatever the builder is doing."""
-    from runtime.engine.store.building import STOPPED
+    from runtime.engine.store.builder import STOPPED
 
     while signal.sigtimedwait(_SIGNALS, _LOOK_S) is None:
         if parent is not None and os.getppid() != parent:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
 
 def first_difference(program: Any, path: Path, inputs: Mapping[str, NDArray[np.float32]], tolerance: float) -> str:

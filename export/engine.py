@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from runtime.engine.flavour import Flavour
+from runtime.engine.backends import Flavour
 
 
 class EngineBuildError(RuntimeError):

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.engine import EngineBuildError, build_engine
-from runtime.engine.store.bench import Bench
-from runtime.engine.store.building import BuildOutcome, BuildResult
-from runtime.engine.store.device import EngineDevice, read_version
-from runtime.engine.store.entry import ENTRY, SetbackKind, Wish
-from runtime.engine.store.key import EngineKey, make_key
-from runtime.engine.store.proof import prove_engine
-from runtime.engine.store.request import EngineRequest, request_engine
+from runtime.engine.store.build_dir import Bench
+from runtime.engine.store.builder import BuildOutcome, BuildResult
+from runtime.engine.store.golden_test import prove_engine
+from runtime.engine.store.key import EngineKey, EngineRequest, make_key, request_engine
+from runtime.engine.store.layout import ENTRY, SetbackKind, Wish
 from runtime.engine.store.store import EngineStore, find_fault
 from runtime.errors import RelumeError
+from runtime.hardware import EngineDevice, read_version
 
 
 def build_for_store(

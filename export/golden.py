@@ -13,8 +13,8 @@ import numpy as np
 import soxr
 from PIL import Image
 
+from benchmarks.sample_clip import SAMPLE_RATE, make_sound
 from runtime.manifest import zoo_folder
-from runtime.sample.sound import SAMPLE_RATE, make_sound
 
 HEIGHT: Final = 300
 _CUTS: Final = (("coffee", 60, 100), ("astronaut", 20, 60), ("chelsea", 0, 60))

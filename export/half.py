@@ -17,7 +17,7 @@ from onnx import TensorProto
 
 from export.graph import random_inputs
 from export.half_graph import rewrite_to_half
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
 GATE_DB = 50.0
 RUNS_DB = 30.0

@@ -18,8 +18,7 @@ from export.fixed import fix_dimensions
 from export.int8_graph import Form, quantise_graph
 from export.int8_layers import find_layers, worth_quantising
 from export.ranges import CalibrationError, Ranges, Tensors, file_digest, load_ranges, measure_ranges
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
-from runtime.engine.onnxruntime_file import load_onnxruntime
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, load_onnxruntime
 from runtime.manifest import Model
 
 GATE_DB = 0.15

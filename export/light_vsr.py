@@ -26,7 +26,7 @@ from runtime.manifest import (
     VideoSpec,
     load_model,
 )
-from runtime.video.canvas import fitting_shape
+from runtime.video.tile_plan import fitting_shape
 
 logger = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from export.proof_table import print_table, write_markdown
 from export.run import find_target
 from export.subjects import SHIPPED, count_parameters, find_subjects, subject_graphs
 from export.tiles import Tile, graph_tiles
-from runtime.engine.flavour import Flavour
-from runtime.process import die_with
+from runtime.child_process import die_with
+from runtime.engine.backends import Flavour
 
 logger = logging.getLogger(__name__)
 

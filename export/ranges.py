@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.int8_layers import QUANTISED
-from runtime.engine.onnxruntime_file import load_onnxruntime
+from runtime.engine.onnxruntime import load_onnxruntime
 
 Tensors = Mapping[str, NDArray[np.float32]]
 _CHUNK = 4

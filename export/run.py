@@ -21,7 +21,7 @@ from export.int8 import Quantised, convert_forms, convert_shipped
 from export.int8_graph import Form
 from export.tiles import Tile, graph_tiles, random_tiles, stream_tiles
 from models.registry import REGISTRY, Entry
-from runtime.engine.flavour import Flavour
+from runtime.engine.backends import Flavour
 from runtime.manifest import Model, find_model
 
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.manifest import AudioSpec, StateSpec, TensorSpec
 
 OPSET = 18

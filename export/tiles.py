@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.graph import Graph, random_inputs
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
 Tile = dict[str, NDArray[np.float32]]
 MOST_BYTES = 48_000_000

@@ -1,4 +1,4 @@
-"""What becomes of a part of the source: decided in `media/carry`, told in the report."""
+"""What becomes of a part of the source: decided in `media/stream_mapping`, told in the report."""
 
 from enum import StrEnum
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from runtime.engine.backends import TWO_ORTS, is_installed, list_backends
-from runtime.engine.choice import Wish, choose_engine
+from runtime.engine.benchmark import BUDGET_S, measure_model
+from runtime.engine.choose import Wish, choose_engine
 from runtime.engine.speeds import Speed, write_speeds
 from runtime.errors import EngineError, ManifestError, OutputError
 from runtime.hardware import Hardware, look_at_hardware
 from runtime.manifest import Model, list_models
 from runtime.presets import PRESETS
-from runtime.trial import BUDGET_S, measure_model
 from runtime.version import relume_version
 
 

@@ -1,12 +1,12 @@
 """One job from source to result: here the journeys of the picture and of the sound begin and end.
 
-The picture: `media/decode` -> `kernels/colour` -> `video/window` (`kernels/flow`) -> `video/tiling` (`kernels/warp`,
-`kernels/tiles`, `engine`; for an owner's model `video/clip` or `video/chain`) -> `kernels/colour` -> `media/encode`.
-The sound: `media/audio` -> `audio/stream` -> `media/audio_encode`. Both, and what is copied, meet in `media/mux`;
+The picture: `media/video_reader` -> `kernels/colour` -> `video/motion` (`kernels/flow`) -> `video/recurrent` (`kernels/warp`,
+`kernels/tiles`, `engine`; for an owner's model `video/sliding_window` or `video/bidirectional`) -> `kernels/colour` -> `media/video_encoder`.
+The sound: `media/audio_reader` -> `audio/speech_enhancer` -> `media/audio_encoder`. Both, and what is copied, meet in `media/muxer`;
 `media/verify` reads the result back.
 
 There are two ways to the result. `_stream` sends every packet straight to the container: at once, but whole or not at
-all. With a workspace, `segments/run` stores the sound and the picture piece by piece first and merges them at the end,
+all. With a workspace, `resume/run` stores the sound and the picture piece by piece first and merges them at the end,
 so that a job that was killed goes on where it was.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from runtime.account import account
 from runtime.audio.pipeline import SoundPipeline
+from runtime.build_report import account
 from runtime.job import (
     Job,
     Teller,
@@ -30,15 +30,14 @@ from runtime.job import (
     refuse_damage,
     refuse_unverified,
 )
-from runtime.media.mux import Muxer
-from runtime.media.tracks import add_tracks
+from runtime.media.muxer import Muxer
+from runtime.media.output_tracks import add_tracks
 from runtime.options import EnhanceOptions, Progress
+from runtime.plan import Selection, Work, encode_settings, plan_work, run_with_engines
 from runtime.report import Report, damaged_places
-from runtime.segments.rule import SegmentRule
-from runtime.segments.run import run_in_segments
-from runtime.selection import Selection, run_with_engines
+from runtime.resume.run import run_in_segments
+from runtime.resume.writer import SegmentRule
 from runtime.stages import StopSignal
-from runtime.work import Work, encode_settings, plan_work
 
 
 def enhance(

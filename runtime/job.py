@@ -9,28 +9,27 @@ from typing import TypeVar
 
 from kernels.colour import YuvLayout
 from runtime.audio.pipeline import SoundOutcome, SoundPipeline
-from runtime.audio.stream import SpeechEnhancer
-from runtime.engine.shared import SharedSessions
+from runtime.audio.speech_enhancer import SpeechEnhancer
+from runtime.engine.session import SharedSessions
 from runtime.errors import DamagedError, MediaError, VerificationError
-from runtime.media.audio import AudioReader
-from runtime.media.audio_encode import AudioEncoder
+from runtime.media.audio_encoder import AudioEncoder
+from runtime.media.audio_reader import AudioReader
 from runtime.media.damage import describe_holes
-from runtime.media.decode import VideoReader
 from runtime.media.deinterlace import Interlacing
-from runtime.media.encode import EncodeSettings
-from runtime.media.mux import Muxer
-from runtime.media.picture import Picture
+from runtime.media.demux import AnyPacket
+from runtime.media.muxer import Muxer
+from runtime.media.output_tracks import Tracks
+from runtime.media.pixel_formats import Picture
 from runtime.media.sampling import find_siting
-from runtime.media.source import AnyPacket
-from runtime.media.tracks import Tracks
 from runtime.media.verify import CarriedData, PictureTimes, Verification, verify
+from runtime.media.video_encoder import EncodeSettings
+from runtime.media.video_reader import VideoReader
 from runtime.options import Progress
+from runtime.plan import Selection, Work, expected_frames, expected_samples
 from runtime.report import DamagedPlace, Report
-from runtime.selection import Selection
 from runtime.stages import StageClock, StopSignal
-from runtime.video.canvas import Canvas, plan_canvas
 from runtime.video.pipeline import Encoder, Passed, Segmenter, Start, VideoPipeline
-from runtime.work import Work, expected_frames, expected_samples
+from runtime.video.tile_plan import Canvas, plan_canvas
 
 Item = TypeVar("Item")
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from runtime.engine.flavour import Int8Form
+from runtime.engine.backends import Int8Form
 from runtime.errors import ManifestError
 
 Dimension = Annotated[int, Field(gt=0)] | Literal["batch", "height", "width", "samples"]

@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import Final
 
 from runtime.action import Action
-from runtime.media.carry import StreamPlan
-from runtime.media.mux import CONTAINER_TAGS
-from runtime.media.streams import AnyStream, AudioStream, Crop, MediaInfo, VideoStream
-from runtime.media.time_code import find_time_code
-from runtime.media.tracks import file_tags, is_same_language
+from runtime.media.media_info import AnyStream, AudioStream, Crop, MediaInfo, VideoStream
+from runtime.media.muxer import CONTAINER_TAGS
+from runtime.media.output_tracks import file_tags, is_same_language
+from runtime.media.stream_mapping import StreamPlan
+from runtime.media.timecode import find_time_code
 from runtime.media.verify import SideDataCheck
 from runtime.media.wave_chunks import MARKS
 from runtime.report import PartFate

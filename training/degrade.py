@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
 from runtime.media.codecs import x264_instructions
-from runtime.media.picture import Picture
-from runtime.media.pixels import read_planes, write_planes
+from runtime.media.pixel_formats import Picture, read_planes, write_planes
 
 _LAYOUT = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma="420")
 

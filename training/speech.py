@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.speech_network import Architecture, build_speech_network
-from runtime.audio.level import HOP_SAMPLES, LevelTracker
+from runtime.audio.denoiser import HOP_SAMPLES, LevelTracker
 from training.loop import Batch, Recipe, load_recipe, train
 from training.speech_data import SAMPLE_RATE, Samples, SpeechCorpus, load_corpora
 from training.speech_loss import speech_loss

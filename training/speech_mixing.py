@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
-from runtime.audio.level import HOP_SAMPLES, LevelTracker
+from runtime.audio.denoiser import HOP_SAMPLES, LevelTracker
 from training.speech_data import SAMPLE_RATE, Samples, SpeechCorpus
 
 Rng = np.random.Generator

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from appliance.accounts.attempts import Attempts, LoginLimits
 from appliance.accounts.audit import Audit
-from appliance.accounts.caller import Caller
 from appliance.accounts.login import Entrance
+from appliance.accounts.principal import Caller
+from appliance.accounts.rate_limit import Attempts, LoginLimits
 from appliance.accounts.sessions import SessionLimits, Sessions
 from appliance.accounts.tokens import Tokens
 from appliance.accounts.users import Users

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from appliance.accounts.roles import Role
-from appliance.command import PlainCommand
+from appliance.accounts.principal import Role
+from appliance.console import PlainCommand
 
 if TYPE_CHECKING:
     from appliance.accounts.users import Users
@@ -29,7 +29,7 @@ def list_users(*, data: Data = None, json: Annotated[bool, typer.Option("--json"
     """List users."""
     from dataclasses import asdict
 
-    from appliance.text import format_json, format_table
+    from appliance.console import format_json, format_table
 
     with _users(data) as users:
         found = users.list()
@@ -103,8 +103,8 @@ def remove(name: Name, *, data: Data = None) -> None:
 def _users(data: Path | None) -> "Iterator[Users]":
     from appliance.accounts.users import Users
     from appliance.settings import load_settings
+    from appliance.store.data_dir import prepare_data_directory
     from appliance.store.database import Database
-    from appliance.store.directory import prepare_data_directory
 
     settings = load_settings(data)
     prepare_data_directory(settings.data)

@@ -1,10 +1,18 @@
 """The ways in: the first account by the one-time link, then name and password."""
 
-from appliance.accounts.attempts import Attempts
 from appliance.accounts.audit import NOBODY, Actor, record
-from appliance.accounts.passwords import check_password, clean_name, hash_password, name_key, verify_password
-from appliance.accounts.roles import Role
-from appliance.accounts.secrets import hash_secret, new_secret, same
+from appliance.accounts.credentials import (
+    check_password,
+    clean_name,
+    hash_password,
+    hash_secret,
+    name_key,
+    new_secret,
+    same,
+    verify_password,
+)
+from appliance.accounts.principal import Role
+from appliance.accounts.rate_limit import Attempts
 from appliance.accounts.sessions import NewSession, Sessions
 from appliance.accounts.users import insert_user
 from appliance.errors import LoginError

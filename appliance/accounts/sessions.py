@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.accounts.audit import Actor, record
-from appliance.accounts.caller import Caller
-from appliance.accounts.roles import Role
-from appliance.accounts.secrets import csrf_of, hash_secret, new_secret
+from appliance.accounts.credentials import csrf_of, hash_secret, new_secret
+from appliance.accounts.principal import Caller, Role
 from appliance.store.database import Database
 
 _TOUCH_EVERY_S: Final = 60.0

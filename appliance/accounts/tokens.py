@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.accounts.audit import Actor, record
-from appliance.accounts.caller import Caller
-from appliance.accounts.passwords import clean_name
-from appliance.accounts.roles import Role
-from appliance.accounts.secrets import hash_secret, new_id, new_secret
+from appliance.accounts.credentials import clean_name, hash_secret, new_id, new_secret
+from appliance.accounts.principal import Caller, Role
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
 

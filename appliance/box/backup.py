@@ -1,22 +1,188 @@
-"""Writes one file from which a box can be set up again, while the server goes on working."""
+"""The format of a backup: a tar of plain files, and last in it a manifest with the size and digest of each."""
 
+import io
 import os
 import sqlite3
+import stat
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import IO, Final, Literal
 
-from appliance.box.archive import DATABASE, SETTINGS, ArchiveWriter, Manifest
-from appliance.box.errors import BackupError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from appliance.box.errors import ArchiveError, BackupError
+from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from appliance.store.directory import database_path
 from appliance.store.errors import DatabaseFullError
-from runtime.media.publish import publish_file
+from runtime.atomic_files import publish_file
 from runtime.version import relume_version
+
+MANIFEST: Final = "manifest.json"
+DATABASE: Final = "relume.db"
+SETTINGS: Final = "relume.toml"
+ALLOWED: Final = frozenset({DATABASE, SETTINGS, "secrets", "jobs", "results", "uploads"})
+"""What may stand at the top of an archive; everything else in it is refused."""
+
+_BLOCK_BYTES: Final = 1 << 20
+_MOST_MANIFEST_BYTES: Final = 256 << 20
+
+
+class Entry(BaseModel):
+    """One file of a backup."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=4096)
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel):
+    """What a backup is of; `data` is where the directory was, `schema_version` the database's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    relume: str
+    created_at: str
+    data: str
+    schema_version: int = Field(ge=0)
+    full: bool
+    files: tuple[Entry, ...]
+
+
+class ArchiveWriter:
+    """Writes files into a tar as they are read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+        self.entries: list[Entry] = []
+
+    def add(self, path: Path, name: str) -> None:
+        """Add a file; what is no plain file, or is gone by now, is left out.
+
+        Raises:
+            BackupError: The file became shorter while it was read.
+        """
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return
+        with open(handle, "rb") as file:
+            info = os.fstat(handle)
+            if not stat.S_ISREG(info.st_mode):
+                return
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime, member.mode = info.st_size, int(info.st_mtime), 0o600
+            reader = _Hashing(file)
+            try:
+                self._tar.addfile(member, reader)
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                raise BackupError(f"{path} changed while it was read; start the backup again") from error
+        self.entries.append(Entry(name=name, size=info.st_size, sha256=reader.digest.hexdigest()))
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest and the end."""
+        data = manifest.model_dump_json(indent=1).encode()
+        member = tarfile.TarInfo(MANIFEST)
+        member.size, member.mode = len(data), 0o600
+        self._tar.addfile(member, io.BytesIO(data))
+        self._tar.close()
+
+
+class _Hashing(io.RawIOBase):
+    """Passes on what is read, and takes its digest."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.digest = file, sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data
+
+
+def read_manifest(tar: tarfile.TarFile) -> Manifest:
+    """Read the manifest of an archive, and check that the archive holds what it names, and nothing else.
+
+    Raises:
+        ArchiveError: It is no backup, or not one that is safe to unpack.
+    """
+    members = list(_members(tar))
+    names = [member.name for member in members]
+    if not members or names[-1] != MANIFEST or members[-1].size > _MOST_MANIFEST_BYTES:
+        raise ArchiveError(f"{_name(tar)} is no backup of Relume, or cut short: its manifest is missing at its end")
+    file = tar.extractfile(members[-1])
+    assert file is not None
+    try:
+        manifest = Manifest.model_validate_json(file.read())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArchiveError(f"the manifest of {_name(tar)} cannot be read ({where}: {first['msg']})") from error
+    for entry in manifest.files:
+        check_name(entry.name, _name(tar))
+    if [(entry.name, entry.size) for entry in manifest.files] != [(m.name, m.size) for m in members[:-1]]:
+        raise ArchiveError(f"{_name(tar)} does not hold what its manifest names; it was changed or damaged")
+    if len(set(names)) != len(names):
+        raise ArchiveError(f"{_name(tar)} holds a name twice; it was changed")
+    return manifest
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in tar:
+        if not member.isreg() or member.issparse():
+            raise ArchiveError(f"{_name(tar)} holds {member.name!r}, which is no plain file; a backup has only those")
+        yield member
+
+
+def _name(tar: tarfile.TarFile) -> str:
+    return os.fsdecode(tar.name or "the archive")
+
+
+def check_name(name: str, archive: object) -> None:
+    """Refuse a name that would lead anywhere but below the data directory's own folders.
+
+    Raises:
+        ArchiveError: It would.
+    """
+    parts = PurePosixPath(name).parts
+    plain = "/".join(parts) == name and not name.startswith("/") and "\0" not in name
+    if not plain or ".." in parts or parts[0] not in ALLOWED or (len(parts) == 1) != (parts[0] in (DATABASE, SETTINGS)):
+        raise ArchiveError(f"{archive} holds the name {name!r}, which a backup never has; it was made to do harm")
+
+
+def extract(tar: tarfile.TarFile, manifest: Manifest, folder: Path) -> None:
+    """Unpack an archive into an empty folder of our own, checking every digest.
+
+    Raises:
+        ArchiveError: A file is not what the manifest says.
+        OSError: The files cannot be written.
+    """
+    for entry in manifest.files:
+        target = folder / entry.name
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        source = tar.extractfile(entry.name)
+        assert source is not None
+        digest = sha256()
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(handle, "wb") as file:
+            while block := source.read(_BLOCK_BYTES):
+                digest.update(block)
+                file.write(block)
+            file.flush()
+            os.fsync(handle)
+        if digest.hexdigest() != entry.sha256:
+            raise ArchiveError(f"{entry.name} in {_name(tar)} is damaged; take another backup")
+
 
 # What a job's page shows and is small; films are only in a full backup.
 _SMALL_FILES: Final = ("report.json", "thumbnail.jpg", "log.txt")

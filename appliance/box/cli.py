@@ -21,8 +21,8 @@ def backup(
     Whoever has the file can log in as anybody: keep it as safe as the box.
     """
     from appliance.box.backup import back_up
+    from appliance.console import format_bytes
     from appliance.settings import load_settings
-    from appliance.text import format_bytes
 
     written = back_up(load_settings(data).data, file.expanduser().absolute(), full=full)
     print(f"{written.path}: {written.files} files, {format_bytes(written.size_bytes)}")

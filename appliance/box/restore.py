@@ -9,10 +9,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from appliance.box.archive import DATABASE, SETTINGS, Manifest, extract, read_manifest
-from appliance.box.backup import Summary
+from appliance.box.backup import DATABASE, SETTINGS, Manifest, Summary, extract, read_manifest
 from appliance.box.errors import ArchiveError, BackupError
-from appliance.store.directory import database_path, open_data_directory
+from appliance.store.data_dir import database_path, open_data_directory
 from appliance.store.migrations import list_migrations
 
 

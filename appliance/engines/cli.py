@@ -1,18 +1,141 @@
-"""`relume engines`: what was built for this box, from its command line."""
+"""Engines as text for a terminal, and as JSON."""
 
+import os
 import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from appliance.command import PlainCommand
-from appliance.exits import ExitCode, cancel_on_signal
+from appliance.console import PlainCommand, format_bytes, format_json, format_table
+from appliance.exit_codes import ExitCode, cancel_on_signal
+from runtime.engine.store.builder import BuildResult, build_apart
+from runtime.engine.store.inventory import ListedEngine, Verified, verify_engine
+from runtime.engine.store.key import EngineRequest, describe_dimensions
+from runtime.engine.store.layout import Proof, list_names
+from runtime.engine.store.pruning import Pruned
+from runtime.engine.store.store import EngineStore
+from runtime.errors import CancelledError, EngineStoreError
 
 if TYPE_CHECKING:
-    from runtime.engine.flavour import Flavour
-    from runtime.engine.store.request import EngineRequest
+    from runtime.engine.backends import Flavour
+    from runtime.engine.store.key import EngineRequest
     from runtime.engine.store.store import EngineStore
+
+
+def show_engines(engines: Sequence[ListedEngine], *, as_json: bool) -> str:
+    """List engines, a line each."""
+    if as_json:
+        return format_json([engine_to_plain(engine) for engine in engines])
+    if not engines:
+        return "no engines; ONNX Runtime serves every model"
+    heading = ("engine", "state", "size", "last used", "proof", "reason")
+    return format_table([heading, *(_row(engine) for engine in engines)])
+
+
+def show_built(results: Sequence[BuildResult], *, as_json: bool) -> str:
+    """Tell how builds ended."""
+    if as_json:
+        return format_json([asdict(result) for result in results])
+    return format_table([(result.name, str(result.outcome), result.reason) for result in results])
+
+
+def show_verified(found: Sequence[Verified], *, as_json: bool) -> str:
+    """Tell what engines were found to be."""
+    if as_json:
+        return format_json(
+            [{"name": one.name, "proof": _proof_to_plain(one.proof), "fault": one.fault} for one in found]
+        )
+    if not found:
+        return "no engines"
+    return format_table(
+        [(one.name, "failed" if one.fault else "sound", one.fault or _proof(one.proof)) for one in found]
+    )
+
+
+def show_pruned(pruned: Pruned, *, as_json: bool) -> str:
+    """Tell what was cleared away."""
+    if as_json:
+        return format_json(asdict(pruned))
+    lines = [f"removed {name}" for name in pruned.removed]
+    lines += [f"kept {name}: it is in use" for name in pruned.kept_in_use]
+    lines.append(f"{format_bytes(pruned.removed_bytes)} freed, {format_bytes(pruned.left_bytes)} left")
+    return "\n".join(lines)
+
+
+def engine_to_plain(engine: ListedEngine) -> dict[str, object]:
+    """Give an engine as plain data."""
+    plain = {name: getattr(engine, name) for name in engine.__slots__ if name != "proof"}
+    return {**plain, "proof": _proof_to_plain(engine.proof)}
+
+
+def _row(engine: ListedEngine) -> tuple[str, ...]:
+    used = "" if engine.last_used is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(engine.last_used))
+    size = format_bytes(engine.size_bytes) if engine.size_bytes else ""
+    return engine.name, str(engine.state), size, used, _proof(engine.proof), engine.reason
+
+
+def _proof(proof: Proof | None) -> str:
+    if proof is None:
+        return ""
+    loss = "" if proof.quality_loss_db is None else f", {max(0.0, proof.quality_loss_db):.3f} dB lost"
+    return f"{proof.agreement_db:.0f} dB{loss}"
+
+
+def _proof_to_plain(proof: Proof | None) -> dict[str, object] | None:
+    return None if proof is None else proof.model_dump()
+
+
+def build_all(
+    store: EngineStore,
+    requests: Sequence[EngineRequest],
+    *,
+    stop: Callable[[], bool],
+    again: bool,
+    capability: str | None,
+) -> list[BuildResult]:
+    """Build engines; those that were done before a stop stay.
+
+    Raises:
+        CancelledError: It was stopped.
+        EngineStoreError: The store cannot be used, or a builder was killed.
+    """
+    results = []
+    for number, request in enumerate(requests, 1):
+        words = f"{number}/{len(requests)} {request.model} {request.precision}"
+        words += f" {describe_dimensions(request.dimensions)} {request.flavour}"
+
+        def tell(stage: str, words: str = words) -> None:
+            print(f"{words}: {stage}", file=sys.stderr, flush=True)
+
+        results.append(build_apart(store, request, stop=stop, again=again, capability=capability, tell=tell))
+    return results
+
+
+def verify_all(store: EngineStore, beginning: str | None, *, stop: Callable[[], bool]) -> list[Verified]:
+    """Check the ready engines, or the one whose name begins so.
+
+    Raises:
+        CancelledError: It was stopped.
+        EngineStoreError: There is no such engine.
+    """
+    names = list_names(store.shelves.ready) if beginning is None else [beginning]
+    found = []
+    for name in names:
+        if stop():
+            raise CancelledError("stopped; the engines that were checked so far are as they were told to be")
+        print(f"{name}: testing", file=sys.stderr, flush=True)
+        try:
+            found.append(verify_engine(store, name, threads=len(os.sched_getaffinity(0))))
+        except EngineStoreError as error:
+            if beginning is not None:
+                raise
+            found.append(Verified(name, None, str(error)))
+    return found
+
 
 app = typer.Typer(help="Manage optimized engines.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -26,8 +149,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard outpu
 @app.command("list", cls=PlainCommand)
 def list_all(*, data: Data = None, json: Json = False) -> None:
     """List engines: those that are ready, wanted, being built or in quarantine."""
-    from appliance.engines.screens import show_engines
-    from runtime.engine.store.listing import list_engines
+    from runtime.engine.store.inventory import list_engines
 
     print(show_engines(list_engines(_store(data)), as_json=json))
 
@@ -61,10 +183,8 @@ def build(
 
     An engine is used once it has passed the golden test. Ends with exit code 5 if one has not.
     """
-    from appliance.engines.building import build_all
-    from appliance.engines.screens import show_built
-    from runtime.engine.flavour import Flavour
-    from runtime.engine.store.usual import usual_flavour
+    from runtime.engine.backends import Flavour
+    from runtime.engine.store.common_shapes import usual_flavour
     from runtime.errors import OptionError
 
     if (model is None) is not everything:
@@ -93,9 +213,6 @@ def verify(
 
     What fails goes into quarantine and is used no more. Ends with exit code 5 then.
     """
-    from appliance.engines.building import verify_all
-    from appliance.engines.screens import show_verified
-
     with cancel_on_signal() as cancel:
         found = verify_all(_store(data), engine, stop=cancel.is_set)
     print(show_verified(found, as_json=json))
@@ -117,7 +234,6 @@ def prune(
 
     Engines that are in use stay.
     """
-    from appliance.engines.screens import show_pruned
     from appliance.settings import load_settings
     from runtime.engine.store.pruning import prune as run
 
@@ -135,7 +251,7 @@ def _store(data: Path | None) -> "EngineStore":
 def _requests(
     model: str | None, flavour: "Flavour", *, precision: str | None, tile: str | None, zoo: Path | None
 ) -> "list[EngineRequest]":
-    from runtime.engine.store.usual import preset_models, requests_for
+    from runtime.engine.store.common_shapes import preset_models, requests_for
     from runtime.manifest import find_model
 
     models = preset_models() if model is None else [find_model(model, zoo)]

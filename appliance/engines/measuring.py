@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 import appliance
+from runtime.child_process import die_with, forbid_network, give_way
 from runtime.closing import Closing
 from runtime.errors import RelumeError
-from runtime.process import die_with, forbid_network, give_way
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,9 @@ def measure_missing(engines: Path, own: Path | None = None) -> None:
     Raises:
         RelumeError: The folder cannot be written, or a model is damaged.
     """
+    from runtime.engine.benchmark import list_unmeasured, measure_model
     from runtime.engine.speeds import write_speeds
     from runtime.manifest import list_models
-    from runtime.trial import list_unmeasured, measure_model
 
     for model in list_unmeasured(list_models() + ([] if own is None else list_models(own)), engines):
         speeds = measure_model(model, engines=engines)

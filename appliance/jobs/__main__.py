@@ -10,7 +10,7 @@ from pathlib import Path
 from appliance.jobs.supervisor import Limits, Supervisor
 from appliance.jobs.worker import parse_rule
 from appliance.signals import Bell
-from appliance.store.directory import open_data_directory
+from appliance.store.data_dir import open_data_directory
 from runtime.errors import RelumeError
 
 

@@ -1,19 +1,105 @@
-"""`relume jobs`: the queue from the command line of the box, while the server runs and while it does not."""
+"""Jobs as text for a terminal, and as JSON."""
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from appliance.command import PlainCommand, examples
+from appliance.console import PlainCommand, describe_duration, examples, format_json, format_table
+from appliance.jobs.job import JobRecord, options_to_json
+from appliance.jobs.job_files import JobFiles
 from runtime.options import DEFAULT_PRESET
 
 if TYPE_CHECKING:
+    from appliance.jobs.job import JobRecord, JobState
     from appliance.jobs.queue import JobQueue
-    from appliance.jobs.records import JobRecord, JobState
     from appliance.store.database import Database
+
+
+def show_jobs(jobs: Sequence[JobRecord], *, names: Mapping[str, str], as_json: bool) -> str:
+    """List jobs, a line each."""
+    if as_json:
+        return format_json([_plain(job) for job in jobs])
+    if not jobs:
+        return "no jobs"
+    rows = [
+        (
+            job.id,
+            _state(job),
+            _progress(job),
+            job.options.preset,
+            _day(job.created_at)[:16],
+            describe_duration(job.worked_s) if job.is_finished and job.worked_s else "",
+            names.get(job.owner or "", job.origin),
+            _printable(job.title),
+        )
+        for job in jobs
+    ]
+    return format_table([("id", "state", "progress", "preset", "added", "took", "owner", "title"), *rows])
+
+
+def show_job(job: JobRecord, files: JobFiles, *, as_json: bool) -> str:
+    """Show everything about a job."""
+    if as_json:
+        return format_json({**_plain(job), "log": str(files.log)})
+    rows = [
+        ("title", job.title),
+        ("state", _state(job)),
+        ("progress", _progress(job)),
+        ("message", job.message),
+        ("source", str(job.source)),
+        ("result", "" if job.result is None else str(job.result)),
+        ("wanted as", "" if job.target is None else str(job.target)),
+        ("preset", job.options.preset),
+        ("priority", str(job.priority)),
+        ("attempts", str(job.attempts)),
+        ("added", _day(job.created_at)),
+        ("started", _day(job.started_at)),
+        ("ended", _day(job.finished_at)),
+        ("report", str(files.report) if files.report.exists() else ""),
+        ("log", str(files.log) if files.log.exists() else ""),
+    ]
+    return format_table([(name, _printable(text)) for name, text in rows if text])
+
+
+def _state(job: JobRecord) -> str:
+    return f"{job.state} ({job.wish} asked)" if job.wish is not None else str(job.state)
+
+
+def _progress(job: JobRecord) -> str:
+    if job.is_finished or not job.stage:
+        return ""
+    parts = [job.stage]
+    if job.frames_total:
+        parts.append(f"{100 * job.frames_done // job.frames_total}%")
+    if job.fps:
+        parts.append(f"{job.fps:.1f} fps")
+    if job.eta_s is not None:
+        parts.append(f"{describe_duration(job.eta_s)} left")
+    return ", ".join(parts)
+
+
+def _plain(job: JobRecord) -> dict[str, object]:
+    fields = {**asdict(job), "options": json.loads(options_to_json(job.options))}
+    return {name: _printable(str(value)) if name in _PATHS and value else value for name, value in fields.items()}
+
+
+_PATHS = ("source", "target", "result")
+
+
+def _printable(text: str) -> str:
+    """Make a text that a terminal takes of a file's name that is none."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _day(at: float | None) -> str:
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
 
 app = typer.Typer(help="Manage the job queue.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,8 +124,7 @@ def list_jobs(
 ) -> None:
     """List jobs: queued in processing order, others newest first."""
     from appliance.accounts.users import Users
-    from appliance.jobs.records import JobState
-    from appliance.jobs.screens import show_jobs
+    from appliance.jobs.job import JobState
 
     with _open(data) as (database, queue):
         wanted = _states(states) or list(JobState)
@@ -75,11 +160,11 @@ def add(
     data: Data = None,
 ) -> None:
     """Add files of this machine to the queue of the server."""
-    from appliance.enhance import find_sources
-    from appliance.jobs.records import NewJob, Origin
+    from appliance.enhance_command import find_sources
+    from appliance.jobs.job import NewJob, Origin
     from runtime.errors import OutputError
     from runtime.options import EnhanceOptions, parse_scale
-    from runtime.work import plan_work
+    from runtime.plan import plan_work
 
     options = EnhanceOptions(preset=preset, scale=None if scale is None else parse_scale(scale))
     if output is not None and not output.is_dir():
@@ -104,8 +189,6 @@ def add(
 @app.command(cls=PlainCommand)
 def show(job: Job, *, data: Data = None, json: Json = False) -> None:
     """Show one job."""
-    from appliance.jobs.screens import show_job
-
     with _queue(data) as queue:
         record = _find(queue, job)
         print(show_job(record, queue.files(record.id), as_json=json))
@@ -158,8 +241,8 @@ def _queue(data: Path | None) -> "Iterator[JobQueue]":
 def _open(data: Path | None) -> "Iterator[tuple[Database, JobQueue]]":
     from appliance.jobs.queue import JobQueue
     from appliance.settings import load_settings
+    from appliance.store.data_dir import database_path
     from appliance.store.database import Database
-    from appliance.store.directory import database_path
     from appliance.store.errors import StoreError
 
     directory = load_settings(data).data
@@ -182,7 +265,7 @@ def _find(queue: "JobQueue", beginning: str) -> "JobRecord":
 
 
 def _states(text: str) -> "list[JobState] | None":
-    from appliance.jobs.records import JobState
+    from appliance.jobs.job import JobState
     from runtime.errors import OptionError
 
     names = [name.strip() for name in text.split(",") if name.strip()]

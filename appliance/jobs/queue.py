@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.jobs.errors import JobLostError, JobNotFoundError, JobStateError
-from appliance.jobs.files import ASIDE, JobFiles
-from appliance.jobs.holding import Holding
-from appliance.jobs.listing import Listing
-from appliance.jobs.places import remove_unfinished
-from appliance.jobs.records import (
+from appliance.jobs.job import (
     Blame,
     JobRecord,
     JobState,
@@ -23,8 +19,11 @@ from appliance.jobs.records import (
     Wish,
     options_from_json,
     options_to_json,
+    path_column,
 )
-from appliance.jobs.rows import path_column
+from appliance.jobs.job_files import ASIDE, JobFiles, remove_unfinished
+from appliance.jobs.job_table import Listing
+from appliance.jobs.lease import Holding
 from runtime.options import EnhanceOptions
 
 __all__ = [

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.seat import Limits, Seat, WorkerStatus, read_oom_kills
 from appliance.jobs.worker import lock_path
+from appliance.jobs.worker_process import Limits, Seat, WorkerStatus, read_oom_kills
+from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from appliance.store.directory import database_path
 from appliance.store.errors import StoreError
-from appliance.store.lock import LockFile
 from runtime.closing import Closing
-from runtime.segments.rule import SegmentRule
+from runtime.file_lock import LockFile
+from runtime.resume.writer import SegmentRule
 
 __all__ = ["Limits", "Supervisor", "WorkerStatus", "list_devices"]
 

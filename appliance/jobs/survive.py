@@ -26,13 +26,13 @@ import av
 import numpy as np
 
 import appliance
+from appliance.jobs.job import JobRecord, JobState, NewJob
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import JobRecord, JobState, NewJob
-from appliance.jobs.seat import is_worker
 from appliance.jobs.worker import lock_path
+from appliance.jobs.worker_process import is_worker
+from appliance.store.data_dir import database_path, prepare_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import database_path, prepare_data_directory
-from appliance.store.lock import read_holder
+from runtime.file_lock import read_holder
 from runtime.options import EnhanceOptions
 
 SCENE_FRAMES: Final = 10

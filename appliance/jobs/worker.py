@@ -17,17 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from appliance.jobs.attempt import Attempt, Conduct
-from appliance.jobs.guard import limit_memory
+from appliance.jobs.job import Blame, JobRecord
+from appliance.jobs.progress_reporter import limit_memory
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import Blame, JobRecord
+from appliance.jobs.run_job import Attempt, Conduct
 from appliance.signals import Bell
+from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from appliance.store.directory import database_path
 from appliance.store.errors import StoreError
-from appliance.store.lock import LockFile
-from runtime.process import die_with, forbid_network, give_way
-from runtime.segments.rule import SegmentRule
+from runtime.child_process import die_with, forbid_network, give_way
+from runtime.file_lock import LockFile
+from runtime.resume.writer import SegmentRule
 
 logger = logging.getLogger(__name__)
 

@@ -1,22 +1,102 @@
-"""`relume watch` and `relume folders` as commands."""
+"""The watch folders as text for a terminal, and as JSON."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from appliance.command import PlainCommand
-from appliance.exits import ExitCode, cancel_on_signal
+from appliance.console import PlainCommand, format_json, format_table
+from appliance.exit_codes import ExitCode, cancel_on_signal
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import DEFAULT_HOLD_S, NewFolder
-from appliance.watch.schedule import parse_schedule
+from appliance.watch.folder import DEFAULT_HOLD_S, NewFolder, WatchFolder, parse_schedule
+from appliance.watch.scan import show_name
+from appliance.watch.store import FolderStore
 from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, parse_scale
 
 if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
+
+
+_MOST_IGNORED: Final = 10
+
+
+def show_folders(store: FolderStore, *, as_json: bool) -> str:
+    """Write all folders with their problems."""
+    found = [_facts(store, folder) for folder in store.list()]
+    if as_json:
+        return format_json(found)
+    if not found:
+        return "no watch folders; add one with `relume folders add FOLDER -o OUT`"
+    rows = [
+        (
+            "id",
+            "folder",
+            "results",
+            "preset",
+            "hours",
+            "state",
+            "waiting",
+            "working",
+            "done today",
+            "problems",
+            "ignored",
+        )
+    ]
+    rows += [
+        (
+            entry["id"],
+            show_name(entry["path"]),
+            show_name(entry["destination"]),
+            entry["preset"],
+            "-".join(entry["schedule"].values()) if entry["schedule"] else "always",
+            "watched" if entry["enabled"] else "disabled",
+            str(entry["activity"]["waiting"]),
+            str(entry["activity"]["working"]),
+            str(entry["activity"]["done_today"]),
+            str(len(entry["problems"])),
+            str(entry["activity"]["passed_over"]),
+        )
+        for entry in found
+    ]
+    problems = [
+        (show_name(entry["path"]), problem["file"] or "the folder itself", problem["reason"])
+        for entry in found
+        for problem in entry["problems"]
+    ]
+    ignored = [
+        (show_name(entry["path"]), name, "not a film or a recording by its name; --include takes it all the same")
+        for entry in found
+        for name in entry["activity"]["passed_over_names"][:_MOST_IGNORED]
+    ]
+    return "\n\n".join(format_table(part) for part in (rows, problems, ignored) if part)
+
+
+def _facts(store: FolderStore, folder: WatchFolder) -> dict[str, Any]:
+    wish = folder.wish
+    schedule = None if wish.schedule is None else dict(zip(("from", "to"), wish.schedule.to_text(), strict=True))
+    return {
+        "id": folder.id,
+        "path": str(wish.path),
+        "destination": str(wish.destination),
+        "preset": wish.options.preset,
+        "schedule": schedule,
+        "hold_s": wish.hold_s,
+        "include": wish.include,
+        "exclude": wish.exclude,
+        "polling": wish.polling,
+        "done_folder": None if wish.done_folder is None else str(wish.done_folder),
+        "enabled": wish.enabled,
+        "problems": [
+            {"file": problem.file, "reason": problem.reason, "tries": problem.tries}
+            for problem in store.problems(folder.id)
+        ],
+        "activity": asdict(store.activity(folder.id)),
+    }
+
 
 folders = typer.Typer(name="folders", help="Manage watch folders.", no_args_is_help=True)
 
@@ -104,8 +184,6 @@ def list_folders(
     *, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
 ) -> None:
     """List watch folders and their problems."""
-    from appliance.watch.screens import show_folders
-
     with _open(data) as store:
         print(show_folders(store, as_json=json))
 
@@ -223,8 +301,8 @@ def _wish(
 def _open(data: Path | None) -> Iterator["FolderStore"]:
     """Open the folders of the server's data directory, whether it runs or not."""
     from appliance.settings import load_settings
+    from appliance.store.data_dir import database_path
     from appliance.store.database import Database
-    from appliance.store.directory import database_path
     from appliance.watch.store import FolderStore
 
     place = load_settings(data).data

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from appliance.box.logs import log_to_file, set_aside
+from appliance.enhance_command import describe_progress
+from appliance.jobs.job import JobRecord, JobState
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import JobRecord, JobState
 from appliance.jobs.supervisor import Supervisor
-from appliance.progress import describe_progress
+from appliance.store.data_dir import database_path, open_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import database_path, open_data_directory
 from appliance.watch.errors import FolderError
 from appliance.watch.folder import FileState, NewFolder, Problem, WatchFolder
-from appliance.watch.names import show_name
-from appliance.watch.patience import Patience
+from appliance.watch.job_tracker import Patience
+from appliance.watch.scan import show_name
 from appliance.watch.store import FolderStore
 from appliance.watch.watcher import Watcher
 from runtime.errors import OutputError

@@ -12,14 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from appliance.jobs.records import options_from_json, options_to_json
+from appliance.jobs.job import options_from_json, options_to_json
 from appliance.store.database import Database
 from appliance.watch.errors import FolderError, FolderNotFoundError
-from appliance.watch.folder import Activity, NewFolder, Problem, WatchFolder
-from appliance.watch.ledger import Ledger
-from appliance.watch.names import show_name
-from appliance.watch.places import check_folder, mount_name
-from appliance.watch.schedule import Schedule
+from appliance.watch.file_index import Ledger
+from appliance.watch.folder import Activity, NewFolder, Problem, Schedule, WatchFolder
+from appliance.watch.path_rules import check_folder, mount_name
+from appliance.watch.scan import show_name
 
 _MOST_NAMES: Final = 50
 _JOBS: Final = "SELECT state, COUNT(*) FROM jobs WHERE folder = ? GROUP BY state"

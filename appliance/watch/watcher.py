@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from appliance.faults import plain
 from appliance.jobs.queue import JobQueue
+from appliance.validation_messages import plain
 from appliance.watch.folder import WatchFolder
-from appliance.watch.inspector import Inspector
-from appliance.watch.names import show_name
-from appliance.watch.notices import Notices
-from appliance.watch.patience import Patience
-from appliance.watch.places import network_mount
+from appliance.watch.ingest import Taking
+from appliance.watch.inotify import Notices
+from appliance.watch.integrity_process import Inspector
+from appliance.watch.job_tracker import Patience
+from appliance.watch.path_rules import network_mount
+from appliance.watch.scan import show_name
 from appliance.watch.store import FolderStore
-from appliance.watch.taking import Taking
 from runtime.closing import Closing
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 import typer
 
-from appliance.exits import exit_on_error
+from appliance.exit_codes import exit_on_error
 from appliance.web.cli import serve
 from runtime.errors import RelumeError
 

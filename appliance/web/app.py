@@ -16,59 +16,38 @@ from appliance.jobs.queue import JobQueue
 from appliance.settings import FILE_NAME, GOOD_NAME, Settings, load_settings
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
-from appliance.web.access import Viewer, cookie_name
-from appliance.web.certificate import own_names
+from appliance.web import static
 from appliance.web.connections import Visitors
+from appliance.web.errors import RESPONSES, add_refusals
+from appliance.web.estimate_cache import Trials
 from appliance.web.events import Broadcaster
-from appliance.web.guard import Guard
 from appliance.web.mail import Mailer
 from appliance.web.own_presets import OwnPresets
-from appliance.web.page_files import PageFiles
-from appliance.web.receiving import Receiver
-from appliance.web.refusals import RESPONSES, add_refusals
-from appliance.web.routes import (
-    audit,
-    box,
-    engines,
-    estimates,
-    folders,
-    jobs,
-    media,
-    models,
-    own_presets,
-    pages,
-    presets,
-    session,
-    tokens,
-    uploads,
-    users,
-    webhooks,
-)
+from appliance.web.routes import account, estimates, folders, jobs, media, presets, uploads, users, webhooks
 from appliance.web.routes import settings as settings_routes
+from appliance.web.routes import system as system_routes
+from appliance.web.security import Guard, Viewer, cookie_name
 from appliance.web.services import Services
 from appliance.web.system import System, Workers
-from appliance.web.trials import Trials
-from appliance.web.uploads import Uploads
+from appliance.web.tls import own_names
+from appliance.web.upload_store import Uploads
+from appliance.web.upload_writer import Receiver
 from appliance.web.webhooks import Webhooks
 from runtime.version import relume_version
 
-_ROUTERS: Final = (
-    session,
+_ROUTES: Final = (
+    account,
     presets,
-    own_presets,
-    models,
     uploads,
     jobs,
     estimates,
     media,
-    box,
-    engines,
+    system_routes,
     folders,
     users,
-    tokens,
     settings_routes,
-    audit,
     webhooks,
+    static,
 )
 _TIDY_EVERY_S: Final = 3600.0
 _PREVIEWS_KEPT_S: Final = 24 * 3600.0
@@ -144,10 +123,9 @@ def make_app(services: Services) -> FastAPI:
         only_tls=services.settings.tls and services.settings.tls_certificate is not None,
     )
     add_refusals(app)
-    for module in _ROUTERS:
+    for module in _ROUTES:
         app.include_router(module.router)
-    app.include_router(pages.router)
-    app.mount("/page", PageFiles(), name="page")
+    app.mount("/page", static.PageFiles(), name="page")
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(caller: Viewer) -> dict[str, Any]:

@@ -29,6 +29,6 @@ def serve(
     On first start it prints a link to create the administrator. Options override RELUME_... variables, and these
     override relume.toml in the data directory.
     """
-    from appliance.web.serve import serve as run
+    from appliance.web.server import serve as run
 
     run(data, host=host, port=port, tls=tls)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from appliance.web.guard import UPLOADS
+from appliance.web.security import UPLOADS
 
 HANDSHAKE_S: Final = 10.0
 IDLE_S: Final = 15

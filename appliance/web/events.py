@@ -15,11 +15,10 @@ from typing import Any, Final
 from anyio import to_thread
 
 from appliance.accounts.book import Accounts
-from appliance.accounts.caller import Caller
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Caller, Role
 from appliance.jobs.queue import JobQueue
 from appliance.store.errors import StoreError
-from appliance.web.job_view import view_job
+from appliance.web.views import view_job
 
 logger = logging.getLogger(__name__)
 

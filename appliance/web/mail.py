@@ -13,12 +13,12 @@ from typing import Final
 
 from appliance.accounts.users import User, Users
 from appliance.errors import MailError
-from appliance.faults import describe_unreachable
+from appliance.jobs.job import FINISHED, JobRecord, JobState
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import FINISHED, JobRecord, JobState
 from appliance.settings import Settings
 from appliance.store.errors import StoreError
-from appliance.web.job_view import plain_message
+from appliance.validation_messages import describe_unreachable
+from appliance.web.views import plain_message
 
 logger = logging.getLogger(__name__)
 

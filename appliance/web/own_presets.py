@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.accounts.caller import Caller
-from appliance.accounts.roles import Role
-from appliance.accounts.secrets import new_id
+from appliance.accounts.credentials import new_id
+from appliance.accounts.principal import Caller, Role
 from appliance.errors import OwnPresetError, OwnPresetNotFoundError
 from appliance.store.database import Database
 

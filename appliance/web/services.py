@@ -14,13 +14,13 @@ from appliance.store.database import Database
 if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
     from appliance.web.connections import Visitors
+    from appliance.web.estimate_cache import Trials
     from appliance.web.events import Broadcaster
     from appliance.web.mail import Mailer
     from appliance.web.own_presets import OwnPresets
-    from appliance.web.receiving import Receiver
     from appliance.web.system import System
-    from appliance.web.trials import Trials
-    from appliance.web.uploads import Uploads
+    from appliance.web.upload_store import Uploads
+    from appliance.web.upload_writer import Receiver
     from appliance.web.webhooks import Webhooks
 
 

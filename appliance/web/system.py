@@ -3,18 +3,24 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from appliance.settings import Settings
+from appliance.web.services import Services
 from runtime.errors import RelumeError
 from runtime.version import relume_version
 
 if TYPE_CHECKING:
-    from runtime.engine.choice import Choice
+    from runtime.engine.choose import Choice
     from runtime.manifest import Model
+
 
 _THERMAL: Final = Path("/sys/class/thermal")
 _LOG_BYTES: Final = 32_000
@@ -97,7 +103,7 @@ class System:
 
     def _choose(self, model: "Model") -> "Choice":
         """Choose as a job would; a wish that this model cannot meet was meant for others."""
-        from runtime.engine.choice import Wish, choose_engine
+        from runtime.engine.choose import Wish, choose_engine
 
         settings = self._settings
         try:
@@ -144,3 +150,68 @@ def read_tail(path: Path) -> list[str]:
         return []
     lines = text.splitlines()
     return lines[1 if size > _LOG_BYTES else 0 :][-_LOG_LINES:]
+
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+AnyFamily = CounterMetricFamily | GaugeMetricFamily
+
+
+def write_metrics(services: Services) -> bytes:
+    """Write all figures in the text format of Prometheus."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(services))
+    return generate_latest(registry)
+
+
+class _Figures(Collector):
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[AnyFamily]:
+        services = self._services
+        version = GaugeMetricFamily("relume_info", "The version that runs", labels=["version"])
+        version.add_metric([relume_version()], 1)
+        yield version
+        jobs = GaugeMetricFamily("relume_jobs", "Jobs in each state", labels=["state"])
+        for state, count in services.queue.counts().items():
+            jobs.add_metric([state], count)
+        yield jobs
+        yield from self._work()
+        yield from self._box()
+
+    def _work(self) -> Iterator[AnyFamily]:
+        services = self._services
+        with services.database.read() as connection:
+            frames, seconds = connection.execute(
+                "SELECT COALESCE(SUM(frames_done), 0), COALESCE(SUM(finished_at - started_at), 0) FROM jobs "
+                "WHERE state = 'done'"
+            ).fetchone()
+            (running_fps,) = connection.execute(
+                "SELECT COALESCE(SUM(fps), 0) FROM jobs WHERE state = 'running'"
+            ).fetchone()
+            waiting, coming = connection.execute(
+                "SELECT COALESCE(SUM(finished_at IS NOT NULL AND job IS NULL), 0), "
+                "COALESCE(SUM(finished_at IS NULL), 0) FROM uploads"
+            ).fetchone()
+        yield GaugeMetricFamily("relume_done_frames", "Frames of the done jobs that are listed", frames)
+        yield GaugeMetricFamily("relume_done_seconds", "Time that the done jobs that are listed took", seconds)
+        yield GaugeMetricFamily("relume_frames_per_second", "Frames a second of the running jobs", running_fps)
+        yield GaugeMetricFamily("relume_uploads_waiting", "Files that wait for a job", waiting)
+        yield GaugeMetricFamily("relume_uploads_coming", "Uploads that are not complete", coming)
+        yield CounterMetricFamily(
+            "relume_upload_bytes", "Bytes uploaded since the start", services.uploads.bytes_received
+        )
+
+    def _box(self) -> Iterator[AnyFamily]:
+        services = self._services
+        brief = services.system.brief()
+        yield GaugeMetricFamily(
+            "relume_disk_free_bytes", "Free on the disk of the data directory", brief["disk"]["free"]
+        )
+        yield GaugeMetricFamily("relume_disk_total_bytes", "Size of that disk", brief["disk"]["total"])
+        if brief["temperature_c"] is not None:
+            yield GaugeMetricFamily("relume_temperature_celsius", "The warmest sensor", brief["temperature_c"])
+        yield GaugeMetricFamily("relume_workers", "Worker processes", len(services.system.workers()))
+        yield GaugeMetricFamily("relume_listeners", "Open live updates", services.broadcaster.listeners)
+        yield GaugeMetricFamily("relume_uptime_seconds", "Time since the start of the server", services.system.uptime_s)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from runtime.audio.stream import SpeechEnhancer, SpeechSummary
-from runtime.media.audio import AudioBlock, AudioReader
-from runtime.media.audio_encode import AudioEncoder
-from runtime.media.source import AnyPacket
+from runtime.audio.speech_enhancer import SpeechEnhancer, SpeechSummary
+from runtime.media.audio_encoder import AudioEncoder
+from runtime.media.audio_reader import AudioBlock, AudioReader
+from runtime.media.demux import AnyPacket
 from runtime.media.verify import SoundTimes
 from runtime.report import DamagedPlace, damaged_places
 from runtime.stages import Stage, StageClock, StopSignal

@@ -1,17 +1,35 @@
-"""Which backends there are, which of them can be used on this box, and how each opens a file."""
+"""What kinds of engine there are: whose builder made one, and whose runtime opens it."""
 
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from runtime.engine.flavour import Flavour, Int8Form, int8_form
 from runtime.engine.session import OpenSession, Session
 from runtime.errors import OptionError, SessionError
+
+
+class Flavour(StrEnum):
+    """Whose engine: TensorRT for RTX, TensorRT, or OpenVINO."""
+
+    RTX = "rtx"
+    TENSORRT = "tensorrt"
+    OPENVINO = "openvino"
+
+
+Int8Form = Literal["cpu", "tensorrt"]
+"""Of a Q/DQ file: unsigned with a zero point, or signed without one, which is all that TensorRT takes."""
+
+
+def int8_form(flavour: Flavour | None) -> Int8Form:
+    """Give the form of INT8 files that engines of a flavour are made of; None is a backend without engines."""
+    return "tensorrt" if flavour in (Flavour.TENSORRT, Flavour.RTX) else "cpu"
+
 
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg")
 """What the driver of an NVIDIA GPU shows on a PC, on a Jetson (two names), and under WSL."""
@@ -110,7 +128,7 @@ def find_backend(name: str) -> Backend:
 
 
 def choose_backend(name: str, *, threads: int) -> ChosenBackend:
-    """Take a backend by its name; `auto` is the safest. `runtime.engine.choice` chooses by what was measured.
+    """Take a backend by its name; `auto` is the safest. `runtime.engine.choose` chooses by what was measured.
 
     Args:
         name: `auto`, or a backend's name.
@@ -170,7 +188,7 @@ def is_installed(distribution: str) -> bool:
 
 
 def _open_cpu(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
-    from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+    from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
     return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=threads)
 
@@ -182,7 +200,7 @@ def _open_openvino(path: Path, dimensions: Mapping[str, int], precision: str, th
 
 
 def _open_cuda(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
-    from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+    from runtime.engine.onnxruntime import OnnxRuntimeGpuSession, Provider
 
     return OnnxRuntimeGpuSession(
         path, dimensions=dimensions, precision=precision, threads=threads, provider=Provider.CUDA
@@ -190,7 +208,7 @@ def _open_cuda(path: Path, dimensions: Mapping[str, int], precision: str, thread
 
 
 def _open_onnxruntime_tensorrt(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
-    from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+    from runtime.engine.onnxruntime import OnnxRuntimeGpuSession, Provider
 
     return OnnxRuntimeGpuSession(
         path, dimensions=dimensions, precision=precision, threads=threads, provider=Provider.TENSORRT

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from runtime.closing import Closing
-from runtime.engine.onnxruntime_file import read_inputs
+from runtime.engine.onnxruntime import read_inputs
 from runtime.engine.session import Array, Binding, check_tensors
 from runtime.errors import SessionError
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtime.engine.backends import Backend
-from runtime.engine.flavour import Int8Form
+from runtime.engine.backends import Backend, Int8Form
 from runtime.hardware import Hardware
 from runtime.manifest import Model
 
@@ -97,7 +96,7 @@ def write_speeds(folder: Path, speeds: tuple[Speed, ...]) -> None:
     """
     from pydantic import TypeAdapter
 
-    from runtime.segments.durable import told_errors, write_durably
+    from runtime.atomic_files import told_errors, write_durably
 
     models = {speed.model for speed in speeds}
     kept = tuple(speed for speed in read_speeds(folder) if speed.model not in models)

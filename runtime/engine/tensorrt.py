@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from runtime.closing import Closing
-from runtime.engine.device import Buffers, open_buffers
-from runtime.engine.flavour import Flavour
+from runtime.engine.backends import Flavour
+from runtime.engine.device_memory import Buffers, open_buffers
 from runtime.engine.session import Array, Binding, check_tensors
 from runtime.errors import SessionError
 

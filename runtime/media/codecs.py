@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from runtime.media.colour import HdrMetadata
-from runtime.media.picture import Chroma
+from runtime.media.pixel_formats import Chroma
 from runtime.options import Speed
 
 Formatter = Callable[[Fraction], str]

@@ -11,8 +11,8 @@ import av
 from av.container import InputContainer
 
 from runtime.media.codecs import CODECS, CodecName
-from runtime.media.source import AnyPacket
-from runtime.media.streams import VideoStream
+from runtime.media.demux import AnyPacket
+from runtime.media.media_info import VideoStream
 from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
 
 # An edit list hides what is decoded before the span but not shown in it; other containers show all they hold.

@@ -16,7 +16,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.frame import Frame
 
-from runtime.media.source import AnyPacket
+from runtime.media.demux import AnyPacket
 
 # Containers of one elementary stream: a scan for headers makes their packets, out of padding and tags behind it too.
 _SCANNED: Final = frozenset(

@@ -15,8 +15,8 @@ from av.error import BlockingIOError as Again
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from runtime.media.source import open_source, read_packets
-from runtime.media.streams import VideoStream
+from runtime.media.demux import open_source, read_packets
+from runtime.media.media_info import VideoStream
 
 _SAMPLE_FRAMES: Final = 48
 # A film begins with titles, a tape with bars, a broadcast with an advertisement: other places are looked at too.

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from runtime.media.demux import open_bytes
+from runtime.media.media_info import Crop, DolbyVision, Shape
 from runtime.media.mp4_header import CUBE_MAP, describe_projection
-from runtime.media.source import open_bytes
-from runtime.media.streams import Crop, DolbyVision, Shape
 
 _LARGEST_BYTES: Final = 1 << 24
 FILLER: Final = "#" * 160

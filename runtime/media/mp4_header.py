@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from runtime.media.source import open_bytes
-from runtime.media.streams import Crop, DolbyVision, Shape, Spherical, Stereo
+from runtime.media.demux import open_bytes
+from runtime.media.media_info import Crop, DolbyVision, Shape, Spherical, Stereo
 
 CUBE_MAP: Final = 1
 _EQUIRECTANGULAR: Final = (0, 2)

@@ -14,9 +14,9 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 
 from runtime.errors import UnsupportedMediaError
-from runtime.media.pixels import has_alpha, is_opaque
-from runtime.media.source import AnyPacket, open_source, read_packets
-from runtime.media.streams import VideoStream
+from runtime.media.demux import AnyPacket, open_source, read_packets
+from runtime.media.media_info import VideoStream
+from runtime.media.pixel_formats import has_alpha, is_opaque
 
 _PLACES: Final = tuple(Fraction(number, 8) for number in range(8))
 _MOST_PACKETS: Final = 100

@@ -12,7 +12,7 @@ from typing import Final, cast
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 
-from runtime.media.streams import Spherical, Stereo
+from runtime.media.media_info import Spherical, Stereo
 
 # FFmpeg's AVFrameSideDataType; PyAV has no names for those from 28 on.
 _PAN_SCAN: Final = 0

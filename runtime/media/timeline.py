@@ -21,8 +21,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 
-from runtime.media.source import AnyPacket, open_source, read_packets
-from runtime.media.streams import AudioStream, MediaInfo, VideoStream
+from runtime.media.demux import AnyPacket, open_source, read_packets
+from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
 
 # Containers whose clock has no zero: their first moment becomes time zero of the result.
 _FREE_CLOCKS: Final = ("mpegts", "mpeg", "mp3", "aac", "wtv", "dvd")

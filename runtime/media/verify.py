@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final, Self
 
 from runtime.errors import DecodeError
-from runtime.media.audio import AudioReader
-from runtime.media.audio_encode import AudioEncoder
+from runtime.media.audio_encoder import AudioEncoder
+from runtime.media.audio_reader import AudioReader
+from runtime.media.demux import open_source, read_packets
+from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
 from runtime.media.probe import probe
-from runtime.media.source import open_source, read_packets
-from runtime.media.streams import AudioStream, MediaInfo, VideoStream
 from runtime.media.timeline import find_end, find_file_end
 
 # By how much an end may be off: containers round the durations of tracks each for itself.

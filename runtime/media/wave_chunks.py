@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from runtime.media.source import open_bytes
+from runtime.media.demux import open_bytes
 
 _CUES: Final = b"cue "
 _LABELS: Final = b"adtl"

@@ -1,11 +1,4 @@
-"""The picture's journey: decode -> colour -> window -> step (tiles and engine) -> colour -> encode, a thread each.
-
-A step may look ahead: then frames come out of it later than they went in, each with the times that it came with.
-
-A job with a workspace cuts it into segments: at each join the thread that holds a part of what later frames need
-hands it to a `Segmenter` before it takes the next frame. What waits in the step at a join lies in its state, and comes
-out again when the job goes on from there; what was encoded before the join is then passed over.
-"""
+"""The choice of what runs a model over a clip: the roles of its files say it."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -20,14 +13,32 @@ from numpy.typing import NDArray
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
 from runtime.engine.session import OpenSession
 from runtime.manifest import Model
-from runtime.media.picture import Picture
+from runtime.media.pixel_formats import Picture
 from runtime.media.side_data import SideEntry
 from runtime.stages import Stage, StageClock, StopSignal
-from runtime.video.canvas import Canvas
-from runtime.video.opening import open_step
-from runtime.video.plain import Rerun
-from runtime.video.step import EnhancedFrame, States
-from runtime.video.window import TemporalWindow, WindowedFrame
+from runtime.video.bidirectional import ChainStep
+from runtime.video.fallback import Rerun
+from runtime.video.frames import EnhancedFrame, States, Step
+from runtime.video.motion import TemporalWindow, WindowedFrame
+from runtime.video.recurrent import TiledStep
+from runtime.video.sliding_window import ClipStep
+from runtime.video.tile_plan import Canvas
+
+
+def open_step(model: Model, open_session: OpenSession, canvas: Canvas, *, strength: float) -> Step:
+    """Open what runs a model.
+
+    Raises:
+        ManifestError: The model is not a video model, or its files do not fit what its manifest says.
+        SessionError: The engine cannot be opened.
+    """
+    roles = {file.role for file in model.manifest.files}
+    if "window" in roles:
+        return ClipStep(model, open_session, canvas, strength=strength)
+    if "backward" in roles:
+        return ChainStep(model, open_session, canvas, strength=strength)
+    return TiledStep(model, open_session, canvas, strength=strength)
+
 
 Frame = NDArray[np.float32]
 In = TypeVar("In")

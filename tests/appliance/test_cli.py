@@ -139,9 +139,9 @@ def test_typers_own_refusals_exit_2_without_a_traceback(relume, arguments):
 
 def test_an_unexpected_exception_is_kept_in_a_file_that_is_named(tmp_path):
     program = (
-        "import appliance.screens\n"
+        "import appliance.console\n"
         "def broken(**_): raise ZeroDivisionError('of all things')\n"
-        "appliance.screens.show_presets = broken\n"
+        "appliance.console.show_presets = broken\n"
         "from appliance.cli import main\n"
         "main()\n"
     )

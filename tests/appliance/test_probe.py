@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from appliance.probe import examine, show_probe
-from appliance.watch.complete import check_media
 from appliance.watch.errors import UnreadableError
+from appliance.watch.integrity import check_media
 from runtime.enhance import enhance
 from runtime.errors import DamagedError
 from runtime.options import EnhanceOptions

@@ -2,7 +2,8 @@ import io
 
 import pytest
 
-from appliance.progress import LineDisplay, describe_duration, describe_progress, open_display
+from appliance.console import describe_duration
+from appliance.enhance_command import LineDisplay, describe_progress, open_display
 from runtime.options import Progress
 
 

@@ -1,8 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.summary import summarise
-from appliance.web.report_text import describe_report
+from appliance.console import summarise
+from appliance.web.report_views import describe_report
 from runtime.report import (
     Action,
     AvOffset,

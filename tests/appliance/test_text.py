@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.text import format_bytes, format_json, format_table
+from appliance.console import format_bytes, format_json, format_table
 
 
 def test_columns_are_aligned_and_lines_end_without_spaces():

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks.sample_clip import render_frames
 from calibration.calibrate import calibrate
 from calibration.cli import app
 from calibration.material import CalibrationRequest, score_with, split_clips
@@ -20,7 +21,6 @@ from export.int8_graph import Form
 from export.ranges import CalibrationError, file_digest, load_ranges
 from runtime.engine.backends import choose_backend
 from runtime.manifest import find_model, list_models, zoo_folder
-from runtime.sample.picture import render_frames
 
 INT8 = [
     (model.manifest.name, file)

@@ -6,11 +6,11 @@ import pytest
 
 from calibration.clips import read_frames, record_calls
 from kernels.warp import warp
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.errors import DecodeError
 from runtime.manifest import find_model
-from runtime.video.canvas import plan_canvas
-from runtime.video.window import TemporalWindow
+from runtime.video.motion import TemporalWindow
+from runtime.video.tile_plan import plan_canvas
 
 HEIGHT, WIDTH = 40, 52
 

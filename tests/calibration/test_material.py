@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.sample_clip import make_sound
 from calibration.material import RECIPE, CalibrationRequest, read_material, score_with
 from export.ranges import CalibrationError
 from runtime.manifest import find_model
-from runtime.sample.sound import make_sound
 from training.loop import load_recipe
 from training.speech import SpeechSettings
 from training.speech_data import SAMPLE_RATE

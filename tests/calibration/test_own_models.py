@@ -14,7 +14,7 @@ from export.import_chain import write_chain
 from export.zoo_entry import Imported
 from models.basicvsr import BasicVsr, BasicVsrConfig
 from models.spynet import SpynetConfig
-from runtime.engine.choice import Wish, choose_engine, offered_precisions
+from runtime.engine.choose import Wish, choose_engine, offered_precisions
 from runtime.manifest import find_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations

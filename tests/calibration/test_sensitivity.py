@@ -12,7 +12,7 @@ from rich.console import Console
 from calibration.sensitivity import Choice, LayerCost, choose_layers, cost_table, measure_layers, write_report
 from export.int8 import Int8Error
 from export.ranges import measure_ranges
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
 SIZES = {"height": 8, "width": 8}
 PICTURE = np.random.default_rng(2).uniform(0, 1, (1, 4, 8, 8)).astype(np.float32)

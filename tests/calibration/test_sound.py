@@ -6,11 +6,11 @@ import av
 import numpy as np
 import pytest
 
+from benchmarks.sample_clip import SAMPLE_RATE, make_sound
 from calibration.sound import record_blocks
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.errors import DecodeError
 from runtime.manifest import find_model
-from runtime.sample.sound import SAMPLE_RATE, make_sound
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import typer
 from appliance.cli import app
 from appliance.settings import Settings
 from appliance.watch.folder import DEFAULT_HOLD_S
-from appliance.watch.patience import Patience
+from appliance.watch.job_tracker import Patience
 from appliance.watch.watcher import _POLL_S
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from export.engine import EngineBuildError, build_engine, has_builder
 from export.half import convert_to_half
 from export.run import run_shipped
 from export.tiles import random_tiles
-from runtime.engine.flavour import Flavour
+from runtime.engine.backends import Flavour
 from runtime.manifest import find_model
 
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")

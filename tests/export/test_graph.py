@@ -109,7 +109,7 @@ def test_whole_windows_agree_with_torch_and_build(tmp_path, name: str, small_vsr
     from export.engine import build_engine, has_builder
     from export.half import convert_to_half
     from export.tiles import random_tiles
-    from runtime.engine.flavour import Flavour
+    from runtime.engine.backends import Flavour
 
     make, window, size = WINDOWS[name]
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from export.fixed import fix_dimensions
 from export.half import COMPUTE, HalfPrecisionError, compare_files, convert_to_half, find_islands
 from export.half_graph import rewrite_to_half
 from export.tiles import random_tiles
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.manifest import find_model
 
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")

@@ -7,7 +7,7 @@ import pytest
 
 from export.half import HalfPrecisionError
 from export.half_files import add_half
-from runtime.engine.choice import offered_precisions
+from runtime.engine.choose import offered_precisions
 from runtime.manifest import find_model, list_models, zoo_folder
 
 SHIPPED = [

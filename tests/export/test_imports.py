@@ -18,9 +18,9 @@ from models.rvrt import RVRT_CONFIGS, Rvrt
 from models.sr_unet import SrUnet, SrUnetConfig
 from runtime.engine.backends import choose_backend
 from runtime.manifest import find_model, zoo_folder
-from runtime.video.canvas import plan_canvas
-from runtime.video.opening import open_step
-from runtime.video.window import WindowedFrame
+from runtime.video.motion import WindowedFrame
+from runtime.video.pipeline import open_step
+from runtime.video.tile_plan import plan_canvas
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 

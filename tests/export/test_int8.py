@@ -12,7 +12,7 @@ from export.int8_graph import Form
 from export.int8_layers import find_layers
 from export.ranges import CalibrationError, measure_ranges
 from export.tiles import random_tiles
-from runtime.engine.flavour import Flavour
+from runtime.engine.backends import Flavour
 
 SMALL = ("unet-clean", "sr-unet", "rvrt-align", "rvrt-group")
 OTHERS = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean")

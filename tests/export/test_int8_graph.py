@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.int8 import snr
 from export.int8_graph import Form, activation_scale, quantise_graph
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.openvino import OpenVinoSession
 
 RANGES = {"x": (-1.0, 2.0), "joined": (-1.0, 2.0)}

@@ -12,7 +12,7 @@ from export.graph import Graph, export_graph
 from export.half import convert_to_half
 from export.spandrel_library import load_image_network
 from export.tiles import random_tiles
-from runtime.engine.flavour import Flavour
+from runtime.engine.backends import Flavour
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the exporter's own deprecations

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from kernels.blend import add_tile, tile_window
 from kernels.errors import ShapeError
-from kernels.tiles import plan_tiles
+from kernels.tiles import add_tile, plan_tiles, tile_window
 
 
 @pytest.mark.parametrize("scale", [1, 2])

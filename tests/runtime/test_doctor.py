@@ -5,11 +5,11 @@ import shutil
 import pytest
 
 from runtime import doctor, hardware
-from runtime.engine.choice import offered_precisions
+from runtime.engine.benchmark import measure_model
+from runtime.engine.choose import offered_precisions
 from runtime.engine.speeds import digest_files, read_speeds
 from runtime.errors import ManifestError
 from runtime.manifest import find_model, list_models, zoo_folder
-from runtime.trial import measure_model
 
 
 def test_the_box_is_described():
@@ -180,7 +180,7 @@ def test_an_untrained_model_is_a_problem(monkeypatch, tmp_path):
 
 
 def test_the_diagnosis_can_be_written_as_json():
-    from appliance.screens import show_diagnosis
+    from appliance.console import show_diagnosis
 
     diagnosis = doctor.diagnose(trials=False)
 

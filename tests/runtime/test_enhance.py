@@ -10,7 +10,7 @@ import pytest
 
 from runtime.enhance import enhance
 from runtime.errors import CancelledError, OptionError, OutputError, UnsupportedMediaError, VerificationError
-from runtime.media.mux import Muxer
+from runtime.media.muxer import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action
 

@@ -36,7 +36,7 @@ def test_a_job_opens_no_socket_and_leaves_no_telemetry_behind(tmp_path):
     home.mkdir()
     job = (
         "import sys; from pathlib import Path; import av; from fractions import Fraction; import numpy as np\n"
-        "from runtime.process import forbid_network\n"
+        "from runtime.child_process import forbid_network\n"
         "print(forbid_network(kill=True))\n"
         "with av.open(sys.argv[1], 'w') as container:\n"
         "    stream = container.add_stream('ffv1', rate=25); stream.width, stream.height = 64, 48\n"
@@ -65,7 +65,7 @@ def test_the_doctor_leaves_no_telemetry_behind(tmp_path):
 
 def test_a_process_without_network_keeps_local_sockets_and_its_children_have_none_either(tmp_path):
     program = (
-        "import socket, subprocess, sys; from runtime.process import forbid_network\n"
+        "import socket, subprocess, sys; from runtime.child_process import forbid_network\n"
         "if not forbid_network(): sys.exit('no filter')\n"
         "socket.socketpair(); socket.socket(socket.AF_UNIX).close(); print(open('/proc/self/stat').read()[:0])\n"
         "def ask(family):\n"
@@ -85,7 +85,7 @@ def test_a_process_without_network_keeps_local_sockets_and_its_children_have_non
 
 def test_a_process_that_is_to_end_over_a_socket_does(tmp_path):
     done = run(
-        "import socket, sys; from runtime.process import forbid_network\n"
+        "import socket, sys; from runtime.child_process import forbid_network\n"
         "if not forbid_network(kill=True): sys.exit('no filter')\n"
         "socket.socket()",
         tmp_path,

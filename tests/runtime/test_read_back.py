@@ -9,9 +9,9 @@ import pytest
 
 from runtime.action import Action
 from runtime.enhance import enhance
-from runtime.media.carry import StreamPlan
+from runtime.media.media_info import OtherStream
 from runtime.media.probe import probe
-from runtime.media.streams import OtherStream
+from runtime.media.stream_mapping import StreamPlan
 from runtime.options import EnhanceOptions
 from runtime.read_back import pair_streams, true_plan
 from runtime.report import PartFate

@@ -8,15 +8,15 @@ from anyio import to_thread
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from appliance.jobs.records import JobState
-from appliance.jobs.trial import Measured
-from appliance.web.access import Operator, ServicesHere
-from appliance.web.refusals import RefusedError, answer_of
+from appliance.jobs.estimate_process import Measured
+from appliance.jobs.job import JobState
+from appliance.web.errors import RefusedError, answer_of
 from appliance.web.routes.jobs import JobSource, SourceIn, find_source
+from appliance.web.security import Operator, ServicesHere
 from appliance.web.services import Services
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions
-from runtime.work import Work, plan_work
+from runtime.plan import Work, plan_work
 
 router = APIRouter(tags=["jobs"])
 
@@ -93,7 +93,7 @@ def _is_busy(services: Services) -> bool:
 
 
 def _try(services: Services, source: JobSource, options: EnhanceOptions) -> Measured:
-    from appliance.jobs.admission import try_out
+    from appliance.jobs.estimate import try_out
 
     whole = replace(options, start=None, end=None)
     try:
@@ -106,7 +106,7 @@ def _try(services: Services, source: JobSource, options: EnhanceOptions) -> Meas
 
 
 def _answer(services: Services, source: JobSource, options: EnhanceOptions, known: Measured | None) -> EstimateOut:
-    from appliance.jobs.admission import estimate as judge
+    from appliance.jobs.estimate import estimate as judge
 
     settings = services.settings
     try:

@@ -10,12 +10,11 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, NewFolder, WatchFolder
-from appliance.watch.names import is_text
-from appliance.watch.places import is_system_place
-from appliance.watch.schedule import Schedule
-from appliance.web.access import Administrator, ServicesHere
+from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, NewFolder, Schedule, WatchFolder
+from appliance.watch.path_rules import is_system_place
+from appliance.watch.scan import is_text
 from appliance.web.routes.jobs import WishesIn
+from appliance.web.security import Administrator, ServicesHere
 from appliance.web.services import Services
 
 router = APIRouter(tags=["folders"])

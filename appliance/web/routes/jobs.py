@@ -14,18 +14,17 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from appliance.accounts.caller import Caller
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Caller, Role
 from appliance.errors import UploadError
-from appliance.faults import show_value
 from appliance.jobs.errors import JobNotFoundError
+from appliance.jobs.job import JobRecord, JobState, NewJob, Origin
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import JobRecord, JobState, NewJob, Origin
-from appliance.web.access import Administrator, Operator, ServicesHere, Viewer
-from appliance.web.job_view import JobOut, view_job
-from appliance.web.refusals import RefusedError
+from appliance.validation_messages import show_value
+from appliance.web.errors import RefusedError
+from appliance.web.security import Administrator, Operator, ServicesHere, Viewer
 from appliance.web.services import Services
-from appliance.web.uploads import Upload
+from appliance.web.upload_store import Upload
+from appliance.web.views import JobOut, view_job
 from runtime.errors import ManifestError, OptionError, RelumeError
 from runtime.manifest import find_model
 from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, check_options
@@ -281,7 +280,7 @@ def _add(services: Services, caller: Caller, body: JobIn, options: EnhanceOption
 
 def _note_estimate(services: Services, job: JobRecord, source: JobSource, options: EnhanceOptions) -> JobRecord:
     """Note on a job how long it will probably take, where a trial told that already."""
-    from appliance.jobs.admission import estimate
+    from appliance.jobs.estimate import estimate
 
     settings = services.settings
     tried = replace(options, backend=settings.backend, precision=settings.precision)

@@ -12,18 +12,17 @@ from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
-from appliance.jobs.records import JobRecord, JobState
+from appliance.jobs.job import JobRecord, JobState
 from appliance.watch.errors import FolderNotFoundError
-from appliance.web.access import ServicesHere, Viewer
-from appliance.web.names import content_disposition
-from appliance.web.refusals import RefusedError, refuse
-from appliance.web.report_page import write_report_page
-from appliance.web.report_text import describe_report
+from appliance.web.errors import RefusedError, refuse
+from appliance.web.report_views import describe_report, write_report_page
 from appliance.web.routes.jobs import JobId, seen_job
+from appliance.web.security import ServicesHere, Viewer
 from appliance.web.services import Services
-from appliance.web.zipping import zip_files
-from runtime.plain_files import open_plain
+from appliance.web.views import content_disposition
+from appliance.web.zip_stream import zip_files
 from runtime.report import report_from_json
+from runtime.safe_open import open_plain
 
 router = APIRouter(tags=["media"])
 

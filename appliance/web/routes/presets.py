@@ -1,9 +1,17 @@
 """The presets as the page offers them."""
 
-from fastapi import APIRouter
-from pydantic import BaseModel, Field
+import logging
+from pathlib import Path
+from typing import Annotated, Any
 
-from appliance.web.access import Viewer
+from fastapi import APIRouter, Response
+from fastapi import Path as PathParameter
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.web.routes.jobs import WishesIn
+from appliance.web.security import Operator, ServicesHere, Viewer
+from runtime.errors import ManifestError
+from runtime.manifest import Manifest, load_model
 from runtime.options import AudioMode, Codec
 from runtime.presets import PRESETS
 
@@ -46,3 +54,110 @@ async def presets(caller: Viewer) -> list[PresetOut]:
         )
         for preset in PRESETS.values()
     ]
+
+
+OwnPresetId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{16}$")]
+
+
+class OwnPresetIn(BaseModel):
+    """The choices of a job under a name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=60, pattern=r"\S")
+    choices: WishesIn
+    shared: bool = Field(False, description="For everybody; only an administrator may do that")
+
+
+class OwnPresetChange(BaseModel):
+    """Whether new jobs of the caller begin with the preset."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_default: bool
+
+
+class OwnPresetOut(BaseModel):
+    """A saved preset."""
+
+    id: str
+    name: str
+    shared: bool
+    is_default: bool = Field(description="New jobs of the caller begin with it")
+    choices: dict[str, Any] = Field(description="As a job takes them")
+
+
+@router.get("/api/own-presets", summary="List the saved presets")
+def list_own_presets(services: ServicesHere, caller: Operator) -> list[OwnPresetOut]:
+    """Give the caller's own presets and those for everybody."""
+    return [
+        OwnPresetOut(
+            id=preset.id,
+            name=preset.name,
+            shared=preset.owner is None,
+            is_default=preset.is_default,
+            choices=preset.choices,
+        )
+        for preset in services.own_presets.list(caller)
+    ]
+
+
+@router.post("/api/own-presets", status_code=201, summary="Save a preset")
+def save_own_preset(services: ServicesHere, caller: Operator, body: OwnPresetIn) -> OwnPresetOut:
+    """Save choices under a name; one of the same name is replaced."""
+    body.choices.options(threads=services.settings.threads, zoo=services.settings.zoo)
+    choices = body.choices.model_dump(mode="json", exclude_unset=True)
+    saved = services.own_presets.add(caller, body.name.strip(), choices, shared=body.shared)
+    services.accounts.audit.add(caller.actor, "preset_saved", saved.name)
+    return OwnPresetOut(
+        id=saved.id, name=saved.name, shared=saved.owner is None, is_default=saved.is_default, choices=saved.choices
+    )
+
+
+@router.patch("/api/own-presets/{preset_id}", status_code=204, summary="Choose the default", response_class=Response)
+def choose_default(services: ServicesHere, caller: Operator, preset_id: OwnPresetId, body: OwnPresetChange) -> Response:
+    """Let new jobs of the caller begin with a preset, or no longer."""
+    services.own_presets.choose_default(caller, preset_id if body.is_default else None)
+    return Response(status_code=204)
+
+
+@router.delete("/api/own-presets/{preset_id}", status_code=204, summary="Delete a preset", response_class=Response)
+def remove_own_preset(services: ServicesHere, caller: Operator, preset_id: OwnPresetId) -> Response:
+    """Delete a saved preset; jobs that were made with it stay."""
+    services.own_presets.remove(caller, preset_id)
+    services.accounts.audit.add(caller.actor, "preset_removed", preset_id)
+    return Response(status_code=204)
+
+
+logger = logging.getLogger(__name__)
+
+
+class ModelOut(BaseModel):
+    """One model of the folder that the setting "Own models" names."""
+
+    name: str = Field(description="What a job takes as `model`")
+    title: str
+    scale: int = Field(description="How many times as large the picture becomes")
+    licence: str
+
+
+@router.get("/api/models", summary="List the box's own models")
+def models(services: ServicesHere, caller: Viewer) -> list[ModelOut]:
+    """Give every model for pictures of the box's own folder; none where there is no folder."""
+    del caller
+    zoo = services.settings.zoo
+    found = [] if zoo is None else [_read(path.parent) for path in sorted(zoo.glob("*/manifest.json"))]
+    return [
+        ModelOut(name=folder, title=manifest.title, scale=manifest.video.scale, licence=manifest.licence)
+        for folder, manifest in filter(None, found)
+        if manifest.video is not None
+    ]
+
+
+def _read(folder: Path) -> tuple[str, Manifest] | None:
+    """Read a model; one that cannot be read is told in the log and left out."""
+    try:
+        return folder.name, load_model(folder).manifest
+    except ManifestError as error:
+        logger.warning("the model in %s cannot be offered: %s", folder, error)
+        return None

@@ -7,9 +7,8 @@ from pydantic import BaseModel, Field
 
 from appliance.errors import SettingsError
 from appliance.settings import GOOD_NAME, Settings, load_settings
-from appliance.settings_check import available_backends, available_devices, check_settings
-from appliance.settings_file import fixed_settings, save_settings
-from appliance.web.access import Administrator, ServicesHere
+from appliance.settings_file import available_backends, available_devices, check_settings, fixed_settings, save_settings
+from appliance.web.security import Administrator, ServicesHere
 from appliance.web.services import Services
 
 router = APIRouter(tags=["settings"])

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from appliance.web.access import Operator, ServicesHere
-from appliance.web.refusals import RefusedError
-from appliance.web.uploads import Upload
+from appliance.web.errors import RefusedError
+from appliance.web.security import Operator, ServicesHere
+from appliance.web.upload_store import Upload
 
 VERSION: Final = "1.0.0"
 _TUS: Final = {"Tus-Resumable": VERSION, "Cache-Control": "no-store"}

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.accounts.roles import Role
-from appliance.web.access import Administrator, ServicesHere
-from appliance.web.refusals import RefusedError
-from appliance.web.routes.session import Credentials, Password
+from appliance.accounts.principal import Role
+from appliance.web.errors import RefusedError
+from appliance.web.routes.account import Credentials, Password
+from appliance.web.security import Administrator, ServicesHere
 
 router = APIRouter(tags=["accounts"])
 
@@ -88,3 +88,36 @@ def remove_user(services: ServicesHere, caller: Administrator, user_id: UserId) 
     services.accounts.users.remove(user_id, actor=caller.actor)
     services.uploads.tidy(services.receiver.busy)
     return Response(status_code=204)
+
+
+class EntryOut(BaseModel):
+    """One deed; `at` is seconds since 1970, UTC."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    at: float
+    who: str
+    what: str
+    detail: str
+    address: str
+
+
+class AuditOut(BaseModel):
+    """Some deeds, the latest first, and how many there are."""
+
+    entries: list[EntryOut]
+    total: int
+
+
+@router.get("/api/audit", summary="List who did what")
+def list_audit(
+    services: ServicesHere,
+    caller: Administrator,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+) -> AuditOut:
+    """Give the record, the latest first."""
+    del caller
+    entries, total = services.accounts.audit.list(limit=limit, offset=offset)
+    return AuditOut(entries=[EntryOut.model_validate(entry) for entry in entries], total=total)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.web.access import Administrator, ServicesHere
+from appliance.web.security import Administrator, ServicesHere
 
 router = APIRouter(tags=["webhooks"])
 

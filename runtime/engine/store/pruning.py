@@ -6,12 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.engine.store.bench import SUFFIXES
-from runtime.engine.store.entry import ENTRY, EngineEntry, request_of
-from runtime.engine.store.shelves import list_names, remove_folder
+from runtime.engine.store.build_dir import SUFFIXES
+from runtime.engine.store.layout import ENTRY, EngineEntry, list_names, remove_folder, request_of
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
-from runtime.locking import FileLock
+from runtime.file_lock import FileLock
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.atomic_files import remove_durably, write_durably
 from runtime.closing import Closing
-from runtime.engine.flavour import Flavour
-from runtime.engine.store.device import EngineDevice, look_at_device
-from runtime.engine.store.entry import ENTRY, SETBACK, EngineEntry, Setback, SetbackKind, Wish, request_of
-from runtime.engine.store.key import EngineKey, make_key
-from runtime.engine.store.request import EngineRequest
-from runtime.engine.store.shelves import Shelves, list_names, move_folder
+from runtime.engine.backends import Flavour
+from runtime.engine.store.key import EngineKey, EngineRequest, make_key
+from runtime.engine.store.layout import (
+    ENTRY,
+    SETBACK,
+    EngineEntry,
+    Setback,
+    SetbackKind,
+    Shelves,
+    Wish,
+    list_names,
+    move_folder,
+    request_of,
+)
 from runtime.errors import EngineStoreError
-from runtime.locking import FileLock
-from runtime.segments.durable import remove_durably, write_durably
+from runtime.file_lock import FileLock
+from runtime.hardware import EngineDevice, look_at_device
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ import pytest
 
 from appliance.accounts.audit import Actor
 from appliance.accounts.book import Accounts, open_accounts
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Role
 from appliance.accounts.users import User
 from appliance.settings import load_settings
+from appliance.store.data_dir import prepare_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import prepare_data_directory
 
 ADMIN = Actor("someone", "someone", "192.0.2.9")
 PASSWORD = "correct horse battery"

@@ -3,10 +3,10 @@ import time
 
 import pytest
 
-from appliance.accounts import attempts, passwords
+from appliance.accounts import credentials, rate_limit
 from appliance.accounts.audit import Actor
 from appliance.accounts.book import Accounts
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Role
 from appliance.errors import AccountError, LoginError, TooManyLoginsError
 from appliance.store.database import Database
 
@@ -47,15 +47,15 @@ def test_unknown_wrong_and_disabled_get_one_answer_and_cost_one_hash(accounts: A
     ben = accounts.users.add("Ben", PASSWORD, Role.VIEWER, actor=BOSS)
     accounts.users.change(ben.id, enabled=False, actor=BOSS)
     hashed = []
-    hasher = passwords._hasher()
+    hasher = credentials._hasher()
     spy = type("Spy", (), {"verify": lambda *a: hashed.append(1) or hasher.verify(*a[1:])})()
     with monkeypatch.context() as patched:
-        patched.setattr(passwords, "_hasher", lambda: spy)
+        patched.setattr(credentials, "_hasher", lambda: spy)
         said = {fail(accounts, name) for name in ("Anna", "Ben", "Nobody")}
 
     assert len(said) == 1
     assert len(hashed) == 3
-    parameters = [text.split("$")[:4] for text in (passwords.hash_password(PASSWORD), passwords.NOBODYS_HASH)]
+    parameters = [text.split("$")[:4] for text in (credentials.hash_password(PASSWORD), credentials.NOBODYS_HASH)]
     assert parameters[0] == parameters[1]
 
 
@@ -145,7 +145,7 @@ def test_a_new_password_ends_the_lock_for_every_address(accounts: Accounts, anna
 
 @pytest.mark.usefixtures("anna")
 def test_what_is_refused_writes_nothing_and_the_table_stays_small(accounts: Accounts, database, monkeypatch):
-    monkeypatch.setattr(attempts, "_MOST_ROWS", 4)
+    monkeypatch.setattr(rate_limit, "_MOST_ROWS", 4)
     for number in range(10):
         fail(accounts, f"name {number}", f"192.0.2.{number}")
     with database.read() as connection:

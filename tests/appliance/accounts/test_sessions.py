@@ -3,7 +3,7 @@ import secrets
 import pytest
 
 from appliance.accounts.book import Accounts
-from appliance.accounts.secrets import csrf_of
+from appliance.accounts.credentials import csrf_of
 from appliance.accounts.users import User
 from appliance.store.database import Database
 

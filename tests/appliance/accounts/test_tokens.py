@@ -2,8 +2,7 @@ import pytest
 
 from appliance.accounts.audit import Actor
 from appliance.accounts.book import Accounts
-from appliance.accounts.caller import Caller
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Caller, Role
 from appliance.accounts.users import User
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database

@@ -2,7 +2,7 @@ import pytest
 
 from appliance.accounts.audit import Actor
 from appliance.accounts.book import Accounts
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Role
 from appliance.accounts.users import User
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database

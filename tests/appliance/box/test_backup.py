@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance.box import archive as archive_module
-from appliance.box.archive import MANIFEST
-from appliance.box.backup import back_up
+from appliance.box import backup as backup_module
+from appliance.box.backup import MANIFEST, back_up
 from appliance.box.errors import ArchiveError, BackupError
 from appliance.box.restore import restore
+from appliance.jobs.job import NewJob
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import NewJob
+from appliance.store.data_dir import open_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import open_data_directory
 from appliance.store.errors import DirectoryInUseError
 from runtime.options import EnhanceOptions
 
@@ -167,12 +166,12 @@ def with_file(name: str, **fields):
     """Add a file to the archive, and to the manifest of it."""
 
     def change(members):
-        manifest = archive_module.Manifest.model_validate_json(members[-1][1])
+        manifest = backup_module.Manifest.model_validate_json(members[-1][1])
         member = tarfile.TarInfo(name)
         for field, value in fields.items():
             setattr(member, field, value)
         data = b"harm" if member.isreg() else b""
-        entry = archive_module.Entry(name=name, size=len(data), sha256="0" * 64)
+        entry = backup_module.Entry(name=name, size=len(data), sha256="0" * 64)
         text = manifest.model_copy(update={"files": (*manifest.files, entry)}).model_dump_json().encode()
         return [*members[:-1], (member, data), (members[-1][0], text)]
 
@@ -247,7 +246,7 @@ def test_a_newer_database_is_refused_whatever_the_manifest_says(data, tmp_path):
     back_up(data, tmp_path / "b.tar")
 
     def as_newer(members):
-        manifest = archive_module.Manifest.model_validate_json(members[-1][1])
+        manifest = backup_module.Manifest.model_validate_json(members[-1][1])
         text = manifest.model_copy(update={"schema_version": 999}).model_dump_json().encode()
         return [*members[:-1], (members[-1][0], text)]
 
@@ -264,7 +263,7 @@ def test_a_newer_database_is_refused_whatever_the_manifest_says(data, tmp_path):
     def with_newer(members):
         import hashlib
 
-        manifest = archive_module.Manifest.model_validate_json(members[-1][1])
+        manifest = backup_module.Manifest.model_validate_json(members[-1][1])
         newer = copy.read_bytes()
         files = tuple(
             e.model_copy(update={"size": len(newer), "sha256": hashlib.sha256(newer).hexdigest()})

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.exits import ExitCode
+from appliance.exit_codes import ExitCode
+from appliance.store.data_dir import database_path, open_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import database_path, open_data_directory
 
 ROOT = Path(__file__).resolve().parents[3]
 

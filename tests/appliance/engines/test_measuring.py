@@ -7,17 +7,15 @@ import time
 import pytest
 
 from appliance.engines.measuring import SpeedKeeper, measure_missing
-from runtime import manifest, trial
-from runtime.engine import choice
-from runtime.engine import opening as opening_module
-from runtime.engine.backends import Backend, list_backends
-from runtime.engine.choice import Wish, candidates_for, choose_engine
-from runtime.engine.flavour import Flavour
+from runtime import manifest
+from runtime.engine import benchmark, choose
+from runtime.engine.backends import Backend, Flavour, list_backends
+from runtime.engine.benchmark import list_unmeasured, measure_model
+from runtime.engine.choose import Wish, candidates_for, choose_engine
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
 from runtime.errors import OutputError
 from runtime.hardware import look_at_hardware
 from runtime.manifest import find_model, list_models
-from runtime.trial import list_unmeasured, measure_model
 
 
 @pytest.fixture
@@ -25,7 +23,7 @@ def measured_quickly(monkeypatch):
     """Measure one model, for a moment."""
     monkeypatch.setattr(manifest, "list_models", lambda: [find_model("speech-mask")])
     monkeypatch.setattr(
-        trial, "measure_model", lambda model, engines: measure_model(model, engines=engines, budget_s=0)
+        benchmark, "measure_model", lambda model, engines: measure_model(model, engines=engines, budget_s=0)
     )
 
 
@@ -141,15 +139,15 @@ def gpu_box(monkeypatch):
     backend = Backend("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
     cpu = next(backend for backend in list_backends() if backend.name == "cpu")
     built = threading.Event()
-    opening = opening_module.open_chosen
+    opening = choose.open_chosen
 
     def open_chosen(model, chosen, precision, *, threads, engines=None):
         if chosen.name == "rtx" and built.is_set():
             return opening(model, cpu, precision, threads=threads)
         return opening(model, chosen, precision, threads=threads, engines=engines)
 
-    monkeypatch.setattr(trial, "open_chosen", open_chosen)
-    for module in (trial, choice):
+    monkeypatch.setattr(benchmark, "open_chosen", open_chosen)
+    for module in (benchmark, choose):
         monkeypatch.setattr(module, "list_backends", lambda: (cpu, backend))
     return built
 

@@ -11,14 +11,14 @@ import av
 import numpy as np
 import pytest
 
-from appliance.jobs.attempt import Attempt, Conduct
+from appliance.jobs.job import JobRecord, NewJob
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import JobRecord, NewJob
+from appliance.jobs.run_job import Attempt, Conduct
 from appliance.jobs.survive import write_clip
+from appliance.store.data_dir import database_path, prepare_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import database_path, prepare_data_directory
 from runtime.options import EnhanceOptions
-from runtime.segments.rule import SegmentRule
+from runtime.resume.writer import SegmentRule
 
 RULE = SegmentRule(8, 12)
 

@@ -9,14 +9,14 @@ from contextlib import closing
 
 import pytest
 
-from appliance.jobs.attempt import Attempt, Conduct
+from appliance.jobs.progress_reporter import Reporter
 from appliance.jobs.queue import JobQueue, JobState
-from appliance.jobs.reporter import Reporter
+from appliance.jobs.run_job import Attempt, Conduct
 from appliance.jobs.survive import read_packets
 from appliance.jobs.worker import lock_path
+from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from appliance.store.directory import database_path
-from appliance.store.lock import read_holder
+from runtime.file_lock import read_holder
 from runtime.options import AudioMode, EnhanceOptions
 
 from .conftest import RULE

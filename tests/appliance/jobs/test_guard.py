@@ -17,7 +17,7 @@ def run(program):
 
 def test_the_limit_on_memory_ends_in_an_error_and_the_gauge_sees_it_coming():
     program = """
-from appliance.jobs.guard import MemoryGauge, limit_memory
+from appliance.jobs.progress_reporter import MemoryGauge, limit_memory
 limit_memory(300_000_000)
 gauge = MemoryGauge()
 gauge.look()
@@ -38,6 +38,7 @@ print(gauge.was_near())
 
 def test_without_a_limit_nothing_is_near():
     program = (
-        "from appliance.jobs.guard import MemoryGauge; gauge = MemoryGauge(); gauge.look(); print(gauge.was_near())"
+        "from appliance.jobs.progress_reporter import MemoryGauge; gauge = MemoryGauge(); "
+        "gauge.look(); print(gauge.was_near())"
     )
     assert run(program) == ["False"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.jobs.holding import Holding
-from appliance.jobs.places import remove_unfinished, staged_path
-from appliance.jobs.publication import find_published, publish_once
+from appliance.jobs.job_files import remove_unfinished, staged_path
+from appliance.jobs.lease import Holding
+from appliance.jobs.run_job import find_published, publish_once
 from runtime.errors import OutputError
 
 

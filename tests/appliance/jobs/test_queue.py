@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.jobs.holding import Publication
-from appliance.jobs.listing import CHANGED_JOBS, COUNT_JOBS, select_jobs
+from appliance.jobs.job import FINISHED
+from appliance.jobs.job_table import CHANGED_JOBS, COUNT_JOBS, select_jobs
+from appliance.jobs.lease import Publication
 from appliance.jobs.queue import (
     Blame,
     JobLostError,
@@ -17,9 +18,8 @@ from appliance.jobs.queue import (
     JobStateError,
     Wish,
 )
-from appliance.jobs.records import FINISHED
+from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from appliance.store.directory import database_path
 from appliance.store.migrations import MIGRATIONS
 from runtime.options import EnhanceOptions, Progress
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from appliance.jobs.queue import JobState
-from appliance.jobs.seat import is_worker, read_oom_kills
 from appliance.jobs.supervisor import Limits, Supervisor
 from appliance.jobs.survive import read_packets
+from appliance.jobs.worker_process import is_worker, read_oom_kills
 from appliance.settings import load_settings
+from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from appliance.store.directory import database_path
 from appliance.store.errors import DatabaseDamagedError
-from appliance.web.company import start_company
+from appliance.web.server import start_company
 from runtime.options import AudioMode, EnhanceOptions
 
 from .conftest import ROOT, RULE

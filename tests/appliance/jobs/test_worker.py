@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from appliance.jobs import worker
-from appliance.jobs.attempt import Conduct
 from appliance.jobs.queue import JobState
+from appliance.jobs.run_job import Conduct
 from appliance.jobs.worker import LOCK_HELD, _work, lock_path
-from appliance.store.lock import LockFile, read_holder
+from runtime.file_lock import LockFile, read_holder
 from runtime.options import AudioMode, EnhanceOptions
 
 SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.flavour import Flavour
-from runtime.engine.store.bench import Bench
-from runtime.engine.store.entry import SetbackKind
-from runtime.engine.store.request import request_engine
+from runtime.engine.backends import Flavour
+from runtime.engine.store.build_dir import Bench
+from runtime.engine.store.key import request_engine
+from runtime.engine.store.layout import SetbackKind
 from runtime.engine.store.store import EngineStore
 from runtime.manifest import find_model
 

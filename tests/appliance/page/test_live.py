@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from appliance.jobs.queue import JobQueue, Wish
+from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from appliance.store.directory import database_path
 from runtime.options import Progress
 
 QUEUED = ("first", "second", "third")

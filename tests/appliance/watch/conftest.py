@@ -13,14 +13,14 @@ import av
 import numpy as np
 import pytest
 
+from appliance.jobs.job import JobRecord, JobState
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import JobRecord, JobState
 from appliance.store.database import Database
 from appliance.watch.folder import NewFolder, WatchFolder
-from appliance.watch.inspector import Inspector
-from appliance.watch.patience import Patience
+from appliance.watch.ingest import Taking
+from appliance.watch.integrity_process import Inspector
+from appliance.watch.job_tracker import Patience
 from appliance.watch.store import FolderStore
-from appliance.watch.taking import Taking
 from runtime.options import Progress
 
 ROOT = Path(__file__).resolve().parents[3]

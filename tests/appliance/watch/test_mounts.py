@@ -1,4 +1,4 @@
-from appliance.watch.mounts import mount_of, place_in_file_system, read_mounts
+from appliance.watch.path_rules import mount_of, place_in_file_system, read_mounts
 
 TEXT = r"""
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw

@@ -1,6 +1,6 @@
 import pytest
 
-from appliance.watch.names import is_excluded, is_temporary, is_text, is_wanted, result_name, show_name
+from appliance.watch.scan import is_excluded, is_temporary, is_text, is_wanted, result_name, show_name
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from appliance.watch.folder import NewFolder
-from appliance.watch.places import identity
+from appliance.watch.path_rules import identity
 from appliance.watch.scan import look_at
 
 

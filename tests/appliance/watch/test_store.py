@@ -6,8 +6,7 @@ import pytest
 from appliance.store.database import Database
 from appliance.watch import store
 from appliance.watch.errors import FolderError, FolderNotFoundError
-from appliance.watch.folder import FileState, Problem, WatchedFile
-from appliance.watch.schedule import Schedule
+from appliance.watch.folder import FileState, Problem, Schedule, WatchedFile
 from appliance.watch.store import FolderStore
 from runtime.options import AudioMode, Codec, EnhanceOptions
 

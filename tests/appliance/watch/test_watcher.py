@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from appliance.jobs.records import JobState
-from appliance.watch import taking
+from appliance.jobs.job import JobState
+from appliance.watch import ingest
 from appliance.watch.errors import FolderError
 from appliance.watch.folder import FileState
-from appliance.watch.inspector import Inspector
-from appliance.watch.patience import Patience
+from appliance.watch.integrity_process import Inspector
+from appliance.watch.job_tracker import Patience
 from appliance.watch.watcher import Watcher
 
 KINDS = (".mp4", ".mkv", ".mov", ".avi", ".ts", ".wav", ".flac", ".mp3", ".ogg", ".mka")
@@ -91,14 +91,14 @@ def test_what_goes_wrong_in_one_folder_is_noted_and_tried_again(box, watch, unti
     folder = box.add(hold_s=0.1)
     broken = threading.Event()
     broken.set()
-    look_at = taking.look_at
+    look_at = ingest.look_at
 
     def fail(*args, **options):
         if broken.is_set():
             raise RuntimeError("out of luck")
         return look_at(*args, **options)
 
-    monkeypatch.setattr(taking, "look_at", fail)
+    monkeypatch.setattr(ingest, "look_at", fail)
     watch()
     until(lambda: "out of luck" in "".join(problem.reason for problem in box.store.problems(folder.id)))
     broken.clear()
@@ -114,14 +114,14 @@ def test_a_folder_that_does_not_answer_is_said_and_holds_up_no_other(box, watch,
     dead = box.add(path=box.root / "dead", destination=box.root / "out2", hold_s=0.1)
     box.add(hold_s=0.1)
     answers = threading.Event()
-    real = taking.look_at
+    real = ingest.look_at
 
     def hang(wish, **options):
         if wish.path.name == "dead":
             answers.wait(60)
         return real(wish, **options)
 
-    monkeypatch.setattr(taking, "look_at", hang)
+    monkeypatch.setattr(ingest, "look_at", hang)
     watch()
     make_media(box.inbox / "a.mkv")
 
@@ -133,7 +133,7 @@ def test_a_folder_that_does_not_answer_is_said_and_holds_up_no_other(box, watch,
 
 SLOW_READER = """
 import json, sys, time
-from appliance.watch.reader import answer
+from appliance.watch.integrity_process import answer
 for line in sys.stdin:
     if "slow" in line:
         time.sleep(600)

@@ -14,12 +14,12 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from appliance.accounts.audit import Actor
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Role
 from appliance.accounts.users import User
-from appliance.jobs.records import JobRecord, NewJob, Origin
+from appliance.jobs.job import JobRecord, NewJob, Origin
 from appliance.settings import Settings, load_settings
+from appliance.store.data_dir import prepare_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import prepare_data_directory
 from appliance.web.app import make_app, open_services
 from appliance.web.services import Services
 from runtime.options import EnhanceOptions

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.jobs.records import NewJob, Origin
+from appliance.jobs.job import NewJob, Origin
 from appliance.settings import load_settings
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
-from appliance.web.certificate import provide_certificate
 from appliance.web.system import read_tail, read_temperature
+from appliance.web.tls import provide_certificate
 from runtime.options import EnhanceOptions
 
 PASSWORD = "correct horse battery"

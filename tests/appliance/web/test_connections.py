@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import uvicorn
 
-from appliance.settings_check import listen
-from appliance.web import serve as serving
-from appliance.web.certificate import provide_certificate
+from appliance.settings_file import listen
+from appliance.web import server as serving
 from appliance.web.connections import ImpatientLoop, TimedProtocol, Visitors, limit_connections
+from appliance.web.tls import provide_certificate
 
 WAIT_S = 60
 

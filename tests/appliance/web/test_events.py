@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from appliance.accounts.audit import COMMAND_LINE
-from appliance.accounts.roles import Role
-from appliance.accounts.secrets import hash_secret
+from appliance.accounts.credentials import hash_secret
+from appliance.accounts.principal import Role
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.web import events
 from appliance.web.events import Listener, Told, message

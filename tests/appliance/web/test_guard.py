@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from appliance.web.guard import MOST_BODY_BYTES
+from appliance.web.security import MOST_BODY_BYTES
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.accounts.roles import Role
-from appliance.jobs.records import NewJob, Wish
+from appliance.accounts.principal import Role
+from appliance.jobs.job import NewJob, Wish
 from appliance.web.app import remove_old_previews
 from runtime.manifest import find_model, zoo_folder
 from runtime.options import AudioMode, Codec, EnhanceOptions, Progress
@@ -264,7 +264,7 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
     assert tried["result"]["size_bytes"] > 0
 
     # The same choices are not tried again, wherever they are trimmed; another file is guessed from this one.
-    monkeypatch.setattr("appliance.jobs.admission._try", None)
+    monkeypatch.setattr("appliance.jobs.estimate._try", None)
     assert operator.post("/api/estimates", wishes).json()["time_s"] == tried["time_s"]
     part = operator.post("/api/estimates", {**wishes, "end_s": 0.2}).json()
     assert part["is_measured"] is True

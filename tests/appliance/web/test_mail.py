@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.jobs.records import JobState
+from appliance.jobs.job import JobState
 from appliance.settings import Settings
 from appliance.web.mail import Letter, Mailer, send
 

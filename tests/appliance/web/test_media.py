@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from appliance.jobs.records import NewJob
+from appliance.jobs.job import NewJob
 from appliance.watch.folder import NewFolder
-from appliance.web.report_text import describe_report
+from appliance.web.report_views import describe_report
 from runtime.action import Action
 from runtime.options import EnhanceOptions
 from runtime.report import (

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, Phase
 from schemathesis.generation.modes import GenerationMode
 
 from appliance.accounts.audit import COMMAND_LINE
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Role
 from appliance.settings import load_settings
+from appliance.store.data_dir import prepare_data_directory
 from appliance.store.database import Database
-from appliance.store.directory import prepare_data_directory
 from appliance.web.app import make_app, open_services
 
 # A stream without an end, and what would end the log-in or change the password that the test goes on with.

@@ -1,6 +1,6 @@
 """Saved presets: one's own, those for everybody, and what new jobs begin with."""
 
-from appliance.accounts.roles import Role
+from appliance.accounts.principal import Role
 
 CHOICES = {"preset": "restore", "strength": 0.5, "codec": "hevc"}
 

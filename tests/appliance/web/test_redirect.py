@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from appliance.web.connections import Visitors
-from appliance.web.redirect import serve_redirects
+from appliance.web.tls import serve_redirects
 
 
 def ask(text: bytes) -> bytes:

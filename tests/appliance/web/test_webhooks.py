@@ -12,8 +12,7 @@ import pytest
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.errors import WebhookError
 from appliance.settings import load_settings
-from appliance.web.delivery import send
-from appliance.web.webhooks import Webhooks
+from appliance.web.webhooks import Webhooks, send
 
 
 class Receiver:

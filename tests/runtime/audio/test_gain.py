@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from runtime.audio.gain import GainFollower
-from runtime.audio.level import HOP_SAMPLES
+from runtime.audio.band_split import GainFollower
+from runtime.audio.denoiser import HOP_SAMPLES
 
 
 def hiss(hops: int) -> np.ndarray:

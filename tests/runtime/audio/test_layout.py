@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from runtime.audio.layout import find_speech
+from runtime.audio.speech_enhancer import find_speech
 
 
 @pytest.mark.parametrize(

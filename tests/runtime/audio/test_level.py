@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from runtime.audio.level import HOP_SAMPLES, LevelTracker
+from runtime.audio.denoiser import HOP_SAMPLES, LevelTracker
 
 RATE = 16_000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.audio.stream import SpeechEnhancer
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.audio.speech_enhancer import SpeechEnhancer
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.manifest import Model, find_model, zoo_folder
 
 RATE = 48_000

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
-from runtime.engine.onnxruntime_file import load_onnxruntime
-from runtime.engine.onnxruntime_gpu import OnnxRuntimeGpuSession, Provider
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, OnnxRuntimeGpuSession, Provider, load_onnxruntime
 from runtime.errors import SessionError
 
 onnxruntime = load_onnxruntime()

@@ -5,11 +5,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from runtime.engine.backends import Backend, find_backend
-from runtime.engine.flavour import Flavour
-from runtime.engine.opening import StoredSession, open_chosen
-from runtime.engine.store.building import BuildOutcome, build_apart
-from runtime.engine.store.request import request_engine
+from runtime.engine.backends import Backend, Flavour, find_backend
+from runtime.engine.choose import StoredSession, open_chosen
+from runtime.engine.store.builder import BuildOutcome, build_apart
+from runtime.engine.store.key import request_engine
 from runtime.engine.store.store import EngineStore
 from runtime.errors import OpenError
 from runtime.manifest import find_model

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from runtime.engine.onnxruntime_cpu import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.openvino import OpenVinoSession, compile_onnx
 from runtime.errors import SessionError
 from runtime.manifest import find_model

@@ -12,15 +12,15 @@ import pytest
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
-from runtime.media.audio import AudioReader, make_frame
-from runtime.media.carry import StreamPlan, plan_streams
-from runtime.media.decode import VideoReader
-from runtime.media.encode import settings_for
-from runtime.media.mux import Muxer
+from runtime.media.audio_reader import AudioReader, make_frame
+from runtime.media.muxer import Muxer
+from runtime.media.output_tracks import add_tracks
 from runtime.media.probe import MediaInfo, probe
-from runtime.media.time_code import find_time_code, time_code_rate
-from runtime.media.tracks import add_tracks
+from runtime.media.stream_mapping import StreamPlan, plan_streams
+from runtime.media.timecode import find_time_code, time_code_rate
 from runtime.media.verify import PictureTimes, SoundTimes, Verification, verify
+from runtime.media.video_encoder import settings_for
+from runtime.media.video_reader import VideoReader
 
 RATE = 48_000
 

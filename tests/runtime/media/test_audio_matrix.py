@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 
-from runtime.media.audio import AudioBlock, AudioReader
-from runtime.media.audio_choice import choose_audio, is_lossless
-from runtime.media.audio_encode import AudioEncoder, AudioSettings
-from runtime.media.mux import FORMATS, Muxer
+from runtime.media.audio_codecs import choose_audio, is_lossless
+from runtime.media.audio_encoder import AudioEncoder, AudioSettings
+from runtime.media.audio_reader import AudioBlock, AudioReader
+from runtime.media.media_info import AudioStream
+from runtime.media.muxer import FORMATS, Muxer
 from runtime.media.probe import probe
-from runtime.media.streams import AudioStream
 
 SOURCES = {
     "pcm_s16le": "s16", "pcm_s24le": "s32", "pcm_f32le": "flt", "flac": "s16", "alac": "s32p", "aac": "fltp",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runtime.action import Action
-from runtime.media.audio import AudioReader
+from runtime.media.audio_reader import AudioReader
 from runtime.media.probe import probe
 
 FRAMES: dict[str, Any] = {"pts": [512 * n for n in range(100)], "last": 512}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from runtime.media.audio import AudioReader
+from runtime.media.audio_reader import AudioReader
 from runtime.media.damage import DamageFinder, Hole, describe_holes, join_holes
-from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
+from runtime.media.video_reader import VideoReader
 
 PACKET = 188
 

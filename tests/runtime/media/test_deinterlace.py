@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from runtime.media.decode import VideoReader
 from runtime.media.deinterlace import find_interlacing
 from runtime.media.probe import VideoStream, probe
+from runtime.media.video_reader import VideoReader
 
 HEIGHT, WIDTH = 576, 96
 

@@ -10,9 +10,9 @@ import pytest
 
 from runtime.enhance import enhance
 from runtime.media.matroska_header import FILLER, amend_matroska, read_matroska_tracks
+from runtime.media.media_info import Crop, DolbyVision, Shape, Spherical, Stereo
 from runtime.media.mp4_header import amend_mp4
 from runtime.media.probe import probe
-from runtime.media.streams import Crop, DolbyVision, Shape, Spherical, Stereo
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action
 

@@ -12,10 +12,10 @@ import pytest
 from runtime.errors import DecodeError, UnsupportedMediaError
 from runtime.media import probe as probing
 from runtime.media.colour import read_side_data
-from runtime.media.decode import VideoReader
 from runtime.media.probe import probe
+from runtime.media.video_reader import VideoReader
 from runtime.options import EnhanceOptions
-from runtime.work import plan_work
+from runtime.plan import plan_work
 
 
 def test_streams_are_told_as_they_are(clip: Callable[..., Path]) -> None:

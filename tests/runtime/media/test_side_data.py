@@ -14,7 +14,7 @@ from runtime.enhance import enhance
 from runtime.media.side_data import SideEntry, add_messages
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action
-from runtime.segments.rule import SegmentRule
+from runtime.resume.writer import SegmentRule
 
 UUID = bytes(range(16))
 FRAMES = 12

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.media.audio import AudioBlock, AudioReader
-from runtime.media.audio_encode import AudioEncoder, AudioSettings
-from runtime.media.decode import VideoReader
-from runtime.media.mux import open_scratch
+from runtime.media.audio_encoder import AudioEncoder, AudioSettings
+from runtime.media.audio_reader import AudioBlock, AudioReader
+from runtime.media.demux import open_source
+from runtime.media.muxer import open_scratch
 from runtime.media.probe import probe
-from runtime.media.source import open_source
 from runtime.media.timeline import can_seek
+from runtime.media.video_reader import VideoReader
 
 TS: dict[str, Any] = {"audio": "mp2", "time_base": Fraction(1, 90_000), "pts": [3600 * n for n in range(25)]}
 MILLISECONDS: dict[str, Any] = {"time_base": Fraction(1, 1000), "pts": [40 * n for n in range(25)], "last": 40}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.flavour import Flavour
-from runtime.engine.store.bench import Bench
-from runtime.engine.store.building import BuildResult
-from runtime.engine.store.entry import Proof, Wish
-from runtime.engine.store.request import EngineRequest, request_engine
+from runtime.engine.backends import Flavour
+from runtime.engine.store.build_dir import Bench
+from runtime.engine.store.builder import BuildResult
+from runtime.engine.store.key import EngineRequest, request_engine
+from runtime.engine.store.layout import Proof, Wish
 from runtime.engine.store.store import EngineStore
 from runtime.manifest import zoo_folder
 

@@ -12,10 +12,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from runtime.engine.flavour import Flavour
-from runtime.engine.store.bench import Bench
-from runtime.engine.store.entry import Proof
-from runtime.engine.store.request import EngineRequest, request_engine
+from runtime.engine.backends import Flavour
+from runtime.engine.store.build_dir import Bench
+from runtime.engine.store.key import EngineRequest, request_engine
+from runtime.engine.store.layout import Proof
 from runtime.engine.store.store import EngineStore
 
 STEPS = ("fsync", "replace", "rename", "unlink")

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.engine.store.device import look_at_device
 from runtime.engine.store.pruning import prune
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
-from runtime.locking import FileLock
+from runtime.file_lock import FileLock
+from runtime.hardware import look_at_device
 
 
 @pytest.fixture

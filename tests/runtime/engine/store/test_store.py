@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.engine.store.building import BuildOutcome
-from runtime.engine.store.device import look_at_device
-from runtime.engine.store.entry import SETBACK, Setback, SetbackKind
-from runtime.engine.store.listing import EngineState, list_engines
-from runtime.engine.store.proof import open_engine
-from runtime.engine.store.request import EngineRequest
+from runtime.engine.store.builder import BuildOutcome
+from runtime.engine.store.golden_test import open_engine
+from runtime.engine.store.inventory import EngineState, list_engines
+from runtime.engine.store.key import EngineRequest
+from runtime.engine.store.layout import SETBACK, Setback, SetbackKind
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
+from runtime.hardware import look_at_device
 
 
 def states(store: EngineStore) -> dict[str, EngineState]:
@@ -94,7 +94,7 @@ def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelv
 
 
 def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, shelve) -> None:
-    from runtime.locking import FileLock
+    from runtime.file_lock import FileLock
 
     folder = store.shelves.ready / shelve(wanted)
     (folder / "engine.blob").write_bytes(b"other")

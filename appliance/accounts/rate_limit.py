@@ -1,0 +1,143 @@
+"""Failed log-ins, counted in the database, so that a restart forgets none.
+
+Three counts: an account from one address, and an address, are locked for a while; an account from all addresses
+together is only slowed down, ever more, since anyone could lock anybody out otherwise. The address of somebody who is
+logged in to the account is not slowed down. What is refused is not counted.
+
+An attempt is counted before the password is looked at and taken back when it was right: many at once get no more
+tries than one after another. Names are counted whether an account has them or not.
+"""
+
+import ipaddress
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.accounts.audit import NOBODY, Actor, record
+from appliance.accounts.credentials import hash_secret, name_key
+from appliance.errors import TooManyLoginsError
+from appliance.store.database import Database
+
+_LONGEST_DELAY_S: Final = 60.0
+_MOST_ROWS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLimits:
+    """How many log-ins may fail within a time, on one account from one address, and from one address."""
+
+    by_account: int = 8
+    by_address: int = 40
+    window_s: float = 900.0
+
+
+class Attempts:
+    """The failed log-ins of a box."""
+
+    def __init__(self, database: Database, limits: LoginLimits) -> None:
+        self._database, self._limits = database, limits
+
+    def begin(self, name: str, address: str) -> None:
+        """Count an attempt as failed until `forgive`.
+
+        Raises:
+            TooManyLoginsError: There were too many; this one must not be looked at.
+        """
+        now = time.time()
+        pair, host, account = _keys(name, address)
+        with self._database.transaction() as connection:
+            # A time in the future is a clock that was set back; it must not lock anyone out.
+            connection.execute(
+                "DELETE FROM failed_logins WHERE first_at <= ? OR first_at > ?", (now - self._limits.window_s, now + 60)
+            )
+            blocked_s = max(
+                self._locked_s(connection, pair, self._limits.by_account, now),
+                self._locked_s(connection, host, self._limits.by_address, now),
+                0.0 if _is_logged_in(connection, name, address) else self._slowed_s(connection, account, now),
+            )
+            if not blocked_s:
+                failures = [self._count(connection, key, now) for key in (pair, host, account)]
+                if failures[0] == self._limits.by_account:
+                    what = "too many failed log-ins on one account"
+                    record(connection, Actor(None, NOBODY, address), "login_locked", what)
+                _forget_oldest(connection)
+        if blocked_s:
+            minutes = max(1, round(blocked_s / 60))
+            again = f"in {minutes} minute{'s' if minutes > 1 else ''}" if blocked_s > 60 else "in a minute"
+            raise TooManyLoginsError(
+                f"too many failed attempts; try again {again}, or ask an administrator to reset your password",
+                retry_after_s=max(1, int(blocked_s) + 1),
+            )
+
+    def forgive(self, name: str, address: str) -> None:
+        """Take back what `begin` counted: the log-in was right."""
+        pair, host, account = _keys(name, address)
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM failed_logins WHERE key IN (?, ?)", (pair, account))
+            connection.execute("UPDATE failed_logins SET failures = failures - 1 WHERE key = ?", (host,))
+
+    def _locked_s(self, connection: sqlite3.Connection, key: str, limit: int, now: float) -> float:
+        """Give the seconds for which a key is still locked."""
+        failures, latest_at = _read(connection, key)
+        return max(1.0, latest_at + self._limits.window_s - now) if failures >= limit else 0.0
+
+    def _slowed_s(self, connection: sqlite3.Connection, key: str, now: float) -> float:
+        """Give the seconds that an account has to wait since the latest failure, wherever it was: 1, 2, 4, ... 60."""
+        failures, latest_at = _read(connection, key)
+        over = failures - self._limits.by_account
+        return max(0.0, latest_at + min(_LONGEST_DELAY_S, 2.0 ** min(over, 10)) - now) if over >= 0 else 0.0
+
+    def _count(self, connection: sqlite3.Connection, key: str, now: float) -> int:
+        """Count one more and give how many there are."""
+        # The time runs from the latest failure, so that slow guessing does not slip under it.
+        row = connection.execute(
+            "INSERT INTO failed_logins VALUES (?, 1, ?) "
+            "ON CONFLICT (key) DO UPDATE SET failures = failures + 1, first_at = excluded.first_at RETURNING failures",
+            (key, now),
+        ).fetchone()
+        return int(row[0])
+
+
+def unlock(connection: sqlite3.Connection, name: str) -> None:
+    """Forget the failed log-ins on an account within a running transaction."""
+    pair, _, account = _keys(name, "")
+    connection.execute("DELETE FROM failed_logins WHERE key = ? OR substr(key, 1, ?) = ?", (account, len(pair), pair))
+
+
+def _read(connection: sqlite3.Connection, key: str) -> tuple[int, float]:
+    row = connection.execute("SELECT failures, first_at FROM failed_logins WHERE key = ?", (key,)).fetchone()
+    return (0, 0.0) if row is None else (int(row["failures"]), float(row["first_at"]))
+
+
+def _is_logged_in(connection: sqlite3.Connection, name: str, address: str) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM sessions JOIN users ON users.id = user_id WHERE name_key = ? AND address = ?",
+        (name_key(name), address),
+    ).fetchone()
+    return row is not None
+
+
+def _forget_oldest(connection: sqlite3.Connection) -> None:
+    """Keep the table small, whatever names are tried."""
+    connection.execute(
+        "DELETE FROM failed_logins WHERE first_at < "
+        "(SELECT first_at FROM failed_logins ORDER BY first_at DESC LIMIT 1 OFFSET ?)",
+        (_MOST_ROWS,),
+    )
+
+
+def _keys(name: str, address: str) -> tuple[str, str, str]:
+    """Give the keys of an account from an address, of the address, and of the account."""
+    # People type passwords into the name's field: only a hash is kept.
+    account, host = hash_secret(name_key(name)), _network(address)
+    return f"pair {account} {host}", f"address {host}", f"account {account}"
+
+
+def _network(address: str) -> str:
+    """Give what one attacker has: a whole /64 of IPv6 addresses."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return address if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))

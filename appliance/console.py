@@ -1,0 +1,300 @@
+"""Text in columns, the same on a terminal, in a file and in a log; and JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperArgument, TyperCommand
+
+from appliance.validation_messages import plain
+from runtime.action import Action
+from runtime.presets import PRESETS, Preset
+from runtime.report import PictureFacts, Report
+
+if TYPE_CHECKING:
+    from typer import Context
+
+    from runtime.doctor import Diagnosis
+
+
+def format_table(rows: Iterable[Sequence[str]]) -> str:
+    """Align the cells of rows in columns, two spaces apart; the last column runs on."""
+    cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+    columns = max((len(row) for row in cells), default=0)
+    widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(columns)]
+    lines = ("  ".join(f"{cell:<{widths[i]}}" for i, cell in enumerate(row)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_bytes(count: int) -> str:
+    """Write a number of bytes with a decimal unit."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000.0:
+            return f"{size:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
+        size /= 1000.0
+    return f"{size:.3g} TB"
+
+
+def describe_no_room(needed_bytes: int, free_bytes: int, reserve_bytes: int) -> str:
+    """Say that a disk has not enough room, with what of it is reserved: the free space alone would contradict it."""
+    reserved = (
+        f", but {format_bytes(reserve_bytes)} of it must stay free (Settings, Disk reserve)" if reserve_bytes else ""
+    )
+    return (
+        f"not enough free disk space: {format_bytes(needed_bytes)} are needed and {format_bytes(free_bytes)} are free"
+        f"{reserved}; delete old results"
+    )
+
+
+def format_json(value: Any) -> str:
+    """Write plain data as JSON; rationals and paths become text."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+class PlainCommand(TyperCommand):
+    """A command whose usage line reads `relume enhance [OPTIONS] INPUT`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Make it; arguments are named without a type, which says nothing beside their name."""
+        super().__init__(*args, **options)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # noqa: ARG005
+
+    def collect_usage_pieces(self, ctx: "Context") -> list[str]:  # type: ignore[override]
+        """Leave out the braces around what must be given."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:  # type: ignore[override]
+        """Take out of a refusal what the checking library put into it."""
+        try:
+            parsed: list[str] = super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = plain(error.message)
+            raise
+        return parsed
+
+
+def examples(*lines: str) -> dict[str, Any]:
+    """Give the arguments that put examples at the end of a command's help."""
+    return {"epilog": "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)}
+
+
+def show_presets(*, as_json: bool) -> str:
+    """Show every preset."""
+    if as_json:
+        return format_json([_preset_fields(preset) for preset in PRESETS.values()])
+    header = ("preset", "title", "scale", "video", "audio", "description")
+    return format_table([header, *(_preset_row(preset) for preset in PRESETS.values())])
+
+
+def show_diagnosis(diagnosis: "Diagnosis", *, as_json: bool) -> str:
+    """Show what `relume doctor` found."""
+    if as_json:
+        return format_json(asdict(diagnosis))
+    sections = (
+        ("machine", _machine_rows(diagnosis)),
+        ("backends", _backend_rows(diagnosis)),
+        ("libraries", _library_rows(diagnosis)),
+        ("codecs", _codec_rows(diagnosis)),
+        ("models", _model_rows(diagnosis)),
+        ("speed of the models alone", _speed_rows(diagnosis)),
+        ("what a job will use", _choice_rows(diagnosis)),
+    )
+    parts = [f"{title}\n{_indent(format_table(lines))}" for title, rows in sections if (lines := list(rows))]
+    verdict = "\n".join(f"problem: {problem}" for problem in diagnosis.problems) or "OK: Relume is ready to use."
+    return "\n\n".join([*parts, verdict])
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _preset_fields(preset: Preset) -> dict[str, Any]:
+    return {
+        "name": preset.name,
+        "title": preset.title,
+        "sentence": preset.sentence,
+        "scale": preset.scale,
+        "auto_limit": preset.auto_limit,
+        "video_models": {str(scale): name for scale, name in preset.models.items()},
+        "audio_model": preset.audio_model,
+        "codec": preset.codec,
+        "crf": preset.crf,
+        "speed": preset.speed,
+        "least_bits": preset.least_bits,
+        "audio": preset.audio,
+        "strength": preset.strength,
+    }
+
+
+def _preset_row(preset: Preset) -> tuple[str, ...]:
+    limit = f", to x{preset.auto_limit}" if preset.scale == "auto" else ""
+    scale = "-" if preset.copies_picture else f"{preset.scale}{limit}"
+    quality = f" crf {preset.crf}" if preset.crf is not None else ""
+    picture = f"{preset.codec}{quality}" if preset.codec else "copied"
+    sound = "copied" if preset.audio == "off" else preset.audio
+    return preset.name, preset.title, scale, picture, sound, preset.sentence
+
+
+def _machine_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    box = diagnosis.hardware
+    yield "Relume", diagnosis.relume
+    yield "Python", diagnosis.python
+    if box.board:
+        yield "board", box.board
+    yield "processor", f"{box.cpu} ({box.machine}), {box.cores} cores for Relume"
+    yield "memory", format_bytes(box.memory_bytes)
+    yield "GPU", "; ".join(box.gpus) or "none found"
+
+
+def _backend_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for backend in diagnosis.backends:
+        state = "used" if backend.used else "ready" if backend.available else "not available"
+        yield backend.name, state, backend.reason
+
+
+def _library_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for library in diagnosis.libraries:
+        need = "optional, " if library.optional else ""
+        what = f"{need}for {library.needed_for}"
+        if library.version is None:
+            what += f": {library.remedy}"
+        yield library.name, library.version or "missing", what
+
+
+def _codec_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for codec in diagnosis.codecs:
+        read = "read" if codec.decoders else "not read"
+        write = f"written with {', '.join(codec.encoders)}" if codec.encoders else "not written"
+        yield codec.name, read, write
+
+
+def _model_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for model in diagnosis.models:
+        yield model.name, model.problem or "intact", f"{model.title} ({model.licence})"
+        for figure in model.quality:
+            yield "", "", figure
+
+
+def _speed_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for speed in diagnosis.speeds:
+        took = speed.problem or f"{speed.ms:.1f} ms for {speed.size}, median of {speed.runs}"
+        yield speed.model, f"{speed.backend} {speed.precision}", took
+
+
+def _choice_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
+    for choice in diagnosis.choices:
+        yield choice.model, f"{choice.backend} {choice.precision}", choice.reason
+
+
+def summarise(report: Report, report_path: Path | None = None) -> str:
+    """Write the facts that matter, a line each, and below them the streams and warnings."""
+    rows = [
+        ("result", f"{report.result.path} ({format_bytes(report.result.size_bytes)})"),
+        *([("report", str(report_path))] if report_path else []),
+        *([("before/after", report.compare)] if report.compare else []),
+        ("check", _describe_check(report)),
+        *_picture_rows(report),
+        *_sound_rows(report),
+        *_offset_rows(report),
+        *_engine_rows(report),
+        *_job_speed_rows(report),
+    ]
+    parts = [format_table(rows), format_table(_stream_rows(report))]
+    if report.warnings:
+        parts.append("\n".join(f"warning: {warning}" for warning in report.warnings))
+    return "\n\n".join(parts)
+
+
+def _describe_check(report: Report) -> str:
+    if report.check_failures:
+        return f"FAILED: {'; '.join(report.check_failures)}"
+    return "the finished file was read back: every picture and sample is at its place"
+
+
+def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
+    picture = report.picture
+    if picture is None:
+        return
+    yield (
+        "video",
+        f"{_describe(picture.source)} -> {_describe(picture.result)}; {picture.scale_reason}",
+    )
+    times = "times unchanged" if picture.pts_equal else "TIMES CHANGED"
+    yield "frames", f"{picture.frames_in} in, {picture.frames_out} out, {times}"
+    if picture.deinterlaced:
+        yield "interlaced", picture.interlace_reason or "deinterlaced"
+    if picture.scene_cuts:
+        yield "scene cuts", ", ".join(f"frame {number}" for number in picture.scene_cuts[:12])
+    if picture.state_resets:
+        cured = sum(reset.cured for reset in picture.state_resets)
+        yield "repaired", f"{cured} of {len(picture.state_resets)} tiles that were not finite"
+
+
+def _sound_rows(report: Report) -> Iterable[tuple[str, str]]:
+    for track in report.sound:
+        text = f"{track.mode}: {track.samples_in} samples in, {track.samples_out} out"
+        if track.guard_share is not None:
+            text += f"; noise reduction reduced for {track.guard_share:.0%} of the time"
+        yield f"audio {track.index}", text
+
+
+def _offset_rows(report: Report) -> Iterable[tuple[str, str]]:
+    for offset in report.av_offsets:
+        yield (
+            f"audio/video offset {offset.index}",
+            "unchanged"
+            if offset.before == offset.after
+            else f"audio starts {_place(offset.before)} in the source, {_place(offset.after)} in the result",
+        )
+
+
+def _engine_rows(report: Report) -> Iterable[tuple[str, str]]:
+    for engine in report.engines:
+        yield "model", f"{engine.model} ({engine.precision}) on {engine.backend}"
+    for reason in dict.fromkeys(engine.reason for engine in report.engines):
+        yield "backend", reason
+
+
+def _job_speed_rows(report: Report) -> Iterable[tuple[str, str]]:
+    speed = report.speed
+    rate = f", {speed.fps:.1f} fps" if speed.fps is not None else ""
+    memory = format_bytes(speed.peak_memory_bytes)
+    if report.resumes:
+        yield "resumed", f"resumed after {report.resumes} interruption{'s' if report.resumes > 1 else ''}"
+    yield "speed", f"{describe_duration(speed.wall_s)}{rate}, peak memory {memory}"
+    if speed.stages:
+        yield "time spent", ", ".join(f"{entry.stage} {entry.seconds:.1f} s" for entry in speed.stages)
+
+
+def _stream_rows(report: Report) -> Iterable[tuple[str, ...]]:
+    yield "stream", "kind", "source", "result", "what happened"
+    for stream in report.streams:
+        what = str(stream.action) + (f": {stream.reason}" if stream.reason else "")
+        yield str(stream.index), stream.kind, stream.codec, stream.out_codec or "-", what
+    for part in report.parts:
+        fate = str(part.action) + (f": {part.reason}" if part.reason else "")
+        shown = str(part.count) if part.action is not Action.NOT_CARRIED else "-"
+        yield "", part.what, str(part.count), shown, fate
+
+
+def _place(samples: int) -> str:
+    if samples == 0:
+        return "with the video"
+    return f"{abs(samples)} samples {'after' if samples > 0 else 'before'} the video"
+
+
+def _describe(facts: PictureFacts) -> str:
+    return f"{facts.width}x{facts.height} {facts.bits} bit"
+
+
+def describe_duration(seconds: float) -> str:
+    """Write a duration as m:ss or h:mm:ss, rounded to the second."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

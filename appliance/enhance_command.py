@@ -1,0 +1,283 @@
+"""How far a job is, on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
+
+from appliance.console import describe_duration, summarise
+from runtime.errors import CancelledError, DecodeError, OptionError, OutputError, RelumeError, VerificationError
+from runtime.options import EnhanceOptions, Progress
+from runtime.report import report_to_json, write_report
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.table import Column
+
+
+_LINE_EVERY_S: Final = 10.0
+_AMBER: Final = "#f09d0c"
+
+
+class Display(Protocol):
+    """Shows one progress message; called from any thread."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Show it."""
+        ...
+
+
+@contextmanager
+def open_display(stream: TextIO | None = None) -> Iterator[Display]:
+    """Choose the display for the stream (stderr by default), and close it at the end."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield LineDisplay(stream)
+        return
+    with _make_bar() as bar:
+        yield BarDisplay(bar)
+
+
+class BarDisplay:
+    """A bar that is drawn again and again."""
+
+    def __init__(self, bar: "RichProgress") -> None:
+        self._bar = bar
+        self._task = bar.add_task("starting", total=None, share="", facts="")
+
+    def __call__(self, progress: Progress) -> None:
+        """Redraw the bar."""
+        done, total = _position(progress)
+        self._bar.update(
+            self._task,
+            description=progress.stage,
+            completed=done,
+            total=total,
+            share=describe_share(done, total),
+            facts=describe_progress(progress),
+        )
+
+
+class LineDisplay:
+    """A line when the stage changes, and one every ten seconds."""
+
+    def __init__(self, stream: TextIO, *, every_s: float = _LINE_EVERY_S) -> None:
+        self._stream = stream
+        self._every_s = every_s
+        self._stage = ""
+        self._due = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Write a line if one is due."""
+        now = time.monotonic()
+        if progress.stage == self._stage and now < self._due:
+            return
+        self._stage = progress.stage
+        self._due = now + self._every_s
+        facts = describe_progress(progress)
+        print(f"{progress.stage}: {facts}" if facts else progress.stage, file=self._stream)
+
+
+def describe_progress(progress: Progress) -> str:
+    """Say in words how far the job is; empty before the first frame or sample."""
+    parts = []
+    if progress.frames_done:
+        parts.append(f"{_count(progress.frames_done, progress.frames_total)} frames")
+    elif progress.samples_done:
+        parts.append(f"{_count(progress.samples_done, progress.samples_total)} samples")
+    if progress.fps > 0:
+        parts.append(f"{progress.fps:.1f} fps")
+    if progress.eta_s is not None:
+        parts.append(f"{describe_duration(progress.eta_s)} left")
+    return ", ".join(parts)
+
+
+def describe_share(done: int, total: int | None) -> str:
+    """Write how far it is as a percentage, rounded down; empty where the length is unknown."""
+    return f"{100 * done // total}%" if total else ""
+
+
+def _position(progress: Progress) -> tuple[int, int | None]:
+    if progress.frames_done or progress.frames_total:
+        return progress.frames_done, progress.frames_total
+    return progress.samples_done, progress.samples_total
+
+
+def _count(done: int, total: int | None) -> str:
+    return f"{done}/{total}" if total else f"{done}"
+
+
+def _column() -> "Column":
+    """Make a column that is cut at the edge of a narrow terminal, not broken within words."""
+    from rich.table import Column
+
+    return Column(no_wrap=True, overflow="ellipsis")
+
+
+def _make_bar() -> "RichProgress":
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    return Bar(
+        SpinnerColumn(style=_AMBER),
+        TextColumn("{task.description}", table_column=_column()),
+        BarColumn(bar_width=20, style="grey35", complete_style=_AMBER, finished_style=_AMBER, pulse_style=_AMBER),
+        TextColumn("{task.fields[share]:>4}", table_column=_column()),
+        TextColumn("{task.fields[facts]}", table_column=_column()),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def run_jobs(
+    sources: Sequence[Path],
+    output: Path | None,
+    options: EnhanceOptions,
+    *,
+    report_path: Path | None,
+    workspace: Path | None,
+    engines: Path | None,
+    as_json: bool,
+    cancel: threading.Event,
+    say: Callable[[str], None],
+) -> None:
+    """Run a job for each source, one after the other; `say` gets each report as soon as there is one.
+
+    One that fails does not keep the others from being done.
+
+    Raises:
+        OptionError: Options name one file, but there are several sources.
+        RelumeError: The first error, once all were tried; with one source it is that source's.
+    """
+    found = find_sources(sources)
+    several = len(found) > 1
+    for name, path in (("--report", report_path), ("--compare", options.compare), ("--workspace", workspace)):
+        if several and path is not None:
+            raise OptionError(f"{name} is for one file, but there are {len(found)}; enhance them one by one")
+    folder = output if output is not None and (os.path.isdir(output) or str(output).endswith(os.sep)) else None
+    if several and output is not None and folder is None:
+        raise OptionError(f"{output} is no folder, but there are {len(found)} files; name a folder that exists")
+    if folder is not None and not os.path.isdir(folder):
+        raise OutputError(f"folder {folder} does not exist; create it first")
+    first: RelumeError | None = None
+    for source in found:
+        try:
+            text = run_job(
+                source,
+                output if folder is None else folder / _name_in(folder, source, options),
+                options,
+                report_path=report_path,
+                workspace=workspace,
+                engines=engines,
+                as_json=as_json,
+                cancel=cancel,
+            )
+        except RelumeError as error:
+            if not several or isinstance(error, CancelledError):
+                raise
+            print(f"relume: {error}", file=sys.stderr)
+            first = first or error
+            continue
+        say(text)
+    if first is not None:
+        raise type(first)(f"not all of {len(found)} files could be enhanced; the first error was: {first}") from first
+
+
+def find_sources(sources: Sequence[Path]) -> list[Path]:
+    """Give the files that are meant: a pattern that no shell has expanded (`*.mp4`) stands for those that fit it.
+
+    Raises:
+        DecodeError: Nothing fits a pattern.
+    """
+    found: list[Path] = []
+    for source in sources:
+        text = str(source)
+        if os.path.lexists(source) or not any(mark in text for mark in "*?["):
+            found.append(source)
+            continue
+        fitting = sorted(Path(name) for name in glob(text) if os.path.isfile(name))
+        if not fitting:
+            raise DecodeError(f"no file fits {text}; check the folder and the pattern")
+        found += fitting
+    return list(dict.fromkeys(found))
+
+
+def _name_in(folder: Path, source: Path, options: EnhanceOptions) -> str:
+    """Give the name of a result in a folder: the source's where that is not the source itself."""
+    from runtime.plan import plan_work
+
+    named = plan_work(source, None, options).target
+    plain = f"{source.stem}{named.suffix}"
+    return named.name if os.path.exists(source) and _is_same(folder / plain, source) else plain
+
+
+def run_job(
+    source: Path,
+    target: Path | None,
+    options: EnhanceOptions,
+    *,
+    report_path: Path | None,
+    workspace: Path | None,
+    engines: Path | None,
+    as_json: bool,
+    cancel: threading.Event,
+) -> str:
+    """Run a job; with a workspace, one that goes on after an interruption. `engines` is that of `enhance`.
+
+    Returns:
+        The report for standard output: a summary, or JSON.
+
+    Raises:
+        RelumeError: The job failed or was cancelled; nothing new is left behind.
+    """
+    from runtime.enhance import enhance
+    from runtime.media.webp import release_converted
+
+    # Before the work, not after it: a job of hours must not fail on the place of its report.
+    taken = {"source": source, "result": target}
+    for name, path in (("report", report_path), ("before/after picture", options.compare)):
+        if path is not None:
+            _check_side_file(path, taken, overwrite=options.overwrite)
+            taken[name] = path
+    with open_display() as display:
+        try:
+            report = enhance(
+                source, target, options, on_progress=display, cancel=cancel, workspace=workspace, engines=engines
+            )
+        except VerificationError as error:
+            if report_path is not None and error.report is not None:
+                write_report(error.report, report_path)
+            raise
+        finally:
+            release_converted()
+    if report_path is not None:
+        write_report(report, report_path)
+    if options.compare is not None and report.picture is None:
+        print(f"note: --compare needs video, and {source.name} has none; no picture was written", file=sys.stderr)
+    return report_to_json(report) if as_json else summarise(report, report_path)
+
+
+def _check_side_file(path: Path, taken: Mapping[str, Path | None], *, overwrite: bool) -> None:
+    for name, other in taken.items():
+        if other is not None and _is_same(path, other):
+            raise OptionError(f"{path} is the {name} itself; give another name")
+    if os.path.isdir(path):
+        raise OutputError(f"{path} is a folder, expected the name of a file")
+    if not os.path.isdir(path.parent):
+        raise OutputError(f"folder {path.parent} does not exist; create it first")
+    if os.path.exists(path) and not overwrite:
+        raise OutputError(f"{path} exists already; choose another name, or use --overwrite")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"folder {path.parent} is not writable; choose another folder")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.abspath(path) == os.path.abspath(other)

@@ -1,0 +1,255 @@
+"""What a job will probably take, told before it starts: time, memory and disk, from a trial of the real thing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import appliance
+from appliance.console import describe_no_room, format_bytes
+from appliance.jobs.errors import JobError
+from appliance.jobs.estimate_process import Measured
+from appliance.jobs.job import options_to_json
+from appliance.jobs.job_files import COMPARED_S
+from appliance.settings import engines_folder
+from runtime.errors import OutputError
+from runtime.options import EnhanceOptions
+from runtime.plan import plan_work
+
+BUDGET_S: Final = 10.0
+LONGEST_TRIAL_S: Final = 120.0
+_PROXY_BYTES: Final = 60_000_000
+_MARGIN: Final = 1.1
+RESERVE_BYTES: Final = 200_000_000
+
+
+class TrialError(JobError):
+    """The trial did not come to an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job will probably take; `message` says it in words, and what is missing if it does not fit."""
+
+    time_s: float
+    memory_bytes: int
+    disk_needed_bytes: int
+    disk_free_bytes: int
+    result_bytes: int
+    fits: bool
+    message: str
+
+
+def try_out(source: Path, options: EnhanceOptions, data_directory: Path, *, budget_s: float = BUDGET_S) -> Measured:
+    """Try two seconds from the middle of a source, fewer where they take longer than the budget.
+
+    Raises:
+        RelumeError: The source or the options are refused.
+        TrialError: The trial took too long, or ended unexpectedly.
+    """
+    return _try(source, options, data_directory, budget_s)
+
+
+def estimate(
+    source: Path,
+    options: EnhanceOptions,
+    data_directory: Path,
+    *,
+    target: Path | None = None,
+    memory_limit_bytes: int | None = None,
+    reserve_bytes: int = RESERVE_BYTES,
+    budget_s: float = BUDGET_S,
+    measured: Measured | None = None,
+) -> Estimate:
+    """Extend to the whole job what a trial of two seconds told.
+
+    Args:
+        source: The file.
+        options: The wishes.
+        data_directory: Where the work is kept meanwhile.
+        target: The result, None for one in the data directory.
+        memory_limit_bytes: What a worker may take, None for all there is.
+        reserve_bytes: What a disk shall still have free afterwards.
+        budget_s: About how long the trial may run, beside its start.
+        measured: What a trial told already; None for a new one.
+
+    Raises:
+        RelumeError: The source or the options are refused, as the job would refuse them.
+        TrialError: The trial took too long, or ended unexpectedly.
+    """
+    work = plan_work(source, None, options)
+    length = _length(work.info.duration, options)
+    measured = measured or _try(source, options, data_directory, budget_s)
+    share = 1.0 if length is None else float(length) / measured.span_s
+    compared = 1.0 if length is None else min(float(length), COMPARED_S) / measured.span_s
+    time_s = measured.start_s + measured.run_s * share + measured.compare_s * compared
+    result_bytes = int(measured.result_bytes * share * _MARGIN)
+    memory_bytes = int(measured.memory_bytes * _MARGIN)
+    # The segments and the result exist side by side for a moment.
+    disk = _Disk.of(data_directory, result_bytes + _proxies(length))
+    if target is None or _device(target.parent) == disk.device:
+        disk = _Disk.of(data_directory, disk.needed_bytes + result_bytes)
+        disks = [disk]
+    else:
+        disks = [disk, _Disk.of(target.parent, result_bytes)]
+    limits = _Limits(memory_limit_bytes, reserve_bytes)
+    sizes = _Sizes(memory_bytes, result_bytes)
+    return _judge(time_s, sizes, disks, limits, is_known=length is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What may be taken."""
+
+    memory_bytes: int | None
+    reserve_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What will be taken."""
+
+    memory_bytes: int
+    result_bytes: int
+
+
+def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, *, is_known: bool) -> Estimate:
+    tightest = min(disks, key=lambda disk: disk.free_bytes - disk.needed_bytes)
+    memory_bytes, memory_free = sizes.memory_bytes, _available_memory()
+    allowed = min((value for value in (limits.memory_bytes, memory_free) if value is not None), default=None)
+    missing = []
+    if tightest.needed_bytes + limits.reserve_bytes > tightest.free_bytes:
+        missing.append(
+            describe_no_room(tightest.needed_bytes, tightest.free_bytes, limits.reserve_bytes)
+            + ", or choose a smaller size"
+        )
+    if allowed is not None and memory_bytes > allowed:
+        missing.append(
+            f"it needs about {format_bytes(memory_bytes)} of memory, and there are only {format_bytes(allowed)}; "
+            "end other programs, or choose a smaller size"
+        )
+    facts = (
+        f"about {describe_time(time_s)}, {format_bytes(memory_bytes)} of memory and "
+        f"{format_bytes(tightest.needed_bytes)} of disk ({format_bytes(tightest.free_bytes)} are free)"
+    )
+    message = "This does not fit: " + "; and ".join(missing) if missing else f"This will take {facts}"
+    if not is_known:
+        message += "; the file does not tell its length, so it may well be more"
+    return Estimate(
+        time_s=round(time_s, 1),
+        memory_bytes=memory_bytes,
+        disk_needed_bytes=tightest.needed_bytes,
+        disk_free_bytes=tightest.free_bytes,
+        result_bytes=sizes.result_bytes,
+        fits=not missing,
+        message=message,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """What is needed and free where a folder is, or will be."""
+
+    folder: Path
+    device: int
+    needed_bytes: int
+    free_bytes: int
+
+    @classmethod
+    def of(cls, folder: Path, needed_bytes: int) -> "_Disk":
+        there = _existing(folder)
+        return cls(folder, os.stat(there).st_dev, needed_bytes, shutil.disk_usage(there).free)
+
+
+def describe_time(seconds: float) -> str:
+    """Write a duration as one would say it."""
+    if seconds < 5:
+        return "a few seconds"
+    if seconds < 60:
+        return f"{round(seconds)} seconds"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return "1 minute" if minutes == 1 else f"{minutes} minutes"
+    hours, rest = divmod(minutes, 60)
+    # Beyond some hours, minutes would only look exact.
+    tail = "" if hours > 5 or rest == 0 else f" {rest} minutes"
+    return ("1 hour" if hours == 1 else f"{hours + (hours > 5 and rest >= 30)} hours") + tail
+
+
+def _try(source: Path, options: EnhanceOptions, data: Path, budget_s: float) -> Measured:
+    """Run the trial in a process of its own, in a folder that is gone afterwards."""
+    asked = {"source": str(source.absolute()), "options": json.loads(options_to_json(options))}
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".trial-", dir=data)
+    except OSError as error:
+        raise OutputError(f"no trial can be made in {data}: {error.strerror}; free some space") from error
+    with folder:
+        command = [sys.executable, "-m", "appliance.jobs.estimate_process", "--folder", folder.name]
+        command += ["--budget-s", str(budget_s), "--parent", str(os.getpid())]
+        command += ["--engines", str(engines_folder(data))]
+        try:
+            process = subprocess.run(
+                command,
+                input=json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogateescape"),
+                capture_output=True,
+                cwd=Path(appliance.__file__).parents[1],
+                timeout=LONGEST_TRIAL_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TrialError(
+                f"the trial did not end within {LONGEST_TRIAL_S:g} s; the box may be busy: try again, "
+                "or start the job without an estimate"
+            ) from error
+    return _read(process.returncode, process.stdout, process.stderr)
+
+
+def _read(code: int, output: bytes, errors: bytes) -> Measured:
+    try:
+        answer: Mapping[str, Any] = json.loads(output)
+    except ValueError as error:
+        if code < 0:
+            raise TrialError(
+                f"the trial was ended by signal {-code}, probably for want of memory; choose a smaller size"
+            ) from error
+        last = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise TrialError(f"the trial failed unexpectedly ({' '.join(last) or f'code {code}'})") from error
+    if "error" in answer:
+        raise TrialError(f"the trial failed, as the job would: {answer['error']}")
+    return Measured(**answer)
+
+
+def _length(duration: Fraction | None, options: EnhanceOptions) -> Fraction | None:
+    ends = [end for end in (duration, options.end) if end is not None]
+    if not ends:
+        return None
+    return max(Fraction(1, 100), min(ends) - (options.start or 0))
+
+
+def _proxies(length: Fraction | None) -> int:
+    share = 1.0 if length is None else min(1.0, float(length) / COMPARED_S)
+    return int(_PROXY_BYTES * share)
+
+
+def _existing(folder: Path) -> Path:
+    """Give the folder, or the nearest one above that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _device(folder: Path) -> int:
+    return os.stat(_existing(folder)).st_dev
+
+
+def _available_memory() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

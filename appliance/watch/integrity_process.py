@@ -1,0 +1,199 @@
+"""Asks the reader process about files; a crash or a hang of it is a fact about the file, not of Relume."""
+
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, TextIO
+
+import appliance
+from appliance.jobs.job import options_from_json, options_to_json
+from appliance.watch.errors import UnreadableError
+from runtime.child_process import forbid_network
+from runtime.closing import Closing
+from runtime.errors import CancelledError, RelumeError
+from runtime.media.demux import describe_unreadable
+from runtime.media.webp import release_converted
+from runtime.options import EnhanceOptions
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_S: Final = 180.0
+_LEAST_SPEED: Final = 5e6
+"""Bytes a second that the slowest network drive gives: files that tell of no end are read whole."""
+_POLL_S: Final = 0.2
+_IDLE_S: Final = 20.0
+_END_S: Final = 2.0
+_COMMAND: Final = (sys.executable, "-m", "appliance.watch.integrity_process")
+
+
+class Inspector(Closing):
+    """One reader process, started when it is needed and ended after a while of rest.
+
+    Each watch folder has its own: a file that takes hours to read holds up no other folder.
+    """
+
+    def __init__(self, *, timeout_s: float = _TIMEOUT_S, command: tuple[str, ...] = _COMMAND) -> None:
+        self._timeout_s, self._command = timeout_s, command
+        self._lock = Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._used = 0.0
+
+    def inspect(
+        self,
+        path: str,
+        options: EnhanceOptions,
+        *,
+        is_declared: bool = False,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> str:
+        """Check that a file can be enhanced and is whole.
+
+        Returns:
+            The suffix that its result will have.
+
+        Raises:
+            UnreadableError: It cannot be; the message is for the user.
+            CancelledError: `is_cancelled` said so while waiting.
+        """
+        request = {"path": path, "options": options_to_json(options), "is_declared": is_declared}
+        with self._lock:
+            found = self._ask(request, is_cancelled)
+        if "reason" in found:
+            raise UnreadableError(_shorten(str(found["reason"]), path))
+        return str(found["suffix"])
+
+    def rest(self) -> None:
+        """End the process if it has had nothing to do for a while; return at once if it reads now."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._process is not None and time.monotonic() - self._used > _IDLE_S:
+                self._end()
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, request: dict[str, Any], is_cancelled: Callable[[], bool]) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.poll() is not None:
+            self._end()
+            process = self._process = subprocess.Popen(
+                (*self._command, str(os.getpid())),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(appliance.__file__).parents[1],
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            timeout_s = self._timeout_s + _size(request["path"]) / _LEAST_SPEED
+            deadline = time.monotonic() + timeout_s
+            while not select.select([process.stdout], [], [], _POLL_S)[0]:
+                if is_cancelled():
+                    self._end()
+                    raise CancelledError("looking into the file was stopped")
+                if time.monotonic() > deadline:
+                    self._end()
+                    return {
+                        "reason": f"file is damaged: reading it did not end within {timeout_s:.3g} s; copy it again"
+                    }
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        self._used = time.monotonic()
+        if not line:
+            self._end()
+            return {"reason": "file is damaged: the process that read it crashed; copy it again"}
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        try:
+            process.communicate(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            # It hangs in a file system that does not answer, and ends when that does.
+            logger.warning("the reader process %d does not end; is a network drive out of reach?", process.pid)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _shorten(reason: str, path: str) -> str:
+    """Leave the path out of a reason that stands beside the file's name."""
+    if reason.startswith(f"{path} "):
+        return reason.removeprefix(f"{path} ")
+    return reason.replace(path, "it")
+
+
+_MOST_MEMORY_BYTES: Final = 6 * 1024**3
+_LOOK_S: Final = 1.0
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Check one file: the suffix of its result, or why it cannot be enhanced."""
+    from appliance.watch.integrity import check_media
+
+    path = Path(request["path"])
+    try:
+        options = options_from_json(request["options"])
+        suffix = check_media(path, options, is_declared=request["is_declared"])
+    except RelumeError as error:
+        return {"reason": str(error)}
+    except OSError as error:
+        return {"reason": describe_unreadable(path, error)}
+    except MemoryError:
+        return {"reason": f"{path} needs more memory than any film should; it is damaged"}
+    finally:
+        release_converted()
+    return {"suffix": suffix}
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, resource.RLIM_INFINITY))
+    forbid_network()
+    # Told by the parent: asked for here, it would be another one's if the parent ended while this process began.
+    threading.Thread(target=_end_with, args=(int(sys.argv[-1]),), name="relume-leash", daemon=True).start()
+    # Libraries may print: what they print must not be taken for an answer.
+    answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+def _end_with(parent: int) -> None:
+    """End with the process that asks, in the middle of a file too."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Errors as the API answers them: a status, a code for programs and plain words for people."""
+
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from appliance.errors import (
+    AccountError,
+    AccountNotFoundError,
+    ApplianceError,
+    LoginError,
+    MailError,
+    OwnPresetNotFoundError,
+    TooManyLoginsError,
+    UploadNotFoundError,
+    UploadSpaceError,
+    WebhookNotFoundError,
+)
+from appliance.jobs.errors import JobError, JobNotFoundError, JobStateError
+from appliance.store.errors import DatabaseBusyError, DatabaseFullError
+from appliance.validation_messages import describe_fault, plain
+from appliance.watch.errors import FolderNotFoundError
+from runtime.errors import DecodeError, OptionError, RelumeError, UnsupportedMediaError
+
+logger = logging.getLogger(__name__)
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="For programs; it stays the same")
+    message: str = Field(description="For people: what happened and what to do")
+    field: str = Field("", description="The field of the request that is meant; empty where it is none or several")
+
+
+class ErrorBody(BaseModel):
+    """The body of every refusal."""
+
+    error: ErrorDetail
+
+
+class RefusedError(ApplianceError):
+    """A request is refused with a status, a code and plain words."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: dict[str, str] | None = None, *, field: str = ""
+    ) -> None:
+        super().__init__(message, code=code, field=field)
+        self.status, self.headers = status, headers or {}
+
+
+# The first class that fits decides, so leaves come before their parents.
+_ANSWERS: Final[tuple[tuple[type[RelumeError], int, str], ...]] = (
+    (LoginError, 401, "login_failed"),
+    (TooManyLoginsError, 429, "too_many_logins"),
+    (AccountNotFoundError, 404, "not_found"),
+    (UploadNotFoundError, 404, "not_found"),
+    (JobNotFoundError, 404, "not_found"),
+    (FolderNotFoundError, 404, "not_found"),
+    (WebhookNotFoundError, 404, "not_found"),
+    (OwnPresetNotFoundError, 404, "not_found"),
+    (UploadSpaceError, 413, "no_room"),
+    (JobStateError, 409, "job_state"),
+    (AccountError, 422, "account"),
+    (MailError, 422, "mail"),
+    (DatabaseBusyError, 503, "busy"),
+    (DatabaseFullError, 507, "disk_full"),
+    (OptionError, 422, "option"),
+    (DecodeError, 422, "not_media"),
+    (UnsupportedMediaError, 422, "not_media"),
+    (JobError, 409, "job"),
+    (ApplianceError, 422, "refused"),
+)
+
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"model": ErrorBody, "description": "Refused; the message says why and what to do"},
+    "5XX": {"model": ErrorBody, "description": "Could not be done; the message says what to do"},
+}
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Make an app answer every error in one form."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RelumeError, _known)
+    app.add_exception_handler(Exception, _unknown)
+
+
+def refuse(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None, *, field: str = ""
+) -> JSONResponse:
+    """Make the answer of a refusal."""
+    detail = ErrorDetail(code=code, message=message, field=field)
+    return JSONResponse({"error": detail.model_dump()}, status, headers=headers)
+
+
+def answer_of(error: RelumeError) -> tuple[int, str]:
+    """Give the status and the code for an error of ours."""
+    status, code = next(
+        ((status, code) for kind, status, code in _ANSWERS if isinstance(error, kind)), (500, "unexpected")
+    )
+    return status, getattr(error, "code", "") or code
+
+
+def _known(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RelumeError)
+    data = request.app.state.services.settings.data
+    message, field = plain(hide_places(str(error), {data: "the data directory"})), getattr(error, "field", "")
+    if isinstance(error, RefusedError):
+        return refuse(error.status, error.code, message, error.headers, field=field)
+    status, code = answer_of(error)
+    if isinstance(error, LookupError) and status == 404:
+        # Its own words are for the command line: they name ids.
+        kind = next((name for part, name in _IDS.items() if part in request.path_params), "thing")
+        message = f"there is no such {kind}; it may have been removed"
+    if status >= 500:
+        logger.warning("a request failed: %s", error)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyLoginsError) else None
+    return refuse(status, code, message, headers, field=field)
+
+
+def hide_places(message: str, names: Mapping[Path, str]) -> str:
+    """Put names in the place of paths of the server, the longest path first: what lies below one goes with it."""
+    for place, name in sorted(names.items(), key=lambda item: -len(str(item[0]))):
+        pattern = re.escape(str(place)) + r"(?:/[^\s,;:'\"()]*)?(?![\w.-])"
+        message = re.sub(pattern, name.replace("\\", r"\\"), message)
+    return message
+
+
+# What a part of an address names; a mistyped one is a thing that is not there.
+_IDS: Final = {
+    "job_id": "job",
+    "user_id": "user",
+    "folder_id": "watch folder",
+    "webhook_id": "webhook",
+    "token_id": "token",
+    "upload_id": "file",
+    "session_id": "session",
+}
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place, *rest = (str(part) for part in first["loc"])
+    field = next((part for part in rest if not part.isdigit()), "")
+    if place == "path" and field in _IDS:
+        return refuse(404, "not_found", f"there is no such {_IDS[field]}")
+    title = f"“{field.replace('_', ' ')}”" if field else "the request"
+    return refuse(422, "invalid", describe_fault(first, title), field=field)
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, HTTPException)
+    words = {404: "there is nothing at this address", 405: "this address does not accept that method"}
+    message = words.get(error.status_code) or str(error.detail)
+    code = HTTPStatus(error.status_code).name.lower()
+    return refuse(error.status_code, code, message, dict(error.headers or {}))
+
+
+def _unknown(request: Request, error: Exception) -> JSONResponse:
+    # Starlette's outermost layer raises it again after this answer; uvicorn logs the traceback.
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return refuse(500, "unexpected", "unexpected error; see the server log")

@@ -1,0 +1,205 @@
+"""A report in sentences that need no knowledge of codecs."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from appliance.console import describe_duration, format_bytes
+from appliance.jobs.job import JobRecord
+from runtime.action import Action
+from runtime.presets import PRESETS
+from runtime.report import PictureFacts, PictureReport, Report
+
+_NO_PLACE: Final = "the format of the result cannot hold it"
+
+
+def describe_report(report: Report) -> list[str]:
+    """Say what was done, what was kept, and what to look out for."""
+    return list(_sentences(report))
+
+
+def _sentences(report: Report) -> Iterator[str]:
+    if report.picture is not None:
+        yield from _picture(report.picture)
+    yield from _sound(report)
+    yield from _streams(report)
+    if report.check_failures:
+        yield f"The check of the finished file failed: {'; '.join(report.check_failures)}."
+    speed = report.speed
+    rate = f" ({speed.fps:.1f} fps)" if speed.fps else ""
+    size = format_bytes(report.result.size_bytes)
+    yield f"Processed in {describe_duration(speed.wall_s)}{rate}. File size {size}."
+    for warning in report.warnings:
+        yield f"Note: {warning}."
+
+
+def _picture(picture: PictureReport) -> Iterator[str]:
+    before, after = picture.source, picture.result
+    size = f"{before.width} × {before.height}"
+    if (before.width, before.height) == (after.width, after.height):
+        yield f"Video cleaned at its original size, {size}."
+    else:
+        yield f"Video upscaled from {size} to {after.width} × {after.height}."
+    if picture.frames_in == picture.frames_out and picture.pts_equal:
+        yield f"All {picture.frames_out} frames preserved with exact timing."
+    else:
+        yield f"{picture.frames_out} of {picture.frames_in} frames are in the result; their timing was changed."
+    if picture.deinterlaced:
+        yield "Interlaced video was deinterlaced."
+    if picture.strength < 1:
+        yield f"Strength {picture.strength:.0%}."
+    if picture.state_resets:
+        yield f"{len(picture.state_resets)} places were processed a second time."
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _sound(report: Report) -> Iterator[str]:
+    for number, track in enumerate(report.sound, start=1):
+        which = "" if len(report.sound) == 1 else f"Audio track {number}: "
+        if track.mode == "off" or track.strength is None:
+            yield _capital(f"{which}audio copied unchanged.")
+            continue
+        yield _capital(f"{which}background noise removed from speech.")
+        if track.guard_share:
+            yield _capital(
+                f"{which}noise reduction was lowered for {track.guard_share:.0%} of the time to protect speech."
+            )
+    for offset in report.av_offsets:
+        if offset.before == offset.after:
+            yield "Audio and video in sync, exactly as in the source."
+            break
+
+
+def _capitalised(text: str) -> str:
+    """Write the first letter large and leave the others, which may be a name's."""
+    return text[:1].upper() + text[1:]
+
+
+def _streams(report: Report) -> Iterator[str]:
+    copied = [stream for stream in report.streams if stream.action is Action.COPIED and stream.kind != "video"]
+    subtitles = sum(stream.kind == "subtitle" for stream in copied)
+    if subtitles:
+        yield f"{subtitles} subtitle track{'s' if subtitles > 1 else ''} kept."
+    for stream in report.streams:
+        if stream.action is Action.NOT_CARRIED:
+            yield f"One part of the file ({stream.kind}) could not be kept: {stream.reason or _NO_PLACE}."
+    for part in report.parts:
+        if part.action is Action.NOT_CARRIED:
+            yield f"{_capitalised(part.what)} could not be kept: {part.reason or _NO_PLACE}."
+        elif part.action is Action.TRANSCODED or (part.what in ("tags", "chapters") and part.reason):
+            yield f"{_capitalised(part.what)}: {part.reason}."
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/page/css/report.css">
+</head>
+<body>
+<header><p>Relume {version} · processing report</p><h1>{name}</h1></header>
+{body}
+</body>
+</html>
+"""
+
+
+def write_report_page(job: JobRecord, report: Report) -> str:
+    """Write the page; all text in it is escaped, and it has no script."""
+    sections = [
+        _section("Summary", _list(describe_report(report))),
+        _section("Files", _table(("", "Source", "Result"), _files(job, report))),
+        _section("Processing", _table(("", ""), _processing(job, report))),
+        _section("Streams", _table(("Stream", "Kind", "Source", "Result", "Handling"), _stream_rows(report))),
+    ]
+    name = _text(job.title)
+    return _TEMPLATE.format(
+        title=escape(f"{Path(name).stem} - report"),
+        name=escape(name),
+        version=escape(report.relume),
+        body="\n".join(sections),
+    )
+
+
+def _files(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
+    source, result = report.source, report.result
+    yield "Name", _text(job.title), _text(Path(result.path).name)
+    yield "Container", source.container, result.container
+    yield "Size", format_bytes(source.size_bytes), format_bytes(result.size_bytes)
+    yield "Duration", _duration(source.duration_s), _duration(result.duration_s)
+    if report.picture is not None:
+        before, after = report.picture.source, report.picture.result
+        yield "Video", _describe(before), _describe(after)
+        yield "Colour", _colour(before), _colour(after)
+        yield "Frames", str(report.picture.frames_in), str(report.picture.frames_out)
+    for track in report.sound:
+        yield f"Audio samples, stream {track.index}", str(track.samples_in), str(track.samples_out)
+    if job.source_digest:
+        yield "Digest of the source", job.source_digest, ""
+
+
+def _processing(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
+    preset = PRESETS.get(report.preset)
+    yield "Preset", report.preset if preset is None else f"{preset.title} ({preset.name})"
+    if report.picture is not None:
+        yield "Scale", f"{report.picture.scale}×"
+        yield "Video strength", f"{report.picture.strength:.0%}"
+        yield "Frame times", "unchanged" if report.picture.pts_equal else "changed"
+    for track in report.sound:
+        strength = "copied" if track.strength is None else f"speech enhanced, strength {track.strength:.0%}"
+        yield f"Audio, stream {track.index}", strength
+    for engine in report.engines:
+        yield "Model", f"{engine.model}, {engine.precision} on {engine.backend}, SHA-256 {engine.sha256}"
+    yield "Processing time", describe_duration(report.speed.wall_s)
+    for word, moment in (("Started", job.started_at), ("Finished", job.finished_at)):
+        if moment is not None:
+            yield word, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+    yield "Check of the result", "passed" if not report.check_failures else "; ".join(report.check_failures)
+
+
+def _stream_rows(report: Report) -> Iterable[Sequence[str]]:
+    for stream in report.streams:
+        handling = str(stream.action) + (f": {stream.reason}" if stream.reason else "")
+        yield str(stream.index), stream.kind, stream.codec, stream.out_codec or "-", handling
+    for part in report.parts:
+        handling = str(part.action) + (f": {part.reason}" if part.reason else "")
+        yield "", part.what, str(part.count), "", handling
+
+
+def _describe(facts: PictureFacts) -> str:
+    rate = f", {facts.frame_rate} fps" if facts.frame_rate else ""
+    return f"{facts.width} × {facts.height}, {facts.bits} bit, {facts.pixel_format}{rate}"
+
+
+def _colour(facts: PictureFacts) -> str:
+    return f"{facts.matrix}, {facts.primaries}, {facts.transfer}, {facts.colour_range}"
+
+
+def _duration(seconds: float | None) -> str:
+    return "unknown" if seconds is None else describe_duration(seconds)
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section><h2>{escape(heading)}</h2>{content}</section>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(_text(line))}</li>" for line in lines) + "</ul>"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(word)}</th>" for word in headings)
+    body = "".join("<tr>" + "".join(f"<td>{escape(_text(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _text(text: str) -> str:
+    """Make text that UTF-8 can carry of a name that is none."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,303 @@
+"""Logging in and out, the first account, and one's own password."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.accounts.principal import Caller, Role
+from appliance.accounts.sessions import NewSession, short_id
+from appliance.errors import AccountError, MailError
+from appliance.web.security import Changing, Leaving, Open, Person, ServicesHere, address_of, cookie_name, find_caller
+from appliance.web.services import Services
+from runtime.version import relume_version
+
+router = APIRouter(tags=["accounts"])
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Password = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Credentials(BaseModel):
+    """Name and password."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    password: Password
+
+
+class SetupIn(Credentials):
+    """The first account, and the secret of the one-time link."""
+
+    token: str = Field(min_length=1, max_length=200)
+
+
+EmailEvent = Literal["done", "failed", "queue_empty"]
+
+
+class MeIn(BaseModel):
+    """What to change of one's own account; a new password needs the current one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    password: Password | None = Field(None, description="The current one")
+    new_password: Password | None = None
+    language: Literal["", "en", "de"] | None = Field(None, description="Of the page; empty for the browser's")
+    email: Annotated[str, Field(max_length=254)] | None = Field(None, description="Where notifications go; empty: none")
+    email_events: list[EmailEvent] | None = Field(None, max_length=3, description="Of what to tell by e-mail")
+
+
+class MeOut(BaseModel):
+    """Who is logged in."""
+
+    id: str
+    name: str
+    role: Role
+    must_change: bool = Field(description="The password has to be changed before anything else")
+    language: str
+    email: str
+    email_events: list[str]
+
+
+class LoginOut(BaseModel):
+    """A browser in which the account is logged in; times are seconds since 1970, UTC."""
+
+    id: str
+    created_at: float
+    last_seen_at: float
+    address: str
+    agent: str
+    current: bool
+
+
+class SessionOut(BaseModel):
+    """The state of this browser; `csrf` goes into the header X-CSRF-Token of every change."""
+
+    user: MeOut | None
+    csrf: str
+    setup_needed: bool
+    version: str
+    own_jobs_only: bool = Field(description="Users other than administrators see only their own jobs")
+
+
+class HealthOut(BaseModel):
+    """The server answers."""
+
+    status: str
+    version: str
+
+
+@router.get("/health", dependencies=[Depends(Open())], summary="Tell that the server answers")
+async def health() -> HealthOut:
+    """Answer without a log-in and without touching the disk."""
+    return HealthOut(status="ok", version=relume_version())
+
+
+@router.get("/api/session", dependencies=[Depends(Open())], summary="Tell who is logged in")
+def session(request: Request, services: ServicesHere) -> SessionOut:
+    """Give who is logged in in this browser, if anyone, and whether the box needs its first account."""
+    caller = find_caller(request, services)
+    return _session(services, caller, setup_needed=caller is None and services.accounts.entrance.needs_setup())
+
+
+@router.post("/api/setup", dependencies=[Depends(Open())], summary="Make the first account")
+def set_up(request: Request, response: Response, services: ServicesHere, body: SetupIn) -> SessionOut:
+    """Make the first account, an administrator, with the one-time link, and log it in."""
+    new = services.accounts.entrance.set_up(
+        body.token,
+        body.name,
+        body.password,
+        address=address_of(request),
+        old=request.cookies.get(cookie_name(services)),
+        agent=_agent(request),
+    )
+    return _log_in(response, services, new)
+
+
+@router.get("/api/setup", dependencies=[Depends(Open())], summary="Check a setup link", status_code=204)
+def check_setup(services: ServicesHere, token: Annotated[str, Query(max_length=200)]) -> Response:
+    """Tell whether a one-time link can still be used, before anything is typed (401: it cannot)."""
+    services.accounts.entrance.check_setup_secret(token)
+    return Response(status_code=204)
+
+
+@router.post("/api/login", dependencies=[Depends(Open())], summary="Log in")
+def log_in(request: Request, response: Response, services: ServicesHere, body: Credentials) -> SessionOut:
+    """Log in with name and password; too many wrong ones lock for a while (429)."""
+    new = services.accounts.entrance.log_in(
+        body.name,
+        body.password,
+        address=address_of(request),
+        old=request.cookies.get(cookie_name(services)),
+        agent=_agent(request),
+    )
+    return _log_in(response, services, new)
+
+
+@router.post("/api/logout", status_code=204, summary="Log out", response_class=Response)
+async def log_out(services: ServicesHere, caller: Leaving) -> Response:
+    """End this browser's log-in and its live updates."""
+    from anyio import to_thread
+
+    if caller.session is not None:
+        await to_thread.run_sync(lambda: services.accounts.sessions.end(caller, actor=caller.actor))
+        services.broadcaster.drop(caller.session)
+    response = Response(status_code=204)
+    response.delete_cookie(
+        cookie_name(services), path="/", secure=services.settings.tls, httponly=True, samesite="strict"
+    )
+    return response
+
+
+@router.patch("/api/me", status_code=204, summary="Change one's own account", response_class=Response)
+def change_me(services: ServicesHere, caller: Changing, body: MeIn) -> Response:
+    """Change one's own password (every other log-in of the account ends), language or notifications."""
+    users = services.accounts.users
+    if body.new_password is not None or body.password is not None:
+        if body.password is None or body.new_password is None:
+            raise AccountError("type the current password and the new one", code="wrong_password", field="password")
+        services.accounts.attempts.begin(caller.name, caller.address)
+        users.change_own_password(
+            caller.id, body.password, body.new_password, actor=caller.actor, keep_session=caller.session
+        )
+        services.accounts.attempts.forgive(caller.name, caller.address)
+    events = None if body.email_events is None else tuple(dict.fromkeys(body.email_events))
+    users.set_profile(caller.id, language=body.language, email=body.email, events=events)
+    return Response(status_code=204)
+
+
+@router.post("/api/me/test-mail", status_code=204, summary="Send a test e-mail to oneself", response_class=Response)
+def test_mail(services: ServicesHere, caller: Person) -> Response:
+    """Send a message to one's own address at once, and say what is wrong if it does not go."""
+    to = services.accounts.users.get(caller.id).email
+    if not to:
+        raise MailError("save your e-mail address first", code="email", field="email")
+    services.mailer.test(to)
+    return Response(status_code=204)
+
+
+@router.get("/api/me/sessions", summary="List one's own log-ins")
+def list_sessions(services: ServicesHere, caller: Person) -> list[LoginOut]:
+    """Give the browsers in which this account is logged in."""
+    return [
+        LoginOut(
+            id=short_id(found.key),
+            created_at=found.created_at,
+            last_seen_at=found.last_seen_at,
+            address=found.address,
+            agent=found.agent,
+            current=found.key == caller.session,
+        )
+        for found in services.accounts.sessions.list(caller.id)
+    ]
+
+
+@router.delete("/api/me/sessions", status_code=204, summary="Log out everywhere else", response_class=Response)
+async def end_sessions(
+    services: ServicesHere,
+    caller: Person,
+    session: Annotated[str | None, Query(max_length=32, description="The id of one; left out: all others")] = None,
+) -> Response:
+    """End the account's log-ins except the one that asks."""
+    from anyio import to_thread
+
+    ended = await to_thread.run_sync(
+        lambda: services.accounts.sessions.end_of_user(caller.id, keep=caller.session, only=session, actor=caller.actor)
+    )
+    for key in ended:
+        services.broadcaster.drop(key)
+    return Response(status_code=204)
+
+
+def _log_in(response: Response, services: ServicesHere, new: NewSession) -> SessionOut:
+    response.set_cookie(
+        cookie_name(services),
+        new.secret,
+        max_age=int(services.settings.session_days * 86_400),
+        path="/",
+        secure=services.settings.tls,
+        httponly=True,
+        samesite="strict",
+    )
+    return _session(services, new.caller, setup_needed=False)
+
+
+def _agent(request: Request) -> str:
+    return "".join(mark for mark in request.headers.get("user-agent", "") if mark.isprintable())
+
+
+def _session(services: Services, caller: Caller | None, *, setup_needed: bool) -> SessionOut:
+    user = None
+    if caller is not None:
+        own = services.accounts.users.get(caller.id)
+        user = MeOut(
+            id=caller.id,
+            name=caller.name,
+            role=caller.role,
+            must_change=caller.must_change,
+            language=own.language,
+            email=own.email,
+            email_events=list(own.email_events),
+        )
+    csrf = "" if caller is None else caller.csrf
+    return SessionOut(
+        user=user,
+        csrf=csrf,
+        setup_needed=setup_needed,
+        version=relume_version(),
+        own_jobs_only=caller is not None and services.settings.own_jobs_only,
+    )
+
+
+TokenId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$")]
+
+
+class TokenIn(BaseModel):
+    """A new token; it may do what the role may, and never more than its owner."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=64)
+    role: Role | None = Field(None, description="Left out: the owner's")
+    days: float | None = Field(None, gt=0, le=3650, description="How long it counts; left out: until it is removed")
+
+
+class TokenOut(BaseModel):
+    """A token without its secret."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    role: Role
+    prefix: str = Field(description="How the secret begins")
+    created_at: float
+    expires_at: float | None
+    last_used_at: float | None
+
+
+class NewTokenOut(TokenOut):
+    """A token that was just made; the secret is never shown again."""
+
+    secret: str
+
+
+@router.get("/api/tokens", summary="List one's tokens")
+def list_tokens(services: ServicesHere, caller: Person) -> list[TokenOut]:
+    """Give the caller's tokens."""
+    return [TokenOut.model_validate(token) for token in services.accounts.tokens.list(caller.id)]
+
+
+@router.post("/api/tokens", status_code=201, summary="Make a token")
+def add_token(services: ServicesHere, caller: Person, body: TokenIn) -> NewTokenOut:
+    """Make a token; its secret is in this answer alone."""
+    token, secret = services.accounts.tokens.add(caller, body.name, body.role or caller.role, days=body.days)
+    return NewTokenOut(**TokenOut.model_validate(token).model_dump(), secret=secret)
+
+
+@router.delete("/api/tokens/{token_id}", status_code=204, summary="Remove a token", response_class=Response)
+def remove_token(services: ServicesHere, caller: Person, token_id: TokenId) -> Response:
+    """Remove a token; it stops counting at once."""
+    services.accounts.tokens.remove(caller.id, token_id, actor=caller.actor)
+    return Response(status_code=204)

@@ -1,0 +1,146 @@
+"""The box itself: what it is doing, live updates, and figures for Prometheus."""
+
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.accounts.principal import Role
+from appliance.web.errors import RefusedError
+from appliance.web.security import Administrator, ServicesHere, Viewer
+from appliance.web.system import CONTENT_TYPE, write_metrics
+from runtime.engine.store.inventory import find_listed, list_engines
+from runtime.engine.store.store import EngineStore
+
+router = APIRouter(tags=["box"])
+
+
+class DiskOut(BaseModel):
+    """The disk of the data directory, in bytes."""
+
+    free: int
+    total: int
+    reserve: int = Field(description="What uploads and jobs never touch")
+
+
+class MemoryOut(BaseModel):
+    """The memory of the box, what is free of it, and what the server holds; bytes."""
+
+    total: int
+    free: int
+    server: int
+
+
+class EngineOut(BaseModel):
+    """A model that is installed."""
+
+    name: str
+    title: str
+    task: str
+    licence: str
+    precision: str
+    backend: str = Field(description="What runs it from now on")
+    reason: str = Field(description="Why that")
+    sha256: str = Field(description="Of the model's first file")
+
+
+class SystemOut(BaseModel):
+    """The box; the end of the log is for administrators, others get none."""
+
+    version: str
+    device: str
+    backend: str
+    precision: str
+    engines: list[EngineOut]
+    disk: DiskOut
+    memory: MemoryOut
+    temperature_c: float | None
+    load: float
+    cores: int
+    settings_fallback: bool = Field(description="The saved settings cannot be used; the last that worked are")
+    workers: list[dict[str, Any]]
+    log_tail: list[str]
+    uptime_s: float
+
+
+@router.get("/api/system", summary="Show the box")
+def system(services: ServicesHere, caller: Viewer) -> SystemOut:
+    """Give what the box is and how it is doing."""
+    return SystemOut(**services.system.full(with_log=caller.role is Role.ADMINISTRATOR))
+
+
+@router.get(
+    "/api/events",
+    summary="Live updates",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def events(services: ServicesHere, caller: Viewer) -> StreamingResponse:
+    """Tell what changes as server-sent events.
+
+    `job` carries a job, or `{"id", "removed": true}`; `counts` how many there are in each state; `queue`
+    whether it is held; `system` disk, temperature and load; `resync` asks to fetch the list anew.
+    """
+    if services.broadcaster.is_full():
+        raise RefusedError(503, "too_many", "too many pages are open; close some")
+    return StreamingResponse(
+        services.broadcaster.listen(caller),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(services: ServicesHere, caller: Viewer) -> Response:
+    """Give figures in the text format of Prometheus; a token of role viewer is enough."""
+    del caller
+    return Response(await to_thread.run_sync(write_metrics, services), media_type=CONTENT_TYPE)
+
+
+EngineName = Annotated[str, PathParameter(pattern=r"^[a-z0-9._-]{1,400}$")]
+
+
+class BuiltEngineOut(BaseModel):
+    """An engine: built, wanted, being built, or failed."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    model: str
+    precision: str
+    sizes: str
+    flavour: str
+    runtime_version: str = Field(description="Of the library that runs it")
+    device: str
+    state: str = Field(description="ready, outdated, building, waiting, quarantined; or built, not proven")
+    size_bytes: int
+    last_used: float | None
+    reason: str = Field(description="Why it is outdated or in quarantine")
+
+
+@router.get("/api/engines", summary="List the engines")
+def list_built(services: ServicesHere, caller: Viewer) -> list[BuiltEngineOut]:
+    """Give every engine of the store with its state."""
+    del caller
+    return [BuiltEngineOut.model_validate(engine) for engine in list_engines(EngineStore(services.settings.engines))]
+
+
+@router.post("/api/engines/{name}/rebuild", status_code=204, summary="Build an engine again", response_class=Response)
+def rebuild(services: ServicesHere, caller: Administrator, name: EngineName) -> Response:
+    """Ask for an engine again, also for one that failed; it is built as soon as no job runs."""
+    store = EngineStore(services.settings.engines)
+    request = find_listed(store, name)
+    if request is None:
+        raise RefusedError(404, "not_found", f"there is no engine {name} that could be built again; load the list anew")
+    if not store.want(request, again=True):
+        raise RefusedError(409, "engine", "the engine cannot be asked for; the log of the box says why")
+    services.accounts.audit.add(caller.actor, "engine_rebuild", name)
+    return Response(status_code=204)

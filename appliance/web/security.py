@@ -1,0 +1,235 @@
+"""What stands before every route: the host's name, the size of bodies, pages of others, and the security headers."""
+
+import ipaddress
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from appliance.accounts.credentials import same
+from appliance.accounts.principal import Caller, Role
+from appliance.web.errors import RefusedError, refuse
+from appliance.web.services import Services, services_of
+
+MOST_BODY_BYTES: Final = 64 * 1024
+UPLOADS: Final = "/api/uploads/"
+_LITTLE: Final = 1 << 20
+POLICY: Final = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), interest-cohort=()",
+}
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_TOO_LARGE: Final = f"the request is larger than {MOST_BODY_BYTES} bytes; files go to /api/uploads"
+
+
+class Guard:
+    """The outermost layer of the app."""
+
+    def __init__(self, app: ASGIApp, *, names: Collection[str], only_tls: bool = False) -> None:
+        """Make it.
+
+        Args:
+            app: What it stands before.
+            names: What this server is called, beside its addresses.
+            only_tls: Tell browsers to come back under TLS alone.
+        """
+        self._app, self._names = app, frozenset(name.lower() for name in names)
+        self._headers = {**_HEADERS, **({"Strict-Transport-Security": "max-age=31536000"} if only_tls else {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request, or pass it on and add the security headers to its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        body = _Body(headers, receive, limit=None if scope["path"].startswith(UPLOADS) else MOST_BODY_BYTES)
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    own.setdefault(name, value)
+                if scope["path"].startswith("/api/"):
+                    own.setdefault("Cache-Control", "no-store")
+                if body.goes_on():
+                    # The server would read and drop the rest; an endless one would never let it go.
+                    own["Connection"] = "close"
+            await send(message)
+
+        refusal = self._look(scope, headers)
+        if refusal is not None:
+            await refuse(*refusal)(scope, body.receive, guarded_send)
+        else:
+            await self._app(scope, body.receive, guarded_send)
+
+    def _look(self, scope: Scope, headers: Headers) -> tuple[int, str, str] | None:
+        host = headers.get("host", "")
+        if not self._is_own(host):
+            return (
+                421,
+                "host",
+                (
+                    f"this box is not known as {host[:100]!r}; open it by its address, or add the name to host_names "
+                    "in the settings"
+                ),
+            )
+        origin = headers.get("origin")
+        # A page of another site may not change anything here, not even with a form that needs no log-in.
+        if origin is not None and scope["method"] not in _SAFE and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, "origin", "this request comes from another web site and was refused"
+        length = headers.get("content-length", "0")
+        if not scope["path"].startswith(UPLOADS) and (not length.isdigit() or int(length) > MOST_BODY_BYTES):
+            return 413, "too_large", _TOO_LARGE
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        """Tell whether a Host header names this box: a page elsewhere that lets its own name point here does not."""
+        try:
+            parts = urlsplit(f"//{host}")
+            name, _ = (parts.hostname or "").rstrip("."), parts.port
+        except ValueError:
+            return False
+        if not name or parts.username is not None or parts.path:
+            return False
+        if name in self._names:
+            return True
+        try:
+            ipaddress.ip_address(name.partition("%")[0])
+        except ValueError:
+            return False
+        return True
+
+
+class _Body:
+    """The body of a request, counted while it comes."""
+
+    def __init__(self, headers: Headers, receive: Receive, *, limit: int | None) -> None:
+        self._receive, self._limit = receive, limit
+        length = headers.get("content-length", "0")
+        self._length = None if "transfer-encoding" in headers or not length.isdigit() else int(length)
+        self._got, self._ended = 0, False
+
+    async def receive(self) -> Message:
+        """Pass a part on; a body over the limit that did not tell its length is cut off."""
+        message = await self._receive()
+        self._got += len(message.get("body", b""))
+        self._ended = self._ended or not message.get("more_body", False)
+        if self._limit is not None and self._got > self._limit:
+            raise HTTPException(413, _TOO_LARGE)
+        return message
+
+    def goes_on(self) -> bool:
+        """Tell whether more than a little of the body has not come yet."""
+        return not self._ended and (self._length is None or self._length - self._got > _LITTLE)
+
+
+_COOKIE: Final = "relume_session"
+CSRF_HEADER: Final = "x-csrf-token"
+
+
+def address_of(request: Request) -> str:
+    """Give the address of the other end of the connection; forwarded headers are anyone's invention."""
+    return request.client.host if request.client else ""
+
+
+def cookie_name(services: Services) -> str:
+    """Give the name of the session's cookie.
+
+    Under TLS it has a prefix with which browsers take it from this server alone (RFC 6265bis, 4.1.3.2): another
+    service on the same host name could put a second one beside it and log people out.
+    """
+    return f"__Host-{_COOKIE}" if services.settings.tls else _COOKIE
+
+
+def find_caller(request: Request, services: Services) -> Caller | None:
+    """Tell who makes a request: by API token if there is one, else by the session's cookie."""
+    address = address_of(request)
+    header = request.headers.get("authorization")
+    if header is not None:
+        kind, _, secret = header.partition(" ")
+        return services.accounts.tokens.find(secret.strip(), address) if kind.lower() == "bearer" else None
+    secret = request.cookies.get(cookie_name(services), "")
+    return services.accounts.sessions.find(secret, address) if secret else None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """A dependency that lets in whoever has a role, and gives who it is.
+
+    `in_person` keeps API tokens out: a token that leaked must not be able to make others or change the password. What
+    an administrator changes is always done in person: accounts, settings, folders and webhooks give everything away.
+    `before_change` lets in who must change the password first, for the change itself and for logging out.
+    """
+
+    role: Role
+    in_person: bool = False
+    before_change: bool = False
+
+    def __call__(self, request: Request) -> Caller:
+        """Refuse a caller who is not logged in, has too little a role, or was sent here by another page."""
+        services = services_of(request)
+        caller = find_caller(request, services)
+        if caller is None:
+            raise _not_logged_in(request)
+        services.visitors.note(caller.address)
+        changes = request.method not in _SAFE
+        if caller.session and changes and not same(request.headers.get(CSRF_HEADER, ""), caller.csrf):
+            raise RefusedError(403, "csrf", "this page is out of date; reload it and try again")
+        if caller.must_change and not self.before_change:
+            raise RefusedError(
+                403, "password_change_needed", "change your password first; it was chosen by someone else"
+            )
+        if not caller.role.includes(self.role):
+            raise RefusedError(
+                403, "role", f"this needs the role {self.role}, your role is {caller.role}; ask an administrator"
+            )
+        in_person = self.in_person or (changes and self.role is Role.ADMINISTRATOR)
+        if in_person and caller.session is None:
+            raise RefusedError(403, "in_person", "this cannot be done with an API token; log in with name and password")
+        return caller
+
+
+def _not_logged_in(request: Request) -> RefusedError:
+    """Say why a browser is not logged in any more, where that is known."""
+    services = services_of(request)
+    sessions, secret = services.accounts.sessions, request.cookies.get(cookie_name(services), "")
+    if secret and sessions.has_expired(secret):
+        hours = f"{sessions.idle_hours:g} hour{'' if sessions.idle_hours == 1 else 's'}"
+        return RefusedError(401, "session_expired", f"you were logged out after {hours} without activity; log in again")
+    return RefusedError(401, "login_needed", "you are logged out; log in to continue")
+
+
+@dataclass(frozen=True)
+class Open:
+    """A dependency that marks a route as needing no log-in."""
+
+    def __call__(self) -> None:
+        """Let everyone in."""
+
+
+async def _services(request: Request) -> Services:
+    # Async, since FastAPI sends every other dependency on a trip to a thread.
+    return services_of(request)
+
+
+ServicesHere = Annotated[Services, Depends(_services)]
+Viewer = Annotated[Caller, Depends(Needs(Role.VIEWER))]
+Operator = Annotated[Caller, Depends(Needs(Role.OPERATOR))]
+Administrator = Annotated[Caller, Depends(Needs(Role.ADMINISTRATOR))]
+Person = Annotated[Caller, Depends(Needs(Role.VIEWER, in_person=True))]
+Changing = Annotated[Caller, Depends(Needs(Role.VIEWER, in_person=True, before_change=True))]
+Leaving = Annotated[Caller, Depends(Needs(Role.VIEWER, before_change=True))]

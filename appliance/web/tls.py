@@ -1,0 +1,198 @@
+"""The certificate of the box: its own, made on the first start, or the owner's."""
+
+import asyncio
+import datetime
+import ipaddress
+import os
+import re
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from appliance.errors import SettingsError
+from appliance.settings import Settings
+from appliance.settings_file import listen
+from appliance.web.connections import Visitors, limit_connections
+
+_DAYS: Final = 397
+"""Browsers refuse certificates that live longer."""
+_RENEW_DAYS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate and its key as files; the fingerprint is what a browser shows as SHA-256."""
+
+    certificate: Path
+    key: Path
+    fingerprint: str
+    is_own: bool
+
+
+def own_names() -> frozenset[str]:
+    """Give the names that this box calls itself."""
+    name = socket.gethostname().lower()
+    return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
+
+
+def provide_certificate(settings: Settings) -> Certificate:
+    """Give the owner's certificate, or the box's own, which is made or renewed where needed.
+
+    Raises:
+        SettingsError: The owner's files cannot be read, or do not belong together.
+    """
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        return check_certificate(settings.tls_certificate, settings.tls_key)
+    certificate, key = settings.secrets / "box.crt", settings.secrets / "box.key"
+    names = sorted(own_names() | set(settings.host_names))
+    if not _still_good(certificate, key, names):
+        _make(certificate, key, names, own_addresses())
+    return Certificate(certificate, key, _fingerprint(certificate), is_own=True)
+
+
+def own_addresses() -> list[str]:
+    """Give the addresses by which this box is reached on its networks."""
+    found = {"127.0.0.1", "::1"}
+    with suppress(OSError):
+        found |= {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(socket.gethostname(), None)}
+    # The address of the way out; connecting a datagram socket sends nothing.
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((far, 9))
+                found.add(probe.getsockname()[0])
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def _still_good(certificate: Path, key: Path, names: list[str]) -> bool:
+    from cryptography import x509
+
+    try:
+        held = x509.load_pem_x509_certificate(certificate.read_bytes())
+        known = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        there = key.is_file()
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return False
+    left = held.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    # Addresses come and go with the network; a certificate that changes each time would have to be accepted anew.
+    return there and left.days >= _RENEW_DAYS and set(names) <= set(known.get_values_for_type(x509.DNSName))
+
+
+def _make(certificate: Path, key: Path, names: list[str], addresses: list[str]) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    secret = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Relume box")])
+    now = datetime.datetime.now(datetime.UTC)
+    usable = [name for name in names if name.isascii() and 0 < len(name) < 254]
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in usable]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        # A day back, for clocks that are a little behind.
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=_DAYS - 1))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(secret, hashes.SHA256())
+    )
+    text = secret.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write(key, text)
+    _write(certificate, made.public_bytes(serialization.Encoding.PEM))
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial.unlink(missing_ok=True)
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise SettingsError(f"the certificate cannot be written to {path}: {error.strerror}") from error
+
+
+def check_certificate(certificate: Path, key: Path) -> Certificate:
+    """Load the owner's certificate.
+
+    Raises:
+        SettingsError: The files cannot be read, or do not belong together.
+    """
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise SettingsError(
+            f"the certificate {certificate} with the key {key} cannot be used: both must be PEM files that belong "
+            "together, and the key must have no password",
+            code="setting_refused",
+            field="tls_certificate",
+        ) from error
+    return Certificate(certificate, key, _fingerprint(certificate), is_own=False)
+
+
+def _fingerprint(certificate: Path) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    digest = x509.load_pem_x509_certificate(certificate.read_bytes()).fingerprint(hashes.SHA256())
+    return ":".join(f"{byte:02X}" for byte in digest)
+
+
+_MOST_HEAD: Final = 8192
+_WAIT_S: Final = 5.0
+_HOST = re.compile(rb"(?im)^host:[ \t]*([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?[ \t]*\r?$")
+
+
+async def serve_redirects(host: str, port: int, tls_port: int, visitors: Visitors) -> asyncio.Server:
+    """Listen on a plain port and answer every request with the https address of the start page.
+
+    Connections count with those to the page itself.
+
+    Raises:
+        SettingsError: The port is taken.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_answer(head, tls_port))
+                await writer.drain()
+        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
+            pass
+        finally:
+            writer.close()
+
+    listening = limit_connections(listen(host, port), visitors)
+    return await asyncio.start_server(answer, sock=listening, limit=_MOST_HEAD)
+
+
+def _answer(head: bytes, tls_port: int) -> bytes:
+    found = _HOST.search(head)
+    if found is None:
+        return b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    place = b"https://%b:%d/" % (found[1], tls_port)
+    return (
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %b\r\nConnection: close\r\nContent-Length: 0\r\n"
+        b"Cache-Control: no-store\r\n\r\n" % place
+    )

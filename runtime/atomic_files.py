@@ -1,0 +1,185 @@
+"""Files that survive a crash: written, synced and named in this order; and what tells that they are whole.
+
+Everything durable goes through `os.fsync`, `os.replace`, `os.link` and `os.unlink`, so that a test may stop the process
+at each of them.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtime.errors import OutputError
+
+_CHUNK_BYTES: Final = 1 << 20
+_WHOLE_BYTES: Final = 8 << 20
+_PARTS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file of the workspace that was whole and on the disk when it was noted."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """What tells a large file from others without reading all of it: its size, and a digest of parts.
+
+    A file of up to 8 MiB is read whole, of a larger one its ends and 32 parts between.
+    """
+
+    size_bytes: int
+    sha256: str
+
+
+@contextmanager
+def told_errors(folder: Path) -> Generator[None]:
+    """Turn what the file system refuses into words.
+
+    Raises:
+        OutputError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OutputError(
+                f"no space is left for the work in {folder}; free some and start the job again: it goes on where it was"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise OutputError(f"{folder} is not writable; choose another folder or change its permissions") from error
+        raise OutputError(f"{folder} cannot be used: {error.strerror or error}") from error
+
+
+@contextmanager
+def removed_on_error(path: Path) -> Generator[None]:
+    """Remove a file that could not be written whole, so that it takes no room on a full disk."""
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file that is, after any crash, either the old one or the new one."""
+    partial = path.with_name(f"{path.name}.part")
+    with removed_on_error(partial), open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def remove_durably(*paths: Path) -> None:
+    """Remove files that may be missing."""
+    folders = set()
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+            folders.add(path.parent)
+    for folder in folders:
+        sync_folder(folder)
+
+
+def record_file(path: Path) -> FileRecord:
+    """Note a file as it is."""
+    return FileRecord(path.name, path.stat().st_size, _digest(path))
+
+
+def is_whole(folder: Path, record: FileRecord) -> bool:
+    """Tell whether a file is as it was noted."""
+    path = folder / record.name
+    try:
+        return path.stat().st_size == record.size_bytes and _digest(path) == record.sha256
+    except OSError:
+        return False
+
+
+def mark_file(path: Path) -> FileMark:
+    """Give what tells a file from others."""
+    size = path.stat().st_size
+    if size <= _WHOLE_BYTES:
+        return FileMark(size, _digest(path))
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for part in range(_PARTS + 2):
+            file.seek((size - _CHUNK_BYTES) * part // (_PARTS + 1))
+            digest.update(file.read(_CHUNK_BYTES if part in (0, _PARTS + 1) else _CHUNK_BYTES // 16))
+    return FileMark(size, digest.hexdigest())
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish_file(partial: Path, target: Path, *, overwrite: bool) -> None:
+    """Rename a finished file beside its target.
+
+    Args:
+        partial: The file under its temporary name.
+        target: Its name, in the same folder.
+        overwrite: Replace what has that name.
+
+    Raises:
+        OutputError: The name is taken, or the file system refuses.
+    """
+    try:
+        _sync(partial)
+        if overwrite:
+            os.replace(partial, target)
+        else:
+            _link(partial, target)
+        _sync(target.parent)
+    except FileExistsError as error:
+        raise OutputError(describe_taken(target)) from error
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def describe_taken(target: Path) -> str:
+    """Say that a name is taken."""
+    return f"{target} exists already; choose another name or allow overwriting"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _link(partial: Path, target: Path) -> None:
+    """Rename without ever replacing a file, on file systems without hard links too."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(partial, target)
+    else:
+        partial.unlink()

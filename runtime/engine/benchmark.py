@@ -1,0 +1,145 @@
+"""Short runs of a model on this box, on every backend and in every precision, to say which is the fastest here."""
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from runtime.engine.backends import Backend, Flavour, list_backends
+from runtime.engine.choose import candidates_for, open_chosen
+from runtime.engine.session import Array, OpenSession, Session
+from runtime.engine.speeds import Speed, describe_device, digest_files, is_current, read_speeds
+from runtime.errors import EngineError, OpenError
+from runtime.hardware import Hardware, look_at_hardware
+from runtime.manifest import Model
+
+BUDGET_S: Final = 1.0
+"""For each way to run the model."""
+_LEAST_RUNS: Final = 3
+_MOST_RUNS: Final = 50
+_USUAL_PIXELS: Final = 320 * 180
+
+
+_TWICE: Final = ("flow",)
+"""Parts of a chain that a frame needs twice: its motion towards the frame before and the frame after."""
+
+
+class _Contestant:
+    """One way to run a model: the session of each of its files, and how long each run of all took."""
+
+    def __init__(self, backend: Backend, precision: str) -> None:
+        self.backend, self.precision = backend, precision
+        self.times_s: list[float] = []
+        self.problem, self.waits = "", False
+        self._parts: list[tuple[Session, dict[str, Array]]] = []
+
+    def open(self, open_session: OpenSession, model: Model, dimensions: dict[str, int], stack: ExitStack) -> None:
+        """Open a session for each role, to be closed by `stack`, and make up its inputs."""
+        random = np.random.default_rng(0)
+        for role in dict.fromkeys(file.role for file in model.manifest.files):
+            session = open_session(model.file(role=role), dimensions=dimensions, precision=self.precision)
+            stack.enter_context(session)
+            tensors = {one.name: random.random(one.shape).astype(one.dtype) for one in session.inputs}
+            self._parts += [(session, tensors)] * (2 if role in _TWICE else 1)
+
+    def run(self) -> None:
+        """Run what a frame needs once and note the time."""
+        started = time.perf_counter()
+        for session, tensors in self._parts:
+            session.run(tensors)
+        self.times_s.append(time.perf_counter() - started)
+
+
+def measure_model(model: Model, *, engines: Path | None = None, budget_s: float = BUDGET_S) -> tuple[Speed, ...]:
+    """Run a model on noise in every way that there is here, the safest first.
+
+    The runs take turns, so that what else the box does meets all alike. A picture's model has every core, at the tile
+    shape nearest to 320x180; a sound's model has one, as in a job. Of a model in parts one run is all that a frame
+    needs, where windows of frames share none.
+
+    Args:
+        model: Any model of the zoo.
+        engines: The folder of the engine store.
+        budget_s: For each way to run it; a slow one gets three runs at least.
+    """
+    hardware = look_at_hardware()
+    threads = len(os.sched_getaffinity(0)) if model.manifest.video else 1
+    dimensions, size = _usual_size(model)
+    available = [backend for backend in list_backends() if backend.available]
+    contestants = [_Contestant(*pair) for pair in candidates_for(model, available)]
+    with ExitStack() as stack:
+        for one in contestants:
+            # OpenVINO is as fast without an engine, so none is asked for what may never be used.
+            store = None if one.backend.flavour is Flavour.OPENVINO else engines
+            opener = open_chosen(model, one.backend, one.precision, threads=threads, engines=store)
+            try:
+                one.open(opener, model, dimensions, stack)
+            except EngineError as error:
+                one.problem, one.waits = str(error), isinstance(error, OpenError) and error.waits
+        _take_turns([one for one in contestants if not one.problem], budget_s)
+    return tuple(_speed(one, model, hardware, threads=threads, size=size) for one in contestants)
+
+
+def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
+    """Give the models of which some way to run them was not measured here yet, with the files and libraries of now."""
+    hardware, speeds = look_at_hardware(), read_speeds(engines)
+    available = [backend for backend in list_backends() if backend.available]
+
+    def is_measured(model: Model, backend: Backend, precision: str) -> bool:
+        return any(speed.precision == precision and is_current(speed, model, backend, hardware) for speed in speeds)
+
+    return [
+        model for model in models if not all(is_measured(model, *pair) for pair in candidates_for(model, available))
+    ]
+
+
+def _take_turns(contestants: list[_Contestant], budget_s: float) -> None:
+    """Let all run in turn until the time is up; the first run of each, which warms it up, does not count."""
+    ends = time.perf_counter() + budget_s * len(contestants)
+    for turn in range(1 + _MOST_RUNS):
+        if turn > _LEAST_RUNS and time.perf_counter() > ends:
+            return
+        for one in contestants:
+            if one.problem:
+                continue
+            try:
+                one.run()
+            except EngineError as error:
+                one.problem = str(error)
+            if turn == 0:
+                one.times_s.clear()
+
+
+def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, size: str) -> Speed:
+    return Speed(
+        model=model.manifest.name,
+        sha256=digest_files(model, one.precision, one.backend.int8_form),
+        backend=one.backend.name,
+        precision=one.precision,
+        library=one.backend.library_version,
+        device=describe_device(hardware, one.backend),
+        threads=threads,
+        size=size,
+        runs=0 if one.problem else len(one.times_s),
+        ms=0.0 if one.problem else round(1000 * statistics.median(one.times_s), 3),
+        measured=datetime.now(UTC).date().isoformat(),
+        problem=one.problem,
+        waits=one.waits,
+    )
+
+
+def _usual_size(model: Model) -> tuple[dict[str, int], str]:
+    """Give the sizes at which a model is tried, and their name."""
+    video, audio = model.manifest.video, model.manifest.audio
+    if video is None:
+        samples = audio.block_samples if audio is not None else 1
+        return {"samples": samples}, f"{samples} samples"
+    shapes = sorted(video.tile_shapes, key=lambda shape: abs(shape[0] * shape[1] - _USUAL_PIXELS / video.grid**2))
+    height, width = shapes[0]
+    return {"batch": 1, "height": height, "width": width}, f"{width}x{height}"

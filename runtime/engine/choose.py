@@ -1,0 +1,337 @@
+"""The choice of what runs a model in a job: by the user's wish, else by what was measured on this box."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from runtime.closing import Closing
+from runtime.engine.backends import Backend, Flavour, Int8Form, choose_backend, find_backend, list_backends
+from runtime.engine.session import Array, OpenSession, Session
+from runtime.engine.speeds import is_current, read_speeds
+from runtime.errors import EngineStoreError, OpenError, OptionError, SessionError
+from runtime.hardware import look_at_hardware
+from runtime.manifest import Model
+
+if TYPE_CHECKING:
+    from runtime.engine.store.store import StoredEngine
+
+
+PRECISIONS: Final = ("fp32", "fp16", "int8")
+WORTHWHILE: Final = 1.1
+"""How many times as fast something must be to take the place of what is safer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asks for: names, or `auto`."""
+
+    backend: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs a model in a job, why, and how it is opened.
+
+    `open_session` is that of `runtime.engine.choose.open_chosen`; where it raises `OpenError`, `runtime.plan`
+    takes another choice. With `any_shape` it opens tiles of every shape, not only of those in the manifest.
+    """
+
+    model: Model
+    backend: str
+    precision: str
+    reason: str
+    library: str
+    open_session: OpenSession
+    any_shape: bool = False
+
+
+def choose_engine(
+    model: Model,
+    wish: Wish,
+    *,
+    threads: int,
+    engines: Path | None = None,
+    kept: Wish | None = None,
+    without: str | None = None,
+) -> Choice:
+    """Choose what runs a model.
+
+    Args:
+        model: The model; it offers the precisions in which it has every file.
+        wish: What the user asked for; it wins.
+        threads: CPU threads that an engine may use.
+        engines: The folder of the box's engines and measurements; None for neither.
+        kept: What an earlier attempt with the same wish began with: taken again while it can be.
+        without: A backend that failed, and is not to be taken.
+
+    Raises:
+        OptionError: No backend or precision has that name, or the model has no such file.
+        SessionError: The backend that was asked for cannot be used here.
+    """
+    _check(model, wish)
+    backends = [backend for backend in list_backends() if backend.available and backend.name != without]
+    for backend, precision in candidates_for(model, backends):
+        if kept == Wish(backend.name, precision):
+            return _choice(model, backend, precision, "what the job began with", threads=threads, engines=engines)
+    if wish.backend != "auto":
+        backends = [backend for backend in backends if backend.name == wish.backend]
+    candidates = [
+        (backend, precision)
+        for backend, precision in candidates_for(model, backends)
+        if wish.precision == precision or (wish.precision == "auto" and _passed_gate(model, precision))
+    ]
+    if not candidates:
+        raise SessionError(_nothing_runs(model, wish))
+    return _choice(model, *_decide(model, candidates, wish, engines=engines), threads=threads, engines=engines)
+
+
+def offered_precisions(model: Model, form: Int8Form | None = None) -> tuple[str, ...]:
+    """Give the precisions in which a model has a file for each of its roles, the safest first.
+
+    Args:
+        model: Any model.
+        form: Of INT8 files; any without it.
+    """
+    files = [file for file in model.manifest.files if form is None or file.fits(form)]
+    roles = {file.role for file in model.manifest.files}
+    there = {(file.role, file.precision) for file in files}
+    return tuple(precision for precision in PRECISIONS if all((role, precision) in there for role in roles))
+
+
+def candidates_for(model: Model, backends: Iterable[Backend]) -> list[tuple[Backend, str]]:
+    """Give every way to run a model, the safest first."""
+    found = list(backends)
+    return [
+        (backend, precision)
+        for precision in PRECISIONS
+        for backend in _in_order(found, precision)
+        if precision in offered_precisions(model, backend.int8_form)
+    ]
+
+
+def _choice(
+    model: Model, backend: Backend, precision: str, reason: str, *, threads: int, engines: Path | None
+) -> Choice:
+    opener = open_chosen(model, backend, precision, threads=threads, engines=engines)
+    any_shape = backend.flavour in (None, Flavour.OPENVINO) and _names_its_sides(model)
+    return Choice(model, backend.name, precision, reason, backend.library_version, opener, any_shape)
+
+
+def _names_its_sides(model: Model) -> bool:
+    """Tell whether a step's files leave height and width open; the memory of the larger kinds was not measured."""
+    manifest = model.manifest
+    frames = [tensor.shape for tensor in manifest.inputs if len(tensor.shape) == 4]
+    return (
+        manifest.video is not None
+        and {file.role for file in manifest.files} == {"step"}
+        and all(isinstance(side, str) for shape in frames for side in shape[2:])
+    )
+
+
+def _passed_gate(model: Model, precision: str) -> bool:
+    """Tell whether a precision may be taken unasked: of int8 files it must have been measured what they lose."""
+    if precision != "int8":
+        return True
+    files = [file for file in model.manifest.files if file.precision == precision]
+    return all(file.calibration is not None and file.calibration.loss for file in files)
+
+
+def _check(model: Model, wish: Wish) -> None:
+    """Refuse a wish that no box could meet."""
+    offered, name = offered_precisions(model), model.manifest.name
+    if wish.precision not in ("auto", *PRECISIONS):
+        raise OptionError(f"no precision named {wish.precision!r}; there are: auto, {', '.join(PRECISIONS)}")
+    if wish.precision not in ("auto", *offered):
+        raise OptionError(f"model {name} has no {wish.precision} file; it offers {', '.join(offered)}")
+    if wish.backend == "auto":
+        return
+    runs = find_backend(wish.backend).precisions
+    if wish.precision not in ("auto", *runs):
+        raise OptionError(f"backend {wish.backend} does not run {wish.precision}; it runs {', '.join(runs)}")
+
+
+def _in_order(backends: Sequence[Backend], precision: str) -> list[Backend]:
+    """Give the backends that run a precision, the safest first.
+
+    For int8 that is OpenVINO: ONNX Runtime's own integer convolutions are slower than its float32 on these networks.
+    """
+    found = [backend for backend in backends if precision in backend.precisions]
+    return sorted(found, key=lambda backend: backend.name == "cpu") if precision == "int8" else found
+
+
+def _nothing_runs(model: Model, wish: Wish) -> str:
+    """Tell that nothing can run a model as it is wished, and what could."""
+    kind = "" if wish.precision == "auto" else f" in {wish.precision}"
+    able = [one.name for one in list_backends() if wish.precision in ("auto", *one.precisions)]
+    return (
+        f"nothing here runs {model.manifest.name}{kind}; {', '.join(able)} do: see `relume doctor` for what is missing"
+    )
+
+
+def _decide(
+    model: Model, candidates: list[tuple[Backend, str]], wish: Wish, *, engines: Path | None
+) -> tuple[Backend, str, str]:
+    default, safest = candidates[0]
+    if len(candidates) == 1:
+        return default, safest, "asked for" if "auto" not in (wish.backend, wish.precision) else _only(wish)
+    speeds = _measured(model, candidates, engines)
+    best = candidates[0]
+    if (default.name, safest) in speeds:
+        for backend, precision in candidates[1:]:
+            ms = speeds.get((backend.name, precision))
+            if ms is not None and ms * WORTHWHILE < speeds[best[0].name, best[1]]:
+                best = backend, precision
+        return *best, _compare(speeds, best, safest=(default.name, safest))
+    part = "" if wish == Wish() else f"; {_only(wish)}"
+    return default, safest, f"default (run `relume doctor` once to benchmark this machine){part}"
+
+
+def is_measured(model: Model, engines: Path | None) -> bool:
+    """Tell whether some way to run a model was measured here, with the files and libraries of now."""
+    available = [backend for backend in list_backends() if backend.available]
+    candidates = candidates_for(model, available)
+    return len(candidates) < 2 or bool(_measured(model, candidates, engines))
+
+
+def _measured(
+    model: Model, candidates: list[tuple[Backend, str]], engines: Path | None
+) -> dict[tuple[str, str], float]:
+    speeds = read_speeds(engines)
+    if not speeds:
+        return {}
+    hardware = look_at_hardware()
+    backends = {backend.name: backend for backend, _ in candidates}
+    wanted = {(backend.name, precision) for backend, precision in candidates}
+    return {
+        (speed.backend, speed.precision): speed.ms
+        for speed in speeds
+        if (speed.backend, speed.precision) in wanted
+        and not speed.problem
+        and is_current(speed, model, backends[speed.backend], hardware)
+    }
+
+
+def _compare(speeds: Mapping[tuple[str, str], float], best: tuple[Backend, str], *, safest: tuple[str, str]) -> str:
+    """Tell the speed of what was chosen beside the safest's, or beside the next best where that is the safest."""
+    chosen = best[0].name, best[1]
+    others = {pair: ms for pair, ms in speeds.items() if pair != chosen}
+    text = f"measured here: {_ms(speeds[chosen])}"
+    if not others:
+        return text
+    backend, precision = safest if safest in others else min(others, key=lambda pair: others[pair])
+    return f"{text}, against {_ms(others[backend, precision])} of {backend} {precision}"
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
+
+
+def _only(wish: Wish) -> str:
+    named = [name for name in (wish.backend, wish.precision) if name != "auto"]
+    return f"asked for {' '.join(named)}" if named else "the only way to run it here"
+
+
+logger = logging.getLogger(__name__)
+
+
+class StoredSession(Closing):
+    """A session on an engine of the store, which is not cleared away before the session is closed."""
+
+    def __init__(self, session: Session, engine: "StoredEngine") -> None:
+        self._session, self._engine = session, engine
+        self.backend, self.precision = session.backend, session.precision
+        self.inputs, self.outputs = session.inputs, session.outputs
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the network once; see `Session.run`."""
+        return self._session.run(tensors)
+
+    def close(self) -> None:
+        """Close the session, then let go of the engine."""
+        self._session.close()
+        self._engine.close()
+
+
+def open_chosen(
+    model: Model, backend: Backend, precision: str, *, threads: int, engines: Path | None = None
+) -> OpenSession:
+    """Give what opens a model's files on a backend in a precision.
+
+    What is given back takes the path of one of the model's files and opens the file of the same role in the chosen
+    precision in its place, so that the pipelines need not know of precisions. Where the backend runs engines, the
+    store's is opened. If there is none yet it is asked for; OpenVINO compiles the file meanwhile, and for the others
+    `OpenError` is raised, as where the backend cannot open the file.
+
+    Args:
+        model: Its manifest tells the roles.
+        backend: One that can be used here.
+        precision: One that the model offers for each role.
+        threads: CPU threads that an engine may use.
+        engines: The folder of the engine store; None where there is none.
+    """
+    roles = {model.folder / file.path: file.role for file in model.manifest.files}
+    chosen, name = precision, model.manifest.name
+
+    def open_session(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
+        del precision  # of the file that is asked for, not of the one that is opened
+        source = model.file(role=roles[path], precision=chosen, form=backend.int8_form)
+        engine = None if backend.flavour is None else _find_engine(source, dimensions, backend.flavour, engines)
+        try:
+            if engine is not None or backend.flavour in (None, Flavour.OPENVINO):
+                open_file = choose_backend(backend.name, threads=threads).open_session
+                return _open(open_file, source, engine, dimensions=dimensions, precision=chosen)
+        except OpenError:
+            raise
+        except SessionError as error:
+            raise OpenError(str(error), model=name, backend=backend.name) from error
+        sizes = "x".join(str(size) for size in dimensions.values())
+        raise OpenError(
+            f"the {backend.flavour} engine for {name} {chosen} at {sizes} is not built yet"
+            + ("" if engines is None else "; it is asked for: see `relume engines list`"),
+            model=name,
+            backend=backend.name,
+            waits=True,
+        )
+
+    return open_session
+
+
+def _open(
+    open_file: OpenSession,
+    source: Path,
+    engine: "StoredEngine | None",
+    *,
+    dimensions: Mapping[str, int],
+    precision: str,
+) -> Session:
+    if engine is None:
+        return open_file(source, dimensions=dimensions, precision=precision)
+    try:
+        return StoredSession(open_file(engine.path, dimensions=dimensions, precision=precision), engine)
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _find_engine(
+    source: Path, dimensions: Mapping[str, int], flavour: Flavour, engines: Path | None
+) -> "StoredEngine | None":
+    """Look for an engine in the store, and ask for it where it is missing; a store in disorder is one without it."""
+    if engines is None:
+        return None
+    from runtime.engine.store.key import request_engine
+    from runtime.engine.store.store import EngineStore
+
+    store = EngineStore(engines)
+    try:
+        request = request_engine(source, dimensions=dimensions, flavour=flavour)
+        engine = store.find(request)
+    except EngineStoreError as error:
+        logger.warning("the engine store cannot be used: %s", error)
+        return None
+    if engine is None:
+        store.want(request)
+    return engine

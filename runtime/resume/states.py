@@ -1,0 +1,57 @@
+"""Arrays of a job between two attempts: the recurrent state at a join, and the pictures to be compared."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.atomic_files import FileRecord, record_file, removed_on_error
+from runtime.video.frames import States
+from runtime.video.pipeline import Snapshot
+
+_PREVIOUS: Final = "previous"
+_STATE: Final = "state_"
+
+Frame = NDArray[np.float32]
+
+
+def write_state(path: Path, previous: Frame | None, states: States) -> FileRecord:
+    """Write the state before a frame to the disk; its name is durable when the folder is synced."""
+    arrays: dict[str, NDArray[Any]] = {_STATE + name: state for name, state in states.items()}
+    if previous is not None:
+        arrays[_PREVIOUS] = previous
+    return _write(path, arrays)
+
+
+def read_state(path: Path) -> tuple[Frame | None, States]:
+    """Read what `write_state` wrote, every bit of it."""
+    arrays = _read(path)
+    previous = arrays.pop(_PREVIOUS, None)
+    return previous, {name.removeprefix(_STATE): state for name, state in arrays.items()}
+
+
+def write_snapshot(path: Path, snapshot: Snapshot) -> FileRecord:
+    """Write a frame before and after."""
+    return _write(path, {"before": snapshot.before, "after": snapshot.after})
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read what `write_snapshot` wrote."""
+    arrays = _read(path)
+    return Snapshot(arrays["before"], arrays["after"])
+
+
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> FileRecord:
+    with removed_on_error(path), open(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    return record_file(path)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

@@ -1,0 +1,309 @@
+"""What a workspace's manifest holds, and its text: the one file that says what of a job is done."""
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+from uuid import uuid4
+
+from runtime.atomic_files import (
+    FileMark,
+    FileRecord,
+    is_whole,
+    mark_file,
+    remove_durably,
+    sync_folder,
+    told_errors,
+    write_durably,
+)
+from runtime.audio.pipeline import SoundOutcome
+from runtime.closing import Closing
+from runtime.errors import OutputError
+from runtime.media.muxer import partial_path
+from runtime.media.verify import CarriedData
+from runtime.report import DamagedPlace, Report
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PictureMark:
+    """A source picture, as decoded: its PTS, and the CRC-32 of its samples."""
+
+    pts: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """A finished segment; frames are counted from the clip's first.
+
+    begins_scene: Its first frame needs nothing of those before.
+    end_pts: Where its last picture ends.
+    reorder: By how many places a packet lies before its turn of being shown, at most.
+    reruns: Frame, tile, and whether running it again cured it.
+    tail: The source's last pictures, by which the place is found again.
+    seekable: The source can be read from near the tail on, for it was plain up to there.
+    side_data: What its pictures carry beside their samples.
+    """
+
+    file: FileRecord
+    first_frame: int
+    frames: int
+    begins_scene: bool
+    end_pts: int
+    reorder: int
+    scene_cuts: tuple[int, ...]
+    reruns: tuple[tuple[int, int, bool], ...]
+    warnings: tuple[str, ...]
+    tail: tuple[PictureMark, ...]
+    seekable: bool
+    side_data: tuple[CarriedData, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PictureEnd:
+    """The picture is through: what its reader said at the end."""
+
+    warnings: tuple[str, ...]
+    damage: tuple[DamagedPlace, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SoundRecord:
+    """A track of sound that is through."""
+
+    file: FileRecord
+    outcome: SoundOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The state of a job on the disk.
+
+    facts: What decides every bit of the result; another workspace with the same facts would hold the same files.
+    token: The part of the temporary file's name beside the target.
+    threads: Of the first attempt; encoders give other bytes with another number.
+    attempts: How often the job was started.
+    next_is_cut: The frame after the last segment begins a scene; if not, `state` holds what it needs.
+    backend, precision: What ran the video model.
+    result, report: Set before the result gets its name.
+    """
+
+    facts: dict[str, str]
+    token: str
+    target: str
+    threads: int
+    attempts: int = 0
+    warnings: tuple[str, ...] = ()
+    segments: tuple[SegmentRecord, ...] = ()
+    next_is_cut: bool = False
+    state: FileRecord | None = None
+    snapshot: FileRecord | None = None
+    backend: str = ""
+    precision: str = ""
+    picture: PictureEnd | None = None
+    sounds: tuple[SoundRecord, ...] = ()
+    result: FileMark | None = None
+    report: Report | None = None
+    schema: int = SCHEMA
+
+    @property
+    def frames(self) -> int:
+        """Pictures that are durable."""
+        return sum(segment.frames for segment in self.segments)
+
+    def begins_scene(self, number: int) -> bool:
+        """Tell whether a segment, or the one after the last, needs nothing of the frames before it."""
+        if number == len(self.segments):
+            return number == 0 or self.next_is_cut
+        return number == 0 or self.segments[number].begins_scene
+
+    def files(self) -> set[str]:
+        """Give the names of the files that belong to it."""
+        records = [*(segment.file for segment in self.segments), *(sound.file for sound in self.sounds)]
+        records += [record for record in (self.state, self.snapshot) if record is not None]
+        return {record.name for record in records}
+
+
+def manifest_to_json(manifest: Manifest) -> bytes:
+    """Write a manifest as JSON text."""
+    return json.dumps(asdict(manifest), separators=(",", ":")).encode()
+
+
+def manifest_from_json(text: bytes) -> Manifest | None:
+    """Read a manifest; None where the text is not whole, or of another schema: then nothing in it can be relied on."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        manifest = TypeAdapter(Manifest).validate_json(text, strict=True, extra="forbid")
+    except ValidationError:
+        return None
+    return manifest if manifest.schema == SCHEMA else None
+
+
+_FOLDER: Final = "segments"
+_MANIFEST: Final = "manifest.json"
+
+
+class Workspace(Closing):
+    """A job's folder, held by this process alone, and the manifest of what is done.
+
+    Only what the manifest names is relied on: a file is written and synced first, then the manifest that names it
+    replaces the old one. Whatever else lies there is left over from an interruption and is removed.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        """Take the folder, making it if it is missing.
+
+        Raises:
+            OutputError: The folder cannot be written, or another process works in it.
+        """
+        self.folder = workspace / _FOLDER
+        with told_errors(workspace):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(workspace)
+            self._lock: int | None = os.open(self.folder, os.O_RDONLY)
+            try:
+                # Held by the open folder, so that no file is left and a killed process lets go of it.
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                self.close()
+                raise OutputError(f"{self.folder} is in use by another process; wait until it has ended") from error
+        try:
+            self._manifest = manifest_from_json((self.folder / _MANIFEST).read_bytes())
+        except OSError:
+            self._manifest = None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is done."""
+        assert self._manifest is not None
+        return self._manifest
+
+    def facts(self) -> dict[str, str]:
+        """Give what decided the work that is kept here; nothing where there is none."""
+        return {} if self._manifest is None else self._manifest.facts
+
+    def begin(self, facts: dict[str, str], *, target: Path, threads: int) -> None:
+        """Go on with the work in the folder where it is this job's, and begin anew where not; clear what is left over.
+
+        Afterwards every file that the manifest names is whole, unless the result is published already.
+        """
+        found, old = self._manifest, self._manifest
+        warnings: tuple[str, ...] = ()
+        if found is not None and found.facts != facts:
+            changed = [name for name in facts if found.facts.get(name) != facts[name]]
+            # A backend that could not be opened has left no work behind, and nothing is lost with it.
+            if found.segments or found.sounds or found.result is not None:
+                warnings = (f"the work kept from before was done with another {' and '.join(changed)}; started over",)
+            found = None
+        elif found is None and (self.folder / _MANIFEST).exists():
+            warnings = ("the list of the work kept from before was not readable; started over",)
+        if found is None:
+            token = uuid4().hex[:8] if old is None else old.token
+            found = Manifest(facts, token, str(target), threads, warnings=warnings)
+        elif found.target != str(target):
+            found = replace(found, target=str(target), result=None, report=None)
+        if old is not None:
+            with suppress(OSError):
+                remove_durably(partial_path(Path(old.target), old.token))
+        self._manifest = found
+        if self.is_published():
+            return
+        self._manifest = self._whole_part(found)
+        self.commit(attempts=found.attempts + 1)
+        self.tidy()
+
+    def start_over(self, reason: str) -> None:
+        """Give up the picture's segments; `reason` goes into the report."""
+        self.commit(
+            segments=(), next_is_cut=False, state=None, snapshot=None, picture=None,
+            warnings=(*self.manifest.warnings, reason),
+        )  # fmt: skip
+        self.tidy()
+
+    def commit(self, **changes: Any) -> None:
+        """Change the manifest and bring it to the disk; the files that it names must be there, synced.
+
+        Raises:
+            OutputError: The disk is full; the manifest is then as it was.
+        """
+        manifest = replace(self.manifest, **changes)
+        with told_errors(self.folder):
+            sync_folder(self.folder)
+            write_durably(self.folder / _MANIFEST, manifest_to_json(manifest))
+        self._manifest = manifest
+
+    def tidy(self) -> None:
+        """Remove every file that the manifest does not name."""
+        named = {*self.manifest.files(), _MANIFEST}
+        with told_errors(self.folder):
+            remove_durably(*(path for path in self.folder.iterdir() if path.name not in named))
+
+    def is_published(self) -> bool:
+        """Tell whether the target is this job's result, complete."""
+        target, mark = Path(self.manifest.target), self.manifest.result
+        if mark is None or self.manifest.report is None:
+            return False
+        try:
+            return target.stat().st_size == mark.size_bytes and mark_file(target) == mark
+        except OSError:
+            return False
+
+    def clear_target(self) -> None:
+        """Remove the empty file that a crash leaves at the target, where a file system has no hard links."""
+        target = Path(self.manifest.target)
+        with suppress(OSError):
+            if self.manifest.result is not None and target.stat().st_size == 0:
+                target.unlink()
+
+    def clear(self) -> None:
+        """Remove the work, once the result has its name; what was done, and the report, stay known."""
+        with suppress(OSError):
+            remove_durably(partial_path(Path(self.manifest.target), self.manifest.token))
+        self.commit(segments=(), sounds=(), state=None, snapshot=None, picture=None, next_is_cut=False)
+        self.tidy()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _whole_part(self, manifest: Manifest) -> Manifest:
+        """Give the manifest up to the first file that is missing or damaged.
+
+        Without the state before a frame, the work can go on only where a scene begins.
+        """
+        sounds = tuple(sound for sound in manifest.sounds if is_whole(self.folder, sound.file))
+        segments = manifest.segments
+        whole = 0
+        while whole < len(segments) and is_whole(self.folder, segments[whole].file):
+            whole += 1
+        snapshot = manifest.snapshot
+        if snapshot is not None and not is_whole(self.folder, snapshot):
+            snapshot, whole = None, 0
+        keep = whole
+        state = manifest.state if whole == len(segments) else None
+        stateless = state is None or not is_whole(self.folder, state)
+        if manifest.picture is None or whole < len(segments):
+            while stateless and not manifest.begins_scene(keep):
+                keep -= 1
+        if keep == len(segments):
+            return replace(manifest, sounds=sounds, snapshot=snapshot)
+        again = f"{len(segments) - keep} of the segments kept from before were made again, for a file was damaged"
+        return replace(
+            manifest, sounds=sounds, snapshot=snapshot, segments=segments[:keep], state=None, picture=None,
+            next_is_cut=keep > 0 and manifest.begins_scene(keep), warnings=(*manifest.warnings, again),
+            result=None, report=None,
+        )  # fmt: skip

@@ -1,0 +1,90 @@
+"""The plain enlargement beside a network's result: instead of it where it failed, mixed with it by the strength."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.video.tile_plan import Canvas
+
+_LARGEST = 8.0
+"""A picture lives in [0, 1]; a network whose output leaves this far behind has blown up, as NaN would show later."""
+
+Frame = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A tile whose result was not finite: cured by running it from a clean state, or replaced by bicubic."""
+
+    frame: int
+    tile: int
+    cured: bool
+
+
+def is_sound(result: Frame, states: Iterable[Frame] = ()) -> bool:
+    """Tell whether a result is finite and within reason, and its states finite; NaN fails every comparison."""
+    if not (float(result.min()) > -_LARGEST and float(result.max()) < _LARGEST):
+        return False
+    return all(is_finite(state) for state in states)
+
+
+def is_finite(state: Frame) -> bool:
+    """Tell whether every value is finite."""
+    return bool(np.isfinite(state.sum(dtype=np.float32)))
+
+
+def enlarge(frame: Frame, scale: int) -> Frame:
+    """Enlarge (3, height, width) by bicubic; the frame itself may be what is not finite."""
+    frame = np.nan_to_num(frame, nan=0.5, posinf=1.0, neginf=0.0)
+    size = (frame.shape[2] * scale, frame.shape[1] * scale)
+    return np.stack(
+        [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC), np.float32) for plane in frame]
+    )
+
+
+def mix(canvas: Canvas, rgb: Frame, result: Frame, strength: float) -> Frame:
+    """Cut a result to the source's size times the scale, and mix it with the bicubic enlargement by the strength.
+
+    For networks that take no strength themselves.
+
+    Args:
+        canvas: Says the sizes.
+        rgb: The frame that went in, (3, padded height, padded width) float32.
+        result: (3, scale padded height, scale padded width) float32.
+        strength: 0 is the plain enlargement, 1 the network's result.
+
+    Returns:
+        (3, scale height, scale width) float32, a view of `result` where nothing is mixed.
+    """
+    height, width = canvas.source_height, canvas.source_width
+    picture = result[:, : height * canvas.scale, : width * canvas.scale]
+    if strength == 1:
+        return picture
+    plain = enlarge(rgb[:, :height, :width], canvas.scale)
+    return plain + np.float32(strength) * (picture - plain)
+
+
+MOST: Final = 50 / 255
+"""The most that such networks are trained for."""
+
+
+def estimate_noise(luma: NDArray[np.float32]) -> float:
+    """Estimate the standard deviation of white noise.
+
+    From the median of the finest diagonal wavelet coefficients (Donoho and Johnstone, Biometrika 81, 1994), which edges
+    hardly reach. Noise that a codec smoothed is told too low.
+
+    Args:
+        luma: (height, width) float32 in [0, 1], at least 2x2.
+
+    Returns:
+        Sigma, from 0 to `MOST`.
+    """
+    height, width = (side // 2 * 2 for side in luma.shape)
+    even, odd = luma[0:height:2, :width], luma[1:height:2, :width]
+    diagonal = (even[:, 0::2] - even[:, 1::2] - odd[:, 0::2] + odd[:, 1::2]) / 2
+    return float(min(np.median(np.abs(diagonal)) / 0.6745, MOST))

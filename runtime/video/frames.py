@@ -1,0 +1,83 @@
+"""What runs a network over a clip: one interface, whether it takes a frame, a window of frames, or works in parts.
+
+Frames are pushed in order and come out in order, each once; a network that looks ahead gives them later. So the state
+before a frame is all that the frames from there on, and those that still wait, need of the ones before.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.video.fallback import Rerun
+from runtime.video.motion import WindowedFrame
+
+Frame = NDArray[np.float32]
+States = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancedFrame:
+    """A finished frame with the times that it came with.
+
+    rgb: (3, scale height, scale width) float32, not clamped.
+    buffer: The array that `push` was given, where the picture lies in it.
+    """
+
+    index: int
+    pts: int
+    duration: int
+    rgb: Frame
+    buffer: Frame | None = None
+
+
+class Step(Protocol):
+    """A network over the frames of one clip; called from one thread, closed at the end."""
+
+    backend: str
+    precision: str
+    reruns: list[Rerun]
+    fills_buffers: bool
+    """Whether each frame's result is written to the array that `push` was given."""
+
+    @property
+    def states(self) -> States:
+        """All that is needed to go on after the newest frame; the next push may change the arrays."""
+        ...
+
+    def restore(self, states: States, reruns: Sequence[Rerun]) -> None:
+        """Go on with an earlier run's `states`; frames that waited in it come out again."""
+        ...
+
+    def push(self, frame: WindowedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+        """Take the next frame and give those that are finished by it; a frame without flow begins a scene.
+
+        The iterator must be used up before anything else is asked of the step.
+        """
+        ...
+
+    def flush(self) -> Iterator[EnhancedFrame]:
+        """Give the frames that wait for others, for none will come."""
+        ...
+
+    def close(self) -> None:
+        """Close the engines."""
+        ...
+
+
+def frames_to_states(frames: Sequence[WindowedFrame]) -> States:
+    """Give frames as arrays; which of them began a scene is not kept, for they are beyond it."""
+    return {
+        "frames": np.stack([frame.rgb for frame in frames]),
+        "times": np.array([(frame.index, frame.pts, frame.duration) for frame in frames], np.int64),
+    }
+
+
+def states_to_frames(states: States) -> list[WindowedFrame]:
+    """Read what `frames_to_states` gave."""
+    return [
+        WindowedFrame(int(index), int(pts), int(duration), rgb, None)
+        for (index, pts, duration), rgb in zip(states["times"], states["frames"], strict=True)
+    ]

@@ -1,0 +1,77 @@
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.engine.session import Array, SharedSessions
+
+
+class Network:
+    """A session that notes whether two threads are in it at once, and how often it was closed."""
+
+    backend, precision, inputs, outputs = "test", "fp32", (), ()
+
+    def __init__(self) -> None:
+        self.inside = self.most_inside = self.closed = 0
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        threading.Event().wait(0.001)
+        self.inside -= 1
+        return dict(tensors)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def make() -> tuple[SharedSessions, list[Any]]:
+    opened: list[Any] = []
+
+    def open_session(*_: object, **__: object) -> Any:
+        opened.append(Network())
+        return opened[-1]
+
+    return SharedSessions(open_session), opened
+
+
+def test_a_network_is_opened_once_and_used_by_one_at_a_time() -> None:
+    open_session, opened = make()
+    sessions = [open_session(Path("a"), dimensions={"samples": 4}, precision="fp32") for _ in range(4)]
+
+    def use(number: int) -> None:
+        for _ in range(10):
+            assert sessions[number].run({"x": np.full(1, number)})["x"][0] == number
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(opened) == 1
+    assert opened[0].most_inside == 1
+
+
+def test_the_last_to_close_closes_it_and_the_next_opens_it_again() -> None:
+    open_session, opened = make()
+    one, other = (open_session(Path("a"), dimensions={}, precision="fp32") for _ in range(2))
+
+    one.close()
+    one.close()
+    assert opened[0].closed == 0
+    other.close()
+    assert opened[0].closed == 1
+    open_session(Path("a"), dimensions={}, precision="fp32")
+    assert len(opened) == 2
+
+
+def test_other_shapes_are_another_network() -> None:
+    open_session, opened = make()
+
+    for samples in (1, 2):
+        open_session(Path("a"), dimensions={"samples": samples}, precision="fp32")
+
+    assert len(opened) == 2

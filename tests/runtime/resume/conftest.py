@@ -1,0 +1,125 @@
+"""A clip of three scenes, jobs in a workspace, and what is compared of their results."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+SCENES = (8, 15, 9)
+RATE = 48_000
+
+
+def write_scenes(
+    path: Path,
+    *,
+    scenes: tuple[int, ...] = SCENES,
+    times: list[int] | None = None,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "libx264",
+    sound: bool = True,
+    gop: int = 12,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write scenes of so many pictures each, which move, at times in milliseconds, and noisy sound."""
+    width, height = size
+    rng = np.random.default_rng(5)
+    count = sum(scenes)
+    times = times or [40 * number for number in range(count)]
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=25, options=options or {"crf": "12", "preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        video.codec_context.gop_size = gop
+        video.codec_context.colorspace, video.codec_context.color_range = 6, 1
+        audio = container.add_stream("aac", rate=RATE, layout="mono") if sound else None
+        number = 0
+        for length in scenes:
+            scene = np.kron(rng.integers(0, 256, (height // 8, width // 8 + 8, 3)), np.ones((8, 8, 1)))
+            for step in range(length):
+                picture = np.ascontiguousarray(scene[:, step : step + width]).astype(np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+                container.mux(video.encode(frame))
+                number += 1
+        container.mux(video.encode(None))
+        if audio is not None:
+            samples = rng.normal(0, 0.05, (1, RATE * count // 25)).astype(np.float32)
+            for start in range(0, samples.shape[1], 1024):
+                block = np.ascontiguousarray(samples[:, start : start + 1024])
+                sound_frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+                sound_frame.sample_rate, sound_frame.pts = RATE, start
+                container.mux(audio.encode(sound_frame))
+            container.mux(audio.encode(None))
+    return path
+
+
+def read_packets(path: Path) -> list[tuple[Any, ...]]:
+    """Give every packet of a file: stream, times, key flag, and a digest of its bytes."""
+    with av.open(str(path)) as container:
+        return [
+            (p.stream_index, p.pts, p.dts, p.duration, p.is_keyframe, hashlib.sha256(bytes(p)).hexdigest())
+            for p in container.demux()
+            if p.size
+        ]
+
+
+def digest_work(folder: Path) -> dict[str, str]:
+    """Give the digests of the segments and sounds in a workspace."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "segments").glob("*.packets")
+    }
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Callable[..., Path]:
+    """Write a clip under a name; see `write_scenes`."""
+    return lambda name="in.mp4", **fields: write_scenes(tmp_path / name, **fields)
+
+
+@pytest.fixture
+def packets() -> Callable[[Path], list[tuple[Any, ...]]]:
+    """Read every packet of a file."""
+    return read_packets
+
+
+@pytest.fixture
+def keep_digests(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Note the digests of the work each time a workspace is cleared."""
+    from runtime.resume.workspace import Workspace
+
+    kept: list[dict[str, str]] = []
+    clear = Workspace.clear
+
+    def note(workspace: Workspace) -> None:
+        kept.append(digest_work(workspace.folder.parent))
+        clear(workspace)
+
+    monkeypatch.setattr(Workspace, "clear", note)
+    return kept
+
+
+@pytest.fixture
+def kill_points() -> Callable[..., list[dict[str, Any]]]:
+    """Run `killing.py`: jobs in processes that end themselves at chosen durable steps."""
+
+    def run(source: Path, folder: Path, *plan: str) -> list[dict[str, Any]]:
+        script = Path(__file__).with_name("killing.py")
+        root = Path(__file__).parents[3]
+        environment = os.environ | {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, str(script), str(source), str(folder), *plan],
+            capture_output=True, text=True, timeout=900, env=environment, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run

@@ -1,0 +1,180 @@
+"""A job runs on what was chosen for its models; where that cannot be opened, on what is safer, and the report tells."""
+
+import hashlib
+import json
+import shutil
+from importlib.util import find_spec
+
+import av
+import numpy as np
+import pytest
+
+from runtime import build_report, plan
+from runtime.engine.backends import Backend, Flavour, list_backends
+from runtime.engine.choose import Choice
+from runtime.engine.speeds import read_speeds
+from runtime.enhance import enhance
+from runtime.errors import ManifestError, OptionError, SessionError
+from runtime.manifest import find_model, load_model
+from runtime.options import AudioMode, EnhanceOptions
+from runtime.plan import Wish, plan_work, read_marks, select_engines
+
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Write four small pictures and noise beside them."""
+    path = tmp_path_factory.mktemp("clip") / "in.mp4"
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        audio = container.add_stream("aac", rate=48000, layout="mono")
+        for _ in range(4):
+            picture = np.kron(random.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+        samples = random.normal(0, 0.05, (1, 7680)).astype(np.float32)
+        for start in range(0, 7680, 1024):
+            frame = av.AudioFrame.from_ndarray(samples[:, start : start + 1024].copy(), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48000, start
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    return path
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Make an owner's copy of light-x4 whose int8 file cannot be opened, though its checksum is right."""
+    folder = tmp_path / "zoo" / "light-x4"
+    shutil.copytree(find_model("light-x4").folder, folder)
+    (folder / "step.int8.onnx").write_bytes(b"no network")
+    fields = json.loads((folder / "manifest.json").read_text())
+    entry = next(entry for entry in fields["files"] if entry["precision"] == "int8")
+    entry["sha256"] = hashlib.sha256(b"no network").hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    return load_model(folder)
+
+
+def wishes(model=None, **fields):
+    zoo = {} if model is None else {"model": model.manifest.name, "zoo": model.folder.parent}
+    return EnhanceOptions(scale=4, threads=1, **({"audio": AudioMode.OFF} | zoo | fields))
+
+
+def test_picture_and_sound_run_on_what_was_measured_for_each(clip, tmp_path, keep_speeds):
+    engines = keep_speeds(find_model("light-x4"), {("cpu", "fp32"): 20.0, ("openvino", "int8"): 10.0})
+    keep_speeds(find_model("speech-mask"), {("cpu", "fp32"): 0.3, ("openvino", "fp32"): 0.4})
+
+    report = enhance(clip, tmp_path / "out.mp4", wishes(audio=AudioMode.SPEECH), engines=engines)
+
+    picture, sound = report.engines
+    int8 = next(file for file in find_model("light-x4").manifest.files if file.precision == "int8")
+    assert (picture.backend, picture.precision, picture.sha256) == ("openvino-cpu", "int8", int8.sha256)
+    assert picture.reason == "measured here: 10 ms, against 20 ms of cpu fp32"
+    assert (sound.backend, sound.precision) == ("onnxruntime-cpu", "fp32")
+    assert sound.reason == "measured here: 0.3 ms, against 0.4 ms of openvino fp32"
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_cannot_be_opened_makes_way_for_what_is_safer_and_the_report_tells(
+    clip, tmp_path, keep_speeds, damaged, durable
+):
+    engines = keep_speeds(damaged, {("cpu", "fp32"): 20.0, ("openvino", "int8"): 10.0})
+    workspace = tmp_path / "work" if durable else None
+
+    report = enhance(clip, tmp_path / "out.mp4", wishes(damaged), engines=engines, workspace=workspace)
+
+    assert (report.engines[0].backend, report.engines[0].precision) == ("onnxruntime-cpu", "fp32")
+    assert report.engines[0].reason.startswith("in place of openvino: ")
+    assert "step.int8.onnx cannot be read as a model" in report.engines[0].reason
+    assert not any("started over" in warning for warning in report.warnings)
+    assert (tmp_path / "out.mp4").exists()
+
+
+def test_what_was_asked_for_and_cannot_be_opened_is_an_error(clip, tmp_path, damaged):
+    options = wishes(damaged, backend="openvino", precision="int8")
+
+    with pytest.raises(SessionError, match=r"step\.int8\.onnx cannot be read as a model"):
+        enhance(clip, tmp_path / "out.mp4", options)
+
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_file_that_was_altered_is_no_matter_of_backends(clip, tmp_path, damaged):
+    (damaged.folder / "step.int8.onnx").write_bytes(b"altered")
+
+    with pytest.raises(ManifestError, match="does not match its manifest"):
+        enhance(clip, tmp_path / "out.mp4", wishes(damaged, precision="int8"))
+
+
+def test_a_precision_is_the_pictures_where_the_sound_has_no_such_file(clip, tmp_path):
+    asked = wishes(precision="int8", audio=AudioMode.SPEECH)
+    selection = select_engines(plan_work(clip, tmp_path / "out.mp4", asked), threads=1)
+
+    assert (selection.picture.backend, selection.picture.precision) == ("openvino", "int8")
+    assert selection.sound.precision == "fp32"
+
+    with pytest.raises(SessionError, match="nothing here runs light-restore in fp16; cuda, "):
+        select_engines(plan_work(clip, tmp_path / "out.mp4", EnhanceOptions(scale=1, precision="fp16")), threads=1)
+    alone = EnhanceOptions(preset="sound-only", precision="fp16")
+    with pytest.raises(OptionError, match="model speech-mask has no fp16 file; it offers fp32"):
+        select_engines(plan_work(clip, tmp_path / "out.mp4", alone), threads=1)
+
+
+def test_what_a_job_began_with_can_be_read_back(clip, tmp_path):
+    asked = wishes(backend="openvino", audio=AudioMode.SPEECH)
+    marks = select_engines(plan_work(clip, tmp_path / "out.mp4", asked), threads=1).marks()
+
+    assert read_marks(marks) == {"light-x4": Wish("openvino", "fp32"), "speech-mask": Wish("openvino", "fp32")}
+    assert read_marks("cpu") == read_marks("") == {}
+
+
+def test_the_first_job_that_is_long_enough_is_measured_and_later_ones_use_it(clip, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(plan, "_LEAST_UNITS", 0.0)
+    monkeypatch.setattr(plan, "_FIRST_BUDGET_S", 0.0)
+    work = plan_work(clip, None, wishes())
+
+    first = select_engines(work, threads=1, engines=tmp_path).picture
+    again = select_engines(work, threads=1, engines=tmp_path).picture
+
+    assert first.reason.startswith("measured here: ")
+    assert (again.backend, again.precision, again.reason) == (first.backend, first.precision, first.reason)
+    assert {speed.model for speed in read_speeds(tmp_path)} == {"light-x4"}
+    assert caplog.text.count("looking for what runs it fastest") == 1
+
+
+def test_a_short_job_one_with_a_wish_and_one_without_a_folder_are_not_measured(clip, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("runtime.engine.benchmark.measure_model", never)
+    select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path)
+    monkeypatch.setattr(plan, "_LEAST_UNITS", 0.0)
+    select_engines(plan_work(clip, None, wishes(backend="cpu")), threads=1, engines=tmp_path)
+    select_engines(plan_work(clip, None, wishes()), threads=1, engines=None)
+
+    assert not (tmp_path / "speeds.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_LEAST_UNITS", 0.0)
+    monkeypatch.setattr(plan, "_FIRST_BUDGET_S", 0.0)
+    (tmp_path / "file").touch()
+
+    chosen = select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path / "file").picture
+
+    assert (chosen.backend, chosen.precision) == ("cpu", "fp32")
+
+
+def test_the_report_names_the_int8_file_of_the_form_that_the_backend_took(monkeypatch):
+    """A model has an INT8 file for processors and one for TensorRT."""
+    model = find_model("light-restore")
+    forms = {file.form: file.sha256 for file in model.manifest.files if file.precision == "int8"}
+    gpu = Backend("rtx", True, "made up", ("int8",), ("onnxruntime",), True, Flavour.RTX)
+    monkeypatch.setattr(build_report, "list_backends", lambda: (*list_backends(), gpu))
+
+    for backend, form in (("openvino", "cpu"), ("rtx", "tensorrt")):
+        chosen = Choice(model, backend, "int8", "", "", open_session=lambda *_, **__: None)
+        assert build_report._engine(chosen, backend, "int8").sha256 == forms[form]
