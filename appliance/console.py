@@ -80,7 +80,7 @@ class PlainCommand(TyperCommand):
 
 
 def examples(*lines: str) -> dict[str, Any]:
-    """Give the arguments that put examples at the end of a command's help."""
+    """Return the arguments that put examples at the end of a command's help."""
     return {"epilog": "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)}
 
 

@@ -190,7 +190,7 @@ def run_jobs(
 
 
 def find_sources(sources: Sequence[Path]) -> list[Path]:
-    """Give the files that are meant: a pattern that no shell has expanded (`*.mp4`) stands for those that fit it.
+    """Return the files that are meant: a pattern that no shell has expanded (`*.mp4`) stands for those that fit it.
 
     Raises:
         DecodeError: Nothing fits a pattern.
@@ -209,7 +209,7 @@ def find_sources(sources: Sequence[Path]) -> list[Path]:
 
 
 def _name_in(folder: Path, source: Path, options: EnhanceOptions) -> str:
-    """Give the name of a result in a folder: the source's where that is not the source itself."""
+    """Return the name of a result in a folder: the source's where that is not the source itself."""
     from runtime.plan import plan_work
 
     named = plan_work(source, None, options).target

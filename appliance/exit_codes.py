@@ -65,7 +65,7 @@ _CODES: tuple[tuple[type[RelumeError], ExitCode], ...] = (
 
 
 def exit_code(error: RelumeError) -> ExitCode:
-    """Give the exit code for an error of the runtime."""
+    """Return the exit code for an error of the runtime."""
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code

@@ -325,18 +325,18 @@ def load_settings(data: Path | None = None, *, file_name: str = FILE_NAME, **giv
 
 
 def find_data_directory(data: Path | None = None) -> Path:
-    """Give the data directory, absolute; None takes `RELUME_DATA` or the default."""
+    """Return the data directory, absolute; None takes `RELUME_DATA` or the default."""
     chosen = data or Path(os.environ.get(f"{PREFIX}DATA") or _DEFAULT_DATA)
     return Path(os.path.abspath(chosen.expanduser()))
 
 
 def engines_folder(data: Path) -> Path:
-    """Give the folder of a data directory that holds engines and measurements."""
+    """Return the folder of a data directory that holds engines and measurements."""
     return data / "engines"
 
 
 def read_file(data: Path, file_name: str = FILE_NAME) -> dict[str, Any]:
-    """Give what `relume.toml` in a data directory sets; nothing where there is no such file.
+    """Return what `relume.toml` in a data directory sets; nothing where there is no such file.
 
     Raises:
         SettingsError: The file cannot be read or is not TOML.
@@ -382,7 +382,7 @@ def _refusal(fault: Mapping[str, Any]) -> SettingsError:
 
 
 def _bounds_of(name: str) -> tuple[Any, Any]:
-    """Give the least and the most that a setting takes; None where there is no such bound."""
+    """Return the least and the most that a setting takes; None where there is no such bound."""
     marks = Settings.model_fields[name].metadata
     least = next((mark.ge for mark in marks if hasattr(mark, "ge")), None)
     most = next((mark.le for mark in marks if hasattr(mark, "le")), None)

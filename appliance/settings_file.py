@@ -97,7 +97,7 @@ def write_complete(path: Path, text: str) -> None:
 
 
 def _saved(data: Path) -> dict[str, Any]:
-    """Give the values of the file; those of the last start that worked where it was edited into something useless."""
+    """Return the values of the file; those of the last start that worked where it was edited into something useless."""
     try:
         values = read_file(data)
         build_settings({"data": data}, values)
@@ -152,7 +152,7 @@ def check_settings(wanted: Settings, running: Settings, changed: Collection[str]
 
 
 def available_devices() -> list[str]:
-    """Give what the setting `device` may name on this machine."""
+    """Return what the setting `device` may name on this machine."""
     from runtime.hardware import look_at_hardware
 
     return ["auto", "cpu", *(f"gpu:{number}" for number, _ in enumerate(look_at_hardware().gpus))]

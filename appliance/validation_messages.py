@@ -121,7 +121,7 @@ def show_value(value: object) -> str:
 
 
 def suggest(name: str, known: "list[str] | tuple[str, ...]") -> str:
-    """Give `; did you mean X?` for the nearest known name, or nothing."""
+    """Return `; did you mean X?` for the nearest known name, or nothing."""
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

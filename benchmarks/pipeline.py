@@ -41,7 +41,7 @@ def write_clip(path: Path, *, width: int, height: int, frames: int) -> None:
 
 
 def measure_rates() -> tuple[float, float]:
-    """Give this machine's matrix-product rate (GFLOP/s, float32, all cores) and copy rate (GB/s), now."""
+    """Return this machine's matrix-product rate (GFLOP/s, float32, all cores) and copy rate (GB/s), now."""
     size = 2048
     one = np.random.default_rng(2).random((size, size), np.float32)
     block = np.zeros(64 << 20, np.uint8)
@@ -51,7 +51,7 @@ def measure_rates() -> tuple[float, float]:
 
 
 def floor_seconds(name: str, *, width: int, height: int, gflop_rate: float, copy_rate: float) -> tuple[float, float]:
-    """Give the least seconds of one frame: its operations, and its bytes (picture, state read and written, result)."""
+    """Return the lower bound of one frame's seconds, from its operations and from its bytes (frame, state, result)."""
     video = find_model(name).manifest.video
     assert video is not None
     pixels = width * height

@@ -96,7 +96,7 @@ def measure(model: Model, arguments: argparse.Namespace) -> list[Row]:
 
 
 def score(model: Model, arguments: argparse.Namespace) -> dict[str, float]:
-    """Give every variant's PSNR-Y on the held-out clips."""
+    """Return every variant's PSNR-Y on the held-out clips."""
     with tempfile.TemporaryDirectory() as folder:
         paths = (
             [make_sample(Path(folder))]
@@ -117,7 +117,7 @@ def score(model: Model, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def measure_rate(*, repeats: int = 12) -> float:
-    """Give the float32 operations per second of processor time of a convolution that suits processors, the best run."""
+    """Return the best float32 operations per second of processor time of a convolution that suits processors."""
     channels, rows, columns = 64, 96, 160
     weight = np.random.default_rng(0).random((channels, channels, 3, 3), np.float32)
     side = [helper.make_tensor_value_info(name, 1, (1, channels, rows, columns)) for name in ("x", "y")]

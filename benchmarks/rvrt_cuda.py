@@ -62,7 +62,7 @@ class Measured:
 
 
 def tile_corners(size: tuple[int, int], tile: tuple[int, int], *, overlap: int = OVERLAP) -> list[tuple[int, int]]:
-    """Give the top left corners, y and x, of the tiles that cover a frame; the last ones lie at its border."""
+    """Return the top left corners, y and x, of the tiles that cover a frame; the last ones lie at its border."""
     sides = []
     for whole, part in zip(size, tile, strict=True):
         last = max(whole - part, 0)
@@ -140,7 +140,7 @@ def _open_onnxruntime(case: Case) -> tuple[Run, Callable[[], None]]:
 
 
 def _memory_mb(case: Case, *, peak: bool = False) -> float:
-    """Give the device's memory in use, which ONNX Runtime's arena never gives back; on a CPU the process' peak."""
+    """Return the device's memory in use, which ONNX Runtime's arena never gives back; on a CPU the process' peak."""
     if case.device == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if case.runtime == "torch" and peak:

@@ -276,7 +276,7 @@ def _wait_ready(client: httpx.Client, begun: float) -> float:
 
 
 def _idle_share(pid: int) -> float:
-    """Give the share of one processor that the server takes with nobody there."""
+    """Return the share of one processor that the server takes with nobody there."""
     time.sleep(3)
     before = _cpu_s(pid)
     time.sleep(10)

@@ -57,7 +57,7 @@ def measure_rows(model: Model, mixtures: list[Mixture], *, strength: float) -> l
 
 
 def real_time_factor(model: Model, *, seconds: float = 30.0) -> float:
-    """Give the seconds of computing per second of 48 kHz stereo, on one thread."""
+    """Return the seconds of computing per second of 48 kHz stereo, on one thread."""
     rate = 48_000
     noise = np.random.default_rng(3).standard_normal((2, int(seconds * rate)), np.float32) * 0.05
     with SpeechEnhancer(model, open_on_one_thread, channels=2, layout="stereo", sample_rate=rate) as enhancer:
@@ -69,7 +69,7 @@ def real_time_factor(model: Model, *, seconds: float = 30.0) -> float:
 
 
 def mean(rows: list[Row], measure: str) -> tuple[float, float]:
-    """Give the means of one measure before and after."""
+    """Return the means of one measure before and after."""
     before = float(np.mean([row.before[measure] for row in rows]))
     return before, float(np.mean([row.after[measure] for row in rows]))
 

@@ -111,7 +111,7 @@ def start(source: Path, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def read_packets(path: Path) -> list[tuple[Any, ...]]:
-    """Give every packet of a result."""
+    """Return every packet of a result."""
     with av.open(str(path)) as container:
         return [
             (p.stream_index, p.pts, p.dts, p.duration, p.is_keyframe, hashlib.sha256(bytes(p)).hexdigest())
@@ -121,7 +121,7 @@ def read_packets(path: Path) -> list[tuple[Any, ...]]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Give what the workspace says of itself."""
+    """Return what the workspace says of itself."""
     try:
         found: dict[str, Any] = json.loads((folder / _MANIFEST).read_text())
     except FileNotFoundError:

@@ -21,7 +21,7 @@ from runtime.manifest import Model, Quality, find_model
 
 
 def ssim(one: Pixels, other: Pixels) -> float:
-    """Give SSIM of luma with the Gaussian window of its paper."""
+    """Return SSIM of luma with the Gaussian window of its paper."""
     return float(
         structural_similarity(
             luma(one), luma(other), data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False

@@ -171,7 +171,7 @@ def _mix(corpus: SpeechCorpus, *, per_noise: int) -> list[Mixture]:
 
 
 def split_clips(clips: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Give the clips to calibrate with and those to measure on, whose names are `held_out`.
+    """Return the clips to calibrate with and those to measure on, whose names are `held_out`.
 
     Raises:
         CalibrationError: There are none.
@@ -186,7 +186,7 @@ def split_clips(clips: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Pa
 
 
 def score_with(model: Model, measure: Measure, *, backends: Sequence[str] = ()) -> Score:
-    """Give a function that measures files in the place of the model's own, in the backend where they are worst.
+    """Return a function that measures files in the place of the model's own, in the backend where they are worst.
 
     Each backend compiles Q/DQ its own way, and a file is only as good as where it is worst; without names those of the
     CPU that are here.
@@ -204,7 +204,7 @@ def score_with(model: Model, measure: Measure, *, backends: Sequence[str] = ()) 
 
 
 def float_files(model: Model) -> dict[str, Path]:
-    """Give a model's float32 files by their role."""
+    """Return a model's float32 files by their role."""
     return {file.role: model.file(role=file.role) for file in model.manifest.files if file.precision == "fp32"}
 
 

@@ -73,7 +73,7 @@ def make_test_clip(model: Model, path: Path, *, frames: int, side: int, spoiling
 
 
 def measure_psnr(model: Model, clips: Sequence[TestClip], open_session: OpenSession) -> float:
-    """Give the mean PSNR-Y in dB over the clips of what a session makes of them; minus infinity if it blew up."""
+    """Return the mean PSNR-Y in dB over the clips of what a session makes of them; minus infinity if it blew up."""
     means = []
     for clip in clips:
         made = enhance(model, clip.poor, open_session)
@@ -125,13 +125,13 @@ def spoil(truth: Sequence[Pixels], spoiling: Spoiling, *, scale: int) -> list[Pi
 
 
 def luma(pixels: Pixels) -> NDArray[np.float64]:
-    """Give BT.601 studio luma, 16 to 235, as super-resolution papers do."""
+    """Return BT.601 studio luma, 16 to 235, as super-resolution papers do."""
     inner = pixels[BORDER:-BORDER, BORDER:-BORDER].astype(np.float64) / 255
     return 16 + inner @ np.array([65.481, 128.553, 24.966])
 
 
 def psnr(one: Pixels, other: Pixels) -> float:
-    """Give PSNR-Y in dB."""
+    """Return PSNR-Y in dB."""
     return float(10 * np.log10(255**2 / max(np.mean((luma(one) - luma(other)) ** 2), 1e-6)))
 
 

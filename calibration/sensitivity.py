@@ -165,7 +165,7 @@ def write_parts(
 
 
 def nodes_by_role(costs: Collection[LayerCost]) -> dict[str, tuple[str, ...]]:
-    """Give the nodes of these layers by the role of their file."""
+    """Return the nodes of these layers by the role of their file."""
     ordered = sorted(costs, key=lambda cost: cost.role)
     return {
         role: tuple(node for cost in found for node in cost.nodes)

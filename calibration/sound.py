@@ -73,6 +73,6 @@ def enhance_speech(model: Model, noisy: Samples, open_session: OpenSession, *, s
 
 
 def measure_si_sdr(model: Model, mixtures: Sequence[Mixture], open_session: OpenSession) -> float:
-    """Give the mean SI-SDR in dB over the mixtures of what a session makes of them."""
+    """Return the mean SI-SDR in dB over the mixtures of what a session makes of them."""
     heard = [enhance_speech(model, mixture.noisy, open_session) for mixture in mixtures]
     return float(np.mean([si_sdr(mixture.clean, one) for mixture, one in zip(mixtures, heard, strict=True)]))

@@ -67,7 +67,7 @@ def build_engine(
 
 
 def has_builder(flavour: Flavour) -> bool:
-    """Tell whether a builder is installed."""
+    """Return whether a builder is installed."""
     return find_spec(_MODULES[flavour]) is not None
 
 

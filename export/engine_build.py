@@ -100,6 +100,6 @@ def _key_elsewhere(request: EngineRequest, capability: str) -> EngineKey:
 
 
 def _cache(store: EngineStore, key: EngineKey) -> Path:
-    """Give the file in which a builder remembers what it measured; it is of no use to another version or device."""
+    """Return the file in which a builder remembers what it measured; it is of no use to another version or device."""
     parts = key.parts
     return store.shelves.cache / f"{parts.flavour}-{parts.runtime_version}-{parts.capability}.timing"

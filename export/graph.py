@@ -92,7 +92,7 @@ def forget_traces(model: onnx.ModelProto) -> None:
 
 
 def random_inputs(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Give an array in [0, 1] for each input."""
+    """Return an array in [0, 1] for each input."""
     generator = np.random.default_rng(seed)
     return {name: generator.random(shape, np.float32) for name, shape in shapes.items()}
 

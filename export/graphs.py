@@ -32,7 +32,7 @@ def make_graphs(
     frames: int | None = None,
     steps: bool = False,
 ) -> tuple[Graph, ...]:
-    """Give the graphs of a network.
+    """Return the graphs of a network.
 
     Args:
         entry: The network's entry in the registry.
@@ -63,7 +63,7 @@ def make_graphs(
 
 
 def step_graphs(network: BasicVsr | RealBasicVsr, *, size: tuple[int, int]) -> tuple[Graph, ...]:
-    """Give the step engines of BasicVSR and of what cleans its frames."""
+    """Return the step engines of BasicVSR and of what cleans its frames."""
     vsr = vsr_of(network)
     cleaning = network.cleaning if isinstance(network, RealBasicVsr) else None
     small = size
@@ -92,7 +92,7 @@ def step_graphs(network: BasicVsr | RealBasicVsr, *, size: tuple[int, int]) -> t
 
 
 def light_graph(network: LightVsr, *, size: tuple[int, int]) -> Graph:
-    """Give the step of LightVsr on a grid of `size`; its frame is `grid` times as large."""
+    """Return the step of LightVsr on a grid of `size`; its frame is `grid` times as large."""
     config = network.config
     height, width = size
     return Graph(
@@ -110,7 +110,7 @@ def light_graph(network: LightVsr, *, size: tuple[int, int]) -> Graph:
 
 
 def demucs_step_graph(network: Demucs) -> Graph:
-    """Give causal Demucs for blocks of the length that ships."""
+    """Return causal Demucs for blocks of the length that ships."""
     step = demucs_graph(network)
     return Graph(
         "step",
@@ -124,7 +124,7 @@ def demucs_step_graph(network: Demucs) -> Graph:
 
 
 def hybrid_demucs_graph(network: HybridDemucs, *, hops: int = 32) -> Graph:
-    """Give hybrid Demucs between its transforms, for segments of `hops` hops."""
+    """Return hybrid Demucs between its transforms, for segments of `hops` hops."""
     config = network.config
     samples = hops * config.hop
     return Graph(

@@ -196,7 +196,7 @@ def _back(maker: Mapping[str, onnx.NodeProto], names: Iterable[str], *, layers: 
 
 
 def _noise(path: Path, dimensions: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
-    """Give noise for every input of a file."""
+    """Return noise for every input of a file."""
     with OnnxRuntimeCpuSession(path, dimensions=dimensions, precision="fp32", threads=1) as session:
         return random_inputs({binding.name: binding.shape for binding in session.inputs}, 0)
 
@@ -207,5 +207,5 @@ def _casts_to_integer(node: onnx.NodeProto) -> bool:
 
 
 def _psnr(error: float, peak: float) -> float:
-    """Give the PSNR of a mean squared error."""
+    """Return the PSNR of a mean squared error."""
     return float("inf") if error == 0 else 10 * float(np.log10(max(peak, 1e-6) ** 2 / error))

@@ -19,7 +19,7 @@ FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
 def rewrite_to_half(model: onnx.ModelProto, islands: Collection[str], *, emulated: bool = False) -> onnx.ModelProto:
-    """Give a copy in float16 whose inputs and outputs stay float32.
+    """Return a copy in float16 whose inputs and outputs stay float32.
 
     Args:
         model: Float32, with fixed shapes and every node named.
@@ -83,7 +83,7 @@ class _Rewriter:
         return self.model
 
     def _write(self, name: str, kind: int) -> str:
-        """Give the name under which a node writes a value."""
+        """Return the name under which a node writes a value."""
         written = f"{name}_half" if kind == HALF and name in self.outputs else name
         self.names[name, kind] = written
         return written
@@ -94,7 +94,7 @@ class _Rewriter:
         self.nodes.append(node)
 
     def _read(self, name: str, kind: int) -> str:
-        """Give the name under which a value is there in that type, casting it if it is not yet."""
+        """Return the name under which a value is there in that type, casting it if it is not yet."""
         if name in self.weights:
             return self._weight(name, kind)
         if name not in self.floats:

@@ -100,7 +100,7 @@ def write_chain(model: BasicVsr | RealBasicVsr, imported: Imported, zoo: Path) -
 
 
 def _reach(model: BasicVsr | RealBasicVsr) -> int:
-    """Give the pixels of the plane that the widest part but flow sees around each; flow is blended."""
+    """Return the pixels of the plane that the widest part but flow sees around each; flow is blended."""
     reach = max(2 * vsr_of(model).config.blocks + 1, _RECONSTRUCTION)
     cleaning = model.cleaning if isinstance(model, RealBasicVsr) else None
     if isinstance(cleaning, ResidualCleaning):

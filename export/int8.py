@@ -166,7 +166,7 @@ def worst_layer(reference: Path, candidate: Path, tile: Tensors, layers: Collect
 
 
 def snr(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Give the signal-to-noise ratio in dB; minus infinity where a value is not finite."""
+    """Return the signal-to-noise ratio in dB; minus infinity where a value is not finite."""
     if not np.isfinite(found).all():
         return float("-inf")
     signal, noise = (float(np.mean(value.astype(np.float64) ** 2)) for value in (expected, found - expected))

@@ -32,7 +32,7 @@ class Form(StrEnum):
 def quantise_graph(
     model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], layers: Collection[str], *, form: Form
 ) -> onnx.ModelProto:
-    """Give a copy whose named layers read quantised inputs and weights.
+    """Return a copy whose named layers read quantised inputs and weights.
 
     Args:
         model: Float32, every node named; named dimensions stay open.
@@ -130,7 +130,7 @@ class _Writer:
 
 
 def activation_scale(low: float, high: float, *, form: Form) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
-    """Give a tensor's scale and zero point; zero is always exact.
+    """Return a tensor's scale and zero point; zero is always exact.
 
     Args:
         low: Lowest value, at most 0.

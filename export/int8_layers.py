@@ -31,7 +31,7 @@ class Layer:
 
 
 def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
-    """Give the layers that could be quantised, in the file's order.
+    """Return the layers that could be quantised, in the file's order.
 
     Args:
         model: Float32; with sizes that are all numbers the shares are exact, else every layer counts as if it gave the
@@ -91,6 +91,6 @@ def _channel_axis(node: NodeProto, rank: int) -> int:
 
 
 def weight_scales(weight: np.ndarray, axis: int) -> np.ndarray:
-    """Give each output channel's scale, so that its largest weight becomes 127; (channels,) float32."""
+    """Return each output channel's scale, so that its largest weight becomes 127; (channels,) float32."""
     others = tuple(index for index in range(weight.ndim) if index != axis)
     return np.maximum(np.abs(weight).max(axis=others) / 127, np.finfo(np.float32).tiny * 1e6).astype(np.float32)

@@ -56,7 +56,7 @@ SOURCES = (
 
 
 def tile_shapes(config: LightVsrConfig) -> tuple[tuple[int, int], ...]:
-    """Give the tile shapes of a model: its halo and its grid decide how they fit the usual sources."""
+    """Return the tile shapes of a model: its halo and its grid decide how they fit the usual sources."""
     planes = {(-(-height // config.grid), -(-width // config.grid)) for height, width in SOURCES}
     fitting = {fitting_shape(*plane, halo=config.halo) for plane in planes}
     fitting |= {(width, height) for height, width in fitting}

@@ -87,7 +87,7 @@ class NetworkProof(_Part):
 
 
 def read_proof(folder: Path, name: str, conditions: str) -> NetworkProof | None:
-    """Give what was proven of a network under the same conditions, whole or not."""
+    """Return what was proven of a network under the same conditions, whole or not."""
     try:
         proof = NetworkProof.model_validate_json((folder / f"{name}.json").read_bytes())
     except (FileNotFoundError, ValueError):
@@ -103,7 +103,7 @@ def write_proof(folder: Path, proof: NetworkProof) -> None:
 
 
 def proven_structures(proofs: Iterable[NetworkProof]) -> dict[str, tuple[str, GraphProof]]:
-    """Give, by structure, the graphs that passed every gate and the name they stand under."""
+    """Return, by structure, the graphs that passed every gate and the name they stand under."""
     known: dict[str, tuple[str, GraphProof]] = {}
     for proof in proofs:
         for graph in proof.graphs:
@@ -133,7 +133,7 @@ def digest_structure(graph: Graph) -> str:
 
 
 def _plain(module: nn.Module) -> str:
-    """Give what a module holds beside tensors and modules: sizes, flags, its configuration."""
+    """Return what a module holds beside tensors and modules: sizes, flags, its configuration."""
     held = {key: value for key, value in vars(module).items() if not key.startswith("_")}
     return repr(sorted((key, repr(value)) for key, value in held.items()))
 

@@ -44,7 +44,7 @@ def _cells(graph: GraphProof) -> tuple[str, ...]:
 
 
 def _engines(graph: GraphProof) -> str:
-    """Give the precisions and targets that were built, and those that were refused."""
+    """Return the precisions and targets that were built, and those that were refused."""
     parts = []
     for precision in ("fp32", "fp16"):
         of_it = [engine for engine in graph.engines if engine.precision == precision]

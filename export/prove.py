@@ -139,7 +139,7 @@ def _find_same(graph: Graph, known: Mapping[str, tuple[str, GraphProof]]) -> Gra
 
 
 def _prove_graph(graph: Graph, shipped: Path | None, request: ProofRequest, stem: str) -> Iterator[GraphProof]:
-    """Give the proof as it grows; the files are removed as soon as nothing needs them."""
+    """Yield the proof as it grows; the files are removed as soon as nothing needs them."""
     proof = GraphProof(role=graph.role, structure=digest_structure(graph), shapes=graph.inputs)
     exact, half = request.output / f"{stem}.fp32.onnx", request.output / f"{stem}.fp16.onnx"
     try:

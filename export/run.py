@@ -219,18 +219,18 @@ def run_shipped(
 
 
 def shipped_tiles(model: Model, path: Path, count: int) -> Iterator[Tile]:
-    """Give noise with the states as they are where a stream begins, then as the model made them of it."""
+    """Return noise with the states as they are where a stream begins, then as the model made them of it."""
     sound = model.manifest.inputs[0].name if model.manifest.audio is not None else None
     states = {state.input: state.output for state in model.manifest.states}
     return stream_tiles(path, random_tiles(file_shapes(path), count, sound=sound), states)
 
 
 def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Give the shapes of a file's inputs."""
+    """Return the shapes of a file's inputs."""
     values = onnx.load(path).graph.input
     return {value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim) for value in values}
 
 
 def file_outputs(path: Path) -> tuple[str, ...]:
-    """Give the names of a file's outputs."""
+    """Return the names of a file's outputs."""
     return tuple(value.name for value in onnx.load(path).graph.output)

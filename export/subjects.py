@@ -32,7 +32,7 @@ class ShippedStep(nn.Module):
 
 
 def find_subjects(names: tuple[str, ...] = ()) -> list[str]:
-    """Give the names of what is proven: those asked for in their order, or all, what is proven in minutes first.
+    """Return the names of what is proven: those asked for in their order, or all, what is proven in minutes first.
 
     Raises:
         UnknownNetworkError: There is no such network.
@@ -48,7 +48,7 @@ def find_subjects(names: tuple[str, ...] = ()) -> list[str]:
 
 
 def proof_shape(entry: Entry, network: nn.Module) -> tuple[tuple[int, int], int]:
-    """Give the tile and the frames that a network is proven with.
+    """Return the tile and the frames that a network is proven with.
 
     RVRT: two attention windows each way, so that windows shift, and two clips, so that one is aligned to the other.
     Others: whole at any size that divides, at twice the sides if they work inside at a quarter; three frames have a
@@ -64,7 +64,7 @@ def proof_shape(entry: Entry, network: nn.Module) -> tuple[tuple[int, int], int]
 
 
 def subject_graphs(name: str, folder: Path) -> Iterator[tuple[Graph, Path | None]]:
-    """Give the graphs of a subject, each with its file if it is one that ships."""
+    """Yield the graphs of a subject, each with its file if it is one that ships."""
     if name.startswith(SHIPPED):
         model = next(one for one in list_models() if f"{SHIPPED}{one.manifest.name}" == name)
         yield file_graph(model, "step", folder)
@@ -109,6 +109,6 @@ def file_graph(model: Model, role: str, folder: Path) -> tuple[Graph, Path]:
 
 
 def named_sizes(model: Model) -> dict[str, int]:
-    """Give a size for each name that a dimension of a model may have."""
+    """Return a size for each name that a dimension of a model may have."""
     audio = model.manifest.audio
     return {"samples": audio.block_samples} if audio is not None else {"height": SIDE, "width": SIDE}

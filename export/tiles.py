@@ -20,7 +20,7 @@ SAMPLE_RATE = 16_000
 def graph_tiles(
     graph: Graph, source: Path, count: int, *, clips: Sequence[Path] = (), sounds: Sequence[Path] = ()
 ) -> Iterator[Tile]:
-    """Give `count` random tiles of a graph, then as many real ones where there are clips or recordings that fit.
+    """Return `count` random tiles of a graph, then as many real ones where there are clips or recordings that fit.
 
     Args:
         graph: What is compared.
@@ -42,7 +42,7 @@ def graph_tiles(
 def random_tiles(
     shapes: dict[str, tuple[int, ...]], count: int, *, seed: int = 1, sound: str | None = None
 ) -> Iterator[Tile]:
-    """Give noise in [0, 1]; for a waveform noise of unit level around 0."""
+    """Yield noise in [0, 1]; for a waveform noise of unit level around 0."""
     for index in range(count):
         tile = random_inputs(shapes, seed + index)
         if sound is not None:
@@ -94,7 +94,7 @@ def sound_tiles(
 
 
 def stream_tiles(path: Path, tiles: Iterator[Tile], states: Mapping[str, str]) -> Iterator[Tile]:
-    """Give tiles with the states as they are where a stream begins, then as the file made them of the tile before.
+    """Yield tiles with the states as they are where a stream begins, then as the file made them of the tile before.
 
     Args:
         path: A float32 ONNX file of fixed shapes.
@@ -111,7 +111,7 @@ def stream_tiles(path: Path, tiles: Iterator[Tile], states: Mapping[str, str]) -
 
 
 def has_pictures(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Tell whether an input is a picture."""
+    """Return whether an input is a picture."""
     return any(_is_picture(shape) for shape in shapes.values())
 
 

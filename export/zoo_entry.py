@@ -95,7 +95,7 @@ def write_entry(
 
 
 def usual_overlap(frames: int) -> int:
-    """Give the frames that two windows share where nobody says how many: a quarter of a window."""
+    """Return the frames that two windows share where nobody says how many: a quarter of a window."""
     return 0 if frames == 1 else max(1, frames // 4)
 
 

@@ -36,12 +36,12 @@ class YuvLayout:
         return _STEPS[self.chroma]
 
     def chroma_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Give the size of a chroma plane; odd sizes round up."""
+        """Return the size of a chroma plane; odd sizes round up."""
         rows, columns = self.steps
         return -(-height // rows), -(-width // columns)
 
     def coding(self) -> tuple[float, float, float, float]:
-        """Give luma offset and span, chroma offset and span, in sample values."""
+        """Return luma offset and span, chroma offset and span, in sample values."""
         unit = float(1 << (self.bit_depth - 8))
         if self.full_range:
             top = float((1 << self.bit_depth) - 1)
@@ -149,7 +149,7 @@ def _yuv_to_rgb(
 
 @njit(cache=True, nogil=True, inline="always")
 def _between(position: int, step: int, offset: Any, count: int) -> Any:
-    """Give the two chroma samples around a luma position and the share of the second."""
+    """Return the two chroma samples around a luma position and the share of the second."""
     if step == 1:
         return position, position, np.float32(0)
     place = (np.float32(position) - np.float32(offset)) * np.float32(0.5)
@@ -203,7 +203,7 @@ def _rgb_to_yuv(
 
 
 def rgb_to_luma(rgb: NDArray[np.float32], grid: int = 1) -> NDArray[np.float32]:
-    """Give BT.601 luma, averaged over squares of `grid` pixels: what motion is estimated on.
+    """Return BT.601 luma, averaged over squares of `grid` pixels: what motion is estimated on.
 
     Args:
         rgb: (3, height, width) float32; height and width multiples of `grid`.

@@ -53,7 +53,7 @@ def estimate_flow(frame: Plane, previous: Plane) -> NDArray[np.float32]:
 
 
 def _pyramid(plane: Plane) -> list[Plane]:
-    """Give the plane smoothed, then halved until its short side is small."""
+    """Return the plane smoothed, then halved until its short side is small."""
     levels = [_smooth(plane)]
     while min(levels[-1].shape) >= 2 * _COARSEST_SIDE:
         levels.append(_halve(levels[-1]))

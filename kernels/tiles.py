@@ -61,7 +61,7 @@ def count_axis(length: int, tile: int, halo: int) -> int:
 
 
 def read_tile(canvas: Any, tile: Tile, *, scale: int = 1) -> Any:
-    """Give the view of a canvas (..., scale height, scale width) that a tile reads."""
+    """Return the view of a canvas (..., scale height, scale width) that a tile reads."""
     return canvas[
         ...,
         tile.top * scale : (tile.top + tile.height) * scale,
@@ -96,7 +96,7 @@ def write_tile(canvas: Any, tile: Tile, result: Any, *, scale: int = 1) -> None:
 
 
 def tile_window(tile: Tile, height: int, width: int, *, overlap: int, scale: int = 1) -> NDArray[np.float32]:
-    """Give a tile's weight at each pixel: one inside, falling as a raised cosine over the overlap.
+    """Return a tile's weight at each pixel: one inside, falling as a raised cosine over the overlap.
 
     A side that lies on the border of the canvas (height, width) does not fall, for nothing overlaps it there.
 

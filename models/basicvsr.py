@@ -68,7 +68,7 @@ class BasicVsr(nn.Module):
         return torch.stack(results, dim=1)
 
     def zero_features(self, frame: Tensor) -> Tensor:
-        """Give the features that a branch begins with."""
+        """Return the features that a branch begins with."""
         return frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:])
 
 

@@ -48,7 +48,7 @@ class ReconstructionStep(nn.Module):
         self.same_size = same_size
 
     def forward(self, backward: Tensor, forward: Tensor, frame: Tensor) -> Tensor:
-        """Give (1, 3, 4 height, 4 width).
+        """Return (1, 3, 4 height, 4 width).
 
         `frame` is what detail is added to: enlarged by four, or, with the U-Net cleaning, the frame of that size.
         """
@@ -70,5 +70,5 @@ class CleanStep(nn.Module):
 
 
 def vsr_of(network: BasicVsr | RealBasicVsr) -> BasicVsr:
-    """Give the BasicVSR in a network."""
+    """Return the BasicVSR in a network."""
     return network if isinstance(network, BasicVsr) else network.vsr

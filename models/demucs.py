@@ -38,7 +38,7 @@ class DemucsConfig:
     predicts: Literal["speech", "noise"] = "speech"
 
     def channels(self, level: int) -> int:
-        """Give the width of the features that `level` encoders leave."""
+        """Return the width of the features that `level` encoders leave."""
         return self.hidden * self.growth ** (level - 1)
 
 
@@ -72,7 +72,7 @@ class Demucs(nn.Module):
             nn.init.zeros_(self.decoder[-1][2].bias)
 
     def valid_length(self, length: int) -> int:
-        """Give the smallest length from `length` up that every level divides without rest."""
+        """Return the smallest length from `length` up that every level divides without rest."""
         config = self.config
         size = length * config.resample
         for _ in range(config.depth):
@@ -87,7 +87,7 @@ class Demucs(nn.Module):
         return estimate if self.config.predicts == "speech" else mixture - estimate
 
     def estimate(self, mixture: Tensor) -> Tensor:
-        """Give what the layers put out: speech or noise, as `config.predicts` says."""
+        """Return what the layers put out: speech or noise, as `config.predicts` says."""
         length = mixture.shape[-1]
         level: Tensor | float = 1.0
         if self.normalize:
@@ -123,7 +123,7 @@ class Recurrence(nn.Module):
 
 
 def sinc_filter(zeros: int = SINC_ZEROS) -> Tensor:
-    """Give the half-sample interpolation filter, (1, 1, 2 * zeros): a sinc under a Hann window (section 2.1)."""
+    """Return the half-sample interpolation filter, (1, 1, 2 * zeros): a sinc under a Hann window (section 2.1)."""
     window = torch.hann_window(4 * zeros + 1, periodic=False)[1::2]
     time = torch.linspace(-zeros + 0.5, zeros - 0.5, 2 * zeros) * math.pi
     return (torch.sin(time) / time * window).view(1, 1, -1)

@@ -65,7 +65,7 @@ def step_timing(config: DemucsConfig) -> StepTiming:
 
 
 def state_shapes(config: DemucsConfig, *, batch: int = 1) -> dict[str, tuple[int, ...]]:
-    """Give the shape of every state, in the order in which the step takes and gives them."""
+    """Return the shape of every state, in the order in which the step takes and gives them."""
     overlap = config.kernel_size - config.stride
     shapes: dict[str, tuple[int, ...]] = {
         "up1": (batch, 1, TAPS - 1),

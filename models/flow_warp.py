@@ -18,7 +18,7 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Padding = "zeros") -> Tensor:
 
 
 def graph_warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Give what `flow_warp` gives with zeros outside; in an exported graph by gathers.
+    """Return what `flow_warp` gives with zeros outside; in an exported graph by gathers.
 
     TensorRT for RTX 1.7 fails to build a GridSample at positions that come from another one (docs/export.md), and ONNX
     Runtime gathers faster than it samples. In PyTorch, and so in training, GridSample is the faster one.
@@ -47,7 +47,7 @@ def sample_at(x: Tensor, positions: Tensor, *, padding: Padding = "zeros") -> Te
 
 
 def gather_at(x: Tensor, positions: Tensor) -> Tensor:
-    """Give what `sample_at` gives with zeros outside, by four gathers of whole rows of channels.
+    """Return what `sample_at` gives with zeros outside, by four gathers of whole rows of channels.
 
     For engines without GridSample, and faster than it in ONNX Runtime on a CPU.
     """
@@ -71,7 +71,7 @@ def gather_at(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def pixel_grid(flow: Tensor) -> Tensor:
-    """Give the pixel positions of a flow's plane, (1, height, width, 2): x, then y."""
+    """Return the pixel positions of a flow's plane, (1, height, width, 2): x, then y."""
     height, width = flow.shape[-2:]
     rows = torch.arange(height, device=flow.device, dtype=torch.float32).view(height, 1).expand(height, width)
     columns = torch.arange(width, device=flow.device, dtype=torch.float32).view(1, width).expand(height, width)

@@ -43,7 +43,7 @@ class HybridDemucsConfig:
             )
 
     def width(self, level: int) -> int:
-        """Give the channels that a level leaves."""
+        """Return the channels that a level leaves."""
         return self.channels * 2**level
 
 

@@ -117,7 +117,7 @@ class LightVsr(nn.Module):
         return self.show(frame, features, strength), torch.cat((features, carried.to(features.dtype)), dim=1)
 
     def look(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the frame as planes on the grid, and as the three planes that travel to the next frame."""
+        """Return the frame as planes on the grid, and as the three planes that travel to the next frame."""
         grid = self.config.grid
         planes, carried = frame, frame
         if grid > 1:
@@ -147,7 +147,7 @@ class LightVsr(nn.Module):
 
 
 def unshuffle_kernel(grid: int) -> Tensor:
-    """Give pixel unshuffle as a convolution of stride `grid`: (3 grid^2, 3, grid, grid), a one in each kernel.
+    """Return pixel unshuffle as a convolution of stride `grid`: (3 grid^2, 3, grid, grid), a one in each kernel.
 
     With open sizes the exporter writes `pixel_unshuffle` as shape arithmetic, which not every engine takes.
     """
@@ -160,7 +160,7 @@ def unshuffle_kernel(grid: int) -> Tensor:
 
 
 def bicubic_phases(scale: int) -> Tensor:
-    """Give the (scale^2, 1, 5, 5) kernels of bicubic enlargement, one for each sub-pixel in raster order."""
+    """Return the (scale^2, 1, 5, 5) kernels of bicubic enlargement, one for each sub-pixel in raster order."""
     taps = torch.zeros(scale, 5)
     for phase in range(scale):
         position = (phase + 0.5) / scale - 0.5

@@ -42,7 +42,7 @@ class LightVsrStep(nn.Module):
 
 
 def network_weights(step: Mapping[str, Tensor], config: LightVsrConfig) -> dict[str, Tensor]:
-    """Give the weights of the network that a step was made of, for training to go on from a shipped model.
+    """Return the weights of the network that a step was made of, for training to go on from a shipped model.
 
     Args:
         step: The step's weights by name, from its `state_dict` or its ONNX initializers.

@@ -42,7 +42,7 @@ def _swap_pairs(weight: Tensor) -> Tensor:
 
 
 def _under(prefix: str, ours: str, table: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Give a table for a network that is a part of another one."""
+    """Return a table for a network that is a part of another one."""
     return tuple(
         replace(rule, pattern=re.escape(prefix) + rule.pattern, name=rule.name and ours + rule.name) for rule in table
     )
@@ -136,7 +136,7 @@ RVRT = (
 
 
 def rename(state: Mapping[str, Tensor], table: tuple[Rule, ...]) -> dict[str, Tensor]:
-    """Give a checkpoint's tensors under our names.
+    """Return a checkpoint's tensors under our names.
 
     Raises:
         CheckpointError: A name fits no rule, or two names become one.

@@ -106,7 +106,7 @@ class ResidualCleaning(nn.Module):
         return frames
 
     def correction(self, frames: Tensor) -> Tensor:
-        """Give what one pass adds."""
+        """Return what one pass adds."""
         added: Tensor = self.last(self.features(frames))
         return added
 
@@ -175,17 +175,17 @@ class UnetCleaning(nn.Module):
 
 
 def level_widths(levels: int) -> tuple[int, ...]:
-    """Give the channels of each level of the U-Net."""
+    """Return the channels of each level of the U-Net."""
     return tuple(2 * FIRST_WIDTH * 2**level for level in range(levels))
 
 
 def side_multiple(config: CleaningConfig) -> int:
-    """Give what the sides of a frame must be multiples of."""
+    """Return what the sides of a frame must be multiples of."""
     return int(4 * 2 ** (config.levels - 1)) if config.kind == "unet" else 1
 
 
 def unet_config(levels: int, blocks: int, *, skip: bool, vsr: BasicVsrConfig | None = None) -> RealBasicVsrConfig:
-    """Give one of the U-Net variants, named `2lev_1res_wS` and so on in the work that made them."""
+    """Return one of the U-Net variants, named `2lev_1res_wS` and so on in the work that made them."""
     cleaning = CleaningConfig(kind="unet", blocks=blocks, levels=levels, skip=skip)
     return RealBasicVsrConfig(cleaning, vsr or BasicVsrConfig(blocks=20))
 

@@ -97,7 +97,7 @@ class Registry:
         self._entries = known
 
     def find(self, name: str) -> Entry:
-        """Give the entry of that name.
+        """Return the entry of that name.
 
         Raises:
             UnknownNetworkError: There is none.

@@ -50,7 +50,7 @@ class SpeechMask(nn.Module):
         self.register_buffer("synthesis", synthesis, persistent=False)
 
     def valid_length(self, length: int) -> int:
-        """Give the smallest length from `length` up that is whole hops."""
+        """Return the smallest length from `length` up that is whole hops."""
         return math.ceil(length / self.config.hop) * self.config.hop
 
     def forward(self, mixture: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class SpeechMask(nn.Module):
         return self.step(x, *zeros)[0][..., hop : hop + length]
 
     def state_shapes(self, *, batch: int = 1) -> dict[str, tuple[int, ...]]:
-        """Give the shape of every state of a stream."""
+        """Return the shape of every state of a stream."""
         config = self.config
         return {
             "past": (batch, 1, config.hop),
@@ -92,7 +92,7 @@ class SpeechMask(nn.Module):
 
 
 def transforms(hop: int) -> tuple[Tensor, Tensor]:
-    """Give the windowed Fourier transform of two hops as matrices: (2 hop, 2 bins) and back.
+    """Return the windowed Fourier transform of two hops as matrices: (2 hop, 2 bins) and back.
 
     The window is the root of a Hann window on both sides, whose squares overlap to 1.
     """

@@ -109,7 +109,7 @@ def record_file(path: Path) -> FileRecord:
 
 
 def is_whole(folder: Path, record: FileRecord) -> bool:
-    """Tell whether a file is as it was noted."""
+    """Return whether a file is as it was noted."""
     path = folder / record.name
     try:
         return path.stat().st_size == record.size_bytes and _digest(path) == record.sha256
@@ -118,7 +118,7 @@ def is_whole(folder: Path, record: FileRecord) -> bool:
 
 
 def mark_file(path: Path) -> FileMark:
-    """Give what tells a file from others."""
+    """Return what tells a file from others."""
     size = path.stat().st_size
     if size <= _WHOLE_BYTES:
         return FileMark(size, _digest(path))

@@ -1,9 +1,9 @@
 """One job from source to result: here the journeys of the picture and of the sound begin and end.
 
-The picture: `media/video_reader` -> `kernels/colour` -> `video/motion` (`kernels/flow`) -> `video/recurrent` (`kernels/warp`,
-`kernels/tiles`, `engine`; for an owner's model `video/sliding_window` or `video/bidirectional`) -> `kernels/colour` -> `media/video_encoder`.
-The sound: `media/audio_reader` -> `audio/speech_enhancer` -> `media/audio_encoder`. Both, and what is copied, meet in `media/muxer`;
-`media/verify` reads the result back.
+Video: `media/video_reader` -> `kernels/colour` -> `video/motion` (`kernels/flow`) -> `video/recurrent`
+(`kernels/tiles`, `kernels/warp`, `engine`; for an imported model `video/sliding_window` or `video/bidirectional`) ->
+`kernels/colour` -> `media/video_encoder`. Audio: `media/audio_reader` -> `audio/speech_enhancer` ->
+`media/audio_encoder`. Both, and the copied streams, meet in `media/muxer`; `media/verify` reads the result back.
 
 There are two ways to the result. `_stream` sends every packet straight to the container: at once, but whole or not at
 all. With a workspace, `resume/run` stores the sound and the picture piece by piece first and merges them at the end,

@@ -76,7 +76,7 @@ class FileLock(Closing):
         return cls(handle)
 
     def is_of(self, path: Path) -> bool:
-        """Tell whether the locked file is the one that is there under a name now."""
+        """Return whether the locked file is the one that is there under a name now."""
         assert self._handle is not None
         try:
             return os.path.samestat(os.fstat(self._handle), os.stat(path))
@@ -101,7 +101,7 @@ class FileLock(Closing):
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether some process holds a lock alone."""
+    """Return whether some process holds a lock alone."""
     try:
         lock = FileLock.try_existing(path, shared=True)
     except OSError:
@@ -134,7 +134,7 @@ class LockFile(FileLock):
 
 
 def read_holder(path: Path) -> int | None:
-    """Give the process id that the last holder of a lock wrote into it."""
+    """Return the process id that the last holder of a lock wrote into it."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -115,7 +115,7 @@ def look_at_device(flavour: Flavour) -> EngineDevice:
 
 
 def read_version(flavour: Flavour) -> str:
-    """Give the version of a flavour's library.
+    """Return the version of a flavour's library.
 
     Raises:
         EngineStoreError: It is not installed.
@@ -187,7 +187,7 @@ def _no_gpu(flavour: Flavour) -> EngineStoreError:
 
 
 def _read_cuda() -> str:
-    """Give the version of CUDA that the driver brings; empty where nvidia-smi does not tell."""
+    """Return the version of CUDA that the driver brings; empty where nvidia-smi does not tell."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ""

@@ -183,7 +183,7 @@ def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], work
 
 
 def copied_packets(job: Job) -> Iterator[AnyPacket]:
-    """Give the packets of what is copied, and stop when the job does: some pictures are encoded again on the way."""
+    """Yield the packets of what is copied, and stop when the job does: some pictures are encoded again on the way."""
     assert job.tracks is not None
     for packet in job.tracks.copies:
         job.stop.check()

@@ -80,7 +80,7 @@ class ModelFile(_Part):
     calibration: Calibration | None = None
 
     def fits(self, form: Int8Form) -> bool:
-        """Tell whether a backend that takes this form of INT8 can open the file; all others have no form."""
+        """Return whether a backend that takes this form of INT8 can open the file; all others have no form."""
         return self.precision != "int8" or self.form == form
 
 
@@ -179,7 +179,7 @@ class Model(_Part):
     manifest: Manifest
 
     def file(self, *, role: str = "step", precision: str = "fp32", form: Int8Form = "cpu") -> Path:
-        """Give the path of one ONNX file, its SHA-256 checked against the manifest; `form` is of INT8 files alone.
+        """Return the path of one ONNX file, its SHA-256 checked against the manifest; `form` is of INT8 files alone.
 
         Raises:
             ManifestError: The manifest names no such file, or the file is missing or altered.
@@ -192,7 +192,7 @@ class Model(_Part):
 
 
 def zoo_folder() -> Path:
-    """Give the folder of the shipped models."""
+    """Return the folder of the shipped models."""
     return Path(str(files("zoo")))
 
 

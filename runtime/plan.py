@@ -118,7 +118,7 @@ def plan_work(source: Path, target: Path | None, options: EnhanceOptions) -> Wor
 
 
 def encode_settings(work: Work, reader: VideoReader, *, threads: int) -> EncodeSettings:
-    """Give the settings of the result's picture: the source's facts at the new size, at the preset's least depth."""
+    """Return the settings of the result's picture: the source's facts at the new size, at the preset's least depth."""
     assert work.plan.codec is not None
     codec = cast(CodecName, str(work.plan.codec))
     settings = settings_for(
@@ -283,7 +283,7 @@ class Selection:
         return tuple(choice for choice in (self.picture, self.sound) if choice is not None)
 
     def marks(self) -> str:
-        """Give for each model what decides its results' last bits: backend, precision and library."""
+        """Return for each model what decides its results' last bits: backend, precision and library."""
         return "; ".join(
             f"{choice.model.manifest.name} on {choice.backend} in {choice.precision} by {choice.library}"
             for choice in self.choices
@@ -379,7 +379,7 @@ def _measure_first(model: Model, work: Work, wish: Wish, engines: Path | None) -
 
 
 def _work_units(work: Work) -> float:
-    """Give how many frames of the usual size, 320x180, a job is worth."""
+    """Return how many frames of the usual size, 320x180, a job is worth."""
     frames = expected_frames(work)
     if frames is None or work.video is None:
         return 0.0
@@ -387,7 +387,7 @@ def _work_units(work: Work) -> float:
 
 
 def _for_sound(work: Work, wish: Wish) -> Wish:
-    """Give the wish for the sound; a precision that it does not offer was meant for the picture."""
+    """Return the wish for the sound; a precision that it does not offer was meant for the picture."""
     assert work.sound_model is not None
     if work.video_model is None or wish.precision in ("auto", *offered_precisions(work.sound_model)):
         return wish

@@ -51,7 +51,7 @@ class Preset:
 
     @property
     def copies_picture(self) -> bool:
-        """Tell whether the picture is copied instead of enhanced."""
+        """Return whether the picture is copied instead of enhanced."""
         return not self.models
 
 
@@ -136,7 +136,7 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({entry.name: entry for e
 
 
 def find_preset(name: str) -> Preset:
-    """Give the preset of that name.
+    """Return the preset of that name.
 
     Raises:
         OptionError: There is no such preset.

@@ -217,7 +217,7 @@ class Report:
 
 
 def damaged_places(holes: "Iterable[Hole]") -> tuple[DamagedPlace, ...]:
-    """Give the damaged places that a reader found, as a report holds them."""
+    """Return the damaged places that a reader found, as a report holds them."""
     return tuple(DamagedPlace(hole.index, hole.pts, hole.duration, str(hole.time_base)) for hole in holes)
 
 

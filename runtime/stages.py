@@ -52,7 +52,7 @@ class StopSignal:
         self._cancel = cancel
 
     def renewed(self) -> "StopSignal":
-        """Give the signal for the next part of a job: set by whoever asked for it, but not by the part that ended."""
+        """Return the signal for the next part of a job: set by whoever asked for it, but not by the part that ended."""
         return StopSignal(self._cancel)
 
     def set(self) -> None:
@@ -60,7 +60,7 @@ class StopSignal:
         self._own.set()
 
     def is_set(self) -> bool:
-        """Tell whether the stages shall end."""
+        """Return whether the stages shall end."""
         return self._own.is_set() or (self._cancel is not None and self._cancel.is_set())
 
     def check(self) -> None:

@@ -80,7 +80,7 @@ def degrade(sequence: torch.Tensor, factor: int, ranges: Degradation, rng: np.ra
 
 
 def walk(rng: np.random.Generator, bounds: tuple[float, float], steps: int) -> np.ndarray:
-    """Give a parameter's value at each frame: a start drawn evenly, then small steps, kept within bounds."""
+    """Return a parameter's value at each frame: a start drawn evenly, then small steps, kept within bounds."""
     low, high = bounds
     steps_taken = rng.normal(0, 0.03 * (high - low), steps)
     steps_taken[0] = rng.uniform(low, high)

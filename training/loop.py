@@ -54,7 +54,7 @@ class Task(Protocol):
         ...
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Give the loss to descend and the figures to log."""
+        """Return the loss to descend and the figures to log."""
         ...
 
     def validate(self, model: torch.nn.Module) -> dict[str, float]:
@@ -124,7 +124,7 @@ def train(task: Task, recipe: Recipe, folder: Path, *, is_stopped: Callable[[], 
 
 
 def learning_rate(recipe: Recipe, iteration: int) -> float:
-    """Give the learning rate of one iteration: linear warm-up, then constant or half a cosine."""
+    """Return the learning rate of one iteration: linear warm-up, then constant or half a cosine."""
     if iteration < recipe.warm_up:
         return recipe.learning_rate * (iteration + 1) / recipe.warm_up
     if recipe.schedule == "constant":

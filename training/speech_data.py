@@ -26,7 +26,7 @@ class Recording:
         return self.cut(start, length)
 
     def cut(self, start: int, length: int) -> Samples:
-        """Give `length` samples from `start` on, going round at the end."""
+        """Return `length` samples from `start` on, going round at the end."""
         part = self.samples[start : start + length]
         if len(part) < length:
             part = np.take(self.samples, np.arange(start, start + length), mode="wrap")

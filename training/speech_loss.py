@@ -38,7 +38,7 @@ def speech_loss(
     stft_weight: float,
     compressed_weight: float,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Give the loss of (batch, 1, samples) waveforms at unit level, and its parts for the log."""
+    """Return the loss of (batch, 1, samples) waveforms at unit level, and its parts for the log."""
     output, target, mixture = (x.float().flatten(1) for x in (output, target, mixture))
     waveform = functional.l1_loss(output, target)
     loss, parts = waveform, {"l1": waveform}
@@ -58,7 +58,7 @@ def speech_loss(
 
 
 def _snr_loss(output: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
-    """Give the error's energy over the mixture's, in bels, no lower than -3: every example counts alike.
+    """Return the error's energy over the mixture's, in bels, no lower than -3: every example counts alike.
 
     L1 alone lets the loudest noises decide, and the network then harms speech that is nearly clean.
     """
@@ -75,7 +75,7 @@ def _stft_loss(output: Tensor, target: Tensor, resolution: Resolution) -> tuple[
 
 
 def _compressed_loss(output: Tensor, target: Tensor, resolution: Resolution) -> Tensor:
-    """Give the squared error of magnitudes to the power 0.3, blended with that of the complex values."""
+    """Return the squared error of magnitudes to the power 0.3, blended with that of the complex values."""
     window = torch.hann_window(resolution.window)
     floor = FLOOR**2 * float(window.square().sum())
     spectra = [_spectrum(signal, resolution, window) for signal in (output, target)]

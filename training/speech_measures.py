@@ -44,13 +44,13 @@ def held_out_mixtures(
 
 
 def measure(mixtures: Sequence[Mixture], enhance: Callable[[Samples], Samples]) -> dict[str, float]:
-    """Give the means of all three measures, on the mixtures after `enhance`."""
+    """Return the means of all three measures, on the mixtures after `enhance`."""
     rows = [measure_one(mixture.clean, enhance(mixture.noisy)) for mixture in mixtures]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def measure_one(clean: Samples, heard: Samples) -> dict[str, float]:
-    """Give wide-band PESQ, STOI and SI-SDR (dB) of one signal."""
+    """Return wide-band PESQ, STOI and SI-SDR (dB) of one signal."""
     return {
         "pesq": float(pesq(SAMPLE_RATE, clean, heard, "wb")),
         "stoi": float(stoi(clean, heard, SAMPLE_RATE)),
@@ -59,7 +59,7 @@ def measure_one(clean: Samples, heard: Samples) -> dict[str, float]:
 
 
 def si_sdr(clean: Samples, heard: Samples) -> float:
-    """Give the scale-invariant signal-to-distortion ratio in dB (arXiv 1811.02508)."""
+    """Return the scale-invariant signal-to-distortion ratio in dB (arXiv 1811.02508)."""
     reference, estimate = (x.astype(np.float64) - x.mean() for x in (clean, heard))
     projection = reference * (estimate @ reference / (reference @ reference))
     error = estimate - projection

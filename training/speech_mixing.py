@@ -87,7 +87,7 @@ def _babble(corpus: SpeechCorpus, rng: Rng, length: int) -> Samples:
 
 
 def _fan(rng: Rng, length: int) -> Samples:
-    """Give harmonics of a motor or of the mains over coloured noise."""
+    """Return harmonics of a motor or of the mains over coloured noise."""
     base_hz = rng.choice([50.0, 60.0, rng.uniform(25, 240)])
     count = int(rng.integers(3, 30))
     time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
@@ -142,7 +142,7 @@ def _noise_gain(speech: Samples, noise: Samples, *, snr_db: float) -> np.float32
 
 
 def active_rms(speech: Samples) -> float:
-    """Give the level of the parts of speech that are within 30 dB of its loudest 32 ms."""
+    """Return the level of the parts of speech that are within 30 dB of its loudest 32 ms."""
     frames = speech[: len(speech) // 512 * 512].reshape(-1, 512)
     power = np.mean(frames.astype(np.float64) ** 2, axis=1)
     return float(np.sqrt(power[power >= power.max() * 1e-3].mean() + 1e-12))

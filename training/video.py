@@ -47,7 +47,7 @@ class VideoTask:
         return {"poor": poor, "sharp": sharp, "flow": flow}
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Give the mean distance over all frames: Huber, which is Charbonnier's shape in one fused pass."""
+        """Return the mean distance over all frames: Huber, which is Charbonnier's shape in one fused pass."""
         outputs = unroll(self.model, batch["poor"], batch["flow"])
         loss = functional.smooth_l1_loss(outputs, batch["sharp"], beta=0.01)
         if self.settings.ssim_weight:
@@ -104,7 +104,7 @@ def warp(state: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 
 
 def sequence_flow(sequence: torch.Tensor, grid: int) -> torch.Tensor:
-    """Give the flow from each frame to the one before it, on the network's grid.
+    """Return the flow from each frame to the one before it, on the network's grid.
 
     Args:
         sequence: (frames, 3, height, width) in [0, 1].
@@ -124,14 +124,14 @@ _FLOW_LUMA = (0.299, 0.587, 0.114)
 
 
 def psnr_luma(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Give PSNR-Y in dB, at most 50, of sequences (frames, 3, height, width) in [0, 1], without 8 pixels of border."""
+    """Return PSNR-Y in dB, at most 50, of (frames, 3, height, width) sequences in [0, 1], without 8 border pixels."""
     weights = torch.tensor(LUMA)[:, None, None]
     error = ((one - other) * weights).sum(1)[:, 8:-8, 8:-8]
     return float(-10 * error.square().mean((1, 2)).clamp_min(1e-5).log10().mean())
 
 
 def ssim_luma(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Give the mean SSIM of luma of sequences (..., 3, height, width) in [0, 1], with gradients.
+    """Return the mean SSIM of luma of sequences (..., 3, height, width) in [0, 1], with gradients.
 
     Wang et al. 2004: a Gaussian window of 11 pixels and sigma 1.5; inner pixels only. The window is a product with a
     banded matrix from each side: a convolution of one channel, and its gradient, take ten times as long on a CPU.
@@ -148,7 +148,7 @@ def ssim_luma(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _window_matrix(side: int) -> torch.Tensor:
-    """Give the (side - 10, side) matrix whose rows are the Gaussian window at each inner position."""
+    """Return the (side - 10, side) matrix whose rows are the Gaussian window at each inner position."""
     offset = torch.arange(side)[None] - torch.arange(side - 10)[:, None] - 5.0
     taps = torch.where(offset.abs() <= 5, torch.exp(-(offset**2) / (2 * 1.5**2)), 0.0)
     return taps / taps.sum(1, keepdim=True)

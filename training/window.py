@@ -50,7 +50,7 @@ class WindowTask:
         return {"poor": poor, "sharp": sharp}
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Give the Huber distance over all frames."""
+        """Return the Huber distance over all frames."""
         outputs = self._run(self.model, batch["poor"]).float()
         error = (outputs.detach() - batch["sharp"]).square().mean()
         return functional.smooth_l1_loss(outputs, batch["sharp"], beta=0.01), {"psnr": float(-10 * error.log10())}

@@ -55,7 +55,7 @@ class Audit:
             record(connection, actor, what, detail)
 
     def list(self, *, limit: int = 100, offset: int = 0) -> tuple[list[AuditEntry], int]:
-        """Give deeds, the latest first, and how many there are in all."""
+        """Return deeds, the latest first, and how many there are in all."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT id, at, who, what, detail, address FROM audit ORDER BY id DESC LIMIT ? OFFSET ?",

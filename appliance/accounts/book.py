@@ -26,7 +26,7 @@ class Accounts:
     audit: Audit
 
     def holding(self, callers: Collection[Caller]) -> set[Caller]:
-        """Give those who were let in once and still would be with that role: their log-in or token counts."""
+        """Return those who were let in once and still would be with that role: their log-in or token counts."""
         sessions = self.sessions.holding({caller.session for caller in callers if caller.session is not None})
         tokens = self.tokens.holding({caller.token for caller in callers if caller.token is not None})
         roles = self.users.roles()
@@ -40,7 +40,7 @@ class Accounts:
 
 
 def open_accounts(database: Database, settings: Settings) -> Accounts:
-    """Give the accounts of a database under the limits of the settings."""
+    """Return the accounts of a database under the limits of the settings."""
     sessions = Sessions(
         database, SessionLimits(idle_s=settings.session_idle_hours * 3600, longest_s=settings.session_days * 86_400)
     )

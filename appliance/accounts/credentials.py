@@ -55,7 +55,7 @@ def clean_name(text: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """Give the form under which names are the same: `Anna` and `anna` are one account."""
+    """Return the form under which names are the same: `Anna` and `anna` are one account."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
@@ -105,22 +105,22 @@ SECRET_BYTES: Final = 32
 
 
 def new_id() -> str:
-    """Give an identifier of 16 URL-safe characters that cannot be guessed."""
+    """Return an identifier of 16 URL-safe characters that cannot be guessed."""
     return secrets.token_urlsafe(ID_BYTES)
 
 
 def new_secret() -> str:
-    """Give a secret of 43 URL-safe characters."""
+    """Return a secret of 43 URL-safe characters."""
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
 def hash_secret(secret: str) -> str:
-    """Give what is stored of a random secret; it has 256 bits, so one plain hash is enough."""
+    """Return what is stored of a random secret; it has 256 bits, so one plain hash is enough."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def csrf_of(session_secret: str) -> str:
-    """Give the token that a page sends with its changes: only who has the session can know it."""
+    """Return the token that a page sends with its changes: only who has the session can know it."""
     return hmac.new(session_secret.encode("utf-8", "surrogateescape"), b"relume csrf", hashlib.sha256).hexdigest()
 
 

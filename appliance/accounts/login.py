@@ -26,7 +26,7 @@ class Entrance:
         self._database, self._sessions, self._attempts = database, sessions, attempts
 
     def needs_setup(self) -> bool:
-        """Tell whether there is no account yet."""
+        """Return whether there is no account yet."""
         with self._database.read() as connection:
             return connection.execute("SELECT 1 FROM users LIMIT 1").fetchone() is None
 

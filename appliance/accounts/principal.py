@@ -18,7 +18,7 @@ class Role(StrEnum):
     """Everything."""
 
     def includes(self, other: "Role") -> bool:
-        """Tell whether this role may do all that the other one may."""
+        """Return whether this role may do all that the other one may."""
         return _ORDER.index(self) >= _ORDER.index(other)
 
 

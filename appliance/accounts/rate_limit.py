@@ -78,12 +78,12 @@ class Attempts:
             connection.execute("UPDATE failed_logins SET failures = failures - 1 WHERE key = ?", (host,))
 
     def _locked_s(self, connection: sqlite3.Connection, key: str, limit: int, now: float) -> float:
-        """Give the seconds for which a key is still locked."""
+        """Return the seconds for which a key is still locked."""
         failures, latest_at = _read(connection, key)
         return max(1.0, latest_at + self._limits.window_s - now) if failures >= limit else 0.0
 
     def _slowed_s(self, connection: sqlite3.Connection, key: str, now: float) -> float:
-        """Give the seconds that an account has to wait since the latest failure, wherever it was: 1, 2, 4, ... 60."""
+        """Return the seconds that an account has to wait since the latest failure, wherever it was: 1, 2, 4, ... 60."""
         failures, latest_at = _read(connection, key)
         over = failures - self._limits.by_account
         return max(0.0, latest_at + min(_LONGEST_DELAY_S, 2.0 ** min(over, 10)) - now) if over >= 0 else 0.0
@@ -128,14 +128,14 @@ def _forget_oldest(connection: sqlite3.Connection) -> None:
 
 
 def _keys(name: str, address: str) -> tuple[str, str, str]:
-    """Give the keys of an account from an address, of the address, and of the account."""
+    """Return the keys of an account from an address, of the address, and of the account."""
     # People type passwords into the name's field: only a hash is kept.
     account, host = hash_secret(name_key(name)), _network(address)
     return f"pair {account} {host}", f"address {host}", f"account {account}"
 
 
 def _network(address: str) -> str:
-    """Give what one attacker has: a whole /64 of IPv6 addresses."""
+    """Return what one attacker has: a whole /64 of IPv6 addresses."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

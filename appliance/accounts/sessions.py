@@ -46,7 +46,7 @@ class SessionRecord:
 
 
 def short_id(key: str) -> str:
-    """Give what names a log-in in addresses: a part of the hash, with which nobody logs in."""
+    """Return what names a log-in in addresses: a part of the hash, with which nobody logs in."""
     return key[:16]
 
 
@@ -124,7 +124,7 @@ class Sessions:
         )
 
     def has_expired(self, secret: str) -> bool:
-        """Tell whether a secret was good and is not any more because nobody used it for long."""
+        """Return whether a secret was good and is not any more because nobody used it for long."""
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT created_at, last_seen_at FROM sessions WHERE secret_hash = ?", (hash_secret(secret),)
@@ -137,7 +137,7 @@ class Sessions:
         return self._limits.idle_s / 3600
 
     def list(self, user_id: str) -> builtins.list[SessionRecord]:
-        """Give the log-ins of a user that still count, the one used last first."""
+        """Return the log-ins of a user that still count, the one used last first."""
         now = time.time()
         with self._database.read() as connection:
             rows = connection.execute(
@@ -170,7 +170,7 @@ class Sessions:
         return ended
 
     def holding(self, sessions: Collection[str]) -> set[str]:
-        """Give those of some log-ins, named by the hashes of their secrets, that still count."""
+        """Return those of some log-ins, named by the hashes of their secrets, that still count."""
         marks = ",".join("?" * len(sessions))
         with self._database.read() as connection:
             rows = connection.execute(

@@ -37,7 +37,7 @@ class Tokens:
         self._database = database
 
     def list(self, user_id: str) -> list[ApiToken]:
-        """Give the tokens of a user, the latest first."""
+        """Return the tokens of a user, the latest first."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT id, name, role, prefix, created_at, expires_at, last_used_at FROM tokens "
@@ -88,7 +88,7 @@ class Tokens:
             record(connection, actor, "token_removed", row["name"])
 
     def holding(self, tokens: Collection[str]) -> set[str]:
-        """Give those of some tokens, named by their ids, that still count."""
+        """Return those of some tokens, named by their ids, that still count."""
         marks = ",".join("?" * len(tokens))
         with self._database.read() as connection:
             rows = connection.execute(

@@ -41,23 +41,23 @@ class Users:
         self._database = database
 
     def list(self) -> list[User]:
-        """Give every account by name."""
+        """Return every account by name."""
         with self._database.read() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM users ORDER BY name_key").fetchall()
         return [_user(row) for row in rows]
 
     def names(self) -> dict[str, str]:
-        """Give the name of every account by its id."""
+        """Return the name of every account by its id."""
         with self._database.read() as connection:
             return dict(tuple(row) for row in connection.execute("SELECT id, name FROM users"))
 
     def roles(self) -> dict[str, Role]:
-        """Give the role of every account by its id."""
+        """Return the role of every account by its id."""
         with self._database.read() as connection:
             return {row[0]: Role(row[1]) for row in connection.execute("SELECT id, role FROM users")}
 
     def get(self, user_id: str) -> User:
-        """Give one account.
+        """Return one account.
 
         Raises:
             AccountNotFoundError: There is none.
@@ -66,7 +66,7 @@ class Users:
             return _find(connection, "id", user_id)
 
     def find(self, name: str) -> User:
-        """Give the account of that name, however it is capitalised.
+        """Return the account of that name, however it is capitalised.
 
         Raises:
             AccountNotFoundError: There is none.

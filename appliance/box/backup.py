@@ -255,7 +255,7 @@ def _write(writer: ArchiveWriter, data: Path, copy: Path, *, full: bool) -> int:
 
 
 def _files(data: Path, *, full: bool) -> Iterator[Path]:
-    """Give what belongs to a backup beside the database and the settings."""
+    """Yield what belongs to a backup beside the database and the settings."""
     for folder in ("secrets", "jobs", *(("results", "uploads") if full else ())):
         for place, folders, names in os.walk(data / folder):
             # An interrupted job's workspace is made again faster than it is kept.

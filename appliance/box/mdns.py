@@ -85,7 +85,7 @@ def describe_service(port: int, *, tls: bool, name: str, addresses: list[str]) -
 
 
 def own_addresses() -> list[str]:
-    """Give the IPv4 addresses of this box's networks, without its loopback."""
+    """Return the IPv4 addresses of this box's networks, without its loopback."""
     from ifaddr import get_adapters
 
     found = {str(entry.ip) for adapter in get_adapters() for entry in adapter.ips if entry.is_IPv4}

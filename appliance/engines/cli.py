@@ -67,7 +67,7 @@ def show_pruned(pruned: Pruned, *, as_json: bool) -> str:
 
 
 def engine_to_plain(engine: ListedEngine) -> dict[str, object]:
-    """Give an engine as plain data."""
+    """Return an engine as plain data."""
     plain = {name: getattr(engine, name) for name in engine.__slots__ if name != "proof"}
     return {**plain, "proof": _proof_to_plain(engine.proof)}
 

@@ -239,7 +239,7 @@ def _proxies(length: Fraction | None) -> int:
 
 
 def _existing(folder: Path) -> Path:
-    """Give the folder, or the nearest one above that exists."""
+    """Return the folder, or the nearest one above that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 

@@ -118,7 +118,7 @@ class JobRecord:
 
     @property
     def is_finished(self) -> bool:
-        """Tell whether the job has ended, well or not."""
+        """Return whether the job has ended, well or not."""
         return self.state in FINISHED
 
 

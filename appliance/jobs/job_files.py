@@ -106,7 +106,7 @@ _REFUSED: Final = '<>:"/\\|?*'
 
 
 def result_folder(job: JobRecord, files: JobFiles) -> Path:
-    """Give the folder of a job's result."""
+    """Return the folder of a job's result."""
     return files.results if job.target is None else job.target.parent
 
 
@@ -135,7 +135,7 @@ def make_result_folder(job: JobRecord, files: JobFiles, *, below: Path | None = 
 
 
 def result_name(job: JobRecord, suffix: str) -> str:
-    """Give the name that a result shall have, if it is free; without a target it is made of the job's title."""
+    """Return the name that a result shall have, if it is free; without a target it is made of the job's title."""
     if job.target is not None:
         return job.target.name
     kind = "preview" if job.preview_of is not None else "relume"
@@ -143,7 +143,7 @@ def result_name(job: JobRecord, suffix: str) -> str:
 
 
 def staged_path(job: JobRecord, files: JobFiles, suffix: str) -> Path:
-    """Give the hidden name under which a result waits, complete and checked, for its own."""
+    """Return the hidden name under which a result waits, complete and checked, for its own."""
     return result_folder(job, files) / f".{_mark(job)}{suffix}"
 
 
@@ -160,7 +160,7 @@ def remove_unfinished(job: JobRecord, files: JobFiles) -> None:
 
 
 def free_names(wanted: Path) -> Iterator[Path]:
-    """Give the wanted name, then `name (2).mp4` and so on, without those that exist."""
+    """Yield the wanted name, then `name (2).mp4` and so on, without those that exist."""
     for number in count(1):
         path = wanted if number == 1 else wanted.with_name(f"{wanted.stem} ({number}){wanted.suffix}")
         if not path.exists() and not path.is_symlink():

@@ -19,7 +19,7 @@ class JobTable:
         self._database = database
 
     def get(self, job_id: str) -> JobRecord:
-        """Give a job.
+        """Return a job.
 
         Raises:
             JobNotFoundError: No job has that id.
@@ -73,7 +73,7 @@ class Listing(JobTable):
         limit: int = 100,
         offset: int = 0,
     ) -> Jobs:
-        """Give jobs: queued ones alone in the order of their turn, all others the newest first.
+        """Return jobs: queued ones alone in the order of their turn, all others the newest first.
 
         Args:
             states: Only jobs in one of these.
@@ -95,7 +95,7 @@ class Listing(JobTable):
             return [read_row(row) for row in connection.execute(query, values)]
 
     def previews_ended_before(self, moment: float) -> Ids:
-        """Give the ids of the previews that ended before a moment."""
+        """Return the ids of the previews that ended before a moment."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT id FROM jobs WHERE preview_of IS NOT NULL AND finished_at < ? "
@@ -105,7 +105,7 @@ class Listing(JobTable):
             return [row["id"] for row in rows]
 
     def is_held(self) -> bool:
-        """Tell whether no further job is started for now."""
+        """Return whether no further job is started for now."""
         with self._database.read() as connection:
             return connection.execute("SELECT 1 FROM queue_hold").fetchone() is not None
 
@@ -139,7 +139,7 @@ class Listing(JobTable):
         return {state: found.get(state.value, 0) for state in JobState}
 
     def revision(self) -> int:
-        """Give the number of the last change."""
+        """Return the number of the last change."""
         with self._database.read() as connection:
             return int(connection.execute("SELECT revision FROM job_revision").fetchone()[0])
 
@@ -149,18 +149,18 @@ class Listing(JobTable):
             return int(connection.execute("SELECT revision FROM folder_revision").fetchone()[0])
 
     def changed_since(self, revision: int) -> Jobs:
-        """Give the jobs that changed after a revision, in the order of their changes."""
+        """Return the jobs that changed after a revision, in the order of their changes."""
         with self._database.read() as connection:
             return [read_row(row) for row in connection.execute(CHANGED_JOBS, (revision,))]
 
     def removed_since(self, revision: int) -> Ids:
-        """Give the ids of jobs that were removed after a revision; the last thousand are known."""
+        """Return the ids of jobs that were removed after a revision; the last thousand are known."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT id FROM removed_jobs WHERE revision > ? ORDER BY revision", (revision,))
             return [row["id"] for row in rows]
 
     def with_id_like(self, beginning: str) -> Jobs:
-        """Give the jobs whose id begins so, at most ten."""
+        """Return the jobs whose id begins so, at most ten."""
         with self._database.read() as connection:
             # A range, unlike LIKE, is looked up in the index and minds the case.
             rows = connection.execute(
@@ -170,7 +170,7 @@ class Listing(JobTable):
             return [read_row(row) for row in rows]
 
     def with_digest(self, digest: str) -> Jobs:
-        """Give the jobs whose source has that content, the oldest first."""
+        """Return the jobs whose source has that content, the oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"SELECT {COLUMNS} FROM jobs WHERE source_digest = ? ORDER BY created_at, id", (digest,)
@@ -178,7 +178,7 @@ class Listing(JobTable):
             return [read_row(row) for row in rows]
 
     def with_source(self, source: Path) -> Jobs:
-        """Give the jobs that read a file, the oldest first."""
+        """Return the jobs that read a file, the oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"SELECT {COLUMNS} FROM jobs WHERE source = ? ORDER BY created_at, id",

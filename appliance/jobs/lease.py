@@ -49,7 +49,7 @@ class Publication:
         return facts.st_size == self.size_bytes and abs(facts.st_mtime_ns - self.mtime_ns) <= _ROUNDED_NS
 
     def is_there(self) -> bool:
-        """Tell whether the noted file has its name."""
+        """Return whether the noted file has its name."""
         try:
             facts = self.path.stat()
         except OSError:
@@ -129,7 +129,7 @@ class Holding(JobTable):
             return job.wish
 
     def wish(self, job_id: str, worker: str) -> Wish | None:
-        """Give what someone wishes of a job.
+        """Return what someone wishes of a job.
 
         Raises:
             JobLostError: The worker no longer holds the job.
@@ -137,7 +137,7 @@ class Holding(JobTable):
         return self._held(job_id, worker).wish
 
     def unheeded(self, worker: str) -> tuple[str, Wish] | None:
-        """Give the job that a worker holds and what is wished of it; None where nothing is."""
+        """Return the job that a worker holds and what is wished of it; None where nothing is."""
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT id, wish FROM jobs WHERE worker = ? AND wish IS NOT NULL", (worker,)
@@ -145,12 +145,12 @@ class Holding(JobTable):
         return None if row is None else (str(row["id"]), Wish(row["wish"]))
 
     def holders(self) -> set[str]:
-        """Give the workers that hold a job."""
+        """Return the workers that hold a job."""
         with self._database.read() as connection:
             return {str(row[0]) for row in connection.execute("SELECT worker FROM jobs WHERE worker IS NOT NULL")}
 
     def held_by(self, worker: str) -> str | None:
-        """Give the id of the job that a worker holds."""
+        """Return the id of the job that a worker holds."""
         with self._database.read() as connection:
             row = connection.execute("SELECT id FROM jobs WHERE worker = ?", (worker,)).fetchone()
         return None if row is None else str(row["id"])
@@ -167,7 +167,7 @@ class Holding(JobTable):
             self._change(connection, job_id, result=path_column(publication.path), publication=text)
 
     def publication(self, job_id: str) -> Publication | None:
-        """Give what `note_publication` noted, None where the job has not come that far."""
+        """Return what `note_publication` noted, None where the job has not come that far."""
         with self._database.read() as connection:
             row = connection.execute("SELECT result, publication FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None or row["publication"] is None:
@@ -244,7 +244,7 @@ class Holding(JobTable):
         most_faults: int = MOST_FAULTS,
         most_stops: int = MOST_STOPS,
     ) -> JobRecord | None:
-        """Give the job that a worker held back to the queue; the worker must have ended.
+        """Return the job that a worker held back to the queue; the worker must have ended.
 
         A job that brought down its worker too often, without finishing one more segment between, fails.
 
@@ -302,7 +302,7 @@ class Holding(JobTable):
             )
 
     def beats(self, worker: str) -> int:
-        """Give a worker's heartbeats so far; it says nothing about when they were."""
+        """Return a worker's heartbeats so far; it says nothing about when they were."""
         with self._database.read() as connection:
             row = connection.execute("SELECT beat FROM workers WHERE name = ?", (worker,)).fetchone()
         return 0 if row is None else int(row["beat"])

@@ -183,7 +183,7 @@ class _Explained:
 
 
 def _from_zero(reader: AudioReader, zero: int, longest: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Give blocks that begin exactly at 0 and end after `longest` samples at the latest."""
+    """Yield blocks that begin exactly at 0 and end after `longest` samples at the latest."""
     follows = 0
     for block in reader:
         first = block.pts - zero

@@ -193,7 +193,7 @@ def _chain(head: tuple[Picture, Picture], tail: Iterator[tuple[Picture, Picture]
 
 
 def _size(reader: VideoReader, video: VideoStream) -> ProxySize:
-    """Give the size of the result with square pixels, made to fit and even."""
+    """Return the size of the result with square pixels, made to fit and even."""
     width, height = reader.width * video.sample_aspect, Fraction(reader.height)
     factor = min(Fraction(1), Fraction(LARGEST_SIDE) / max(width, height))
     even = [max(2, round(side * factor / 2) * 2) for side in (width, height)]

@@ -50,7 +50,7 @@ class MemoryGauge:
                 self._most_bytes = max(self._most_bytes, pages * resource.getpagesize())
 
     def was_near(self) -> bool:
-        """Tell whether a reading was near the limit."""
+        """Return whether a reading was near the limit."""
         return self.limit_bytes is not None and self._most_bytes >= _NEAR * self.limit_bytes
 
 
@@ -71,7 +71,7 @@ class DiskRoom:
     reserve_bytes: int
 
     def is_short(self) -> bool:
-        """Tell whether less is free."""
+        """Return whether less is free."""
         if not self.reserve_bytes:
             return False
         try:
@@ -178,5 +178,5 @@ class Reporter(Closing):
 
 
 def _work_s() -> float:
-    """Give the processor time of all other threads of this process: the reporter's own says nothing about the job."""
+    """Return the processor time of all other threads of this process: the reporter's own says nothing about the job."""
     return time.process_time() - time.thread_time()

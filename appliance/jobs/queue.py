@@ -275,7 +275,7 @@ class JobQueue(Listing, Holding):
         return float(last or 0.0) + 1.0
 
     def _place(self, connection: sqlite3.Connection, job_id: str, before: str | None) -> tuple[int, float]:
-        """Give priority and position of a place in the queue."""
+        """Return priority and position of a place in the queue."""
         turns = connection.execute(
             "SELECT id, priority, position FROM jobs WHERE state = 'queued' ORDER BY priority DESC, position"
         ).fetchall()

@@ -65,7 +65,7 @@ def publish_once(queue: Holding, job_id: str, worker: str, staged: Path, wanted:
 
 
 def find_published(queue: Holding, job_id: str, worker: str) -> Path | None:
-    """Give the result of an earlier attempt, None where it did not come to one.
+    """Return the result of an earlier attempt, None where it did not come to one.
 
     Raises:
         JobLostError: The worker no longer holds the job.
@@ -267,7 +267,7 @@ class Attempt:
         return ""
 
     def _plan_options(self) -> EnhanceOptions:
-        """Give the options as the job runs: never over another file, a preview from the middle alone."""
+        """Return the options as the job runs: never over another file, a preview from the middle alone."""
         wished, conduct = self._job.options, self._conduct
         options = replace(
             wished,
@@ -347,7 +347,7 @@ class Attempt:
 
 
 def _with_name(error: VerificationError, wanted: Path) -> VerificationError:
-    """Give a file whose check failed the result's name with a mark, in place of a hidden one.
+    """Return a file whose check failed the result's name with a mark, in place of a hidden one.
 
     One of the same name and size is that of an earlier attempt, and is replaced: a watch folder tries again.
     """
@@ -371,7 +371,7 @@ def _with_name(error: VerificationError, wanted: Path) -> VerificationError:
 
 
 def preview_span(source: Path, options: EnhanceOptions) -> tuple[Fraction | None, Fraction | None]:
-    """Give three seconds in the middle of what the options take of a source, all of it where it is shorter.
+    """Return three seconds in the middle of what the options take of a source, all of it where it is shorter.
 
     Raises:
         MediaError: The source cannot be read.

@@ -123,7 +123,7 @@ class Supervisor(Closing):
 
 
 def list_devices() -> list[str]:
-    """Give the devices that get a worker each where none are named: one for the whole machine, named after its best."""
+    """Return the devices that get a worker each by default: one for the whole machine, named after its best device."""
     from runtime.engine.backends import list_backends
 
     return ["gpu" if any(backend.available and backend.on_gpu for backend in list_backends()) else "cpu"]

@@ -157,7 +157,7 @@ class Survival:
         return now.result if now.state is JobState.DONE else None
 
     def _await(self, job: JobRecord, condition: Callable[[JobRecord], bool]) -> JobRecord:
-        """Give the job as soon as it is so, or as it is when patience ends."""
+        """Return the job as soon as it is so, or as it is when patience ends."""
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             now = self.queue.get(job.id)
@@ -209,7 +209,7 @@ def write_clip(path: Path, *, scene_frames: int = SCENE_FRAMES) -> Path:
 
 
 def read_packets(path: Path) -> Packets:
-    """Give every packet of a file: stream order is the file's own."""
+    """Return every packet of a file: stream order is the file's own."""
     with av.open(str(path)) as container:
         return [
             (packet.pts, packet.dts, packet.stream_index, hashlib.sha256(bytes(packet)).hexdigest())

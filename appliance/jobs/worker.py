@@ -43,7 +43,7 @@ _LAST_WORD_S: Final = 15.0
 
 
 def lock_path(data: Path, device: str) -> Path:
-    """Give the lock of a device's worker."""
+    """Return the lock of a device's worker."""
     return data / "workers" / f"{device}.lock"
 
 

@@ -275,7 +275,7 @@ class Seat:
 
 
 def visible_devices(device: str) -> dict[str, str]:
-    """Give the variables by which every library of CUDA sees the GPU of a device alone, or none."""
+    """Return the variables by which every library of CUDA sees the GPU of a device alone, or none."""
     kind, _, number = device.partition(":")
     if kind == "gpu":
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": number}
@@ -292,7 +292,7 @@ def read_oom_kills() -> int | None:
 
 
 def is_worker(pid: int, data: Path) -> bool:
-    """Tell whether a process is a worker of a data directory; an id may have been given to another one since."""
+    """Return whether a process is a worker of a data directory; an id may have been given to another one since."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

@@ -15,7 +15,7 @@ _FILES: Final = ("relume.db", "relume.db-wal", "relume.db-shm", "relume.toml")
 
 
 def database_path(data: Path) -> Path:
-    """Give the place of the database in a data directory."""
+    """Return the place of the database in a data directory."""
     return data / "relume.db"
 
 

@@ -22,7 +22,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def digest_file(path: str, *, is_cancelled: Callable[[], bool] = lambda: False) -> str:
-    """Give the SHA-256 of a file; a link in its last place is refused.
+    """Return the SHA-256 of a file; a link in its last place is refused.
 
     Raises:
         UnreadableError: The file cannot be read.
@@ -80,7 +80,7 @@ class Ledger:
         self._database, self._folder = database, folder_id
 
     def files(self, *states: FileState) -> list[WatchedFile]:
-        """Give the files in some states, or all, by name."""
+        """Return the files in some states, or all, by name."""
         wanted = states or tuple(FileState)
         with self._database.read() as connection:
             rows = connection.execute(
@@ -91,7 +91,7 @@ class Ledger:
         return [_file(row) for row in rows]
 
     def get(self, name: str) -> WatchedFile | None:
-        """Give what is known of a file, None where it is new."""
+        """Return what is known of a file, None where it is new."""
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT * FROM watched_files WHERE folder = ? AND name = ?", (self._folder, name)
@@ -189,14 +189,14 @@ class Ledger:
             )
 
     def is_result(self, digest: str) -> bool:
-        """Tell whether a content is a result of a watch folder."""
+        """Return whether a content is a result of a watch folder."""
         with self._database.read() as connection:
             row = connection.execute("SELECT 1 FROM watched_results WHERE digest = ?", (digest,)).fetchone()
         return row is not None
 
 
 def _key(target: Path) -> str:
-    """Give the same key for names that a file system without regard to case takes for one."""
+    """Return the same key for names that a file system without regard to case takes for one."""
     return str(target).casefold()
 
 
@@ -229,11 +229,11 @@ class KnownFiles:
         return name in self._files
 
     def get(self, name: str) -> WatchedFile | None:
-        """Give what is known of a file, None where it is new."""
+        """Return what is known of a file, None where it is new."""
         return self._files.get(name)
 
     def all(self, *states: FileState) -> list[WatchedFile]:
-        """Give the files in some states, or all."""
+        """Return the files in some states, or all."""
         return [file for file in self._files.values() if not states or file.state in states]
 
     def put(self, file: WatchedFile) -> None:
@@ -262,7 +262,7 @@ class KnownFiles:
                 self.overlook(other)
 
     def path(self, file: WatchedFile) -> Path:
-        """Give the place of a file."""
+        """Return the place of a file."""
         return self._root / file.name
 
 
@@ -274,7 +274,7 @@ def find_missing_mount(mount: str | None, path: Path) -> str | None:
 
 
 def is_stat(path: str, size: int, mtime_ns: int) -> bool:
-    """Tell whether a file is there with that size and time."""
+    """Return whether a file is there with that size and time."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError:

@@ -33,14 +33,14 @@ class Schedule:
         return schedule
 
     def is_open(self, now: datetime) -> bool:
-        """Tell whether jobs may run at a local time."""
+        """Return whether jobs may run at a local time."""
         moment = now.time()
         if self.begin < self.end:
             return self.begin <= moment < self.end
         return moment >= self.begin or moment < self.end
 
     def to_text(self) -> tuple[str, str]:
-        """Give both times as they are parsed."""
+        """Return both times as they are parsed."""
         return f"{self.begin:%H:%M}", f"{self.end:%H:%M}"
 
 

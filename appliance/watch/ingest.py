@@ -97,7 +97,7 @@ class Taking:
 
     @property
     def is_retry_due(self) -> bool:
-        """Tell whether a file that could not be read shall be looked into again now."""
+        """Return whether a file that could not be read shall be looked into again now."""
         return bool(self._unread())
 
     @property
@@ -116,12 +116,12 @@ class Taking:
         return sum(known.retry_at is not None for known in self._known.all())
 
     def _unread(self) -> list[WatchedFile]:
-        """Give the files that could not be read and shall be tried again now."""
+        """Return the files that could not be read and shall be tried again now."""
         broken = self._known.all(FileState.BROKEN)
         return [known for known in broken if known.job is None and self._patience.is_due(known)]
 
     def _never(self) -> set[Identity]:
-        """Give the folders that are not entered even where a mount shows them in this one."""
+        """Return the folders that are not entered even where a mount shows them in this one."""
         places = [self._store.data]
         for folder in self._store.list():
             places += [place for place in (folder.wish.destination, folder.wish.done_folder) if place is not None]

@@ -36,15 +36,15 @@ class Patience:
     factor: float = 5.0
 
     def retry_at(self, tries: int) -> float | None:
-        """Give the time of the next try after so many, None where there is none."""
+        """Return the time of the next try after so many, None where there is none."""
         return None if tries >= self.tries else time.time() + self.pause_s(tries)
 
     def pause_s(self, tries: int) -> float:
-        """Give the pause after so many tries."""
+        """Return the pause after so many tries."""
         return self.first_s * self.factor ** (tries - 1)
 
     def is_due(self, file: WatchedFile) -> bool:
-        """Tell whether it is time to try again; a time that a changed clock put far away counts as well."""
+        """Return whether it is time to try again; a time that a changed clock put far away counts as well."""
         if file.retry_at is None:
             return False
         left_s = file.retry_at - time.time()
@@ -89,7 +89,7 @@ def _numbered(relative: str, number: int) -> PurePosixPath:
 
 
 def _is_copy(target: Path, path: Path) -> bool:
-    """Tell whether a file is a link to the original, or a copy that was made of it."""
+    """Return whether a file is a link to the original, or a copy that was made of it."""
     there, here = os.lstat(target), os.lstat(path)
     if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
         return True
@@ -169,7 +169,7 @@ class Following:
         self._revision, self._was_open = revision, is_open
 
     def _changed(self, revision: int, every_one: bool) -> list[WatchedFile]:
-        """Give the files whose jobs may have changed."""
+        """Return the files whose jobs may have changed."""
         followed = {known.job: known for known in self._known.all(*_FOLLOWED) if known.job is not None}
         if every_one:
             return list(followed.values())

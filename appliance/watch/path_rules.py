@@ -33,7 +33,7 @@ class Mount:
 
     @property
     def is_network(self) -> bool:
-        """Tell whether changes by other machines may go unnoticed by this one's kernel.
+        """Return whether changes by other machines may go unnoticed by this one's kernel.
 
         FUSE counts as well: what lies behind it (sshfs, rclone, s3fs, NTFS) is seldom local, and polling is right for
         all of it.
@@ -63,13 +63,13 @@ def current_mounts() -> tuple[Mount, ...]:
 
 
 def mount_of(path: str, mounts: tuple[Mount, ...]) -> Mount | None:
-    """Give the mount that a real path is on."""
+    """Return the mount that a real path is on."""
     inside = [mount for mount in mounts if is_below(path, mount.point)]
     return max(inside, key=lambda mount: len(mount.point), default=None)
 
 
 def place_in_file_system(path: str, mounts: tuple[Mount, ...]) -> tuple[str, str]:
-    """Give the file system of a real path and the place in it, the same for every bind mount that shows it."""
+    """Return the file system of a real path and the place in it, the same for every bind mount that shows it."""
     mount = mount_of(path, mounts)
     if mount is None:
         return "", path
@@ -78,7 +78,7 @@ def place_in_file_system(path: str, mounts: tuple[Mount, ...]) -> tuple[str, str
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Tell whether a path is a folder or lies in it, by their names alone."""
+    """Return whether a path is a folder or lies in it, by their names alone."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
@@ -126,13 +126,13 @@ def check_folder(
 
 
 def is_system_place(path: Path) -> bool:
-    """Tell whether a path is the root, or among what the kernel makes up: there are no recordings there."""
+    """Return whether a path is the root, or among what the kernel makes up: there are no recordings there."""
     real = Path(os.path.realpath(path))
     return real == Path("/") or any(real == place or place in real.parents for place in _SYSTEM)
 
 
 def network_mount(path: Path, mounts: tuple[Mount, ...] | None = None) -> Mount | None:
-    """Give the network file system that a path is on, None where it is on a disk of this machine."""
+    """Return the network file system that a path is on, None where it is on a disk of this machine."""
     mount = mount_of(os.path.realpath(path), current_mounts() if mounts is None else mounts)
     return mount if mount is not None and mount.is_network else None
 
@@ -153,7 +153,7 @@ def mount_name(path: Path, mounts: tuple[Mount, ...] | None = None) -> str | Non
 
 
 def same_place(path: Path, other: Path, mounts: tuple[Mount, ...]) -> bool:
-    """Tell whether two paths are one folder."""
+    """Return whether two paths are one folder."""
     return _lies_in(path, other, mounts) and _lies_in(other, path, mounts)
 
 
@@ -233,7 +233,7 @@ def _check_data(wish: NewFolder, data: Path, mounts: tuple[Mount, ...]) -> None:
 
 
 def _feeds(watched: NewFolder, place: Path, mounts: tuple[Mount, ...]) -> bool:
-    """Tell whether files written to a place are found by a watch folder."""
+    """Return whether files written to a place are found by a watch folder."""
     if not _lies_in(place, watched.path, mounts):
         return False
     relative = _relative(watched.path, place)
@@ -241,7 +241,7 @@ def _feeds(watched: NewFolder, place: Path, mounts: tuple[Mount, ...]) -> bool:
 
 
 def _lies_in(path: Path, folder: Path, mounts: tuple[Mount, ...]) -> bool:
-    """Tell whether a path is a folder or below it: by real path, by place in the file system, and by inode."""
+    """Return whether a path is a folder or below it: by real path, by place in the file system, and by inode."""
     real, real_folder = os.path.realpath(path), os.path.realpath(folder)
     if is_below(real, real_folder):
         return True
@@ -254,7 +254,7 @@ def _lies_in(path: Path, folder: Path, mounts: tuple[Mount, ...]) -> bool:
 
 
 def identity(path: str | Path) -> tuple[int, int] | None:
-    """Give the device and inode of what is at a path, None where nothing is."""
+    """Return the device and inode of what is at a path, None where nothing is."""
     try:
         found = os.stat(path)
     except OSError:
@@ -268,7 +268,7 @@ def _upwards(path: str) -> Sequence[str]:
 
 
 def _relative(folder: Path, place: Path) -> str:
-    """Give the path of a place below a folder; empty where it is the folder, or is below it by a mount alone."""
+    """Return the path of a place below a folder; empty where it is the folder, or is below it by a mount alone."""
     relative = os.path.relpath(os.path.realpath(place), os.path.realpath(folder))
     return "" if relative == "." or relative.startswith("..") else relative
 

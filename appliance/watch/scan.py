@@ -34,7 +34,7 @@ _LONGEST_NAME: Final = 200
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file's own name says that it is not finished, or not meant to be seen."""
+    """Return whether a file's own name says that it is not finished, or not meant to be seen."""
     lower = name.lower()
     suffixes = PurePosixPath(lower).suffixes[-2:]
     return (
@@ -46,7 +46,7 @@ def is_temporary(name: str) -> bool:
 
 
 def is_wanted(relative: str, *, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Tell whether a file counts by its patterns; without include patterns every suffix that can be read does."""
+    """Return whether a file counts by its patterns; without include patterns every suffix that can be read does."""
     if is_excluded(relative, exclude):
         return False
     if include:
@@ -55,7 +55,7 @@ def is_wanted(relative: str, *, include: Sequence[str], exclude: Sequence[str]) 
 
 
 def is_excluded(relative: str, exclude: Sequence[str]) -> bool:
-    """Tell whether a file or folder, or a folder above it, is excluded."""
+    """Return whether a file or folder, or a folder above it, is excluded."""
     path = PurePosixPath(relative)
     steps = [path, *path.parents][:-1]
     return any(_matches(str(step), pattern) for step in steps for pattern in exclude)
@@ -68,7 +68,7 @@ def show_name(name: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Tell whether a name is valid Unicode, as a database and the readers of media need it."""
+    """Return whether a name is valid Unicode, as a database and the readers of media need it."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -259,14 +259,14 @@ def _fault(wish: NewFolder, entry: os.DirEntry[str], info: os.stat_result, relat
 
 
 def _leads_out(wish: NewFolder, entry: os.DirEntry[str]) -> bool:
-    """Tell whether a link leads out of the folder; one that stays inside shows what is found there anyway."""
+    """Return whether a link leads out of the folder; one that stays inside shows what is found there anyway."""
     root = os.path.realpath(wish.path)
     target = os.path.realpath(entry.path)
     return not (target == root or target.startswith(root.rstrip("/") + "/"))
 
 
 def _sidecar(entry: os.DirEntry[str], info: os.stat_result, names: Collection[str]) -> str | None:
-    """Give the name of the file that says that another one is complete.
+    """Return the name of the file that says that another one is complete.
 
     One that is older than the file was for what had that name before. Both times are of one machine.
     """

@@ -60,7 +60,7 @@ class FolderStore:
                 return self.get(folder_id)
 
     def get(self, folder_id: str) -> WatchFolder:
-        """Give a folder.
+        """Return a folder.
 
         Raises:
             FolderNotFoundError: No folder has that id.
@@ -72,7 +72,7 @@ class FolderStore:
         return _folder(row)
 
     def list(self) -> builtins.list[WatchFolder]:
-        """Give all folders, the oldest first."""
+        """Return all folders, the oldest first."""
         with self.database.read() as connection:
             rows = connection.execute("SELECT * FROM folders ORDER BY created_at, id").fetchall()
         return [_folder(row) for row in rows]
@@ -111,7 +111,7 @@ class FolderStore:
             connection.execute("DELETE FROM folders WHERE id = ?", (folder_id,))
 
     def find(self, text: str) -> WatchFolder:
-        """Give the folder with that id or path.
+        """Return the folder with that id or path.
 
         Raises:
             FolderNotFoundError: There is none, or more than one fits.
@@ -123,7 +123,7 @@ class FolderStore:
         return fitting[0]
 
     def ledger(self, folder_id: str) -> Ledger:
-        """Give the record of a folder's files."""
+        """Return the record of a folder's files."""
         return Ledger(self.database, folder_id)
 
     def problems(self, folder_id: str) -> builtins.list[Problem]:

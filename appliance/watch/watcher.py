@@ -69,7 +69,7 @@ class Watcher(Closing):
         self._thread.start()
 
     def is_idle(self, folder_id: str) -> bool:
-        """Tell whether a folder was looked at, and nothing in it is left to be done."""
+        """Return whether a folder was looked at, and nothing in it is left to be done."""
         thread = self._threads.get(folder_id)
         return thread is not None and thread.is_idle
 
@@ -152,7 +152,7 @@ class FolderThread:
 
     @property
     def hangs(self) -> bool:
-        """Tell whether a look at the folder has not got on for a long time."""
+        """Return whether a look at the folder has not got on for a long time."""
         beat = self._beat
         return beat is not None and time.monotonic() - beat > _HANGS_AFTER_S
 

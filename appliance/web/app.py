@@ -129,7 +129,7 @@ def make_app(services: Services) -> FastAPI:
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(caller: Viewer) -> dict[str, Any]:
-        """Give the description of the API."""
+        """Return the description of the API."""
         del caller
         return app.openapi()
 

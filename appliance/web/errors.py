@@ -104,7 +104,7 @@ def refuse(
 
 
 def answer_of(error: RelumeError) -> tuple[int, str]:
-    """Give the status and the code for an error of ours."""
+    """Return the status and the code for an error of ours."""
     status, code = next(
         ((status, code) for kind, status, code in _ANSWERS if isinstance(error, kind)), (500, "unexpected")
     )

@@ -28,7 +28,7 @@ class Trials:
         self._rates: _Recent[tuple[object, ...], _Rate] = _Recent()
 
     def measured(self, source: Path, options: EnhanceOptions) -> Measured | None:
-        """Give what a trial of this file with these choices told; where it is trimmed makes no difference."""
+        """Return what a trial of this file with these choices told; where it is trimmed makes no difference."""
         return self._measured.get(_key(source, options))
 
     def keep(self, source: Path, options: EnhanceOptions, work: Work, measured: Measured) -> None:
@@ -80,7 +80,7 @@ _ASKED: Final = ("preset", "scale", "audio", "codec", "crf", "model")
 
 
 def _asked(options: str) -> tuple[object, ...]:
-    """Give the wishes that make the time of a pixel."""
+    """Return the wishes that make the time of a pixel."""
     values = json.loads(options)
     return tuple(values.get(name) for name in _ASKED)
 
@@ -123,7 +123,7 @@ def _kind(work: Work) -> tuple[object, ...]:
 
 
 def _load(work: Work) -> float:
-    """Give what there is to do in a second of the source: pixels, or samples where there is no video."""
+    """Return what there is to do in a second of the source: pixels, or samples where there is no video."""
     if work.video is not None:
         rate = work.video.average_rate or 25
         return float(work.video.width * work.video.height * rate)

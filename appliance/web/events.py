@@ -130,11 +130,11 @@ class Broadcaster:
                 listener.close()
 
     def is_full(self) -> bool:
-        """Tell whether no further browser can listen."""
+        """Return whether no further browser can listen."""
         return len(self._listeners) >= _MOST_LISTENERS
 
     async def listen(self, caller: Caller) -> AsyncIterator[bytes]:
-        """Give the messages for one browser until it goes, logs out, or the server stops."""
+        """Yield the messages for one browser until it goes, logs out, or the server stops."""
         listener = Listener(caller, closed=self.stopping)
         for text in await to_thread.run_sync(self._greet, self._owner_of(caller)):
             listener.put(text)
@@ -158,7 +158,7 @@ class Broadcaster:
             self._listeners.pop(listener, None)
 
     def _owner_of(self, caller: Caller) -> str | None:
-        """Give the only user whose jobs a caller is told of, None for those of all."""
+        """Return the only user whose jobs a caller is told of, None for those of all."""
         return caller.id if self._own_only and caller.role is not Role.ADMINISTRATOR else None
 
     def _greet(self, owner: str | None) -> list[bytes]:
@@ -199,7 +199,7 @@ class Told:
     exact: bool = False
 
     def is_for(self, owner: str | None) -> bool:
-        """Tell whether a listener gets it who is told of one owner's jobs, or (None) of all."""
+        """Return whether a listener gets it who is told of one owner's jobs, or (None) of all."""
         if self.exact:
             return self.owner == owner
         return owner is None or self.owner is None or self.owner == owner

@@ -34,7 +34,7 @@ class OwnPresets:
         self._database = database
 
     def list(self, caller: Caller) -> list[OwnPreset]:
-        """Give the caller's own presets and those for everybody, by name."""
+        """Return the caller's own presets and those for everybody, by name."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM own_presets WHERE owner = ? OR owner IS NULL ORDER BY name COLLATE NOCASE, id",

@@ -97,7 +97,7 @@ class Guard:
         return None
 
     def _is_own(self, host: str) -> bool:
-        """Tell whether a Host header names this box: a page elsewhere that lets its own name point here does not."""
+        """Return whether a Host header names this box: a page elsewhere that lets its own name point here does not."""
         try:
             parts = urlsplit(f"//{host}")
             name, _ = (parts.hostname or "").rstrip("."), parts.port
@@ -133,7 +133,7 @@ class _Body:
         return message
 
     def goes_on(self) -> bool:
-        """Tell whether more than a little of the body has not come yet."""
+        """Return whether more than a little of the body has not come yet."""
         return not self._ended and (self._length is None or self._length - self._got > _LITTLE)
 
 
@@ -142,12 +142,12 @@ CSRF_HEADER: Final = "x-csrf-token"
 
 
 def address_of(request: Request) -> str:
-    """Give the address of the other end of the connection; forwarded headers are anyone's invention."""
+    """Return the address of the other end of the connection; forwarded headers are anyone's invention."""
     return request.client.host if request.client else ""
 
 
 def cookie_name(services: Services) -> str:
-    """Give the name of the session's cookie.
+    """Return the name of the session's cookie.
 
     Under TLS it has a prefix with which browsers take it from this server alone (RFC 6265bis, 4.1.3.2): another
     service on the same host name could put a second one beside it and log people out.

@@ -53,7 +53,7 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """Give the services of the app that a request came to."""
+    """Return the services of the app that a request came to."""
     services = request.app.state.services
     assert isinstance(services, Services)
     return services

@@ -33,7 +33,7 @@ class PageFiles(StaticFiles):
         return super().lookup_path(rest if first.startswith("@") else path)
 
     async def get_response(self, path: str, scope: Any) -> Response:
-        """Give a file, and say how long it may be kept."""
+        """Return a file, and say how long it may be kept."""
         response = await super().get_response(path, scope)
         is_current = path.partition("/")[0] == f"@{hash_page()}"
         response.headers["Cache-Control"] = _FOR_EVER if is_current else "no-cache"
@@ -42,7 +42,7 @@ class PageFiles(StaticFiles):
 
 @cache
 def read_start_page() -> tuple[str, Mapping[str, str]]:
-    """Give the start page with the addresses of this version, and the headers for it."""
+    """Return the start page with the addresses of this version, and the headers for it."""
     text = (FOLDER / "index.html").read_text(encoding="utf-8")
     return text.replace('"/page/', f'"/page/@{hash_page()}/'), {"Cache-Control": "no-cache"}
 
@@ -65,6 +65,6 @@ router = APIRouter(include_in_schema=False, dependencies=[Depends(Open())])
 @router.get("/")
 @router.get("/setup")
 async def start_page() -> HTMLResponse:
-    """Give the page; the one-time set-up link leads to it too."""
+    """Return the page; the one-time set-up link leads to it too."""
     text, headers = read_start_page()
     return HTMLResponse(text, headers=dict(headers))

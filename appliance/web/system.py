@@ -37,7 +37,7 @@ class System:
         self._started = time.monotonic()
 
     def brief(self) -> dict[str, Any]:
-        """Give what changes all the time."""
+        """Return what changes all the time."""
         disk = shutil.disk_usage(self._settings.data)
         return {
             "disk": {"free": disk.free, "total": disk.total, "reserve": self._settings.disk_reserve_bytes},
@@ -48,7 +48,7 @@ class System:
         }
 
     def full(self, *, with_log: bool) -> dict[str, Any]:
-        """Give everything; the log is for administrators."""
+        """Return everything; the log is for administrators."""
         return {
             "version": relume_version(),
             **self._device,
@@ -61,7 +61,7 @@ class System:
         }
 
     def workers(self) -> list[dict[str, Any]]:
-        """Give the worker processes."""
+        """Return the worker processes."""
         return list(self._workers())
 
     @property
@@ -114,7 +114,7 @@ class System:
 
 
 def read_temperature(folder: Path = _THERMAL) -> float | None:
-    """Give the temperature of the warmest part that tells one, in degrees Celsius."""
+    """Return the temperature of the warmest part that tells one, in degrees Celsius."""
     found = []
     for path in folder.glob("thermal_zone*/temp"):
         try:
@@ -126,7 +126,7 @@ def read_temperature(folder: Path = _THERMAL) -> float | None:
 
 
 def read_memory() -> dict[str, int]:
-    """Give the memory of the box, what is free of it, and what this server holds; bytes."""
+    """Return the memory of the box, what is free of it, and what this server holds; bytes."""
     table = {}
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -139,7 +139,7 @@ def read_memory() -> dict[str, int]:
 
 
 def read_tail(path: Path) -> list[str]:
-    """Give the last lines of the log."""
+    """Return the last lines of the log."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)

@@ -32,13 +32,13 @@ class Certificate:
 
 
 def own_names() -> frozenset[str]:
-    """Give the names that this box calls itself."""
+    """Return the names that this box calls itself."""
     name = socket.gethostname().lower()
     return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
 
 
 def provide_certificate(settings: Settings) -> Certificate:
-    """Give the owner's certificate, or the box's own, which is made or renewed where needed.
+    """Return the owner's certificate, or the box's own, which is made or renewed where needed.
 
     Raises:
         SettingsError: The owner's files cannot be read, or do not belong together.
@@ -53,7 +53,7 @@ def provide_certificate(settings: Settings) -> Certificate:
 
 
 def own_addresses() -> list[str]:
-    """Give the addresses by which this box is reached on its networks."""
+    """Return the addresses by which this box is reached on its networks."""
     found = {"127.0.0.1", "::1"}
     with suppress(OSError):
         found |= {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(socket.gethostname(), None)}

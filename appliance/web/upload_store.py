@@ -188,7 +188,7 @@ class Uploads:
             raise UploadSpaceError(describe_no_room(more_bytes, free + reserve, reserve), code="disk_full_upload")
 
     def get(self, upload_id: str, owner: str) -> Upload:
-        """Give an upload of a user.
+        """Return an upload of a user.
 
         Raises:
             UploadNotFoundError: This user has no such upload.
@@ -202,7 +202,7 @@ class Uploads:
         return _upload(row)
 
     def waiting(self, owner: str) -> list[Upload]:
-        """Give the finished uploads of a user that have no job yet, the oldest first."""
+        """Return the finished uploads of a user that have no job yet, the oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM uploads WHERE owner = ? AND finished_at IS NOT NULL AND job IS NULL "
@@ -245,7 +245,7 @@ class Uploads:
         self._unlink(upload.id)
 
     def get_checked(self, upload_id: str, owner: str) -> Upload | None:
-        """Give a finished upload that can be enhanced, None while it is still looked into.
+        """Return a finished upload that can be enhanced, None while it is still looked into.
 
         Raises:
             UploadNotFoundError: This user has no such upload.

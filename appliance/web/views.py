@@ -195,7 +195,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
 
 
 def _is_sound(job: JobRecord, there: frozenset[str], files: JobFiles) -> bool:
-    """Tell whether a job's file has no video, as far as its own files and its name tell."""
+    """Return whether a job's file has no video, as far as its own files and its name tell."""
     if files.thumbnail.name in there or files.before.name in there:
         return False
     suffix = os.path.splitext(job.title)[1].lower()
@@ -207,7 +207,7 @@ _FOR_THE_COMMAND: Final = re.compile(r"[;,:]?\s*(?:or\s+)?[^;,]*(?<![\w-])--[a-z
 
 
 def plain_message(job: JobRecord, files: JobFiles) -> str:
-    """Give a job's message for a page: titles for paths of this server, no advice for the command line."""
+    """Return a job's message for a page: titles for paths of this server, no advice for the command line."""
     names = {
         job.source: job.title,
         files.folder: "the result",

@@ -62,7 +62,7 @@ def check_url(url: str) -> None:
 
 
 def sign(secret: str, body: str, at: int) -> str:
-    """Give the signature header's value for a body sent at a time."""
+    """Return the signature header's value for a body sent at a time."""
     digest = hmac.new(secret.encode(), f"{at}.{body}".encode(), hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"
 
@@ -179,7 +179,7 @@ class Webhooks:
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
 
     def list(self) -> list[Webhook]:
-        """Give every webhook, the oldest first; their secrets are not shown."""
+        """Return every webhook, the oldest first; their secrets are not shown."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT id, url, events, enabled, created_at, last_status FROM webhooks ORDER BY created_at"

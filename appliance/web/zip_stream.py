@@ -51,7 +51,7 @@ class _Pipe(io.RawIOBase):
         return len(data)
 
     def take(self) -> bytes:
-        """Give what was written since the last time."""
+        """Return what was written since the last time."""
         data = bytes(self._written)
         self._written.clear()
         return data

@@ -108,7 +108,7 @@ def _channels_last(linear: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _taps(side: int, like: Tensor) -> Tensor:
-    """Give the window's positions around its centre in raster order, (1, taps, 1, 1, 2): x, then y."""
+    """Return the window's positions around its centre in raster order, (1, taps, 1, 1, 2): x, then y."""
     reach = torch.arange(side, device=like.device, dtype=like.dtype) - side // 2
     y, x = torch.meshgrid(reach, reach, indexing="ij")
     return torch.stack((x.flatten(), y.flatten()), dim=-1).view(1, side * side, 1, 1, 2)

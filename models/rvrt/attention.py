@@ -163,7 +163,7 @@ class Perceptron(nn.Module):
 
 
 def relative_index(frames: int, window: int) -> Tensor:
-    """Give the row of the bias table for each pair of positions, (positions, positions)."""
+    """Return the row of the bias table for each pair of positions, (positions, positions)."""
     axes = torch.meshgrid(torch.arange(frames), torch.arange(window), torch.arange(window), indexing="ij")
     positions = torch.stack(axes).flatten(1)
     apart = positions[:, :, None] - positions[:, None, :]
@@ -172,7 +172,7 @@ def relative_index(frames: int, window: int) -> Tensor:
 
 
 def shift_mask(frames: int, windows: tuple[int, int], window: int, shift: tuple[int, int], like: Tensor) -> Tensor:
-    """Give what keeps apart, in shifted windows, what came from opposite borders: (windows, positions, positions)."""
+    """Return what keeps apart, in shifted windows, what came from opposite borders: (windows, positions, positions)."""
     rows = _regions(windows[0] * window, window, shift[0], like)
     columns = _regions(windows[1] * window, window, shift[1], like)
     region = rows.view(windows[0], 1, window, 1) * 3 + columns.view(1, windows[1], 1, window)

@@ -154,7 +154,7 @@ def clip_flows(flows: Tensor) -> list[ClipFlows]:
 
 
 def _turn(clips: list[Tensor]) -> list[Tensor]:
-    """Give the clips as seen from the end: last clip first, each with its frames exchanged."""
+    """Return the clips as seen from the end: last clip first, each with its frames exchanged."""
     return [torch.flip(clip, (1,)) for clip in reversed(clips)]
 
 

@@ -30,7 +30,7 @@ LOW_REACH = REACH // FACTOR
 
 
 def low_pass() -> NDArray[np.float32]:
-    """Give the filter: a sinc at 7550 Hz under a Kaiser window, 60 dB, unit gain at 0 Hz."""
+    """Return the filter: a sinc at 7550 Hz under a Kaiser window, 60 dB, unit gain at 0 Hz."""
     time = np.arange(-REACH, REACH + 1)
     taps = np.sinc(2 * 7550 / FULL_RATE * time) * np.kaiser(TAPS, 5.65)
     unit: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
@@ -55,7 +55,7 @@ class Decimator:
         return windows @ self._taps
 
     def flush(self) -> NDArray[np.float32]:
-        """Give the samples that still waited for what comes after them."""
+        """Return the samples that still waited for what comes after them."""
         return self.push(np.zeros(REACH, np.float32))
 
 
@@ -81,7 +81,7 @@ class Interpolator:
         return (windows @ self._phases).reshape(len(joined), -1)
 
     def flush(self) -> Block:
-        """Give the samples that still waited for what comes after them."""
+        """Return the samples that still waited for what comes after them."""
         return self.push(np.zeros((len(self._held), LOW_REACH), np.float32))
 
 
@@ -111,7 +111,7 @@ class GainFollower:
         self._ramp = np.arange(1, HOP_SAMPLES * factor + 1) / (HOP_SAMPLES * factor)
 
     def push(self, original: Samples, processed: Samples) -> Samples:
-        """Give gains in [0, 1], `factor` for each sample of a block of whole hops."""
+        """Return gains in [0, 1], `factor` for each sample of a block of whole hops."""
         pair = np.stack([original, processed])
         if self._emphasis:
             pair = np.diff(pair, axis=1, prepend=self._before)
@@ -197,7 +197,7 @@ class SpeechEffect:
         return self._advance(low, self.denoiser.push(low))
 
     def flush(self) -> Block:
-        """Give the rest: as many samples in all as were pushed."""
+        """Return the rest: as many samples in all as were pushed."""
         low = self._down.flush()
         wet = np.concatenate([self.denoiser.push(low), self.denoiser.flush()])
         padding = np.zeros(-(len(self._low) + len(low)) % HOP_SAMPLES, np.float32)
@@ -220,7 +220,7 @@ class SpeechEffect:
         return self._combine(self._up.push(np.stack([dry, change])))
 
     def _low_change(self, dry: Samples, wet: Samples) -> Samples:
-        """Give what to add to the low band, after guard and strength."""
+        """Return what to add to the low band, after guard and strength."""
         weights = self._guard.push(dry - wet)
         self._guarded += float(np.sum(1 - weights))
         self._judged += len(weights)

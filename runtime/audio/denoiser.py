@@ -54,7 +54,7 @@ class LevelTracker:
         return self._level_db
 
     def push(self, block: Samples) -> Samples:
-        """Give the level at each sample of a block of whole hops, as an amplitude: (n,) float32 to the same."""
+        """Return the level at each sample of a block of whole hops, as an amplitude: (n,) float32 to the same."""
         hops = np.asarray(block, np.float64).reshape(-1, HOP_SAMPLES)
         power = np.mean(hops * hops, axis=1)
         measured = 10 * np.log10(np.maximum(power, 10 ** (self._floor_db / 10)))
@@ -124,7 +124,7 @@ class StepDenoiser:
         return self._feed(samples)
 
     def flush(self) -> Samples:
-        """Give the rest: as many samples in all as were pushed."""
+        """Return the rest: as many samples in all as were pushed."""
         rest = [np.empty(0, np.float32)]
         while self._given < self._taken:
             part = self._feed(np.zeros(self._block, np.float32))
@@ -172,7 +172,7 @@ class StepDenoiser:
         return enhanced
 
     def _run(self, x: Samples, late_x: Samples) -> Samples | None:
-        """Give the speech of one step; None, and the states as they were, if anything of it is not finite."""
+        """Return the speech of one step; None, and the states as they were, if anything of it is not finite."""
         result = self._session.run({self._input: x[None, None], **self._state})
         if not all(np.isfinite(tensor).all() for tensor in result.values()):
             return None

@@ -63,7 +63,7 @@ class MusicGuard:
         self._release = 1 - math.exp(-frame_s / 1.5)
 
     def push(self, removed: Samples) -> Samples:
-        """Give a weight in [0, 1] for each sample of what would be removed: 1 noise, 0 music."""
+        """Return a weight in [0, 1] for each sample of what would be removed: 1 noise, 0 music."""
         music = [self._music]
         for hop in removed.reshape(-1, HOP_SAMPLES):
             self._past = np.concatenate([self._past[HOP_SAMPLES:], hop])

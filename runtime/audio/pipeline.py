@@ -36,7 +36,7 @@ class SoundOutcome:
     damage: tuple[DamagedPlace, ...] = ()
 
     def times(self, out_index: int) -> SoundTimes:
-        """Give what the result is compared with, the track being stream `out_index` of it."""
+        """Return what the result is compared with, the track being stream `out_index` of it."""
         if self.written is not None:
             return replace(self.written, out_index=out_index)
         return SoundTimes(

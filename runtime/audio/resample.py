@@ -22,7 +22,7 @@ class RateConverter:
         self._given = 0
 
     def push(self, block: Block) -> Block:
-        """Give what is ready, often less than the block is long; the filter's delay is taken off."""
+        """Return what is ready, often less than the block is long; the filter's delay is taken off."""
         result = block if self._stream is None else self._chunk(block, last=False)
         self._given += result.shape[1]
         return result

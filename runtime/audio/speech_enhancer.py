@@ -51,7 +51,7 @@ class SpeechChannels:
         return 1 if self.kind == "single" else 2
 
     def extract(self, block: Block, *, alone: int | None = None) -> Block:
-        """Give (targets, n): what the network hears first; `alone` is the one channel that is heard, if only one is."""
+        """Return (targets, n) weights of what the network hears first; `alone` is the only channel it hears, if any."""
         if self.kind == "single":
             return block[self.first : self.first + 1]
         if alone is not None:

@@ -27,7 +27,7 @@ Int8Form = Literal["cpu", "tensorrt"]
 
 
 def int8_form(flavour: Flavour | None) -> Int8Form:
-    """Give the form of INT8 files that engines of a flavour are made of; None is a backend without engines."""
+    """Return the form of INT8 files that engines of a flavour are made of; None is a backend without engines."""
     return "tensorrt" if flavour in (Flavour.TENSORRT, Flavour.RTX) else "cpu"
 
 
@@ -113,7 +113,7 @@ def list_backends() -> tuple[Backend, ...]:
 
 
 def find_backend(name: str) -> Backend:
-    """Give the backend of that name.
+    """Return the backend of that name.
 
     Raises:
         OptionError: No backend has that name.
@@ -179,7 +179,7 @@ def _lacks_ort_gpu() -> str:
 
 
 def is_installed(distribution: str) -> bool:
-    """Tell whether a distribution is installed."""
+    """Return whether a distribution is installed."""
     try:
         version(distribution)
     except PackageNotFoundError:

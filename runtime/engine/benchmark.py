@@ -87,7 +87,7 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
 
 
 def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
-    """Give the models of which some way to run them was not measured here yet, with the files and libraries of now."""
+    """Return the models with a backend not yet measured on this machine with the current files and libraries."""
     hardware, speeds = look_at_hardware(), read_speeds(engines)
     available = [backend for backend in list_backends() if backend.available]
 
@@ -135,7 +135,7 @@ def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, 
 
 
 def _usual_size(model: Model) -> tuple[dict[str, int], str]:
-    """Give the sizes at which a model is tried, and their name."""
+    """Return the sizes at which a model is tried, and their name."""
     video, audio = model.manifest.video, model.manifest.audio
     if video is None:
         samples = audio.block_samples if audio is not None else 1

@@ -89,7 +89,7 @@ def choose_engine(
 
 
 def offered_precisions(model: Model, form: Int8Form | None = None) -> tuple[str, ...]:
-    """Give the precisions in which a model has a file for each of its roles, the safest first.
+    """Return the precisions in which a model has a file for each of its roles, the safest first.
 
     Args:
         model: Any model.
@@ -102,7 +102,7 @@ def offered_precisions(model: Model, form: Int8Form | None = None) -> tuple[str,
 
 
 def candidates_for(model: Model, backends: Iterable[Backend]) -> list[tuple[Backend, str]]:
-    """Give every way to run a model, the safest first."""
+    """Return every way to run a model, the safest first."""
     found = list(backends)
     return [
         (backend, precision)
@@ -121,7 +121,7 @@ def _choice(
 
 
 def _names_its_sides(model: Model) -> bool:
-    """Tell whether a step's files leave height and width open; the memory of the larger kinds was not measured."""
+    """Return whether a step's files leave height and width open; the memory of the larger kinds was not measured."""
     manifest = model.manifest
     frames = [tensor.shape for tensor in manifest.inputs if len(tensor.shape) == 4]
     return (
@@ -132,7 +132,7 @@ def _names_its_sides(model: Model) -> bool:
 
 
 def _passed_gate(model: Model, precision: str) -> bool:
-    """Tell whether a precision may be taken unasked: of int8 files it must have been measured what they lose."""
+    """Return whether a precision may be taken unasked: of int8 files it must have been measured what they lose."""
     if precision != "int8":
         return True
     files = [file for file in model.manifest.files if file.precision == precision]
@@ -154,7 +154,7 @@ def _check(model: Model, wish: Wish) -> None:
 
 
 def _in_order(backends: Sequence[Backend], precision: str) -> list[Backend]:
-    """Give the backends that run a precision, the safest first.
+    """Return the backends that run a precision, the safest first.
 
     For int8 that is OpenVINO: ONNX Runtime's own integer convolutions are slower than its float32 on these networks.
     """
@@ -190,7 +190,7 @@ def _decide(
 
 
 def is_measured(model: Model, engines: Path | None) -> bool:
-    """Tell whether some way to run a model was measured here, with the files and libraries of now."""
+    """Return whether some way to run a model was measured here, with the files and libraries of now."""
     available = [backend for backend in list_backends() if backend.available]
     candidates = candidates_for(model, available)
     return len(candidates) < 2 or bool(_measured(model, candidates, engines))
@@ -258,7 +258,7 @@ class StoredSession(Closing):
 def open_chosen(
     model: Model, backend: Backend, precision: str, *, threads: int, engines: Path | None = None
 ) -> OpenSession:
-    """Give what opens a model's files on a backend in a precision.
+    """Return what opens a model's files on a backend in a precision.
 
     What is given back takes the path of one of the model's files and opens the file of the same role in the chosen
     precision in its place, so that the pipelines need not know of precisions. Where the backend runs engines, the

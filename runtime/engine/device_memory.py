@@ -109,7 +109,7 @@ def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stre
 
 
 def is_shared(*, integrated: bool, has_pycuda: bool) -> bool:
-    """Tell whether tensors lie in memory that processor and GPU share: on an integrated GPU, where pycuda is there."""
+    """Return whether tensors lie in memory shared by CPU and GPU: on an integrated GPU, if pycuda is installed."""
     if integrated and not has_pycuda:
         logger.warning(
             "this GPU shares its memory with the processor; pip install 'relume[jetson]' to spare the copies"

@@ -77,7 +77,7 @@ def fix_dimensions(options: Any, dimensions: Mapping[str, int]) -> None:
 
 
 def read_bindings(entries: list[Any], path: Path) -> tuple[Binding, ...]:
-    """Give the inputs or outputs of an ONNX Runtime session on a file.
+    """Return the inputs or outputs of an ONNX Runtime session on a file.
 
     Raises:
         SessionError: A dimension was left open, or a tensor has a dtype that no session takes.

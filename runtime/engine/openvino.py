@@ -125,6 +125,6 @@ def _bindings(ports: Any) -> tuple[Binding, ...]:
 
 
 def _name(port: Any) -> str:
-    """Give the name that a port has in the file: where a step that does nothing is left out, two names meet."""
+    """Return the name that a port has in the file: where a step that does nothing is left out, two names meet."""
     name = str(port.node.friendly_name).removesuffix("/sink_port_0")
     return name if name in port.names else str(port.any_name)

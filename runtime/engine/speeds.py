@@ -56,7 +56,7 @@ def describe_device(hardware: Hardware, backend: Backend) -> str:
 
 
 def is_current(speed: Speed, model: Model, backend: Backend, hardware: Hardware) -> bool:
-    """Tell whether a measurement holds: the same file, library and device."""
+    """Return whether a measurement holds: the same file, library and device."""
     return (speed.model, speed.backend) == (model.manifest.name, backend.name) and (
         speed.sha256 == digest_files(model, speed.precision, backend.int8_form)
         and speed.library == backend.library_version
@@ -65,7 +65,7 @@ def is_current(speed: Speed, model: Model, backend: Backend, hardware: Hardware)
 
 
 def digest_files(model: Model, precision: str, form: Int8Form = "cpu") -> str:
-    """Give the SHA-256 of a model's file in a precision; of several the SHA-256 of all of theirs, in their order."""
+    """Return the SHA-256 of a model's file in a precision; of several the SHA-256 of all of theirs, in their order."""
     digests = [file.sha256 for file in model.manifest.files if file.precision == precision and file.fits(form)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 

@@ -149,7 +149,7 @@ class TensorRtSession(Closing):
 
 
 def read_tensors(library: Any, engine: Any, path: Path) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
-    """Give an engine's inputs and outputs.
+    """Return an engine's inputs and outputs.
 
     Raises:
         SessionError: A dimension is open.
@@ -185,7 +185,7 @@ class _Said:
         self.logger = Logger()
 
     def cause(self) -> str:
-        """Give the first of the errors since the last call: it is the cause, the others follow from it."""
+        """Return the first of the errors since the last call: it is the cause, the others follow from it."""
         cause = self._lines[0] if self._lines else "the library gave no reason"
         self._lines.clear()
         return cause

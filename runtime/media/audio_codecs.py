@@ -91,7 +91,7 @@ def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
 
 
 def is_lossless(codec: str) -> bool:
-    """Tell whether a codec keeps every bit."""
+    """Return whether a codec keeps every bit."""
     return codec.startswith("pcm_") or codec in LOSSLESS
 
 
@@ -109,7 +109,7 @@ def describe_change(stream: AudioStream, settings: AudioSettings) -> str:
 
 
 def _best(stream: AudioStream, suffix: str, codecs: tuple[str, ...]) -> AudioSettings | None:
-    """Give the first codec that keeps the channels' names, else one that only counts them, else any that holds them.
+    """Return the first codec that keeps the channels' names, else one that only counts them, else any that holds them.
 
     The source's own codec is kept even if it only counts them.
     """
@@ -193,7 +193,7 @@ def _heard(suffix: str, settings: AudioSettings) -> str | None:
 
 
 def _round(channels: int) -> NDArray[np.float32]:
-    """Give a low tone, which an LFE plays too, in one channel after the other."""
+    """Return a low tone, which an LFE plays too, in one channel after the other."""
     slot = max(_SLOTS[0], min(_SLOTS[1], _TRIAL_SAMPLES[1] // channels))
     tone = 0.5 * np.sin(2 * np.pi * np.arange(slot) / 800)
     sound = np.zeros((channels, max(_TRIAL_SAMPLES[0], channels * slot)), np.float32)
@@ -210,7 +210,7 @@ def _in_order(heard: NDArray[np.float32]) -> bool:
 
 
 def _rate(codec: str, wanted: int) -> int:
-    """Give the rate that an encoder takes: the nearest one from the wanted one upwards, else the highest."""
+    """Return the rate that an encoder takes: the nearest one from the wanted one upwards, else the highest."""
     rates = _OPUS_RATES if codec == "opus" else av.Codec(ENCODERS.get(codec, codec), "w").audio_rates
     if not rates or wanted in rates:
         return wanted
@@ -239,7 +239,7 @@ def _is_deep(stream: AudioStream) -> bool:
 
 
 def _pcm(stream: AudioStream) -> str:
-    """Give the PCM that keeps every bit of a lossless source."""
+    """Return the PCM that keeps every bit of a lossless source."""
     if stream.sample_format.startswith(("flt", "dbl")) and is_lossless(stream.codec):
         return "pcm_f32le"
     return "pcm_s24le" if _is_deep(stream) else "pcm_s16le"

@@ -180,7 +180,7 @@ class AudioEncoder:
         return self._hold(self._send(frame))
 
     def flush(self) -> list[AnyPacket]:
-        """Give the packets that are left at the end."""
+        """Return the packets that are left at the end."""
         if self.first_sample is None:
             return []
         ready: list[AnyPacket] = []
@@ -213,7 +213,7 @@ class AudioEncoder:
         return ready
 
     def _ended(self) -> list[AnyPacket]:
-        """Give the last packets; one that would begin behind the end is left out, as LAME writes it."""
+        """Return the last packets; one that would begin behind the end is left out, as LAME writes it."""
         held, whole = self._held, self.stream.codec_context.frame_size
         if len(held) > 1 and not self.settings.is_lossless and (held[-2].pts or 0) + whole >= self._end:
             held.pop()

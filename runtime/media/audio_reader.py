@@ -121,7 +121,7 @@ class AudioReader(Closing):
         self.first_sample = 0 if self._first is None else self._first.pts
 
     def __iter__(self) -> Iterator[AudioBlock]:
-        """Give the blocks in order."""
+        """Yield the blocks in order."""
         if self._first is None:
             return
         yield self._counted(self._first)
@@ -139,7 +139,7 @@ class AudioReader(Closing):
         self._container.close()
 
     def _from(self, path: Path, start: Fraction | None) -> Iterator[AudioBlock]:
-        """Give the blocks from a time on; where the file's index leads past it, read from the file's beginning."""
+        """Return the blocks from a time on; where the file's index leads past it, read from the file's beginning."""
         if start:
             seconds = max(Fraction(0), self.stream.origin + start - _SEEK_EARLIER)
             if can_seek(self._container, path, seconds):
@@ -166,7 +166,7 @@ class AudioReader(Closing):
         self._holes, self.pauses = [], 0
 
     def _decode(self, packets: Iterable[AnyPacket]) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
-        """Give decoded samples with their place in samples on the file's own clock.
+        """Yield decoded samples with their place in samples on the file's own clock.
 
         An MP4 tells where the sound ends inside the last frame of such codecs by its duration alone, so one frame is
         held back.
@@ -194,7 +194,7 @@ class AudioReader(Closing):
         return samples[list(self.stream.order)] if self.stream.order else samples
 
     def _told_end(self) -> int:
-        """Give the place at which an MP4 says that the track ends."""
+        """Return the place at which an MP4 says that the track ends."""
         if "mp4" not in self._container.format.name or not self.stream.duration_pts:
             return sys.maxsize
         return (self.stream.start_pts or 0) + self.stream.duration_pts
@@ -327,14 +327,14 @@ class _Conformer:
         self._counts: dict[str, int] = {}
 
     def takes_as_it_is(self, frame: AudioFrame) -> bool:
-        """Tell whether a frame is of the track's rate and layout; a track's first frame decides what its names mean."""
+        """Return whether a frame has the track's rate and layout; the first frame decides what their names mean."""
         if frame.sample_rate != self._rate or frame.layout.nb_channels != self._channels:
             return False
         self._first_layout = self._first_layout or frame.layout.name
         return frame.layout.name == self._first_layout
 
     def convert(self, frame: AudioFrame, place: int | None) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
-        """Give a frame's samples at the track's rate and layout, as far as they are ready, with their place."""
+        """Yield a frame's samples at the track's rate and layout, as far as they are ready, with their place."""
         rate, layout = frame.sample_rate, frame.layout.name
         name = f"{rate} Hz {layout}"
         self._counts[name] = self._counts.get(name, 0) + frame.samples
@@ -355,7 +355,7 @@ class _Conformer:
         yield self._placed(self._converter.push(samples))
 
     def finish(self) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
-        """Give what is left of sound of another rate."""
+        """Yield what is left of sound of another rate."""
         if self._converter is not None:
             yield self._placed(self._converter.flush(self._scaled()))
             self._converter = None
@@ -403,7 +403,7 @@ class Remixer:
             self._gains = _find_gains(source, target)
 
     def mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give as many samples of the target's channels."""
+        """Return as many samples of the target's channels."""
         mixed: NDArray[np.float32] = self._gains @ samples
         return mixed
 
@@ -423,19 +423,19 @@ def _find_gains(source: str, target: str) -> NDArray[np.float32]:
 
 
 def _is_pause(codec: str, packet: AnyPacket) -> bool:
-    """Tell whether an AMR packet holds no speech but comfort noise or nothing, which FFmpeg's decoders refuse."""
+    """Return whether an AMR packet holds no speech but comfort noise or nothing, which FFmpeg's decoders refuse."""
     speech = {"amr_nb": 8, "amr_wb": 9}.get(codec)
     return speech is not None and packet.size > 0 and bytes(packet)[0] >> 3 & 15 >= speech
 
 
 def make_silence(channels: int, start: int, end: int) -> Iterator[AudioBlock]:
-    """Give blocks of silence from one place to another."""
+    """Yield blocks of silence from one place to another."""
     for place in range(start, end, _BLOCK_SAMPLES):
         yield AudioBlock(np.zeros((channels, min(_BLOCK_SAMPLES, end - place)), np.float32), place)
 
 
 def read_samples(frame: AudioFrame) -> NDArray[np.float32]:
-    """Give a frame's samples as (channels, n) float32, full scale [-1, 1]."""
+    """Return a frame's samples as (channels, n) float32, full scale [-1, 1]."""
     channels, dtype = frame.layout.nb_channels, _SAMPLE_TYPES[frame.format.name.removesuffix("p")]
     if frame.format.is_planar:
         array = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in _planes(frame, channels)])
@@ -459,7 +459,7 @@ def make_frame(samples: NDArray[np.float32], *, layout: str, sample_rate: int, p
 
 
 def _planes(frame: AudioFrame, count: int) -> list[Any]:
-    """Give a frame's planes.
+    """Return a frame's planes.
 
     `AudioFrame.planes`, and with it `to_ndarray` and `from_ndarray`, looks for a null pointer behind the last plane,
     which is there with fewer than 8 channels only: with more PyAV 18.1 reads whatever lies behind.

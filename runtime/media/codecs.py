@@ -73,7 +73,7 @@ def encoder_options(
     chroma: Chroma,
     pixels: int,
 ) -> dict[str, str]:
-    """Give an encoder's options; memory is bounded by short look-ahead, shorter still above 1440 lines."""
+    """Return an encoder's options; memory is bounded by short look-ahead, shorter still above 1440 lines."""
     large = pixels > _LARGE_PIXELS
     options: dict[str, str] = {}
     if codec.presets:
@@ -102,7 +102,7 @@ def encoder_options(
 
 
 def carries_hdr(codec: VideoCodec) -> bool:
-    """Tell whether a codec's own bit stream holds HDR10 values."""
+    """Return whether a codec's own bit stream holds HDR10 values."""
     return codec.name in ("h264", "hevc", "av1")
 
 

@@ -138,7 +138,7 @@ def _sample_entries(handle: int) -> list[bytes]:
 
 
 def walk_boxes(handle: int, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Give the kind, the begin of the content and the end of each box of an MP4 or MOV file."""
+    """Yield the kind, the begin of the content and the end of each box of an MP4 or MOV file."""
     for _ in range(100_000):
         header = os.pread(handle, 16, begin)
         if begin + 8 > end or len(header) < 8:

@@ -262,7 +262,7 @@ def damage_finder(
 
 
 def with_following(packets: Iterable[AnyPacket]) -> Iterator[tuple[AnyPacket, AnyPacket | None]]:
-    """Give each packet together with the one after it."""
+    """Yield each packet together with the one after it."""
     held: AnyPacket | None = None
     for packet in packets:
         if held is not None:

@@ -98,7 +98,7 @@ class Deinterlacer:
         """Where the verdict on the first of the frames stands."""
 
     def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-        """Give in a frame, or None at the end, and take what is ready."""
+        """Yield in a frame, or None at the end, and take what is ready."""
         if frame is not None:
             self._frames.append(frame)
         self._bwdif.vpush(frame)
@@ -124,7 +124,7 @@ class Deinterlacer:
 
 
 def _shows_fields(own: str, near: list[str], *, default: bool) -> bool:
-    """Tell whether a picture is interlaced, by idet's verdicts on it and on those near it."""
+    """Return whether a picture is interlaced, by idet's verdicts on it and on those near it."""
     fields, progressive = _fields(near), near.count("progressive")
     if not (fields or progressive):
         return default
@@ -145,7 +145,7 @@ def _may_be_unflagged(stream: VideoStream) -> bool:
 
 
 def _is_flagged_later(path: Path, stream: VideoStream) -> bool:
-    """Tell whether pictures of a stream that begins progressive are flagged interlaced later, as in a broadcast."""
+    """Return whether pictures of a stream that begins progressive are flagged interlaced later, as in a broadcast."""
     may_change = stream.codec in _CHANGING and stream.height in _TELEVISION_HEIGHTS
     return may_change and _look(path, stream, with_idet=False)[0] > 0
 

@@ -161,12 +161,12 @@ def count_unusual_channels(container: InputContainer) -> dict[int, tuple[str, ..
 
 
 def is_too_large(width: int, height: int) -> bool:
-    """Tell whether no decoder takes pictures of a size; FFmpeg tells 0x0 for one that it refused at opening."""
+    """Return whether no decoder takes pictures of a size; FFmpeg tells 0x0 for one that it refused at opening."""
     return not width or not height or width * height > MOST_PIXELS
 
 
 def read_packets(container: InputContainer, *streams: Stream) -> Iterator[AnyPacket]:
-    """Give the packets of some streams in file order, going on after unreadable places.
+    """Yield the packets of some streams in file order, going on after unreadable places.
 
     The last packets are empty, one a stream: they flush the decoders.
     """

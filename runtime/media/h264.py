@@ -9,7 +9,7 @@ _CHROMA_444: Final = 3
 
 
 def tells_fields(data: bytes, *, extradata: bytes = b"") -> bool | None:
-    """Tell whether the sequence parameter sets in `data` allow pictures of two fields; None where it holds none.
+    """Return whether the sequence parameter sets in `data` allow pictures of two fields; None where it holds none.
 
     Args:
         data: A packet, or extradata itself: Annex B, an "avcC" record, or NAL units behind their lengths.
@@ -33,7 +33,7 @@ def _is_record(data: bytes) -> bool:
 
 
 def _units_of_record(data: bytes) -> Iterator[bytes]:
-    """Give the sequence parameter sets of an "avcC" record (ISO/IEC 14496-15, 5.3.3.1)."""
+    """Yield the sequence parameter sets of an "avcC" record (ISO/IEC 14496-15, 5.3.3.1)."""
     place = 6
     for _ in range(data[5] & 31):
         size = int.from_bytes(data[place : place + 2])
@@ -52,7 +52,7 @@ def _units_by_length(data: bytes, width: int) -> Iterator[bytes]:
 
 
 def _units_by_start_code(data: bytes) -> Iterator[bytes]:
-    """Give each NAL unit from its header on; what lies behind its end does no harm to reading its beginning."""
+    """Yield each NAL unit from its header on; what lies behind its end does no harm to reading its beginning."""
     place = data.find(b"\0\0\1")
     while place >= 0:
         yield data[place + 3 : place + 3 + 512]

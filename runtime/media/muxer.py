@@ -253,7 +253,7 @@ class Muxer:
             raise _write_error(self.target, error) from error
 
     def _timescale(self) -> int:
-        """Give a time scale in which the start of every track is whole; the usual 1000 would round it."""
+        """Return a time scale in which the start of every track is whole; the usual 1000 would round it."""
         scale = 1000
         for stream in self.container.streams:
             if stream.type in ("video", "audio") and stream.time_base:
@@ -295,7 +295,7 @@ def open_scratch(suffix: str) -> OutputContainer:
 
 
 def begins_at_zero(suffix: str, settings: AudioSettings) -> bool:
-    """Tell whether sound that starts late must begin with silence in a container.
+    """Return whether sound that starts late must begin with silence in a container.
 
     MP4 takes off an encoder's lead-in only from sound that starts at zero, and some containers tell no times at all.
     """
@@ -303,7 +303,7 @@ def begins_at_zero(suffix: str, settings: AudioSettings) -> bool:
 
 
 def partial_path(target: Path, token: str) -> Path:
-    """Give the name of a result while it is being written, beside the target."""
+    """Return the name of a result while it is being written, beside the target."""
     return target.with_name(f".{target.stem}.{token}.partial{target.suffix.lower()}")
 
 
@@ -337,7 +337,7 @@ def refuse_target(target: Path, *, overwrite: bool) -> None:
 
 
 def default_suffix(source: Path, containers: tuple[str, ...]) -> str:
-    """Give the source's own suffix where it is among the containers, the first of them otherwise."""
+    """Return the source's own suffix where it is among the containers, the first of them otherwise."""
     suffix = source.suffix.lower()
     return suffix if suffix in containers else containers[0]
 

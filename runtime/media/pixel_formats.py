@@ -76,12 +76,12 @@ class PixelPlan:
 
 
 def bits_of(pixel_format: str) -> int:
-    """Give the bits of one sample of a format."""
+    """Return the bits of one sample of a format."""
     return max((part.bits for part in VideoFormat(pixel_format).components), default=8)
 
 
 def has_alpha(pixel_format: str) -> bool:
-    """Tell whether a format has an alpha plane; a palette is not taken for one, and no known format has none."""
+    """Return whether a format has an alpha plane; a palette is not taken for one, and no known format has none."""
     if pixel_format == "none":
         return False
     form = VideoFormat(pixel_format)
@@ -89,7 +89,7 @@ def has_alpha(pixel_format: str) -> bool:
 
 
 def chroma_of(pixel_format: str) -> str:
-    """Give the chroma sampling of a format: 420, 422, 444, or 400 for gray."""
+    """Return the chroma sampling of a format: 420, 422, 444, or 400 for gray."""
     form = VideoFormat(pixel_format, 64, 64)
     if _is_gray(form):
         return "400"
@@ -146,7 +146,7 @@ def is_opaque(frame: VideoFrame) -> bool:
 
 
 def planar_format(chroma: Chroma, bit_depth: int) -> str:
-    """Give FFmpeg's name of a planar YUV format of 8 or 10 bits."""
+    """Return FFmpeg's name of a planar YUV format of 8 or 10 bits."""
     return f"yuv{chroma}p" + ("" if bit_depth == 8 else "10le")
 
 
@@ -255,7 +255,7 @@ def _is_gray(form: VideoFormat) -> bool:
 
 
 def _add_chroma(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
-    """Give gray neutral chroma; swscale would take gray for full range and change its levels."""
+    """Return gray neutral chroma; swscale would take gray for full range and change its levels."""
     bits = bits_of(frame.format.name)
     form = frame.format
     luma = _view(frame, 0)

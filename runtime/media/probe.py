@@ -165,7 +165,7 @@ def _rate(stream: av.VideoStream, container: str) -> Fraction | None:
 
 
 def _tells_alpha(stream: Stream) -> bool:
-    """Tell whether a tag announces the alpha plane that FFmpeg's own VP9 decoder leaves out."""
+    """Return whether a tag announces the alpha plane that FFmpeg's own VP9 decoder leaves out."""
     return any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items())
 
 
@@ -244,7 +244,7 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
 
 
 def _rotation(matrix: tuple[int, ...]) -> int:
-    """Give counter-clockwise degrees, as FFmpeg's av_display_rotation_get."""
+    """Return counter-clockwise degrees, as FFmpeg's av_display_rotation_get."""
     return round(-degrees(atan2(matrix[1], matrix[0])))
 
 
@@ -374,5 +374,5 @@ def _chapters(container: InputContainer) -> list[Chapter]:
 
 
 def _codec_name(decoder: str) -> str:
-    """Give the codec's own name for a decoder's (libdav1d reads av1)."""
+    """Return the codec's own name for a decoder's (libdav1d reads av1)."""
     return av.Codec(decoder, "r").canonical_name

@@ -95,7 +95,7 @@ class CopyTrack(Closing):
         return stream
 
     def __iter__(self) -> Iterator[AnyPacket]:
-        """Give the copied packets in file order, and those of what is encoded again by time between them."""
+        """Return the copied packets in file order, and those of what is encoded again by time between them."""
         return merge(self._copy(), *(self._encode(*pair) for pair in self._encoded), key=_time)
 
     def _copy(self) -> Iterator[AnyPacket]:

@@ -45,7 +45,7 @@ class SubtitleTranscoder:
         self.stream = stream
 
     def transcode(self, packet: AnyPacket) -> list[AnyPacket]:
-        """Give the packet in the new codec, nothing where it held no text."""
+        """Return the packet in the new codec, nothing where it held no text."""
         subtitles = self._decoder.decode2(packet)
         if subtitles is None or not len(subtitles):
             return []

@@ -31,7 +31,7 @@ class TimeMender:
         self._end, self._zero = end_pts, zero
 
     def mend(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """Give the frames, one behind, their PTS set."""
+        """Yield the frames, one behind, their PTS set."""
         held: VideoFrame | None = None
         for frame in frames:
             if held is not None:

@@ -69,7 +69,7 @@ def settings_for(
     speed: Speed = "fast",
     threads: int = 2,
 ) -> EncodeSettings:
-    """Give the settings that keep everything of a source that the codec can hold, at a new size."""
+    """Return the settings that keep everything of a source that the codec can hold, at a new size."""
     stream, held = reader.stream, CODECS[codec]
     return EncodeSettings(
         codec=codec,
@@ -156,7 +156,7 @@ class VideoEncoder:
         return self._send(frame)
 
     def flush(self, *, closes: bool = True) -> list[AnyPacket]:
-        """Give the packets that are left; `closes` unless another encoder's pictures follow in the stream."""
+        """Return the packets that are left; `closes` unless another encoder's pictures follow in the stream."""
         packets = self._send(None)
         if self._held is not None:
             if self.settings.codec == "hevc" and self._pictures <= _TIMELESS_PICTURES:

@@ -151,7 +151,7 @@ class VideoReader(Closing):
         return not (self._holes or self._times.mended or self._resized or timeless)
 
     def __iter__(self) -> Iterator[Picture]:
-        """Give the pictures in display order."""
+        """Yield the pictures in display order."""
         deinterlacer: Deinterlacer | None = None
         for frame in self._all_frames():
             planar = self._planar(frame)
@@ -178,7 +178,7 @@ class VideoReader(Closing):
         self._verdicts: deque[Verdict] = deque()
 
     def _decode(self, start: Fraction | None, near: int | None, threads: int) -> Iterator[VideoFrame]:
-        """Give decoded frames, their times mended, from `start` to `end`."""
+        """Yield decoded frames, their times mended, from `start` to `end`."""
         begin = ceil(self._begin / self.stream.time_base) if start else None
         frames = self._decode_from(None)
         if self._container.format.name in _TIMELESS:
@@ -227,7 +227,7 @@ class VideoReader(Closing):
         return self._decode_from(None)
 
     def _decode_from(self, time: Fraction | None) -> Iterator[VideoFrame]:
-        """Give the frames from a key frame before a time on, in seconds on the file's clock; all of them if None."""
+        """Return the frames from a key frame before a time on, in seconds on the file's clock; all of them if None."""
         if time is None:
             return self._decode_all(self._packets)
         if not can_seek(self._container, self._path, time):
@@ -238,7 +238,7 @@ class VideoReader(Closing):
         return self._decode_all(self._packets)
 
     def _decode_all(self, packets: Iterable[AnyPacket]) -> Iterator[VideoFrame]:
-        """Give the frames in the order of showing, and put down a verdict on each."""
+        """Yield the frames in the order of showing, and put down a verdict on each."""
         is_timeless = self._container.format.name in _TIMELESS
         slots: deque[int | None] = deque()
         count = 0
@@ -265,7 +265,7 @@ class VideoReader(Closing):
                 yield frame
 
     def _decode_end_again(self, count: int) -> Iterator[VideoFrame]:
-        """Give the frames after `count` by one thread.
+        """Yield the frames after `count` by one thread.
 
         PyAV drops what it took from the decoder before an error: the last pictures of all threads.
         """
@@ -405,7 +405,7 @@ class _Decoder:
         return frames + self._context.decode(packet)
 
     def _changes_size(self, data: bytes) -> bool:
-        """Tell whether a packet has a sequence header of another size than the last (ISO/IEC 13818-2, 6.2.2.1)."""
+        """Return whether a packet has a sequence header of another size than the last (ISO/IEC 13818-2, 6.2.2.1)."""
         place = data.find(_SEQUENCE_HEADER)
         if place < 0:
             return False

@@ -22,7 +22,7 @@ _NOT_DECISIVE: Final = ("overwrite", "keep_unverified", "allow_damaged")
 
 
 def find_facts(work: Work, selection: Selection, *, rule: SegmentRule) -> dict[str, str]:
-    """Give what decides a job's result, under names that are told to the user when one of them changed."""
+    """Return what decides a job's result, under names that are told to the user when one of them changed."""
     return {
         "source": find_source(work.info.path),
         "options": describe_options(work),
@@ -35,13 +35,13 @@ def find_facts(work: Work, selection: Selection, *, rule: SegmentRule) -> dict[s
 
 
 def describe_options(work: Work) -> str:
-    """Give those of a job's options that decide its result."""
+    """Return those of a job's options that decide its result."""
     options = {name: value for name, value in asdict(work.options).items() if name not in _NOT_DECISIVE}
     return json.dumps(options, default=str, sort_keys=True)
 
 
 def find_source(path: Path) -> str:
-    """Give what tells a source from any other file, and from itself after a change.
+    """Return what tells a source from any other file, and from itself after a change.
 
     Raises:
         DecodeError: It cannot be read.

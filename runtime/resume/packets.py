@@ -124,7 +124,7 @@ class PacketReader:
             self._begin = file.tell()
 
     def packets(self) -> Iterator[AnyPacket]:
-        """Give the packets in the order of writing."""
+        """Yield the packets in the order of writing."""
         with self._open() as file:
             file.seek(self._begin)
             while head := file.read(_PACKET.size):
@@ -144,7 +144,7 @@ class PacketReader:
                 yield packet
 
     def pts(self) -> Iterator[int]:
-        """Give the packets' PTS alone, their bytes left unread."""
+        """Yield the packets' PTS alone, their bytes left unread."""
         with self._open() as file:
             file.seek(self._begin)
             while head := file.read(_PACKET.size):
@@ -180,7 +180,7 @@ _LONGEST_WAIT: Final = 16
 
 
 def read_times(folder: Path, segments: Sequence[SegmentRecord]) -> "array[int]":
-    """Give the PTS of every picture in the order of being shown; eight bytes a picture.
+    """Return the PTS of every picture in the order of being shown; eight bytes a picture.
 
     Raises:
         DecodeError: A file cannot be read.
@@ -198,7 +198,7 @@ def read_times(folder: Path, segments: Sequence[SegmentRecord]) -> "array[int]":
 def join_segments(
     folder: Path, segments: Sequence[SegmentRecord], encoder: VideoEncoder, *, times: "array[int]", stop: StopSignal
 ) -> Iterator[AnyPacket]:
-    """Give the packets of all segments as one stream of the result.
+    """Yield the packets of all segments as one stream of the result.
 
     A packet is decoded when the picture `reorder` places before it is shown, as encoders do it themselves; every
     segment's own order then holds, DTS rise strictly, and none is later than its PTS.

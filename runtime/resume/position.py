@@ -32,7 +32,7 @@ class SourceMarks:
             yield picture
 
     def take(self, last: int) -> tuple[PictureMark, ...]:
-        """Give the marks of the newest pictures before an index, and forget all before it."""
+        """Return the marks of the newest pictures before an index, and forget all before it."""
         taken = [self._marks.popleft() for _ in range(last - self._first)]
         self._first = last
         return tuple(taken[-_TAIL:])

@@ -117,13 +117,13 @@ class Manifest:
         return sum(segment.frames for segment in self.segments)
 
     def begins_scene(self, number: int) -> bool:
-        """Tell whether a segment, or the one after the last, needs nothing of the frames before it."""
+        """Return whether a segment, or the one after the last, needs nothing of the frames before it."""
         if number == len(self.segments):
             return number == 0 or self.next_is_cut
         return number == 0 or self.segments[number].begins_scene
 
     def files(self) -> set[str]:
-        """Give the names of the files that belong to it."""
+        """Return the names of the files that belong to it."""
         records = [*(segment.file for segment in self.segments), *(sound.file for sound in self.sounds)]
         records += [record for record in (self.state, self.snapshot) if record is not None]
         return {record.name for record in records}
@@ -188,7 +188,7 @@ class Workspace(Closing):
         return self._manifest
 
     def facts(self) -> dict[str, str]:
-        """Give what decided the work that is kept here; nothing where there is none."""
+        """Return what decided the work that is kept here; nothing where there is none."""
         return {} if self._manifest is None else self._manifest.facts
 
     def begin(self, facts: dict[str, str], *, target: Path, threads: int) -> None:
@@ -248,7 +248,7 @@ class Workspace(Closing):
             remove_durably(*(path for path in self.folder.iterdir() if path.name not in named))
 
     def is_published(self) -> bool:
-        """Tell whether the target is this job's result, complete."""
+        """Return whether the target is this job's result, complete."""
         target, mark = Path(self.manifest.target), self.manifest.result
         if mark is None or self.manifest.report is None:
             return False
@@ -281,7 +281,7 @@ class Workspace(Closing):
         return self
 
     def _whole_part(self, manifest: Manifest) -> Manifest:
-        """Give the manifest up to the first file that is missing or damaged.
+        """Return the manifest up to the first file that is missing or damaged.
 
         Without the state before a frame, the work can go on only where a scene begins.
         """

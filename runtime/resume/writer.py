@@ -45,12 +45,12 @@ class SegmentRule:
             )
 
     def ends(self, pictures: int, *, is_cut: bool) -> bool:
-        """Tell whether a segment of that many pictures ends before the next one, which begins a scene if `is_cut`."""
+        """Return whether a segment of that many pictures ends before the next one, which begins a scene if `is_cut`."""
         return pictures >= self.at_most or (is_cut and pictures >= self.at_least)
 
 
 def usual_rule(rate: Fraction | None) -> SegmentRule:
-    """Give the rule for a picture rate."""
+    """Return the rule for a picture rate."""
     least = max(2, round((rate or Fraction(25)) * _LEAST_S))
     return SegmentRule(least, max(least, round((rate or Fraction(25)) * _MOST_S)))
 
@@ -111,7 +111,7 @@ class SegmentWriter(Closing):
         self._open: _Open | None = None
 
     def begins(self, index: int, *, is_cut: bool) -> bool:
-        """Tell whether a segment begins with this frame."""
+        """Return whether a segment begins with this frame."""
         if not self._rule.ends(index - self._begun, is_cut=is_cut):
             return False
         self._begun = index

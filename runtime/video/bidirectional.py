@@ -103,7 +103,7 @@ class ChainStep(Closing):
             session.close()
 
     def _give(self, count: int) -> Iterator[EnhancedFrame]:
-        """Give the first of the held frames: backwards through all of them, then forwards."""
+        """Yield the first of the held frames: backwards through all of them, then forwards."""
         self._clean()
         backward = self._run_backward(count)
         for frame, seen in zip(self._held[:count], self._cleaned[:count], strict=True):
@@ -114,7 +114,7 @@ class ChainStep(Closing):
         del self._held[:count], self._cleaned[:count]
 
     def _run_backward(self, count: int) -> list[Frame]:
-        """Give the backward features of the first held frames, the last of these first."""
+        """Return the backward features of the first held frames, the last of these first."""
         kept: list[Frame] = []
         later: tuple[Frame, Frame] | None = None
         for place in reversed(range(len(self._held))):
@@ -148,7 +148,7 @@ class ChainStep(Closing):
         return cleaned
 
     def _advance(self, role: str, index: int, seen: Frame, neighbour: tuple[Frame, Frame] | None) -> Frame:
-        """Give a frame's features in one direction, from those of its neighbour; (channels, height + 2, width + 2)."""
+        """Return a frame's features in one direction from its neighbour's: (channels, height + 2, width + 2)."""
         canvas = self._canvas
         features = np.zeros((self._channels, canvas.height + 2, canvas.width + 2), np.float32)
         flow = None if neighbour is None else self._find_flow(seen, neighbour[0])
@@ -213,7 +213,7 @@ def _mean_change(before: Sequence[Frame], after: Sequence[Frame]) -> float:
 
 
 def _shrink(frame: Frame, factor: int) -> Frame:
-    """Give the means of squares: what stands in for a cleaned frame that is none."""
+    """Return the means of squares: what stands in for a cleaned frame that is none."""
     frame = np.nan_to_num(frame, nan=0.5, posinf=1.0, neginf=0.0)
     height, width = frame.shape[1] // factor, frame.shape[2] // factor
     shrunk: Frame = frame.reshape(3, height, factor, width, factor).mean((2, 4), dtype=np.float32)

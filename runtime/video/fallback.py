@@ -26,14 +26,14 @@ class Rerun:
 
 
 def is_sound(result: Frame, states: Iterable[Frame] = ()) -> bool:
-    """Tell whether a result is finite and within reason, and its states finite; NaN fails every comparison."""
+    """Return whether a result is finite and within reason, and its states finite; NaN fails every comparison."""
     if not (float(result.min()) > -_LARGEST and float(result.max()) < _LARGEST):
         return False
     return all(is_finite(state) for state in states)
 
 
 def is_finite(state: Frame) -> bool:
-    """Tell whether every value is finite."""
+    """Return whether every value is finite."""
     return bool(np.isfinite(state.sum(dtype=np.float32)))
 
 

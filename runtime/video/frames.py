@@ -59,7 +59,7 @@ class Step(Protocol):
         ...
 
     def flush(self) -> Iterator[EnhancedFrame]:
-        """Give the frames that wait for others, for none will come."""
+        """Return the frames that wait for others, for none will come."""
         ...
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Step(Protocol):
 
 
 def frames_to_states(frames: Sequence[WindowedFrame]) -> States:
-    """Give frames as arrays; which of them began a scene is not kept, for they are beyond it."""
+    """Return frames as arrays; which of them began a scene is not kept, for they are beyond it."""
     return {
         "frames": np.stack([frame.rgb for frame in frames]),
         "times": np.array([(frame.index, frame.pts, frame.duration) for frame in frames], np.int64),

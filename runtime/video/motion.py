@@ -82,7 +82,7 @@ class TemporalWindow:
 
 
 def is_scene_cut(luma: Frame, previous: Frame, flow: Frame) -> bool:
-    """Tell whether a frame begins a new scene.
+    """Return whether a frame begins a new scene.
 
     It does when the previous frame, moved by the flow, leaves a change that is visible and more than half of the
     frame's own contrast. Both are taken of means over blocks, so that noise does not count.

@@ -57,7 +57,7 @@ class Encoder(Protocol[Packet_co]):
         ...
 
     def flush(self) -> Iterable[Packet_co]:
-        """Give the packets that the encoder still holds."""
+        """Return the packets that the encoder still holds."""
         ...
 
 
@@ -109,7 +109,7 @@ class Segmenter(Protocol):
     """Who cuts the picture into segments; each method is called from one thread, frames in order."""
 
     def begins(self, index: int, *, is_cut: bool) -> bool:
-        """Tell whether a segment begins with this frame."""
+        """Return whether a segment begins with this frame."""
         ...
 
     def keep_state(self, join: Join, states: States) -> None:

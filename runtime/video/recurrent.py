@@ -52,7 +52,7 @@ class TiledStep(Closing):
         yield EnhancedFrame(frame.index, frame.pts, frame.duration, self.run(frame, out), out)
 
     def flush(self) -> Iterator[EnhancedFrame]:
-        """Give nothing: no frame waits."""
+        """Return nothing: no frame waits."""
         return iter(())
 
     def run(self, window: WindowedFrame, out: Frame | None = None) -> Frame:

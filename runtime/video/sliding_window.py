@@ -104,7 +104,7 @@ class ClipStep(Closing):
         self._session.close()
 
     def _give(self, results: list[Frame], *, keep: int) -> Iterator[EnhancedFrame]:
-        """Give the results of the newest frames, but for the last ones, which are the next tail."""
+        """Yield the results of the newest frames, but for the last ones, which are the next tail."""
         count = len(results) - keep
         frames = self._held[len(self._held) - len(results) :]
         # Copies, for a view would hold the whole window's results.
@@ -169,7 +169,7 @@ class ClipStep(Closing):
 
 
 def mirror(count: int, length: int) -> list[int]:
-    """Give the order in which `count` frames fill a window: forwards, then backwards, and so on."""
+    """Return the order in which `count` frames fill a window: forwards, then backwards, and so on."""
     if count == 1:
         return [0] * length
     there_and_back = [*range(count), *range(count - 2, 0, -1)]

@@ -37,7 +37,7 @@ class Canvas:
 
     @property
     def padded(self) -> bool:
-        """Tell whether the plane is larger than the source."""
+        """Return whether the plane is larger than the source."""
         return (self.height * self.grid, self.width * self.grid) != (self.source_height, self.source_width)
 
 
@@ -75,7 +75,7 @@ def plan_canvas(height: int, width: int, spec: VideoSpec, *, any_shape: bool = F
 
 
 def fitting_shape(rows: int, columns: int, *, halo: int, multiple: int = 1) -> tuple[int, int]:
-    """Give the tile shape that covers a plane with the fewest computed pixels, of those that memory has room for.
+    """Return the tile shape that covers a plane with the fewest computed pixels, of those that memory has room for.
 
     Args:
         rows: Of the plane; a multiple of `multiple`, and so are the columns and the tile's sides.
@@ -95,7 +95,7 @@ def fitting_shape(rows: int, columns: int, *, halo: int, multiple: int = 1) -> t
 
 
 def _parts(side: int, halo: int, multiple: int) -> list[int]:
-    """Give the lengths of equal tiles that cover a side, from one tile on down to those that hardly keep anything."""
+    """Return the lengths of equal tiles that cover a side, from one tile on down to those that hardly keep anything."""
     lengths: list[int] = []
     for number in count(1):
         length = _round_up(-(-(side + 2 * halo * (number - 1)) // number), multiple)
@@ -121,7 +121,7 @@ def _cover(
 
 
 def _covers(tile: int, side: int, halo: int) -> bool:
-    """Tell whether tiles cover a side: one does, or each keeps something inside its halo."""
+    """Return whether tiles cover a side: one does, or each keeps something inside its halo."""
     return tile >= side or tile > 2 * halo
 
 

@@ -73,7 +73,7 @@ def _write_clip(
 
 @pytest.fixture(scope="session")
 def write_clip() -> Callable[..., Path]:
-    """Give the function that writes a small clip of moving stripes and a tone."""
+    """Return the function that writes a small clip of moving stripes and a tone."""
     return _write_clip
 
 

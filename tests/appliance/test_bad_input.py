@@ -38,7 +38,7 @@ def _refuse(relume, folder, *arguments, code, words, **options):
 
 @pytest.fixture
 def bad(tmp_path, clip_bytes, write_clip):
-    """Give the function that makes a bad source of a kind."""
+    """Return the function that makes a bad source of a kind."""
 
     def picture(path):
         Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(path, format="PNG")

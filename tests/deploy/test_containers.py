@@ -19,7 +19,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def read(name: str) -> list[tuple[str, str]]:
-    """Give the instructions of a container file, continued lines joined and arguments put in."""
+    """Return the instructions of a container file, continued lines joined and arguments put in."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / name).read_text(), flags=re.MULTILINE)
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
     found, arguments = [], {}
@@ -125,7 +125,7 @@ def test_it_installs_extras_that_there_are(instructions):
 
 
 def names_of(extra: str) -> set[str]:
-    """Give the distributions that an installation with some extras asks for."""
+    """Return the distributions that an installation with some extras asks for."""
     wanted = [*PROJECT["dependencies"], *(one for name in extra.split(",") for one in EXTRAS[name])]
     return {re.match(r"[A-Za-z0-9-]+", entry)[0] for entry in wanted}
 

@@ -27,7 +27,7 @@ def text(request) -> str:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Give the words of every `relume ...` in code, with what follows in it."""
+    """Return the words of every `relume ...` in code, with what follows in it."""
     code = re.findall(r"```\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
     lines = [line for part in code for line in part.replace("\\\n", " ").splitlines()]
     found = [re.search(r"(?:^|/|exec relume |\s\*\s+\S*/)relume ([a-z].*)$", line) for line in lines]

@@ -46,7 +46,7 @@ def test_it_is_not_root_and_writes_to_its_own_folders_alone():
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Give the unit as it is once there is a program to start."""
+    """Return the unit as it is once there is a program to start."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not here")
     path = tmp_path / "relume.service"

@@ -44,7 +44,7 @@ class Align(torch.nn.Module):
 
 
 def small_graphs() -> dict[str, Graph]:
-    """Give a small form of every kind of engine that exports in a second or so."""
+    """Return a small form of every kind of engine that exports in a second or so."""
     torch.manual_seed(0)
     clip, flow = (1, 2, 8, 8, 12), (1, 2, 2, 8, 12)
     parts = step_graphs(BasicVsr(VSR), size=(16, 16))

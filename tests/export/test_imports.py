@@ -190,7 +190,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys) -> None:
 
 
 def compact(scale: int = 2) -> dict[str, torch.Tensor]:
-    """Give a tiny Real-ESRGAN Compact network's weights."""
+    """Return a tiny Real-ESRGAN Compact network's weights."""
     torch.manual_seed(0)
     state = {"body.0.weight": torch.randn(8, 3, 3, 3), "body.0.bias": torch.randn(8), "body.1.weight": torch.rand(8)}
     state |= {"body.2.weight": torch.randn(8, 8, 3, 3), "body.2.bias": torch.randn(8), "body.3.weight": torch.rand(8)}

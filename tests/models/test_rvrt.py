@@ -77,7 +77,7 @@ def test_the_small_ones_are_small() -> None:
 
 
 def wake(network: Rvrt) -> Rvrt:
-    """Give the offsets, which begin at zero, something to do."""
+    """Return the offsets, which begin at zero, something to do."""
     for aligner in network.align.values():
         torch.nn.init.normal_(aligner.offsets[-1].weight, std=0.3)
     return network.eval()

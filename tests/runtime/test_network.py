@@ -27,7 +27,7 @@ def run(program: str, home: Path, *arguments: str) -> "subprocess.CompletedProce
 
 
 def kept(home: Path) -> list[str]:
-    """Give what libraries left in the folder of a user: ids and queues of events."""
+    """Return what libraries left in the folder of a user: ids and queues of events."""
     return sorted(path.relative_to(home).as_posix() for path in home.rglob("*") if "Microsoft" in path.parts)
 
 

@@ -25,7 +25,7 @@ class Migration:
 
 
 def list_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
-    """Give the migrations of a folder in order.
+    """Return the migrations of a folder in order.
 
     Raises:
         StoreError: A name or a number is not as expected.

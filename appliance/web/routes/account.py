@@ -96,7 +96,7 @@ async def health() -> HealthOut:
 
 @router.get("/api/session", dependencies=[Depends(Open())], summary="Tell who is logged in")
 def session(request: Request, services: ServicesHere) -> SessionOut:
-    """Give who is logged in in this browser, if anyone, and whether the box needs its first account."""
+    """Return who is logged in in this browser, if anyone, and whether the box needs its first account."""
     caller = find_caller(request, services)
     return _session(services, caller, setup_needed=caller is None and services.accounts.entrance.needs_setup())
 
@@ -117,7 +117,7 @@ def set_up(request: Request, response: Response, services: ServicesHere, body: S
 
 @router.get("/api/setup", dependencies=[Depends(Open())], summary="Check a setup link", status_code=204)
 def check_setup(services: ServicesHere, token: Annotated[str, Query(max_length=200)]) -> Response:
-    """Tell whether a one-time link can still be used, before anything is typed (401: it cannot)."""
+    """Return whether a one-time link can still be used, before anything is typed (401: it cannot)."""
     services.accounts.entrance.check_setup_secret(token)
     return Response(status_code=204)
 
@@ -179,7 +179,7 @@ def test_mail(services: ServicesHere, caller: Person) -> Response:
 
 @router.get("/api/me/sessions", summary="List one's own log-ins")
 def list_sessions(services: ServicesHere, caller: Person) -> list[LoginOut]:
-    """Give the browsers in which this account is logged in."""
+    """Return the browsers in which this account is logged in."""
     return [
         LoginOut(
             id=short_id(found.key),
@@ -285,7 +285,7 @@ class NewTokenOut(TokenOut):
 
 @router.get("/api/tokens", summary="List one's tokens")
 def list_tokens(services: ServicesHere, caller: Person) -> list[TokenOut]:
-    """Give the caller's tokens."""
+    """Return the caller's tokens."""
     return [TokenOut.model_validate(token) for token in services.accounts.tokens.list(caller.id)]
 
 

@@ -111,7 +111,7 @@ class FolderOut(BaseModel):
 
 @router.get("/api/folders", summary="List the watch folders")
 def list_folders(services: ServicesHere, caller: Administrator) -> list[FolderOut]:
-    """Give every watch folder with what is wrong in it."""
+    """Return every watch folder with what is wrong in it."""
     del caller
     return [_show(services, folder) for folder in services.folders.list()]
 
@@ -210,7 +210,7 @@ class PlacesOut(BaseModel):
 def list_places(
     services: ServicesHere, caller: Administrator, path: Annotated[str, Query(max_length=4096)] = "/"
 ) -> PlacesOut:
-    """Give the folders in a folder; hidden ones, those of the system and Relume's own data are left out."""
+    """Return the folders in a folder; hidden ones, those of the system and Relume's own data are left out."""
     del caller
     here = Path(os.path.normpath(path))
     if not here.is_absolute() or (is_system_place(here) and here != Path("/")):

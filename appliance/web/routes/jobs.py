@@ -55,7 +55,7 @@ class WishesIn(BaseModel):
     )
 
     def options(self, *, threads: int = 0, zoo: FolderPath | None = None) -> EnhanceOptions:
-        """Give the options; `zoo` is the box's own folder of models.
+        """Return the options; `zoo` is the box's own folder of models.
 
         Raises:
             OptionError: They do not go together, or there is no such model.
@@ -76,7 +76,7 @@ class WishesIn(BaseModel):
 
 
 def _zoo_of(model: str, zoo: FolderPath | None) -> FolderPath | None:
-    """Give the folder that holds a model: the box's own, or None for the one that ships."""
+    """Return the folder that holds a model: the box's own, or None for the one that ships."""
     own = zoo if zoo is not None and (zoo / model).is_dir() else None
     try:
         find_model(model, own)
@@ -96,7 +96,7 @@ class TrimmedIn(WishesIn):
     end_s: Seconds | None = Field(None, description="End before this; left out: at the end")
 
     def options(self, *, threads: int = 0, zoo: FolderPath | None = None) -> EnhanceOptions:
-        """Give the options, as `WishesIn.options` does.
+        """Return the options, as `WishesIn.options` does.
 
         Raises:
             OptionError: They do not go together, or there is no such model.
@@ -165,7 +165,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> JobsOut:
-    """Give jobs: queued ones alone in the order of their turn, all others the newest first."""
+    """Return jobs: queued ones alone in the order of their turn, all others the newest first."""
     try:
         states = [JobState(part) for part in state.split(",") if part] or list(JobState)
     except ValueError:
@@ -218,7 +218,7 @@ class JobSource:
 
 
 async def find_source(services: Services, caller: Caller, body: SourceIn) -> JobSource:
-    """Give the file of a request.
+    """Return the file of a request.
 
     Raises:
         UploadError: The upload is nothing to enhance, or is not looked into in time.
@@ -297,7 +297,7 @@ def _note_estimate(services: Services, job: JobRecord, source: JobSource, option
 
 @router.get("/api/jobs/{job_id}", summary="Show a job")
 def get_job(services: ServicesHere, caller: Viewer, job_id: JobId) -> JobOut:
-    """Give one job."""
+    """Return one job."""
     return show(services, seen_job(services, caller, job_id))
 
 
@@ -379,13 +379,13 @@ def _copy_thumbnail(found: FolderPath, target: FolderPath) -> None:
 
 
 def only_owner(services: Services, caller: Caller) -> str | None:
-    """Give the id of the only user whose jobs a caller may see, None where those of all may be seen."""
+    """Return the id of the only user whose jobs a caller may see, None where those of all may be seen."""
     everything = not services.settings.own_jobs_only or caller.role is Role.ADMINISTRATOR
     return None if everything else caller.id
 
 
 def seen_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
-    """Give a job that the caller may see.
+    """Return a job that the caller may see.
 
     Raises:
         JobNotFoundError: There is none, as far as the caller is to know.
@@ -397,7 +397,7 @@ def seen_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
 
 
 def own_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
-    """Give a job that the caller may steer.
+    """Return a job that the caller may steer.
 
     Raises:
         JobNotFoundError: There is none.

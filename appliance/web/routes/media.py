@@ -82,7 +82,7 @@ class ReportTextOut(BaseModel):
 
 @router.get("/api/jobs/{job_id}/report", summary="Get the report of a job")
 def report(services: ServicesHere, caller: Viewer, job_id: JobId, response: Response) -> dict[str, Any]:
-    """Give the report as data, with names in place of the box's own paths."""
+    """Return the report as data, with names in place of the box's own paths."""
     job = seen_job(services, caller, job_id)
     found: dict[str, Any] = json.loads(_read_report(services, job_id))
     found["source"]["path"] = job.title
@@ -98,21 +98,21 @@ def report(services: ServicesHere, caller: Viewer, job_id: JobId, response: Resp
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 def report_page(services: ServicesHere, caller: Viewer, job_id: JobId) -> HTMLResponse:
-    """Give the report as a page that prints well."""
+    """Return the report as a page that prints well."""
     job = seen_job(services, caller, job_id)
     return HTMLResponse(write_report_page(job, report_from_json(_read_report(services, job_id))))
 
 
 @router.get("/api/jobs/{job_id}/report/text", summary="Get the report in plain words")
 def report_text(services: ServicesHere, caller: Viewer, job_id: JobId) -> ReportTextOut:
-    """Give the report as sentences."""
+    """Return the report as sentences."""
     seen_job(services, caller, job_id)
     return ReportTextOut(lines=describe_report(report_from_json(_read_report(services, job_id))))
 
 
 @router.get("/api/jobs/{job_id}/result", response_class=MediaResponse, responses=_FILE, summary="Save the result")
 def result(services: ServicesHere, caller: Viewer, job_id: JobId) -> FileResponse:
-    """Give the result for saving, under the name of the source with the result's suffix."""
+    """Return the result for saving, under the name of the source with the result's suffix."""
     job = seen_job(services, caller, job_id)
     if job.state is not JobState.DONE or job.result is None:
         raise RefusedError(404, "not_found", "this job has no result yet")
@@ -138,7 +138,7 @@ def _open_result(services: Services, job: JobRecord) -> int:
 
 
 def _folder_of_result(services: Services, job: JobRecord, result: Path) -> Path:
-    """Give the folder that the result of a job must be in: links are followed up to it, but none from there on."""
+    """Return the folder that the result of a job must be in: links are followed up to it, but none from there on."""
     if job.target is None:
         return services.queue.files(job.id).results
     if job.folder is not None:
@@ -161,7 +161,7 @@ def results(
     caller: Viewer,
     jobs: Annotated[str, Query(min_length=16, max_length=17 * _MOST_RESULTS, description="Ids, separated by commas")],
 ) -> StreamingResponse:
-    """Give the results of several jobs in one ZIP file, uncompressed; it is written while it is sent."""
+    """Return the results of several jobs in one ZIP file, uncompressed; it is written while it is sent."""
     found = [seen_job(services, caller, job_id) for job_id in jobs.split(",")]
     for job in found:
         os.close(_open_result(services, job))  # a missing one is refused before anything is sent
@@ -176,7 +176,7 @@ def results(
 
 @router.get("/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Look at a job")
 def part(services: ServicesHere, caller: Viewer, job_id: JobId, part: Part) -> FileResponse:
-    """Give the thumbnail, the picture before and after, or the sound before and after."""
+    """Return the thumbnail, the picture before and after, or the sound before and after."""
     seen_job(services, caller, job_id)
     files = services.queue.files(job_id)
     places = {

@@ -36,7 +36,7 @@ class PresetOut(BaseModel):
 
 @router.get("/api/presets", summary="List the presets")
 async def presets(caller: Viewer) -> list[PresetOut]:
-    """Give every preset with a sentence and a picture."""
+    """Return every preset with a sentence and a picture."""
     del caller
     return [
         PresetOut(
@@ -89,7 +89,7 @@ class OwnPresetOut(BaseModel):
 
 @router.get("/api/own-presets", summary="List the saved presets")
 def list_own_presets(services: ServicesHere, caller: Operator) -> list[OwnPresetOut]:
-    """Give the caller's own presets and those for everybody."""
+    """Return the caller's own presets and those for everybody."""
     return [
         OwnPresetOut(
             id=preset.id,
@@ -143,7 +143,7 @@ class ModelOut(BaseModel):
 
 @router.get("/api/models", summary="List the box's own models")
 def models(services: ServicesHere, caller: Viewer) -> list[ModelOut]:
-    """Give every model for pictures of the box's own folder; none where there is no folder."""
+    """Return every model for pictures of the box's own folder; none where there is no folder."""
     del caller
     zoo = services.settings.zoo
     found = [] if zoo is None else [_read(path.parent) for path in sorted(zoo.glob("*/manifest.json"))]

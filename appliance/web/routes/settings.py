@@ -32,7 +32,7 @@ class SettingsOut(BaseModel):
 
 @router.get("/api/settings", summary="Show the settings")
 def show_settings(services: ServicesHere, caller: Administrator) -> SettingsOut:
-    """Give the saved settings with their schema."""
+    """Return the saved settings with their schema."""
     del caller
     return _show(services)
 
@@ -76,7 +76,7 @@ def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _saved(services: Services) -> Settings:
-    """Give the saved settings; those that the server runs with where the file cannot be read."""
+    """Return the saved settings; those that the server runs with where the file cannot be read."""
     try:
         return load_settings(services.settings.data)
     except SettingsError:

@@ -68,7 +68,7 @@ class SystemOut(BaseModel):
 
 @router.get("/api/system", summary="Show the box")
 def system(services: ServicesHere, caller: Viewer) -> SystemOut:
-    """Give what the box is and how it is doing."""
+    """Return what the box is and how it is doing."""
     return SystemOut(**services.system.full(with_log=caller.role is Role.ADMINISTRATOR))
 
 
@@ -100,7 +100,7 @@ async def events(services: ServicesHere, caller: Viewer) -> StreamingResponse:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(services: ServicesHere, caller: Viewer) -> Response:
-    """Give figures in the text format of Prometheus; a token of role viewer is enough."""
+    """Return figures in the text format of Prometheus; a token of role viewer is enough."""
     del caller
     return Response(await to_thread.run_sync(write_metrics, services), media_type=CONTENT_TYPE)
 
@@ -128,7 +128,7 @@ class BuiltEngineOut(BaseModel):
 
 @router.get("/api/engines", summary="List the engines")
 def list_built(services: ServicesHere, caller: Viewer) -> list[BuiltEngineOut]:
-    """Give every engine of the store with its state."""
+    """Return every engine of the store with its state."""
     del caller
     return [BuiltEngineOut.model_validate(engine) for engine in list_engines(EngineStore(services.settings.engines))]
 

@@ -53,7 +53,7 @@ class ProbeOut(BaseModel):
 
 @router.options("/api/uploads", status_code=204, summary="Tell which uploads are taken")
 def describe(services: ServicesHere, caller: Operator) -> Response:
-    """Give the version and extensions of tus, and the size of the largest file."""
+    """Return the version and extensions of tus, and the size of the largest file."""
     del caller
     headers = {
         **_TUS,
@@ -84,7 +84,7 @@ def create(
 
 @router.head("/api/uploads/{upload_id}", summary="Ask how much has arrived", response_class=Response)
 async def look(services: ServicesHere, caller: Operator, upload_id: UploadId, resumable: Resumable = None) -> Response:
-    """Give the offset to go on from; a request that still writes to the upload is ended."""
+    """Return the offset to go on from; a request that still writes to the upload is ended."""
     _check_version(resumable)
     await _find(services, caller, upload_id)
     await services.receiver.settle(upload_id)
@@ -147,7 +147,7 @@ async def remove(
 
 @router.get("/api/files", summary="List the files that wait for a job", response_model=list[FileOut])
 def waiting(services: ServicesHere, caller: Operator) -> list[FileOut]:
-    """Give the caller's finished uploads that have no job yet."""
+    """Return the caller's finished uploads that have no job yet."""
     return [
         FileOut(
             id=upload.id,
@@ -168,7 +168,7 @@ def waiting(services: ServicesHere, caller: Operator) -> list[FileOut]:
     summary="Look at a file that waits for a job",
 )
 def thumbnail(services: ServicesHere, caller: Operator, upload_id: UploadId) -> FileResponse:
-    """Give a small picture of a file that arrived."""
+    """Return a small picture of a file that arrived."""
     path = services.uploads.thumbnail(services.uploads.get(upload_id, caller.id).id)
     try:
         found = path.stat()

@@ -49,7 +49,7 @@ class UserOut(BaseModel):
 
 @router.get("/api/users", summary="List the accounts")
 def list_users(services: ServicesHere, caller: Administrator) -> list[UserOut]:
-    """Give every account."""
+    """Return every account."""
     del caller
     return [UserOut.model_validate(user) for user in services.accounts.users.list()]
 
@@ -117,7 +117,7 @@ def list_audit(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> AuditOut:
-    """Give the record, the latest first."""
+    """Return the record, the latest first."""
     del caller
     entries, total = services.accounts.audit.list(limit=limit, offset=offset)
     return AuditOut(entries=[EntryOut.model_validate(entry) for entry in entries], total=total)

@@ -43,7 +43,7 @@ class NewWebhookOut(WebhookOut):
 
 @router.get("/api/webhooks", summary="List the webhooks")
 def list_webhooks(services: ServicesHere, caller: Administrator) -> list[WebhookOut]:
-    """Give every webhook."""
+    """Return every webhook."""
     del caller
     return [WebhookOut.model_validate(webhook) for webhook in services.webhooks.list()]
 

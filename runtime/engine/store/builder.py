@@ -47,7 +47,7 @@ class BuildOutcome(StrEnum):
 
     @property
     def usable(self) -> bool:
-        """Tell whether there is an engine to run now."""
+        """Return whether there is an engine to run now."""
         return self in (BuildOutcome.READY, BuildOutcome.FOUND)
 
 

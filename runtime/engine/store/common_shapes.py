@@ -21,7 +21,7 @@ PRECISIONS: Final = {
 
 
 def usual_flavour() -> Flavour:
-    """Give the flavour of this box: a GPU's if there is one and its library, else OpenVINO.
+    """Return the flavour of this box: a GPU's if there is one and its library, else OpenVINO.
 
     Raises:
         EngineStoreError: Not even OpenVINO is there.
@@ -37,7 +37,7 @@ def usual_flavour() -> Flavour:
 
 
 def preset_models() -> list[Model]:
-    """Give every model that a preset uses, in order of name."""
+    """Return every model that a preset uses, in order of name."""
     names = {name for preset in PRESETS.values() for name in (*preset.models.values(), preset.audio_model)}
     return [find_model(name) for name in sorted(names)]
 
@@ -45,7 +45,7 @@ def preset_models() -> list[Model]:
 def requests_for(
     model: Model, flavour: Flavour, *, precision: str | None = None, tile: tuple[int, int] | None = None
 ) -> Iterator[EngineRequest]:
-    """Give the engines of a model.
+    """Yield the engines of a model.
 
     Args:
         model: Whose files.
@@ -77,5 +77,5 @@ def requests_for(
 
 
 def usual_tiles(spec: VideoSpec) -> list[tuple[int, int]]:
-    """Give the tile shapes that usual sources get, as a job chooses them."""
+    """Return the tile shapes that usual sources get, as a job chooses them."""
     return sorted({plan_canvas(height, width, spec).tile_shape for height, width in USUAL_SOURCES})

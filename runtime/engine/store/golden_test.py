@@ -228,7 +228,7 @@ def compare_video(model: Model, dimensions: dict[str, int], tested: OpenSession,
 
 
 def tile_shape(spec: VideoSpec, dimensions: dict[str, int]) -> tuple[int, int]:
-    """Give the tile that an engine is for: its own sizes, or the manifest's only shape where the file has no names.
+    """Return the tile that an engine is for: its own sizes, or the manifest's only shape where the file has no names.
 
     Raises:
         EngineStoreError: The file has no names, and the manifest more than one shape.

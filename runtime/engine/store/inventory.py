@@ -161,7 +161,7 @@ def _describe_unmet(request: EngineRequest, *, reason: str) -> ListedEngine:
 
 
 def find_ready(store: EngineStore, beginning: str) -> tuple[Path, EngineEntry]:
-    """Give the folder and manifest of the one ready engine whose name begins so.
+    """Return the folder and manifest of the one ready engine whose name begins so.
 
     Raises:
         EngineStoreError: There is none, or more than one.
@@ -179,7 +179,7 @@ def find_ready(store: EngineStore, beginning: str) -> tuple[Path, EngineEntry]:
 
 
 def find_listed(store: EngineStore, name: str) -> EngineRequest | None:
-    """Give the request that a ready engine, or one in quarantine, was built of; None where there is no such one."""
+    """Return the request that a ready engine, or one in quarantine, was built of; None where there is no such one."""
     shelves = store.shelves
     if name not in {*list_names(shelves.ready), *list_names(shelves.quarantine)}:
         return None

@@ -70,7 +70,7 @@ def request_engine(source: Path, *, dimensions: Mapping[str, int], flavour: Flav
 
 
 def find_file(source: Path) -> tuple[Model, ModelFile]:
-    """Give the model that a file belongs to, and what its manifest says of the file.
+    """Return the model that a file belongs to, and what its manifest says of the file.
 
     Raises:
         ManifestError: There is no manifest beside it, or it does not name the file.
@@ -142,7 +142,7 @@ def make_key(request: EngineRequest, device: EngineDevice) -> EngineKey:
 
 
 def describe_dimensions(dimensions: tuple[tuple[str, int], ...]) -> str:
-    """Give sizes as words: `320x180` (width, then height) for a picture, `samples 1024` for anything else."""
+    """Return sizes as words: `320x180` (width, then height) for a picture, `samples 1024` for anything else."""
     sizes = {name: size for name, size in dimensions if (name, size) != ("batch", 1)}
     picture = [str(sizes.pop(name)) for name in ("width", "height") if name in sizes]
     return " ".join([*(["x".join(picture)] if picture else []), *(f"{name} {size}" for name, size in sizes.items())])

@@ -38,7 +38,7 @@ class _Document(BaseModel):
             raise EngineStoreError(f"{path} is not what the store writes: {error.error_count()} errors") from error
 
     def dump(self) -> bytes:
-        """Give the document's bytes."""
+        """Return the document's bytes."""
         return self.model_dump_json(indent=2).encode() + b"\n"
 
 
@@ -102,7 +102,7 @@ class Wish(_Document):
 
 
 def request_of(parts: KeyParts, source: Path) -> EngineRequest:
-    """Give the request that a key was made of."""
+    """Return the request that a key was made of."""
     return EngineRequest(
         parts.model, source, parts.source_sha256, parts.dimensions, parts.precision, parts.calibration, parts.flavour
     )
@@ -146,11 +146,11 @@ class Shelves:
             ) from error
 
     def lock(self, name: str) -> Path:
-        """Give the lock of a key."""
+        """Return the lock of a key."""
         return self.locks / f"{name}.lock"
 
     def wish(self, name: str) -> Path:
-        """Give the file in which a wish is written down."""
+        """Return the file in which a wish is written down."""
         return self.wanted / f"{name}.json"
 
 
@@ -173,7 +173,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def list_names(folder: Path) -> list[str]:
-    """Give the names in a folder that may be missing, but for those that are being removed."""
+    """Return the names in a folder that may be missing, but for those that are being removed."""
     try:
         return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:

@@ -55,7 +55,7 @@ class EngineStore:
         self._look = look
 
     def key(self, request: EngineRequest) -> EngineKey:
-        """Give the key of a request on this device.
+        """Return the key of a request on this device.
 
         Raises:
             EngineStoreError: The flavour's library or device is missing here.
@@ -63,7 +63,7 @@ class EngineStore:
         return make_key(request, self._look(request.flavour))
 
     def find(self, request: EngineRequest) -> StoredEngine | None:
-        """Give the engine of a request, its SHA-256 checked and its use noted; None where there is none.
+        """Return the engine of a request, its SHA-256 checked and its use noted; None where there is none.
 
         An engine that is not as it was built goes into quarantine, and is asked for again.
 
@@ -120,7 +120,7 @@ class EngineStore:
         remove_durably(self.shelves.wish(name))
 
     def wishes(self) -> list[Wish]:
-        """Give what is to be built, the oldest wish first."""
+        """Return what is to be built, the oldest wish first."""
         found = []
         for path in self.shelves.wanted.glob("*.json"):
             try:

@@ -101,7 +101,7 @@ def test_a_busy_box_is_not_measured_and_a_job_ends_the_measuring(tmp_path):
 
 
 def pretend(model):
-    """Give speeds of a model that was not run."""
+    """Return speeds of a model that was not run."""
     digests = {file.precision: file.sha256 for file in model.manifest.files}
     return tuple(
         Speed(
@@ -122,7 +122,7 @@ def pretend(model):
 
 
 def children():
-    """Give the processes that measure, of this one."""
+    """Return the processes that measure, of this one."""
     found = []
     for task in os.listdir("/proc/self/task"):
         try:

@@ -26,7 +26,7 @@ SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
 @pytest.fixture
 def on_small_disk(tmp_path):
-    """Give the command that runs another one with a small file system of its own at a folder, seen by nobody else."""
+    """Return the command that runs another one with a small file system of its own at a folder, seen by nobody else."""
     if shutil.which("unshare") is None:
         pytest.skip("the unshare command is missing")
     if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=False).returncode:

@@ -41,7 +41,7 @@ def supervise(data):
 
 
 def holder(supervisor, job):
-    """Give the process that works on a job."""
+    """Return the process that works on a job."""
     (status,) = supervisor.status()
     return status.pid if status.job == job.id else None
 

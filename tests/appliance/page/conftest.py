@@ -151,7 +151,7 @@ class Box:
 
 @pytest.fixture(scope="session")
 def open_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Box]]:
-    """Give the function that starts a new box; all are stopped at the end."""
+    """Yield the function that starts a new box; all are stopped at the end."""
     boxes: list[Box] = []
 
     def start() -> Box:
@@ -239,7 +239,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Give the function that opens a page in a new browser profile; each is checked for faults at the end.
+    """Yield the function that opens a page in a new browser profile; each is checked for faults at the end.
 
     A page has its `Faults` as `page.faults`. No console errors, no broken content policy, no requests elsewhere.
     """
@@ -274,7 +274,7 @@ def keep_choosers(page: Any) -> None:
 
 @pytest.fixture
 def log_in(open_page: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the function that opens a page and logs in."""
+    """Return the function that opens a page and logs in."""
 
     def enter(url: str, name: str = "Maria", **options: Any) -> Any:
         page = open_page(url + "/", **options)
@@ -289,7 +289,7 @@ def log_in(open_page: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def look() -> Callable[..., list[str]]:
-    """Give the function that keeps a screenshot of a page and names what is wrong with how it is made.
+    """Return the function that keeps a screenshot of a page and names what is wrong with how it is made.
 
     That are accessibility faults that axe (MPL-2.0, used here alone) calls serious or critical, and what is wider
     than the window.

@@ -11,7 +11,7 @@ TRANSFORMS = "videos => videos.map((video) => getComputedStyle(video).transform)
 
 @pytest.fixture
 def shown(furnished: Any, log_in: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the function that logs in and opens the comparison of the finished job, or of the one without a picture."""
+    """Return a function that logs in and opens the comparison of the finished job, or of the one without video."""
 
     def show(job: str = "job", **options: Any) -> Any:
         page = log_in(furnished.url, **options)

@@ -104,7 +104,7 @@ def test_jobs_are_reordered_prioritised_and_cancelled(
 
 @pytest.fixture
 def hold(waiting: Any) -> Iterator[Callable[..., Any]]:
-    """Give the function that works on the first job as a worker would: it tells how far it is, or stops."""
+    """Yield the function that works on the first job as a worker would: it tells how far it is, or stops."""
     with Database(database_path(waiting[0].data)) as database:
         queue = JobQueue(database)
 

@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def add_files(clip_file: Path) -> Callable[..., None]:
-    """Give the function that adds files of these names from the queue and waits for the form."""
+    """Return the function that adds files of these names from the queue and waits for the form."""
 
     def add(page: Any, *names: str) -> None:
         content = clip_file.read_bytes()
@@ -32,7 +32,7 @@ def add_files(clip_file: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def new_job(furnished: Any, log_in: Callable[..., Any], add_files: Callable[..., None]) -> Callable[..., Any]:
-    """Give the function that logs in as Ben and adds files of these names."""
+    """Return the function that logs in as Ben and adds files of these names."""
 
     def begin(*names: str, **options: Any) -> Any:
         page = log_in(furnished.url, "Ben", **options)

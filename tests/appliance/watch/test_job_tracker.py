@@ -29,7 +29,7 @@ class Place:
 
 @pytest.fixture(params=["one disk", "two disks", "no hard links"])
 def place(request, tmp_path, monkeypatch):
-    """Give an original; the done folder is beside it, on another disk, or on one without hard links."""
+    """Yield an original; the done folder is beside it, on another disk, or on one without hard links."""
     place = Place(tmp_path, tmp_path / "done")
     place.original.parent.mkdir(parents=True)
     place.original.write_bytes(b"original")

@@ -15,7 +15,7 @@ from runtime.manifest import find_model
 
 @pytest.fixture
 def store(services, monkeypatch):
-    """Give the store of the box, on a processor that is the same wherever the test runs."""
+    """Return the store of the box, on a processor that is the same wherever the test runs."""
     device = EngineDevice("2026.4", "a processor", "e346b97ae311a868")
     monkeypatch.setattr(EngineStore.__init__, "__kwdefaults__", {"look": lambda _: device})
     return EngineStore(services.settings.engines)
@@ -23,7 +23,7 @@ def store(services, monkeypatch):
 
 @pytest.fixture
 def shelve(store):
-    """Give the function that puts an engine of light-x4 into the store, or into quarantine."""
+    """Return the function that puts an engine of light-x4 into the store, or into quarantine."""
 
     def put(width, *, reason=""):
         request = request_engine(

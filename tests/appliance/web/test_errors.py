@@ -53,7 +53,7 @@ def routes_of(app: FastAPI) -> list[APIRoute]:
 
 
 def bodies_of(route: APIRoute) -> list[Any]:
-    """Give bodies of which each has one value that cannot be, and some that are no object at all."""
+    """Return bodies of which each has one value that cannot be, and some that are no object at all."""
     if route.body_field is None:
         return [None]
     model = route.body_field.field_info.annotation

@@ -45,7 +45,7 @@ def tiny_network(tmp_path_factory):
 
 @pytest.fixture
 def tensors():
-    """Give one set of inputs for the tiny network."""
+    """Return one set of inputs for the tiny network."""
     random = np.random.default_rng(1)
     return {
         "frame": random.random((1, 3, HEIGHT, WIDTH), np.float32),

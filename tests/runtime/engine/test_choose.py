@@ -20,7 +20,7 @@ needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openv
 
 @pytest.fixture
 def model():
-    """Give light-x4 with a file in float32 and one in int8, which passed its gate."""
+    """Return light-x4 with a file in float32 and one in int8, which passed its gate."""
     shipped = find_model("light-x4")
     loss = Quality(measure="PSNR-Y dB", data="clips", before=36.3, after=36.25, command="measure")
     calibration = Calibration(

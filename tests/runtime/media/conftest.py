@@ -59,7 +59,7 @@ def picture(number: int, width: int, height: int, pixel_format: str) -> VideoFra
 
 
 def tone(samples: int, channels: int, rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Give a sweep, so that a shift by a single sample changes it, softer from channel to channel."""
+    """Return a sweep, so that a shift by a single sample changes it, softer from channel to channel."""
     time = np.arange(samples) / rate
     wave = 0.4 * np.sin(2 * np.pi * (300 + 200 * time) * time)
     return (wave / (1 + np.arange(channels)[:, None] / 8)).astype(np.float32)
@@ -193,7 +193,7 @@ def pass_through(
 
 
 def read_times(path: Path) -> list[Fraction]:
-    """Give the exact times of a file's pictures, decoded without any code of ours."""
+    """Return the exact times of a file's pictures, decoded without any code of ours."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [frame.pts * stream.time_base for frame in container.decode(stream)]

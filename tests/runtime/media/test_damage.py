@@ -38,7 +38,7 @@ def places(holes: tuple[Hole, ...]) -> list[tuple[Fraction, Fraction]]:
 
 
 def packets_of(data: bytes, pid: int) -> list[int]:
-    """Give where the packets of a stream begin in a transport stream."""
+    """Return where the packets of a stream begin in a transport stream."""
     return [at for at in range(0, len(data), PACKET) if (data[at + 1] & 31) << 8 | data[at + 2] == pid]
 
 
@@ -239,7 +239,7 @@ class Bits:
         return self.put(-len(self._bits) % 8, 0)
 
     def unit(self, kind: int) -> bytes:
-        """Give the NAL unit of a kind, with the bits that end it."""
+        """Return the NAL unit of a kind, with the bits that end it."""
         data = np.packbits(np.array(self.put(1, 1).align()._bits, np.uint8)).tobytes()
         escaped, zeros = bytearray(), 0
         for byte in data:

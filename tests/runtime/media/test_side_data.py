@@ -21,7 +21,7 @@ FRAMES = 12
 
 
 def captions(number: int) -> bytes:
-    """Give two characters of CEA-608 and an empty triplet of CEA-708; zeros in a row must survive too."""
+    """Return two characters of CEA-608 and an empty triplet of CEA-708; zeros in a row must survive too."""
     return bytes([0xFC, 0x41 + number, 0x61 + number, 0xFA, 0, 0, 0xFA, 0, 1])
 
 

@@ -63,7 +63,7 @@ def write_scenes(
 
 
 def read_packets(path: Path) -> list[tuple[Any, ...]]:
-    """Give every packet of a file: stream, times, key flag, and a digest of its bytes."""
+    """Return every packet of a file: stream, times, key flag, and a digest of its bytes."""
     with av.open(str(path)) as container:
         return [
             (p.stream_index, p.pts, p.dts, p.duration, p.is_keyframe, hashlib.sha256(bytes(p)).hexdigest())
@@ -73,7 +73,7 @@ def read_packets(path: Path) -> list[tuple[Any, ...]]:
 
 
 def digest_work(folder: Path) -> dict[str, str]:
-    """Give the digests of the segments and sounds in a workspace."""
+    """Return the digests of the segments and sounds in a workspace."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "segments").glob("*.packets")
     }

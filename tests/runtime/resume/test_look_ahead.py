@@ -51,7 +51,7 @@ def run(source: Path, target: Path, model: Model, work: Path, *, stop_at: int | 
 
 @pytest.fixture(params=["window", "short window", "chain"])
 def model(request: pytest.FixtureRequest, clip_model: Callable[..., Model], chain_model: Callable[..., Model]) -> Model:
-    """Give a model of each kind; a window of six frames is longer than the shortest segment."""
+    """Return a model of each kind; a window of six frames is longer than the shortest segment."""
     if request.param == "chain":
         return chain_model(frames=4, overlap=2, passes=2)
     return clip_model(frames=6, overlap=2) if request.param == "window" else clip_model(frames=2, overlap=1)

@@ -44,7 +44,7 @@ def moved(features):
 
 
 def formula(pictures, windows):
-    """Give the plain formula; `windows` are (first, first that is not given, end) of each run backwards."""
+    """Return the plain formula; `windows` are (first, first that is not given, end) of each run backwards."""
     means = [picture.mean(0) for picture in pictures]
     results, forward = [], None
     for first, given, end in windows:

@@ -40,7 +40,7 @@ def run(model, pictures, *, cuts=(0,), strength=1.0, step=None):
 
 
 def window(pictures, start, length=4, share=0.5):
-    """Give the plain formula of one window."""
+    """Return the plain formula of one window."""
     seen = np.stack(pictures[start : start + length])
     return (1 - share) * seen + share * seen.mean(0)
 

@@ -83,7 +83,7 @@ USUAL = [
 
 
 def computed_share(canvas, grid):
-    """Give the computed pixels for each pixel of the source's plane."""
+    """Return the computed pixels for each pixel of the source's plane."""
     plane = -(-canvas.source_height // grid) * -(-canvas.source_width // grid)
     return len(canvas.tiles) * canvas.tile_shape[0] * canvas.tile_shape[1] / plane
 

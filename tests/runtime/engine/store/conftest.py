@@ -27,13 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
-    """Give a copy of light-x4."""
+    """Return a copy of light-x4."""
     return Path(shutil.copytree(zoo_folder() / "light-x4", tmp_path / "light-x4"))
 
 
 @pytest.fixture
 def wanted(model_folder: Path) -> EngineRequest:
-    """Give a request for a small engine of it."""
+    """Return a request for a small engine of it."""
     return request_engine(model_folder / "step.onnx", dimensions=SIZES, flavour=Flavour.OPENVINO)
 
 
@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> EngineStore:
 
 @pytest.fixture
 def build() -> Callable[..., BuildResult]:
-    """Give the function that does in this process what a builder does in its own."""
+    """Return the function that does in this process what a builder does in its own."""
     from export.engine_build import build_for_store
 
     def run(store: EngineStore, request: EngineRequest, *, again: bool = False) -> BuildResult:
@@ -56,7 +56,7 @@ def build() -> Callable[..., BuildResult]:
 
 @pytest.fixture
 def shelve(store: EngineStore) -> Callable[..., str]:
-    """Give the function that publishes bytes as if they were a proven engine; their use is what is tested."""
+    """Return the function that publishes bytes as if they were a proven engine; their use is what is tested."""
 
     def put(request: EngineRequest, content: bytes = b"engine", *, by: EngineStore = store) -> str:
         key = by.key(request)

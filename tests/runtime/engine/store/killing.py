@@ -45,7 +45,7 @@ def build(store: EngineStore, request: EngineRequest, content: bytes) -> None:
 
 
 def found(store: EngineStore, request: EngineRequest) -> bytes | None:
-    """Give the engine's bytes, as a job would get them."""
+    """Return the engine's bytes, as a job would get them."""
     engine = store.find(request)
     if engine is None:
         return None

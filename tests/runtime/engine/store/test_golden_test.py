@@ -27,7 +27,7 @@ SIZES = {"height": 32, "width": 32}
 
 @pytest.fixture
 def prove_spoilt(wanted, tmp_path: Path) -> Callable[..., object]:
-    """Give the function that builds an engine of a spoilt copy and runs the golden test of the true model on it."""
+    """Return the function that builds an engine of a spoilt copy and runs the golden test of the true model on it."""
 
     def run(spoil: Callable[[onnx.ModelProto], None]) -> object:
         network = onnx.load(wanted.source)

@@ -14,7 +14,7 @@ from runtime.hardware import look_at_device
 
 @pytest.fixture
 def three(store, wanted, shelve):
-    """Give three requests whose engines take about 1 MB each, the first used longest ago."""
+    """Return three requests whose engines take about 1 MB each, the first used longest ago."""
     requests = [replace(wanted, dimensions=(("height", 32), ("width", 32 * number))) for number in (3, 1, 2)]
     for number, request in enumerate(requests):
         manifest = store.shelves.ready / shelve(request, bytes(1_000_000)) / "manifest.json"
