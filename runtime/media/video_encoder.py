@@ -291,18 +291,17 @@ class VideoEncoder:
 
 
 def close_stream(packet: AnyPacket, *, first_pts: int, first_dts: int, end_pts: int) -> None:
-    """Make an MP4 as long as its pictures are shown, by the duration of the packet that is coded last.
+    """Set the duration of the packet that is coded last, so that the track ends where its last frame does.
 
-    The durations of an MP4's samples add up along the DTS, so the last one is as long as is missing there. FFmpeg's
-    muxer also adds it to the packet's PTS: where the picture is shown last, too, and its DTS lag behind (long pictures
-    at a variable rate), it is decoded later instead, which is never later than it is shown.
+    The durations of an MP4's samples add up along the DTS, so the last one is as long as is missing there. Matroska,
+    and the header of an MP4, add it to the packet's PTS instead, which must not reach past the end. Where its DTS lags
+    too far behind for both (a variable rate), it is decoded later, which is never later than it is shown.
     """
     if packet.dts is None or packet.pts is None:
         return
     is_last_shown = packet.pts + (packet.duration or 0) >= end_pts
     late = (packet.pts - packet.dts) - (first_pts - first_dts)
-    if is_last_shown and late > 0:
-        packet.dts += late
+    packet.dts += max(0, late)
     missing = end_pts - first_pts - (packet.dts - first_dts)
     packet.duration = max(missing, end_pts - packet.pts if is_last_shown else 1)
 

@@ -1,5 +1,7 @@
+import struct
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +206,39 @@ def test_track_and_file_end_where_the_last_picture_does(
         assert abs(track - end) <= 0.001
         assert abs(container.duration / av.time_base - end) <= 0.001
     assert result.verification.passed
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("h264", ".mp4"), ("h264", ".mov"), ("h264", ".mkv"), ("hevc", ".mp4"), ("hevc", ".mkv"), ("av1", ".webm")],
+)
+@pytest.mark.parametrize("gaps", [(2000, 5000, 5040), (5000, 5040, 5080), (2000, 2040, 5000, 5040)])
+def test_a_track_whose_b_frames_come_after_gaps_ends_with_its_last_frame(
+    tmp_path: Path, codec: str, suffix: str, gaps: tuple[int, ...]
+) -> None:
+    pts, last, target = [*STEADY, *gaps], 60, tmp_path / f"a{suffix}"
+    still = tuple(np.full(shape, 90, np.uint8) for shape in ((48, 64), (24, 32), (24, 32)))
+    durations = [*(later - earlier for earlier, later in pairwise(pts)), last]
+    frames = [Picture(still, 8, "420", *times) for times in zip(pts, durations, strict=True)]  # type: ignore[arg-type]
+    settings = EncodeSettings(codec, 64, 48, Fraction(1, 1000), Fraction(25))  # type: ignore[arg-type]
+
+    with Muxer(target) as muxer:
+        encoder = muxer.add_video(settings)
+        packets = [packet for frame in frames for packet in encoder.encode(frame)] + encoder.flush()
+        latest = max((packet.pts or 0) + (packet.duration or 0) for packet in packets)
+        muxer.run([iter(packets)])
+        muxer.publish()
+
+    end = pts[-1] + last
+    assert latest == end
+    with av.open(str(target)) as container:
+        stream = container.streams.video[0]
+        assert sorted(packet.pts * stream.time_base * 1000 for packet in container.demux(stream) if packet.size) == pts
+        assert container.duration == end * 1000
+        if suffix in (".mp4", ".mov"):
+            assert stream.duration * stream.time_base * 1000 == end
+            content = target.read_bytes()
+            scale, length = struct.unpack_from(">II", content, content.index(b"mvhd") + 16)
+            assert Fraction(length, scale) * 1000 == end
+        else:
+            assert stream.metadata["DURATION"] == f"00:00:05.{end - 5000:03}000000"
