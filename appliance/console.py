@@ -39,7 +39,7 @@ def format_bytes(count: int) -> str:
     return f"{size:.3g} TB"
 
 
-def describe_no_room(needed_bytes: int, free_bytes: int, reserve_bytes: int) -> str:
+def describe_disk_full(needed_bytes: int, free_bytes: int, reserve_bytes: int) -> str:
     """Say that a disk has not enough room, with what of it is reserved: the free space alone would contradict it."""
     reserved = (
         f", but {format_bytes(reserve_bytes)} of it must stay free (Settings, Disk reserve)" if reserve_bytes else ""

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from appliance.errors import AccountError, SettingsError
 from appliance.jobs.errors import JobError
-from appliance.signals import Bell
+from appliance.signals import SignalEvent
 from appliance.store.errors import StoreError
 from appliance.validation_messages import plain
 from runtime.errors import (
@@ -112,9 +112,9 @@ def cancel_on_signal() -> Iterator[threading.Event]:
         if asked:
             exit_on_interrupt(number, frame)
         asked = True
-        bell.ring()
+        bell.trigger()
 
-    with Bell(cancel) as bell:
+    with SignalEvent(cancel) as bell:
         before = [signal.signal(kind, stop) for kind in kinds]
         try:
             yield cancel

@@ -16,10 +16,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings.sources import InitSettingsSource
 
 from appliance.errors import SettingsError
-from appliance.validation_messages import describe_fault, show_value, suggest
+from appliance.validation_messages import describe_validation_error, quote_value, suggest
 
 FILE_NAME: Final = "relume.toml"
-GOOD_NAME: Final = "relume.last-good.toml"
+LAST_GOOD_NAME: Final = "relume.last-good.toml"
 """The settings that the server started with last."""
 PREFIX: Final = "RELUME_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -200,7 +200,7 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_odd(cls, value: object, info: ValidationInfo) -> object:
+    def _check_characters(cls, value: object, info: ValidationInfo) -> object:
         """Refuse text that no file of settings, path or name can hold, and true where a number is meant."""
         texts = value if isinstance(value, list | tuple) else (value,)
         if info.field_name != "data" and any(_UNPRINTABLE.search(str(text)) for text in texts):
@@ -314,9 +314,9 @@ def load_settings(data: Path | None = None, *, file_name: str = FILE_NAME, **giv
         SettingsError: The file is not TOML, or a value is unknown or outside its bounds.
     """
     chosen = find_data_directory(data)
-    wishes = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None}
     try:
-        return build_settings({**wishes, "data": chosen}, read_file(chosen, file_name))
+        return build_settings({**options, "data": chosen}, read_file(chosen, file_name))
     except SettingsError as error:
         # On the page the title is beside the field; whoever edits a file or a variable knows it by its name.
         if error.field:
@@ -363,22 +363,24 @@ def build_settings(given: Mapping[str, Any], file: Mapping[str, Any]) -> Setting
         return Settings(_file=dict(file), **given)  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise _refusal(first) from error
+        raise _settings_error(first) from error
 
 
-def _refusal(fault: Mapping[str, Any]) -> SettingsError:
+def _settings_error(fault: Mapping[str, Any]) -> SettingsError:
     """Say what is wrong with a setting, by its name in the file and its title on the page."""
     name = str(fault["loc"][0]) if fault["loc"] else ""
     if fault["type"] == "extra_forbidden":
         return SettingsError(
-            f"there is no setting named {show_value(name)}{suggest(name, list(Settings.model_fields))}",
+            f"there is no setting named {quote_value(name)}{suggest(name, list(Settings.model_fields))}",
             code="setting_unknown",
         )
     if name not in Settings.model_fields:
         found = next((known for known in ("tls_certificate",) if known in str(fault["msg"])), "")
-        return SettingsError(describe_fault(fault, "the settings"), code="setting_refused", field=found)
+        return SettingsError(describe_validation_error(fault, "the settings"), code="setting_refused", field=found)
     title = Settings.model_fields[name].title or name
-    return SettingsError(describe_fault(fault, title, bounds=_bounds_of(name)), code="setting_refused", field=name)
+    return SettingsError(
+        describe_validation_error(fault, title, bounds=_bounds_of(name)), code="setting_refused", field=name
+    )
 
 
 def _bounds_of(name: str) -> tuple[Any, Any]:

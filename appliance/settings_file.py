@@ -13,8 +13,8 @@ from typing import Any, Final
 import tomlkit
 
 from appliance.errors import SettingsError
-from appliance.settings import FILE_NAME, GOOD_NAME, PREFIX, Settings, build_settings, read_file
-from appliance.validation_messages import show_value, suggest
+from appliance.settings import FILE_NAME, LAST_GOOD_NAME, PREFIX, Settings, build_settings, read_file
+from appliance.validation_messages import quote_value, suggest
 from runtime.atomic_files import sync_folder
 
 
@@ -46,10 +46,10 @@ def save_settings(
     unknown = sorted(set(changes) - set(Settings.model_fields))
     if unknown:
         near = suggest(unknown[0], list(Settings.model_fields))
-        raise SettingsError(f"there is no setting named {show_value(unknown[0])}{near}", code="setting_unknown")
+        raise SettingsError(f"there is no setting named {quote_value(unknown[0])}{near}", code="setting_unknown")
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _alone(data):
+        with _lock(data):
             values = {name: value for name, value in {**_saved(data), **changes}.items() if value is not None}
             settings = build_settings({"data": data}, values)
             if check is not None:
@@ -62,7 +62,7 @@ def save_settings(
 
 
 @contextmanager
-def _alone(data: Path) -> Generator[None]:
+def _lock(data: Path) -> Generator[None]:
     """Keep every other writer of the settings out, in this process and in others."""
     handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -102,9 +102,9 @@ def _saved(data: Path) -> dict[str, Any]:
         values = read_file(data)
         build_settings({"data": data}, values)
     except SettingsError:
-        if not (data / GOOD_NAME).exists():
+        if not (data / LAST_GOOD_NAME).exists():
             raise
-        return read_file(data, GOOD_NAME)
+        return read_file(data, LAST_GOOD_NAME)
     return values
 
 
@@ -146,7 +146,7 @@ def check_settings(wanted: Settings, running: Settings, changed: Collection[str]
     if names & _CERTIFICATE and wanted.tls:
         _check_certificate(wanted)
     if "zoo" in names and wanted.zoo is not None and not wanted.zoo.is_dir():
-        raise _refuse("zoo", f"Own models: the folder {wanted.zoo} does not exist on this server; create it first")
+        raise _invalid("zoo", f"Own models: the folder {wanted.zoo} does not exist on this server; create it first")
     if names & {"backend", "device"}:
         _check_backends(wanted, names)
 
@@ -187,19 +187,19 @@ def listen(host: str, port: int) -> socket.socket:
 def _address_error(error: Exception, host: str, port: int) -> SettingsError:
     number = getattr(error, "errno", None)
     if isinstance(error, socket.gaierror | UnicodeError):
-        return _refuse("host", f"the listen address {show_value(host)} is not known; type an address such as 0.0.0.0")
+        return _invalid("host", f"the listen address {quote_value(host)} is not known; type an address such as 0.0.0.0")
     if number == 99:  # EADDRNOTAVAIL
-        return _refuse("host", f"this server does not have the address {host}; 0.0.0.0 listens on all that it has")
+        return _invalid("host", f"this server does not have the address {host}; 0.0.0.0 listens on all that it has")
     if number == 13:  # EACCES
-        return _refuse("port", f"cannot listen on port {port}: ports below 1024 are not allowed here; choose another")
+        return _invalid("port", f"cannot listen on port {port}: ports below 1024 are not allowed here; choose another")
     if number == 98:  # EADDRINUSE
-        return _refuse("port", f"cannot listen on port {port}: another program uses it; choose another with --port")
-    return _refuse("port", f"cannot listen on port {port} of {host}: {os.strerror(number or 0)}")
+        return _invalid("port", f"cannot listen on port {port}: another program uses it; choose another with --port")
+    return _invalid("port", f"cannot listen on port {port} of {host}: {os.strerror(number or 0)}")
 
 
 def _check_address(wanted: Settings, running: Settings, names: set[str]) -> None:
     if wanted.tls and wanted.plain_port == wanted.port:
-        raise _refuse("plain_port", f"port {wanted.port} cannot serve both https and plain http; choose two ports")
+        raise _invalid("plain_port", f"port {wanted.port} cannot serve both https and plain http; choose two ports")
     own = {running.port, running.plain_port if running.tls else 0}
     ports = {"port": wanted.port} | ({"plain_port": wanted.plain_port} if wanted.tls and wanted.plain_port else {})
     for name, port in ports.items():
@@ -222,36 +222,36 @@ def _check_certificate(wanted: Settings) -> None:
     for name, path in (("tls_certificate", wanted.tls_certificate), ("tls_key", wanted.tls_key)):
         title = Settings.model_fields[name].title
         if not path.is_file():
-            raise _refuse(name, f"{title}: there is no file {path} on this server")
+            raise _invalid(name, f"{title}: there is no file {path} on this server")
         if not os.access(path, os.R_OK):
-            raise _refuse(name, f"{title}: the server may not read {path}; give its user the right to")
+            raise _invalid(name, f"{title}: the server may not read {path}; give its user the right to")
     check_certificate(wanted.tls_certificate, wanted.tls_key)
 
 
 def _check_backends(wanted: Settings, names: set[str]) -> None:
     backends, devices = available_backends(), available_devices()
     if "backend" in names and wanted.backend not in backends:
-        unknown = f"unknown backend {show_value(wanted.backend)}; this machine has: {', '.join(backends)}"
-        raise _refuse("backend", unknown)
+        unknown = f"unknown backend {quote_value(wanted.backend)}; this machine has: {', '.join(backends)}"
+        raise _invalid("backend", unknown)
     given = wanted.device.split(",")
     if "device" in names and (not set(given) <= set(devices) or len(set(given)) < len(given)):
-        unknown = f"{show_value(wanted.device)} are not devices of this machine, each named once"
-        raise _refuse("device", f"{unknown}; it has: {', '.join(devices)}")
+        unknown = f"{quote_value(wanted.device)} are not devices of this machine, each named once"
+        raise _invalid("device", f"{unknown}; it has: {', '.join(devices)}")
 
 
-def _refuse(field: str, message: str) -> SettingsError:
+def _invalid(field: str, message: str) -> SettingsError:
     return SettingsError(message, code="setting_refused", field=field)
 
 
-def keep_as_good(data: Path, file_name: str) -> None:
+def save_last_good(data: Path, file_name: str) -> None:
     """Keep the settings that the server started with, for the day when newer ones keep it from starting."""
-    if file_name == GOOD_NAME:
+    if file_name == LAST_GOOD_NAME:
         return
     try:
         text = (data / file_name).read_text(encoding="utf-8")
     except OSError:
         text = ""
-    good = data / GOOD_NAME
+    good = data / LAST_GOOD_NAME
     try:
         if not good.exists() or good.read_text(encoding="utf-8") != text:
             write_complete(good, text)

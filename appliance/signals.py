@@ -10,15 +10,15 @@ from queue import SimpleQueue
 from runtime.closing import Closing
 
 
-class Bell(Closing):
-    """Sets an event from a thread when it is rung; `ring` takes no lock, so that a handler may call it."""
+class SignalEvent(Closing):
+    """Sets an event from a thread when it is rung; `trigger` takes no lock, so that a handler may call it."""
 
     def __init__(self, event: threading.Event) -> None:
         self._event = event
         self._rings: SimpleQueue[bool] = SimpleQueue()
         threading.Thread(target=self._listen, name="relume-bell", daemon=True).start()
 
-    def ring(self, *_: object) -> None:
+    def trigger(self, *_: object) -> None:
         """Have the event set; a signal's number and frame are passed over."""
         # CPython documents put of a SimpleQueue as reentrant.
         self._rings.put(True)

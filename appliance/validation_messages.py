@@ -48,7 +48,7 @@ _BOUNDS: Final = {
 }
 
 
-def describe_fault(fault: Mapping[str, Any], title: str, *, bounds: tuple[Any, Any] = (None, None)) -> str:
+def describe_validation_error(fault: Mapping[str, Any], title: str, *, bounds: tuple[Any, Any] = (None, None)) -> str:
     """Say what is wrong with one value.
 
     Args:
@@ -61,14 +61,14 @@ def describe_fault(fault: Mapping[str, Any], title: str, *, bounds: tuple[Any, A
     most = context.get("max_length")
     expected = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
     sentences = {
-        "string_pattern_mismatch": f"{title} is {show_value(value)}: "
+        "string_pattern_mismatch": f"{title} is {quote_value(value)}: "
         f"{_FORMS.get(name, 'it has characters that are not accepted')}",
-        **dict.fromkeys(("literal_error", "enum"), f"{title} is {show_value(value)}: choose one of {expected}"),
+        **dict.fromkeys(("literal_error", "enum"), f"{title} is {quote_value(value)}: choose one of {expected}"),
         **dict.fromkeys(("string_too_short", "too_short"), f"{title} is too short" if value else f"{title} is missing"),
         **dict.fromkeys(
             ("string_too_long", "too_long"), f"{title} is too long" + ("" if most is None else f": at most {most}")
         ),
-        "extra_forbidden": f"there is no field named {show_value(name)}",
+        "extra_forbidden": f"there is no field named {quote_value(name)}",
         "json_invalid": "the request is not valid JSON",
         "value_error": str(context.get("error", "")),
     }
@@ -93,7 +93,7 @@ def plain(message: str) -> str:
     return message
 
 
-def describe_unreachable(error: Exception, *, timeout_s: float) -> str:
+def describe_connection_error(error: Exception, *, timeout_s: float) -> str:
     """Say why another computer could not be reached."""
     reason = getattr(error, "reason", None)
     cause = reason if isinstance(reason, Exception) else error
@@ -111,7 +111,7 @@ def describe_unreachable(error: Exception, *, timeout_s: float) -> str:
     return known or plain(str(cause))
 
 
-def show_value(value: object) -> str:
+def quote_value(value: object) -> str:
     """Write a value as it was typed, cut where it is long; never as Python writes it."""
     if not isinstance(value, (str, int, float)):
         return "missing" if value is None else "a list" if isinstance(value, (list, tuple)) else "an object"

@@ -7,7 +7,7 @@ from typing import Final
 
 from appliance.store.database import Database
 
-_MOST_DETAIL: Final = 500
+_MAX_DETAIL: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def record(connection: sqlite3.Connection, actor: Actor, what: str, detail: str 
     """Add a deed within a running transaction; never put a password or a secret in the detail."""
     connection.execute(
         "INSERT INTO audit (at, user_id, who, what, detail, address) VALUES (?, ?, ?, ?, ?, ?)",
-        (time.time(), actor.id, actor.name, what, detail[:_MOST_DETAIL], actor.address),
+        (time.time(), actor.id, actor.name, what, detail[:_MAX_DETAIL], actor.address),
     )
 
 

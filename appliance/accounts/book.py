@@ -4,9 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from appliance.accounts.audit import Audit
-from appliance.accounts.login import Entrance
-from appliance.accounts.principal import Caller
-from appliance.accounts.rate_limit import Attempts, LoginLimits
+from appliance.accounts.login import LoginService
+from appliance.accounts.principal import Principal
+from appliance.accounts.rate_limit import LoginLimiter, LoginLimits
 from appliance.accounts.sessions import SessionLimits, Sessions
 from appliance.accounts.tokens import Tokens
 from appliance.accounts.users import Users
@@ -21,14 +21,14 @@ class Accounts:
     users: Users
     sessions: Sessions
     tokens: Tokens
-    attempts: Attempts
-    entrance: Entrance
+    attempts: LoginLimiter
+    entrance: LoginService
     audit: Audit
 
-    def holding(self, callers: Collection[Caller]) -> set[Caller]:
+    def still_valid(self, callers: Collection[Principal]) -> set[Principal]:
         """Return those who were let in once and still would be with that role: their log-in or token counts."""
-        sessions = self.sessions.holding({caller.session for caller in callers if caller.session is not None})
-        tokens = self.tokens.holding({caller.token for caller in callers if caller.token is not None})
+        sessions = self.sessions.still_valid({caller.session for caller in callers if caller.session is not None})
+        tokens = self.tokens.still_valid({caller.token for caller in callers if caller.token is not None})
         roles = self.users.roles()
         return {
             caller
@@ -45,12 +45,12 @@ def open_accounts(database: Database, settings: Settings) -> Accounts:
         database, SessionLimits(idle_s=settings.session_idle_hours * 3600, longest_s=settings.session_days * 86_400)
     )
     limits = LoginLimits(settings.login_attempts, settings.login_attempts_address, settings.login_window_minutes * 60)
-    attempts = Attempts(database, limits)
+    attempts = LoginLimiter(database, limits)
     return Accounts(
         users=Users(database),
         sessions=sessions,
         tokens=Tokens(database),
         attempts=attempts,
-        entrance=Entrance(database, sessions, attempts),
+        entrance=LoginService(database, sessions, attempts),
         audit=Audit(database),
     )

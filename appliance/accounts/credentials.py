@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pwdlib import PasswordHash
 
 
-LEAST_CHARACTERS: Final = 10
-MOST_CHARACTERS: Final = 200
-MOST_NAME_CHARACTERS: Final = 64
+MIN_PASSWORD_LENGTH: Final = 10
+MAX_PASSWORD_LENGTH: Final = 200
+MAX_NAME_LENGTH: Final = 64
 
 # What people type first where ten characters are asked for.
 _GUESSED_FIRST: Final = frozenset(
@@ -43,9 +43,9 @@ def clean_name(text: str) -> str:
         AccountError: It is empty, too long, or has characters that do not show.
     """
     name = " ".join(unicodedata.normalize("NFKC", text).split())
-    if not 1 <= len(name) <= MOST_NAME_CHARACTERS:
+    if not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise AccountError(
-            f"a name has 1 to {MOST_NAME_CHARACTERS} characters, this one has {len(name)}", code="name", field="name"
+            f"a name has 1 to {MAX_NAME_LENGTH} characters, this one has {len(name)}", code="name", field="name"
         )
     if any(unicodedata.category(mark)[0] == "C" for mark in name):
         raise AccountError(
@@ -65,10 +65,10 @@ def check_password(password: str, name: str) -> None:
     Raises:
         AccountError: It says what is expected.
     """
-    if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
         raise AccountError(
-            f"use {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters, for example three or four unrelated words; "
-            f"this password has {len(password)}",
+            f"use {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters, for example three or four unrelated "
+            f"words; this password has {len(password)}",
             code="password_length",
             field="password",
         )
@@ -87,9 +87,9 @@ def verify_password(password: str, hashed: str | None) -> bool:
     """Compare a password with a hash; without one the same work is done, and the answer is no."""
     with _turnstile:
         if hashed is None:
-            _hasher().verify(password[:MOST_CHARACTERS], NOBODYS_HASH)
+            _hasher().verify(password[:MAX_PASSWORD_LENGTH], NOBODYS_HASH)
             return False
-        return _hasher().verify(password[:MOST_CHARACTERS], hashed) and len(password) <= MOST_CHARACTERS
+        return _hasher().verify(password[:MAX_PASSWORD_LENGTH], hashed) and len(password) <= MAX_PASSWORD_LENGTH
 
 
 @cache
@@ -119,11 +119,11 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def csrf_of(session_secret: str) -> str:
+def csrf_token(session_secret: str) -> str:
     """Return the token that a page sends with its changes: only who has the session can know it."""
     return hmac.new(session_secret.encode("utf-8", "surrogateescape"), b"relume csrf", hashlib.sha256).hexdigest()
 
 
-def same(one: str, other: str) -> bool:
+def equal_secrets(one: str, other: str) -> bool:
     """Compare two texts in a time that tells nothing."""
     return hmac.compare_digest(one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape"))

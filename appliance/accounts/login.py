@@ -4,25 +4,25 @@ from appliance.accounts.audit import NOBODY, Actor, record
 from appliance.accounts.credentials import (
     check_password,
     clean_name,
+    equal_secrets,
     hash_password,
     hash_secret,
     name_key,
     new_secret,
-    same,
     verify_password,
 )
 from appliance.accounts.principal import Role
-from appliance.accounts.rate_limit import Attempts
+from appliance.accounts.rate_limit import LoginLimiter
 from appliance.accounts.sessions import NewSession, Sessions
 from appliance.accounts.users import insert_user
 from appliance.errors import LoginError
 from appliance.store.database import Database
 
 
-class Entrance:
+class LoginService:
     """Lets people in."""
 
-    def __init__(self, database: Database, sessions: Sessions, attempts: Attempts) -> None:
+    def __init__(self, database: Database, sessions: Sessions, attempts: LoginLimiter) -> None:
         self._database, self._sessions, self._attempts = database, sessions, attempts
 
     def needs_setup(self) -> bool:
@@ -47,7 +47,7 @@ class Entrance:
         """
         with self._database.read() as connection:
             row = connection.execute("SELECT secret_hash FROM setup").fetchone()
-        if row is None or not same(row["secret_hash"], hash_secret(secret)):
+        if row is None or not equal_secrets(row["secret_hash"], hash_secret(secret)):
             raise LoginError(
                 "this setup link has expired; use the latest link shown by `relume serve`, or log in",
                 code="setup_link",
@@ -88,7 +88,7 @@ class Entrance:
             TooManyLoginsError: Too many log-ins failed.
             LoginError: The name or the password is wrong.
         """
-        self._attempts.begin(name, address)
+        self._attempts.count_attempt(name, address)
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT id, name, password_hash FROM users WHERE name_key = ? AND enabled = 1", (name_key(name),)
@@ -101,7 +101,7 @@ class Entrance:
                 ("" if row is None else row["id"],),
             ).fetchone()
             if right and now is not None and now["password_hash"] == row["password_hash"]:
-                self._attempts.forgive(name, address)
+                self._attempts.reset(name, address)
                 record(connection, Actor(row["id"], row["name"], address), "login")
                 return self._sessions.open(connection, row["id"], address, old=old, agent=agent)
             who = Actor(None, NOBODY if row is None else row["name"], address)

@@ -26,7 +26,7 @@ _ORDER: Final = (Role.VIEWER, Role.OPERATOR, Role.ADMINISTRATOR)
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """An account and how it came in.
 
     `session` is the hash of the cookie's secret, `token` the id of an API token; one of them is set. `role` is the

@@ -20,7 +20,7 @@ from appliance.errors import TooManyLoginsError
 from appliance.store.database import Database
 
 _LONGEST_DELAY_S: Final = 60.0
-_MOST_ROWS: Final = 10_000
+_MAX_ROWS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class LoginLimits:
     window_s: float = 900.0
 
 
-class Attempts:
+class LoginLimiter:
     """The failed log-ins of a box."""
 
     def __init__(self, database: Database, limits: LoginLimits) -> None:
         self._database, self._limits = database, limits
 
-    def begin(self, name: str, address: str) -> None:
+    def count_attempt(self, name: str, address: str) -> None:
         """Count an attempt as failed until `forgive`.
 
         Raises:
@@ -70,7 +70,7 @@ class Attempts:
                 retry_after_s=max(1, int(blocked_s) + 1),
             )
 
-    def forgive(self, name: str, address: str) -> None:
+    def reset(self, name: str, address: str) -> None:
         """Take back what `begin` counted: the log-in was right."""
         pair, host, account = _keys(name, address)
         with self._database.transaction() as connection:
@@ -123,7 +123,7 @@ def _forget_oldest(connection: sqlite3.Connection) -> None:
     connection.execute(
         "DELETE FROM failed_logins WHERE first_at < "
         "(SELECT first_at FROM failed_logins ORDER BY first_at DESC LIMIT 1 OFFSET ?)",
-        (_MOST_ROWS,),
+        (_MAX_ROWS,),
     )
 
 

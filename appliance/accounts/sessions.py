@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.accounts.audit import Actor, record
-from appliance.accounts.credentials import csrf_of, hash_secret, new_secret
-from appliance.accounts.principal import Caller, Role
+from appliance.accounts.credentials import csrf_token, hash_secret, new_secret
+from appliance.accounts.principal import Principal, Role
 from appliance.store.database import Database
 
 _TOUCH_EVERY_S: Final = 60.0
-_MOST_PER_USER: Final = 50
+_MAX_PER_USER: Final = 50
 _AHEAD_S: Final = 300.0
-_MOST_AGENT: Final = 300
+_MAX_AGENT: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class NewSession:
     """A log-in that was just made; the secret is for the cookie alone."""
 
     secret: str
-    caller: Caller
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +75,27 @@ class Sessions:
         connection.execute(
             "DELETE FROM sessions WHERE user_id = ?1 AND secret_hash NOT IN "
             "(SELECT secret_hash FROM sessions WHERE user_id = ?1 ORDER BY last_seen_at DESC LIMIT ?2)",
-            (user_id, _MOST_PER_USER - 1),
+            (user_id, _MAX_PER_USER - 1),
         )
         connection.execute(
             "INSERT INTO sessions (secret_hash, user_id, created_at, last_seen_at, address, agent) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            (hash_secret(secret), user_id, now, now, address, agent[:_MOST_AGENT]),
+            (hash_secret(secret), user_id, now, now, address, agent[:_MAX_AGENT]),
         )
         connection.execute("UPDATE users SET last_seen_at = ? WHERE id = ?", (now, user_id))
         row = connection.execute("SELECT name, role, must_change FROM users WHERE id = ?", (user_id,)).fetchone()
-        caller = Caller(
+        caller = Principal(
             user_id,
             row["name"],
             Role(row["role"]),
             session=hash_secret(secret),
-            csrf=csrf_of(secret),
+            csrf=csrf_token(secret),
             address=address,
             must_change=bool(row["must_change"]),
         )
         return NewSession(secret, caller)
 
-    def find(self, secret: str, address: str) -> Caller | None:
+    def find(self, secret: str, address: str) -> Principal | None:
         """Tell who holds a secret; None if it is unknown or has expired, or the account is switched off."""
         now, key = time.time(), hash_secret(secret)
         with self._database.read() as connection:
@@ -113,12 +113,12 @@ class Sessions:
                 connection.execute("UPDATE sessions SET last_seen_at = ? WHERE secret_hash = ?", (now, key))
                 connection.execute("UPDATE users SET last_seen_at = ? WHERE id = ?", (now, row["id"]))
         role = Role(row["role"])
-        return Caller(
+        return Principal(
             row["id"],
             row["name"],
             role,
             session=key,
-            csrf=csrf_of(secret),
+            csrf=csrf_token(secret),
             address=address,
             must_change=bool(row["must_change"]),
         )
@@ -169,7 +169,7 @@ class Sessions:
                 record(connection, actor, "sessions_ended", str(len(ended)))
         return ended
 
-    def holding(self, sessions: Collection[str]) -> set[str]:
+    def still_valid(self, sessions: Collection[str]) -> set[str]:
         """Return those of some log-ins, named by the hashes of their secrets, that still count."""
         marks = ",".join("?" * len(sessions))
         with self._database.read() as connection:
@@ -181,7 +181,7 @@ class Sessions:
         now = time.time()
         return {row[0] for row in rows if not self._expired(row[1], row[2], now)}
 
-    def end(self, caller: Caller, *, actor: Actor) -> None:
+    def end(self, caller: Principal, *, actor: Actor) -> None:
         """Log out."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE secret_hash = ?", (caller.session,))

@@ -7,13 +7,13 @@ from typing import Final
 
 from appliance.accounts.audit import Actor, record
 from appliance.accounts.credentials import clean_name, hash_secret, new_id, new_secret
-from appliance.accounts.principal import Caller, Role
+from appliance.accounts.principal import Principal, Role
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
 
 PREFIX: Final = "relume_"
 _SHOWN: Final = len(PREFIX) + 6
-_MOST_PER_USER: Final = 100
+_MAX_PER_USER: Final = 100
 _TOUCH_EVERY_S: Final = 60.0
 
 
@@ -46,7 +46,7 @@ class Tokens:
             ).fetchall()
         return [ApiToken(row[0], row[1], Role(row[2]), *row[3:]) for row in rows]
 
-    def add(self, caller: Caller, name: str, role: Role, *, days: float | None = None) -> tuple[ApiToken, str]:
+    def add(self, caller: Principal, name: str, role: Role, *, days: float | None = None) -> tuple[ApiToken, str]:
         """Make a token; its secret is never shown again.
 
         Raises:
@@ -63,7 +63,7 @@ class Tokens:
         )
         with self._database.transaction() as connection:
             (there,) = connection.execute("SELECT COUNT(*) FROM tokens WHERE user_id = ?", (caller.id,)).fetchone()
-            if there >= _MOST_PER_USER:
+            if there >= _MAX_PER_USER:
                 raise AccountError(f"you have {there} tokens, which is the most; remove one that is no longer used")
             connection.execute(
                 "INSERT INTO tokens (id, user_id, name, role, prefix, secret_hash, created_at, expires_at) "
@@ -87,7 +87,7 @@ class Tokens:
                 raise AccountNotFoundError(f"you have no token {token_id!r}; look at the list of your tokens")
             record(connection, actor, "token_removed", row["name"])
 
-    def holding(self, tokens: Collection[str]) -> set[str]:
+    def still_valid(self, tokens: Collection[str]) -> set[str]:
         """Return those of some tokens, named by their ids, that still count."""
         marks = ",".join("?" * len(tokens))
         with self._database.read() as connection:
@@ -98,7 +98,7 @@ class Tokens:
             ).fetchall()
         return {row[0] for row in rows}
 
-    def find(self, secret: str, address: str) -> Caller | None:
+    def find(self, secret: str, address: str) -> Principal | None:
         """Tell who holds a token; None if it is unknown or has expired, or the account is switched off."""
         if not secret.startswith(PREFIX):
             return None
@@ -116,4 +116,4 @@ class Tokens:
                 connection.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (now, row["id"]))
         own, most = Role(row["role"]), Role(row["most"])
         role = most if own.includes(most) else own
-        return Caller(row["user_id"], row["name"], role, token=row["id"], address=address)
+        return Principal(row["user_id"], row["name"], role, token=row["id"], address=address)

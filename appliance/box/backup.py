@@ -30,7 +30,7 @@ ALLOWED: Final = frozenset({DATABASE, SETTINGS, "secrets", "jobs", "results", "u
 """What may stand at the top of an archive; everything else in it is refused."""
 
 _BLOCK_BYTES: Final = 1 << 20
-_MOST_MANIFEST_BYTES: Final = 256 << 20
+_MAX_MANIFEST_BYTES: Final = 256 << 20
 
 
 class Entry(BaseModel):
@@ -118,7 +118,7 @@ def read_manifest(tar: tarfile.TarFile) -> Manifest:
     """
     members = list(_members(tar))
     names = [member.name for member in members]
-    if not members or names[-1] != MANIFEST or members[-1].size > _MOST_MANIFEST_BYTES:
+    if not members or names[-1] != MANIFEST or members[-1].size > _MAX_MANIFEST_BYTES:
         raise ArchiveError(f"{_name(tar)} is no backup of Relume, or cut short: its manifest is missing at its end")
     file = tar.extractfile(members[-1])
     assert file is not None

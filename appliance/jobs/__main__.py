@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appliance.jobs.supervisor import Limits, Supervisor
 from appliance.jobs.worker import parse_rule
-from appliance.signals import Bell
+from appliance.signals import SignalEvent
 from appliance.store.data_dir import open_data_directory
 from runtime.errors import RelumeError
 
@@ -23,9 +23,9 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s server: %(message)s")
     ends = threading.Event()
-    bell = Bell(ends)
+    bell = SignalEvent(ends)
     for kind in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(kind, bell.ring)
+        signal.signal(kind, bell.trigger)
     try:
         with (
             open_data_directory(options.data) as data,

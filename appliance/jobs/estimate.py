@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import appliance
-from appliance.console import describe_no_room, format_bytes
+from appliance.console import describe_disk_full, format_bytes
 from appliance.jobs.errors import JobError
 from appliance.jobs.estimate_process import Measured
 from appliance.jobs.job import options_to_json
@@ -127,7 +127,7 @@ def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, 
     missing = []
     if tightest.needed_bytes + limits.reserve_bytes > tightest.free_bytes:
         missing.append(
-            describe_no_room(tightest.needed_bytes, tightest.free_bytes, limits.reserve_bytes)
+            describe_disk_full(tightest.needed_bytes, tightest.free_bytes, limits.reserve_bytes)
             + ", or choose a smaller size"
         )
     if allowed is not None and memory_bytes > allowed:

@@ -21,7 +21,7 @@ from appliance.jobs.job import Blame, JobRecord
 from appliance.jobs.progress_reporter import limit_memory
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.run_job import Attempt, Conduct
-from appliance.signals import Bell
+from appliance.signals import SignalEvent
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import StoreError
@@ -52,9 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s worker {options.device}: %(message)s")
     stopping = threading.Event()
-    bell = Bell(stopping)
+    bell = SignalEvent(stopping)
     for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(kind, bell.ring)
+        signal.signal(kind, bell.trigger)
     if options.parent is not None:
         die_with(options.parent)
     threading.Thread(target=_leash, args=(options.parent, stopping), name="relume-leash", daemon=True).start()

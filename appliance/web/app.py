@@ -13,25 +13,25 @@ from fastapi.openapi.utils import get_openapi
 from appliance.accounts.book import open_accounts
 from appliance.jobs.errors import JobError
 from appliance.jobs.queue import JobQueue
-from appliance.settings import FILE_NAME, GOOD_NAME, Settings, load_settings
+from appliance.settings import FILE_NAME, LAST_GOOD_NAME, Settings, load_settings
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
 from appliance.web import static
-from appliance.web.connections import Visitors
-from appliance.web.errors import RESPONSES, add_refusals
-from appliance.web.estimate_cache import Trials
+from appliance.web.connections import ConnectionLimiter
+from appliance.web.errors import RESPONSES, add_error_handlers
+from appliance.web.estimate_cache import EstimateCache
 from appliance.web.events import Broadcaster
 from appliance.web.mail import Mailer
 from appliance.web.own_presets import OwnPresets
 from appliance.web.routes import account, estimates, folders, jobs, media, presets, uploads, users, webhooks
 from appliance.web.routes import settings as settings_routes
 from appliance.web.routes import system as system_routes
-from appliance.web.security import Guard, Viewer, cookie_name
+from appliance.web.security import SecurityMiddleware, Viewer, cookie_name
 from appliance.web.services import Services
-from appliance.web.system import System, Workers
+from appliance.web.system import SystemStatus, Workers
 from appliance.web.tls import own_names
-from appliance.web.upload_store import Uploads
-from appliance.web.upload_writer import Receiver
+from appliance.web.upload_store import UploadStore
+from appliance.web.upload_writer import UploadWriter
 from appliance.web.webhooks import Webhooks
 from runtime.version import relume_version
 
@@ -60,7 +60,7 @@ def open_services(
     workers: Workers = tuple,
     given: frozenset[str] = frozenset(),
     problem: str = "",
-    visitors: Visitors | None = None,
+    connections: ConnectionLimiter | None = None,
 ) -> Services:
     """Make what the routes work with.
 
@@ -70,15 +70,15 @@ def open_services(
         workers: Tells of the worker processes.
         given: The settings that the command line fixes.
         problem: Why these are not the settings that were saved.
-        visitors: The counts of connections that the listening socket has; None makes new ones.
+        connections: The counts of connections that the listening socket has; None makes new ones.
     """
     settings.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
     accounts, queue = open_accounts(database, settings), JobQueue(database)
-    system = System(settings, workers, fallback=bool(problem))
-    kept = Uploads(database, settings)
+    system = SystemStatus(settings, workers, fallback=bool(problem))
+    kept = UploadStore(database, settings)
     return Services(
         settings=settings,
-        settings_at_start=load_settings(settings.data, file_name=GOOD_NAME if problem else FILE_NAME).model_dump(
+        settings_at_start=load_settings(settings.data, file_name=LAST_GOOD_NAME if problem else FILE_NAME).model_dump(
             mode="json"
         ),
         settings_given=given,
@@ -88,19 +88,19 @@ def open_services(
         queue=queue,
         folders=FolderStore(database),
         uploads=kept,
-        receiver=Receiver(kept),
+        upload_writer=UploadWriter(kept),
         webhooks=Webhooks(database, queue, settings),
         mailer=Mailer(accounts.users, queue, settings),
         broadcaster=Broadcaster(queue, accounts, system.brief, own_only=settings.own_jobs_only),
         system=system,
-        visitors=visitors or Visitors(),
+        connections=connections or ConnectionLimiter(),
         own_presets=OwnPresets(database),
-        trials=Trials(database),
-        trial=asyncio.Lock(),
+        estimates=EstimateCache(database),
+        estimate_lock=asyncio.Lock(),
     )
 
 
-def make_app(services: Services) -> FastAPI:
+def create_app(services: Services) -> FastAPI:
     """Make the web application over the services of a box."""
     app = FastAPI(
         title="Relume",
@@ -117,12 +117,12 @@ def make_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(
-        Guard,
+        SecurityMiddleware,
         names=own_names() | set(services.settings.host_names),
         # With a certificate that Relume made itself a browser could never go on past its warning again.
         only_tls=services.settings.tls and services.settings.tls_certificate is not None,
     )
-    add_refusals(app)
+    add_error_handlers(app)
     for module in _ROUTES:
         app.include_router(module.router)
     app.mount("/page", static.PageFiles(), name="page")
@@ -164,7 +164,7 @@ async def _keep_tidy(services: Services) -> None:
     await to_thread.run_sync(services.uploads.resume)
     while True:
         await to_thread.run_sync(remove_old_previews, services)
-        await to_thread.run_sync(services.uploads.tidy, services.receiver.busy)
+        await to_thread.run_sync(services.uploads.tidy, services.upload_writer.busy)
         await asyncio.sleep(_TIDY_EVERY_S)
 
 

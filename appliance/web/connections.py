@@ -22,56 +22,56 @@ from appliance.web.security import UPLOADS
 
 HANDSHAKE_S: Final = 10.0
 IDLE_S: Final = 15
-MOST: Final = 2000
+MAX_CONNECTIONS: Final = 2000
 _RESERVED: Final = 200
-_MOST_OF_STRANGER: Final = 100
-_MOST_OF_KNOWN: Final = 500
+_MAX_PER_UNKNOWN: Final = 100
+_MAX_PER_KNOWN: Final = 500
 _KNOWN_FOR_S: Final = 86_400.0
-_MOST_KNOWN: Final = 10_000
+_MAX_KNOWN: Final = 10_000
 _OTHER_FILES: Final = 200
 
 
-class Visitors:
+class ConnectionLimiter:
     """Which addresses hold how many connections, and which of them somebody was logged in from."""
 
     def __init__(
         self,
         *,
-        most: int = MOST,
+        maximum: int = MAX_CONNECTIONS,
         reserved: int = _RESERVED,
-        of_stranger: int = _MOST_OF_STRANGER,
-        of_known: int = _MOST_OF_KNOWN,
+        per_unknown: int = _MAX_PER_UNKNOWN,
+        per_known: int = _MAX_PER_KNOWN,
     ) -> None:
         """Make the counts.
 
         Args:
-            most: Connections in all.
+            maximum: Connections in all.
             reserved: How many of them are for addresses that somebody was logged in from.
-            of_stranger: The most for an address that nobody was logged in from.
-            of_known: The most for one that somebody was.
+            per_unknown: The most for an address that nobody was logged in from.
+            per_known: The most for one that somebody was.
         """
-        self._most, self._reserved = most, reserved
-        self._of_stranger, self._of_known = of_stranger, of_known
+        self._maximum, self._reserved = maximum, reserved
+        self._per_unknown, self._per_known = per_unknown, per_known
         self._counts: Counter[str] = Counter()
         self._total = 0
         self._known: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, address: str) -> None:
+    def mark_known(self, address: str) -> None:
         """Remember that somebody is logged in from an address."""
         with self._lock:
             self._known[address] = time.monotonic()
             self._known.move_to_end(address)
-            if len(self._known) > _MOST_KNOWN:
+            if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
 
-    def enter(self, address: str) -> bool:
+    def acquire(self, address: str) -> bool:
         """Count a connection; tell whether there is room for it."""
         with self._lock:
             seen = self._known.get(address)
             is_known = seen is not None and time.monotonic() - seen < _KNOWN_FOR_S
-            most = self._most - (0 if is_known else self._reserved)
-            if self._total >= most or self._counts[address] >= (self._of_known if is_known else self._of_stranger):
+            most = self._maximum - (0 if is_known else self._reserved)
+            if self._total >= most or self._counts[address] >= (self._per_known if is_known else self._per_unknown):
                 if not self._counts[address]:
                     del self._counts[address]
                 return False
@@ -79,7 +79,7 @@ class Visitors:
             self._total += 1
             return True
 
-    def leave(self, address: str) -> None:
+    def release(self, address: str) -> None:
         """Take back what `enter` counted."""
         with self._lock:
             self._total -= 1
@@ -89,9 +89,9 @@ class Visitors:
 
 
 class LimitedSocket(socket.socket):
-    """A listening socket that closes connections over the limits of `visitors` as soon as they come."""
+    """A listening socket that closes connections over the limits of `limiter` as soon as they come."""
 
-    visitors: Visitors
+    limiter: ConnectionLimiter
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection.
@@ -101,38 +101,38 @@ class LimitedSocket(socket.socket):
         """
         connection, address = super().accept()
         name = str(address[0])
-        if not self.visitors.enter(name):
+        if not self.limiter.acquire(name):
             connection.close()
             raise ConnectionAbortedError
         counted = _CountedSocket(connection.family, connection.type, connection.proto, connection.detach())
-        counted.visitors, counted.name = self.visitors, name
+        counted.limiter, counted.name = self.limiter, name
         return counted, address
 
 
 class _CountedSocket(socket.socket):
     """An accepted connection, which leaves the counts when it is closed."""
 
-    visitors: Visitors | None = None
+    limiter: ConnectionLimiter | None = None
     name = ""
 
     def close(self) -> None:
         """Close the connection."""
-        visitors, self.visitors = self.visitors, None
+        limiter, self.limiter = self.limiter, None
         super().close()
-        if visitors is not None:
-            visitors.leave(self.name)
+        if limiter is not None:
+            limiter.release(self.name)
 
 
-def limit_connections(listening: socket.socket, visitors: Visitors) -> LimitedSocket:
+def limit_connections(listening: socket.socket, limiter: ConnectionLimiter) -> LimitedSocket:
     """Make a listening socket count its connections; the given one is closed by it."""
     # asyncio sends small answers at once (TCP_NODELAY) only on sockets that name the protocol; with 0 here every answer
     # on a connection that is used again waits 40 ms for an acknowledgement.
     limited = LimitedSocket(listening.family, listening.type, socket.IPPROTO_TCP, listening.detach())
-    limited.visitors = visitors
+    limited.limiter = limiter
     return limited
 
 
-def open_visitors() -> Visitors:
+def open_connection_limiter() -> ConnectionLimiter:
     """Make the counts, for as many connections as this process may have files; that limit is raised as far as it goes.
 
     The places for those who are logged in are a tenth.
@@ -140,11 +140,11 @@ def open_visitors() -> Visitors:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    most = MOST if hard == resource.RLIM_INFINITY else max(min(MOST, hard - _OTHER_FILES), 50)
-    return Visitors(most=most, reserved=most // 10)
+    most = MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else max(min(MAX_CONNECTIONS, hard - _OTHER_FILES), 50)
+    return ConnectionLimiter(maximum=most, reserved=most // 10)
 
 
-class ImpatientLoop(asyncio.SelectorEventLoop):
+class ShortHandshakeLoop(asyncio.SelectorEventLoop):
     """An event loop that gives a TLS handshake ten seconds; uvicorn would give it asyncio's sixty."""
 
     async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
@@ -158,9 +158,9 @@ class ImpatientLoop(asyncio.SelectorEventLoop):
 class TimedProtocol(H11Protocol):
     """HTTP/1.1 with a limit on the time for the head and the body of a request, and for taking an answer.
 
-    uvicorn itself limits only the time between two requests. Uploads have their own limit (`Receiver`): they may take
-    as long as bytes come. `write_s` is how long the other end may take nothing of an answer; a player that is paused
-    asks for the rest again later.
+    uvicorn itself limits only the time between two requests. Uploads have their own limit (`UploadWriter`): they
+    may take as long as bytes arrive. `write_s` is how long a client may read nothing of a response; a paused player
+    requests the rest again later.
     """
 
     head_s = 10.0

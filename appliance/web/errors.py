@@ -27,7 +27,7 @@ from appliance.errors import (
 )
 from appliance.jobs.errors import JobError, JobNotFoundError, JobStateError
 from appliance.store.errors import DatabaseBusyError, DatabaseFullError
-from appliance.validation_messages import describe_fault, plain
+from appliance.validation_messages import describe_validation_error, plain
 from appliance.watch.errors import FolderNotFoundError
 from runtime.errors import DecodeError, OptionError, RelumeError, UnsupportedMediaError
 
@@ -48,7 +48,7 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-class RefusedError(ApplianceError):
+class ApiError(ApplianceError):
     """A request is refused with a status, a code and plain words."""
 
     def __init__(
@@ -87,7 +87,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def add_refusals(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
     """Make an app answer every error in one form."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -95,7 +95,7 @@ def add_refusals(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unknown)
 
 
-def refuse(
+def error_response(
     status: int, code: str, message: str, headers: dict[str, str] | None = None, *, field: str = ""
 ) -> JSONResponse:
     """Make the answer of a refusal."""
@@ -103,7 +103,7 @@ def refuse(
     return JSONResponse({"error": detail.model_dump()}, status, headers=headers)
 
 
-def answer_of(error: RelumeError) -> tuple[int, str]:
+def status_and_code(error: RelumeError) -> tuple[int, str]:
     """Return the status and the code for an error of ours."""
     status, code = next(
         ((status, code) for kind, status, code in _ANSWERS if isinstance(error, kind)), (500, "unexpected")
@@ -114,10 +114,10 @@ def answer_of(error: RelumeError) -> tuple[int, str]:
 def _known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RelumeError)
     data = request.app.state.services.settings.data
-    message, field = plain(hide_places(str(error), {data: "the data directory"})), getattr(error, "field", "")
-    if isinstance(error, RefusedError):
-        return refuse(error.status, error.code, message, error.headers, field=field)
-    status, code = answer_of(error)
+    message, field = plain(hide_paths(str(error), {data: "the data directory"})), getattr(error, "field", "")
+    if isinstance(error, ApiError):
+        return error_response(error.status, error.code, message, error.headers, field=field)
+    status, code = status_and_code(error)
     if isinstance(error, LookupError) and status == 404:
         # Its own words are for the command line: they name ids.
         kind = next((name for part, name in _IDS.items() if part in request.path_params), "thing")
@@ -125,10 +125,10 @@ def _known(request: Request, error: Exception) -> JSONResponse:
     if status >= 500:
         logger.warning("a request failed: %s", error)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyLoginsError) else None
-    return refuse(status, code, message, headers, field=field)
+    return error_response(status, code, message, headers, field=field)
 
 
-def hide_places(message: str, names: Mapping[Path, str]) -> str:
+def hide_paths(message: str, names: Mapping[Path, str]) -> str:
     """Put names in the place of paths of the server, the longest path first: what lies below one goes with it."""
     for place, name in sorted(names.items(), key=lambda item: -len(str(item[0]))):
         pattern = re.escape(str(place)) + r"(?:/[^\s,;:'\"()]*)?(?![\w.-])"
@@ -155,9 +155,9 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     place, *rest = (str(part) for part in first["loc"])
     field = next((part for part in rest if not part.isdigit()), "")
     if place == "path" and field in _IDS:
-        return refuse(404, "not_found", f"there is no such {_IDS[field]}")
+        return error_response(404, "not_found", f"there is no such {_IDS[field]}")
     title = f"“{field.replace('_', ' ')}”" if field else "the request"
-    return refuse(422, "invalid", describe_fault(first, title), field=field)
+    return error_response(422, "invalid", describe_validation_error(first, title), field=field)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
@@ -166,10 +166,10 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     words = {404: "there is nothing at this address", 405: "this address does not accept that method"}
     message = words.get(error.status_code) or str(error.detail)
     code = HTTPStatus(error.status_code).name.lower()
-    return refuse(error.status_code, code, message, dict(error.headers or {}))
+    return error_response(error.status_code, code, message, dict(error.headers or {}))
 
 
 def _unknown(request: Request, error: Exception) -> JSONResponse:
     # Starlette's outermost layer raises it again after this answer; uvicorn logs the traceback.
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return refuse(500, "unexpected", "unexpected error; see the server log")
+    return error_response(500, "unexpected", "unexpected error; see the server log")

@@ -13,13 +13,13 @@ from appliance.store.database import Database
 from runtime.options import EnhanceOptions
 from runtime.plan import Work, expected_frames
 
-_MOST: Final = 500
+_MAX_ENTRIES: Final = 500
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Trials:
+class EstimateCache:
     """The trials of a running server; for any number of threads."""
 
     def __init__(self, database: Database) -> None:
@@ -27,16 +27,16 @@ class Trials:
         self._measured: _Recent[tuple[Path, str], Measured] = _Recent()
         self._rates: _Recent[tuple[object, ...], _Rate] = _Recent()
 
-    def measured(self, source: Path, options: EnhanceOptions) -> Measured | None:
+    def get(self, source: Path, options: EnhanceOptions) -> Measured | None:
         """Return what a trial of this file with these choices told; where it is trimmed makes no difference."""
         return self._measured.get(_key(source, options))
 
-    def keep(self, source: Path, options: EnhanceOptions, work: Work, measured: Measured) -> None:
+    def put(self, source: Path, options: EnhanceOptions, work: Work, measured: Measured) -> None:
         """Keep what a trial told."""
         self._measured.put(_key(source, options), measured)
         self._rates.put(_kind(work), _Rate(measured, _load(work)))
 
-    def guess(self, work: Work) -> Measured | None:
+    def scale(self, work: Work) -> Measured | None:
         """Guess what a trial would tell, from the last one of the same kind of work; None where there was none."""
         rate = self._rates.get(_kind(work))
         if rate is None:
@@ -51,7 +51,7 @@ class Trials:
             memory_bytes=round(measured.memory_bytes * max(1.0, share)),
         )
 
-    def time_s(self, work: Work) -> float | None:
+    def time_from_history(self, work: Work) -> float | None:
         """Guess the time from the last finished job that asked for the same; None where there was none.
 
         Also right after a start, when nothing was tried yet.
@@ -59,12 +59,12 @@ class Trials:
         frames = expected_frames(work)
         if work.video is None or frames is None:
             return None
-        wanted = _asked(options_to_json(work.options))
+        wanted = _relevant_options(options_to_json(work.options))
         with self._database.read() as connection:
             rows = connection.execute(_FINISHED).fetchall()
         for row in rows:
             probe = json.loads(row["probe"])
-            if _asked(row["options"]) == wanted and probe["width"] and probe["height"]:
+            if _relevant_options(row["options"]) == wanted and probe["width"] and probe["height"]:
                 pixels = row["frames_done"] * probe["width"] * probe["height"]
                 return float(row["worked_s"] * frames * work.video.width * work.video.height / pixels)
         return None
@@ -76,13 +76,13 @@ _FINISHED: Final = (
     "WHERE state = 'done' AND frames_done > 0 AND worked_s > 0 AND probe IS NOT NULL "
     "ORDER BY jobs.created_at DESC LIMIT 50"
 )
-_ASKED: Final = ("preset", "scale", "audio", "codec", "crf", "model")
+_RELEVANT_OPTIONS: Final = ("preset", "scale", "audio", "codec", "crf", "model")
 
 
-def _asked(options: str) -> tuple[object, ...]:
+def _relevant_options(options: str) -> tuple[object, ...]:
     """Return the wishes that make the time of a pixel."""
     values = json.loads(options)
-    return tuple(values.get(name) for name in _ASKED)
+    return tuple(values.get(name) for name in _RELEVANT_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Recent(Generic[Key, Value]):
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
-            while len(self._values) > _MOST:
+            while len(self._values) > _MAX_ENTRIES:
                 self._values.popitem(last=False)
 
 

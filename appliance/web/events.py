@@ -15,7 +15,7 @@ from typing import Any, Final
 from anyio import to_thread
 
 from appliance.accounts.book import Accounts
-from appliance.accounts.principal import Caller, Role
+from appliance.accounts.principal import Principal, Role
 from appliance.jobs.queue import JobQueue
 from appliance.store.errors import StoreError
 from appliance.web.views import view_job
@@ -26,9 +26,9 @@ LOOK_EVERY_S: Final = 0.5
 SYSTEM_EVERY_S: Final = 5.0
 CHECK_EVERY_S: Final = 5.0
 KEEP_ALIVE_S: Final = 15.0
-_MOST_WAITING: Final = 500
-_MOST_LISTENERS: Final = 500
-_MOST_OF_PERSON: Final = 10
+_MAX_WAITING: Final = 500
+_MAX_LISTENERS: Final = 500
+_MAX_OF_PERSON: Final = 10
 _RESYNC: Final = b"event: resync\ndata: {}\n\n"
 
 
@@ -36,14 +36,14 @@ _RESYNC: Final = b"event: resync\ndata: {}\n\n"
 class Listener:
     """One browser that listens."""
 
-    caller: Caller
+    caller: Principal
     line: deque[bytes] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
 
     def put(self, message: bytes) -> None:
         """Give a message; a full line is emptied and replaced by the advice to ask anew."""
-        if len(self.line) >= _MOST_WAITING:
+        if len(self.line) >= _MAX_WAITING:
             self.line.clear()
             message = _RESYNC
         self.line.append(message)
@@ -99,7 +99,7 @@ class Broadcaster:
                 told = await to_thread.run_sync(self._look, owners)
                 if now - seen_at >= SYSTEM_EVERY_S:
                     seen_at = now
-                    told.append(Told(message("system", await to_thread.run_sync(self._read_system))))
+                    told.append(Update(message("system", await to_thread.run_sync(self._read_system))))
                 for listener in self._listeners:
                     owner = self._owner_of(listener.caller)
                     for one in told:
@@ -112,7 +112,7 @@ class Broadcaster:
     async def _check(self) -> None:
         """End the connections of those who would not be let in any more, however much there is to tell."""
         listeners = tuple(self._listeners)
-        held = await to_thread.run_sync(self._accounts.holding, {listener.caller for listener in listeners})
+        held = await to_thread.run_sync(self._accounts.still_valid, {listener.caller for listener in listeners})
         for listener in listeners:
             if listener.caller not in held:
                 listener.close()
@@ -131,15 +131,15 @@ class Broadcaster:
 
     def is_full(self) -> bool:
         """Return whether no further browser can listen."""
-        return len(self._listeners) >= _MOST_LISTENERS
+        return len(self._listeners) >= _MAX_LISTENERS
 
-    async def listen(self, caller: Caller) -> AsyncIterator[bytes]:
+    async def listen(self, caller: Principal) -> AsyncIterator[bytes]:
         """Yield the messages for one browser until it goes, logs out, or the server stops."""
         listener = Listener(caller, closed=self.stopping)
         for text in await to_thread.run_sync(self._greet, self._owner_of(caller)):
             listener.put(text)
         own = [other for other in self._listeners if other.caller.id == caller.id and not other.closed]
-        for oldest in own[: max(0, len(own) + 1 - _MOST_OF_PERSON)]:
+        for oldest in own[: max(0, len(own) + 1 - _MAX_OF_PERSON)]:
             oldest.close()
         self._listeners[listener] = None
         self._someone.set()
@@ -157,7 +157,7 @@ class Broadcaster:
         finally:
             self._listeners.pop(listener, None)
 
-    def _owner_of(self, caller: Caller) -> str | None:
+    def _owner_of(self, caller: Principal) -> str | None:
         """Return the only user whose jobs a caller is told of, None for those of all."""
         return caller.id if self._own_only and caller.role is not Role.ADMINISTRATOR else None
 
@@ -168,11 +168,11 @@ class Broadcaster:
             message("system", self._read_system()),
         ]
 
-    def _look(self, owners: set[str | None]) -> "list[Told]":
+    def _look(self, owners: set[str | None]) -> "list[Update]":
         before = self._revision
         folder_revision, revision = self._queue.folder_revision(), self._queue.revision()
         # What is in them is for administrators, who ask for it.
-        folders = [Told(message("folders", {}))] if folder_revision != self._folder_revision else []
+        folders = [Update(message("folders", {}))] if folder_revision != self._folder_revision else []
         self._folder_revision = folder_revision
         if revision == before:
             return folders
@@ -180,18 +180,18 @@ class Broadcaster:
         self._revision = max([revision, *(job.revision for job in changed)])
         names = self._accounts.users.names()
         told = [
-            Told(message("job", view_job(job, self._queue.files(job.id), names).model_dump()), owner=job.owner or "")
+            Update(message("job", view_job(job, self._queue.files(job.id), names).model_dump()), owner=job.owner or "")
             for job in changed
         ]
-        told += [Told(message("job", {"id": job_id, "removed": True})) for job_id in removed]
-        told += [Told(message("counts", self._queue.counts(owner)), owner=owner, exact=True) for owner in owners]
+        told += [Update(message("job", {"id": job_id, "removed": True})) for job_id in removed]
+        told += [Update(message("counts", self._queue.counts(owner)), owner=owner, exact=True) for owner in owners]
         if not folders and any(job.folder is not None for job in changed):
-            folders = [Told(message("folders", {}))]
-        return [*told, Told(message("queue", {"is_held": self._queue.is_held()})), *folders]
+            folders = [Update(message("folders", {}))]
+        return [*told, Update(message("queue", {"is_held": self._queue.is_held()})), *folders]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Update:
     """One message: for everyone, or about the jobs of an owner (empty: of nobody); `exact` is for that owner alone."""
 
     text: bytes

@@ -17,7 +17,7 @@ from appliance.jobs.job import FINISHED, JobRecord, JobState
 from appliance.jobs.queue import JobQueue
 from appliance.settings import Settings
 from appliance.store.errors import StoreError
-from appliance.validation_messages import describe_unreachable
+from appliance.validation_messages import describe_connection_error
 from appliance.web.views import plain_message
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,11 @@ LOOK_EVERY_S: Final = 2.0
 _TIMEOUT_S: Final = 20.0
 _ATTEMPTS: Final = 4
 _WAIT_S: Final = 30.0
-_MOST_WAITING: Final = 1000
+_MAX_WAITING: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Email:
     """One message that is to be sent; `due_s` counts down the seconds until the next attempt."""
 
     to: str
@@ -45,7 +45,7 @@ class Mailer:
 
     def __init__(self, users: Users, queue: JobQueue, settings: Settings) -> None:
         self._users, self._queue, self._settings = users, queue, settings
-        self._letters: deque[Letter] = deque(maxlen=_MOST_WAITING)
+        self._letters: deque[Email] = deque(maxlen=_MAX_WAITING)
         self._revision = queue.revision()
         self._told: dict[str, float | None] = {}
         self._stop = threading.Event()
@@ -70,7 +70,7 @@ class Mailer:
         """
         if not self._settings.smtp_host:
             raise MailError("no mail server is set; fill in Mail server in the settings and restart", code="mail")
-        problem = send(self._settings, Letter(to, "Relume test message", "E-mail notifications of Relume work."))
+        problem = send(self._settings, Email(to, "Relume test message", "E-mail notifications of Relume work."))
         if problem is not None:
             raise MailError(f"the test message was not sent: {problem}", code="mail")
 
@@ -100,11 +100,11 @@ class Mailer:
             if job.state in FINISHED and job.preview_of is None and self._told.get(job.id) != job.finished_at:
                 ended.append(job)
             self._told[job.id] = job.finished_at
-        while len(self._told) > _MOST_WAITING:
+        while len(self._told) > _MAX_WAITING:
             del self._told[next(iter(self._told))]
         return ended
 
-    def _letters_for(self, job: JobRecord) -> list[Letter]:
+    def _letters_for(self, job: JobRecord) -> list[Email]:
         if job.owner is None or job.state is JobState.CANCELLED:
             return []
         user = next((user for user in self._users.list() if user.id == job.owner), None)
@@ -114,13 +114,13 @@ class Mailer:
         title = " ".join(job.title.encode("utf-8", "replace").decode().split())
         if job.state is JobState.DONE and "done" in user.email_events:
             letters.append(
-                Letter(user.email, f"Done: {title}", f"“{title}” is done. Open Relume to compare and download.")
+                Email(user.email, f"Done: {title}", f"“{title}” is done. Open Relume to compare and download.")
             )
         if job.state is JobState.FAILED and "failed" in user.email_events:
             reason = plain_message(job, self._queue.files(job.id))
-            letters.append(Letter(user.email, f"Failed: {title}", f"“{title}” has failed.\n\n{reason}"))
+            letters.append(Email(user.email, f"Failed: {title}", f"“{title}” has failed.\n\n{reason}"))
         if "queue_empty" in user.email_events and self._is_idle(user):
-            letters.append(Letter(user.email, "All your jobs are done", "None of your jobs is waiting any more."))
+            letters.append(Email(user.email, "All your jobs are done", "None of your jobs is waiting any more."))
         return letters
 
     def _is_idle(self, user: User) -> bool:
@@ -137,7 +137,7 @@ class Mailer:
                 logger.exception("e-mail failed")
 
 
-def send(settings: Settings, letter: Letter) -> str | None:
+def send(settings: Settings, letter: Email) -> str | None:
     """Send one message; None if the mail server took it, else what went wrong, in words."""
     message = EmailMessage()
     message["From"] = settings.smtp_from or f"relume@{settings.smtp_host}"
@@ -167,7 +167,7 @@ def _describe(error: Exception, to: str) -> str:
         (smtplib.SMTPException, f"the mail server refused the message ({' '.join(str(error).split())[:200]})"),
     )
     known = next((words for kind, words in answers if isinstance(error, kind)), None)
-    return known or f"the mail server could not be reached: {describe_unreachable(error, timeout_s=_TIMEOUT_S)}"
+    return known or f"the mail server could not be reached: {describe_connection_error(error, timeout_s=_TIMEOUT_S)}"
 
 
 def _connect(settings: Settings) -> smtplib.SMTP:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.accounts.credentials import new_id
-from appliance.accounts.principal import Caller, Role
+from appliance.accounts.principal import Principal, Role
 from appliance.errors import OwnPresetError, OwnPresetNotFoundError
 from appliance.store.database import Database
 
-_MOST: Final = 100
+_MAX_PRESETS: Final = 100
 _COLUMNS: Final = "id, name, owner, choices, created_at"
 
 
@@ -33,7 +33,7 @@ class OwnPresets:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self, caller: Caller) -> list[OwnPreset]:
+    def list(self, caller: Principal) -> list[OwnPreset]:
         """Return the caller's own presets and those for everybody, by name."""
         with self._database.read() as connection:
             rows = connection.execute(
@@ -43,7 +43,7 @@ class OwnPresets:
             default = self._default(connection, caller)
         return [_preset(row, default) for row in rows]
 
-    def add(self, caller: Caller, name: str, choices: dict[str, Any], *, shared: bool) -> OwnPreset:
+    def add(self, caller: Principal, name: str, choices: dict[str, Any], *, shared: bool) -> OwnPreset:
         """Save choices; a preset of the same name and kind is replaced.
 
         Raises:
@@ -62,7 +62,7 @@ class OwnPresets:
                 )
                 return self._get(connection, caller, known["id"])
             (there,) = connection.execute("SELECT COUNT(*) FROM own_presets WHERE owner IS ?", (owner,)).fetchone()
-            if there >= _MOST:
+            if there >= _MAX_PRESETS:
                 raise OwnPresetError(f"there are {there} saved presets, which is the most; delete one first")
             connection.execute(
                 f"INSERT INTO own_presets ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
@@ -70,7 +70,7 @@ class OwnPresets:
             )
         return preset
 
-    def remove(self, caller: Caller, preset_id: str) -> None:
+    def remove(self, caller: Principal, preset_id: str) -> None:
         """Delete a preset.
 
         Raises:
@@ -81,7 +81,7 @@ class OwnPresets:
             _check_role(caller, shared=self._get(connection, caller, preset_id).owner is None)
             connection.execute("DELETE FROM own_presets WHERE id = ?", (preset_id,))
 
-    def choose_default(self, caller: Caller, preset_id: str | None) -> None:
+    def choose_default(self, caller: Principal, preset_id: str | None) -> None:
         """Set the preset that new jobs of the caller begin with; None for none.
 
         Raises:
@@ -93,7 +93,7 @@ class OwnPresets:
                 self._get(connection, caller, preset_id)
                 connection.execute("INSERT INTO default_presets (user, preset) VALUES (?, ?)", (caller.id, preset_id))
 
-    def _get(self, connection: sqlite3.Connection, caller: Caller, preset_id: str) -> OwnPreset:
+    def _get(self, connection: sqlite3.Connection, caller: Principal, preset_id: str) -> OwnPreset:
         row = connection.execute(
             f"SELECT {_COLUMNS} FROM own_presets WHERE id = ? AND (owner = ? OR owner IS NULL)", (preset_id, caller.id)
         ).fetchone()
@@ -101,12 +101,12 @@ class OwnPresets:
             raise OwnPresetNotFoundError("there is no such saved preset; it may have been deleted, so reload the page")
         return _preset(row, self._default(connection, caller))
 
-    def _default(self, connection: sqlite3.Connection, caller: Caller) -> str | None:
+    def _default(self, connection: sqlite3.Connection, caller: Principal) -> str | None:
         row = connection.execute("SELECT preset FROM default_presets WHERE user = ?", (caller.id,)).fetchone()
         return None if row is None else str(row["preset"])
 
 
-def _check_role(caller: Caller, *, shared: bool) -> None:
+def _check_role(caller: Principal, *, shared: bool) -> None:
     if shared and caller.role is not Role.ADMINISTRATOR:
         raise OwnPresetError("only an administrator can change presets for everybody; save it for yourself")
 

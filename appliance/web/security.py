@@ -11,12 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appliance.accounts.credentials import same
-from appliance.accounts.principal import Caller, Role
-from appliance.web.errors import RefusedError, refuse
-from appliance.web.services import Services, services_of
+from appliance.accounts.credentials import equal_secrets
+from appliance.accounts.principal import Principal, Role
+from appliance.web.errors import ApiError, error_response
+from appliance.web.services import Services, get_services
 
-MOST_BODY_BYTES: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 UPLOADS: Final = "/api/uploads/"
 _LITTLE: Final = 1 << 20
 POLICY: Final = (
@@ -33,10 +33,10 @@ _HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), interest-cohort=()",
 }
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_TOO_LARGE: Final = f"the request is larger than {MOST_BODY_BYTES} bytes; files go to /api/uploads"
+_TOO_LARGE: Final = f"the request is larger than {MAX_BODY_BYTES} bytes; files go to /api/uploads"
 
 
-class Guard:
+class SecurityMiddleware:
     """The outermost layer of the app."""
 
     def __init__(self, app: ASGIApp, *, names: Collection[str], only_tls: bool = False) -> None:
@@ -56,9 +56,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        body = _Body(headers, receive, limit=None if scope["path"].startswith(UPLOADS) else MOST_BODY_BYTES)
+        body = _Body(headers, receive, limit=None if scope["path"].startswith(UPLOADS) else MAX_BODY_BYTES)
 
-        async def guarded_send(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
@@ -72,9 +72,9 @@ class Guard:
 
         refusal = self._look(scope, headers)
         if refusal is not None:
-            await refuse(*refusal)(scope, body.receive, guarded_send)
+            await error_response(*refusal)(scope, body.receive, send_with_headers)
         else:
-            await self._app(scope, body.receive, guarded_send)
+            await self._app(scope, body.receive, send_with_headers)
 
     def _look(self, scope: Scope, headers: Headers) -> tuple[int, str, str] | None:
         host = headers.get("host", "")
@@ -92,7 +92,7 @@ class Guard:
         if origin is not None and scope["method"] not in _SAFE and urlsplit(origin).netloc.lower() != host.lower():
             return 403, "origin", "this request comes from another web site and was refused"
         length = headers.get("content-length", "0")
-        if not scope["path"].startswith(UPLOADS) and (not length.isdigit() or int(length) > MOST_BODY_BYTES):
+        if not scope["path"].startswith(UPLOADS) and (not length.isdigit() or int(length) > MAX_BODY_BYTES):
             return 413, "too_large", _TOO_LARGE
         return None
 
@@ -141,7 +141,7 @@ _COOKIE: Final = "relume_session"
 CSRF_HEADER: Final = "x-csrf-token"
 
 
-def address_of(request: Request) -> str:
+def client_address(request: Request) -> str:
     """Return the address of the other end of the connection; forwarded headers are anyone's invention."""
     return request.client.host if request.client else ""
 
@@ -155,9 +155,9 @@ def cookie_name(services: Services) -> str:
     return f"__Host-{_COOKIE}" if services.settings.tls else _COOKIE
 
 
-def find_caller(request: Request, services: Services) -> Caller | None:
+def authenticate(request: Request, services: Services) -> Principal | None:
     """Tell who makes a request: by API token if there is one, else by the session's cookie."""
-    address = address_of(request)
+    address = client_address(request)
     header = request.headers.get("authorization")
     if header is not None:
         kind, _, secret = header.partition(" ")
@@ -167,7 +167,7 @@ def find_caller(request: Request, services: Services) -> Caller | None:
 
 
 @dataclass(frozen=True)
-class Needs:
+class RequireRole:
     """A dependency that lets in whoever has a role, and gives who it is.
 
     `in_person` keeps API tokens out: a token that leaked must not be able to make others or change the password. What
@@ -179,42 +179,40 @@ class Needs:
     in_person: bool = False
     before_change: bool = False
 
-    def __call__(self, request: Request) -> Caller:
+    def __call__(self, request: Request) -> Principal:
         """Refuse a caller who is not logged in, has too little a role, or was sent here by another page."""
-        services = services_of(request)
-        caller = find_caller(request, services)
+        services = get_services(request)
+        caller = authenticate(request, services)
         if caller is None:
             raise _not_logged_in(request)
-        services.visitors.note(caller.address)
+        services.connections.mark_known(caller.address)
         changes = request.method not in _SAFE
-        if caller.session and changes and not same(request.headers.get(CSRF_HEADER, ""), caller.csrf):
-            raise RefusedError(403, "csrf", "this page is out of date; reload it and try again")
+        if caller.session and changes and not equal_secrets(request.headers.get(CSRF_HEADER, ""), caller.csrf):
+            raise ApiError(403, "csrf", "this page is out of date; reload it and try again")
         if caller.must_change and not self.before_change:
-            raise RefusedError(
-                403, "password_change_needed", "change your password first; it was chosen by someone else"
-            )
+            raise ApiError(403, "password_change_needed", "change your password first; it was chosen by someone else")
         if not caller.role.includes(self.role):
-            raise RefusedError(
+            raise ApiError(
                 403, "role", f"this needs the role {self.role}, your role is {caller.role}; ask an administrator"
             )
         in_person = self.in_person or (changes and self.role is Role.ADMINISTRATOR)
         if in_person and caller.session is None:
-            raise RefusedError(403, "in_person", "this cannot be done with an API token; log in with name and password")
+            raise ApiError(403, "in_person", "this cannot be done with an API token; log in with name and password")
         return caller
 
 
-def _not_logged_in(request: Request) -> RefusedError:
+def _not_logged_in(request: Request) -> ApiError:
     """Say why a browser is not logged in any more, where that is known."""
-    services = services_of(request)
+    services = get_services(request)
     sessions, secret = services.accounts.sessions, request.cookies.get(cookie_name(services), "")
     if secret and sessions.has_expired(secret):
         hours = f"{sessions.idle_hours:g} hour{'' if sessions.idle_hours == 1 else 's'}"
-        return RefusedError(401, "session_expired", f"you were logged out after {hours} without activity; log in again")
-    return RefusedError(401, "login_needed", "you are logged out; log in to continue")
+        return ApiError(401, "session_expired", f"you were logged out after {hours} without activity; log in again")
+    return ApiError(401, "login_needed", "you are logged out; log in to continue")
 
 
 @dataclass(frozen=True)
-class Open:
+class Public:
     """A dependency that marks a route as needing no log-in."""
 
     def __call__(self) -> None:
@@ -223,13 +221,13 @@ class Open:
 
 async def _services(request: Request) -> Services:
     # Async, since FastAPI sends every other dependency on a trip to a thread.
-    return services_of(request)
+    return get_services(request)
 
 
-ServicesHere = Annotated[Services, Depends(_services)]
-Viewer = Annotated[Caller, Depends(Needs(Role.VIEWER))]
-Operator = Annotated[Caller, Depends(Needs(Role.OPERATOR))]
-Administrator = Annotated[Caller, Depends(Needs(Role.ADMINISTRATOR))]
-Person = Annotated[Caller, Depends(Needs(Role.VIEWER, in_person=True))]
-Changing = Annotated[Caller, Depends(Needs(Role.VIEWER, in_person=True, before_change=True))]
-Leaving = Annotated[Caller, Depends(Needs(Role.VIEWER, before_change=True))]
+ServicesDep = Annotated[Services, Depends(_services)]
+Viewer = Annotated[Principal, Depends(RequireRole(Role.VIEWER))]
+Operator = Annotated[Principal, Depends(RequireRole(Role.OPERATOR))]
+Administrator = Annotated[Principal, Depends(RequireRole(Role.ADMINISTRATOR))]
+BrowserUser = Annotated[Principal, Depends(RequireRole(Role.VIEWER, in_person=True))]
+PasswordChanger = Annotated[Principal, Depends(RequireRole(Role.VIEWER, in_person=True, before_change=True))]
+AnyUser = Annotated[Principal, Depends(RequireRole(Role.VIEWER, before_change=True))]

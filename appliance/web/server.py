@@ -19,8 +19,8 @@ from appliance.engines.measuring import SpeedKeeper
 from appliance.errors import SettingsError
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.supervisor import Limits, Supervisor
-from appliance.settings import FILE_NAME, GOOD_NAME, LOOPBACK, Settings, find_data_directory, load_settings
-from appliance.settings_file import keep_as_good, listen
+from appliance.settings import FILE_NAME, LAST_GOOD_NAME, LOOPBACK, Settings, find_data_directory, load_settings
+from appliance.settings_file import listen, save_last_good
 from appliance.store.data_dir import open_data_directory
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-    from appliance.web.connections import Visitors
+    from appliance.web.connections import ConnectionLimiter
     from appliance.web.services import Services
 
 
@@ -48,7 +48,7 @@ class Company:
 
 
 @contextmanager
-def start_company(database: Database, settings: Settings) -> Iterator[Company]:
+def start_background_services(database: Database, settings: Settings) -> Iterator[Company]:
     """Start what runs beside the web server, and end it after the block, the latest first."""
     with ExitStack() as stack:
         devices = None if settings.device == "auto" else settings.device.split(",")
@@ -114,23 +114,23 @@ def serve(data: Path | None = None, **given: object) -> None:
         database = stack.enter_context(Database(settings.database, check=True))
         if start.problem:
             logger.error("%s", start.problem)
-        from appliance.web.app import make_app, open_services
-        from appliance.web.connections import limit_connections, open_visitors
+        from appliance.web.app import create_app, open_services
+        from appliance.web.connections import limit_connections, open_connection_limiter
 
-        visitors = open_visitors()
-        listening = stack.enter_context(limit_connections(start.listening, visitors))
+        limiter = open_connection_limiter()
+        listening = stack.enter_context(limit_connections(start.listening, limiter))
 
-        company = stack.enter_context(start_company(database, settings))
+        company = stack.enter_context(start_background_services(database, settings))
         services = open_services(
             database,
             settings,
             workers=company.workers,
             given=frozenset(name for name, value in given.items() if value is not None),
             problem=start.problem,
-            visitors=visitors,
+            connections=limiter,
         )
-        server = _make_server(make_app(services), services, certificate)
-        keep_as_good(data, start.file_name)
+        server = _make_server(create_app(services), services, certificate)
+        save_last_good(data, start.file_name)
         _greet(services, certificate)
         logger.info("serving on port %d", settings.port)
         try:
@@ -155,10 +155,10 @@ def _prepare(data: Path, given: Mapping[str, object]) -> _Start:
     try:
         return _open_network(data, FILE_NAME, given)
     except SettingsError as error:
-        if not (data / GOOD_NAME).exists():
+        if not (data / LAST_GOOD_NAME).exists():
             raise
         try:
-            start = _open_network(data, GOOD_NAME, given)
+            start = _open_network(data, LAST_GOOD_NAME, given)
         except SettingsError:
             # What the command line says cannot be used either: the first error is the one to mend.
             raise error from None
@@ -186,7 +186,7 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
         app,
         # h11 reads strictly, and is there on every machine.
         http=TimedProtocol,
-        loop="appliance.web.connections:ImpatientLoop",
+        loop="appliance.web.connections:ShortHandshakeLoop",
         ws="none",
         lifespan="on",
         log_config=None,
@@ -203,7 +203,7 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
 
     @asynccontextmanager
     async def life(scope: "FastAPI") -> AsyncIterator[None]:
-        async with inner(scope), _redirects(settings, services.visitors), _fresh_certificate(settings, config):
+        async with inner(scope), _redirects(settings, services.connections), _fresh_certificate(settings, config):
             yield
 
     app.router.lifespan_context = life
@@ -245,14 +245,14 @@ async def _fresh_certificate(settings: Settings, config: "uvicorn.Config") -> As
 
 
 @asynccontextmanager
-async def _redirects(settings: Settings, visitors: "Visitors") -> AsyncIterator[None]:
+async def _redirects(settings: Settings, limiter: "ConnectionLimiter") -> AsyncIterator[None]:
     """Listen for visitors without TLS while the block runs; a taken port is no reason not to serve."""
     from appliance.web.tls import serve_redirects
 
     server: asyncio.Server | None = None
     if settings.tls and settings.plain_port:
         try:
-            server = await serve_redirects(settings.host, settings.plain_port, settings.port, visitors)
+            server = await serve_redirects(settings.host, settings.plain_port, settings.port, limiter)
         except SettingsError as error:
             logger.warning("visitors without TLS are not sent on: %s", error)
     try:

@@ -13,14 +13,14 @@ from appliance.store.database import Database
 
 if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
-    from appliance.web.connections import Visitors
-    from appliance.web.estimate_cache import Trials
+    from appliance.web.connections import ConnectionLimiter
+    from appliance.web.estimate_cache import EstimateCache
     from appliance.web.events import Broadcaster
     from appliance.web.mail import Mailer
     from appliance.web.own_presets import OwnPresets
-    from appliance.web.system import System
-    from appliance.web.upload_store import Uploads
-    from appliance.web.upload_writer import Receiver
+    from appliance.web.system import SystemStatus
+    from appliance.web.upload_store import UploadStore
+    from appliance.web.upload_writer import UploadWriter
     from appliance.web.webhooks import Webhooks
 
 
@@ -39,20 +39,20 @@ class Services:
     accounts: Accounts
     queue: JobQueue
     folders: "FolderStore"
-    uploads: "Uploads"
-    receiver: "Receiver"
+    uploads: "UploadStore"
+    upload_writer: "UploadWriter"
     webhooks: "Webhooks"
     mailer: "Mailer"
     broadcaster: "Broadcaster"
-    system: "System"
-    visitors: "Visitors"
+    system: "SystemStatus"
+    connections: "ConnectionLimiter"
     own_presets: "OwnPresets"
-    trials: "Trials"
-    trial: asyncio.Lock
-    """Held while a file is tried out: two trials at once would both come out too slow."""
+    estimates: "EstimateCache"
+    estimate_lock: asyncio.Lock
+    """Held during a test run: two at once would both measure too slow a speed."""
 
 
-def services_of(request: Request) -> Services:
+def get_services(request: Request) -> Services:
     """Return the services of the app that a request came to."""
     services = request.app.state.services
     assert isinstance(services, Services)

@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from appliance.web.security import Open
+from appliance.web.security import Public
 
 FOLDER: Final = Path(__file__).parent / "page"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
@@ -59,7 +59,7 @@ def hash_page() -> str:
     return digest.hexdigest()[:16]
 
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(Open())])
+router = APIRouter(include_in_schema=False, dependencies=[Depends(Public())])
 
 
 @router.get("/")

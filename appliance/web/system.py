@@ -29,7 +29,7 @@ _LOG_LINES: Final = 200
 Workers = Callable[[], Sequence[dict[str, Any]]]
 
 
-class System:
+class SystemStatus:
     """The box as its server sees it."""
 
     def __init__(self, settings: Settings, workers: Workers = tuple, *, fallback: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from appliance.errors import SettingsError
 from appliance.settings import Settings
 from appliance.settings_file import listen
-from appliance.web.connections import Visitors, limit_connections
+from appliance.web.connections import ConnectionLimiter, limit_connections
 
 _DAYS: Final = 397
 """Browsers refuse certificates that live longer."""
@@ -158,12 +158,12 @@ def _fingerprint(certificate: Path) -> str:
     return ":".join(f"{byte:02X}" for byte in digest)
 
 
-_MOST_HEAD: Final = 8192
+_MAX_HEAD: Final = 8192
 _WAIT_S: Final = 5.0
 _HOST = re.compile(rb"(?im)^host:[ \t]*([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?[ \t]*\r?$")
 
 
-async def serve_redirects(host: str, port: int, tls_port: int, visitors: Visitors) -> asyncio.Server:
+async def serve_redirects(host: str, port: int, tls_port: int, limiter: ConnectionLimiter) -> asyncio.Server:
     """Listen on a plain port and answer every request with the https address of the start page.
 
     Connections count with those to the page itself.
@@ -183,8 +183,8 @@ async def serve_redirects(host: str, port: int, tls_port: int, visitors: Visitor
         finally:
             writer.close()
 
-    listening = limit_connections(listen(host, port), visitors)
-    return await asyncio.start_server(answer, sock=listening, limit=_MOST_HEAD)
+    listening = limit_connections(listen(host, port), limiter)
+    return await asyncio.start_server(answer, sock=listening, limit=_MAX_HEAD)
 
 
 def _answer(head: bytes, tls_port: int) -> bytes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MEMORY_BYTES: Final = 4 * 1024**3
 _THUMBNAIL_BYTES: Final = 1_000_000
-_MOST_ANSWER: Final = 100_000
+_MAX_ANSWER: Final = 100_000
 _SPARE_S: Final = 5.0
 _UNCHECKED: Final = "its end could not be checked; it may be damaged"
 
@@ -67,7 +67,7 @@ def _read_answer(output: str | bytes) -> dict[str, Any]:
     """Read the lines that the process wrote, what it holds and then its damage, up to one that is not whole."""
     text = output.decode(errors="replace") if isinstance(output, bytes) else output
     found: dict[str, Any] = {}
-    for line in text[:_MOST_ANSWER].splitlines()[:2]:
+    for line in text[:_MAX_ANSWER].splitlines()[:2]:
         try:
             answer = json.loads(line)
         except ValueError:

@@ -20,8 +20,8 @@ from threading import Lock
 from typing import Any, Final
 
 from appliance.accounts.credentials import new_id
-from appliance.accounts.principal import Caller
-from appliance.console import describe_no_room, format_bytes
+from appliance.accounts.principal import Principal
+from appliance.console import describe_disk_full, format_bytes
 from appliance.errors import UploadError, UploadNotFoundError, UploadSpaceError
 from appliance.settings import Settings
 from appliance.store.database import Database
@@ -59,7 +59,7 @@ class Upload:
     job: str | None
 
 
-class FairTurns:
+class ProbeQueue:
     """Looks into files, a few at once: users take turns, and none takes every place.
 
     However many files of one user take long, the next file of another one waits for none of them.
@@ -106,12 +106,12 @@ class FairTurns:
                 self._start()
 
 
-class Uploads:
+class UploadStore:
     """The uploads of a box."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
-        self._probers = FairTurns(self._check)
+        self._probers = ProbeQueue(self._check)
         self.bytes_received = 0
 
     def path(self, upload: Upload) -> Path:
@@ -130,7 +130,7 @@ class Uploads:
         """Tell where the small picture of an upload lies, once it was looked into."""
         return self._settings.uploads / f"{upload_id}.jpg"
 
-    def begin(self, caller: Caller, name: str, size_bytes: int) -> Upload:
+    def begin(self, caller: Principal, name: str, size_bytes: int) -> Upload:
         """Take on an upload.
 
         Raises:
@@ -185,7 +185,7 @@ class Uploads:
     def _check_room(self, more_bytes: int, free: int) -> None:
         if more_bytes > free:
             reserve = self._settings.disk_reserve_bytes
-            raise UploadSpaceError(describe_no_room(more_bytes, free + reserve, reserve), code="disk_full_upload")
+            raise UploadSpaceError(describe_disk_full(more_bytes, free + reserve, reserve), code="disk_full_upload")
 
     def get(self, upload_id: str, owner: str) -> Upload:
         """Return an upload of a user.

@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field
 from appliance.jobs.job import JobRecord, JobState, Origin, Wish
 from appliance.jobs.job_files import JobFiles
 from appliance.validation_messages import plain
-from appliance.web.errors import hide_places
+from appliance.web.errors import hide_paths
 
-MOST_CHARACTERS: Final = 150
+MAX_NAME_LENGTH: Final = 150
 
 # Reserved on the Windows machines that results are saved to.
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -27,10 +27,10 @@ def clean_file_name(text: str) -> str:
     name = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode()).replace("\\", "/").rpartition("/")[2]
     name = "".join(mark for mark in name if unicodedata.category(mark)[0] != "C")
     name = re.sub(r'[<>:"|?*\s]+', " ", name).strip(" .")
-    if len(name) > MOST_CHARACTERS:
+    if len(name) > MAX_NAME_LENGTH:
         stem, dot, suffix = name.rpartition(".")
         keeps = dot and len(suffix) <= 10
-        name = f"{stem[: MOST_CHARACTERS - 11].rstrip()}.{suffix}" if keeps else name[:MOST_CHARACTERS].rstrip()
+        name = f"{stem[: MAX_NAME_LENGTH - 11].rstrip()}.{suffix}" if keeps else name[:MAX_NAME_LENGTH].rstrip()
     if not name or _RESERVED.fullmatch(name):
         name = f"file {name}".strip()
     return name
@@ -219,7 +219,7 @@ def plain_message(job: JobRecord, files: JobFiles) -> str:
     # The name of a file whose check failed stays; without the folder it is no path of this server.
     for folder in (files.results, *(() if job.target is None else (job.target.parent,))):
         message = message.replace(f"; it is kept as {folder}/", "; it is kept as ")
-    return _FOR_THE_COMMAND.sub("", plain(hide_places(message, names))).strip(" ;,:")
+    return _FOR_THE_COMMAND.sub("", plain(hide_paths(message, names))).strip(" ;,:")
 
 
 _UNEXPECTED: Final = re.compile(r"(?:unexpected error|this should not happen) \(.*\); the details are in .*", re.DOTALL)

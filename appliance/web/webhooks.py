@@ -33,7 +33,7 @@ from appliance.jobs.queue import JobQueue
 from appliance.settings import Settings
 from appliance.store.database import Database
 from appliance.store.errors import StoreError
-from appliance.validation_messages import describe_unreachable, show_value
+from appliance.validation_messages import describe_connection_error, quote_value
 from appliance.web.views import plain_message
 from runtime.version import relume_version
 
@@ -53,7 +53,7 @@ def check_url(url: str) -> None:
         usable = False
     if not usable or len(url) > 2000 or any(mark <= " " or mark == "\x7f" for mark in url) or not url.isascii():
         raise WebhookError(
-            f"{show_value(url)} is not a URL such as https://server.example/hook", code="webhook_url", field="url"
+            f"{quote_value(url)} is not a URL such as https://server.example/hook", code="webhook_url", field="url"
         )
     if parts.username is not None or parts.password is not None:
         raise WebhookError(
@@ -101,7 +101,7 @@ def send(
     except WebhookError as error:
         return str(error)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return f"could not be reached: {describe_unreachable(error, timeout_s=timeout_s)}"
+        return f"could not be reached: {describe_connection_error(error, timeout_s=timeout_s)}"
     if 200 <= status < 300:
         return None
     return f"answered {status}" + (", and redirects are not followed" if 300 <= status < 400 else "")
@@ -154,8 +154,8 @@ LOOK_EVERY_S: Final = 2.0
 _FIRST_WAIT_S: Final = 5.0
 _LONGEST_WAIT_S: Final = 3600.0
 _KEPT_DELIVERIES: Final = 1000
-_MOST_WEBHOOKS: Final = 50
-_MOST_IN_TURN: Final = 20
+_MAX_WEBHOOKS: Final = 50
+_MAX_IN_TURN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ class Webhooks:
         webhook, secret = Webhook(new_id(), url, kept, True, time.time(), None), new_secret()
         with self._database.transaction() as connection:
             (there,) = connection.execute("SELECT COUNT(*) FROM webhooks").fetchone()
-            if there >= _MOST_WEBHOOKS:
+            if there >= _MAX_WEBHOOKS:
                 raise WebhookError(f"there are already {there} webhooks, which is the maximum; remove one first")
             connection.execute(
                 "INSERT INTO webhooks (id, url, events, secret, created_at) VALUES (?, ?, ?, ?, ?)",
@@ -263,7 +263,7 @@ class Webhooks:
                 "ROW_NUMBER() OVER (PARTITION BY webhook ORDER BY next_at, deliveries.id) AS turn FROM deliveries "
                 "JOIN webhooks ON webhooks.id = webhook WHERE done = 0 AND enabled = 1 AND next_at <= ?) "
                 "WHERE turn <= ? ORDER BY webhook, turn",
-                (time.time(), _MOST_IN_TURN),
+                (time.time(), _MAX_IN_TURN),
             ).fetchall()
         if due:
             groups = [tuple(rows) for _, rows in groupby(due, key=lambda row: row["webhook"])]

@@ -4,13 +4,13 @@ import threading
 
 import pytest
 
-from appliance.signals import Bell
+from appliance.signals import SignalEvent
 
 SCRIPT = """
 import os, signal, threading
-from appliance.signals import Bell
+from appliance.signals import SignalEvent
 event = threading.Event()
-bell = Bell(event)
+bell = SignalEvent(event)
 signal.signal(signal.SIGTERM, {handler})
 with event._cond:  # as Event.wait has it for a moment
     os.kill(os.getpid(), signal.SIGTERM)
@@ -24,7 +24,7 @@ def run(handler: str, *, timeout_s: float) -> None:
 
 
 def test_a_signal_may_come_while_the_event_is_being_waited_for():
-    run("bell.ring", timeout_s=60)
+    run("bell.trigger", timeout_s=60)
 
 
 def test_a_handler_that_sets_the_event_itself_waits_for_ever():
@@ -34,9 +34,9 @@ def test_a_handler_that_sets_the_event_itself_waits_for_ever():
 
 def test_a_closed_bell_sets_nothing_more():
     event = threading.Event()
-    with Bell(event) as bell:
+    with SignalEvent(event) as bell:
         pass
 
-    bell.ring()
+    bell.trigger()
 
     assert not event.wait(0.2)

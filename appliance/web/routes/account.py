@@ -5,10 +5,19 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.accounts.principal import Caller, Role
+from appliance.accounts.principal import Principal, Role
 from appliance.accounts.sessions import NewSession, short_id
 from appliance.errors import AccountError, MailError
-from appliance.web.security import Changing, Leaving, Open, Person, ServicesHere, address_of, cookie_name, find_caller
+from appliance.web.security import (
+    AnyUser,
+    BrowserUser,
+    PasswordChanger,
+    Public,
+    ServicesDep,
+    authenticate,
+    client_address,
+    cookie_name,
+)
 from appliance.web.services import Services
 from runtime.version import relume_version
 
@@ -88,47 +97,47 @@ class HealthOut(BaseModel):
     version: str
 
 
-@router.get("/health", dependencies=[Depends(Open())], summary="Tell that the server answers")
+@router.get("/health", dependencies=[Depends(Public())], summary="Tell that the server answers")
 async def health() -> HealthOut:
     """Answer without a log-in and without touching the disk."""
     return HealthOut(status="ok", version=relume_version())
 
 
-@router.get("/api/session", dependencies=[Depends(Open())], summary="Tell who is logged in")
-def session(request: Request, services: ServicesHere) -> SessionOut:
+@router.get("/api/session", dependencies=[Depends(Public())], summary="Tell who is logged in")
+def session(request: Request, services: ServicesDep) -> SessionOut:
     """Return who is logged in in this browser, if anyone, and whether the box needs its first account."""
-    caller = find_caller(request, services)
+    caller = authenticate(request, services)
     return _session(services, caller, setup_needed=caller is None and services.accounts.entrance.needs_setup())
 
 
-@router.post("/api/setup", dependencies=[Depends(Open())], summary="Make the first account")
-def set_up(request: Request, response: Response, services: ServicesHere, body: SetupIn) -> SessionOut:
+@router.post("/api/setup", dependencies=[Depends(Public())], summary="Make the first account")
+def set_up(request: Request, response: Response, services: ServicesDep, body: SetupIn) -> SessionOut:
     """Make the first account, an administrator, with the one-time link, and log it in."""
     new = services.accounts.entrance.set_up(
         body.token,
         body.name,
         body.password,
-        address=address_of(request),
+        address=client_address(request),
         old=request.cookies.get(cookie_name(services)),
         agent=_agent(request),
     )
     return _log_in(response, services, new)
 
 
-@router.get("/api/setup", dependencies=[Depends(Open())], summary="Check a setup link", status_code=204)
-def check_setup(services: ServicesHere, token: Annotated[str, Query(max_length=200)]) -> Response:
+@router.get("/api/setup", dependencies=[Depends(Public())], summary="Check a setup link", status_code=204)
+def check_setup(services: ServicesDep, token: Annotated[str, Query(max_length=200)]) -> Response:
     """Return whether a one-time link can still be used, before anything is typed (401: it cannot)."""
     services.accounts.entrance.check_setup_secret(token)
     return Response(status_code=204)
 
 
-@router.post("/api/login", dependencies=[Depends(Open())], summary="Log in")
-def log_in(request: Request, response: Response, services: ServicesHere, body: Credentials) -> SessionOut:
+@router.post("/api/login", dependencies=[Depends(Public())], summary="Log in")
+def log_in(request: Request, response: Response, services: ServicesDep, body: Credentials) -> SessionOut:
     """Log in with name and password; too many wrong ones lock for a while (429)."""
     new = services.accounts.entrance.log_in(
         body.name,
         body.password,
-        address=address_of(request),
+        address=client_address(request),
         old=request.cookies.get(cookie_name(services)),
         agent=_agent(request),
     )
@@ -136,7 +145,7 @@ def log_in(request: Request, response: Response, services: ServicesHere, body: C
 
 
 @router.post("/api/logout", status_code=204, summary="Log out", response_class=Response)
-async def log_out(services: ServicesHere, caller: Leaving) -> Response:
+async def log_out(services: ServicesDep, caller: AnyUser) -> Response:
     """End this browser's log-in and its live updates."""
     from anyio import to_thread
 
@@ -151,24 +160,24 @@ async def log_out(services: ServicesHere, caller: Leaving) -> Response:
 
 
 @router.patch("/api/me", status_code=204, summary="Change one's own account", response_class=Response)
-def change_me(services: ServicesHere, caller: Changing, body: MeIn) -> Response:
+def change_me(services: ServicesDep, caller: PasswordChanger, body: MeIn) -> Response:
     """Change one's own password (every other log-in of the account ends), language or notifications."""
     users = services.accounts.users
     if body.new_password is not None or body.password is not None:
         if body.password is None or body.new_password is None:
             raise AccountError("type the current password and the new one", code="wrong_password", field="password")
-        services.accounts.attempts.begin(caller.name, caller.address)
+        services.accounts.attempts.count_attempt(caller.name, caller.address)
         users.change_own_password(
             caller.id, body.password, body.new_password, actor=caller.actor, keep_session=caller.session
         )
-        services.accounts.attempts.forgive(caller.name, caller.address)
+        services.accounts.attempts.reset(caller.name, caller.address)
     events = None if body.email_events is None else tuple(dict.fromkeys(body.email_events))
     users.set_profile(caller.id, language=body.language, email=body.email, events=events)
     return Response(status_code=204)
 
 
 @router.post("/api/me/test-mail", status_code=204, summary="Send a test e-mail to oneself", response_class=Response)
-def test_mail(services: ServicesHere, caller: Person) -> Response:
+def test_mail(services: ServicesDep, caller: BrowserUser) -> Response:
     """Send a message to one's own address at once, and say what is wrong if it does not go."""
     to = services.accounts.users.get(caller.id).email
     if not to:
@@ -178,7 +187,7 @@ def test_mail(services: ServicesHere, caller: Person) -> Response:
 
 
 @router.get("/api/me/sessions", summary="List one's own log-ins")
-def list_sessions(services: ServicesHere, caller: Person) -> list[LoginOut]:
+def list_sessions(services: ServicesDep, caller: BrowserUser) -> list[LoginOut]:
     """Return the browsers in which this account is logged in."""
     return [
         LoginOut(
@@ -195,8 +204,8 @@ def list_sessions(services: ServicesHere, caller: Person) -> list[LoginOut]:
 
 @router.delete("/api/me/sessions", status_code=204, summary="Log out everywhere else", response_class=Response)
 async def end_sessions(
-    services: ServicesHere,
-    caller: Person,
+    services: ServicesDep,
+    caller: BrowserUser,
     session: Annotated[str | None, Query(max_length=32, description="The id of one; left out: all others")] = None,
 ) -> Response:
     """End the account's log-ins except the one that asks."""
@@ -210,7 +219,7 @@ async def end_sessions(
     return Response(status_code=204)
 
 
-def _log_in(response: Response, services: ServicesHere, new: NewSession) -> SessionOut:
+def _log_in(response: Response, services: ServicesDep, new: NewSession) -> SessionOut:
     response.set_cookie(
         cookie_name(services),
         new.secret,
@@ -220,14 +229,14 @@ def _log_in(response: Response, services: ServicesHere, new: NewSession) -> Sess
         httponly=True,
         samesite="strict",
     )
-    return _session(services, new.caller, setup_needed=False)
+    return _session(services, new.principal, setup_needed=False)
 
 
 def _agent(request: Request) -> str:
     return "".join(mark for mark in request.headers.get("user-agent", "") if mark.isprintable())
 
 
-def _session(services: Services, caller: Caller | None, *, setup_needed: bool) -> SessionOut:
+def _session(services: Services, caller: Principal | None, *, setup_needed: bool) -> SessionOut:
     user = None
     if caller is not None:
         own = services.accounts.users.get(caller.id)
@@ -284,20 +293,20 @@ class NewTokenOut(TokenOut):
 
 
 @router.get("/api/tokens", summary="List one's tokens")
-def list_tokens(services: ServicesHere, caller: Person) -> list[TokenOut]:
+def list_tokens(services: ServicesDep, caller: BrowserUser) -> list[TokenOut]:
     """Return the caller's tokens."""
     return [TokenOut.model_validate(token) for token in services.accounts.tokens.list(caller.id)]
 
 
 @router.post("/api/tokens", status_code=201, summary="Make a token")
-def add_token(services: ServicesHere, caller: Person, body: TokenIn) -> NewTokenOut:
+def add_token(services: ServicesDep, caller: BrowserUser, body: TokenIn) -> NewTokenOut:
     """Make a token; its secret is in this answer alone."""
     token, secret = services.accounts.tokens.add(caller, body.name, body.role or caller.role, days=body.days)
     return NewTokenOut(**TokenOut.model_validate(token).model_dump(), secret=secret)
 
 
 @router.delete("/api/tokens/{token_id}", status_code=204, summary="Remove a token", response_class=Response)
-def remove_token(services: ServicesHere, caller: Person, token_id: TokenId) -> Response:
+def remove_token(services: ServicesDep, caller: BrowserUser, token_id: TokenId) -> Response:
     """Remove a token; it stops counting at once."""
     services.accounts.tokens.remove(caller.id, token_id, actor=caller.actor)
     return Response(status_code=204)

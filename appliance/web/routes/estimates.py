@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from appliance.jobs.estimate_process import Measured
 from appliance.jobs.job import JobState
-from appliance.web.errors import RefusedError, answer_of
+from appliance.web.errors import ApiError, status_and_code
 from appliance.web.routes.jobs import JobSource, SourceIn, find_source
-from appliance.web.security import Operator, ServicesHere
+from appliance.web.security import Operator, ServicesDep
 from appliance.web.services import Services
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions
@@ -58,7 +58,7 @@ class EstimateOut(BaseModel):
 
 
 @router.post("/api/estimates", summary="Estimate a job")
-async def estimate(services: ServicesHere, caller: Operator, body: EstimateIn) -> EstimateOut:
+async def estimate(services: ServicesDep, caller: Operator, body: EstimateIn) -> EstimateOut:
     """Tell time, memory and disk for all of a file: from a trial of two seconds, which takes a while and is kept.
 
     While a job runs there is no trial, which would slow both down; then it is a guess from earlier trials.
@@ -67,32 +67,32 @@ async def estimate(services: ServicesHere, caller: Operator, body: EstimateIn) -
     wishes = body.options(threads=settings.threads, zoo=settings.zoo)
     options = replace(wishes, backend=settings.backend, precision=settings.precision)
     source = await find_source(services, caller, body)
-    known = services.trials.measured(source.path, options)
+    known = services.estimates.get(source.path, options)
     if known is None and not body.quick and not await to_thread.run_sync(_is_busy, services):
-        known = await _try_alone(services, source, options)
+        known = await _test_run_exclusively(services, source, options)
     return await to_thread.run_sync(_answer, services, source, options, known)
 
 
-async def _try_alone(services: Services, source: JobSource, options: EnhanceOptions) -> Measured:
+async def _test_run_exclusively(services: Services, source: JobSource, options: EnhanceOptions) -> Measured:
     try:
         async with asyncio.timeout(_WAIT_S):
-            await services.trial.acquire()
+            await services.estimate_lock.acquire()
     except TimeoutError:
         busy = "other files are being tried out; try again in a minute, or start the job"
-        raise RefusedError(503, "busy", busy) from None
+        raise ApiError(503, "busy", busy) from None
     try:
         # Meanwhile someone else may have tried it.
-        found = services.trials.measured(source.path, options)
-        return found if found is not None else await to_thread.run_sync(_try, services, source, options)
+        found = services.estimates.get(source.path, options)
+        return found if found is not None else await to_thread.run_sync(_test_run, services, source, options)
     finally:
-        services.trial.release()
+        services.estimate_lock.release()
 
 
 def _is_busy(services: Services) -> bool:
     return services.queue.counts()[JobState.RUNNING] > 0
 
 
-def _try(services: Services, source: JobSource, options: EnhanceOptions) -> Measured:
+def _test_run(services: Services, source: JobSource, options: EnhanceOptions) -> Measured:
     from appliance.jobs.estimate import try_out
 
     whole = replace(options, start=None, end=None)
@@ -101,7 +101,7 @@ def _try(services: Services, source: JobSource, options: EnhanceOptions) -> Meas
         measured = try_out(source.path, whole, services.settings.data)
     except RelumeError as error:
         raise _refusal(error, source) from error
-    services.trials.keep(source.path, options, work, measured)
+    services.estimates.put(source.path, options, work, measured)
     return measured
 
 
@@ -111,11 +111,11 @@ def _answer(services: Services, source: JobSource, options: EnhanceOptions, know
     settings = services.settings
     try:
         work = plan_work(source.path, None, options)
-        measured = known or services.trials.guess(work)
+        measured = known or services.estimates.scale(work)
         if measured is None:
             return EstimateOut(
                 is_measured=False,
-                time_s=services.trials.time_s(work),
+                time_s=services.estimates.time_from_history(work),
                 memory_bytes=None,
                 disk_needed_bytes=None,
                 disk_free_bytes=None,
@@ -162,5 +162,5 @@ def _result(work: Work, size_bytes: int | None) -> ResultOut:
     )
 
 
-def _refusal(error: RelumeError, source: JobSource) -> RefusedError:
-    return RefusedError(*answer_of(error), str(error).replace(str(source.path), source.title))
+def _refusal(error: RelumeError, source: JobSource) -> ApiError:
+    return ApiError(*status_and_code(error), str(error).replace(str(source.path), source.title))

@@ -13,13 +13,13 @@ from appliance.watch.errors import FolderError
 from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, NewFolder, Schedule, WatchFolder
 from appliance.watch.path_rules import is_system_place
 from appliance.watch.scan import is_text
-from appliance.web.routes.jobs import WishesIn
-from appliance.web.security import Administrator, ServicesHere
+from appliance.web.routes.jobs import OptionsIn
+from appliance.web.security import Administrator, ServicesDep
 from appliance.web.services import Services
 
 router = APIRouter(tags=["folders"])
 
-_MOST_PLACES: Final = 500
+_MAX_PLACES: Final = 500
 
 FolderId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 Place = Annotated[
@@ -38,7 +38,7 @@ class ScheduleModel(BaseModel):
     end: ClockTime = Field(alias="to")
 
 
-class FolderIn(WishesIn):
+class FolderIn(OptionsIn):
     """A folder to watch; the wishes count for every file in it."""
 
     path: Place
@@ -110,14 +110,14 @@ class FolderOut(BaseModel):
 
 
 @router.get("/api/folders", summary="List the watch folders")
-def list_folders(services: ServicesHere, caller: Administrator) -> list[FolderOut]:
+def list_folders(services: ServicesDep, caller: Administrator) -> list[FolderOut]:
     """Return every watch folder with what is wrong in it."""
     del caller
     return [_show(services, folder) for folder in services.folders.list()]
 
 
 @router.post("/api/folders", status_code=201, summary="Watch a folder")
-def add_folder(services: ServicesHere, caller: Administrator, body: FolderIn) -> FolderOut:
+def add_folder(services: ServicesDep, caller: Administrator, body: FolderIn) -> FolderOut:
     """Watch a folder from now on."""
     _check_there(body)
     folder = services.folders.add(_wish(body, services.settings.zoo))
@@ -126,7 +126,7 @@ def add_folder(services: ServicesHere, caller: Administrator, body: FolderIn) ->
 
 
 @router.patch("/api/folders/{folder_id}", summary="Change a watch folder")
-def change_folder(services: ServicesHere, caller: Administrator, folder_id: FolderId, body: FolderChange) -> FolderOut:
+def change_folder(services: ServicesDep, caller: Administrator, folder_id: FolderId, body: FolderChange) -> FolderOut:
     """Change a watch folder; what is left out stays."""
     before = _show(services, services.folders.get(folder_id)).model_dump(by_alias=True)
     kept = {name: before[name] for name in FolderIn.model_fields if name in before}
@@ -139,7 +139,7 @@ def change_folder(services: ServicesHere, caller: Administrator, folder_id: Fold
 
 
 @router.delete("/api/folders/{folder_id}", status_code=204, summary="Watch a folder no more", response_class=Response)
-def remove_folder(services: ServicesHere, caller: Administrator, folder_id: FolderId) -> Response:
+def remove_folder(services: ServicesDep, caller: Administrator, folder_id: FolderId) -> Response:
     """Watch a folder no more; its files and results stay."""
     folder = services.folders.get(folder_id)
     services.folders.remove(folder_id)
@@ -164,7 +164,7 @@ class FailedFileIn(BaseModel):
 
 
 @router.post("/api/folders/{folder_id}/retry", summary="Try again now")
-def retry_files(services: ServicesHere, caller: Administrator, folder_id: FolderId, body: FailedIn) -> FolderOut:
+def retry_files(services: ServicesDep, caller: Administrator, folder_id: FolderId, body: FailedIn) -> FolderOut:
     """Try again now what failed in a watch folder: one file, or all."""
     services.folders.retry(folder_id, body.file)
     folder = services.folders.get(folder_id)
@@ -173,7 +173,7 @@ def retry_files(services: ServicesHere, caller: Administrator, folder_id: Folder
 
 
 @router.post("/api/folders/{folder_id}/ignore", summary="Ignore a file that failed")
-def ignore_file(services: ServicesHere, caller: Administrator, folder_id: FolderId, body: FailedFileIn) -> FolderOut:
+def ignore_file(services: ServicesDep, caller: Administrator, folder_id: FolderId, body: FailedFileIn) -> FolderOut:
     """List a file that failed no longer; it is tried again only when it changes."""
     services.folders.ignore(folder_id, body.file)
     folder = services.folders.get(folder_id)
@@ -208,7 +208,7 @@ class PlacesOut(BaseModel):
 
 @router.get("/api/folders/places", summary="Look for a folder on the server")
 def list_places(
-    services: ServicesHere, caller: Administrator, path: Annotated[str, Query(max_length=4096)] = "/"
+    services: ServicesDep, caller: Administrator, path: Annotated[str, Query(max_length=4096)] = "/"
 ) -> PlacesOut:
     """Return the folders in a folder; hidden ones, those of the system and Relume's own data are left out."""
     del caller
@@ -236,8 +236,8 @@ def list_places(
         path=str(here),
         parent=None if here == here.parent else str(here.parent),
         writable=os.access(here, os.W_OK),
-        folders=[PlaceOut(name=place.name, path=str(place)) for place in found[:_MOST_PLACES]],
-        more=len(found) > _MOST_PLACES,
+        folders=[PlaceOut(name=place.name, path=str(place)) for place in found[:_MAX_PLACES]],
+        more=len(found) > _MAX_PLACES,
     )
 
 

@@ -14,14 +14,14 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from appliance.accounts.principal import Caller, Role
+from appliance.accounts.principal import Principal, Role
 from appliance.errors import UploadError
 from appliance.jobs.errors import JobNotFoundError
 from appliance.jobs.job import JobRecord, JobState, NewJob, Origin
 from appliance.jobs.queue import JobQueue
-from appliance.validation_messages import show_value
-from appliance.web.errors import RefusedError
-from appliance.web.security import Administrator, Operator, ServicesHere, Viewer
+from appliance.validation_messages import quote_value
+from appliance.web.errors import ApiError
+from appliance.web.security import Administrator, Operator, ServicesDep, Viewer
 from appliance.web.services import Services
 from appliance.web.upload_store import Upload
 from appliance.web.views import JobOut, view_job
@@ -37,7 +37,7 @@ _CHECK_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.2
 
 
-class WishesIn(BaseModel):
+class OptionsIn(BaseModel):
     """How to enhance; what is left out or null is as the preset says."""
 
     model_config = ConfigDict(extra="forbid")
@@ -89,14 +89,14 @@ def _zoo_of(model: str, zoo: FolderPath | None) -> FolderPath | None:
 Seconds = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=6)]
 
 
-class TrimmedIn(WishesIn):
+class TrimmedIn(OptionsIn):
     """How to enhance a part of a file, or all of it."""
 
     start_s: Seconds | None = Field(None, description="Begin here, in seconds; left out: at the beginning")
     end_s: Seconds | None = Field(None, description="End before this; left out: at the end")
 
     def options(self, *, threads: int = 0, zoo: FolderPath | None = None) -> EnhanceOptions:
-        """Return the options, as `WishesIn.options` does.
+        """Return the options, as `OptionsIn.options` does.
 
         Raises:
             OptionError: They do not go together, or there is no such model.
@@ -152,7 +152,7 @@ class JobsOut(BaseModel):
 
 @router.get("/api/jobs", summary="List and search jobs")
 def list_jobs(
-    services: ServicesHere,
+    services: ServicesDep,
     caller: Viewer,
     state: Annotated[str, Query(max_length=100, description="States, separated by commas; empty for all")] = "",
     text: Annotated[str, Query(max_length=200, description="Part of the title")] = "",
@@ -170,7 +170,7 @@ def list_jobs(
         states = [JobState(part) for part in state.split(",") if part] or list(JobState)
     except ValueError:
         known = ", ".join(JobState)
-        raise RefusedError(422, "invalid", f"unknown state {show_value(state)}: {known}", field="state") from None
+        raise ApiError(422, "invalid", f"unknown state {quote_value(state)}: {known}", field="state") from None
     # Before the list, so that what changes meanwhile is told once more and not lost.
     revision = services.queue.revision()
     only = only_owner(services, caller)
@@ -195,7 +195,7 @@ def list_jobs(
 
 
 @router.post("/api/jobs", status_code=201, summary="Make a job")
-async def add_job(services: ServicesHere, caller: Operator, body: JobIn) -> JobOut:
+async def add_job(services: ServicesDep, caller: Operator, body: JobIn) -> JobOut:
     """Queue an uploaded file for enhancement, or a preview of it; or the file of an earlier job once more."""
     options = body.options(threads=services.settings.threads, zoo=services.settings.zoo)
     source = await find_source(services, caller, body)
@@ -217,13 +217,13 @@ class JobSource:
         return None if self.upload is None or self.upload.probe is None else self.upload.probe["duration_s"]
 
 
-async def find_source(services: Services, caller: Caller, body: SourceIn) -> JobSource:
+async def find_source(services: Services, caller: Principal, body: SourceIn) -> JobSource:
     """Return the file of a request.
 
     Raises:
         UploadError: The upload is nothing to enhance, or is not looked into in time.
         JobNotFoundError: There is no such job.
-        RefusedError: The job is someone else's, its file is gone, or the part begins after the file's end.
+        ApiError: The job is someone else's, its file is gone, or the part begins after the file's end.
     """
     if body.file is not None:
         upload = await wait_checked(services, caller, body.file)
@@ -232,15 +232,15 @@ async def find_source(services: Services, caller: Caller, body: SourceIn) -> Job
         job = await to_thread.run_sync(own_job, services, caller, body.again or "")
         if not await to_thread.run_sync(job.source.is_file):
             gone = f"the file of {job.title} is no longer on this server; upload it again"
-            raise RefusedError(409, "source_gone", gone)
+            raise ApiError(409, "source_gone", gone)
         source = JobSource(job.source, job.title, again=job)
     if source.length_s is not None and body.start_s is not None and body.start_s >= source.length_s:
         late = f"start_s is {body.start_s}, but {source.title} ends at {source.length_s:g} s; choose an earlier start"
-        raise RefusedError(422, "option", late, field="start_s")
+        raise ApiError(422, "option", late, field="start_s")
     return source
 
 
-async def wait_checked(services: Services, caller: Caller, upload_id: str) -> Upload:
+async def wait_checked(services: Services, caller: Principal, upload_id: str) -> Upload:
     """Wait until an upload has been looked into; of many that wait, none holds a thread.
 
     Raises:
@@ -254,7 +254,7 @@ async def wait_checked(services: Services, caller: Caller, upload_id: str) -> Up
     raise UploadError("the file is still being looked into; try again in a moment")
 
 
-def _add(services: Services, caller: Caller, body: JobIn, options: EnhanceOptions, source: JobSource) -> JobOut:
+def _add(services: Services, caller: Principal, body: JobIn, options: EnhanceOptions, source: JobSource) -> JobOut:
     upload = source.upload
     new = NewJob(
         source=source.path,
@@ -284,7 +284,7 @@ def _note_estimate(services: Services, job: JobRecord, source: JobSource, option
 
     settings = services.settings
     tried = replace(options, backend=settings.backend, precision=settings.precision)
-    measured = services.trials.measured(source.path, tried)
+    measured = services.estimates.get(source.path, tried)
     if measured is None:
         return job
     try:
@@ -296,23 +296,23 @@ def _note_estimate(services: Services, job: JobRecord, source: JobSource, option
 
 
 @router.get("/api/jobs/{job_id}", summary="Show a job")
-def get_job(services: ServicesHere, caller: Viewer, job_id: JobId) -> JobOut:
+def get_job(services: ServicesDep, caller: Viewer, job_id: JobId) -> JobOut:
     """Return one job."""
     return show(services, seen_job(services, caller, job_id))
 
 
 @router.delete("/api/jobs/{job_id}", status_code=204, summary="Remove a finished job", response_class=Response)
-def remove_job(services: ServicesHere, caller: Operator, job_id: JobId) -> Response:
+def remove_job(services: ServicesDep, caller: Operator, job_id: JobId) -> Response:
     """Forget a job that has ended, with its upload and its result here; results in other folders stay."""
     job = own_job(services, caller, job_id)
     services.queue.remove(job_id)
     services.accounts.audit.add(caller.actor, "job_removed", f"{job.id} {job.title}")
-    services.uploads.tidy(services.receiver.busy)
+    services.uploads.tidy(services.upload_writer.busy)
     return Response(status_code=204)
 
 
 @router.patch("/api/jobs/{job_id}", summary="Change a job's turn")
-def change_job(services: ServicesHere, caller: Operator, job_id: JobId, body: JobChange) -> JobOut:
+def change_job(services: ServicesDep, caller: Operator, job_id: JobId, body: JobChange) -> JobOut:
     """Set a job's priority, put it before another queued one (with null at the end), or change its wishes.
 
     The wishes can be changed as long as nothing of the job was done.
@@ -339,7 +339,7 @@ class RetryIn(BaseModel):
 
 @router.post("/api/jobs/{job_id}/{action}", summary="Pause, resume, cancel or retry a job")
 def steer_job(
-    services: ServicesHere,
+    services: ServicesDep,
     caller: Operator,
     job_id: JobId,
     action: Literal["pause", "resume", "cancel", "retry"],
@@ -348,7 +348,7 @@ def steer_job(
     """Steer a job; 409 where it makes no sense in its state. Only a retry takes a body."""
     own_job(services, caller, job_id)
     if body is not None and action != "retry":
-        raise RefusedError(422, "invalid", f"only a retry takes other options, not {action}; leave them out")
+        raise ApiError(422, "invalid", f"only a retry takes other options, not {action}; leave them out")
     steps = {
         "pause": JobQueue.pause,
         "resume": JobQueue.resume,
@@ -364,7 +364,7 @@ def steer_job(
 
 
 @router.post("/api/queue/{action}", status_code=204, summary="Pause or resume the queue", response_class=Response)
-def hold_queue(services: ServicesHere, caller: Administrator, action: Literal["pause", "resume"]) -> Response:
+def hold_queue(services: ServicesDep, caller: Administrator, action: Literal["pause", "resume"]) -> Response:
     """Let no further job start, or go on; a job that runs is not stopped."""
     services.queue.hold(on=action == "pause")
     services.accounts.audit.add(caller.actor, f"queue_{action}", "")
@@ -378,13 +378,13 @@ def _copy_thumbnail(found: FolderPath, target: FolderPath) -> None:
         shutil.copyfile(found, target)
 
 
-def only_owner(services: Services, caller: Caller) -> str | None:
+def only_owner(services: Services, caller: Principal) -> str | None:
     """Return the id of the only user whose jobs a caller may see, None where those of all may be seen."""
     everything = not services.settings.own_jobs_only or caller.role is Role.ADMINISTRATOR
     return None if everything else caller.id
 
 
-def seen_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
+def seen_job(services: Services, caller: Principal, job_id: str) -> JobRecord:
     """Return a job that the caller may see.
 
     Raises:
@@ -396,16 +396,16 @@ def seen_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
     return job
 
 
-def own_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
+def own_job(services: Services, caller: Principal, job_id: str) -> JobRecord:
     """Return a job that the caller may steer.
 
     Raises:
         JobNotFoundError: There is none.
-        RefusedError: It is someone else's.
+        ApiError: It is someone else's.
     """
     job = seen_job(services, caller, job_id)
     if job.owner != caller.id and caller.role is not Role.ADMINISTRATOR:
-        raise RefusedError(403, "not_yours", "this job is not yours; its owner or an administrator can do that")
+        raise ApiError(403, "not_yours", "this job is not yours; its owner or an administrator can do that")
     return job
 
 

@@ -14,10 +14,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from appliance.jobs.job import JobRecord, JobState
 from appliance.watch.errors import FolderNotFoundError
-from appliance.web.errors import RefusedError, refuse
+from appliance.web.errors import ApiError, error_response
 from appliance.web.report_views import describe_report, write_report_page
 from appliance.web.routes.jobs import JobId, seen_job
-from appliance.web.security import ServicesHere, Viewer
+from appliance.web.security import ServicesDep, Viewer
 from appliance.web.services import Services
 from appliance.web.views import content_disposition
 from appliance.web.zip_stream import zip_files
@@ -27,7 +27,7 @@ from runtime.safe_open import open_plain
 router = APIRouter(tags=["media"])
 
 Part = Literal["thumbnail", "before", "after", "sound-before", "sound-after"]
-_MOST_RESULTS: Final = 500
+_MAX_RESULTS: Final = 500
 _TYPES: Final[dict[Part, str]] = {
     "thumbnail": "image/jpeg",
     "before": "video/mp4",
@@ -66,7 +66,7 @@ class MediaResponse(FileResponse):
                 size = os.fstat(self._file.fileno()).st_size
                 words = f"the part that was asked for is not in this file of {size} bytes"
                 headers = {"Content-Range": f"bytes */{size}"}
-                await refuse(message["status"], "range", words, headers)(scope, receive, send)
+                await error_response(message["status"], "range", words, headers)(scope, receive, send)
             elif not refused:
                 await send(message)
 
@@ -81,7 +81,7 @@ class ReportTextOut(BaseModel):
 
 
 @router.get("/api/jobs/{job_id}/report", summary="Get the report of a job")
-def report(services: ServicesHere, caller: Viewer, job_id: JobId, response: Response) -> dict[str, Any]:
+def report(services: ServicesDep, caller: Viewer, job_id: JobId, response: Response) -> dict[str, Any]:
     """Return the report as data, with names in place of the box's own paths."""
     job = seen_job(services, caller, job_id)
     found: dict[str, Any] = json.loads(_read_report(services, job_id))
@@ -97,25 +97,25 @@ def report(services: ServicesHere, caller: Viewer, job_id: JobId, response: Resp
     response_class=Response,
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
-def report_page(services: ServicesHere, caller: Viewer, job_id: JobId) -> HTMLResponse:
+def report_page(services: ServicesDep, caller: Viewer, job_id: JobId) -> HTMLResponse:
     """Return the report as a page that prints well."""
     job = seen_job(services, caller, job_id)
     return HTMLResponse(write_report_page(job, report_from_json(_read_report(services, job_id))))
 
 
 @router.get("/api/jobs/{job_id}/report/text", summary="Get the report in plain words")
-def report_text(services: ServicesHere, caller: Viewer, job_id: JobId) -> ReportTextOut:
+def report_text(services: ServicesDep, caller: Viewer, job_id: JobId) -> ReportTextOut:
     """Return the report as sentences."""
     seen_job(services, caller, job_id)
     return ReportTextOut(lines=describe_report(report_from_json(_read_report(services, job_id))))
 
 
 @router.get("/api/jobs/{job_id}/result", response_class=MediaResponse, responses=_FILE, summary="Save the result")
-def result(services: ServicesHere, caller: Viewer, job_id: JobId) -> FileResponse:
+def result(services: ServicesDep, caller: Viewer, job_id: JobId) -> FileResponse:
     """Return the result for saving, under the name of the source with the result's suffix."""
     job = seen_job(services, caller, job_id)
     if job.state is not JobState.DONE or job.result is None:
-        raise RefusedError(404, "not_found", "this job has no result yet")
+        raise ApiError(404, "not_found", "this job has no result yet")
     name = job.result.name.encode("utf-8", "replace").decode()
     headers = {"Content-Disposition": content_disposition(name)}
     return _answer(_open_result(services, job), "application/octet-stream", headers)
@@ -125,15 +125,15 @@ def _open_result(services: Services, job: JobRecord) -> int:
     """Return a descriptor of a finished job's result, opened without following links below its folder.
 
     Raises:
-        RefusedError: The job has no result, or its name is that of something else by now.
+        ApiError: The job has no result, or its name is that of something else by now.
     """
     if job.state is not JobState.DONE or job.result is None:
-        raise RefusedError(404, "not_found", f"{job.title} has no result yet; leave it out")
+        raise ApiError(404, "not_found", f"{job.title} has no result yet; leave it out")
     handle = _open(job.result, _folder_of_result(services, job, job.result), job.result.name)
     publication = services.queue.publication(job.id)
     if publication is not None and not publication.fits(os.fstat(handle)):
         os.close(handle)
-        raise RefusedError(404, "not_found", f"another file has the name of the result {job.result.name} by now")
+        raise ApiError(404, "not_found", f"another file has the name of the result {job.result.name} by now")
     return handle
 
 
@@ -157,9 +157,9 @@ def _folder_of_result(services: Services, job: JobRecord, result: Path) -> Path:
     summary="Save the results of several jobs",
 )
 def results(
-    services: ServicesHere,
+    services: ServicesDep,
     caller: Viewer,
-    jobs: Annotated[str, Query(min_length=16, max_length=17 * _MOST_RESULTS, description="Ids, separated by commas")],
+    jobs: Annotated[str, Query(min_length=16, max_length=17 * _MAX_RESULTS, description="Ids, separated by commas")],
 ) -> StreamingResponse:
     """Return the results of several jobs in one ZIP file, uncompressed; it is written while it is sent."""
     found = [seen_job(services, caller, job_id) for job_id in jobs.split(",")]
@@ -175,7 +175,7 @@ def results(
 
 
 @router.get("/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Look at a job")
-def part(services: ServicesHere, caller: Viewer, job_id: JobId, part: Part) -> FileResponse:
+def part(services: ServicesDep, caller: Viewer, job_id: JobId, part: Part) -> FileResponse:
     """Return the thumbnail, the picture before and after, or the sound before and after."""
     seen_job(services, caller, job_id)
     files = services.queue.files(job_id)
@@ -194,7 +194,7 @@ def _open(path: Path, below: Path, name: str) -> int:
     try:
         return open_plain(path, below=below)
     except OSError:
-        raise RefusedError(404, "not_found", f"the file {name} is not there, or was moved away") from None
+        raise ApiError(404, "not_found", f"the file {name} is not there, or was moved away") from None
 
 
 def _answer(handle: int, kind: str, headers: dict[str, str]) -> FileResponse:
@@ -209,4 +209,4 @@ def _read_report(services: Services, job_id: str) -> str:
         with open(open_plain(files.report, below=files.folder), encoding="utf-8") as file:
             return file.read()
     except OSError:
-        raise RefusedError(404, "not_found", "this job has no report yet") from None
+        raise ApiError(404, "not_found", "this job has no report yet") from None

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.web.routes.jobs import WishesIn
-from appliance.web.security import Operator, ServicesHere, Viewer
+from appliance.web.routes.jobs import OptionsIn
+from appliance.web.security import Operator, ServicesDep, Viewer
 from runtime.errors import ManifestError
 from runtime.manifest import Manifest, load_model
 from runtime.options import AudioMode, Codec
@@ -65,7 +65,7 @@ class OwnPresetIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=60, pattern=r"\S")
-    choices: WishesIn
+    choices: OptionsIn
     shared: bool = Field(False, description="For everybody; only an administrator may do that")
 
 
@@ -88,7 +88,7 @@ class OwnPresetOut(BaseModel):
 
 
 @router.get("/api/own-presets", summary="List the saved presets")
-def list_own_presets(services: ServicesHere, caller: Operator) -> list[OwnPresetOut]:
+def list_own_presets(services: ServicesDep, caller: Operator) -> list[OwnPresetOut]:
     """Return the caller's own presets and those for everybody."""
     return [
         OwnPresetOut(
@@ -103,7 +103,7 @@ def list_own_presets(services: ServicesHere, caller: Operator) -> list[OwnPreset
 
 
 @router.post("/api/own-presets", status_code=201, summary="Save a preset")
-def save_own_preset(services: ServicesHere, caller: Operator, body: OwnPresetIn) -> OwnPresetOut:
+def save_own_preset(services: ServicesDep, caller: Operator, body: OwnPresetIn) -> OwnPresetOut:
     """Save choices under a name; one of the same name is replaced."""
     body.choices.options(threads=services.settings.threads, zoo=services.settings.zoo)
     choices = body.choices.model_dump(mode="json", exclude_unset=True)
@@ -115,14 +115,14 @@ def save_own_preset(services: ServicesHere, caller: Operator, body: OwnPresetIn)
 
 
 @router.patch("/api/own-presets/{preset_id}", status_code=204, summary="Choose the default", response_class=Response)
-def choose_default(services: ServicesHere, caller: Operator, preset_id: OwnPresetId, body: OwnPresetChange) -> Response:
+def choose_default(services: ServicesDep, caller: Operator, preset_id: OwnPresetId, body: OwnPresetChange) -> Response:
     """Let new jobs of the caller begin with a preset, or no longer."""
     services.own_presets.choose_default(caller, preset_id if body.is_default else None)
     return Response(status_code=204)
 
 
 @router.delete("/api/own-presets/{preset_id}", status_code=204, summary="Delete a preset", response_class=Response)
-def remove_own_preset(services: ServicesHere, caller: Operator, preset_id: OwnPresetId) -> Response:
+def remove_own_preset(services: ServicesDep, caller: Operator, preset_id: OwnPresetId) -> Response:
     """Delete a saved preset; jobs that were made with it stay."""
     services.own_presets.remove(caller, preset_id)
     services.accounts.audit.add(caller.actor, "preset_removed", preset_id)
@@ -142,7 +142,7 @@ class ModelOut(BaseModel):
 
 
 @router.get("/api/models", summary="List the box's own models")
-def models(services: ServicesHere, caller: Viewer) -> list[ModelOut]:
+def models(services: ServicesDep, caller: Viewer) -> list[ModelOut]:
     """Return every model for pictures of the box's own folder; none where there is no folder."""
     del caller
     zoo = services.settings.zoo

@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from appliance.errors import SettingsError
-from appliance.settings import GOOD_NAME, Settings, load_settings
+from appliance.settings import LAST_GOOD_NAME, Settings, load_settings
 from appliance.settings_file import available_backends, available_devices, check_settings, fixed_settings, save_settings
-from appliance.web.security import Administrator, ServicesHere
+from appliance.web.security import Administrator, ServicesDep
 from appliance.web.services import Services
 
 router = APIRouter(tags=["settings"])
@@ -31,14 +31,14 @@ class SettingsOut(BaseModel):
 
 
 @router.get("/api/settings", summary="Show the settings")
-def show_settings(services: ServicesHere, caller: Administrator) -> SettingsOut:
+def show_settings(services: ServicesDep, caller: Administrator) -> SettingsOut:
     """Return the saved settings with their schema."""
     del caller
     return _show(services)
 
 
 @router.patch("/api/settings", summary="Change settings")
-def change_settings(services: ServicesHere, caller: Administrator, body: dict[str, Any]) -> SettingsOut:
+def change_settings(services: ServicesDep, caller: Administrator, body: dict[str, Any]) -> SettingsOut:
     """Save changed settings; null takes one back to its default. They take effect at the next start."""
     given = sorted(set(body) & services.settings_given)
     if given:
@@ -80,4 +80,4 @@ def _saved(services: Services) -> Settings:
     try:
         return load_settings(services.settings.data)
     except SettingsError:
-        return load_settings(services.settings.data, file_name=GOOD_NAME)
+        return load_settings(services.settings.data, file_name=LAST_GOOD_NAME)

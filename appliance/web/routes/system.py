@@ -9,8 +9,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.principal import Role
-from appliance.web.errors import RefusedError
-from appliance.web.security import Administrator, ServicesHere, Viewer
+from appliance.web.errors import ApiError
+from appliance.web.security import Administrator, ServicesDep, Viewer
 from appliance.web.system import CONTENT_TYPE, write_metrics
 from runtime.engine.store.inventory import find_listed, list_engines
 from runtime.engine.store.store import EngineStore
@@ -67,7 +67,7 @@ class SystemOut(BaseModel):
 
 
 @router.get("/api/system", summary="Show the box")
-def system(services: ServicesHere, caller: Viewer) -> SystemOut:
+def system(services: ServicesDep, caller: Viewer) -> SystemOut:
     """Return what the box is and how it is doing."""
     return SystemOut(**services.system.full(with_log=caller.role is Role.ADMINISTRATOR))
 
@@ -78,14 +78,14 @@ def system(services: ServicesHere, caller: Viewer) -> SystemOut:
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def events(services: ServicesHere, caller: Viewer) -> StreamingResponse:
+async def events(services: ServicesDep, caller: Viewer) -> StreamingResponse:
     """Tell what changes as server-sent events.
 
     `job` carries a job, or `{"id", "removed": true}`; `counts` how many there are in each state; `queue`
     whether it is held; `system` disk, temperature and load; `resync` asks to fetch the list anew.
     """
     if services.broadcaster.is_full():
-        raise RefusedError(503, "too_many", "too many pages are open; close some")
+        raise ApiError(503, "too_many", "too many pages are open; close some")
     return StreamingResponse(
         services.broadcaster.listen(caller),
         media_type="text/event-stream",
@@ -99,7 +99,7 @@ async def events(services: ServicesHere, caller: Viewer) -> StreamingResponse:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(services: ServicesHere, caller: Viewer) -> Response:
+async def metrics(services: ServicesDep, caller: Viewer) -> Response:
     """Return figures in the text format of Prometheus; a token of role viewer is enough."""
     del caller
     return Response(await to_thread.run_sync(write_metrics, services), media_type=CONTENT_TYPE)
@@ -127,20 +127,20 @@ class BuiltEngineOut(BaseModel):
 
 
 @router.get("/api/engines", summary="List the engines")
-def list_built(services: ServicesHere, caller: Viewer) -> list[BuiltEngineOut]:
+def list_built(services: ServicesDep, caller: Viewer) -> list[BuiltEngineOut]:
     """Return every engine of the store with its state."""
     del caller
     return [BuiltEngineOut.model_validate(engine) for engine in list_engines(EngineStore(services.settings.engines))]
 
 
 @router.post("/api/engines/{name}/rebuild", status_code=204, summary="Build an engine again", response_class=Response)
-def rebuild(services: ServicesHere, caller: Administrator, name: EngineName) -> Response:
+def rebuild(services: ServicesDep, caller: Administrator, name: EngineName) -> Response:
     """Ask for an engine again, also for one that failed; it is built as soon as no job runs."""
     store = EngineStore(services.settings.engines)
     request = find_listed(store, name)
     if request is None:
-        raise RefusedError(404, "not_found", f"there is no engine {name} that could be built again; load the list anew")
+        raise ApiError(404, "not_found", f"there is no engine {name} that could be built again; load the list anew")
     if not store.want(request, again=True):
-        raise RefusedError(409, "engine", "the engine cannot be asked for; the log of the box says why")
+        raise ApiError(409, "engine", "the engine cannot be asked for; the log of the box says why")
     services.accounts.audit.add(caller.actor, "engine_rebuild", name)
     return Response(status_code=204)

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from appliance.web.errors import RefusedError
-from appliance.web.security import Operator, ServicesHere
+from appliance.web.errors import ApiError
+from appliance.web.security import Operator, ServicesDep
 from appliance.web.upload_store import Upload
 
 VERSION: Final = "1.0.0"
 _TUS: Final = {"Tus-Resumable": VERSION, "Cache-Control": "no-store"}
-_MOST_METADATA: Final = 4096
+_MAX_METADATA: Final = 4096
 
 router = APIRouter(tags=["uploads"])
 
@@ -52,7 +52,7 @@ class ProbeOut(BaseModel):
 
 
 @router.options("/api/uploads", status_code=204, summary="Tell which uploads are taken")
-def describe(services: ServicesHere, caller: Operator) -> Response:
+def describe(services: ServicesDep, caller: Operator) -> Response:
     """Return the version and extensions of tus, and the size of the largest file."""
     del caller
     headers = {
@@ -66,28 +66,28 @@ def describe(services: ServicesHere, caller: Operator) -> Response:
 
 @router.post("/api/uploads", status_code=201, summary="Begin an upload", response_class=Response)
 def create(
-    services: ServicesHere,
+    services: ServicesDep,
     caller: Operator,
     resumable: Resumable = None,
     length: Annotated[int | None, Header(alias="Upload-Length", ge=0, description="Size in bytes")] = None,
     metadata: Annotated[
-        str, Header(alias="Upload-Metadata", max_length=_MOST_METADATA, description="filename and filetype in base64")
+        str, Header(alias="Upload-Metadata", max_length=_MAX_METADATA, description="filename and filetype in base64")
     ] = "",
 ) -> Response:
     """Begin an upload; the answer's Location is where its bytes go."""
     _check_version(resumable)
     if length is None:
-        raise RefusedError(400, "length", "the Upload-Length header is missing; the size must be known at the start")
+        raise ApiError(400, "length", "the Upload-Length header is missing; the size must be known at the start")
     upload = services.uploads.begin(caller, _read_metadata(metadata).get("filename", ""), length)
     return Response(status_code=201, headers={**_TUS, "Location": f"/api/uploads/{upload.id}", "Upload-Offset": "0"})
 
 
 @router.head("/api/uploads/{upload_id}", summary="Ask how much has arrived", response_class=Response)
-async def look(services: ServicesHere, caller: Operator, upload_id: UploadId, resumable: Resumable = None) -> Response:
+async def look(services: ServicesDep, caller: Operator, upload_id: UploadId, resumable: Resumable = None) -> Response:
     """Return the offset to go on from; a request that still writes to the upload is ended."""
     _check_version(resumable)
     await _find(services, caller, upload_id)
-    await services.receiver.settle(upload_id)
+    await services.upload_writer.take_over(upload_id)
     upload = await _find(services, caller, upload_id)
     name = base64.b64encode(upload.name.encode()).decode()
     headers = {
@@ -113,7 +113,7 @@ async def look(services: ServicesHere, caller: Operator, upload_id: UploadId, re
 )
 async def append(
     request: Request,
-    services: ServicesHere,
+    services: ServicesDep,
     caller: Operator,
     upload_id: UploadId,
     resumable: Resumable = None,
@@ -122,31 +122,29 @@ async def append(
     """Write bytes at the offset; what arrived before a lost connection is kept."""
     _check_version(resumable)
     if request.headers.get("content-type") != "application/offset+octet-stream":
-        raise RefusedError(415, "type", "the Content-Type of uploaded bytes is application/offset+octet-stream")
+        raise ApiError(415, "type", "the Content-Type of uploaded bytes is application/offset+octet-stream")
     if offset is None:
-        raise RefusedError(400, "offset", "the Upload-Offset header is missing")
+        raise ApiError(400, "offset", "the Upload-Offset header is missing")
     await _find(services, caller, upload_id)
-    certain = await services.receiver.receive(
-        upload_id, caller.id, offset, request.stream(), may_go_on=lambda: bool(services.accounts.holding({caller}))
+    synced_bytes = await services.upload_writer.receive(
+        upload_id, caller.id, offset, request.stream(), is_allowed=lambda: bool(services.accounts.still_valid({caller}))
     )
-    return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(certain)})
+    return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(synced_bytes)})
 
 
 @router.delete("/api/uploads/{upload_id}", status_code=204, summary="Remove an upload", response_class=Response)
-async def remove(
-    services: ServicesHere, caller: Operator, upload_id: UploadId, resumable: Resumable = None
-) -> Response:
+async def remove(services: ServicesDep, caller: Operator, upload_id: UploadId, resumable: Resumable = None) -> Response:
     """Remove an upload, complete or not, that has no job."""
     _check_version(resumable)
     await _find(services, caller, upload_id)
-    await services.receiver.settle(upload_id)
+    await services.upload_writer.take_over(upload_id)
     upload = await _find(services, caller, upload_id)
     await to_thread.run_sync(services.uploads.remove, upload)
     return Response(status_code=204, headers=_TUS)
 
 
 @router.get("/api/files", summary="List the files that wait for a job", response_model=list[FileOut])
-def waiting(services: ServicesHere, caller: Operator) -> list[FileOut]:
+def waiting(services: ServicesDep, caller: Operator) -> list[FileOut]:
     """Return the caller's finished uploads that have no job yet."""
     return [
         FileOut(
@@ -167,24 +165,24 @@ def waiting(services: ServicesHere, caller: Operator) -> list[FileOut]:
     responses={200: {"content": {"image/jpeg": {}}, "description": "The picture"}},
     summary="Look at a file that waits for a job",
 )
-def thumbnail(services: ServicesHere, caller: Operator, upload_id: UploadId) -> FileResponse:
+def thumbnail(services: ServicesDep, caller: Operator, upload_id: UploadId) -> FileResponse:
     """Return a small picture of a file that arrived."""
     path = services.uploads.thumbnail(services.uploads.get(upload_id, caller.id).id)
     try:
         found = path.stat()
     except OSError:
-        raise RefusedError(404, "not_found", "this file has no picture") from None
+        raise ApiError(404, "not_found", "this file has no picture") from None
     headers = {"Content-Disposition": "inline", "Cache-Control": "private, max-age=3600"}
     return FileResponse(path, media_type="image/jpeg", headers=headers, stat_result=found)
 
 
-async def _find(services: ServicesHere, caller: Operator, upload_id: str) -> Upload:
+async def _find(services: ServicesDep, caller: Operator, upload_id: str) -> Upload:
     return await to_thread.run_sync(services.uploads.get, upload_id, caller.id)
 
 
 def _check_version(resumable: str | None) -> None:
     if resumable is not None and resumable != VERSION:
-        raise RefusedError(412, "version", f"this box speaks tus {VERSION}", {"Tus-Version": VERSION})
+        raise ApiError(412, "version", f"this box speaks tus {VERSION}", {"Tus-Version": VERSION})
 
 
 def _read_metadata(text: str) -> dict[str, str]:

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.principal import Role
-from appliance.web.errors import RefusedError
+from appliance.web.errors import ApiError
 from appliance.web.routes.account import Credentials, Password
-from appliance.web.security import Administrator, ServicesHere
+from appliance.web.security import Administrator, ServicesDep
 
 router = APIRouter(tags=["accounts"])
 
@@ -48,14 +48,14 @@ class UserOut(BaseModel):
 
 
 @router.get("/api/users", summary="List the accounts")
-def list_users(services: ServicesHere, caller: Administrator) -> list[UserOut]:
+def list_users(services: ServicesDep, caller: Administrator) -> list[UserOut]:
     """Return every account."""
     del caller
     return [UserOut.model_validate(user) for user in services.accounts.users.list()]
 
 
 @router.post("/api/users", status_code=201, summary="Make an account")
-def add_user(services: ServicesHere, caller: Administrator, body: UserIn) -> UserOut:
+def add_user(services: ServicesDep, caller: Administrator, body: UserIn) -> UserOut:
     """Make an account."""
     users = services.accounts.users
     made = users.add(body.name, body.password, body.role, actor=caller.actor, must_change=body.must_change)
@@ -63,12 +63,12 @@ def add_user(services: ServicesHere, caller: Administrator, body: UserIn) -> Use
 
 
 @router.patch("/api/users/{user_id}", summary="Change an account")
-def change_user(services: ServicesHere, caller: Administrator, user_id: UserId, body: UserChange) -> UserOut:
+def change_user(services: ServicesDep, caller: Administrator, user_id: UserId, body: UserChange) -> UserOut:
     """Change role, password, or whether the account can log in; the last administrator stays one."""
     users = services.accounts.users
     user = users.get(user_id)
     if body.password is not None and user_id == caller.id:
-        raise RefusedError(403, "own_password", "change your own password in your account; it asks for the current one")
+        raise ApiError(403, "own_password", "change your own password in your account; it asks for the current one")
     if body.password is not None:
         users.set_password(
             user_id,
@@ -83,10 +83,10 @@ def change_user(services: ServicesHere, caller: Administrator, user_id: UserId, 
 
 
 @router.delete("/api/users/{user_id}", status_code=204, summary="Remove an account", response_class=Response)
-def remove_user(services: ServicesHere, caller: Administrator, user_id: UserId) -> Response:
+def remove_user(services: ServicesDep, caller: Administrator, user_id: UserId) -> Response:
     """Remove an account with its tokens and waiting uploads; its jobs stay."""
     services.accounts.users.remove(user_id, actor=caller.actor)
-    services.uploads.tidy(services.receiver.busy)
+    services.uploads.tidy(services.upload_writer.busy)
     return Response(status_code=204)
 
 
@@ -112,7 +112,7 @@ class AuditOut(BaseModel):
 
 @router.get("/api/audit", summary="List who did what")
 def list_audit(
-    services: ServicesHere,
+    services: ServicesDep,
     caller: Administrator,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,

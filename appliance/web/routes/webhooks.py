@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.web.security import Administrator, ServicesHere
+from appliance.web.security import Administrator, ServicesDep
 
 router = APIRouter(tags=["webhooks"])
 
@@ -42,14 +42,14 @@ class NewWebhookOut(WebhookOut):
 
 
 @router.get("/api/webhooks", summary="List the webhooks")
-def list_webhooks(services: ServicesHere, caller: Administrator) -> list[WebhookOut]:
+def list_webhooks(services: ServicesDep, caller: Administrator) -> list[WebhookOut]:
     """Return every webhook."""
     del caller
     return [WebhookOut.model_validate(webhook) for webhook in services.webhooks.list()]
 
 
 @router.post("/api/webhooks", status_code=201, summary="Add a webhook")
-def add_webhook(services: ServicesHere, caller: Administrator, body: WebhookIn) -> NewWebhookOut:
+def add_webhook(services: ServicesDep, caller: Administrator, body: WebhookIn) -> NewWebhookOut:
     """Add a webhook.
 
     Its messages carry `X-Relume-Signature: t=<seconds>,v1=<hex>`: HMAC-SHA256 of `<seconds>.<body>` with the secret.
@@ -65,14 +65,14 @@ class TestOut(BaseModel):
 
 
 @router.post("/api/webhooks/{webhook_id}/test", summary="Send a test message")
-def test_webhook(services: ServicesHere, caller: Administrator, webhook_id: WebhookId) -> TestOut:
+def test_webhook(services: ServicesDep, caller: Administrator, webhook_id: WebhookId) -> TestOut:
     """Send a signed message with the event `test` at once."""
     del caller
     return TestOut(problem=services.webhooks.test(webhook_id))
 
 
 @router.delete("/api/webhooks/{webhook_id}", status_code=204, summary="Remove a webhook", response_class=Response)
-def remove_webhook(services: ServicesHere, caller: Administrator, webhook_id: WebhookId) -> Response:
+def remove_webhook(services: ServicesDep, caller: Administrator, webhook_id: WebhookId) -> Response:
     """Remove a webhook and what was still to be delivered."""
     services.webhooks.remove(webhook_id, actor=caller.actor)
     return Response(status_code=204)

@@ -24,11 +24,11 @@ def fail(accounts: Accounts, name: str, address: str = "a") -> str:
 def test_a_log_in_gives_a_secret_of_which_the_database_has_the_hash_alone(accounts: Accounts, database):
     new = accounts.entrance.log_in("ANNA", PASSWORD, address="a", old=None)
 
-    assert new.caller.name == "Anna"
-    assert accounts.sessions.find(new.secret, "a") == new.caller
+    assert new.principal.name == "Anna"
+    assert accounts.sessions.find(new.secret, "a") == new.principal
     with database.read() as connection:
         (stored,) = connection.execute("SELECT secret_hash FROM sessions").fetchone()
-    assert stored == new.caller.session
+    assert stored == new.principal.session
     assert new.secret not in stored
 
 
@@ -145,7 +145,7 @@ def test_a_new_password_ends_the_lock_for_every_address(accounts: Accounts, anna
 
 @pytest.mark.usefixtures("anna")
 def test_what_is_refused_writes_nothing_and_the_table_stays_small(accounts: Accounts, database, monkeypatch):
-    monkeypatch.setattr(rate_limit, "_MOST_ROWS", 4)
+    monkeypatch.setattr(rate_limit, "_MAX_ROWS", 4)
     for number in range(10):
         fail(accounts, f"name {number}", f"192.0.2.{number}")
     with database.read() as connection:
@@ -235,7 +235,7 @@ def test_the_set_up_link_makes_one_administrator_and_is_used_up(accounts: Accoun
 
     new = accounts.entrance.set_up(secret, "Anna", PASSWORD, address="a", old=None)
 
-    assert new.caller.role is Role.ADMINISTRATOR
+    assert new.principal.role is Role.ADMINISTRATOR
     assert accounts.sessions.find(new.secret, "a") is not None
     assert not accounts.entrance.needs_setup()
     assert accounts.entrance.new_setup_secret() is None

@@ -3,7 +3,7 @@ import secrets
 import pytest
 
 from appliance.accounts.book import Accounts
-from appliance.accounts.credentials import csrf_of
+from appliance.accounts.credentials import csrf_token
 from appliance.accounts.users import User
 from appliance.store.database import Database
 
@@ -31,7 +31,7 @@ def test_a_forged_secret_is_nobody(accounts: Accounts, secret: str):
 def test_the_stored_hash_is_no_secret(accounts: Accounts):
     new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
 
-    assert accounts.sessions.find(str(new.caller.session), "a") is None
+    assert accounts.sessions.find(str(new.principal.session), "a") is None
 
 
 @pytest.mark.usefixtures("anna")
@@ -43,13 +43,13 @@ def test_a_log_in_ends_without_use(accounts: Accounts, database: Database):
     age(database, "last_seen_at", 24 * 3600 + 1)
 
     assert accounts.sessions.find(new.secret, "a") is None
-    assert accounts.holding({new.caller}) == set()
+    assert accounts.still_valid({new.principal}) == set()
 
 
 @pytest.mark.usefixtures("anna")
 def test_a_log_in_ends_after_its_longest_time_however_it_is_used(accounts: Accounts, database: Database):
     new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
-    assert accounts.holding({new.caller}) == {new.caller}
+    assert accounts.still_valid({new.principal}) == {new.principal}
 
     age(database, "created_at", 14 * 86_400 + 1)
 
@@ -61,7 +61,7 @@ def test_a_log_out_ends_this_log_in_alone(accounts: Accounts):
     here = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
     there = accounts.entrance.log_in("anna", PASSWORD, address="b", old=None)
 
-    accounts.sessions.end(here.caller, actor=here.caller.actor)
+    accounts.sessions.end(here.principal, actor=here.principal.actor)
 
     assert accounts.sessions.find(here.secret, "a") is None
     assert accounts.sessions.find(there.secret, "b") is not None
@@ -72,8 +72,8 @@ def test_each_log_in_has_a_csrf_token_of_its_own_that_is_not_its_secret(accounts
     first = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
     second = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
 
-    assert first.caller.csrf == csrf_of(first.secret)
-    assert len({first.caller.csrf, second.caller.csrf, first.secret, second.secret, first.caller.session}) == 5
+    assert first.principal.csrf == csrf_token(first.secret)
+    assert len({first.principal.csrf, second.principal.csrf, first.secret, second.secret, first.principal.session}) == 5
 
 
 def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts, anna: User, database: Database):
@@ -98,4 +98,4 @@ def test_a_log_in_of_a_clock_that_was_ahead_ends_when_it_is_put_right(accounts: 
         connection.execute("UPDATE sessions SET created_at = created_at + 1e8, last_seen_at = last_seen_at + 1e8")
 
     assert accounts.sessions.find(new.secret, "a") is None
-    assert accounts.holding({new.caller}) == set()
+    assert accounts.still_valid({new.principal}) == set()

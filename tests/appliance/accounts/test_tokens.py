@@ -2,7 +2,7 @@ import pytest
 
 from appliance.accounts.audit import Actor
 from appliance.accounts.book import Accounts
-from appliance.accounts.principal import Caller, Role
+from appliance.accounts.principal import Principal, Role
 from appliance.accounts.users import User
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
@@ -12,17 +12,17 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def caller(accounts: Accounts) -> Caller:
+def caller(accounts: Accounts) -> Principal:
     ben = accounts.users.add("Ben", PASSWORD, Role.OPERATOR, actor=BOSS)
-    return Caller(ben.id, ben.name, ben.role)
+    return Principal(ben.id, ben.name, ben.role)
 
 
-def test_a_token_is_its_owner_and_only_its_hash_is_kept(accounts: Accounts, caller: Caller, database: Database):
+def test_a_token_is_its_owner_and_only_its_hash_is_kept(accounts: Accounts, caller: Principal, database: Database):
     token, secret = accounts.tokens.add(caller, "script", Role.OPERATOR)
 
     found = accounts.tokens.find(secret, "192.0.2.1")
 
-    assert found == Caller(caller.id, "Ben", Role.OPERATOR, token=token.id, address="192.0.2.1")
+    assert found == Principal(caller.id, "Ben", Role.OPERATOR, token=token.id, address="192.0.2.1")
     assert secret.startswith(token.prefix)
     assert len(token.prefix) < 15
     with database.read() as connection:
@@ -31,7 +31,7 @@ def test_a_token_is_its_owner_and_only_its_hash_is_kept(accounts: Accounts, call
     assert accounts.tokens.list(caller.id)[0].last_used_at is not None
 
 
-def test_a_token_is_not_worth_more_than_its_owner(accounts: Accounts, caller: Caller):
+def test_a_token_is_not_worth_more_than_its_owner(accounts: Accounts, caller: Principal):
     with pytest.raises(AccountError, match="allowed more than you are"):
         accounts.tokens.add(caller, "script", Role.ADMINISTRATOR)
     _, weak = accounts.tokens.add(caller, "reader", Role.VIEWER)
@@ -44,7 +44,7 @@ def test_a_token_is_not_worth_more_than_its_owner(accounts: Accounts, caller: Ca
     assert accounts.tokens.find(weak, "").role is Role.VIEWER
 
 
-def test_an_expired_a_removed_and_a_forged_token_are_nobody(accounts: Accounts, caller: Caller, database: Database):
+def test_an_expired_a_removed_and_a_forged_token_are_nobody(accounts: Accounts, caller: Principal, database: Database):
     token, secret = accounts.tokens.add(caller, "script", Role.VIEWER, days=1)
     assert accounts.tokens.find(secret, "") is not None
     assert accounts.tokens.find(secret[:-1] + ("a" if secret[-1] != "a" else "b"), "") is None
@@ -58,7 +58,7 @@ def test_an_expired_a_removed_and_a_forged_token_are_nobody(accounts: Accounts, 
     assert accounts.tokens.list(caller.id) == []
 
 
-def test_nobody_removes_the_token_of_someone_else(accounts: Accounts, caller: Caller, anna: User):
+def test_nobody_removes_the_token_of_someone_else(accounts: Accounts, caller: Principal, anna: User):
     token, secret = accounts.tokens.add(caller, "script", Role.VIEWER)
 
     with pytest.raises(AccountNotFoundError, match="no token"):

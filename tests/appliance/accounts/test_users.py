@@ -75,7 +75,7 @@ def test_a_new_password_ends_the_other_logins_and_unlocks(accounts: Accounts, an
     other = accounts.entrance.log_in("anna", PASSWORD, address="b", old=None)
 
     accounts.users.change_own_password(
-        anna.id, PASSWORD, "another good password", actor=BOSS, keep_session=kept.caller.session
+        anna.id, PASSWORD, "another good password", actor=BOSS, keep_session=kept.principal.session
     )
 
     assert accounts.sessions.find(kept.secret, "a") is not None
@@ -94,7 +94,7 @@ def test_the_present_password_is_needed_for_a_new_one(accounts: Accounts, anna: 
 def test_a_disabled_account_is_logged_out_and_its_token_stops(accounts: Accounts):
     ben = accounts.users.add("Ben", PASSWORD, Role.OPERATOR, actor=BOSS)
     session = accounts.entrance.log_in("ben", PASSWORD, address="a", old=None)
-    _, secret = accounts.tokens.add(session.caller, "script", Role.OPERATOR)
+    _, secret = accounts.tokens.add(session.principal, "script", Role.OPERATOR)
     assert accounts.tokens.find(secret, "a") is not None
 
     accounts.users.change(ben.id, enabled=False, actor=BOSS)

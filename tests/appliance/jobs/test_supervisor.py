@@ -16,7 +16,7 @@ from appliance.settings import load_settings
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import DatabaseDamagedError
-from appliance.web.server import start_company
+from appliance.web.server import start_background_services
 from runtime.options import AudioMode, EnhanceOptions
 
 from .conftest import ROOT, RULE
@@ -237,7 +237,7 @@ def test_each_device_that_is_named_has_a_worker_which_sees_it_alone(supervise, u
 def test_the_threads_of_the_settings_reach_the_workers(data, settings_of, until):
     with (
         Database(database_path(data)) as database,
-        start_company(database, settings_of(threads=3, device="cpu")) as company,
+        start_background_services(database, settings_of(threads=3, device="cpu")) as company,
     ):
         until(lambda: company.workers()[0]["pid"])
         pid = company.workers()[0]["pid"]

@@ -20,7 +20,7 @@ from appliance.jobs.job import JobRecord, NewJob, Origin
 from appliance.settings import Settings, load_settings
 from appliance.store.data_dir import prepare_data_directory
 from appliance.store.database import Database
-from appliance.web.app import make_app, open_services
+from appliance.web.app import create_app, open_services
 from appliance.web.services import Services
 from runtime.options import EnhanceOptions
 
@@ -100,7 +100,7 @@ def services(settings: Settings) -> Iterator[Services]:
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return make_app(services)
+    return create_app(services)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def log_in(services: Services, request: pytest.FixtureRequest) -> Callable[..., 
         with services.database.transaction() as connection:
             new = accounts.sessions.open(connection, user.id, "test", old=None)
         used = client if client is not None else request.getfixturevalue("client")
-        return Person(used, user, new.secret, new.caller.csrf)
+        return Person(used, user, new.secret, new.principal.csrf)
 
     return make
 

@@ -15,7 +15,7 @@ import uvicorn
 
 from appliance.settings_file import listen
 from appliance.web import server as serving
-from appliance.web.connections import ImpatientLoop, TimedProtocol, Visitors, limit_connections
+from appliance.web.connections import ConnectionLimiter, ShortHandshakeLoop, TimedProtocol, limit_connections
 from appliance.web.tls import provide_certificate
 
 WAIT_S = 60
@@ -29,7 +29,7 @@ class Quick(TimedProtocol):
     write_s = 0.5
 
 
-class QuickLoop(ImpatientLoop):
+class QuickLoop(ShortHandshakeLoop):
     async def create_server(self, *args, **options):
         if options.get("ssl"):
             options["ssl_handshake_timeout"] = 0.5
@@ -37,18 +37,18 @@ class QuickLoop(ImpatientLoop):
 
 
 @pytest.fixture
-def visitors() -> Visitors:
-    return Visitors(most=20, reserved=5, of_stranger=8, of_known=12)
+def limiter() -> ConnectionLimiter:
+    return ConnectionLimiter(maximum=20, reserved=5, per_unknown=8, per_known=12)
 
 
 @pytest.fixture
-def serve(app, settings, visitors) -> Iterator[Callable[..., int]]:
+def serve(app, settings, limiter) -> Iterator[Callable[..., int]]:
     """Serve the app with short limits, and give its port."""
     with ExitStack() as stack:
 
         @contextmanager
         def serving(*, tls: bool, protocol: type) -> Iterator[int]:
-            listening = limit_connections(listen("127.0.0.1", 0), visitors)
+            listening = limit_connections(listen("127.0.0.1", 0), limiter)
             given = provide_certificate(settings) if tls else None
             config = uvicorn.Config(
                 app,
@@ -175,28 +175,28 @@ def test_one_address_cannot_keep_others_out_and_has_its_places_again_afterwards(
     wait_for(lambda: ask(port).startswith(b"HTTP/1.1 200"))
 
 
-def test_many_addresses_leave_places_for_those_who_are_logged_in(visitors):
-    visitors.note("10.0.0.1")
+def test_many_addresses_leave_places_for_those_who_are_logged_in(limiter):
+    limiter.mark_known("10.0.0.1")
 
-    strangers = [visitors.enter(f"10.0.1.{number // 5}") for number in range(50)]
-    known = [visitors.enter("10.0.0.1") for _ in range(20)]
+    strangers = [limiter.acquire(f"10.0.1.{number // 5}") for number in range(50)]
+    known = [limiter.acquire("10.0.0.1") for _ in range(20)]
 
     assert strangers.count(True) == 15
     assert known.count(True) == 5
-    visitors.leave("10.0.0.1")
-    assert not visitors.enter("10.0.2.1")
-    assert visitors.enter("10.0.0.1")
+    limiter.release("10.0.0.1")
+    assert not limiter.acquire("10.0.2.1")
+    assert limiter.acquire("10.0.0.1")
 
 
-def test_an_address_has_its_own_limit_and_more_of_them_once_somebody_is_logged_in(visitors):
-    assert [visitors.enter("10.0.0.1") for _ in range(10)].count(True) == 8
-    visitors.note("10.0.0.1")
-    assert [visitors.enter("10.0.0.1") for _ in range(10)].count(True) == 4
+def test_an_address_has_its_own_limit_and_more_of_them_once_somebody_is_logged_in(limiter):
+    assert [limiter.acquire("10.0.0.1") for _ in range(10)].count(True) == 8
+    limiter.mark_known("10.0.0.1")
+    assert [limiter.acquire("10.0.0.1") for _ in range(10)].count(True) == 4
 
 
 def test_who_is_logged_in_is_noted_and_a_wrong_secret_is_not(viewer, nobody, services):
     noted = []
-    services.visitors.note = noted.append
+    services.connections.mark_known = noted.append
 
     nobody.get("/api/jobs", headers={"Cookie": "relume_session=wrong"})
     assert noted == []

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from appliance.jobs.errors import code_of
 from appliance.jobs.job import JobRecord
-from appliance.web.errors import hide_places
+from appliance.web.errors import hide_paths
 from appliance.web.views import plain_message
 from runtime.errors import (
     DamagedError,
@@ -140,7 +140,7 @@ def test_paths_of_the_server_become_names(tmp_path: Path):
     data = tmp_path / "data"
     message = f"{data}/uploads/Abc.mp4 is damaged; {data} is full, {data}base is not"
 
-    said = hide_places(message, {data: "the data directory", data / "uploads" / "Abc.mp4": "holiday.mp4"})
+    said = hide_paths(message, {data: "the data directory", data / "uploads" / "Abc.mp4": "holiday.mp4"})
 
     assert said == f"holiday.mp4 is damaged; the data directory is full, {data}base is not"
 

@@ -12,7 +12,7 @@ from appliance.accounts.credentials import hash_secret
 from appliance.accounts.principal import Role
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.web import events
-from appliance.web.events import Listener, Told, message
+from appliance.web.events import Listener, Update, message
 
 
 @pytest.fixture
@@ -220,8 +220,8 @@ def quick(monkeypatch):
 
 
 def test_a_message_about_a_job_reaches_its_owner_and_whoever_sees_all():
-    mine, nobodys, everyones = Told(b"a", owner="me"), Told(b"b", owner=""), Told(b"c")
-    counts = Told(b"d", owner="me", exact=True)
+    mine, nobodys, everyones = Update(b"a", owner="me"), Update(b"b", owner=""), Update(b"c")
+    counts = Update(b"d", owner="me", exact=True)
 
     assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for("me")] == [b"a", b"c", b"d"]
     assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for("you")] == [b"c"]

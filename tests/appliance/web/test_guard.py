@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from appliance.web.security import MOST_BODY_BYTES
+from appliance.web.security import MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_change_that_comes_from_the_own_page_is_taken(admin):
 
 
 def test_a_large_body_is_refused_before_it_is_read(nobody):
-    answer = nobody.post("/api/login", {"name": "a", "password": "x" * MOST_BODY_BYTES})
+    answer = nobody.post("/api/login", {"name": "a", "password": "x" * MAX_BODY_BYTES})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 

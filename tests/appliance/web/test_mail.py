@@ -10,7 +10,7 @@ import pytest
 
 from appliance.jobs.job import JobState
 from appliance.settings import Settings
-from appliance.web.mail import Letter, Mailer, send
+from appliance.web.mail import Email, Mailer, send
 
 
 class Conversation(socketserver.StreamRequestHandler):
@@ -97,7 +97,7 @@ def test_an_owner_is_told_of_what_was_asked_for_and_nobody_else(settings, servic
 
 def test_what_the_mail_server_says_is_told_in_words(settings, letters):
     port, got = letters
-    letter = Letter("anna@studio.example", "Hello", "Text")
+    letter = Email("anna@studio.example", "Hello", "Text")
     own = with_mail(settings, port)
 
     assert send(own, letter) is None

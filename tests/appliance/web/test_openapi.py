@@ -19,7 +19,7 @@ from appliance.accounts.principal import Role
 from appliance.settings import load_settings
 from appliance.store.data_dir import prepare_data_directory
 from appliance.store.database import Database
-from appliance.web.app import make_app, open_services
+from appliance.web.app import create_app, open_services
 
 # A stream without an end, and what would end the log-in or change the password that the test goes on with.
 LEFT_OUT = {("GET", "/api/events"), ("POST", "/api/logout"), ("PATCH", "/api/me")}
@@ -35,7 +35,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
         user = services.accounts.users.add("Anna", "correct horse battery", Role.ADMINISTRATOR, actor=COMMAND_LINE)
         with database.transaction() as connection:
             new = services.accounts.sessions.open(connection, user.id, "test", old=None)
-        app = make_app(services)
+        app = create_app(services)
         listening = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -46,7 +46,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
             "app": app,
             "services": services,
             "url": f"http://127.0.0.1:{listening.getsockname()[1]}",
-            "headers": {"Cookie": f"relume_session={new.secret}", "X-CSRF-Token": new.caller.csrf},
+            "headers": {"Cookie": f"relume_session={new.secret}", "X-CSRF-Token": new.principal.csrf},
         }
         server.should_exit = True
         thread.join()

@@ -2,13 +2,13 @@ import asyncio
 
 import pytest
 
-from appliance.web.connections import Visitors
+from appliance.web.connections import ConnectionLimiter
 from appliance.web.tls import serve_redirects
 
 
 def ask(text: bytes) -> bytes:
     async def run() -> bytes:
-        server = await serve_redirects("127.0.0.1", 0, 8443, Visitors())
+        server = await serve_redirects("127.0.0.1", 0, 8443, ConnectionLimiter())
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(text)

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Mount
 
 from appliance.accounts.principal import Role
-from appliance.web.security import Needs, Open
+from appliance.web.security import Open, RequireRole
 
 OPEN = {
     ("GET", "/health"),
@@ -60,12 +60,12 @@ def walk(routes: list) -> Iterator[APIRoute]:
             yield from walk(route.original_router.routes)
 
 
-def needs_of(dependant: Dependant) -> list[Needs | Open]:
-    own = [dependant.call] if isinstance(dependant.call, Needs | Open) else []
+def needs_of(dependant: Dependant) -> list[RequireRole | Open]:
+    own = [dependant.call] if isinstance(dependant.call, RequireRole | Open) else []
     return own + [found for part in dependant.dependencies for found in needs_of(part)]
 
 
-def table(app: FastAPI) -> list[tuple[str, str, list[Needs | Open]]]:
+def table(app: FastAPI) -> list[tuple[str, str, list[RequireRole | Open]]]:
     return [
         (method, route.path, needs_of(route.dependant))
         for route in walk(app.routes)

@@ -2,7 +2,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from appliance.store.database import Database
-from appliance.web.app import make_app, open_services
+from appliance.web.app import create_app, open_services
 
 from .conftest import Person
 
@@ -206,7 +206,7 @@ def test_under_tls_no_other_service_of_this_host_can_put_a_cookie_beside_the_ses
     tls = settings.model_copy(update={"tls": True})
     with Database(settings.database) as database:
         services = open_services(database, tls)
-        with TestClient(make_app(services), base_url="https://localhost") as client:
+        with TestClient(create_app(services), base_url="https://localhost") as client:
             nobody = Person(client)
             assert set_up(services, nobody).status_code == 200
             (name,) = client.cookies
@@ -228,5 +228,5 @@ def test_a_certificate_of_ones_own_keeps_browsers_with_tls(settings, tmp_path, o
     )
     with Database(settings.database) as database:
         services = open_services(database, settings.model_copy(update=given))
-        with TestClient(make_app(services), base_url="https://localhost") as client:
+        with TestClient(create_app(services), base_url="https://localhost") as client:
             assert client.get("/health").headers.get("strict-transport-security") == said

@@ -21,7 +21,7 @@ from appliance.watch.errors import UnreadableError
 from appliance.watch.integrity import check_media
 from appliance.web import upload_writer
 from appliance.web.app import open_services
-from appliance.web.upload_store import FairTurns
+from appliance.web.upload_store import ProbeQueue
 from runtime.options import EnhanceOptions
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -329,7 +329,7 @@ def test_the_reserve_of_the_disk_is_not_touched(services, operator, settings):
 
 
 def test_a_disk_that_fills_up_meanwhile_ends_the_upload_with_words(services, operator, settings, monkeypatch):
-    monkeypatch.setattr(upload_writer, "_BLOCK", 1000)
+    monkeypatch.setattr(upload_writer, "_BLOCK_BYTES", 1000)
     place = operator.begin_upload("a.mp4", 10_000).headers["location"]
     full = load_settings(settings.data, tls=False, disk_reserve_gib=100_000.0)
     object.__setattr__(services.uploads, "_settings", full)
@@ -420,7 +420,7 @@ def test_an_upload_in_flight_ends_with_the_log_in_and_leaves_nothing_of_a_remove
             thread.join()
 
     assert answer.status_code == (404 if end == "removed" else 401)
-    wait_for(lambda: services.receiver.busy == frozenset())
+    wait_for(lambda: services.upload_writer.busy == frozenset())
     assert len(list(settings.uploads.iterdir())) == (0 if end == "removed" else 1)
 
 
@@ -474,7 +474,7 @@ def test_files_that_take_long_hold_up_no_other_user():
         if upload_id.startswith("slow"):
             assert free.wait(60)
 
-    turns = FairTurns(look)
+    turns = ProbeQueue(look)
     try:
         for number in range(5):
             turns.add("one", f"slow{number}")
@@ -497,7 +497,7 @@ def test_users_take_turns():
         assert free.wait(60)
         seen.append(upload_id)
 
-    turns = FairTurns(look)
+    turns = ProbeQueue(look)
     try:
         for owner, count in (("one", 20), ("two", 2), ("three", 2)):
             for number in range(count):

@@ -3,7 +3,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from appliance.web.views import MOST_CHARACTERS, clean_file_name, content_disposition
+from appliance.web.views import MAX_NAME_LENGTH, clean_file_name, content_disposition
 
 NAMES = [
     "clip.mp4",
@@ -32,7 +32,7 @@ NAMES = [
 def test_a_clean_name_is_one_plain_part_of_a_path(name):
     clean = clean_file_name(name)
 
-    assert 0 < len(clean) <= MOST_CHARACTERS
+    assert 0 < len(clean) <= MAX_NAME_LENGTH
     assert not set(clean) & set('/\\\0\r\n<>:"|?*')
     assert clean not in (".", "..")
     assert clean.strip(" .") == clean

@@ -15,7 +15,7 @@ from appliance.settings import load_settings
 from appliance.web.webhooks import Webhooks, send
 
 
-class Receiver:
+class UploadWriter:
     """A program on the LAN that is told."""
 
     def __init__(self):
@@ -41,7 +41,7 @@ class Receiver:
 
 @pytest.fixture
 def receiver():
-    receiver = Receiver()
+    receiver = UploadWriter()
     receiver.thread.start()
     yield receiver
     receiver.server.shutdown()
