@@ -28,8 +28,8 @@ from calibration.speed import time_in_turn
 from export.int8 import GATE_DB
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.openvino import OpenVinoSession, load_openvino
-from runtime.engine.session import OpenSession, Session
-from runtime.manifest import Model, find_model, list_models
+from runtime.engine.session import Session
+from runtime.manifest import Model, Role, find_model, list_models
 
 HEIGHT, WIDTH = 180, 320
 
@@ -106,14 +106,24 @@ def score(model: Model, arguments: argparse.Namespace) -> dict[str, float]:
         spoiling = Spoiling(arguments.kind, arguments.noise_sigma, arguments.crf)
         clips = [make_test_clip(model, path, frames=arguments.frames, side=360, spoiling=spoiling) for path in paths]
 
-    def put_in(opener: Opener, kind: str) -> OpenSession:
-        def open_session(_: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-            del precision  # of the file that stands in the manifest, in whose place another is opened
-            return opener(model.file(precision=kind), dimensions=dimensions, precision=kind, threads=arguments.threads)
+    return {
+        name: measure_psnr(model, clips, _Variant(opener, precision, arguments.threads))
+        for name, (opener, precision) in VARIANTS.items()
+    }
 
-        return open_session
 
-    return {name: measure_psnr(model, clips, put_in(*variant)) for name, variant in VARIANTS.items()}
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """A `Backend` of one session class and precision."""
+
+    opener: Opener
+    precision: str
+    threads: int
+
+    def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
+        """Open a session; see `runtime.engine.session.Backend`."""
+        path = model.file(role=role, precision=self.precision)
+        return self.opener(path, dimensions=shape, precision=self.precision, threads=self.threads)
 
 
 def measure_rate(*, repeats: int = 12) -> float:

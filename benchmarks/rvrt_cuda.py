@@ -29,7 +29,7 @@ from export.half import find_islands
 from export.half_graph import rewrite_to_half
 from export.run import build_network
 from models.registry import REGISTRY
-from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, OnnxRuntimeGpuSession, Provider, load_onnxruntime
+from runtime.engine.onnxruntime import CUDA_PROVIDER, OnnxRuntimeCpuSession, OnnxRuntimeGpuSession, load_onnxruntime
 from runtime.engine.session import Session
 
 PUBLISHED = "published for 320x180: 183 ms a frame, 1056 MB (arXiv 2206.02146)"
@@ -130,9 +130,7 @@ def _open_onnxruntime(case: Case) -> tuple[Run, Callable[[], None]]:
             onnx.save(rewrite_to_half(model, find_islands(model)), path)
         session: Session
         if case.device == "cuda":
-            session = OnnxRuntimeGpuSession(
-                path, dimensions={}, precision=case.precision, threads=1, provider=Provider.CUDA
-            )
+            session = OnnxRuntimeGpuSession(path, dimensions={}, precision=case.precision, threads=1)
         else:
             session = OnnxRuntimeCpuSession(path, dimensions={}, precision=case.precision, threads=1)
     (name,) = graph.inputs
@@ -212,7 +210,7 @@ def _refusal() -> str:
     if find_spec("onnxruntime") is None:
         return "onnxruntime is not installed; install onnxruntime-gpu"
     onnxruntime = load_onnxruntime()
-    if Provider.CUDA not in onnxruntime.get_available_providers():
+    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
         return f"onnxruntime {onnxruntime.__version__} has no CUDA provider; install onnxruntime-gpu in its place"
     return ""
 

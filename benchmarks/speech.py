@@ -6,7 +6,6 @@ never heard. `--write` puts the means into the model's manifest.
 
 import argparse
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import numpy as np
 
 from calibration.sound import enhance_speech
 from runtime.audio.speech_enhancer import SpeechEnhancer
-from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
-from runtime.engine.session import Session
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.manifest import Model, Quality, load_model, zoo_folder
 from training.loop import load_recipe
 from training.speech import SpeechSettings
@@ -39,18 +38,17 @@ class Row:
     after: dict[str, float]
 
 
-def open_on_one_thread(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-    """Open a model as the box without a GPU does, on one thread."""
-    return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=1)
-
-
 def measure_rows(model: Model, mixtures: list[Mixture], *, strength: float) -> list[Row]:
-    """Measure every mixture before and after."""
+    """Measure every mixture before and after, on one thread of the CPU."""
+    backend = ModelBackend(find_backend("cpu"))
     return [
         Row(
             mixture,
             measure_one(mixture.clean, mixture.noisy),
-            measure_one(mixture.clean, enhance_speech(model, mixture.noisy, open_on_one_thread, strength=strength)),
+            measure_one(
+                mixture.clean,
+                enhance_speech(model, mixture.noisy, backend, strength=strength),
+            ),
         )
         for mixture in mixtures
     ]
@@ -60,7 +58,8 @@ def real_time_factor(model: Model, *, seconds: float = 30.0) -> float:
     """Return the seconds of computing per second of 48 kHz stereo, on one thread."""
     rate = 48_000
     noise = np.random.default_rng(3).standard_normal((2, int(seconds * rate)), np.float32) * 0.05
-    with SpeechEnhancer(model, open_on_one_thread, channels=2, layout="stereo", sample_rate=rate) as enhancer:
+    backend = ModelBackend(find_backend("cpu"))
+    with SpeechEnhancer(model, backend, channels=2, layout="stereo", sample_rate=rate) as enhancer:
         enhancer.push(noisy_second := noise[:, :rate])
         started = time.perf_counter()
         for start in range(rate, noise.shape[1], noisy_second.shape[1] // 10):

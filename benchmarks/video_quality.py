@@ -9,14 +9,13 @@ border left out.
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from skimage.metrics import structural_similarity
 
 from calibration.quality import Pixels, Spoiling, enhance, luma, make_test_clip, psnr, resize
-from runtime.engine.backends import choose_backend
-from runtime.engine.session import OpenSession, Session
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.manifest import Model, Quality, find_model
 
 
@@ -37,7 +36,8 @@ def measure(model: Model, path: Path, arguments: argparse.Namespace) -> dict[str
     figures = {"psnr_before": 0.0, "psnr_after": 0.0, "ssim_before": 0.0, "ssim_after": 0.0}
     truth = clip.truth
     height, width = truth[0].shape[:2]
-    made = enhance(model, clip.poor, open_file(model, arguments))
+    backend = ModelBackend(find_backend(arguments.backend), arguments.precision, arguments.threads)
+    made = enhance(model, clip.poor, backend)
     for sharp, small, result in zip(truth, clip.poor, made, strict=True):
         plain = resize(small, width, height)
         figures["psnr_before"] += psnr(plain, sharp) / len(truth)
@@ -45,18 +45,6 @@ def measure(model: Model, path: Path, arguments: argparse.Namespace) -> dict[str
         figures["ssim_before"] += ssim(plain, sharp) / len(truth)
         figures["ssim_after"] += ssim(result, sharp) / len(truth)
     return figures
-
-
-def open_file(model: Model, arguments: argparse.Namespace) -> OpenSession:
-    """Open the file of the precision asked for in the backend asked for, whatever a job would choose."""
-    opener = choose_backend(arguments.backend, threads=arguments.threads).open_session
-
-    def open_session(_: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        del precision  # of the file that a job would take
-        path = model.file(precision=arguments.precision)
-        return opener(path, dimensions=dimensions, precision=arguments.precision)
-
-    return open_session
 
 
 def write_quality(model: Model, arguments: argparse.Namespace, means: dict[str, float], *, clips: int) -> None:

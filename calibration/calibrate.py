@@ -55,7 +55,7 @@ def calibrate(request: CalibrationRequest, *, console: Console | None = None, zo
             for role, source in sources.items()
         }
     # In ONNX Runtime, which also runs the form for TensorRT as it is; OpenVINO does not (docs/int8.md).
-    score_in_ort = score_with(model, material.measure, backends=("cpu",))
+    score_in_ort = score_with(material.measure, backends=("cpu",))
     costs = measure_layers(
         sources,
         ranges,
@@ -63,7 +63,7 @@ def calibrate(request: CalibrationRequest, *, console: Console | None = None, zo
         sizes=material.sizes,
         on_layer=lambda name: console.print(f"{request.model}: {name} alone ..."),
     )
-    score = score_with(model, material.measure)
+    score = score_with(material.measure)
     choice = choose_layers(sources, ranges, score, costs, gate_db=request.gate_db)
     console.print(cost_table(request.model, costs, choice))
     request.output.mkdir(parents=True, exist_ok=True)

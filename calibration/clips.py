@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.sample_clip import write_clip
-from calibration.recording import RecordingOpener, Tensors
+from calibration.recording import RecordingBackend, Tensors
 from kernels.colour import YuvLayout, yuv_to_rgb
-from runtime.engine.session import OpenSession
+from runtime.engine.session import Backend
 from runtime.errors import DecodeError
-from runtime.manifest import Model
+from runtime.manifest import Model, Role
 from runtime.media.probe import probe
 from runtime.media.video_reader import VideoReader
 from runtime.video.frames import EnhancedFrame, Step
@@ -54,7 +54,7 @@ def read_frames(clip: Path, *, frames: int, side: int | None = None) -> Iterator
             yield _bring_down(rgb, side)
 
 
-def record_calls(model: Model, frames: Iterable[Frame], *, role: str = "step") -> Iterator[Tensors]:
+def record_calls(model: Model, frames: Iterable[Frame], *, role: Role = "step") -> Iterator[Tensors]:
     """Run a video model over a clip's frames in float32 and give what one of its engines got, call after call.
 
     Args:
@@ -66,19 +66,19 @@ def record_calls(model: Model, frames: Iterable[Frame], *, role: str = "step") -
         Every input of one call by name; the arrays belong to the caller.
     """
     calls: list[Tensors] = []
-    for _ in run_model(model, frames, RecordingOpener(calls, model.file(role=role))):
+    for _ in run_model(model, frames, RecordingBackend(calls, role)):
         yield from calls
         calls.clear()
     yield from calls
 
 
-def run_model(model: Model, frames: Iterable[Frame], open_session: OpenSession) -> Iterator[Frame]:
+def run_model(model: Model, frames: Iterable[Frame], backend: Backend) -> Iterator[Frame]:
     """Enhance the frames of one scene as the video pipeline does.
 
     Args:
         model: A video model of a zoo.
         frames: (3, height, width) float32 in [0, 1], all of one size.
-        open_session: Opens its engines.
+        backend: Opens its sessions.
 
     Yields:
         (3, scale height, scale width) float32 of each frame, not clamped, in order.
@@ -94,7 +94,7 @@ def run_model(model: Model, frames: Iterable[Frame], open_session: OpenSession) 
         return
     canvas = plan_canvas(first.shape[1], first.shape[2], spec)
     window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-    with closing(open_step(model, open_session, canvas, strength=1.0)) as step:
+    with closing(open_step(model, backend, canvas, strength=1.0)) as step:
         for index, frame in enumerate(chain((first,), rest)):
             made = step.push(window.push(pad_to_canvas(frame, canvas), pts=index, duration=1))
             yield from _sound(step, made, model)

@@ -16,9 +16,9 @@ from calibration.sensitivity import Files, Score
 from calibration.sound import measure_si_sdr, record_blocks
 from export.int8 import GATE_DB
 from export.ranges import CalibrationError, Method
-from runtime.engine.backends import choose_backend, list_backends
-from runtime.engine.session import OpenSession, Session
-from runtime.manifest import Model, TensorSpec
+from runtime.engine.backends import BackendInfo, find_backend, list_backends
+from runtime.engine.session import Backend, Session
+from runtime.manifest import Model, Role, TensorSpec
 from training.loop import load_recipe
 from training.speech import SpeechSettings
 from training.speech_data import SAMPLE_RATE, SpeechCorpus, load_corpora
@@ -34,7 +34,7 @@ SNRS_DB = (0.0, 5.0, 10.0, 15.0)
 MOST_NOISES = 12
 """That a speech model is calibrated with."""
 
-Measure = Callable[[OpenSession], float]
+Measure = Callable[[Backend], float]
 """Gives the quality in dB of a model whose engines are opened so."""
 
 
@@ -121,7 +121,7 @@ def _read_pictures(model: Model, request: CalibrationRequest, folder: Path) -> M
     return Material(
         learnt=tuple(path.name for path in learnt),
         samples=samples,
-        measure=lambda open_session: measure_psnr(model, tests, open_session),
+        measure=lambda backend: measure_psnr(model, tests, backend),
         title="PSNR-Y dB, fp32 and int8",
         data=f"{of_what}, {request.test_frames} frames each, short side at most {request.truth_side}, {spoiling}",
         sizes=SIZES if any(_is_open(tensor) for tensor in model.manifest.inputs) else {},
@@ -158,7 +158,7 @@ def _read_speech(model: Model, request: CalibrationRequest, folder: Path) -> Mat
     return Material(
         learnt=tuple(f"{mixture.speaker} with {mixture.noise}" for mixture in learnt),
         samples=samples,
-        measure=lambda open_session: measure_si_sdr(model, tests, open_session),
+        measure=lambda backend: measure_si_sdr(model, tests, backend),
         title="SI-SDR dB, fp32 and int8",
         data=f"{len(tests)} mixtures of {SPEECH_SECONDS:g} s, 0 to 15 dB, of speakers and noises that training never "
         "heard",
@@ -185,7 +185,7 @@ def split_clips(clips: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Pa
     return others or tested, tested or others
 
 
-def score_with(model: Model, measure: Measure, *, backends: Sequence[str] = ()) -> Score:
+def score_with(measure: Measure, *, backends: Sequence[str] = ()) -> Score:
     """Return a function that measures files in the place of the model's own, in the backend where they are worst.
 
     Each backend compiles Q/DQ its own way, and a file is only as good as where it is worst; without names those of the
@@ -196,7 +196,7 @@ def score_with(model: Model, measure: Measure, *, backends: Sequence[str] = ()) 
 
     def score(files: Files) -> float:
         try:
-            return min(measure(_instead(model, files, name)) for name in usable)
+            return min(measure(_SubstituteFiles(find_backend(name), files)) for name in usable)
         except ArithmeticError:
             return float("-inf")
 
@@ -208,14 +208,16 @@ def float_files(model: Model) -> dict[str, Path]:
     return {file.role: model.file(role=file.role) for file in model.manifest.files if file.precision == "fp32"}
 
 
-def _instead(model: Model, files: Files, backend: str) -> OpenSession:
-    opener = choose_backend(backend, threads=2).open_session
-    paths = {source: files.get(role, source) for role, source in float_files(model).items()}
+class _SubstituteFiles:
+    """A `Backend` that opens given files in place of the model's own of the same role."""
 
-    def open_session(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        return opener(paths[path], dimensions=dimensions, precision=precision)
+    def __init__(self, info: BackendInfo, files: Files) -> None:
+        self._info, self._files = info, files
 
-    return open_session
+    def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
+        """Open a session; see `runtime.engine.session.Backend`."""
+        path = self._files.get(role) or model.file(role=role)
+        return self._info.open_file(path, shape, precision="fp32", threads=2)
 
 
 def _is_open(tensor: TensorSpec) -> bool:

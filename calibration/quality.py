@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from calibration.clips import run_model
-from runtime.engine.session import OpenSession
+from runtime.engine.session import Backend
 from runtime.manifest import Model
 from training.degrade import compress
 
@@ -72,23 +72,23 @@ def make_test_clip(model: Model, path: Path, *, frames: int, side: int, spoiling
     return TestClip(path.name, tuple(truth), tuple(poor))
 
 
-def measure_psnr(model: Model, clips: Sequence[TestClip], open_session: OpenSession) -> float:
+def measure_psnr(model: Model, clips: Sequence[TestClip], backend: Backend) -> float:
     """Return the mean PSNR-Y in dB over the clips of what a session makes of them; minus infinity if it blew up."""
     means = []
     for clip in clips:
-        made = enhance(model, clip.poor, open_session)
+        made = enhance(model, clip.poor, backend)
         means.append(np.mean([psnr(result, truth) for result, truth in zip(made, clip.truth, strict=True)]))
     return float(np.mean(means))
 
 
-def enhance(model: Model, frames: Sequence[Pixels], open_session: OpenSession) -> Iterator[Pixels]:
+def enhance(model: Model, frames: Sequence[Pixels], backend: Backend) -> Iterator[Pixels]:
     """Run a model over frames as the video pipeline does.
 
     Raises:
         ArithmeticError: A tile was not finite and something else took its place, which a measurement must not hide.
     """
     planes = (np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32) / 255 for frame in frames)
-    for rgb in run_model(model, planes, open_session):
+    for rgb in run_model(model, planes, backend):
         yield np.asarray((rgb.clip(0, 1) * 255).round(), np.uint8).transpose(1, 2, 0)
 
 

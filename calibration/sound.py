@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.recording import RecordingOpener, Tensors
+from calibration.recording import RecordingBackend, Tensors
 from runtime.audio.speech_enhancer import SpeechEnhancer
-from runtime.engine.session import OpenSession
+from runtime.engine.session import Backend
 from runtime.errors import DecodeError
 from runtime.manifest import Model
 from runtime.media.audio_reader import AudioReader
@@ -45,7 +45,7 @@ def record_blocks(model: Model, recording: Path, *, blocks: int) -> Iterator[Ten
         AudioReader(recording, track) as reader,
         SpeechEnhancer(
             model,
-            RecordingOpener(calls, model.file()),
+            RecordingBackend(calls, "step"),
             channels=track.channels,
             layout=track.layout,
             sample_rate=track.sample_rate,
@@ -61,10 +61,10 @@ def record_blocks(model: Model, recording: Path, *, blocks: int) -> Iterator[Ten
                 return
 
 
-def enhance_speech(model: Model, noisy: Samples, open_session: OpenSession, *, strength: float = 1.0) -> Samples:
+def enhance_speech(model: Model, noisy: Samples, backend: Backend, *, strength: float = 1.0) -> Samples:
     """Send 16 kHz mono through the shipped pipeline in blocks of a file's decoder."""
     with SpeechEnhancer(
-        model, open_session, channels=1, layout="mono", sample_rate=SAMPLE_RATE, strength=strength
+        model, backend, channels=1, layout="mono", sample_rate=SAMPLE_RATE, strength=strength
     ) as enhancer:
         starts = range(0, len(noisy), BLOCK_SAMPLES)
         parts = [enhancer.push(noisy[None, start : start + BLOCK_SAMPLES]) for start in starts]
@@ -72,7 +72,7 @@ def enhance_speech(model: Model, noisy: Samples, open_session: OpenSession, *, s
     return np.concatenate(parts, axis=1)[0]
 
 
-def measure_si_sdr(model: Model, mixtures: Sequence[Mixture], open_session: OpenSession) -> float:
+def measure_si_sdr(model: Model, mixtures: Sequence[Mixture], backend: Backend) -> float:
     """Return the mean SI-SDR in dB over the mixtures of what a session makes of them."""
-    heard = [enhance_speech(model, mixture.noisy, open_session) for mixture in mixtures]
+    heard = [enhance_speech(model, mixture.noisy, backend) for mixture in mixtures]
     return float(np.mean([si_sdr(mixture.clean, one) for mixture, one in zip(mixtures, heard, strict=True)]))

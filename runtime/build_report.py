@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from runtime.action import Action
 from runtime.audio.pipeline import SoundOutcome
-from runtime.engine.backends import Int8Form, list_backends
 from runtime.engine.choose import Choice
 from runtime.manifest import zoo_folder
 from runtime.media.probe import MediaInfo, probe
@@ -187,14 +186,14 @@ def _engines(job: "Job") -> list[EngineFacts]:
         found.append(_engine(picture, job.passed.backend, job.passed.precision))
     sound = next((sound.summary for sound in job.sounds if sound.summary is not None), None)
     if voice is not None and sound is not None:
-        found.append(_engine(voice, sound.backend, voice.precision))
+        found.append(_engine(voice, sound.backend, voice.backend.precision))
     return found
 
 
 def _engine(choice: Choice, backend: str, precision: str) -> EngineFacts:
     manifest = choice.model.manifest
-    form: Int8Form = next((one.int8_form for one in list_backends() if one.name == choice.backend), "cpu")
-    file = next(file for file in manifest.files if file.precision == precision and file.fits(form))
+    scheme = choice.backend.info.quant_scheme
+    file = next(file for file in manifest.files if file.precision == precision and file.fits(scheme))
     return EngineFacts(manifest.name, file.sha256, precision, backend, choice.reason, manifest.licence)
 
 

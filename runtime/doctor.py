@@ -189,7 +189,7 @@ def _choose(models: list[Model], engines: Path | None, problems: list[str]) -> t
         except EngineError as error:
             problems.append(str(error))
             continue
-        chosen.append(ModelChoice(model.manifest.name, choice.backend, choice.precision, choice.reason))
+        chosen.append(ModelChoice(model.manifest.name, choice.backend.name, choice.backend.precision, choice.reason))
     return tuple(chosen)
 
 

@@ -109,7 +109,7 @@ def open_video_pipeline(
         pictures,
         encoder,
         model=work.video_model,
-        open_session=job.selection.picture.open_session,
+        backend=job.selection.picture.backend,
         canvas=job.canvas,
         strength=work.plan.strength,
         layout_in=YuvLayout(kr, kb, reader.colour.full_range, reader.bit_depth, reader.chroma, job.siting),
@@ -140,7 +140,7 @@ def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Tell
     enhancer = None
     if stream in work.sounds and job.selection.sound is not None:
         # Tracks that are cleaned side by side take turns at one network.
-        job.open_speech = job.open_speech or SharedSessions(job.selection.sound.open_session)
+        job.open_speech = job.open_speech or SharedSessions(job.selection.sound.backend)
         enhancer = SpeechEnhancer(
             job.selection.sound.model,
             job.open_speech,

@@ -6,6 +6,7 @@ run a network (state, halo, scale, tile shapes, delays) is read from here, never
 
 import hashlib
 import json
+from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from runtime.engine.backends import Int8Form
 from runtime.errors import ManifestError
 
 Dimension = Annotated[int, Field(gt=0)] | Literal["batch", "height", "width", "samples"]
@@ -21,6 +21,13 @@ Dimension = Annotated[int, Field(gt=0)] | Literal["batch", "height", "width", "s
 
 Role = Literal["step", "window", "clean", "flow", "backward", "forward", "reconstruction"]
 """What a file is run for: a frame with its state, a window of frames at once, or one part of a chain."""
+
+
+class QuantScheme(StrEnum):
+    """How an INT8 file is quantised: unsigned with a zero point, or signed without one, all that TensorRT takes."""
+
+    ASYMMETRIC_U8 = "cpu"
+    SYMMETRIC_S8 = "tensorrt"
 
 
 class _Part(BaseModel):
@@ -76,12 +83,12 @@ class ModelFile(_Part):
     role: Role
     precision: Literal["fp32", "fp16", "int8"]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    form: Int8Form = "cpu"
+    form: QuantScheme = QuantScheme.ASYMMETRIC_U8
     calibration: Calibration | None = None
 
-    def fits(self, form: Int8Form) -> bool:
-        """Return whether a backend that takes this form of INT8 can open the file; all others have no form."""
-        return self.precision != "int8" or self.form == form
+    def fits(self, scheme: QuantScheme) -> bool:
+        """Return whether a backend of this quantisation scheme can open the file; only INT8 files have a scheme."""
+        return self.precision != "int8" or self.form == scheme
 
 
 class VideoSpec(_Part):
@@ -178,8 +185,10 @@ class Model(_Part):
     folder: Path
     manifest: Manifest
 
-    def file(self, *, role: str = "step", precision: str = "fp32", form: Int8Form = "cpu") -> Path:
-        """Return the path of one ONNX file, its SHA-256 checked against the manifest; `form` is of INT8 files alone.
+    def file(
+        self, *, role: str = "step", precision: str = "fp32", form: QuantScheme = QuantScheme.ASYMMETRIC_U8
+    ) -> Path:
+        """Return the path of one ONNX file, its SHA-256 checked against the manifest; `form` selects an INT8 file.
 
         Raises:
             ManifestError: The manifest names no such file, or the file is missing or altered.

@@ -284,10 +284,8 @@ class Selection:
 
     def marks(self) -> str:
         """Return for each model what decides its results' last bits: backend, precision and library."""
-        return "; ".join(
-            f"{choice.model.manifest.name} on {choice.backend} in {choice.precision} by {choice.library}"
-            for choice in self.choices
-        )
+        used = [(choice.model.manifest.name, choice.backend) for choice in self.choices]
+        return "; ".join(f"{model} on {one.name} in {one.precision} by {one.library}" for model, one in used)
 
 
 def read_marks(text: str) -> dict[str, Wish]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.closing import Closing
-from runtime.engine.backends import Flavour, int8_form
+from runtime.engine.backends import Flavour, quant_scheme
 from runtime.engine.choose import offered_precisions
 from runtime.engine.store.builder import build_apart
 from runtime.engine.store.common_shapes import preset_models, requests_for, usual_flavour
@@ -92,7 +92,7 @@ class EngineKeeper(Closing):
             return
         for model in preset_models():
             for precision in ("fp16", "fp32"):
-                if precision in offered_precisions(model, int8_form(flavour)):
+                if precision in offered_precisions(model, quant_scheme(flavour)):
                     for request in requests_for(model, flavour, precision=precision):
                         self._store.want(request)
                     break

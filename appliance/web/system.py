@@ -84,16 +84,16 @@ class SystemStatus:
         models = list_models()
         choices = [self._choose(model) for model in models]
         return {
-            "backend": ", ".join(dict.fromkeys(choice.backend for choice in choices)),
-            "precision": ", ".join(dict.fromkeys(choice.precision for choice in choices)),
+            "backend": ", ".join(dict.fromkeys(choice.backend.name for choice in choices)),
+            "precision": ", ".join(dict.fromkeys(choice.backend.precision for choice in choices)),
             "engines": [
                 {
                     "name": model.manifest.name,
                     "title": model.manifest.title,
                     "task": model.manifest.task,
                     "licence": model.manifest.licence,
-                    "precision": choice.precision,
-                    "backend": choice.backend,
+                    "precision": choice.backend.precision,
+                    "backend": choice.backend.name,
                     "reason": choice.reason,
                     "sha256": model.manifest.files[0].sha256,
                 }

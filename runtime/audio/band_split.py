@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kernels.ring import Block, Ring
 from runtime.audio.denoiser import HOP_SAMPLES, StepDenoiser
 from runtime.audio.music_detector import MusicGuard
-from runtime.engine.session import OpenSession
+from runtime.engine.session import Backend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
 
@@ -145,13 +145,13 @@ class SpeechEffect:
     def __init__(
         self,
         model: Model,
-        open_session: OpenSession,
+        backend: Backend,
         *,
         targets: int,
         strength: float,
         high_band: Literal["keep", "follow", "drop"],
     ) -> None:
-        self.denoiser = StepDenoiser(model, open_session)
+        self.denoiser = StepDenoiser(model, backend)
         spec = self.denoiser.spec
         if spec.sample_rate != LOW_RATE:
             raise ManifestError(f"model {model.manifest.name} runs at {spec.sample_rate} Hz, expected {LOW_RATE}")

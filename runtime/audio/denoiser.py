@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.ring import Ring
-from runtime.engine.session import Array, OpenSession, Session
+from runtime.engine.session import Array, Backend, Session
 from runtime.errors import ManifestError
 from runtime.manifest import AudioSpec, Model
 
@@ -88,17 +88,13 @@ class StepDenoiser:
         SessionError: The session cannot be opened.
     """
 
-    def __init__(self, model: Model, open_session: OpenSession) -> None:
+    def __init__(self, model: Model, backend: Backend) -> None:
         self.spec = _audio_spec(model)
         self._states = {state.input: state.output for state in model.manifest.states}
         self._block = self.spec.block_samples
         self._input = model.manifest.inputs[0].name
         self._output = model.manifest.outputs[0].name
-        self._session: Session = open_session(
-            model.file(role="step", precision="fp32"),
-            dimensions={"samples": self._block},
-            precision="fp32",
-        )
+        self._session: Session = backend.open(model, "step", {"samples": self._block})
         shapes = {binding.name: binding.shape for binding in self._session.inputs}
         self._zeros = {name: np.zeros(shapes[name], np.float32) for name in self._states}
         # Whole frames of silence before the lead-in put the reset of the states between two blocks.

@@ -16,7 +16,7 @@ from kernels.ring import Block, Ring
 from runtime.audio.band_split import FULL_RATE, SpeechEffect
 from runtime.audio.resample import RateConverter
 from runtime.closing import Closing
-from runtime.engine.session import OpenSession
+from runtime.engine.session import Backend
 from runtime.errors import OptionError, UnsupportedMediaError
 from runtime.manifest import Model
 
@@ -136,7 +136,7 @@ class SpeechEnhancer(Closing):
 
     Args:
         model: A speech model of the zoo.
-        open_session: How this job opens engines.
+        backend: Opens the model.
         channels: Of every block.
         layout: FFmpeg's name: `stereo`, `5.1(side)`, ...
         sample_rate: Of the track, Hz.
@@ -154,7 +154,7 @@ class SpeechEnhancer(Closing):
     def __init__(
         self,
         model: Model,
-        open_session: OpenSession,
+        backend: Backend,
         *,
         channels: int,
         layout: str,
@@ -178,7 +178,7 @@ class SpeechEnhancer(Closing):
         self._silent_hops = [0, 0]
         self._to_full = RateConverter(sample_rate, FULL_RATE, targets)
         self._from_full = RateConverter(FULL_RATE, sample_rate, targets)
-        self._effect = SpeechEffect(model, open_session, targets=targets, strength=strength, high_band=high_band)
+        self._effect = SpeechEffect(model, backend, targets=targets, strength=strength, high_band=high_band)
         self._taken = 0
         self._non_finite_samples = 0
 

@@ -8,10 +8,11 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from runtime.engine.session import OpenSession, Session
+from runtime.engine.session import Session
 from runtime.errors import OptionError, SessionError
+from runtime.manifest import QuantScheme
 
 
 class Flavour(StrEnum):
@@ -22,13 +23,9 @@ class Flavour(StrEnum):
     OPENVINO = "openvino"
 
 
-Int8Form = Literal["cpu", "tensorrt"]
-"""Of a Q/DQ file: unsigned with a zero point, or signed without one, which is all that TensorRT takes."""
-
-
-def int8_form(flavour: Flavour | None) -> Int8Form:
-    """Return the form of INT8 files that engines of a flavour are made of; None is a backend without engines."""
-    return "tensorrt" if flavour in (Flavour.TENSORRT, Flavour.RTX) else "cpu"
+def quant_scheme(flavour: Flavour | None) -> QuantScheme:
+    """Return the scheme of the INT8 files that engines of a type are built from; None is a backend without engines."""
+    return QuantScheme.SYMMETRIC_S8 if flavour in (Flavour.TENSORRT, Flavour.RTX) else QuantScheme.ASYMMETRIC_U8
 
 
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg")
@@ -43,7 +40,7 @@ TWO_ORTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
+class BackendInfo:
     """A way to run a model: whether it can be used here, and why or why not.
 
     precisions: Of the files that it runs, the safest first.
@@ -60,9 +57,9 @@ class Backend:
     flavour: Flavour | None = None
 
     @property
-    def int8_form(self) -> Int8Form:
-        """The form of INT8 files that it takes."""
-        return int8_form(self.flavour)
+    def quant_scheme(self) -> QuantScheme:
+        """The scheme of the INT8 files that it runs."""
+        return quant_scheme(self.flavour)
 
     @property
     def library_version(self) -> str:
@@ -72,17 +69,22 @@ class Backend:
                 return f"{library} {version(library)}"
         return f"{self.libraries[0]} missing"
 
+    def open_file(self, path: Path, shape: Mapping[str, int], *, precision: str, threads: int) -> Session:
+        """Open an ONNX file, or an engine of this backend's type.
 
-@dataclass(frozen=True, slots=True)
-class ChosenBackend:
-    """A backend that opens files as they are given: ONNX files, or engines of its flavour."""
+        Args:
+            path: The file.
+            shape: The size of every named dimension of an ONNX file; an engine has fixed shapes.
+            precision: Of the file.
+            threads: CPU threads that the session may use.
 
-    name: str
-    reason: str
-    open_session: OpenSession
+        Raises:
+            SessionError: The library is missing, or cannot open the file.
+        """
+        return _OPENERS[self.name](path, shape, precision, threads)
 
 
-def list_backends() -> tuple[Backend, ...]:
+def list_backends() -> tuple[BackendInfo, ...]:
     """Look for every backend, the safest first; nothing heavy is imported."""
     gpu = _lacks_gpu()
     ort, arrays = _lacks("onnxruntime", "relume[cpu]"), _lacks("cupy", "relume[cuda]")
@@ -97,10 +99,6 @@ def list_backends() -> tuple[Backend, ...]:
         ),
         ("cuda", (gpu, ort_gpu), "ONNX Runtime runs on the GPU", on_gpu, _ORT_GPU, None),
         (
-            "onnxruntime-tensorrt", (gpu, ort_gpu, trt), "ONNX Runtime runs on the GPU through TensorRT", on_gpu,
-            _ORT_GPU, None,
-        ),
-        (
             "tensorrt", (gpu, arrays, trt), "TensorRT runs engines of the store", engines,
             ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"), Flavour.TENSORRT,
         ),
@@ -112,7 +110,7 @@ def list_backends() -> tuple[Backend, ...]:
     return tuple(_judge(*row) for row in rows)
 
 
-def find_backend(name: str) -> Backend:
+def find_backend(name: str) -> BackendInfo:
     """Return the backend of that name.
 
     Raises:
@@ -127,27 +125,6 @@ def find_backend(name: str) -> Backend:
     return backends[name]
 
 
-def choose_backend(name: str, *, threads: int) -> ChosenBackend:
-    """Take a backend by its name; `auto` is the safest. `runtime.engine.choose` chooses by what was measured.
-
-    Args:
-        name: `auto`, or a backend's name.
-        threads: CPU threads that an engine may use.
-
-    Raises:
-        OptionError: No backend has that name.
-        SessionError: The backend cannot be used here; the message has the remedy.
-    """
-    backend = find_backend(list_backends()[0].name if name == "auto" else name)
-    reason = "asked for" if name != "auto" else f"the safest that can be used here: {backend.reason}"
-    open_file = _OPENERS[backend.name]
-
-    def open_session(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        return open_file(path, dimensions, precision, threads)
-
-    return ChosenBackend(backend.name, reason, open_session)
-
-
 def _judge(
     name: str,
     lacks: tuple[str, ...],
@@ -155,9 +132,9 @@ def _judge(
     precisions: tuple[str, ...],
     libraries: tuple[str, ...],
     flavour: Flavour | None,
-) -> Backend:
+) -> BackendInfo:
     missing = next((lack for lack in lacks if lack), "")
-    return Backend(name, not missing, missing or reason, precisions, libraries, name not in _ON_CPU, flavour)
+    return BackendInfo(name, not missing, missing or reason, precisions, libraries, name not in _ON_CPU, flavour)
 
 
 def _lacks_gpu() -> str:
@@ -187,45 +164,35 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-def _open_cpu(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+def _open_cpu(path: Path, shape: Mapping[str, int], precision: str, threads: int) -> Session:
     from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
-    return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=threads)
+    return OnnxRuntimeCpuSession(path, dimensions=shape, precision=precision, threads=threads)
 
 
-def _open_openvino(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+def _open_openvino(path: Path, shape: Mapping[str, int], precision: str, threads: int) -> Session:
     from runtime.engine.openvino import OpenVinoSession
 
-    return OpenVinoSession(path, dimensions=dimensions, precision=precision, threads=threads)
+    return OpenVinoSession(path, dimensions=shape, precision=precision, threads=threads)
 
 
-def _open_cuda(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
-    from runtime.engine.onnxruntime import OnnxRuntimeGpuSession, Provider
+def _open_cuda(path: Path, shape: Mapping[str, int], precision: str, threads: int) -> Session:
+    from runtime.engine.onnxruntime import OnnxRuntimeGpuSession
 
-    return OnnxRuntimeGpuSession(
-        path, dimensions=dimensions, precision=precision, threads=threads, provider=Provider.CUDA
-    )
+    return OnnxRuntimeGpuSession(path, dimensions=shape, precision=precision, threads=threads)
 
 
-def _open_onnxruntime_tensorrt(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
-    from runtime.engine.onnxruntime import OnnxRuntimeGpuSession, Provider
-
-    return OnnxRuntimeGpuSession(
-        path, dimensions=dimensions, precision=precision, threads=threads, provider=Provider.TENSORRT
-    )
-
-
-def _open_tensorrt(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+def _open_tensorrt(path: Path, shape: Mapping[str, int], precision: str, threads: int) -> Session:
     from runtime.engine.tensorrt import TensorRtSession
 
-    del dimensions, threads  # the engine was built at its sizes, and runs on the GPU
+    del shape, threads  # the engine has fixed shapes and runs on the GPU
     return TensorRtSession(path, flavour=Flavour.TENSORRT, precision=precision)
 
 
-def _open_rtx(path: Path, dimensions: Mapping[str, int], precision: str, threads: int) -> Session:
+def _open_rtx(path: Path, shape: Mapping[str, int], precision: str, threads: int) -> Session:
     from runtime.engine.tensorrt import TensorRtSession
 
-    del dimensions, threads
+    del shape, threads
     return TensorRtSession(path, flavour=Flavour.RTX, precision=precision)
 
 
@@ -233,7 +200,6 @@ _OPENERS: Final[Mapping[str, Callable[[Path, Mapping[str, int], str, int], Sessi
     "cpu": _open_cpu,
     "openvino": _open_openvino,
     "cuda": _open_cuda,
-    "onnxruntime-tensorrt": _open_onnxruntime_tensorrt,
     "tensorrt": _open_tensorrt,
     "rtx": _open_rtx,
 }

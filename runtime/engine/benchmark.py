@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from runtime.engine.backends import Backend, Flavour, list_backends
-from runtime.engine.choose import candidates_for, open_chosen
-from runtime.engine.session import Array, OpenSession, Session
+from runtime.engine.backends import BackendInfo, Flavour, list_backends
+from runtime.engine.choose import ModelBackend, candidates_for
+from runtime.engine.session import Array, Session
 from runtime.engine.speeds import Speed, describe_device, digest_files, is_current, read_speeds
 from runtime.errors import EngineError, OpenError
 from runtime.hardware import Hardware, look_at_hardware
@@ -33,18 +33,17 @@ _TWICE: Final = ("flow",)
 class _Contestant:
     """One way to run a model: the session of each of its files, and how long each run of all took."""
 
-    def __init__(self, backend: Backend, precision: str) -> None:
+    def __init__(self, backend: BackendInfo, precision: str) -> None:
         self.backend, self.precision = backend, precision
         self.times_s: list[float] = []
         self.problem, self.waits = "", False
         self._parts: list[tuple[Session, dict[str, Array]]] = []
 
-    def open(self, open_session: OpenSession, model: Model, dimensions: dict[str, int], stack: ExitStack) -> None:
-        """Open a session for each role, to be closed by `stack`, and make up its inputs."""
+    def open(self, backend: ModelBackend, model: Model, shape: dict[str, int], stack: ExitStack) -> None:
+        """Open a session for each role, to be closed by `stack`, and generate its inputs."""
         random = np.random.default_rng(0)
         for role in dict.fromkeys(file.role for file in model.manifest.files):
-            session = open_session(model.file(role=role), dimensions=dimensions, precision=self.precision)
-            stack.enter_context(session)
+            session = stack.enter_context(backend.open(model, role, shape))
             tensors = {one.name: random.random(one.shape).astype(one.dtype) for one in session.inputs}
             self._parts += [(session, tensors)] * (2 if role in _TWICE else 1)
 
@@ -70,16 +69,15 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
     """
     hardware = look_at_hardware()
     threads = len(os.sched_getaffinity(0)) if model.manifest.video else 1
-    dimensions, size = _usual_size(model)
+    shape, size = _usual_size(model)
     available = [backend for backend in list_backends() if backend.available]
     contestants = [_Contestant(*pair) for pair in candidates_for(model, available)]
     with ExitStack() as stack:
         for one in contestants:
             # OpenVINO is as fast without an engine, so none is asked for what may never be used.
             store = None if one.backend.flavour is Flavour.OPENVINO else engines
-            opener = open_chosen(model, one.backend, one.precision, threads=threads, engines=store)
             try:
-                one.open(opener, model, dimensions, stack)
+                one.open(ModelBackend(one.backend, one.precision, threads, store), model, shape, stack)
             except EngineError as error:
                 one.problem, one.waits = str(error), isinstance(error, OpenError) and error.waits
         _take_turns([one for one in contestants if not one.problem], budget_s)
@@ -91,7 +89,7 @@ def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
     hardware, speeds = look_at_hardware(), read_speeds(engines)
     available = [backend for backend in list_backends() if backend.available]
 
-    def is_measured(model: Model, backend: Backend, precision: str) -> bool:
+    def is_measured(model: Model, backend: BackendInfo, precision: str) -> bool:
         return any(speed.precision == precision and is_current(speed, model, backend, hardware) for speed in speeds)
 
     return [
@@ -119,7 +117,7 @@ def _take_turns(contestants: list[_Contestant], budget_s: float) -> None:
 def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, size: str) -> Speed:
     return Speed(
         model=model.manifest.name,
-        sha256=digest_files(model, one.precision, one.backend.int8_form),
+        sha256=digest_files(model, one.precision, one.backend.quant_scheme),
         backend=one.backend.name,
         precision=one.precision,
         library=one.backend.library_version,

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.closing import Closing
-from runtime.engine.backends import Backend, Flavour, Int8Form, choose_backend, find_backend, list_backends
-from runtime.engine.session import Array, OpenSession, Session
+from runtime.engine.backends import BackendInfo, Flavour, find_backend, list_backends
+from runtime.engine.session import Array, Session
 from runtime.engine.speeds import is_current, read_speeds
 from runtime.errors import EngineStoreError, OpenError, OptionError, SessionError
 from runtime.hardware import look_at_hardware
-from runtime.manifest import Model
+from runtime.manifest import Model, QuantScheme, Role
 
 if TYPE_CHECKING:
     from runtime.engine.store.store import StoredEngine
 
+logger = logging.getLogger(__name__)
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 WORTHWHILE: Final = 1.1
@@ -32,19 +33,76 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What runs a model in a job, why, and how it is opened.
+class ModelBackend:
+    """A backend as a job uses it: a `Backend` of one precision, with its threads and the engines of this machine.
 
-    `open_session` is that of `runtime.engine.choose.open_chosen`; where it raises `OpenError`, `runtime.plan`
-    takes another choice. With `any_shape` it opens tiles of every shape, not only of those in the manifest.
+    engines: The folder of the engine store; None for no store.
+    """
+
+    info: BackendInfo
+    precision: str = "fp32"
+    threads: int = 1
+    engines: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in options and settings."""
+        return self.info.name
+
+    @property
+    def library(self) -> str:
+        """Its library with the version."""
+        return self.info.library_version
+
+    def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
+        """Open a model's file of a role, or the engine that the store has for it; see `Backend.open`.
+
+        A missing engine is requested from the store. OpenVINO compiles the file meanwhile.
+
+        Raises:
+            OpenError: The file cannot be opened, or its engine is not built yet.
+        """
+        info, name = self.info, model.manifest.name
+        source = model.file(role=role, precision=self.precision, form=info.quant_scheme)
+        engine = None if info.flavour is None else _find_engine(source, shape, info.flavour, self.engines)
+        try:
+            if engine is not None:
+                return self._open_engine(engine, shape)
+            if info.flavour in (None, Flavour.OPENVINO):
+                return info.open_file(source, shape, precision=self.precision, threads=self.threads)
+        except OpenError:
+            raise
+        except SessionError as error:
+            raise OpenError(str(error), model=name, backend=info.name) from error
+        sizes = "x".join(str(size) for size in shape.values())
+        raise OpenError(
+            f"the {info.flavour} engine for {name} {self.precision} at {sizes} is not built yet"
+            + ("" if self.engines is None else "; it is requested: see `relume engines list`"),
+            model=name,
+            backend=info.name,
+            waits=True,
+        )
+
+    def _open_engine(self, engine: "StoredEngine", shape: Mapping[str, int]) -> Session:
+        try:
+            session = self.info.open_file(engine.path, shape, precision=self.precision, threads=self.threads)
+            return StoredSession(session, engine)
+        except BaseException:
+            engine.close()
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backend that runs a model in a job, and the reason for it.
+
+    Where its `open` raises `OpenError`, `runtime.plan` takes another choice. With `any_shape` it opens tiles of every
+    shape, not only of those in the manifest.
     """
 
     model: Model
-    backend: str
-    precision: str
+    backend: ModelBackend
     reason: str
-    library: str
-    open_session: OpenSession
     any_shape: bool = False
 
 
@@ -88,36 +146,35 @@ def choose_engine(
     return _choice(model, *_decide(model, candidates, wish, engines=engines), threads=threads, engines=engines)
 
 
-def offered_precisions(model: Model, form: Int8Form | None = None) -> tuple[str, ...]:
+def offered_precisions(model: Model, scheme: QuantScheme | None = None) -> tuple[str, ...]:
     """Return the precisions in which a model has a file for each of its roles, the safest first.
 
     Args:
         model: Any model.
-        form: Of INT8 files; any without it.
+        scheme: Of INT8 files; None for any.
     """
-    files = [file for file in model.manifest.files if form is None or file.fits(form)]
+    files = [file for file in model.manifest.files if scheme is None or file.fits(scheme)]
     roles = {file.role for file in model.manifest.files}
     there = {(file.role, file.precision) for file in files}
     return tuple(precision for precision in PRECISIONS if all((role, precision) in there for role in roles))
 
 
-def candidates_for(model: Model, backends: Iterable[Backend]) -> list[tuple[Backend, str]]:
+def candidates_for(model: Model, backends: Iterable[BackendInfo]) -> list[tuple[BackendInfo, str]]:
     """Return every way to run a model, the safest first."""
     found = list(backends)
     return [
         (backend, precision)
         for precision in PRECISIONS
         for backend in _in_order(found, precision)
-        if precision in offered_precisions(model, backend.int8_form)
+        if precision in offered_precisions(model, backend.quant_scheme)
     ]
 
 
 def _choice(
-    model: Model, backend: Backend, precision: str, reason: str, *, threads: int, engines: Path | None
+    model: Model, info: BackendInfo, precision: str, reason: str, *, threads: int, engines: Path | None
 ) -> Choice:
-    opener = open_chosen(model, backend, precision, threads=threads, engines=engines)
-    any_shape = backend.flavour in (None, Flavour.OPENVINO) and _names_its_sides(model)
-    return Choice(model, backend.name, precision, reason, backend.library_version, opener, any_shape)
+    any_shape = info.flavour in (None, Flavour.OPENVINO) and _names_its_sides(model)
+    return Choice(model, ModelBackend(info, precision, threads, engines), reason, any_shape)
 
 
 def _names_its_sides(model: Model) -> bool:
@@ -153,7 +210,7 @@ def _check(model: Model, wish: Wish) -> None:
         raise OptionError(f"backend {wish.backend} does not run {wish.precision}; it runs {', '.join(runs)}")
 
 
-def _in_order(backends: Sequence[Backend], precision: str) -> list[Backend]:
+def _in_order(backends: Sequence[BackendInfo], precision: str) -> list[BackendInfo]:
     """Return the backends that run a precision, the safest first.
 
     For int8 that is OpenVINO: ONNX Runtime's own integer convolutions are slower than its float32 on these networks.
@@ -172,8 +229,8 @@ def _nothing_runs(model: Model, wish: Wish) -> str:
 
 
 def _decide(
-    model: Model, candidates: list[tuple[Backend, str]], wish: Wish, *, engines: Path | None
-) -> tuple[Backend, str, str]:
+    model: Model, candidates: list[tuple[BackendInfo, str]], wish: Wish, *, engines: Path | None
+) -> tuple[BackendInfo, str, str]:
     default, safest = candidates[0]
     if len(candidates) == 1:
         return default, safest, "asked for" if "auto" not in (wish.backend, wish.precision) else _only(wish)
@@ -197,7 +254,7 @@ def is_measured(model: Model, engines: Path | None) -> bool:
 
 
 def _measured(
-    model: Model, candidates: list[tuple[Backend, str]], engines: Path | None
+    model: Model, candidates: list[tuple[BackendInfo, str]], engines: Path | None
 ) -> dict[tuple[str, str], float]:
     speeds = read_speeds(engines)
     if not speeds:
@@ -214,7 +271,7 @@ def _measured(
     }
 
 
-def _compare(speeds: Mapping[tuple[str, str], float], best: tuple[Backend, str], *, safest: tuple[str, str]) -> str:
+def _compare(speeds: Mapping[tuple[str, str], float], best: tuple[BackendInfo, str], *, safest: tuple[str, str]) -> str:
     """Tell the speed of what was chosen beside the safest's, or beside the next best where that is the safest."""
     chosen = best[0].name, best[1]
     others = {pair: ms for pair, ms in speeds.items() if pair != chosen}
@@ -232,9 +289,6 @@ def _ms(ms: float) -> str:
 def _only(wish: Wish) -> str:
     named = [name for name in (wish.backend, wish.precision) if name != "auto"]
     return f"asked for {' '.join(named)}" if named else "the only way to run it here"
-
-
-logger = logging.getLogger(__name__)
 
 
 class StoredSession(Closing):
@@ -255,71 +309,10 @@ class StoredSession(Closing):
         self._engine.close()
 
 
-def open_chosen(
-    model: Model, backend: Backend, precision: str, *, threads: int, engines: Path | None = None
-) -> OpenSession:
-    """Return what opens a model's files on a backend in a precision.
-
-    What is given back takes the path of one of the model's files and opens the file of the same role in the chosen
-    precision in its place, so that the pipelines need not know of precisions. Where the backend runs engines, the
-    store's is opened. If there is none yet it is asked for; OpenVINO compiles the file meanwhile, and for the others
-    `OpenError` is raised, as where the backend cannot open the file.
-
-    Args:
-        model: Its manifest tells the roles.
-        backend: One that can be used here.
-        precision: One that the model offers for each role.
-        threads: CPU threads that an engine may use.
-        engines: The folder of the engine store; None where there is none.
-    """
-    roles = {model.folder / file.path: file.role for file in model.manifest.files}
-    chosen, name = precision, model.manifest.name
-
-    def open_session(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        del precision  # of the file that is asked for, not of the one that is opened
-        source = model.file(role=roles[path], precision=chosen, form=backend.int8_form)
-        engine = None if backend.flavour is None else _find_engine(source, dimensions, backend.flavour, engines)
-        try:
-            if engine is not None or backend.flavour in (None, Flavour.OPENVINO):
-                open_file = choose_backend(backend.name, threads=threads).open_session
-                return _open(open_file, source, engine, dimensions=dimensions, precision=chosen)
-        except OpenError:
-            raise
-        except SessionError as error:
-            raise OpenError(str(error), model=name, backend=backend.name) from error
-        sizes = "x".join(str(size) for size in dimensions.values())
-        raise OpenError(
-            f"the {backend.flavour} engine for {name} {chosen} at {sizes} is not built yet"
-            + ("" if engines is None else "; it is asked for: see `relume engines list`"),
-            model=name,
-            backend=backend.name,
-            waits=True,
-        )
-
-    return open_session
-
-
-def _open(
-    open_file: OpenSession,
-    source: Path,
-    engine: "StoredEngine | None",
-    *,
-    dimensions: Mapping[str, int],
-    precision: str,
-) -> Session:
-    if engine is None:
-        return open_file(source, dimensions=dimensions, precision=precision)
-    try:
-        return StoredSession(open_file(engine.path, dimensions=dimensions, precision=precision), engine)
-    except BaseException:
-        engine.close()
-        raise
-
-
 def _find_engine(
-    source: Path, dimensions: Mapping[str, int], flavour: Flavour, engines: Path | None
+    source: Path, shape: Mapping[str, int], flavour: Flavour, engines: Path | None
 ) -> "StoredEngine | None":
-    """Look for an engine in the store, and ask for it where it is missing; a store in disorder is one without it."""
+    """Return the store's engine, or request it and return None; a store that cannot be used counts as empty."""
     if engines is None:
         return None
     from runtime.engine.store.key import request_engine
@@ -327,7 +320,7 @@ def _find_engine(
 
     store = EngineStore(engines)
     try:
-        request = request_engine(source, dimensions=dimensions, flavour=flavour)
+        request = request_engine(source, dimensions=shape, flavour=flavour)
         engine = store.find(request)
     except EngineStoreError as error:
         logger.warning("the engine store cannot be used: %s", error)

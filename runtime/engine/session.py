@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import SessionError
+from runtime.manifest import Model, Role
 
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ class Session(Protocol):
     """
 
     backend: str
-    """What runs it, as the report shows it: `onnxruntime-cpu`, ..."""
+    """Its name in the report: `onnxruntime-cpu`, ..."""
     precision: str
     inputs: tuple[Binding, ...]
     outputs: tuple[Binding, ...]
@@ -64,11 +64,21 @@ class Session(Protocol):
     ) -> None: ...
 
 
-class OpenSession(Protocol):
-    """Open a model file at fixed shapes on the backend chosen for this job."""
+class Backend(Protocol):
+    """Opens the files of models as sessions; its precision and threads are fixed."""
 
-    def __call__(self, path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        """Open a session; `dimensions` gives every named dimension of the file its size."""
+    def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
+        """Open a session.
+
+        Args:
+            model: A model of a zoo.
+            role: Selects the model's file.
+            shape: The size of every named dimension of the file; empty where all sizes are fixed.
+
+        Raises:
+            ManifestError: The model has no such file, or the file was altered.
+            SessionError: The file cannot be opened.
+        """
         ...
 
 
@@ -90,22 +100,20 @@ def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array]) -
 
 
 class SharedSessions:
-    """An `OpenSession` that opens each network once; it is closed when the last of its users closes it."""
+    """A `Backend` that opens each network once and closes it when its last user closes it."""
 
-    def __init__(self, open_session: OpenSession) -> None:
-        self._open_session = open_session
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._lock = threading.Lock()
         self._shared: dict[tuple[object, ...], _Shared] = {}
 
-    def __call__(self, path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        """Open a session, or take a share in the one that is open."""
-        key = (path, tuple(sorted(dimensions.items())), precision)
+    def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
+        """Open a session, or a share of the one that is open; see `Backend.open`."""
+        key = (model.folder, role, tuple(sorted(shape.items())))
         with self._lock:
             shared = self._shared.get(key)
             if shared is None or not shared.users:
-                shared = self._shared[key] = _Shared(
-                    self._open_session(path, dimensions=dimensions, precision=precision)
-                )
+                shared = self._shared[key] = _Shared(self._backend.open(model, role, shape))
             shared.users += 1
         return _Share(shared)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtime.engine.backends import Backend, Int8Form
+from runtime.engine.backends import BackendInfo
 from runtime.hardware import Hardware
-from runtime.manifest import Model
+from runtime.manifest import Model, QuantScheme
 
 logger = logging.getLogger(__name__)
 
@@ -48,25 +48,25 @@ class _File:
     speeds: tuple[Speed, ...]
 
 
-def describe_device(hardware: Hardware, backend: Backend) -> str:
+def describe_device(hardware: Hardware, backend: BackendInfo) -> str:
     """Name what a backend runs on: a measurement holds for this alone."""
     if backend.on_gpu:
         return hardware.gpus[0] if hardware.gpus else hardware.board or "an unknown GPU"
     return f"{hardware.cpu}, {hardware.cores} cores"
 
 
-def is_current(speed: Speed, model: Model, backend: Backend, hardware: Hardware) -> bool:
+def is_current(speed: Speed, model: Model, backend: BackendInfo, hardware: Hardware) -> bool:
     """Return whether a measurement holds: the same file, library and device."""
     return (speed.model, speed.backend) == (model.manifest.name, backend.name) and (
-        speed.sha256 == digest_files(model, speed.precision, backend.int8_form)
+        speed.sha256 == digest_files(model, speed.precision, backend.quant_scheme)
         and speed.library == backend.library_version
         and speed.device == describe_device(hardware, backend)
     )
 
 
-def digest_files(model: Model, precision: str, form: Int8Form = "cpu") -> str:
+def digest_files(model: Model, precision: str, scheme: QuantScheme = QuantScheme.ASYMMETRIC_U8) -> str:
     """Return the SHA-256 of a model's file in a precision; of several the SHA-256 of all of theirs, in their order."""
-    digests = [file.sha256 for file in model.manifest.files if file.precision == precision and file.fits(form)]
+    digests = [file.sha256 for file in model.manifest.files if file.precision == precision and file.fits(scheme)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -55,7 +55,7 @@ def find_source(path: Path) -> str:
 
 def _describe_files(choice: Choice) -> str:
     manifest = choice.model.manifest
-    digests = [file.sha256 for file in manifest.files if file.precision == choice.precision]
+    digests = [file.sha256 for file in manifest.files if file.precision == choice.backend.precision]
     return " ".join([manifest.name, *digests])
 
 

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from kernels.tiles import Tile, add_tile, read_tile, tile_window, write_tile
 from kernels.warp import warp
 from runtime.closing import Closing
-from runtime.engine.session import OpenSession, Session
+from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
-from runtime.manifest import Model
+from runtime.manifest import Model, Role
 from runtime.video.fallback import Rerun, enlarge, is_finite, is_sound, mix
 from runtime.video.frames import EnhancedFrame, States, frames_to_states, states_to_frames
 from runtime.video.motion import WindowedFrame
 from runtime.video.tile_plan import Canvas
 
 Frame = NDArray[np.float32]
-_PARTS: Final = ("flow", "backward", "forward", "reconstruction")
+_PARTS: Final[tuple[Role, ...]] = ("flow", "backward", "forward", "reconstruction")
 
 
 class ChainStep(Closing):
@@ -38,7 +38,7 @@ class ChainStep(Closing):
 
     fills_buffers: bool = False
 
-    def __init__(self, model: Model, open_session: OpenSession, canvas: Canvas, *, strength: float) -> None:
+    def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
         spec = model.manifest.video
         if spec is None:
             raise ManifestError(f"model {model.manifest.name} is not a video model")
@@ -46,8 +46,9 @@ class ChainStep(Closing):
         roles = {file.role for file in model.manifest.files}
         self._parts: dict[str, Session] = {}
         with ExitStack() as stack:
-            for role in (*_PARTS, *(["clean"] if "clean" in roles else [])):
-                session = open_session(model.file(role=role), dimensions={}, precision="fp32")
+            opened: tuple[Role, ...] = (*_PARTS, "clean") if "clean" in roles else _PARTS
+            for role in opened:
+                session = backend.open(model, role, {})
                 self._parts[role] = stack.enter_context(session)
             shape = next(one.shape for one in self._parts["forward"].inputs if one.name == "warped")
             if shape[2:] != canvas.tile_shape:

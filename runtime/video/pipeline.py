@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
-from runtime.engine.session import OpenSession
+from runtime.engine.session import Backend
 from runtime.manifest import Model
 from runtime.media.pixel_formats import Picture
 from runtime.media.side_data import SideEntry
@@ -25,7 +25,7 @@ from runtime.video.sliding_window import ClipStep
 from runtime.video.tile_plan import Canvas
 
 
-def open_step(model: Model, open_session: OpenSession, canvas: Canvas, *, strength: float) -> Step:
+def open_step(model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> Step:
     """Open what runs a model.
 
     Raises:
@@ -34,10 +34,10 @@ def open_step(model: Model, open_session: OpenSession, canvas: Canvas, *, streng
     """
     roles = {file.role for file in model.manifest.files}
     if "window" in roles:
-        return ClipStep(model, open_session, canvas, strength=strength)
+        return ClipStep(model, backend, canvas, strength=strength)
     if "backward" in roles:
-        return ChainStep(model, open_session, canvas, strength=strength)
-    return TiledStep(model, open_session, canvas, strength=strength)
+        return ChainStep(model, backend, canvas, strength=strength)
+    return TiledStep(model, backend, canvas, strength=strength)
 
 
 Frame = NDArray[np.float32]
@@ -140,7 +140,7 @@ class VideoPipeline(Generic[Packet]):
         encoder: Encoder[Packet],
         *,
         model: Model,
-        open_session: OpenSession,
+        backend: Backend,
         canvas: Canvas,
         strength: float,
         layout_in: YuvLayout,
@@ -159,7 +159,7 @@ class VideoPipeline(Generic[Packet]):
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
         self._before: dict[int, NDArray[np.uint8]] = {}
         self.window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-        self.step = open_step(model, open_session, canvas, strength=strength)
+        self.step = open_step(model, backend, canvas, strength=strength)
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
         """What travels with the pictures that are between the colour and the encoder, by frame."""
         self._joins: dict[int, Join] = {}

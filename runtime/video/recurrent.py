@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kernels.tiles import Tile, add_tile, read_tile, tile_window, write_tile
 from kernels.warp import warp
 from runtime.closing import Closing
-from runtime.engine.session import OpenSession, Session
+from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
 from runtime.manifest import Model
 from runtime.video.fallback import Rerun, enlarge, is_sound
@@ -28,16 +28,14 @@ class TiledStep(Closing):
 
     fills_buffers: bool = True
 
-    def __init__(self, model: Model, open_session: OpenSession, canvas: Canvas, *, strength: float) -> None:
+    def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
         spec = model.manifest.video
         if spec is None:
             raise ManifestError(f"model {model.manifest.name} is not a video model")
         self._canvas = canvas
         self._spec = spec
         height, width = canvas.tile_shape
-        self._session: Session = open_session(
-            model.file(), dimensions={"height": height, "width": width, "batch": 1}, precision="fp32"
-        )
+        self._session: Session = backend.open(model, "step", {"height": height, "width": width, "batch": 1})
         shapes = {binding.name: binding.shape for binding in self._session.inputs}
         self._pairs = [(state.input, state.output) for state in model.manifest.states]
         self._channels = {state.input: shapes[state.input][1] for state in model.manifest.states}

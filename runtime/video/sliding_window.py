@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kernels.colour import rgb_to_luma
 from kernels.tiles import add_tile, read_tile, tile_window
 from runtime.closing import Closing
-from runtime.engine.session import OpenSession
+from runtime.engine.session import Backend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
 from runtime.video.fallback import Rerun, enlarge, estimate_noise, is_sound, mix
@@ -35,13 +35,13 @@ class ClipStep(Closing):
 
     fills_buffers: bool = False
 
-    def __init__(self, model: Model, open_session: OpenSession, canvas: Canvas, *, strength: float) -> None:
+    def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
         spec = model.manifest.video
         if spec is None:
             raise ManifestError(f"model {model.manifest.name} is not a video model")
         self._canvas, self._strength = canvas, strength
         self._tile_overlap, self._fading = spec.overlap, spec.window_overlap
-        self._session = open_session(model.file(role="window"), dimensions={}, precision="fp32")
+        self._session = backend.open(model, "window", {})
         self.backend, self.precision = self._session.backend, self._session.precision
         self.reruns: list[Rerun] = []
         shape = self._session.inputs[0].shape

@@ -19,7 +19,8 @@ from calibration.quality import TestClip, measure_psnr
 from export.int8 import write_int8
 from export.int8_graph import Form
 from export.ranges import CalibrationError, file_digest, load_ranges
-from runtime.engine.backends import choose_backend
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.manifest import find_model, list_models, zoo_folder
 
 INT8 = [
@@ -60,7 +61,7 @@ def test_a_shipped_int8_file_is_what_its_ranges_make_of_the_float_file(name, fil
 
 def test_light_x4_in_int8_is_within_the_gate_on_the_sample_in_every_backend(tested):
     model = find_model("light-x4")
-    score = score_with(model, partial(measure_psnr, model, [tested]))
+    score = score_with(partial(measure_psnr, model, [tested]))
 
     assert score({}) - score({"step": model.file(precision="int8")}) <= 0.15
 
@@ -72,22 +73,20 @@ def test_a_file_that_blows_up_scores_below_every_gate(tested, tmp_path):
     bias.raw_data = np.full(48, np.nan, np.float32).tobytes()
     onnx.save(broken, tmp_path / "broken.onnx")
 
-    assert score_with(model, partial(measure_psnr, model, [tested]))({"step": tmp_path / "broken.onnx"}) == float(
-        "-inf"
-    )
+    assert score_with(partial(measure_psnr, model, [tested]))({"step": tmp_path / "broken.onnx"}) == float("-inf")
 
 
 def test_psnr_is_that_of_the_shipped_pipeline(tested):
     model = find_model("light-x4")
-    opener = choose_backend("cpu", threads=1).open_session
+    backend = ModelBackend(find_backend("cpu"))
 
-    exact = measure_psnr(model, [tested], opener)
+    exact = measure_psnr(model, [tested], backend)
 
     worse = TestClip("other", tuple(255 - frame for frame in tested.truth), tested.poor)
     assert exact > 20
-    assert measure_psnr(model, [worse], opener) < 12
-    assert measure_psnr(model, [tested, worse], opener) == pytest.approx(
-        (exact + measure_psnr(model, [worse], opener)) / 2
+    assert measure_psnr(model, [worse], backend) < 12
+    assert measure_psnr(model, [tested, worse], backend) == pytest.approx(
+        (exact + measure_psnr(model, [worse], backend)) / 2
     )
 
 

@@ -37,7 +37,7 @@ def test_speech_is_calibrated_with_what_training_heard_and_measured_on_what_it_d
     assert len(list(material.samples("step"))) == 2
     assert "5 mixtures" in material.data
     assert material.title.startswith("SI-SDR")
-    score = score_with(model, material.measure, backends=("cpu",))
+    score = score_with(material.measure, backends=("cpu",))
     assert np.isfinite(score({}))
 
 

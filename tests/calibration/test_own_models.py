@@ -62,7 +62,7 @@ def test_a_job_in_int8_runs_the_quantised_parts(zoo):
     frames = list(np.random.default_rng(3).uniform(0, 1, (4, 3, 24, 40)).astype(np.float32))
 
     made = {
-        precision: list(run_model(model, frames, choose_engine(model, Wish("cpu", precision), threads=1).open_session))
+        precision: list(run_model(model, frames, choose_engine(model, Wish("cpu", precision), threads=1).backend))
         for precision in ("fp32", "int8")
     }
 

@@ -16,7 +16,8 @@ from models.published import CheckpointError
 from models.realbasicvsr import CleaningConfig, RealBasicVsr, RealBasicVsrConfig, unet_config
 from models.registry import REGISTRY, Published
 from models.spynet import SpynetConfig
-from runtime.engine.backends import choose_backend
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.manifest import find_model
 from runtime.video.motion import WindowedFrame
 from runtime.video.pipeline import open_step
@@ -53,9 +54,9 @@ def describe(tmp_path: Path, tile: tuple[int, int], **fields: object) -> Importe
 def run(zoo: Path, frames: np.ndarray) -> list[np.ndarray]:
     model = find_model("own", zoo)
     canvas = plan_canvas(*frames.shape[2:], model.manifest.video)
-    backend = choose_backend("cpu", threads=1)
+    backend = ModelBackend(find_backend("cpu"))
     flow = np.zeros((2, canvas.height, canvas.width), np.float32)
-    with open_step(model, backend.open_session, canvas, strength=1.0) as step:
+    with open_step(model, backend, canvas, strength=1.0) as step:
         given = [
             one
             for index, rgb in enumerate(frames)

@@ -16,7 +16,8 @@ from export.zoo_entry import ImportRefusedError
 from models.published import CheckpointError
 from models.rvrt import RVRT_CONFIGS, Rvrt
 from models.sr_unet import SrUnet, SrUnetConfig
-from runtime.engine.backends import choose_backend
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.manifest import find_model, zoo_folder
 from runtime.video.motion import WindowedFrame
 from runtime.video.pipeline import open_step
@@ -109,7 +110,7 @@ def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path, pl
         expected = network(torch.from_numpy(clip)).numpy()[0]
     canvas = plan_canvas(8, 8, manifest.video)
     still = np.zeros((2, 8, 8), np.float32)
-    with open_step(model, choose_backend("cpu", threads=1).open_session, canvas, strength=1.0) as step:
+    with open_step(model, ModelBackend(find_backend("cpu")), canvas, strength=1.0) as step:
         assert list(step.push(WindowedFrame(0, 0, 1, clip[0, 0], None))) == []
         found = [one.rgb for one in (*step.push(WindowedFrame(1, 1, 1, clip[0, 1], still)), *step.flush())]
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -131,9 +132,7 @@ def test_what_our_training_wrote_is_imported_as_it_was_averaged(tmp_path) -> Non
     assert (manifest.video.scale, manifest.video.look_ahead, manifest.video.tile_shapes) == (2, 0, ((16, 32),))
     frame = np.random.default_rng(0).random((1, 3, 16, 32), np.float32)
     with (
-        choose_backend("cpu", threads=1).open_session(
-            model.file(role="window"), dimensions={}, precision="fp32"
-        ) as session,
+        ModelBackend(find_backend("cpu")).open(model, "window", {}) as session,
         torch.inference_mode(),
     ):
         found, expected = session.run({"frame": frame})["output"], network(torch.from_numpy(frame)).numpy()

@@ -178,7 +178,7 @@ def keep_speeds(tmp_path: Path) -> Callable[..., Path]:
             device = describe_device(look_at_hardware(), backend)
             fields: dict[str, Any] = {
                 "model": model.manifest.name, "backend": name, "precision": precision,
-                "sha256": digest_files(model, precision, backend.int8_form),
+                "sha256": digest_files(model, precision, backend.quant_scheme),
                 "library": backend.library_version, "device": device, "threads": 2, "size": "320x180", "runs": 9,
                 "ms": ms, "measured": "2026-11-21",
             }  # fmt: skip

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from runtime import build_report, plan
-from runtime.engine.backends import Backend, Flavour, list_backends
-from runtime.engine.choose import Choice
+from runtime.engine.backends import BackendInfo, Flavour, find_backend
+from runtime.engine.choose import Choice, ModelBackend
 from runtime.engine.speeds import read_speeds
 from runtime.enhance import enhance
 from runtime.errors import ManifestError, OptionError, SessionError
@@ -112,8 +112,8 @@ def test_a_precision_is_the_pictures_where_the_sound_has_no_such_file(clip, tmp_
     asked = wishes(precision="int8", audio=AudioMode.SPEECH)
     selection = select_engines(plan_work(clip, tmp_path / "out.mp4", asked), threads=1)
 
-    assert (selection.picture.backend, selection.picture.precision) == ("openvino", "int8")
-    assert selection.sound.precision == "fp32"
+    assert (selection.picture.backend.name, selection.picture.backend.precision) == ("openvino", "int8")
+    assert selection.sound.backend.precision == "fp32"
 
     with pytest.raises(SessionError, match="nothing here runs light-restore in fp16; cuda, "):
         select_engines(plan_work(clip, tmp_path / "out.mp4", EnhanceOptions(scale=1, precision="fp16")), threads=1)
@@ -140,7 +140,7 @@ def test_the_first_job_that_is_long_enough_is_measured_and_later_ones_use_it(cli
     again = select_engines(work, threads=1, engines=tmp_path).picture
 
     assert first.reason.startswith("measured here: ")
-    assert (again.backend, again.precision, again.reason) == (first.backend, first.precision, first.reason)
+    assert (again.backend, again.reason) == (first.backend, first.reason)
     assert {speed.model for speed in read_speeds(tmp_path)} == {"light-x4"}
     assert caplog.text.count("looking for what runs it fastest") == 1
 
@@ -165,16 +165,15 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(clip, tmp_path, mo
 
     chosen = select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path / "file").picture
 
-    assert (chosen.backend, chosen.precision) == ("cpu", "fp32")
+    assert (chosen.backend.name, chosen.backend.precision) == ("cpu", "fp32")
 
 
-def test_the_report_names_the_int8_file_of_the_form_that_the_backend_took(monkeypatch):
+def test_the_report_names_the_int8_file_of_the_form_that_the_backend_took():
     """A model has an INT8 file for processors and one for TensorRT."""
     model = find_model("light-restore")
     forms = {file.form: file.sha256 for file in model.manifest.files if file.precision == "int8"}
-    gpu = Backend("rtx", True, "made up", ("int8",), ("onnxruntime",), True, Flavour.RTX)
-    monkeypatch.setattr(build_report, "list_backends", lambda: (*list_backends(), gpu))
+    gpu = BackendInfo("rtx", True, "made up", ("int8",), ("onnxruntime",), True, Flavour.RTX)
 
-    for backend, form in (("openvino", "cpu"), ("rtx", "tensorrt")):
-        chosen = Choice(model, backend, "int8", "", "", open_session=lambda *_, **__: None)
-        assert build_report._engine(chosen, backend, "int8").sha256 == forms[form]
+    for backend, form in ((find_backend("openvino"), "cpu"), (gpu, "tensorrt")):
+        chosen = Choice(model, ModelBackend(backend, "int8"), "")
+        assert build_report._engine(chosen, backend.name, "int8").sha256 == forms[form]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from runtime.engine.backends import Flavour, int8_form
+from runtime.engine.backends import Flavour, quant_scheme
 from runtime.engine.store.key import EngineRequest, request_engine
 from runtime.errors import EngineStoreError, OptionError
 from runtime.hardware import look_at_device
@@ -57,8 +57,8 @@ def requests_for(
         OptionError: The model has no file in that precision.
     """
     spec, audio = model.manifest.video, model.manifest.audio
-    form = int8_form(flavour)
-    offered = [file for file in model.manifest.files if file.precision in PRECISIONS[flavour] and file.fits(form)]
+    scheme = quant_scheme(flavour)
+    offered = [file for file in model.manifest.files if file.precision in PRECISIONS[flavour] and file.fits(scheme)]
     chosen = [file for file in offered if precision in (None, file.precision)]
     if not chosen:
         wanted = precision or " or ".join(PRECISIONS[flavour])

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.audio.denoiser import StepDenoiser
-from runtime.engine.backends import Flavour
-from runtime.engine.session import OpenSession, Session
+from runtime.engine.backends import Flavour, find_backend
+from runtime.engine.choose import ModelBackend
+from runtime.engine.session import Backend, Session
 from runtime.engine.store.key import EngineRequest, find_file
 from runtime.engine.store.layout import Proof
 from runtime.errors import EngineStoreError, RelumeError
-from runtime.manifest import Model, VideoSpec, zoo_folder
+from runtime.manifest import Model, Role, VideoSpec, zoo_folder
 from runtime.video.motion import TemporalWindow
 from runtime.video.pipeline import open_step
 from runtime.video.tile_plan import Canvas, plan_canvas
@@ -55,27 +56,29 @@ def prove_engine(request: EngineRequest, engine: Path, *, threads: int) -> Proof
     """
     started = time.monotonic()
     model, entry = find_file(request.source)
-    exact = model.file(role=entry.role, precision="fp32")
+    model.file(role=entry.role, precision="fp32")  # the reference, refused before the engine is opened
     try:
         session = open_engine(engine, flavour=request.flavour, precision=request.precision, threads=threads)
     except RelumeError as error:
         raise NotRunnableError(f"{engine.name} cannot be opened here: {error}") from error
 
-    def open_exact(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
-
-        return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=threads)
-
-    def open_tested(path: Path, *, dimensions: Mapping[str, int], precision: str) -> Session:
-        # A model that works in parts is tested one part at a time.
-        if path in (exact, request.source):
-            return session
-        return open_exact(path, dimensions=dimensions, precision=precision)
-
     with session:
-        proof = _compare(model, request, open_tested, open_exact)
+        reference = ModelBackend(find_backend("cpu"), threads=threads)
+        tested = _EngineUnderTest(session, entry.role, reference)
+        proof = _compare(model, request, tested, reference)
     _judge(request, proof)
     return proof.model_copy(update={"time_s": time.monotonic() - started})
+
+
+class _EngineUnderTest:
+    """A `Backend` that opens one role as the engine and all others as the reference: parts are tested one at a time."""
+
+    def __init__(self, engine: Session, role: Role, reference: Backend) -> None:
+        self._engine, self._role, self._reference = engine, role, reference
+
+    def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
+        """See `Backend.open`."""
+        return self._engine if role == self._role else self._reference.open(model, role, shape)
 
 
 def open_engine(path: Path, *, flavour: Flavour, precision: str, threads: int) -> Session:
@@ -93,11 +96,11 @@ def open_engine(path: Path, *, flavour: Flavour, precision: str, threads: int) -
     return TensorRtSession(path, flavour=flavour, precision=precision)
 
 
-def _compare(model: Model, request: EngineRequest, tested: OpenSession, exact: OpenSession) -> Proof:
+def _compare(model: Model, request: EngineRequest, tested: Backend, reference: Backend) -> Proof:
     if model.manifest.video is not None:
-        return compare_video(model, dict(request.dimensions), tested, exact)
+        return compare_video(model, dict(request.dimensions), tested, reference)
     if model.manifest.audio is not None:
-        return compare_audio(model, tested, exact)
+        return compare_audio(model, tested, reference)
     raise EngineStoreError(
         f"model {model.manifest.name} is for neither video nor audio: there is no golden test for it"
     )
@@ -121,7 +124,7 @@ Samples = NDArray[np.float32]
 _BEST_DB: Final = 150.0
 
 
-def compare_audio(model: Model, tested: OpenSession, exact: OpenSession) -> Proof:
+def compare_audio(model: Model, tested: Backend, reference: Backend) -> Proof:
     """Run the golden sound through an engine and through the reference, block by block with their states.
 
     Raises:
@@ -132,7 +135,7 @@ def compare_audio(model: Model, tested: OpenSession, exact: OpenSession) -> Proo
     ours, broken = _run_audio(model, tested, sound)
     if broken:
         raise UnsoundError(f"{broken} of its blocks are not finite")
-    theirs, _ = _run_audio(model, exact, sound)
+    theirs, _ = _run_audio(model, reference, sound)
     return Proof(agreement_db=measure_agreement(ours, theirs), time_s=0.0)
 
 
@@ -161,8 +164,8 @@ def read_sound(sample_rate: int) -> Samples:
     return samples / np.float32(32768)
 
 
-def _run_audio(model: Model, open_session: OpenSession, sound: Samples) -> tuple[Samples, int]:
-    denoiser = StepDenoiser(model, open_session)
+def _run_audio(model: Model, backend: Backend, sound: Samples) -> tuple[Samples, int]:
+    denoiser = StepDenoiser(model, backend)
     try:
         made = np.concatenate([denoiser.push(sound), denoiser.flush()])
         return made, denoiser.non_finite_blocks
@@ -192,7 +195,7 @@ class GoldenClip:
     truths: tuple[Frame, ...]
 
 
-def compare_video(model: Model, dimensions: dict[str, int], tested: OpenSession, exact: OpenSession) -> Proof:
+def compare_video(model: Model, dimensions: dict[str, int], tested: Backend, reference: Backend) -> Proof:
     """Run the golden clip through an engine and through the reference, in two tiles, and the reference in one.
 
     Raises:
@@ -206,7 +209,7 @@ def compare_video(model: Model, dimensions: dict[str, int], tested: OpenSession,
     rows, columns = shape[0] * spec.grid, width * spec.grid
     clip = make_clip(rows, columns, scale=spec.scale, count=max(_LEAST_FRAMES, spec.look_ahead + 1))
     in_two = plan_canvas(rows, columns, spec.model_copy(update={"tile_shapes": (shape,)}))
-    theirs, broken = _run_video(model, exact, in_two, clip)
+    theirs, broken = _run_video(model, reference, in_two, clip)
     if broken:
         raise UnsoundError(
             f"in FP32 too {broken} of its tiles are not finite or far too large: the model itself is at fault"
@@ -214,13 +217,13 @@ def compare_video(model: Model, dimensions: dict[str, int], tested: OpenSession,
     ours, broken = _run_video(model, tested, in_two, clip)
     if broken:
         raise UnsoundError(f"{broken} of its tiles are not finite or far too large")
-    reference = theirs
+    aim = theirs
     if "height" in dimensions and spec.halo and not spec.overlap and width % spec.tile_multiple == 0:
         # With a halo as wide as the network sees, tiles leave no trace; blended ones are only compared with their like.
         whole = spec.model_copy(update={"tile_shapes": ((shape[0], width),)})
-        reference, _ = _run_video(model, exact, plan_canvas(rows, columns, whole), clip)
-    ratio = find_seam([mine - other for mine, other in zip(ours, reference, strict=True)], in_two)
-    del reference
+        aim, _ = _run_video(model, reference, plan_canvas(rows, columns, whole), clip)
+    ratio = find_seam([mine - other for mine, other in zip(ours, aim, strict=True)], in_two)
+    del aim
     if ratio > _MOST_RATIO:
         raise UnsoundError(f"where two tiles meet its error is {ratio:.1f} times the error elsewhere: a seam")
     loss = measure_psnr(theirs, clip.truths) - measure_psnr(ours, clip.truths)
@@ -289,12 +292,12 @@ def measure_psnr(ours: Sequence[Frame], theirs: Sequence[Frame]) -> float:
     return _BEST_DB if error == 0 else min(_BEST_DB, -10 * float(np.log10(error)))
 
 
-def _run_video(model: Model, open_session: OpenSession, canvas: Canvas, clip: GoldenClip) -> tuple[list[Frame], int]:
+def _run_video(model: Model, backend: Backend, canvas: Canvas, clip: GoldenClip) -> tuple[list[Frame], int]:
     """Run the clip as a job would; give the frames, and how many tiles were not sound."""
     spec = model.manifest.video
     assert spec is not None
     window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-    step = open_step(model, open_session, canvas, strength=1.0)
+    step = open_step(model, backend, canvas, strength=1.0)
     made: list[Frame] = []
     try:
         for number, frame in enumerate(clip.frames):

@@ -9,7 +9,7 @@ import pytest
 from appliance.engines.measuring import SpeedKeeper, measure_missing
 from runtime import manifest
 from runtime.engine import benchmark, choose
-from runtime.engine.backends import Backend, Flavour, list_backends
+from runtime.engine.backends import BackendInfo, Flavour, list_backends
 from runtime.engine.benchmark import list_unmeasured, measure_model
 from runtime.engine.choose import Wish, candidates_for, choose_engine
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
@@ -136,17 +136,16 @@ def children():
 @pytest.fixture
 def gpu_box(monkeypatch):
     """A box whose `rtx` takes engines of the store; there is one only once `built` is set."""
-    backend = Backend("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    backend = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
     cpu = next(backend for backend in list_backends() if backend.name == "cpu")
     built = threading.Event()
-    opening = choose.open_chosen
 
-    def open_chosen(model, chosen, precision, *, threads, engines=None):
-        if chosen.name == "rtx" and built.is_set():
-            return opening(model, cpu, precision, threads=threads)
-        return opening(model, chosen, precision, threads=threads, engines=engines)
+    def configure(info, precision, threads, engines):
+        if info.name == "rtx" and built.is_set():
+            return choose.ModelBackend(cpu, precision, threads)
+        return choose.ModelBackend(info, precision, threads, engines)
 
-    monkeypatch.setattr(benchmark, "open_chosen", open_chosen)
+    monkeypatch.setattr(benchmark, "ModelBackend", configure)
     for module in (benchmark, choose):
         monkeypatch.setattr(module, "list_backends", lambda: (cpu, backend))
     return built
@@ -164,7 +163,7 @@ def test_a_way_that_waits_for_its_engine_is_measured_once_there_is_one(gpu_box, 
     gpu_box.set()
     measure_missing(tmp_path)
 
-    assert first.backend == "cpu"
+    assert first.backend.name == "cpu"
     assert {speed.backend: speed.problem for speed in read_speeds(tmp_path)} == {"cpu": "", "rtx": ""}
     assert list_unmeasured([model], tmp_path) == []
 

@@ -57,14 +57,8 @@ class Opener:
     def __init__(self, change: Callable[[Array], Array] = lambda y: y) -> None:
         self.change = change
 
-    def __call__(
-        self,
-        path: Path,  # noqa: ARG002
-        *,
-        dimensions: Mapping[str, int],
-        precision: str,  # noqa: ARG002
-    ) -> DelaySession:
-        self.session = DelaySession(dimensions["samples"], self.change)
+    def open(self, model: Model, role: str, shape: Mapping[str, int]) -> DelaySession:  # noqa: ARG002
+        self.session = DelaySession(shape["samples"], self.change)
         return self.session
 
 

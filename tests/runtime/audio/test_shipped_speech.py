@@ -1,21 +1,15 @@
 """The shipped speech models in the shipped pipeline, on synthetic sound."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from runtime.audio.speech_enhancer import SpeechEnhancer
-from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.manifest import Model, find_model, zoo_folder
 
 RATE = 48_000
 SECONDS = 6
-
-
-def open_session(path: Path, *, dimensions: Mapping[str, int], precision: str) -> OnnxRuntimeCpuSession:
-    return OnnxRuntimeCpuSession(path, dimensions=dimensions, precision=precision, threads=1)
 
 
 @pytest.fixture(scope="module", params=["speech-demucs", "speech-mask"])
@@ -28,7 +22,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 def enhance(model: Model, signal: np.ndarray, *, size: int = 4_800, **options: object) -> np.ndarray:
     layout = {1: "mono", 2: "stereo"}[len(signal)]
     with SpeechEnhancer(
-        model, open_session, channels=len(signal), layout=layout, sample_rate=RATE, **options
+        model, ModelBackend(find_backend("cpu")), channels=len(signal), layout=layout, sample_rate=RATE, **options
     ) as enhancer:
         starts = range(0, signal.shape[1], size)
         parts = [enhancer.push(signal[:, start : start + size]) for start in starts]

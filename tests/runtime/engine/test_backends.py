@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from runtime.engine import backends
-from runtime.engine.backends import choose_backend, find_backend, list_backends
-from runtime.errors import SessionError
+from runtime.engine.backends import find_backend, list_backends
+from runtime.errors import OptionError, SessionError
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def box(monkeypatch, tmp_path):
 def test_without_libraries_every_backend_names_its_remedy(box):
     found = box()
 
-    assert list(found) == ["cpu", "openvino", "cuda", "onnxruntime-tensorrt", "tensorrt", "rtx"]
+    assert list(found) == ["cpu", "openvino", "cuda", "tensorrt", "rtx"]
     assert not any(backend.available for backend in found.values())
     assert found["cpu"].reason == "onnxruntime is missing; pip install 'relume[cpu]'"
     assert found["cuda"].reason == "no NVIDIA GPU is visible; install its driver"
@@ -48,7 +48,7 @@ def test_on_a_gpu_the_library_that_is_missing_is_named(box):
     assert found["cuda"].reason == "onnxruntime-gpu is missing; pip install 'relume[cuda]'"
     assert found["tensorrt"].reason == "tensorrt is missing; pip install 'relume[tensorrt]'"
     assert found["rtx"].library_version == "tensorrt-rtx-cu13 1.0"
-    assert [backend.on_gpu for backend in found.values()] == [False, False, True, True, True, True]
+    assert [backend.on_gpu for backend in found.values()] == [False, False, True, True, True]
 
 
 def test_two_onnx_runtimes_at_once_are_told_and_not_taken_for_one_with_a_gpu(box):
@@ -76,14 +76,16 @@ def test_a_backend_that_cannot_be_used_is_refused_with_the_remedy(box):
         find_backend("openvino")
 
 
+def test_an_unknown_backend_is_refused_with_those_there_are():
+    with pytest.raises(OptionError, match="no backend named 'quantum'; there are: auto, cpu"):
+        find_backend("quantum")
+
+
 def test_a_backend_opens_files_with_its_own_session(tiny_network, tensors):
     sizes = {"height": 20, "width": 24}
     for backend in list_backends():
         if backend.available and not backend.on_gpu:
-            opened = choose_backend(backend.name, threads=1).open_session(
-                tiny_network, dimensions=sizes, precision="fp32"
-            )
-            with opened as session:
+            with backend.open_file(tiny_network, sizes, precision="fp32", threads=1) as session:
                 assert session.run(tensors)["output"].shape == (1, 3, 40, 48)
 
 

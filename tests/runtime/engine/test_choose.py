@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 from runtime.engine import choose as choose_module
-from runtime.engine.backends import Backend, Flavour, list_backends
+from runtime.engine.backends import BackendInfo, Flavour, list_backends
 from runtime.engine.choose import Wish, candidates_for, choose_engine, offered_precisions
 from runtime.engine.speeds import digest_files, read_speeds, write_speeds
 from runtime.errors import OptionError, SessionError
@@ -51,7 +51,7 @@ def test_nothing_measured_means_float32_in_onnx_runtime_and_says_how_to_measure(
     for engines in (None, tmp_path):
         chosen = choose(model, engines=engines)
 
-        assert (chosen.backend, chosen.precision) == ("cpu", "fp32")
+        assert (chosen.backend.name, chosen.backend.precision) == ("cpu", "fp32")
         assert "`relume doctor`" in chosen.reason
 
 
@@ -61,16 +61,16 @@ def test_the_fastest_that_was_measured_is_taken_and_the_reason_has_both_times(mo
 
     chosen = choose(model, engines=engines)
 
-    assert (chosen.backend, chosen.precision) == ("openvino", "int8")
+    assert (chosen.backend.name, chosen.backend.precision) == ("openvino", "int8")
     assert chosen.reason == "measured here: 14.7 ms, against 25.5 ms of cpu fp32"
-    assert chosen.library.startswith("openvino 20")
+    assert chosen.backend.library.startswith("openvino 20")
 
 
 @needs_openvino
 def test_what_is_safer_stays_unless_it_is_clearly_slower(model, measured):
     engines = measured({("cpu", "fp32"): 20.0, ("openvino", "fp32"): 19.0, ("openvino", "int8"): 18.5})
 
-    assert choose(model, engines=engines).backend == "cpu"
+    assert choose(model, engines=engines).backend.name == "cpu"
 
 
 @needs_openvino
@@ -80,7 +80,10 @@ def test_what_is_safer_stays_unless_it_is_clearly_slower(model, measured):
 def test_a_measurement_of_another_file_device_or_library_does_not_count(model, measured, change):
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "int8"): 1.0}, **change)
 
-    assert (choose(model, engines=engines).backend, choose(model, engines=engines).precision) == ("cpu", "fp32")
+    assert (choose(model, engines=engines).backend.name, choose(model, engines=engines).backend.precision) == (
+        "cpu",
+        "fp32",
+    )
 
 
 @needs_openvino
@@ -89,8 +92,8 @@ def test_int8_whose_loss_was_not_measured_is_taken_only_when_asked_for(model, me
     bare = coarse.model_copy(update={"calibration": coarse.calibration.model_copy(update={"loss": ()})})
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "int8"): 14.7})
 
-    assert choose(with_files(model, exact, bare), engines=engines).precision == "fp32"
-    assert choose(with_files(model, exact, bare), precision="int8", engines=engines).precision == "int8"
+    assert choose(with_files(model, exact, bare), engines=engines).backend.precision == "fp32"
+    assert choose(with_files(model, exact, bare), precision="int8", engines=engines).backend.precision == "int8"
 
 
 @needs_openvino
@@ -98,15 +101,15 @@ def test_a_wish_wins_over_what_was_measured(model, measured):
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "fp32"): 45.0, ("openvino", "int8"): 14.7})
 
     both = choose(model, "openvino", "fp32", engines=engines)
-    assert (both.backend, both.precision, both.reason) == ("openvino", "fp32", "asked for")
-    assert choose(model, "cpu", engines=engines).precision == "fp32"
-    assert choose(model, "openvino", engines=engines).precision == "int8"
-    assert choose(model, precision="fp32", engines=engines).backend == "cpu"
+    assert (both.backend.name, both.backend.precision, both.reason) == ("openvino", "fp32", "asked for")
+    assert choose(model, "cpu", engines=engines).backend.precision == "fp32"
+    assert choose(model, "openvino", engines=engines).backend.precision == "int8"
+    assert choose(model, precision="fp32", engines=engines).backend.name == "cpu"
 
 
 @needs_openvino
 def test_int8_alone_is_openvinos(model):
-    assert choose(model, precision="int8").backend == "openvino"
+    assert choose(model, precision="int8").backend.name == "openvino"
 
 
 @needs_openvino
@@ -114,18 +117,18 @@ def test_what_the_job_began_with_is_kept_while_it_can_be(model, measured):
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "int8"): 14.7})
 
     kept = choose(model, engines=engines, kept=Wish("cpu", "fp32"))
-    assert (kept.backend, kept.precision, kept.reason) == ("cpu", "fp32", "what the job began with")
+    assert (kept.backend.name, kept.backend.precision, kept.reason) == ("cpu", "fp32", "what the job began with")
     # As where the engine that was asked for was not built yet, and the job began without it.
-    assert choose(model, "openvino", engines=engines, kept=Wish("cpu", "fp32")).backend == "cpu"
-    assert choose(model, engines=engines, kept=Wish("rtx", "fp16")).backend == "openvino"
-    assert choose(model, engines=engines, kept=Wish("openvino", "int8"), without="openvino").backend == "cpu"
+    assert choose(model, "openvino", engines=engines, kept=Wish("cpu", "fp32")).backend.name == "cpu"
+    assert choose(model, engines=engines, kept=Wish("rtx", "fp16")).backend.name == "openvino"
+    assert choose(model, engines=engines, kept=Wish("openvino", "int8"), without="openvino").backend.name == "cpu"
 
 
 @needs_openvino
 def test_a_backend_that_failed_is_not_taken_again(model, measured):
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "int8"): 14.7})
 
-    assert choose(model, engines=engines, without="openvino").backend == "cpu"
+    assert choose(model, engines=engines, without="openvino").backend.name == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_a_wish_that_cannot_be_met_is_refused_with_what_can(model, wish, error, 
 
 
 def test_a_precision_that_the_backend_does_not_run_is_refused(model, monkeypatch):
-    gpu = Backend("cuda", True, "", ("fp32", "fp16"), ("onnxruntime-gpu",), on_gpu=True)
+    gpu = BackendInfo("cuda", True, "", ("fp32", "fp16"), ("onnxruntime-gpu",), on_gpu=True)
     monkeypatch.setattr(choose_module, "find_backend", {"cuda": gpu}.get)
 
     with pytest.raises(OptionError, match="backend cuda does not run int8; it runs fp32, fp16"):
@@ -173,8 +176,8 @@ def test_a_backend_is_offered_int8_only_in_the_form_that_it_takes(model):
     assert offered(exact, signed) == {"rtx"}
     assert offered(exact, unsigned, signed) == {"openvino", "rtx"}
     both = with_files(model, exact, unsigned, signed)
-    assert digest_files(both, "int8", BACKENDS["rtx"].int8_form) == "3" * 64
-    assert digest_files(both, "int8", BACKENDS["cpu"].int8_form) == "2" * 64
+    assert digest_files(both, "int8", BACKENDS["rtx"].quant_scheme) == "3" * 64
+    assert digest_files(both, "int8", BACKENDS["cpu"].quant_scheme) == "2" * 64
 
 
 def test_a_precision_that_nothing_here_runs_says_what_would(model):
@@ -205,7 +208,7 @@ def test_measuring_a_model_again_replaces_its_speeds_and_leaves_others(measured)
 
 def test_what_opens_files_takes_tiles_of_any_shape_and_what_runs_engines_does_not(monkeypatch):
     model = find_model("light-x4")
-    gpu = Backend("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    gpu = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
     monkeypatch.setattr(choose_module, "list_backends", lambda: (*list_backends(), gpu))
 
     assert choose_engine(model, Wish("cpu"), threads=1).any_shape

@@ -5,9 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime.engine.backends import choose_backend, list_backends
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
-from runtime.errors import OptionError, SessionError
+from runtime.errors import SessionError
 
 
 @pytest.fixture
@@ -62,15 +61,3 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
 
     with pytest.raises(SessionError, match="ONNX Runtime cannot open"):
         open_doubling(path)
-
-
-def test_auto_takes_the_safest_backend_and_says_why():
-    chosen = choose_backend("auto", threads=1)
-
-    assert chosen.name == list_backends()[0].name == "cpu"
-    assert "the safest that can be used here" in chosen.reason
-
-
-def test_an_unknown_backend_is_refused_with_those_there_are():
-    with pytest.raises(OptionError, match="no backend named 'quantum'; there are: auto, cpu"):
-        choose_backend("quantum", threads=1)

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from runtime.engine.backends import Backend, Flavour, find_backend
-from runtime.engine.choose import StoredSession, open_chosen
+from runtime.engine.backends import BackendInfo, Flavour, find_backend
+from runtime.engine.choose import ModelBackend, StoredSession
 from runtime.engine.store.builder import BuildOutcome, build_apart
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.store import EngineStore
@@ -28,11 +28,11 @@ def random_tensors(session):
     return {one.name: random.random(one.shape).astype(one.dtype) for one in session.inputs}
 
 
-def test_the_file_of_the_chosen_precision_is_opened_in_place_of_the_one_asked_for(model):
+def test_the_file_of_the_role_is_opened_in_the_precision_of_the_backend(model):
     opened = {}
     for precision in ("fp32", "int8"):
-        open_session = open_chosen(model, find_backend("openvino"), precision, threads=1)
-        with open_session(model.file(), dimensions=SIZES, precision="fp32") as session:
+        backend = ModelBackend(find_backend("openvino"), precision)
+        with backend.open(model, "step", SIZES) as session:
             assert session.precision == precision
             opened[precision] = session.run(random_tensors(session))["output"]
 
@@ -41,9 +41,9 @@ def test_the_file_of_the_chosen_precision_is_opened_in_place_of_the_one_asked_fo
 
 
 def test_an_engine_that_is_missing_is_asked_for_and_openvino_compiles_meanwhile(model, tmp_path):
-    open_session = open_chosen(model, find_backend("openvino"), "int8", threads=1, engines=tmp_path)
+    backend = ModelBackend(find_backend("openvino"), "int8", engines=tmp_path)
 
-    with open_session(model.file(), dimensions=SIZES, precision="fp32") as session:
+    with backend.open(model, "step", SIZES) as session:
         assert session.run(random_tensors(session))["output"].shape == (1, 3, 128, 128)
 
     (wish,) = EngineStore(tmp_path).wishes()
@@ -54,19 +54,18 @@ def test_an_engine_that_is_missing_is_asked_for_and_openvino_compiles_meanwhile(
 
 def test_a_store_that_cannot_be_used_is_no_reason_to_fail(model, tmp_path):
     (tmp_path / "file").touch()
-    open_session = open_chosen(model, find_backend("openvino"), "fp32", threads=1, engines=tmp_path / "file")
+    backend = ModelBackend(find_backend("openvino"), engines=tmp_path / "file")
 
-    with open_session(model.file(), dimensions=SIZES, precision="fp32") as session:
+    with backend.open(model, "step", SIZES) as session:
         assert session.backend == "openvino-cpu"
 
 
 def test_a_backend_of_engines_alone_tells_that_its_engine_is_missing(model):
     # Pretended, as on a box with the GPU, where the engine is looked for before its library is loaded.
-    rtx = Backend("rtx", True, "", ("fp32",), ("tensorrt-rtx-cu13",), on_gpu=True, flavour=Flavour.RTX)
-    open_session = open_chosen(model, rtx, "fp32", threads=1)
+    rtx = BackendInfo("rtx", True, "", ("fp32",), ("tensorrt-rtx-cu13",), on_gpu=True, flavour=Flavour.RTX)
 
     with pytest.raises(OpenError, match="the rtx engine for light-x4 fp32 at 32x32x1 is not built yet") as caught:
-        open_session(model.file(), dimensions=SIZES, precision="fp32")
+        ModelBackend(rtx).open(model, "step", SIZES)
 
     assert (caught.value.model, caught.value.backend, caught.value.waits) == ("light-x4", "rtx", True)
 
@@ -77,10 +76,8 @@ def test_an_engine_of_the_store_is_opened_and_gives_the_bytes_of_its_file(model,
     assert build_apart(store, request, stop=lambda: False).outcome is BuildOutcome.READY
 
     with (
-        open_chosen(model, backend, "fp32", threads=1)(model.file(), dimensions=SIZES, precision="fp32") as compiled,
-        open_chosen(model, backend, "fp32", threads=1, engines=tmp_path)(
-            model.file(), dimensions=SIZES, precision="fp32"
-        ) as stored,
+        ModelBackend(backend).open(model, "step", SIZES) as compiled,
+        ModelBackend(backend, engines=tmp_path).open(model, "step", SIZES) as stored,
     ):
         assert isinstance(stored, StoredSession)
         assert not isinstance(compiled, StoredSession)

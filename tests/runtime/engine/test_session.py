@@ -1,11 +1,13 @@
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtime.engine.session import Array, SharedSessions
+from runtime.manifest import find_model
+
+MODEL = find_model("speech-mask")
 
 
 class Network:
@@ -30,20 +32,21 @@ class Network:
 def make() -> tuple[SharedSessions, list[Any]]:
     opened: list[Any] = []
 
-    def open_session(*_: object, **__: object) -> Any:
-        opened.append(Network())
-        return opened[-1]
+    class Opener:
+        def open(self, *_: object) -> Any:
+            opened.append(Network())
+            return opened[-1]
 
-    return SharedSessions(open_session), opened
+    return SharedSessions(Opener()), opened
 
 
 def test_a_network_is_opened_once_and_used_by_one_at_a_time() -> None:
-    open_session, opened = make()
-    sessions = [open_session(Path("a"), dimensions={"samples": 4}, precision="fp32") for _ in range(4)]
+    sessions, opened = make()
+    shares = [sessions.open(MODEL, "step", {"samples": 4}) for _ in range(4)]
 
     def use(number: int) -> None:
         for _ in range(10):
-            assert sessions[number].run({"x": np.full(1, number)})["x"][0] == number
+            assert shares[number].run({"x": np.full(1, number)})["x"][0] == number
 
     threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -56,22 +59,22 @@ def test_a_network_is_opened_once_and_used_by_one_at_a_time() -> None:
 
 
 def test_the_last_to_close_closes_it_and_the_next_opens_it_again() -> None:
-    open_session, opened = make()
-    one, other = (open_session(Path("a"), dimensions={}, precision="fp32") for _ in range(2))
+    sessions, opened = make()
+    one, other = (sessions.open(MODEL, "step", {}) for _ in range(2))
 
     one.close()
     one.close()
     assert opened[0].closed == 0
     other.close()
     assert opened[0].closed == 1
-    open_session(Path("a"), dimensions={}, precision="fp32")
+    sessions.open(MODEL, "step", {})
     assert len(opened) == 2
 
 
 def test_other_shapes_are_another_network() -> None:
-    open_session, opened = make()
+    sessions, opened = make()
 
     for samples in (1, 2):
-        open_session(Path("a"), dimensions={"samples": samples}, precision="fp32")
+        sessions.open(MODEL, "step", {"samples": samples})
 
     assert len(opened) == 2

@@ -5,7 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from runtime.engine.backends import choose_backend
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
 from runtime.video.bidirectional import ChainStep
@@ -14,9 +15,7 @@ from runtime.video.motion import WindowedFrame
 from runtime.video.pipeline import open_step
 from runtime.video.tile_plan import plan_canvas
 
-
-def open_session(path, *, dimensions, precision):
-    return choose_backend("cpu", threads=1).open_session(path, dimensions=dimensions, precision=precision)
+CPU = ModelBackend(find_backend("cpu"))
 
 
 def noise(count, height=32, width=32, seed=0):
@@ -30,7 +29,7 @@ def to_frames(pictures, cuts=(0,)):
 
 def run(model, pictures, *, cuts=(0,), strength=1.0):
     canvas = plan_canvas(*pictures[0].shape[1:], model.manifest.video)
-    with open_step(model, open_session, canvas, strength=strength) as step:
+    with open_step(model, CPU, canvas, strength=strength) as step:
         given = [one for frame in to_frames(pictures, cuts) for one in step.push(frame)]
         given += list(step.flush())
     assert isinstance(step, ChainStep)
@@ -133,10 +132,10 @@ def test_a_clip_goes_on_from_its_state_with_the_same_bits(chain_model, stop):
     whole, _ = run(model, pictures)
     canvas, frames = plan_canvas(32, 32, model.manifest.video), to_frames(pictures)
 
-    with open_step(model, open_session, canvas, strength=1.0) as step:
+    with open_step(model, CPU, canvas, strength=1.0) as step:
         given = [one for frame in frames[:stop] for one in step.push(frame)]
         states = {name: state.copy() for name, state in step.states.items()}
-    with open_step(model, open_session, canvas, strength=1.0) as step:
+    with open_step(model, CPU, canvas, strength=1.0) as step:
         step.restore(states, ())
         given += [one for frame in frames[stop:] for one in step.push(frame)]
         given += list(step.flush())
@@ -150,7 +149,7 @@ def test_memory_is_that_of_a_window_however_long_the_clip(chain_model):
     canvas, picture = plan_canvas(128, 128, model.manifest.video), np.zeros((3, 128, 128), np.float32)
     peaks = []
 
-    with open_step(model, open_session, canvas, strength=1.0) as step:
+    with open_step(model, CPU, canvas, strength=1.0) as step:
         for count in (20, 60):
             tracemalloc.start()
             for index in range(count):
@@ -169,4 +168,4 @@ def test_parts_that_are_not_what_the_manifest_says_are_refused(chain_model):
     other = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": video}))
 
     with pytest.raises(ManifestError, match=r"but its manifest says tiles of 16x16; import the model again"):
-        ChainStep(other, open_session, plan_canvas(32, 32, video), strength=1.0)
+        ChainStep(other, CPU, plan_canvas(32, 32, video), strength=1.0)

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime.engine.backends import choose_backend
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.errors import ManifestError
 from runtime.manifest import Model, ModelFile, StateSpec, find_model
 from runtime.video.fallback import Rerun
@@ -15,11 +16,9 @@ from runtime.video.motion import TemporalWindow, WindowedFrame
 from runtime.video.recurrent import TiledStep
 from runtime.video.tile_plan import plan_canvas
 
+CPU = ModelBackend(find_backend("cpu"))
+
 FRAMES = 6
-
-
-def open_session(path, *, dimensions, precision):
-    return choose_backend("cpu", threads=1).open_session(path, dimensions=dimensions, precision=precision)
 
 
 def with_shapes(model, *shapes, **changes):
@@ -38,7 +37,7 @@ def run(model, frames, height, width, **options):
     size = (canvas.height * canvas.grid, canvas.width * canvas.grid)
     window = TemporalWindow(canvas, aligned=True)
     outputs = []
-    with TiledStep(model, open_session, canvas, strength=1.0) as step:
+    with TiledStep(model, CPU, canvas, strength=1.0) as step:
         for index, frame in enumerate(frames):
             padded = np.pad(frame, ((0, 0), (0, size[0] - height), (0, size[1] - width)), mode="edge")
             outputs.append(step.run(window.push(padded, pts=index, duration=1)).copy())
@@ -92,7 +91,7 @@ def test_strength_zero_is_the_plain_picture():
     frame = clip(64, 64)[0]
     canvas = plan_canvas(64, 64, model.manifest.video)
 
-    with TiledStep(model, open_session, canvas, strength=0.0) as step:
+    with TiledStep(model, CPU, canvas, strength=0.0) as step:
         output = step.run(WindowedFrame(0, 0, 1, frame, None))
 
     np.testing.assert_allclose(output, frame, atol=1e-6)
@@ -104,12 +103,12 @@ def test_a_new_scene_owes_nothing_to_the_old_one():
     first, second = clip(64, 64)[0], np.ascontiguousarray(clip(64, 64)[3][:, ::-1])
     still = np.zeros((2, 64, 64), np.float32)
 
-    with TiledStep(model, open_session, canvas, strength=1.0) as step:
+    with TiledStep(model, CPU, canvas, strength=1.0) as step:
         step.run(WindowedFrame(0, 0, 1, first, None))
         cut = step.run(WindowedFrame(1, 1, 1, second, None)).copy()
         step.run(WindowedFrame(2, 2, 1, first, None))
         carried = step.run(WindowedFrame(3, 3, 1, second, still)).copy()
-    with TiledStep(model, open_session, canvas, strength=1.0) as step:
+    with TiledStep(model, CPU, canvas, strength=1.0) as step:
         alone = step.run(WindowedFrame(0, 0, 1, second, None))
 
     np.testing.assert_array_equal(cut, alone)
@@ -172,7 +171,7 @@ def test_a_tile_that_is_not_finite_is_run_again_from_a_clean_state(failing_model
     model = failing_model(1.2)
     canvas = plan_canvas(32, 48, model.manifest.video)
 
-    with TiledStep(model, open_session, canvas, strength=1.0) as step:
+    with TiledStep(model, CPU, canvas, strength=1.0) as step:
         outputs = [step.run(frame).copy() for frame in still_frames(5)]
 
     assert [(rerun.frame, rerun.tile, rerun.cured) for rerun in step.reruns] == [(3, 0, True), (3, 1, True)]
@@ -185,7 +184,7 @@ def test_a_tile_that_fails_twice_shows_the_plain_picture(failing_model):
     model = failing_model(-1.0)
     canvas = plan_canvas(32, 48, model.manifest.video)
 
-    with TiledStep(model, open_session, canvas, strength=1.0) as step:
+    with TiledStep(model, CPU, canvas, strength=1.0) as step:
         output = step.run(still_frames(1)[0])
 
     assert step.reruns == [Rerun(0, 0, cured=False), Rerun(0, 1, cured=False)]
@@ -196,7 +195,7 @@ def test_blended_tiles_show_no_joint(failing_model):
     model = with_shapes(failing_model(2.0), (32, 32), overlap=8, halo=4)
     canvas = plan_canvas(32, 48, model.manifest.video)
 
-    with TiledStep(model, open_session, canvas, strength=1.0) as step:
+    with TiledStep(model, CPU, canvas, strength=1.0) as step:
         output = step.run(still_frames(1)[0])
 
     np.testing.assert_allclose(output, 0.25 + np.log(2), atol=1e-6)
@@ -207,4 +206,4 @@ def test_a_speech_model_is_refused():
     silent = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": None}))
 
     with pytest.raises(ManifestError, match="is not a video model"):
-        TiledStep(silent, open_session, plan_canvas(64, 64, model.manifest.video), strength=1.0)
+        TiledStep(silent, CPU, plan_canvas(64, 64, model.manifest.video), strength=1.0)

@@ -5,7 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from runtime.engine.backends import choose_backend
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
 from runtime.video.fallback import Rerun, estimate_noise
@@ -14,9 +15,7 @@ from runtime.video.pipeline import open_step
 from runtime.video.sliding_window import ClipStep, mirror
 from runtime.video.tile_plan import plan_canvas
 
-
-def open_session(path, *, dimensions, precision):
-    return choose_backend("cpu", threads=1).open_session(path, dimensions=dimensions, precision=precision)
+CPU = ModelBackend(find_backend("cpu"))
 
 
 def noise(count, height=32, width=32, seed=0):
@@ -28,7 +27,7 @@ def run(model, pictures, *, cuts=(0,), strength=1.0, step=None):
     canvas = plan_canvas(height, width, model.manifest.video)
     flow = np.zeros((2, canvas.height, canvas.width), np.float32)
     pad = ((0, 0), (0, canvas.height - height), (0, canvas.width - width))
-    with step or open_step(model, open_session, canvas, strength=strength) as opened:
+    with step or open_step(model, CPU, canvas, strength=strength) as opened:
         given = []
         for index, rgb in enumerate(pictures):
             frame = WindowedFrame(index, 10 * index, 7, np.pad(rgb, pad, mode="edge"), None if index in cuts else flow)
@@ -155,7 +154,7 @@ def test_no_more_than_a_window_and_its_tail_is_held(clip_model):
     flow = np.zeros((2, 128, 128), np.float32)
     peaks = []
 
-    with open_step(model, open_session, canvas, strength=1.0) as step:
+    with open_step(model, CPU, canvas, strength=1.0) as step:
         for count in (20, 60):
             tracemalloc.start()
             for index in range(count):
@@ -178,10 +177,10 @@ def test_a_clip_goes_on_from_its_state_with_the_same_bits(clip_model, stop):
     flow = np.zeros((2, canvas.height, canvas.width), np.float32)
     frames = [WindowedFrame(index, index, 1, rgb, flow if index else None) for index, rgb in enumerate(pictures)]
 
-    with open_step(model, open_session, canvas, strength=1.0) as step:
+    with open_step(model, CPU, canvas, strength=1.0) as step:
         given = [one for frame in frames[:stop] for one in step.push(frame)]
         states = {name: state.copy() for name, state in step.states.items()}
-    with open_step(model, open_session, canvas, strength=1.0) as step:
+    with open_step(model, CPU, canvas, strength=1.0) as step:
         step.restore(states, ())
         given += [one for frame in frames[stop:] for one in step.push(frame)]
         given += list(step.flush())
@@ -208,4 +207,4 @@ def test_a_window_that_is_not_what_the_manifest_says_is_refused(clip_model):
     other = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": video}))
 
     with pytest.raises(ManifestError, match="but its manifest says 8 frames of 32x32; import the model again"):
-        ClipStep(other, open_session, plan_canvas(32, 32, video), strength=1.0)
+        ClipStep(other, CPU, plan_canvas(32, 32, video), strength=1.0)
