@@ -14,11 +14,11 @@ import pytest
 from appliance.jobs.job import JobRecord, NewJob
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.run_job import Attempt, Conduct
-from appliance.jobs.survive import write_clip
 from appliance.store.data_dir import database_path, prepare_data_directory
 from appliance.store.database import Database
 from runtime.options import EnhanceOptions
 from runtime.resume.writer import SegmentRule
+from tests.killing import write_clip
 
 RULE = SegmentRule(8, 12)
 

@@ -12,12 +12,13 @@ import pytest
 from appliance.jobs.progress_reporter import Reporter
 from appliance.jobs.queue import JobQueue, JobState
 from appliance.jobs.run_job import Attempt, Conduct
-from appliance.jobs.survive import read_packets
 from appliance.jobs.worker import lock_path
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
+from benchmarks.survive import read_packets
 from runtime.file_lock import read_holder
 from runtime.options import AudioMode, EnhanceOptions
+from tests.killing import write_clip
 
 from .conftest import RULE
 
@@ -143,8 +144,6 @@ def test_a_source_that_is_removed_under_a_running_worker(add, work, queue, clip,
 
 
 def test_another_source_of_the_same_name_is_not_mixed_in(add, work, queue, clip, tmp_path, monkeypatch):
-    from appliance.jobs.survive import write_clip
-
     job = add("clip", clip, options=SILENT)
     told, stopping = Reporter.progress, threading.Event()
 

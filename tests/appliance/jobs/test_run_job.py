@@ -14,14 +14,15 @@ from appliance.jobs.job import Origin
 from appliance.jobs.progress_reporter import MemoryGauge, Reporter
 from appliance.jobs.queue import JobState
 from appliance.jobs.run_job import Attempt, Conduct, preview_span
-from appliance.jobs.survive import read_packets, write_clip
 from appliance.jobs.worker import _do
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.watch.store import FolderStore
+from benchmarks.survive import read_packets
 from runtime.errors import EncodeError
 from runtime.media.muxer import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import report_from_json
+from tests.killing import write_clip
 
 SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 

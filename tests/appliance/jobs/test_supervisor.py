@@ -10,16 +10,17 @@ import pytest
 
 from appliance.jobs.queue import JobState
 from appliance.jobs.supervisor import Limits, Supervisor
-from appliance.jobs.survive import read_packets
 from appliance.jobs.worker_process import is_worker, read_oom_kills
 from appliance.settings import load_settings
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import DatabaseDamagedError
 from appliance.web.server import start_background_services
+from benchmarks.survive import read_packets
 from runtime.options import AudioMode, EnhanceOptions
+from tests.killing import start_supervisor
 
-from .conftest import ROOT, RULE
+from .conftest import RULE
 
 SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
@@ -166,30 +167,19 @@ def test_a_damaged_database_is_told_before_anything_starts(add, data, database, 
     for name in ("relume.db-wal", "relume.db-shm"):
         (data / name).unlink(missing_ok=True)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "appliance.jobs", "--data", str(data)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 1
-    assert "relume.db is damaged" in done.stderr
-    assert "Put a backup from" in done.stderr
-    with pytest.raises(DatabaseDamagedError):
+    with pytest.raises(DatabaseDamagedError, match=r"relume\.db is damaged .* Put a backup from"):
         Supervisor(data)
 
 
 def test_two_servers_do_not_share_a_data_directory(data, until):
-    command = [sys.executable, "-m", "appliance.jobs", "--data", str(data)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as first:
+    with start_supervisor(data) as first:
         until((data / "workers" / "cpu.lock").exists)
-        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        with start_supervisor(data, stderr=subprocess.PIPE, text=True) as second:
+            _, said = second.communicate(timeout=60)
         first.terminate()
 
     assert second.returncode == 1
-    assert f"in use by another Relume server (process {first.pid}); stop that one" in second.stderr
+    assert f"in use by another Relume server (process {first.pid}); stop that one" in said
     assert first.returncode == 0
 
 

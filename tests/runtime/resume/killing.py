@@ -11,39 +11,17 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from kernels.__main__ import compile_all
 from runtime.enhance import enhance
 from runtime.options import EnhanceOptions
 from runtime.resume.workspace import Workspace
 from runtime.resume.writer import SegmentRule
+from tests.killing import StepCounter
 
 RULE = SegmentRule(5, 10)
 OPTIONS = EnhanceOptions(preset="restore", threads=2)
 STEPS = ("fsync", "replace", "link", "unlink")
-
-
-class Counter:
-    """Counts durable steps, and ends the process before the chosen one."""
-
-    def __init__(self, last: int | None) -> None:
-        self.steps = 0
-        self._last = last
-        for name in STEPS:
-            self._wrap(os, name)
-
-    def _wrap(self, module: ModuleType, name: str) -> None:
-        original = getattr(module, name)
-
-        def step(*args: Any, **options: Any) -> Any:
-            self.steps += 1
-            if self.steps == self._last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **options)
-
-        setattr(module, name, step)
 
 
 def note_digests(folder: Path) -> None:
@@ -68,7 +46,7 @@ def attempt(source: Path, folder: Path, last: int | None) -> int:
     if child == 0:
         try:
             note_digests(folder)
-            counter = Counter(last)
+            counter = StepCounter(STEPS, last)
             report = enhance(source, folder / "out.mp4", OPTIONS, workspace=folder / "work", rule=RULE)
             (folder / "done.json").write_text(
                 json.dumps({"steps": counter.steps, "resumes": report.resumes, "equal": report.picture.pts_equal})

@@ -10,31 +10,15 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 from runtime.engine.backends import Flavour
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.key import EngineRequest, request_engine
 from runtime.engine.store.layout import Proof
 from runtime.engine.store.store import EngineStore
+from tests.killing import StepCounter
 
 STEPS = ("fsync", "replace", "rename", "unlink")
-
-
-def end_before(step: int) -> None:
-    """End this process before its durable step of that number."""
-    count = 0
-    for name in STEPS:
-        original = getattr(os, name)
-
-        def counted(*args: Any, original: Any = original, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **options)
-
-        setattr(os, name, counted)
 
 
 def build(store: EngineStore, request: EngineRequest, content: bytes) -> None:
@@ -65,7 +49,7 @@ def main() -> None:
             assert step < 100, "the build never goes through"
             child = os.fork()
             if child == 0:
-                end_before(step)
+                StepCounter(STEPS, step)
                 build(store, request, content)
                 os._exit(0)
             ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

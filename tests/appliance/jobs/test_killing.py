@@ -2,11 +2,12 @@
 
 import pytest
 
-from appliance.jobs.survive import Survival, read_packets, survive
+from benchmarks.survive import read_packets
+from tests.killing import KillTest, kill_at_random
 
 
 def test_kills_at_random_moments_harm_no_job(tmp_path):
-    outcome = survive(tmp_path / "run", repeats=2, kills_each=2, seed=4)
+    outcome = kill_at_random(tmp_path / "run", repeats=2, kills_each=2, seed=4)
 
     assert outcome.faults == []
     assert outcome.hits >= 2
@@ -15,26 +16,26 @@ def test_kills_at_random_moments_harm_no_job(tmp_path):
 
 @pytest.mark.slow
 def test_many_kills_at_random_moments_harm_no_job(tmp_path):
-    outcome = survive(tmp_path / "run", repeats=6, kills_each=1, seed=1)
-    several = survive(tmp_path / "several", repeats=6, kills_each=4, seed=2)
+    outcome = kill_at_random(tmp_path / "run", repeats=6, kills_each=1, seed=1)
+    several = kill_at_random(tmp_path / "several", repeats=6, kills_each=4, seed=2)
 
     assert outcome.faults == several.faults == []
     assert outcome.hits + several.hits >= 12
 
 
 def test_the_check_sees_what_went_wrong(tmp_path):
-    survival = Survival(tmp_path / "run", seed=0)
+    test = KillTest(tmp_path / "run", seed=0)
     try:
-        job = survival._add("job")
-        result = survival._finish(job)
+        job = test.add("job")
+        result = test.finish(job)
         packets = read_packets(result)
         result.with_name(".left.partial.mp4").write_bytes(b"half")
-        (survival.queue.files(job.id).workspace).mkdir()
-        survival._check(job, packets[:-1])
+        (test.queue.files(job.id).workspace).mkdir()
+        test.check(job, packets[:-1])
     finally:
-        survival.close()
+        test.close()
 
-    assert survival.outcome.faults == [
+    assert test.outcome.faults == [
         "job: the packets are not those of an uninterrupted run",
         "job: the folder of the result holds ['.left.partial.mp4', 'result.mp4']",
         "job: the workspace is still there",
