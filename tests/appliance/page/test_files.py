@@ -28,6 +28,22 @@ def test_what_the_queue_needs_is_fetched_at_once() -> None:
     assert sorted(preloaded) == sorted(str(module.relative_to(PAGE)) for module in needed)
 
 
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    # With the views, which are imported when they are shown.
+    imports = {
+        module: {
+            (module.parent / name).resolve()
+            for name in re.findall(r'(?:from |import\()"(\.[^"]+)"', module.read_text(encoding="utf-8"))
+        }
+        for module in MODULES
+    }
+
+    while leaves := {module for module, needed in imports.items() if not needed & imports.keys()}:
+        imports = {module: needed for module, needed in imports.items() if module not in leaves}
+
+    assert sorted(str(module.relative_to(PAGE)) for module in imports) == []
+
+
 def test_every_file_that_is_named_exists() -> None:
     places = set()
     for file in [PAGE / "index.html", PAGE / "relume.webmanifest", *PAGE.glob("css/*.css"), *MODULES]:

@@ -92,7 +92,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     assert before == pytest.approx(after, abs=0.1)
 
     # Sound before and after, one at a time.
-    page.get_by_role("group", name="Sound").get_by_text("Before").click()
+    page.get_by_role("group", name="Audio").get_by_text("Before").click()
     muted = "audios => Object.fromEntries(audios.map((audio) => [audio.src.split('/').pop(), audio.muted]))"
     assert page.locator("audio").evaluate_all(muted) == {"sound-before": False, "sound-after": True}
     page.get_by_text("All 25 frames preserved").wait_for()

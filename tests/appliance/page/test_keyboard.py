@@ -101,7 +101,7 @@ def test_skip_leads_past_the_navigation(furnished: Any, log_in: Callable[..., An
     page.reload()
     page.get_by_role("heading", name="Queue", exact=True).wait_for()
     page.locator("body").evaluate("body => { document.activeElement.blur(); }")
-    page.get_by_role("button", name="Skip to the content").focus()
+    page.get_by_role("button", name="Skip to content").focus()
     # It slides in from above.
     page.wait_for_function("document.activeElement.getBoundingClientRect().top >= 0")
     page.keyboard.press("Enter")

@@ -253,8 +253,8 @@ def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
     page.get_by_role("button", name="Save as preset").click()
     dialog = page.get_by_role("dialog", name="Save as preset")
     dialog.get_by_label("Name").fill("Old tapes")
-    dialog.get_by_label("Use for new jobs").check()
-    assert dialog.get_by_label("Offer to everyone").count() == 0, "that is for administrators"
+    dialog.get_by_label("Use as default for new jobs").check()
+    assert dialog.get_by_label("Share with everyone").count() == 0, "that is for administrators"
     dialog.get_by_role("button", name="Save").click()
     page.get_by_text("Preset “Old tapes” saved.").wait_for()
     assert look(page, "saved-preset-desktop-light") == []

@@ -140,9 +140,9 @@ def test_a_failed_job_says_why_and_offers_what_helps(
     salvage = "Enhance what can be read"
 
     for code, message, said, helps in (
-        ("source_damaged", "x is damaged", "The file is damaged. Copy it again from where it came from, or", salvage),
+        ("source_damaged", "x is damaged", "The file is damaged. Copy it again from the source, or", salvage),
         ("source_unreadable", "x cannot be read", "The file could not be read. Copy or upload it again.", None),
-        ("memory", "no memory", "There was not enough memory for this job.", "Choose other options"),
+        ("memory", "no memory", "Not enough memory for this job.", "Choose other options"),
         ("disk_full", "the disk is full", "The server’s disk is full. Delete old results", "Delete old results"),
         (
             "unverified",
@@ -222,8 +222,8 @@ def test_a_disk_that_is_nearly_full_is_told_on_every_page(
             text, links = page.evaluate(
                 """async (free) => {
                   const main = document.querySelector('script[type=module]').src;
-                  const { tellForTest } = await import(main.replace('main.js', 'live.js'));
-                  tellForTest('system', { disk: { free, total: 9e11, reserve: 5e9 }, load: 1, cores: 2 });
+                  const { dispatchForTest } = await import(main.replace('main.js', 'live.js'));
+                  dispatchForTest('system', { disk: { free, total: 9e11, reserve: 5e9 }, load: 1, cores: 2 });
                   const links = [...document.querySelectorAll('a[href="#/history?state=done"]')];
                   return [document.body.innerText, links.map((link) => link.innerText)];
                 }""",
@@ -317,7 +317,7 @@ def test_the_title_of_the_tab_says_how_far_the_running_job_is(
     page.evaluate(
         """async (job) => {
           const main = document.querySelector('script[type=module]').src;
-          (await import(main.replace('main.js', 'live.js'))).tellForTest('job', job);
+          (await import(main.replace('main.js', 'live.js'))).dispatchForTest('job', job);
         }""",
         job,
     )

@@ -6,8 +6,8 @@ def test_a_viewer_sees_and_downloads_but_steers_nothing(furnished: Any, log_in: 
     page = log_in(furnished.url, "Guard")
     page.locator(".job-title").first.wait_for()
 
-    page.get_by_text("ask an administrator for operator rights").wait_for()
-    assert page.locator(".drop-zone, .ready, .composer, .grip, .job-steer").count() == 0
+    page.get_by_text("ask an administrator for the operator role").wait_for()
+    assert page.locator(".drop-zone, .ready, .composer, .grip, .job-controls").count() == 0
     links = page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts()
     assert links == ["Queue", "History", "System", "Help"]
 

@@ -1,9 +1,8 @@
-/** Talks to the server: JSON in and out, the CSRF token, and errors in plain words. */
+/** Requests to the server: JSON in and out, the CSRF token, and readable errors. */
 
-import { describeError } from "./errors.js";
-import { sentence } from "./words.js";
+import { sentence } from "./format.js";
 
-/** An answer that is no success. `message` is fit to be shown; `status` 0 means that the server was not reached. */
+/** An unsuccessful response. `message` can be shown to the user; `status` 0 means that the server was not reached. */
 export class ApiError extends Error {
   constructor(status, code, message, field = "") {
     super(message);
@@ -14,12 +13,25 @@ export class ApiError extends Error {
   }
 }
 
+// By the error code of the server; for other codes the server's own message is shown.
+const MESSAGES = {
+  busy: "The server is busy. Try again in a moment.",
+  csrf: "This page is out of date. Reload it and try again.",
+  disk_full: "The server’s disk is full. Delete old results, or ask an administrator.",
+  host: "This host name is not allowed. Use the server’s IP address, or add the name under Settings, Host names.",
+  login_needed: "You are logged out. Log in and try again.",
+  password_change_needed: "Change your password first.",
+  setup_link: "This setup link has expired. Use the latest link shown by relume serve, or log in.",
+  too_many: "Too many Relume tabs are open. Close some, then reload this page.",
+  unexpected: "Unexpected error. See the server log for details.",
+  wrong_password: "The current password is wrong.",
+};
 const UNREACHABLE = "Relume cannot be reached. Check the network connection, then try again.";
 const FALLBACK = {
-  401: "You are logged out. Log in again, then repeat what you did.",
-  403: "Your account is not allowed to do this. Ask an administrator.",
-  404: "This no longer exists. Go back and reload the list.",
-  413: "This is larger than Relume accepts. Ask an administrator to raise the limit.",
+  401: "You are logged out. Log in and try again.",
+  403: "You do not have permission to do this. Ask an administrator.",
+  404: "This item no longer exists. Reload the page.",
+  413: "The file is larger than the limit. Ask an administrator to raise it.",
   429: "Too many attempts. Wait a minute, then try again.",
 };
 
@@ -27,23 +39,23 @@ let token = "";
 let onLoggedOut = () => {};
 let renewToken = async () => {};
 
-/** Remember the CSRF token that changing requests carry. */
-export function setToken(csrf) {
+/** Store the CSRF token that changing requests send. */
+export function setCsrfToken(csrf) {
   token = csrf ?? "";
 }
 
-/** Give the headers that a changing request from this page needs. */
-export function tokenHeaders() {
+/** Return the headers that a changing request needs. */
+export function csrfHeaders() {
   return { "X-CSRF-Token": token };
 }
 
-/** Say what happens when the server answers that nobody is logged in, and how to get a fresh token. */
+/** Set what happens when the server answers that nobody is logged in, and how a new CSRF token is fetched. */
 export function watchSession({ loggedOut, renew }) {
   onLoggedOut = loggedOut;
   renewToken = renew;
 }
 
-/** Read a resource. `query` leaves out empty values. */
+/** Read a resource; empty values of `query` are left out. */
 export function get(path, query = {}, options = {}) {
   return request("GET", path + encodeQuery(query), undefined, options);
 }
@@ -63,7 +75,7 @@ async function request(method, path, body, options = {}, again = true) {
       headers: {
         Accept: "application/json",
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
-        ...(method === "GET" ? {} : tokenHeaders()),
+        ...(method === "GET" ? {} : csrfHeaders()),
       },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
@@ -86,16 +98,16 @@ async function readError(response) {
   try {
     content = await response.json();
   } catch {
-    // A proxy in between may answer with something else than JSON.
+    // A proxy in between may answer with something other than JSON.
   }
   return errorFrom(response.status, content);
 }
 
-/** Make an error from an answer's status and content. */
+/** Create an error from the status and the body of a response. */
 export function errorFrom(status, content) {
   const { code = `http_${status}`, message, field } = content?.error ?? {};
-  const fallback = FALLBACK[status] ?? "Relume could not do this. Try again, or ask an administrator.";
-  return new ApiError(status, code, sentence(describeError(code) ?? message ?? fallback), field);
+  const fallback = FALLBACK[status] ?? "The request failed. Try again, or ask an administrator.";
+  return new ApiError(status, code, sentence(MESSAGES[code] ?? message ?? fallback), field);
 }
 
 function encodeQuery(query) {

@@ -1,13 +1,13 @@
-/** Before and after: one clock for both, a stage to look at them, the sound of either, and the keys for all of it. */
+/** The before/after comparison: synchronised playback, the stage, audio of either side, and keyboard shortcuts. */
 
 import { get } from "./api.js";
 import { fill, h, setText, setVars } from "./dom.js";
+import { formatPosition } from "./format.js";
 import { segments } from "./forms.js";
 import { icon } from "./icons.js";
-import { announce } from "./notices.js";
+import { announce } from "./messages.js";
 import { SyncPlayer } from "./player.js";
 import { buildStage, VIEWS, ZOOM_KEY_STEP } from "./stage.js";
-import { describePlace } from "./words.js";
 
 const SPEEDS = [
   ["1", "Normal"],
@@ -20,10 +20,10 @@ const ZOOMS = [
   ["2", "200%"],
 ];
 
-// As much of a result as the server keeps for the comparison.
+// Length of the comparison videos that the server keeps.
 const COMPARED_S = 120;
 
-/** Show the comparison of a finished job in `root`, until the signal is aborted; nothing where there is nothing to compare. */
+/** Show the comparison of a finished job in `root` until the signal is aborted; nothing if the job has no comparison. */
 export function showComparison(root, job, signal, { frameRate = 25, size = null } = {}) {
   const has = job.has ?? {};
   const url = (name) => `/api/jobs/${job.id}/${name}`;
@@ -42,13 +42,13 @@ export function showComparison(root, job, signal, { frameRate = 25, size = null 
   if (elements.length === 0) return;
 
   const player = new SyncPlayer(elements, { frameRate });
-  const trouble = h(
+  const playError = h(
     "p",
-    { class: "compare-trouble", hidden: true },
+    { class: "compare-error", hidden: true },
     "This browser cannot play the comparison. Download the result and open it in a player.",
   );
-  player.addEventListener("trouble", () => {
-    trouble.hidden = false;
+  player.addEventListener("error", () => {
+    playError.hidden = false;
   });
   const part = limitsHint(player, after ?? {}, size);
   signal.addEventListener("abort", () => player.close());
@@ -56,7 +56,7 @@ export function showComparison(root, job, signal, { frameRate = 25, size = null 
   const box = h(
     "section",
     { class: "compare", "aria-label": "Before and after" },
-    !after && h("p", { class: "lead" }, "Listen to the sound before and after."),
+    !after && h("p", { class: "lead" }, "Listen to the audio before and after."),
   );
   const choices = h("div", { class: "compare-choices" });
   let zoom = null;
@@ -86,15 +86,15 @@ export function showComparison(root, job, signal, { frameRate = 25, size = null 
   if (after) choices.append(segments("Speed", SPEEDS, "1", (value) => player.setRate(Number(value))).box);
   const controls = transport(player, box, { steps: Boolean(after), extra: [holder?.box, full] });
   box.append(
-    ...[stage?.box, controls, choices, part, trouble, soundBefore, soundAfter].filter(Boolean),
+    ...[stage?.box, controls, choices, part, playError, soundBefore, soundAfter].filter(Boolean),
     keyHint({ sound, stage, hold: holder !== null }),
   );
   listenKeys(box, { player, stage, view, sound, full, hold: holder?.hold ?? null }, signal);
   fill(root, box);
 }
 
-/** Give what the report of a job tells the comparison: the frame rate, and the size of the result where it has video. */
-export async function factsOf(job, signal) {
+/** Return the frame rate of a job, and the size of its result if it has video, from its report. */
+export async function loadFacts(job, signal) {
   const report = job.has?.report ? await get(`/api/jobs/${job.id}/report`, {}, { signal }).catch(() => null) : null;
   const [above, below = 1] = String(report?.picture?.source?.frame_rate ?? "25")
     .split("/")
@@ -103,7 +103,7 @@ export async function factsOf(job, signal) {
   return { frameRate: above > 0 && below > 0 ? above / below : 25, size: width ? [width, height] : null };
 }
 
-// The server keeps a comparison that every browser plays smoothly: of a long or large result that is not all of it.
+// The comparison videos play smoothly in every browser, so a long or large result is shown cut or scaled down.
 function limitsHint(player, video, size) {
   const hint = h("p", { class: "hint", hidden: true });
   player.addEventListener("ready", () => {
@@ -111,7 +111,7 @@ function limitsHint(player, video, size) {
       player.length >= COMPARED_S - 0.5 && "The comparison shows the first 2 minutes.",
       size &&
         Math.max(...size) > Math.max(video.videoWidth, video.videoHeight) &&
-        `Shown at ${video.videoWidth} × ${video.videoHeight}; the result has ${size[0]} × ${size[1]}.`,
+        `Shown at ${video.videoWidth} × ${video.videoHeight}; the result is ${size[0]} × ${size[1]}.`,
     ].filter(Boolean);
     hint.hidden = parts.length === 0;
     setText(hint, parts.join(" "));
@@ -129,14 +129,14 @@ function fullScreenButton(box, stage) {
     document.fullscreenElement ? document.exitFullscreen() : box.requestFullscreen(),
   );
   box.addEventListener("fullscreenchange", () => {
-    const word = document.fullscreenElement === box ? "Leave full screen" : "Full screen";
+    const word = document.fullscreenElement === box ? "Exit full screen" : "Full screen";
     full.setAttribute("aria-label", word);
     stage.refit();
   });
   return full;
 }
 
-// As long as it is held, the original is seen and heard.
+// The original is shown and heard while the button is held.
 function holdButton(stage, sound) {
   const button = h("button", { type: "button", class: "button hold-button" }, icon("eye"), "Hold for original");
   let on = false;
@@ -186,7 +186,7 @@ function transport(player, box, { steps, extra }) {
     const share = player.length > 0 ? player.time / player.length : 0;
     if (document.activeElement !== seek || player.isPlaying) seek.value = Math.round(share * 1000);
     setVars(seek, { "--share": share });
-    setText(time, `${describePlace(player.time)} / ${describePlace(player.length)}`);
+    setText(time, `${formatPosition(player.time)} / ${formatPosition(player.length)}`);
     seek.setAttribute("aria-valuetext", time.textContent);
     if (playing !== player.isPlaying) {
       playing = player.isPlaying;
@@ -211,16 +211,16 @@ function soundSwitch(before, after) {
   const choices = [["off", "Off"], before && ["before", "Before"], after && ["after", "After"]].filter(Boolean);
   const start = after ? "after" : "before";
   let last = start;
-  const hear = (value) => {
+  const apply = (value) => {
     if (before) before.muted = value !== "before";
     if (after) after.muted = value !== "after";
   };
-  const made = segments("Sound", choices, start, hear);
-  hear(start);
+  const made = segments("Audio", choices, start, apply);
+  apply(start);
   const choose = (value) => {
     made.setValue(value);
-    hear(value);
-    announce(`Sound: ${value}`);
+    apply(value);
+    announce(`Audio: ${value}`);
   };
   return {
     box: made.box,
@@ -230,12 +230,12 @@ function soundSwitch(before, after) {
       if (now !== "off") last = now;
       choose(now === "off" ? last : "off");
     },
-    hold: (on) => hear(on && before && made.value() !== "off" ? "before" : made.value()),
+    hold: (on) => apply(on && before && made.value() !== "off" ? "before" : made.value()),
   };
 }
 
-/* The keys work on the whole page while a comparison is shown. A field, a list or another dialog keeps its own keys, a
-   button its Space, a slider and a group of choices their arrows. */
+// Shortcuts work on the whole page while a comparison is shown, except where they have a meaning of their own: in fields, lists
+// and other dialogs, Space on buttons, arrows on sliders and radio buttons.
 function listenKeys(box, { player, stage, view, sound, full, hold }, signal) {
   const chooseView = (index) => {
     const value = VIEWS[index][0];
@@ -292,7 +292,7 @@ function keyHint({ sound, stage, hold }) {
     stage && [["+", "−", "0"], "zoom (also Ctrl + wheel, double-click)"],
     stage && document.fullscreenEnabled && [["F"], "full screen"],
     sound && [["M"], "mute"],
-    sound && [["S"], "switch sound"],
+    sound && [["S"], "switch audio"],
   ].filter(Boolean);
   return h(
     "p",

@@ -1,8 +1,8 @@
 /**
- * Open dialogs in the browser's history, so that Back closes the dialog and leaves the page as it is.
+ * Entries of open dialogs in the browser's history, so that Back closes the dialog and not the page.
  *
- * Each open dialog has an entry, whose state tells how many dialogs are open there. A dialog that is closed otherwise takes
- * its entry along; the history changes later than it is asked to, so what follows has to wait for `forgetDialog`.
+ * The state of an entry counts the dialogs that are open there. Closing a dialog in another way removes its entry. The history
+ * changes asynchronously, so code that changes the address has to wait for `forgetDialog`.
  */
 
 const LATEST_MS = 1000;
@@ -18,10 +18,10 @@ export async function rememberDialog(dialog) {
 }
 
 /**
- * Take the entry of a dialog that was closed out of the history, unless Back has done so.
+ * Remove the entry of a dialog that was closed, unless Back has already done so.
  *
  * Returns:
- *   A promise that is fulfilled when the address can be changed again.
+ * A promise that is fulfilled when the address can be changed again.
  */
 export function forgetDialog(dialog) {
   const index = open.indexOf(dialog);
@@ -53,11 +53,11 @@ function closeDialogs(left) {
 window.addEventListener("popstate", () => {
   if (moving) return;
   closeDialogs(entries());
-  // Forward, or Back over another page, to the entry of a dialog that is gone.
+  // Forward, or Back from another page, to the entry of a dialog that no longer exists.
   settle();
 });
 
-// A link in a dialog, or an address that was typed: no dialog stays on top of another page.
+// A link in a dialog, or a typed address: no dialog stays open over another page.
 window.addEventListener("hashchange", () => {
   if (!moving) closeDialogs(0);
 });

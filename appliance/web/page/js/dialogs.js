@@ -1,15 +1,15 @@
-/** Questions and forms on top of the page, as native dialogs: they keep the focus and close with Escape and with Back. */
+/** Confirmations and forms in native dialogs, which trap the focus and close with Escape and with Back. */
 
-import { append, fill, h, newId } from "./dom.js";
-import { icon } from "./icons.js";
 import { forgetDialog, rememberDialog } from "./dialog-history.js";
+import { append, fill, h, newId } from "./dom.js";
 import { errorBox, showError } from "./forms.js";
+import { icon } from "./icons.js";
 
 /**
- * Ask before something that cannot be undone.
+ * Ask for confirmation before an action that cannot be undone.
  *
  * Returns:
- *   Whether the user agreed.
+ * Whether the user confirmed.
  */
 export function ask({ title, text, yes, danger = false, no = "Cancel" }) {
   return new Promise((resolve) => {
@@ -26,22 +26,22 @@ export function ask({ title, text, yes, danger = false, no = "Cancel" }) {
 }
 
 /**
- * Show a form in a dialog; `send` runs when it is submitted and may throw an error, which is then shown in the form.
+ * Show a form in a dialog; `send` runs when it is submitted, and an error that it throws is shown in the form.
  *
  * Returns:
- *   What `send` gave, or undefined when the user closed the dialog.
+ * The result of `send`, or undefined if the user closed the dialog.
  */
 export function askForm({ title, content, yes, send }) {
   return new Promise((resolve) => {
     const { dialog, close, settled } = open(title);
-    const trouble = errorBox();
+    const errorPanel = errorBox();
     const submit = h("button", { type: "submit", class: "button primary" }, yes);
     const cancel = h("button", { type: "button", class: "button" }, "Cancel");
     const form = h(
       "form",
       { class: "stack", novalidate: true },
       content,
-      trouble,
+      errorPanel,
       h("div", { class: "dialog-buttons" }, cancel, submit),
     );
     let result;
@@ -52,7 +52,7 @@ export function askForm({ title, content, yes, send }) {
         result = await send(form);
         dialog.close();
       } catch (error) {
-        showError(trouble, error);
+        showError(errorPanel, error);
       } finally {
         submit.disabled = false;
       }
@@ -65,7 +65,7 @@ export function askForm({ title, content, yes, send }) {
   });
 }
 
-/** Show something to read. */
+/** Show a text until it is closed. */
 export function showNote({ title, content }) {
   return new Promise((resolve) => {
     const { dialog, close, settled } = open(title);
@@ -110,7 +110,7 @@ export function showSecret({ title, text, secret }) {
  * Show content in a wide dialog until it is closed.
  *
  * Returns:
- *   `close()`, and `ended`, a signal that is aborted when the dialog is closed.
+ * `close()`, and `ended`, a signal that is aborted when the dialog is closed.
  */
 export function showPanel({ title, content, signal }) {
   const { dialog, close } = open(title);
@@ -135,7 +135,7 @@ function open(title) {
   const settled = new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       dialog.remove();
-      // Later: whoever asked may first have to enable the button that the question came from.
+      // Later: the caller may first have to enable the button that opened the dialog.
       setTimeout(() => restoreFocus(opener));
       forgetDialog(dialog).then(resolve);
     });

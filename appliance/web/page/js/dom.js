@@ -1,17 +1,17 @@
-/** Builds elements. Text from outside only ever becomes a text node; nothing here takes HTML. */
+/** Creates elements. Text from outside only ever becomes a text node; nothing here accepts HTML. */
 
 import { translate } from "./language.js";
 
-// Attributes that are read, by eye or by a screen reader.
+// Attributes with text for users, translated like text nodes.
 const WORDS = new Set(["aria-label", "aria-valuetext", "placeholder", "title", "alt"]);
 
 
 /**
- * Make an element.
+ * Create an element.
  *
  * `attributes` may hold attributes (true: present without a value; false, null: left out), `on` (listeners by event),
  * `props` (properties such as value or checked) and `vars` (CSS custom properties, set through the CSSOM because the
- * content policy allows no style attributes). Children are nodes, texts, lists of them, or null.
+ * content security policy allows no style attributes). Children are nodes, texts, lists of them, or null.
  */
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -36,19 +36,19 @@ export function setVars(element, vars) {
 export function append(parent, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    // The HTML attribute translate="no" marks what people typed: names of files, users and folders.
+    // The HTML attribute translate="no" marks names of files, users and folders.
     parent.append(typeof child === "string" && parent.translate ? translate(child) : child);
   }
 }
 
-/** Put these children in the place of all that an element holds. */
+/** Replace all children of an element. */
 export function fill(parent, ...children) {
   parent.replaceChildren();
   append(parent, children);
   return parent;
 }
 
-/** Change an element's text only where it differs, so that nothing is announced twice. */
+/** Set an element's text only if it differs, so that nothing is announced twice. */
 export function setText(element, text) {
   const words = element.translate ? translate(text) : text;
   if (element.textContent !== words) element.textContent = words;
@@ -56,16 +56,16 @@ export function setText(element, text) {
 
 let lastId = 0;
 
-/** Make an id for a label, a description, or a group of radio buttons. */
+/** Return a new id for a label, a description or a group of radio buttons. */
 export function newId(prefix = "x") {
   lastId += 1;
   return `${prefix}-${lastId}`;
 }
 
 /**
- * Show a list, keeping the elements of items that stay (and with them focus and running videos).
+ * Show a list, keeping the elements of items that stay (and with them focus and playing videos).
  *
- * `make(item)` gives an element with a method `update(item)`.
+ * `make(item)` returns an element with a method `update(item)`.
  */
 export function showList(parent, items, key, make) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -87,10 +87,10 @@ export function showList(parent, items, key, make) {
 }
 
 /**
- * Draw a list again without losing the keyboard's place.
+ * Redraw a list without losing the keyboard focus.
  *
- * A row that moved keeps its focused button. Where the row or the button is gone, the focus goes to what took its place: the
- * same row elsewhere, the next row, or the heading of the page.
+ * A row that moved keeps its focused button. If the row or the button is gone, the focus goes to its replacement: the same
+ * button of the row elsewhere, the next row, or the heading of the page.
  */
 export function keepFocus(root, draw) {
   const focused = document.activeElement;

@@ -1,12 +1,12 @@
-/** The engines of the machine: what was built for it, what is being built, and what failed. */
+/** Table of the optimized engines of this machine: built, being built, and failed. */
 
 import { get, post } from "./api.js";
 import { fill, h } from "./dom.js";
+import { formatBytes, formatMoment } from "./format.js";
 import { icon } from "./icons.js";
-import { complain, notify } from "./notices.js";
+import { notifyError, notify } from "./messages.js";
 import { mayAdminister } from "./session.js";
 import { table } from "./table.js";
-import { describeBytes, describeMoment } from "./words.js";
 
 const STATES = {
   ready: "Ready",
@@ -19,7 +19,7 @@ const STATES = {
 const AGAIN = new Set(["ready", "outdated", "quarantined"]);
 const NONE = "No optimized engines yet. They are optional and only make processing faster.";
 
-/** Fetch the engines and draw them into a box, unless they are as before: a button keeps its focus. */
+/** Load the engines and draw them into a box if they changed, so that a button keeps its focus. */
 export async function loadEngines(box, signal) {
   const engines = await get("/api/engines", {}, { signal });
   const shown = JSON.stringify(engines);
@@ -54,8 +54,8 @@ function row(engine, load) {
       h("span", { class: bad ? "tag tag-bad" : "tag" }, STATES[state] ?? state),
       reason && h("p", { class: "hint" }, reason),
     ),
-    size ? describeBytes(size) : "",
-    used === null ? "" : describeMoment(used),
+    size ? formatBytes(size) : "",
+    used === null ? "" : formatMoment(used),
     ...(mayAdminister() ? [AGAIN.has(state) ? rebuildButton(engine, load) : ""] : []),
   ];
 }
@@ -69,10 +69,10 @@ function rebuildButton({ name, model }, load) {
   button.addEventListener("click", async () => {
     try {
       await post(`/api/engines/${encodeURIComponent(name)}/rebuild`);
-      notify(`The engine of ${model} will be rebuilt when no job is running.`);
+      notify(`The engine for ${model} will be rebuilt when no job is running.`);
       await load();
     } catch (error) {
-      complain(error);
+      notifyError(error);
     }
   });
   return h("div", { class: "row end" }, button);

@@ -1,35 +1,35 @@
-/** Tells what a job will make and take before it starts: the result's size, the time, and whether it fits. */
+/** The estimate of a job before it starts: size of the result, time, and whether the disk has room. */
 
 import { post } from "./api.js";
-import { FORMATS } from "./choices.js";
 import { fill, h } from "./dom.js";
+import { count, formatBytes, formatRoughDuration } from "./format.js";
 import { icon } from "./icons.js";
+import { FORMATS } from "./job-options.js";
 import { listen } from "./live.js";
-import { count, describeBytes, describeRoughly } from "./words.js";
 
-// A trial that was started is not taken back by the server, so it starts when the choosing has come to rest.
+// The server does not stop a test run that has started, so it starts once the options have stopped changing.
 const SETTLE_MS = 1000;
 const SHOWN_AT_ONCE_MS = 120;
-const AT_ONCE = 4;
+const MAX_PARALLEL = 4;
 
 /**
- * Make the lines that show the estimate.
+ * Create the lines that show the estimate.
  *
- * `ask(sources, choices)` shows at once what is known, and after a short rest lets the server try the first file; what
- * that tells is used for all. `onFit(fits)` is called with each answer; `onResult(result)` with what a single file
- * becomes, null for several.
+ * `ask(sources, choices)` shows a first estimate at once and then has the server do a test run of the first file, which improves
+ * the estimate of all. `onFit(fits)` is called with each estimate; `onResult(result)` with the result of a single file, null
+ * for several.
  */
 export function estimateLine({ onFit, onResult = () => {} }, signal) {
   const box = h("div", { class: "estimate", "aria-live": "polite" });
   let timers = [];
   let asking = null;
-  // What was not tried because a job was running is tried when none is any more.
-  let isOpen = false;
+  // A test run that was skipped because a job was running is repeated when no job is running.
+  let isSkipped = false;
   let again = () => {};
   listen(
     "counts",
     ({ running }) => {
-      if (isOpen && running === 0) again();
+      if (isSkipped && running === 0) again();
     },
     signal,
   );
@@ -39,36 +39,36 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
   };
   signal.addEventListener("abort", stop);
 
-  async function askAll(sources, choices, quick, mine) {
+  async function askAll(sources, choices, quick, own) {
     const answers = [];
-    for (let at = 0; at < sources.length; at += AT_ONCE) {
-      const some = sources.slice(at, at + AT_ONCE);
+    for (let at = 0; at < sources.length; at += MAX_PARALLEL) {
+      const some = sources.slice(at, at + MAX_PARALLEL);
       answers.push(
         ...(await Promise.all(
-          some.map((source) => post("/api/estimates", { ...source, ...choices, quick }, { signal: mine })),
+          some.map((source) => post("/api/estimates", { ...source, ...choices, quick }, { signal: own })),
         )),
       );
     }
     return answers;
   }
 
-  function tell(answers, busy) {
+  function showAnswers(answers, busy) {
     show(box, answers, busy);
     onFit(answers.every(({ fits }) => fits));
     onResult(answers.length === 1 ? answers[0].result : null);
   }
 
-  async function guess(sources, choices, mine) {
-    const answers = await askAll(sources, choices, true, mine);
-    tell(answers, !answers[0].is_measured);
+  async function estimateQuickly(sources, choices, own) {
+    const answers = await askAll(sources, choices, true, own);
+    showAnswers(answers, !answers[0].is_measured);
     return answers;
   }
 
-  async function refine(sources, choices, mine) {
-    const [first] = await askAll(sources.slice(0, 1), choices, false, mine);
-    isOpen = !first.is_measured;
-    if (sources.length === 1) tell([first], false);
-    else tell(await askAll(sources, choices, true, mine), false);
+  async function measure(sources, choices, own) {
+    const [first] = await askAll(sources.slice(0, 1), choices, false, own);
+    isSkipped = !first.is_measured;
+    if (sources.length === 1) showAnswers([first], false);
+    else showAnswers(await askAll(sources, choices, true, own), false);
   }
 
   const guarded = (act) => async () => {
@@ -77,7 +77,7 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
     } catch (error) {
       if (error.name === "AbortError") return;
       fill(box, h("p", { class: "estimate-bad" }, icon("alert"), error.message));
-      // What fails here says something about the job; whether to start it all the same is the user's choice.
+      // The error may concern the job itself; the user decides whether to start it anyway.
       onFit(true);
     }
   };
@@ -86,7 +86,7 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
     box,
     ask: function ask(sources, choices) {
       stop();
-      isOpen = false;
+      isSkipped = false;
       again = () => ask(sources, choices);
       if (sources.length === 0) {
         fill(box);
@@ -94,18 +94,18 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
         return;
       }
       asking = new AbortController();
-      const mine = asking.signal;
+      const own = asking.signal;
       let isKnown = false;
       timers = [
         setTimeout(
           guarded(async () => {
-            isKnown = (await guess(sources, choices, mine))[0].is_measured;
+            isKnown = (await estimateQuickly(sources, choices, own))[0].is_measured;
           }),
           SHOWN_AT_ONCE_MS,
         ),
         setTimeout(
           guarded(async () => {
-            if (!isKnown) await refine(sources, choices, mine);
+            if (!isKnown) await measure(sources, choices, own);
           }),
           SETTLE_MS,
         ),
@@ -114,7 +114,7 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
   };
 }
 
-/** Write what a single file becomes: "320 × 180 → 1280 × 720 (4×), H.264". */
+/** Format the result of a single file: "320 × 180 → 1280 × 720 (4×), H.264". */
 export function describeOutcome(result) {
   if (!result?.width) return result ? (result.has_video ? "Speech cleaned, video unchanged" : "Speech cleaned") : "";
   const format = (FORMATS[result.codec] ?? "").replace(/.*\((.*)\).*/, "$1");
@@ -137,14 +137,14 @@ function show(box, answers, busy) {
   const size = sum(({ result }) => result.size_bytes);
   const needed = sum(({ disk_needed_bytes: bytes }) => bytes);
   const outcome = answers.length > 1 ? count(answers.length, "file") : describeOutcome(answers[0].result);
-  const facts = [outcome, size === null ? null : `about ${describeBytes(size)}`].filter(Boolean).join(", ");
+  const facts = [outcome, size === null ? null : `about ${formatBytes(size)}`].filter(Boolean).join(", ");
   // A guess from earlier jobs is told as one.
   const duration =
     time !== null
-      ? `${describeRoughly(time)}${answers.length > 1 ? " in total" : ""}`
+      ? `${formatRoughDuration(time)}${answers.length > 1 ? " in total" : ""}`
       : busy
         ? "estimating time …"
-        : "time not known yet";
+        : "duration unknown";
   fill(
     box,
     h("p", { class: "outcome" }, facts),
@@ -155,7 +155,7 @@ function show(box, answers, busy) {
       duration,
       needed !== null && [
         " · ",
-        `${describeBytes(needed)} of disk space needed, ${describeBytes(answers[0].disk_free_bytes)} free`,
+        `${formatBytes(needed)} of disk space needed, ${formatBytes(answers[0].disk_free_bytes)} free`,
       ],
     ),
   );

@@ -1,9 +1,9 @@
-// Runs before the first paint, so that a chosen theme does not flash; the switch itself is in theme.js.
+// Runs before the first paint so that a chosen theme does not flash; theme.js has the switch.
 (() => {
   try {
     const theme = localStorage.getItem("relume.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // Storage may be forbidden: then the system's choice stands.
+    // Storage may be blocked: the system's theme applies.
   }
 })();

@@ -1,9 +1,11 @@
-/** The fields of a watch folder. */
+/** The form of a watch folder, and the dialog that browses folders of the server. */
 
-import { FORMATS, modelChoices, SCALES, SOUNDS } from "./choices.js";
-import { h } from "./dom.js";
-import { pathField } from "./folder-picker.js";
-import { checkbox, field, FormError, input, select } from "./forms.js";
+import { get } from "./api.js";
+import { askForm } from "./dialogs.js";
+import { fill, h, setText } from "./dom.js";
+import { checkbox, errorBox, field, FormError, input, select, showError } from "./forms.js";
+import { icon } from "./icons.js";
+import { FORMATS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
 
 const DEFAULTS = {
   path: "",
@@ -26,7 +28,7 @@ const DEFAULTS = {
 const PRESET_DECIDES = ["", "Preset default"];
 const STRENGTHS = [PRESET_DECIDES, ...[30, 50, 75, 100].map((percent) => [String(percent / 100), `${percent}%`])];
 
-/** Make the fields for a folder (null: a new one); `models` are the server's own. Gives `boxes` and `read()`, which gives what the server takes. */
+/** Create the fields of a watch folder (null: a new one) with the installed custom `models`. Returns `boxes` and `read()`, the values for the API. */
 export function folderFields(folder, presets, models) {
   const now = { ...DEFAULTS, ...folder };
   const plain = (name, attributes = {}) => input({ name, spellcheck: "false", ...attributes });
@@ -50,7 +52,7 @@ export function folderFields(folder, presets, models) {
   const damaged = checkbox(
     "Process damaged files",
     now.allow_damaged,
-    "Enhance what can be read of a damaged file instead of reporting it.",
+    "Enhance the readable part of damaged files instead of reporting them.",
   );
   const polling = checkbox(
     "Network share (NFS, SMB)",
@@ -61,7 +63,7 @@ export function folderFields(folder, presets, models) {
     boxes: [
       pathField("Folder to watch", path, "Full path on the server; subfolders included."),
       pathField("Folder for results", destination, "The subfolder structure is kept."),
-      h("p", { class: "hint" }, "In a container, type the path inside it: the right-hand side of its volume (host:container)."),
+      h("p", { class: "hint" }, "With Docker, use the path inside the container: the right-hand side of the volume (host:container)."),
       field("Enhancement", preset),
       ...hours.boxes,
       h(
@@ -88,8 +90,8 @@ export function folderFields(folder, presets, models) {
       ),
     ],
     read: () => {
-      if (!path.value.trim()) throw new FormError("Type or choose the folder to watch.", path);
-      if (!destination.value.trim()) throw new FormError("Type or choose the folder for results.", destination);
+      if (!path.value.trim()) throw new FormError("Enter or choose the folder to watch.", path);
+      if (!destination.value.trim()) throw new FormError("Enter or choose the folder for results.", destination);
       return {
         path: path.value.trim(),
         destination: destination.value.trim(),
@@ -114,9 +116,9 @@ export function folderFields(folder, presets, models) {
 
 function hourFields(schedule) {
   const nights = checkbox(
-    "Only at certain hours",
+    "Only during certain hours",
     schedule !== null,
-    "For example at night, so that the machine is free during the day.",
+    "For example at night, to keep the server free during the day.",
   );
   const from = input({ name: "from", type: "time", props: { value: schedule?.from ?? "22:00" } });
   const to = input({ name: "to", type: "time", props: { value: schedule?.to ?? "06:00" } });
@@ -136,7 +138,7 @@ function entries(words) {
   return Object.entries(words);
 }
 
-// A strength that was set elsewhere need not be among those that are offered here.
+// A strength set through the API need not be one of the choices here.
 function withValue(choices, value) {
   if (value === null || choices.some(([known]) => known === String(value))) return choices;
   return [...choices, [String(value), `${Math.round(value * 100)}%`]];
@@ -147,4 +149,64 @@ function split(text) {
     .split(",")
     .map((part) => part.trim())
     .filter(Boolean);
+}
+
+/** Create a labelled path field with a button that opens the folder dialog. */
+export function pathField(label, control, hint) {
+  const made = field(label, control, hint);
+  const browse = h("button", { type: "button", class: "button", "aria-label": `Browse: ${label}` }, "Browse");
+  const row = h("div", { class: "path-row" });
+  control.replaceWith(row);
+  row.append(control, browse);
+  browse.addEventListener("click", async () => {
+    const chosen = await pickFolder(label, control.value.trim());
+    if (chosen === undefined) return;
+    control.value = chosen;
+    control.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  return made;
+}
+
+async function pickFolder(title, start) {
+  const here = h("p", { class: "path", role: "status" });
+  const list = h("ul", { class: "places" });
+  const errorPanel = errorBox();
+  let path = "/";
+  const open = async (to) => {
+    showError(errorPanel, null);
+    const place = await get("/api/folders/places", { path: to });
+    path = place.path;
+    setText(here, place.path);
+    fill(
+      list,
+      place.parent !== null && item("..", "arrowUp", () => go(place.parent)),
+      place.folders.map(({ name, path: inner }) => item(name, "folder", () => go(inner))),
+      place.folders.length === 0 && h("li", { class: "quiet-text" }, "No subfolders."),
+      place.more && h("li", { class: "quiet-text" }, "Too many folders to list. Enter the path instead."),
+    );
+  };
+  const go = async (to) => {
+    try {
+      await open(to);
+      list.querySelector("button")?.focus();
+    } catch (error) {
+      showError(errorPanel, error);
+    }
+  };
+  const shown = askForm({
+    title,
+    content: h("div", { class: "stack" }, here, list, errorPanel),
+    yes: "Choose this folder",
+    send: () => path,
+  });
+  // A typed path that does not exist yet starts at the root.
+  await open(start || "/").catch(() => go("/"));
+  list.querySelector("button")?.focus();
+  return shown;
+}
+
+function item(name, symbol, act) {
+  const button = h("button", { type: "button", class: "place" }, icon(symbol), h("span", {}, name));
+  button.addEventListener("click", act);
+  return h("li", {}, button);
 }

@@ -1,28 +1,29 @@
-/** Parts that forms are made of: labelled fields, groups of choices, messages about errors. */
+/** Form controls: labelled fields, groups of choices, and error messages. */
 
 import { h, newId } from "./dom.js";
 import { icon } from "./icons.js";
 
-/** Make a labelled field around an input, select or textarea; `hint` says what to put in. */
+/** Create a labelled field around an input, select or textarea; `hint` is a text, a list of texts, or empty. */
 export function field(label, control, hint = "") {
   control.id ||= newId("field");
   const hintId = `${control.id}-hint`;
-  if (hint) control.setAttribute("aria-describedby", hintId);
+  const hasHint = hint.length > 0;
+  if (hasHint) control.setAttribute("aria-describedby", hintId);
   return h(
     "div",
     { class: "field" },
     h("label", { for: control.id }, label),
-    hint && h("p", { class: "hint", id: hintId }, hint),
+    hasHint && h("p", { class: "hint", id: hintId }, hint),
     control,
   );
 }
 
-/** Make a text input. */
+/** Create a text input. */
 export function input(attributes = {}) {
   return h("input", { type: "text", autocomplete: "off", ...attributes });
 }
 
-/** Make a password input with a button that shows what was typed. */
+/** Create a password input with a button that shows the password. */
 export function passwordField(label, control, hint = "") {
   control.type = "password";
   const eye = h(
@@ -42,7 +43,7 @@ export function passwordField(label, control, hint = "") {
   return made;
 }
 
-/** Make a select; `choices` are [value, word] pairs. */
+/** Create a select; `choices` are [value, label] pairs. */
 export function select(choices, value, attributes = {}) {
   const made = h(
     "select",
@@ -53,28 +54,28 @@ export function select(choices, value, attributes = {}) {
   return made;
 }
 
-/** Make a check box with its label to the right. */
+/** Create a check box with its label to the right. */
 export function checkbox(label, checked, hint = "") {
   const id = newId("check");
   const control = h("input", {
     type: "checkbox",
     id,
     props: { checked },
-    "aria-describedby": hint ? `${id}-hint` : null,
+    "aria-describedby": hint.length > 0 ? `${id}-hint` : null,
   });
   const box = h(
     "div",
     { class: "check" },
     control,
-    h("div", {}, h("label", { for: id }, label), hint && h("p", { class: "hint", id: `${id}-hint` }, hint)),
+    h("div", {}, h("label", { for: id }, label), hint.length > 0 && h("p", { class: "hint", id: `${id}-hint` }, hint)),
   );
   return { box, control };
 }
 
 /**
- * Make a row of radio buttons that looks like one switch.
+ * Create a row of radio buttons that looks like one switch.
  *
- * Gives `box`, `value()` and `setValue(value)`; `onChange` is called with the new value.
+ * Returns `box`, `value()` and `setValue(value)`; `onChange` is called with the new value.
  */
 export function segments(label, choices, value, onChange) {
   const name = newId("segments");
@@ -105,16 +106,16 @@ export function segments(label, choices, value, onChange) {
   };
 }
 
-/** Make the place for a form's error. */
+/** Create the panel for errors of a form. */
 export function errorBox() {
   return h("div", { class: "error-box", role: "alert", hidden: true });
 }
 
 /**
- * Show an error in its place, or hide the place again (null).
+ * Show an error in the panel of a form, or hide the panel (null).
  *
- * An error that is about one field is shown at that field, which gets the focus and comes into view; its place then
- * stays empty, unless it is marked as one that says everything (`data-always`), such as that beside a sticky button.
+ * An error about one field is shown at that field, which is focused and scrolled into view. The panel then stays hidden unless it
+ * is marked with `data-always`, such as the one beside a sticky button.
  */
 export function showError(box, error) {
   const form = box.closest("form") ?? box.parentElement;
@@ -135,7 +136,7 @@ function findControl(form, name) {
   return form.querySelector(`[name="${CSS.escape(name)}"]`);
 }
 
-/** Mark a control as wrong, with the message below it; focus it and bring it into view. */
+/** Mark a control as invalid with the message below it; focus it and scroll it into view. */
 function markFault(control, message) {
   const holder = control.closest(".field, .check");
   if (holder === null || control.disabled) return false;
@@ -159,7 +160,7 @@ function clearFault(control) {
   control.closest(".field, .check")?.querySelector(".field-error")?.remove();
 }
 
-/** Something that the user typed cannot be sent; the message says what to do, `control` is where it was typed. */
+/** Invalid input; the message says what to do, and `control` is the field concerned. */
 export class FormError extends Error {
   constructor(message, control = null) {
     super(message);
@@ -169,18 +170,18 @@ export class FormError extends Error {
 }
 
 /**
- * Run `act` when a form is submitted: its button is disabled meanwhile, and an error is shown in `trouble` and handed to
+ * Run `act` when a form is submitted, with its button disabled meanwhile; an error is shown in `errorPanel` and passed to
  * `onError`.
  */
-export function onSubmit(form, { submit, trouble, act, onError = () => {} }) {
+export function onSubmit(form, { submit, errorPanel, act, onError = () => {} }) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
-    showError(trouble, null);
+    showError(errorPanel, null);
     try {
       await act();
     } catch (error) {
-      showError(trouble, error);
+      showError(errorPanel, error);
       onError(error);
     } finally {
       submit.disabled = false;

@@ -1,4 +1,4 @@
-/** Our own line icons on a grid of 24, drawn with one stroke width. */
+/** Line icons on a 24 × 24 grid with one stroke width. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -83,7 +83,7 @@ const PATHS = {
   ],
 };
 
-/** Draw an icon; it is decoration, so the words beside it (or an aria-label) must say the same. */
+/** Create an icon. It is hidden from screen readers, so text beside it or an aria-label has to say the same. */
 export function icon(name, className = "") {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -97,7 +97,7 @@ export function icon(name, className = "") {
   return svg;
 }
 
-/** Draw the mark: a picture whose right half has its light back. */
+/** Create the logo: a disc with a dim left and a bright right half. */
 export function mark() {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "3 2 26 28");

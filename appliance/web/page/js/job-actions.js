@@ -1,13 +1,13 @@
-/** What can be done with a job, as buttons: only what its state and the user's role allow. */
+/** Buttons for the actions that a job's state and the user's role allow. */
 
+import { goTo } from "./address.js";
 import { patch, post, remove } from "./api.js";
 import { ask } from "./dialogs.js";
 import { h } from "./dom.js";
+import { count } from "./format.js";
 import { icon } from "./icons.js";
-import { complain, notify } from "./notices.js";
-import { goTo } from "./router.js";
-import { maySteer } from "./session.js";
-import { count } from "./words.js";
+import { notifyError, notify } from "./messages.js";
+import { mayManage } from "./session.js";
 
 /** The priorities that the page offers. */
 export const PRIORITIES = [
@@ -17,11 +17,11 @@ export const PRIORITIES = [
 ];
 
 const ACTIONS = {
-  salvage: {
+  retryDamaged: {
     word: "Enhance what can be read",
     symbol: "retry",
     states: ["failed"],
-    fits: (job) => job.code === "source_damaged" && !job.options?.allow_damaged,
+    applies: (job) => job.code === "source_damaged" && !job.options?.allow_damaged,
     run: (job) => post(`/api/jobs/${job.id}/retry`, { allow_damaged: true }),
   },
   pause: {
@@ -58,15 +58,15 @@ const ACTIONS = {
   },
 };
 
-/** Give the names of the actions that this user may take on the job now. */
+/** Return the names of the actions that this user may take on the job now. */
 export function allowedActions(job) {
-  if (!maySteer(job)) return [];
+  if (!mayManage(job)) return [];
   return Object.keys(ACTIONS).filter(
-    (name) => ACTIONS[name].states.includes(job.state) && (ACTIONS[name].fits?.(job) ?? true),
+    (name) => ACTIONS[name].states.includes(job.state) && (ACTIONS[name].applies?.(job) ?? true),
   );
 }
 
-/** Make a button for an action; as an icon alone it carries the job's title for screen readers. */
+/** Create a button for an action; as an icon its accessible name includes the job's title. */
 export function actionButton(name, job, { small = false } = {}) {
   const { word, symbol, run } = ACTIONS[name];
   const button = h(
@@ -79,19 +79,19 @@ export function actionButton(name, job, { small = false } = {}) {
           "data-action": name,
         },
     icon(symbol),
-    // In lists the word is shown where there is room.
+    // Lists show the word where there is room.
     small ? h("span", { class: "button-word" }, word) : word,
   );
   let busy = false;
   button.addEventListener("click", async () => {
-    // Not disabled meanwhile: a disabled button loses the focus.
+    // Not disabled meanwhile, because a disabled button loses the focus.
     if (busy) return;
     busy = true;
     button.setAttribute("aria-busy", "true");
     try {
       await run(job);
     } catch (error) {
-      complain(error);
+      notifyError(error);
     } finally {
       busy = false;
       button.removeAttribute("aria-busy");
@@ -100,10 +100,10 @@ export function actionButton(name, job, { small = false } = {}) {
   return button;
 }
 
-/** The actions that can be taken on many jobs at once, in the order of their buttons. */
+/** Actions on several jobs at once, in the order of their buttons. */
 export const BULK = ["pause", "resume", "retry", "cancel", "remove"];
 
-/** Make the button for an action on the jobs that allow it; `onEnd(errors)` is called when all were asked for. */
+/** Create the button for an action on several jobs; `onEnd(errors)` is called after the last request. */
 export function bulkButton(name, jobs, onEnd) {
   const { word, symbol, runAll } = ACTIONS[name];
   const button = h(
@@ -142,14 +142,14 @@ const BULK_QUESTIONS = {
   }),
 };
 
-/** Let no further job start, or go on. */
-export function holdQueue(on) {
+/** Pause or resume the queue: while it is paused no job starts. */
+export function setQueuePaused(on) {
   return post(`/api/queue/${on ? "pause" : "resume"}`);
 }
 
-/** Make the links of a job that lead to the form for a new job: change it while it waits, or enhance its file again. */
+/** Create the link to the options form: edit a waiting job, or enhance the file of a finished one again. */
 export function formLinks(job) {
-  if (!maySteer(job)) return null;
+  if (!mayManage(job)) return null;
   const link = (mode, word, symbol) =>
     h("a", { class: "button", href: `#/new/${mode}/${job.id}` }, icon(symbol), word);
   if (["queued", "paused"].includes(job.state) && !job.frames_done) return link("edit", "Edit", "settings");
@@ -157,12 +157,12 @@ export function formLinks(job) {
   return null;
 }
 
-/** Change when a waiting job has its turn: before another job, or (null) after all. */
+/** Move a waiting job before another one, or (null) to the end. */
 export async function moveJob(job, before) {
   try {
     await patch(`/api/jobs/${job.id}`, { before: before?.id ?? null });
   } catch (error) {
-    complain(error);
+    notifyError(error);
   }
 }
 
@@ -172,12 +172,12 @@ export async function prioritiseJob(job, priority) {
     await patch(`/api/jobs/${job.id}`, { priority });
     notify(`Priority of “${job.title}” changed.`);
   } catch (error) {
-    complain(error);
+    notifyError(error);
   }
 }
 
 async function cancel(job) {
-  // Also where it is paused or waits to be resumed: hours of work may be in it.
+  // A paused or resumed job may also have hours of progress.
   if (job.state === "running" || job.frames_done > 0) {
     const pause = job.state === "running" ? " Pause the job instead to keep it." : "";
     const sure = await ask({

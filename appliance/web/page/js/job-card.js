@@ -1,28 +1,28 @@
-/** One job in a list: picture, title, state, progress, and what can be done with it. */
+/** A job in a list: thumbnail, title, state, progress and actions. */
 
-import { describeJob } from "./choices.js";
 import { fill, h, setText, setVars } from "./dom.js";
-import { icon } from "./icons.js";
-import { actionButton, allowedActions, PRIORITIES, prioritiseJob } from "./job-actions.js";
-import { select } from "./forms.js";
-import { maySteer } from "./session.js";
 import {
-  describeEta,
-  describeFps,
-  describeMoment,
-  describeRoughly,
-  describeShare,
+  formatTimeLeft,
+  formatFps,
+  formatMoment,
+  formatRoughDuration,
+  formatPercent,
   describeStage,
-  describeWorked,
+  formatWorkTime,
   isFinishing,
   shareDone,
   STATES,
-} from "./words.js";
+} from "./format.js";
+import { select } from "./forms.js";
+import { icon } from "./icons.js";
+import { actionButton, allowedActions, PRIORITIES, prioritiseJob } from "./job-actions.js";
+import { describeJob } from "./job-options.js";
+import { mayManage } from "./session.js";
 
 /**
- * Make a card. Its method `update(job)` shows a newer state of the job.
+ * Create a card; its method `update(job)` shows a newer state of the job.
  *
- * `reorder` adds a grip and buttons that move the job up and down: an object with `up(id)` and `down(id)`.
+ * `reorder` adds a grip and buttons that move the job: an object with `up(id)` and `down(id)`.
  */
 export function jobCard(job, { reorder = null } = {}) {
   const picture = h("div", { class: "thumb" });
@@ -32,15 +32,15 @@ export function jobCard(job, { reorder = null } = {}) {
   const progress = progressBar(job.title);
   const message = h("p", { class: "job-message" });
   const buttons = h("div", { class: "job-buttons" });
-  const steering = reorder && maySteer(job) ? steer(job, reorder) : null;
+  const controls = reorder && mayManage(job) ? orderControls(job, reorder) : null;
   const card = h(
     "li",
     { class: "job", "data-job": job.id },
     h("input", { type: "checkbox", class: "job-check", "aria-label": `Select: ${job.title}` }),
-    steering && h("span", { class: "grip", "aria-hidden": "true", title: "Drag to change the order" }, icon("grip")),
+    controls && h("span", { class: "grip", "aria-hidden": "true", title: "Drag to change the order" }, icon("grip")),
     picture,
     h("div", { class: "job-main" }, h("div", { class: "job-head" }, title, state), facts, progress.box, message),
-    h("div", { class: "job-side" }, steering?.box, buttons),
+    h("div", { class: "job-side" }, controls?.box, buttons),
   );
   let shownButtons = null;
   let shownPicture = null;
@@ -53,7 +53,7 @@ export function jobCard(job, { reorder = null } = {}) {
     progress.update(now);
     setText(message, ["failed", "paused", "cancelled"].includes(now.state) ? (now.message ?? "") : "");
     message.hidden = message.textContent === "";
-    steering?.update(now);
+    controls?.update(now);
     if (shownPicture !== Boolean(now.has?.thumbnail)) {
       shownPicture = Boolean(now.has?.thumbnail);
       fill(picture, thumbnail(now));
@@ -74,7 +74,7 @@ export function jobCard(job, { reorder = null } = {}) {
   return card;
 }
 
-/** Make the picture of a job: its first good frame, or a symbol where there is none. */
+/** Create the thumbnail of a job, or an icon if there is none. */
 export function thumbnail(job) {
   if (!job.has?.thumbnail) return icon(job.is_sound || job.options?.preset === "sound-only" ? "sound" : "film");
   const image = h("img", { src: `/api/jobs/${job.id}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
@@ -82,7 +82,7 @@ export function thumbnail(job) {
   return image;
 }
 
-/** Make a progress bar with its words; `box` is hidden unless the job runs or is paused midway. */
+/** Create a progress bar with its text; `box` is hidden unless the job is running, or paused with progress. */
 export function progressBar(title) {
   const bar = h(
     "div",
@@ -109,7 +109,7 @@ export function progressBar(title) {
       setVars(bar, { "--share": done ?? 0 });
       if (done === null) bar.removeAttribute("aria-valuenow");
       else bar.setAttribute("aria-valuenow", String(Math.floor(done * 100)));
-      setText(share, done === null ? "" : describeShare(done));
+      setText(share, done === null ? "" : formatPercent(done));
       setText(stage, job.state === "paused" ? "Paused" : describeStage(job.stage));
       setText(left, job.state === "paused" ? "" : describePace(job));
       bar.setAttribute("aria-valuetext", `${share.textContent} ${stage.textContent}, ${left.textContent}`);
@@ -119,18 +119,18 @@ export function progressBar(title) {
 
 function describePace(job) {
   if (isFinishing(job)) return "Almost done";
-  const eta = describeEta(job);
-  return job.fps > 0 ? `${eta} · ${describeFps(job.fps)}` : eta;
+  const eta = formatTimeLeft(job);
+  return job.fps > 0 ? `${eta} · ${formatFps(job.fps)}` : eta;
 }
 
 function describeFacts(job) {
   const parts = [job.preview_of ? "Preview" : null, describeJob(job)];
   if (job.state === "done" && job.started_at) {
-    parts.push(describeMoment(job.finished_at), `took ${describeWorked(job)}`);
-  } else if (STATES[job.state].over) parts.push(describeMoment(job.finished_at));
+    parts.push(formatMoment(job.finished_at), `took ${formatWorkTime(job)}`);
+  } else if (STATES[job.state].over) parts.push(formatMoment(job.finished_at));
   else if (job.state === "queued") {
     if (job.priority !== 0) parts.push(job.priority > 0 ? "high priority" : "low priority");
-    if (job.estimate?.time_s) parts.push(describeRoughly(job.estimate.time_s));
+    if (job.estimate?.time_s) parts.push(formatRoughDuration(job.estimate.time_s));
   }
   if (job.owner_name) parts.push(`by ${job.owner_name}`);
   else if (job.origin === "watch") parts.push("from a watch folder");
@@ -153,7 +153,7 @@ function downloadLink(job) {
   );
 }
 
-function steer(job, reorder) {
+function orderControls(job, reorder) {
   const button = (word, symbol, act) => {
     const made = h(
       "button",
@@ -178,7 +178,7 @@ function steer(job, reorder) {
     },
     icon("more"),
   );
-  const box = h("div", { class: "job-steer" }, h("div", { class: "job-order" }, priority, up, down), more);
+  const box = h("div", { class: "job-controls" }, h("div", { class: "job-order" }, priority, up, down), more);
   more.addEventListener("click", () => {
     const open = box.classList.toggle("open");
     more.setAttribute("aria-expanded", String(open));

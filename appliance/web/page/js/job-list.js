@@ -1,28 +1,28 @@
-/** A list of jobs that follows the server's events, in four parts: at work, paused, waiting, just finished. */
+/** The live queue in four sections: in progress, paused, waiting, recently finished. */
 
 import { get } from "./api.js";
 import { fill, h, keepFocus, showList } from "./dom.js";
+import { count, formatClock, STATES } from "./format.js";
 import { icon } from "./icons.js";
+import { setQueuePaused, moveJob } from "./job-actions.js";
 import { jobCard } from "./job-card.js";
-import { holdQueue, moveJob } from "./job-actions.js";
-import { makeSortable } from "./reorder.js";
 import { listen } from "./live.js";
-import { announce, complain } from "./notices.js";
+import { announce, notifyError } from "./messages.js";
 import { selectable } from "./selection.js";
-import { mayAdminister, whoSeesJobs } from "./session.js";
-import { count, describeClock, STATES } from "./words.js";
+import { mayAdminister, describeAudience } from "./session.js";
+import { makeSortable } from "./sortable.js";
 
 const FINISHED_SHOWN = 5;
 const LIMIT = 200;
 
-/** Show the queue in `root`, until the signal is aborted. */
+/** Show the queue in `root` until the signal is aborted. */
 export async function showJobs(root, signal) {
   const jobs = new Map();
-  const parts = [
-    part("working", "In progress", ["running"]),
-    part("paused", "Paused", ["paused"]),
-    part("waiting", "Waiting", ["queued"]),
-    part("finished", "Recently finished", ["done", "failed", "cancelled"]),
+  const sections = [
+    section("working", "In progress", ["running"]),
+    section("paused", "Paused", ["paused"]),
+    section("waiting", "Waiting", ["queued"]),
+    section("finished", "Recently finished", ["done", "failed", "cancelled"]),
   ];
   const empty = h(
     "div",
@@ -30,24 +30,24 @@ export async function showJobs(root, signal) {
     h(
       "p",
       {},
-      `The queue is empty. Add files to get started; ${whoSeesJobs()} can see their progress.`,
+      `The queue is empty. Add files to get started; ${describeAudience()} can see their progress.`,
     ),
   );
   const more = h("a", { class: "more", href: "#/history" }, "All finished jobs");
-  parts.at(-1).box.append(more);
+  sections.at(-1).box.append(more);
   const select = selectable(root, signal);
-  const held = holding(signal);
+  const pause = pauseControl(signal);
   root.append(
-    h("div", { class: "queue-tools" }, held.button, select.button),
-    held.note,
+    h("div", { class: "queue-tools" }, pause.button, select.button),
+    pause.note,
     empty,
-    ...parts.map(({ box }) => box),
+    ...sections.map(({ box }) => box),
     select.bar,
   );
 
   let waitingTotal = 0;
-  const waiting = () => [...jobs.values()].filter(({ state }) => state === "queued").sort(byTurn);
-  const step = (id, by) => {
+  const waiting = () => [...jobs.values()].filter(({ state }) => state === "queued").sort(byQueueOrder);
+  const moveBy = (id, by) => {
     const order = waiting();
     const at = order.findIndex((job) => job.id === id);
     const to = at + by;
@@ -55,15 +55,15 @@ export async function showJobs(root, signal) {
     moveJob(order[at], by < 0 ? order[to] : order[to + 1]);
     announce(`${order[at].title} is now number ${to + 1} in the queue.`);
   };
-  const reorder = { up: (id) => step(id, -1), down: (id) => step(id, 1) };
-  makeSortable(parts[2].list, (id, beforeId) => moveJob(jobs.get(id), jobs.get(beforeId)));
+  const reorder = { up: (id) => moveBy(id, -1), down: (id) => moveBy(id, 1) };
+  makeSortable(sections[2].list, (id, beforeId) => moveJob(jobs.get(id), jobs.get(beforeId)));
 
   const draw = () => {
-    for (const { box, list, states, name, number } of parts) {
+    for (const { box, list, states, name, number } of sections) {
       let shown = [...jobs.values()].filter(({ state }) => states.includes(state));
       if (name === "finished") shown = shown.filter((job) => !job.preview_of)
         .sort((a, b) => b.finished_at - a.finished_at).slice(0, FINISHED_SHOWN);
-      else shown.sort(byTurn);
+      else shown.sort(byQueueOrder);
       box.hidden = shown.length === 0;
       number.textContent = name === "waiting" ? describeWaiting(shown, waitingTotal, [...jobs.values()]) : "";
       showList(
@@ -74,7 +74,7 @@ export async function showJobs(root, signal) {
       );
     }
     empty.hidden = jobs.size > 0;
-    held.draw(jobs.size > 0);
+    pause.draw(jobs.size > 0);
   };
   listen(
     "counts",
@@ -93,8 +93,8 @@ export async function showJobs(root, signal) {
   };
   const load = async () => {
     const ask = (state, limit, previews) => get("/api/jobs", { state, limit, previews }, { signal });
-    // The waiting ones alone, since then the server gives them in the order of their turn. Of those that are over, more than are
-    // shown: the server's order is that of adding, here it is that of ending.
+    // Waiting jobs alone are returned in queue order. Finished ones are returned in the order of adding and sorted here by the time
+    // they ended, so more of them are loaded than are shown.
     const found = await Promise.all([
       ask("running,paused", LIMIT),
       ask("queued", LIMIT),
@@ -103,7 +103,7 @@ export async function showJobs(root, signal) {
     jobs.clear();
     for (const job of found.flatMap((answer) => answer.jobs)) jobs.set(job.id, job);
     waitingTotal = found[1].counts.queued;
-    held.set(found[0].is_held);
+    pause.set(found[0].is_held);
     draw();
   };
   listen(
@@ -119,11 +119,11 @@ export async function showJobs(root, signal) {
     },
     signal,
   );
-  listen("reload", () => load().catch(complain), signal);
+  listen("reload", () => load().catch(notifyError), signal);
   await load();
 }
 
-function part(name, title, states) {
+function section(name, title, states) {
   const list = h("ul", { class: "jobs" });
   const number = h("span", { class: "number" });
   const id = `part-${name}`;
@@ -136,42 +136,42 @@ function part(name, title, states) {
   return { name, states, list, number, box };
 }
 
-// "5, done about 18:40" where it is known how long each takes.
+// "5 jobs, done about 18:40" if the duration of each job is known.
 function describeWaiting(shown, total, jobs) {
-  if (total > shown.length) return `${total}, showing the next ${shown.length}`;
+  if (total > shown.length) return `${count(total, "job")}, first ${shown.length} shown`;
   const running = jobs.filter(({ state }) => state === "running");
   const times = [...running.map(({ eta_s: eta }) => eta), ...shown.map(({ estimate }) => estimate?.time_s)];
   if (times.some((time) => time === null || time === undefined)) return String(shown.length);
   const end = Date.now() / 1000 + times.reduce((sum, time) => sum + time, 0);
-  return `${count(shown.length, "job")}, done about ${describeClock(end)}`;
+  return `${count(shown.length, "job")}, done about ${formatClock(end)}`;
 }
 
-// The whole queue can be held: what runs goes on, and nothing else starts.
-function holding(signal) {
-  let isHeld = false;
+// While the queue is paused, running jobs finish and no other job starts.
+function pauseControl(signal) {
+  let isPaused = false;
   const button = h("button", { type: "button", class: "button small", hidden: true });
   const note = h(
     "div",
     { class: "job-note", role: "status", hidden: true },
     icon("pause"),
-    h("p", {}, "The queue is paused. Running jobs will finish; no new job will start."),
+    h("p", {}, "The queue is paused. Running jobs will finish; no new jobs will start."),
   );
-  let someone = false;
-  const draw = (isFilled = someone) => {
-    someone = isFilled;
-    note.hidden = !isHeld;
-    button.hidden = !mayAdminister() || (!isFilled && !isHeld);
-    fill(button, icon(isHeld ? "play" : "pause"), isHeld ? "Resume queue" : "Pause queue");
+  let hasJobs = false;
+  const draw = (filled = hasJobs) => {
+    hasJobs = filled;
+    note.hidden = !isPaused;
+    button.hidden = !mayAdminister() || (!hasJobs && !isPaused);
+    fill(button, icon(isPaused ? "play" : "pause"), isPaused ? "Resume queue" : "Pause queue");
   };
   const set = (now) => {
-    isHeld = now;
+    isPaused = now;
     draw();
   };
-  button.addEventListener("click", () => holdQueue(!isHeld).then(() => set(!isHeld), complain));
+  button.addEventListener("click", () => setQueuePaused(!isPaused).then(() => set(!isPaused), notifyError));
   listen("queue", (now) => set(now.is_held), signal);
   return { button, note, draw, set };
 }
 
-function byTurn(a, b) {
+function byQueueOrder(a, b) {
   return b.priority - a.priority || a.position - b.position;
 }

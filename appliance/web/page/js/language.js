@@ -1,8 +1,8 @@
 /**
- * The language of the page: English is the source, and every other one is a flat catalogue whose keys are the English texts.
+ * The language of the page. English is the source; every other language is a flat catalogue keyed by the English text.
  *
- * Whatever becomes a text on the page goes through `translate`, in one place (`dom.js`). A key may hold `{}` for what differs:
- * "{} of {}" fits "3 of 7". What no key fits is shown as it is: names, numbers, and texts that nobody has translated yet.
+ * `dom.js` passes every text of the page through `translate`. A key may hold `{}` as a placeholder: "{} of {}" matches "3 of 7".
+ * Texts that no key matches are shown unchanged: names, numbers, and texts without a translation.
  */
 
 const CATALOGUES = { de: () => import("./languages/de.js") };
@@ -13,7 +13,7 @@ let patterns = [];
 const known = new Map();
 const missing = new Set();
 
-/** Take the language of a user, or where that is "" the browser's; English where there is no catalogue. */
+/** Use the language of a user, or for "" the browser's; English if there is no catalogue. */
 export async function useLanguage(wanted) {
   const asked = wanted || navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag === "en" || tag in CATALOGUES);
   const next = asked in CATALOGUES ? asked : "en";
@@ -29,12 +29,12 @@ export async function useLanguage(wanted) {
   document.documentElement.lang = language;
 }
 
-/** Give the locale for numbers and dates: the page's language, in the browser's own region where it has that language. */
+/** Return the locale for numbers and dates: the page's language, in the browser's region if it has that language. */
 export function locale() {
   return navigator.languages.find((tag) => tag.slice(0, 2) === language) ?? language;
 }
 
-/** Give a text in the page's language. */
+/** Return a text in the page's language. */
 export function translate(text) {
   if (language === "en" || typeof text !== "string" || !/[A-Za-z]{2}/.test(text)) return text;
   if (!known.has(text)) {
@@ -44,7 +44,7 @@ export function translate(text) {
   return known.get(text);
 }
 
-/** Give the texts that were shown and have no translation, for tests and translators. */
+/** Return the texts that were shown without a translation, for tests and translators. */
 export function untranslated() {
   return [...missing];
 }
@@ -57,10 +57,10 @@ function find(text) {
     const found = pattern.exec(core);
     if (found === null) continue;
     let index = 0;
-    // What was filled in may itself be a text of the page: a state, a preset, a count.
+    // A placeholder may hold another text of the page: a state, a preset, a count.
     return before + template.replaceAll(/\{(\d*)\}/g, (_, number) => translate(found[number ? Number(number) : ++index])) + after;
   }
-  // Lines of facts are made of parts.
+  // Lines of facts consist of several texts.
   if (core.includes(" · ")) return before + core.split(" · ").map(translate).join(" · ") + after;
   missing.add(core);
   return text;

@@ -1,69 +1,69 @@
-/** What the server tells by itself: jobs, counts and the machine's state, over server-sent events. */
+/** Live updates from the server over server-sent events: jobs, counts, and the state of the machine. */
 
-// The server tells of its state every five seconds; a longer silence is a connection that died without a word.
-const SILENCE_MS = 20_000;
+// The server sends its state every five seconds; a longer silence means a dead connection.
+const STALL_MS = 20_000;
 const RETRY_MS = [1000, 2000, 4000, 8000, 15000];
 
 const changes = new EventTarget();
 let source = null;
 let timer = 0;
-let silence = 0;
+let watchdog = 0;
 let failures = 0;
 let connected = null;
 
-/** Begin to listen; does nothing where it already does. */
+/** Connect, unless already connected. */
 export function connect() {
   if (source !== null) return;
   source = new EventSource("/api/events");
   source.addEventListener("open", () => {
-    heard();
+    noteActivity();
     const again = connected === false;
     failures = 0;
     setConnected(true);
-    // What changed meanwhile was not told: views load again.
-    if (again) tell("reload", null);
+    // Changes during the interruption were not received, so views load again.
+    if (again) dispatch("reload", null);
   });
   source.addEventListener("error", retry);
-  source.addEventListener("resync", () => tell("reload", null));
+  source.addEventListener("resync", () => dispatch("reload", null));
   for (const name of ["job", "counts", "folders", "queue", "system"]) {
     source.addEventListener(name, (event) => {
-      heard();
-      tell(name, JSON.parse(event.data));
+      noteActivity();
+      dispatch(name, JSON.parse(event.data));
     });
   }
 }
 
-/** Stop listening. */
+/** Disconnect. */
 export function disconnect() {
   clearTimeout(timer);
-  clearTimeout(silence);
+  clearTimeout(watchdog);
   source?.close();
   source = null;
   connected = null;
 }
 
 /**
- * Call `listener(data)` at each "job", "counts", "queue" (is it held), "system", "connection" (data: connected or not) or "reload",
+ * Call `listener(data)` for each "job", "counts", "folders", "queue", "system", "connection" (whether connected) or "reload" event
  * until the signal is aborted.
  */
 export function listen(name, listener, signal) {
   changes.addEventListener(name, (event) => listener(event.detail), { signal });
 }
 
-/** Tell whether the connection stands; null before the first try has ended. */
+/** Return whether the connection is open; null before the first attempt has ended. */
 export function isConnected() {
   return connected;
 }
 
-function heard() {
-  clearTimeout(silence);
-  silence = setTimeout(retry, SILENCE_MS);
+function noteActivity() {
+  clearTimeout(watchdog);
+  watchdog = setTimeout(retry, STALL_MS);
 }
 
 function retry() {
-  clearTimeout(silence);
+  clearTimeout(watchdog);
   setConnected(false);
-  // The browser tries again by itself unless the server refused; one way for both keeps the waiting short.
+  // The browser reconnects by itself unless the server refused; handling both here keeps the delays short.
   source?.close();
   source = null;
   clearTimeout(timer);
@@ -74,15 +74,15 @@ function retry() {
 function setConnected(value) {
   if (connected === value) return;
   connected = value;
-  tell("connection", value);
+  dispatch("connection", value);
 }
 
-/** Tell the listeners something that the server did not say, for tests of the page. */
-export function tellForTest(name, data) {
-  tell(name, data);
+/** Dispatch an event as if the server had sent it, for tests of the page. */
+export function dispatchForTest(name, data) {
+  dispatch(name, data);
 }
 
-function tell(name, detail) {
+function dispatch(name, detail) {
   changes.dispatchEvent(new CustomEvent(name, { detail }));
 }
 

@@ -1,23 +1,24 @@
-/** Starts the page: who is it, then the frame, then the view that the address names. */
+/** Starts the page: loads the session, then shows the frame and the view of the address. */
 
+import { goTo, readRoute } from "./address.js";
 import { watchSession } from "./api.js";
 import { fill, h } from "./dom.js";
 import { connect, disconnect } from "./live.js";
-import { complain } from "./notices.js";
-import { goTo, readRoute, showRoute } from "./router.js";
+import { notifyError } from "./messages.js";
+import { showRoute } from "./router.js";
 import { currentSession, dropSession, loadSession, logOut, mayAdminister } from "./session.js";
 import { buildShell } from "./shell.js";
-import { leaveUploads } from "./uploads.js";
+import { stopUploads } from "./uploads.js";
 
-const OUTSIDE = new Set(["login", "setup"]);
+const SIGNED_OUT = new Set(["login", "setup"]);
 const ADMINISTRATION = new Set(["folders", "users", "settings", "administration"]);
-const LOGGED_OUT = "You were logged out. Log in to continue.";
+const SESSION_ENDED = "You were logged out. Log in to continue.";
 
 const app = document.getElementById("app");
 let shell = null;
 let shellUser = null;
-let leaveShell = new AbortController();
-let wanted = "";
+let shellAbort = new AbortController();
+let returnTo = "";
 let reason = "";
 
 async function start() {
@@ -38,7 +39,7 @@ async function showPlace() {
   let route = readRoute();
   if (user === null) {
     closeShell();
-    if (!OUTSIDE.has(route.name)) wanted = location.hash;
+    if (!SIGNED_OUT.has(route.name)) returnTo = location.hash;
     await show(app, { name: setupNeeded ? "setup" : "login", parameter: reason });
     return;
   }
@@ -48,14 +49,14 @@ async function showPlace() {
     await show(app, { name: "first-password", parameter: "" });
     return;
   }
-  if (OUTSIDE.has(route.name) || wanted) {
-    // Whoever has just created the first account is shown what comes next.
+  if (SIGNED_OUT.has(route.name) || returnTo) {
+    // The user who has just created the first account is shown the first steps.
     const first = location.pathname === "/setup" && route.name !== "login";
-    history.replaceState(null, "", `/${wanted || (first ? "#/start" : "#/")}`);
-    wanted = "";
+    history.replaceState(null, "", `/${returnTo || (first ? "#/start" : "#/")}`);
+    returnTo = "";
     route = readRoute();
   }
-  if (ADMINISTRATION.has(route.name) && !mayAdminister()) route = { ...route, name: "forbidden" };
+  if (ADMINISTRATION.has(route.name) && !mayAdminister()) route = { name: "unavailable", parameter: "forbidden" };
   if (location.pathname !== "/") history.replaceState(null, "", `/${location.hash}`);
   openShell(user);
   shell.mark(["job", "new"].includes(route.name) ? "" : route.name);
@@ -63,7 +64,7 @@ async function showPlace() {
 }
 
 async function show(root, route) {
-  // The focus goes to the heading as soon as there is one, so that screen readers and the keyboard begin there.
+  // The heading is focused as soon as it exists, so that screen readers and the keyboard start there.
   const watcher = new MutationObserver(() => focusHeading(root, watcher));
   watcher.observe(root, { childList: true });
   window.scrollTo(0, 0);
@@ -86,16 +87,16 @@ function focusHeading(root, watcher) {
 
 function openShell(user) {
   if (shell !== null && shellUser === user.id) return;
-  leaveShell = new AbortController();
-  shell = buildShell(app, { onLogOut: leaveSession, signal: leaveShell.signal });
+  shellAbort = new AbortController();
+  shell = buildShell(app, { onLogOut: leaveSession, signal: shellAbort.signal });
   shellUser = user.id;
   connect();
 }
 
 function closeShell() {
-  leaveShell.abort();
+  shellAbort.abort();
   disconnect();
-  leaveUploads();
+  stopUploads();
   shell = null;
   app.replaceChildren();
 }
@@ -104,9 +105,9 @@ async function leaveSession() {
   try {
     await logOut();
   } catch (error) {
-    complain(error);
+    notifyError(error);
   }
-  wanted = "";
+  returnTo = "";
   reason = "";
   history.replaceState(null, "", "/#/login");
   await loadSession().catch(() => {});
@@ -116,8 +117,8 @@ async function leaveSession() {
 function loggedOut(error) {
   if (currentSession().user === null) return;
   dropSession();
-  wanted = location.hash;
-  reason = error?.code === "session_expired" ? error.message : LOGGED_OUT;
+  returnTo = location.hash;
+  reason = error?.code === "session_expired" ? error.message : SESSION_ENDED;
   showPlace();
 }
 
@@ -134,7 +135,7 @@ function showFailure(root, error) {
 function showUnreachable(error) {
   const again = h("button", { type: "button", class: "button primary" }, "Try again");
   again.addEventListener("click", () => location.reload());
-  fill(app, h("main", { class: "outside" }, h("h1", {}, "Relume does not answer"), h("p", {}, error.message), again));
+  fill(app, h("main", { class: "outside" }, h("h1", {}, "Relume is not responding"), h("p", {}, error.message), again));
 }
 
 start();

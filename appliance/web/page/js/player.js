@@ -1,13 +1,13 @@
-/** Plays several media elements as one: one leads, the others are kept at its time. */
+/** Plays several media elements in sync: the first one leads, the others follow its time. */
 
-const STRAY_S = 0.02;
+const DRIFT_S = 0.02;
 const JUMP_S = 0.25;
 
 /**
- * A picture and a sound that may each exist twice, before and after.
+ * Video and audio elements of before and after.
  *
- * The first element leads. Events: "time" (the time, the length or playing has changed), "ready" (all can play),
- * "trouble" (one cannot be played).
+ * The first element leads. Events: "time" (time, duration or playback changed), "ready" (all elements can play),
+ * "error" (an element cannot be played).
  */
 export class SyncPlayer extends EventTarget {
   constructor(elements, { frameRate = 25 } = {}) {
@@ -20,25 +20,25 @@ export class SyncPlayer extends EventTarget {
     this.frame = 0;
     for (const element of elements) {
       element.preload = "auto";
-      element.addEventListener("loadeddata", () => this.#noticeReady());
-      element.addEventListener("error", () => this.dispatchEvent(new Event("trouble")));
+      element.addEventListener("loadeddata", () => this.#checkReady());
+      element.addEventListener("error", () => this.dispatchEvent(new Event("error")));
     }
     for (const name of ["timeupdate", "durationchange", "play", "pause", "seeked"]) {
-      this.lead.addEventListener(name, () => this.#tell());
+      this.lead.addEventListener(name, () => this.#emitTime());
     }
     this.lead.addEventListener("play", () => this.#startFollowing());
     this.lead.addEventListener("pause", () => this.#stopFollowing());
     this.lead.addEventListener("ended", () => this.#stopFollowing());
   }
 
-  /** Take one more element, which follows the first from now on. */
+  /** Add an element that follows the first one. */
   follow(element) {
     element.preload = "auto";
     this.elements.push(element);
     this.followers.push(element);
     element.addEventListener("loadeddata", () => {
       element.currentTime = this.lead.currentTime;
-      this.#noticeReady();
+      this.#checkReady();
     });
   }
 
@@ -58,7 +58,7 @@ export class SyncPlayer extends EventTarget {
     return this.elements.every((element) => element.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA);
   }
 
-  /** Play, or pause at the same moment in all. */
+  /** Play or pause all elements. */
   async toggle() {
     if (this.isPlaying) {
       this.lead.pause();
@@ -68,33 +68,33 @@ export class SyncPlayer extends EventTarget {
     try {
       await Promise.all(this.elements.map((element) => element.play()));
     } catch (error) {
-      // A pause while the start is still under way is no fault.
-      if (error.name !== "AbortError") this.dispatchEvent(new Event("trouble"));
+      // A pause during the start of playback is no error.
+      if (error.name !== "AbortError") this.dispatchEvent(new Event("error"));
     }
   }
 
-  /** Go to a time in all elements. */
+  /** Seek all elements. */
   seek(time) {
     const place = Math.min(Math.max(0, time), this.length || Infinity);
     for (const element of this.elements) element.currentTime = place;
-    this.#tell();
+    this.#emitTime();
   }
 
-  /** Go some pictures forwards (or backwards, if negative) and stop there. */
+  /** Pause and step forwards by a number of frames (backwards if negative). */
   step(frames) {
     this.lead.pause();
     const number = Math.floor(this.time * this.frameRate + 0.01) + frames;
-    // The middle of a picture's time: at its very beginning rounding may show its neighbour.
+    // Seek to the middle of the frame: at its boundary, rounding may show the neighbour.
     this.seek(Math.min((number + 0.5) / this.frameRate, Math.max(0, this.length - 0.5 / this.frameRate)));
   }
 
-  /** Play slower or faster. */
+  /** Set the playback rate. */
   setRate(rate) {
     this.rate = rate;
     for (const element of this.elements) element.playbackRate = rate;
   }
 
-  /** Stop and let go of what was loaded. */
+  /** Stop and release the loaded media. */
   close() {
     this.#stopFollowing();
     for (const element of this.elements) {
@@ -107,8 +107,8 @@ export class SyncPlayer extends EventTarget {
   #startFollowing() {
     cancelAnimationFrame(this.frame);
     const follow = () => {
-      for (const follower of this.followers) this.#pull(follower);
-      this.#tell();
+      for (const follower of this.followers) this.#correctDrift(follower);
+      this.#emitTime();
       this.frame = requestAnimationFrame(follow);
     };
     follow();
@@ -121,26 +121,26 @@ export class SyncPlayer extends EventTarget {
       follower.playbackRate = this.rate;
       if (!this.lead.ended) follower.currentTime = this.lead.currentTime;
     }
-    this.#tell();
+    this.#emitTime();
   }
 
-  // A small stray is caught up by a slightly other speed, which neither jumps nor clicks; a large one by a jump.
-  #pull(follower) {
-    const stray = follower.currentTime - this.lead.currentTime;
+  // A small drift is corrected by a slightly different rate, which is inaudible; a large one by a seek.
+  #correctDrift(follower) {
+    const drift = follower.currentTime - this.lead.currentTime;
     if (follower.seeking || follower.ended) return;
     if (follower.paused && this.isPlaying) follower.play().catch(() => {});
-    if (Math.abs(stray) > JUMP_S) follower.currentTime = this.lead.currentTime;
-    const share = Math.abs(stray) > STRAY_S ? Math.max(-0.1, Math.min(0.1, -stray)) : 0;
+    if (Math.abs(drift) > JUMP_S) follower.currentTime = this.lead.currentTime;
+    const share = Math.abs(drift) > DRIFT_S ? Math.max(-0.1, Math.min(0.1, -drift)) : 0;
     const rate = this.rate * (1 + share);
     if (Math.abs(follower.playbackRate - rate) > 0.005) follower.playbackRate = rate;
   }
 
-  #noticeReady() {
-    this.#tell();
+  #checkReady() {
+    this.#emitTime();
     if (this.isReady) this.dispatchEvent(new Event("ready"));
   }
 
-  #tell() {
+  #emitTime() {
     this.dispatchEvent(new Event("time"));
   }
 }

@@ -1,27 +1,26 @@
-/** Three seconds of a file, enhanced before hours are spent on all of it: with one set of choices, or with every preset. */
+/** Previews: a few seconds of a file, enhanced with the chosen options or with every preset. */
 
 import { get, post } from "./api.js";
-import { factsOf, showComparison } from "./compare.js";
+import { loadFacts, showComparison } from "./compare.js";
 import { showPanel } from "./dialogs.js";
 import { fill, h, setText, setVars } from "./dom.js";
+import { formatTime, STATES } from "./format.js";
 import { field, segments, select } from "./forms.js";
 import { icon } from "./icons.js";
 import { progressBar } from "./job-card.js";
 import { listen } from "./live.js";
-import { announce, complain } from "./notices.js";
+import { announce, notifyError } from "./messages.js";
 import { SyncPlayer } from "./player.js";
-import { writeTime } from "./timeline.js";
-import { STATES } from "./words.js";
 
-/** How long a preview is. */
+/** Length of a preview. */
 export const PREVIEW_S = 3;
 
-// Someone waits in front of the page for it.
-const NEXT = 50;
+// Before all other jobs, because a user is waiting for it.
+const PRIORITY = 50;
 
 /**
- * Open the preview of one of `files` over the page: `{source, name, length_s, span}` each, where `span` is the part that
- * will be enhanced. The first file's middle is enhanced at once.
+ * Open a dialog with a preview of one of `files`, each `{source, name, length_s, span}`, where `span` is the part of the file
+ * that will be enhanced. The middle of the first file is enhanced immediately.
  */
 export function openPreview(files, choices, signal) {
   const place = placeFields(files);
@@ -33,16 +32,16 @@ export function openPreview(files, choices, signal) {
   const run = async () => {
     current.abort();
     current = new AbortController();
-    const mine = AbortSignal.any([panel.ended, current.signal]);
+    const own = AbortSignal.any([panel.ended, current.signal]);
     again.disabled = true;
     try {
-      const job = await makePreview(place.body(), choices, mine);
-      follow(job, stage, mine, (done) =>
-        factsOf(done, mine).then((facts) => showComparison(stage, done, mine, facts)),
+      const job = await makePreview(place.body(), choices, own);
+      follow(job, stage, own, (done) =>
+        loadFacts(done, own).then((facts) => showComparison(stage, done, own, facts)),
       );
     } catch (error) {
       fill(stage, h("p", { class: "estimate-bad" }, icon("alert"), error.message));
-      if (error.name !== "ApiError") complain(error);
+      if (error.name !== "ApiError") notifyError(error);
     } finally {
       again.disabled = false;
     }
@@ -52,8 +51,8 @@ export function openPreview(files, choices, signal) {
 }
 
 /**
- * Make a preview with each of `presets` of the same seconds of a file and show them side by side; `use(preset)` is called
- * when the user decides for one.
+ * Preview the same seconds of a file with each of `presets` and show them side by side; `use(preset)` is called
+ * when the user chooses one.
  */
 export function openPresetTrial(file, presets, use, signal) {
   const place = placeFields([file]);
@@ -80,21 +79,21 @@ export function openPresetTrial(file, presets, use, signal) {
   const run = () => {
     current.abort();
     current = new AbortController();
-    const mine = AbortSignal.any([panel.ended, current.signal]);
-    const player = new GridPlayer(play, mine);
+    const own = AbortSignal.any([panel.ended, current.signal]);
+    const player = new GridPlayer(play, own);
     const original = cell("Original", null);
-    // One after the other, so that they are made in the order of the cells.
+    // One after the other, so that the jobs are created in the order of the cells.
     let turn = Promise.resolve();
     const cells = presets.map((preset) => {
       const made = cell(preset.title, () => {
         use(preset);
         panel.close();
       });
-      const asked = turn.then(() => makePreview(place.body(), { preset: preset.name }, mine));
+      const asked = turn.then(() => makePreview(place.body(), { preset: preset.name }, own));
       turn = asked.catch(() => {});
       asked
         .then((job) =>
-          follow(job, made.stage, mine, (done) => {
+          follow(job, made.stage, own, (done) => {
             if (!original.stage.firstChild && done.has.before) show(original, done, "before", player);
             if (done.has.after) show(made, done, "after", player);
           }),
@@ -136,7 +135,7 @@ function cell(word, use) {
   };
 }
 
-// Plays what is there so far as one.
+// Plays the videos that are ready in sync.
 class GridPlayer {
   constructor(button, signal) {
     this.videos = [];
@@ -160,7 +159,7 @@ class GridPlayer {
   }
 }
 
-// Which file, and where in it.
+// Fields for the file and the position in it.
 function placeFields(files) {
   const range = h("input", { type: "range", min: 0, max: 1000, step: 1, props: { value: 500 } });
   const words = h("output", {});
@@ -179,7 +178,7 @@ function placeFields(files) {
   const draw = () => {
     const [from, to] = span();
     rangeBox.hidden = to - from <= PREVIEW_S;
-    setText(words, `${writeTime(start())} to ${writeTime(Math.min(to, start() + PREVIEW_S))}`);
+    setText(words, `${formatTime(start())} to ${formatTime(Math.min(to, start() + PREVIEW_S))}`);
     range.setAttribute("aria-valuetext", words.textContent);
     setVars(range, { "--share": range.value / 1000 });
   };
@@ -190,12 +189,12 @@ function placeFields(files) {
   });
   draw();
   return {
-    // Of a short file there is only one part.
+    // A short file has only one part.
     isChoice: files.length > 1 || !rangeBox.hidden,
     boxes: [files.length > 1 && field("File", list), rangeBox],
     body: () => {
       const [from, to] = span();
-      // All of a short file, and the middle of one whose length is not known.
+      // All of a short file; the middle if the duration is unknown.
       if (to - from <= PREVIEW_S) return { ...file.source, ...(from > 0 && to > from ? { start_s: from, end_s: to } : {}) };
       const begin = Math.floor(start() * 1000) / 1000;
       return { ...file.source, start_s: begin, end_s: Math.round((begin + PREVIEW_S) * 1000) / 1000 };
@@ -204,12 +203,12 @@ function placeFields(files) {
 }
 
 async function makePreview(body, choices, signal) {
-  const job = await post("/api/jobs", { ...body, ...choices, preview: true, priority: NEXT });
+  const job = await post("/api/jobs", { ...body, ...choices, preview: true, priority: PRIORITY });
   if (signal.aborted) await post(`/api/jobs/${job.id}/cancel`).catch(() => {});
   return job;
 }
 
-// Show a job's progress in `stage` until it is over; `onDone(job)` shows what became of it.
+// Show a job's progress in `stage` until it ends; `onDone(job)` shows the result.
 function follow(start, stage, signal, onDone) {
   let job = start;
   const progress = progressBar("the preview");
@@ -229,13 +228,13 @@ function follow(start, stage, signal, onDone) {
       fill(stage, h("p", { class: "estimate-bad" }, icon("alert"), job.message || "The preview was cancelled."));
     }
   };
-  // What nobody waits for any more does not keep the others waiting.
+  // A preview that is no longer needed does not delay other jobs.
   signal.addEventListener("abort", () => {
     if (!STATES[job.state].over) post(`/api/jobs/${job.id}/cancel`).catch(() => {});
   });
   const look = async () => change(await get(`/api/jobs/${job.id}`, {}, { signal }));
   listen("job", change, signal);
   listen("reload", () => look().catch(() => {}), signal);
-  // It may have changed before this page began to listen.
+  // It may have changed before this page started listening.
   look().catch(() => {});
 }

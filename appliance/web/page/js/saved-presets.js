@@ -1,16 +1,16 @@
-/** Choices that people saved under a name, above the form of a new job. */
+/** Saved presets: named options above the form of a new job. */
 
 import { get, patch, post, remove } from "./api.js";
 import { ask, askForm } from "./dialogs.js";
 import { fill, h, newId } from "./dom.js";
 import { checkbox, field, input, select } from "./forms.js";
 import { icon } from "./icons.js";
-import { complain, notify } from "./notices.js";
+import { notifyError, notify } from "./messages.js";
 import { currentSession, mayAdminister } from "./session.js";
 
 const KEY = "relume.choices";
 
-/** Give the choices of this user's last job in this browser; null where there was none. */
+/** Return the options of this user's last job in this browser, or null. */
 export function lastChoices() {
   try {
     return JSON.parse(localStorage.getItem(KEY) ?? "{}")[currentSession().user.id] ?? null;
@@ -19,20 +19,20 @@ export function lastChoices() {
   }
 }
 
-/** Remember the choices of a job for the next one. */
+/** Remember the options of a job for the next one. */
 export function rememberChoices(choices) {
   try {
     const kept = JSON.parse(localStorage.getItem(KEY) ?? "{}");
     localStorage.setItem(KEY, JSON.stringify({ ...kept, [currentSession().user.id]: choices }));
   } catch {
-    // Without storage the next job begins with the first preset.
+    // Without storage the next job starts with the first preset.
   }
 }
 
 /**
- * Show the saved presets; the form begins with the user's default, else with the last choices of this browser.
+ * Show the saved presets. With `begin` the form starts with the user's default preset, else with the options of the last job.
  *
- * `form` is a composer; `onChange` is called when a saved preset was put into it.
+ * `form` is an options form; `onChange` is called after a saved preset was applied to it.
  */
 export async function savedPresets(form, { begin, onChange }, signal) {
   const box = h("div", { class: "saved-presets" });
@@ -55,7 +55,7 @@ export async function savedPresets(form, { begin, onChange }, signal) {
   function draw() {
     const preset = saved.find(({ id }) => id === chosen);
     const save = h("button", { type: "button", class: "button small" }, icon("plus"), "Save as preset");
-    save.addEventListener("click", () => saveAs(form, reload).catch(complain));
+    save.addEventListener("click", () => saveAs(form, reload).catch(notifyError));
     fill(box, saved.length > 0 && chooser(saved, chosen, apply, onChange), preset && actions(preset, reload), save);
   }
 
@@ -85,11 +85,11 @@ function chooser(saved, chosen, apply, onChange) {
 }
 
 function actions(preset, reload) {
-  const isDefault = checkbox("Use for new jobs", preset.is_default);
+  const isDefault = checkbox("Use as default for new jobs", preset.is_default);
   isDefault.control.addEventListener("change", () =>
     patch(`/api/own-presets/${preset.id}`, { is_default: isDefault.control.checked })
       .then(() => reload(preset.id))
-      .catch(complain),
+      .catch(notifyError),
   );
   if (preset.shared && !mayAdminister()) return isDefault.box;
   const drop = h(
@@ -100,20 +100,20 @@ function actions(preset, reload) {
   drop.addEventListener("click", async () => {
     const sure = await ask({
       title: "Delete this preset?",
-      text: `“${preset.name}” will be deleted${preset.shared ? " for everyone" : ""}. Jobs made with it are kept.`,
+      text: `“${preset.name}” will be deleted${preset.shared ? " for everyone" : ""}. Existing jobs are not affected.`,
       yes: "Delete",
       no: "Keep preset",
       danger: true,
     });
-    if (sure) await remove(`/api/own-presets/${preset.id}`).then(() => reload(""), complain);
+    if (sure) await remove(`/api/own-presets/${preset.id}`).then(() => reload(""), notifyError);
   });
   return [isDefault.box, drop];
 }
 
 async function saveAs(form, reload) {
   const name = input({ maxlength: 60, required: true });
-  const isDefault = checkbox("Use for new jobs", false);
-  const shared = checkbox("Offer to everyone", false);
+  const isDefault = checkbox("Use as default for new jobs", false);
+  const shared = checkbox("Share with everyone", false);
   const saved = await askForm({
     title: "Save as preset",
     content: [field("Name", name), isDefault.box, mayAdminister() && shared.box],

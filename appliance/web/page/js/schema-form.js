@@ -1,21 +1,21 @@
-/** Draws a form from a JSON schema: titles, descriptions and bounds come from the server's settings. */
+/** Creates a form from a JSON schema, such as that of the server's settings. */
 
 import { h, newId } from "./dom.js";
+import { capitalise } from "./format.js";
 import { checkbox, field, FormError, input, select } from "./forms.js";
 import { icon } from "./icons.js";
-import { capitalise } from "./words.js";
 
 /**
- * Make a form for `schema` with the saved `values`.
+ * Create a form for `schema` with the saved `values`.
  *
- * Options: `groups` puts plain fields under headings: [heading, [names]] pairs; what they do not name comes last, under
- * `rest`. `fixed` says of a field what sets it ("environment"), so that it can be read but not changed, and `running` is the
- * value that counts then. `choices` gives the values that this machine offers for a field of text.
+ * Options: `groups`, [heading, [names]] pairs, groups the fields; other fields come last under the heading `rest`. `fixed` names
+ * what sets a field ("environment"): it is disabled and shows its value in `running`. `choices` holds the values that this machine
+ * offers for a text field.
  *
- * Gives `box` and `changes()`: only what the user changed, nested as the schema is.
+ * Returns `box` and `changes()`: only the values that the user changed, nested like the schema.
  *
  * Raises (from `changes`):
- *   FormError: A number is missing or outside its bounds; it names the control.
+ * FormError: A number is missing or out of range; names the control.
  */
 export function schemaForm(schema, values, { fixed = {}, running = {}, choices = {}, groups = [], rest = "Other" } = {}) {
   const shown = { ...values };
@@ -95,12 +95,13 @@ function group(part, given, name, box) {
 
 function drawField(part, given, name, value, offered) {
   const title = titleOf(given, part, name);
-  const hint = [given.description ?? part.description, describeBounds(part)].filter(Boolean).join(" ");
+  // Separate texts: each is translated alone.
+  const hint = [given.description ?? part.description, ...describeBounds(part)].flatMap((text) => (text ? [text, " "] : []));
   const start = value ?? null;
   let read;
   let box;
   if (offered) {
-    // A value that was saved and is not offered any more stays to be seen.
+    // A saved value that is no longer offered stays selectable.
     const all = offered.includes(start) ? offered : [...offered, start];
     const control = select(
       all.map((choice) => [choice, choice === "auto" ? "Automatic" : choice]),
@@ -132,7 +133,7 @@ function drawField(part, given, name, value, offered) {
     read = () => readNumber(control, part, title);
   } else if (part.type === "array") {
     const control = h("textarea", { rows: 3, spellcheck: "false", props: { value: (start ?? []).join("\n") } });
-    box = field(title, control, `${hint} One per line.`.trim());
+    box = field(title, control, [...hint, "One per line."]);
     read = () =>
       control.value
         .split("\n")
@@ -179,7 +180,7 @@ function readNumber(control, part, title) {
   return number;
 }
 
-// Pydantic writes references beside a description, and "X or nothing" as anyOf with null.
+// Pydantic writes a reference beside a description, and optional values as anyOf with null.
 function resolve(part, definitions) {
   if (part.$ref) return resolve(definitions[part.$ref.split("/").pop()], definitions);
   if (part.allOf?.length === 1) return resolve(part.allOf[0], definitions);
@@ -213,9 +214,9 @@ function describeNumber(part) {
 
 function describeBounds(part) {
   const [low, high] = [lowest(part), highest(part)];
-  const empty = part.optional && part.type !== "string" ? " Leave empty for none." : "";
-  if (low !== undefined && high !== undefined) return `From ${low} to ${high}.${empty}`;
-  if (low !== undefined) return `${low} or more.${empty}`;
-  if (high !== undefined) return `At most ${high}.${empty}`;
-  return empty.trim();
+  const empty = part.optional && part.type !== "string" ? "Leave empty for none." : "";
+  if (low !== undefined && high !== undefined) return [`From ${low} to ${high}.`, empty];
+  if (low !== undefined) return [`${low} or more.`, empty];
+  if (high !== undefined) return [`At most ${high}.`, empty];
+  return [empty];
 }

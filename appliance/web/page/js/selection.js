@@ -1,15 +1,15 @@
-/** Choosing several jobs of a page and doing one thing with all of them. */
+/** Selection of several jobs and actions on all of them. */
 
 import { fill, h, setText } from "./dom.js";
+import { count } from "./format.js";
 import { icon } from "./icons.js";
 import { allowedActions, BULK, bulkButton } from "./job-actions.js";
-import { complain } from "./notices.js";
-import { count } from "./words.js";
+import { notifyError } from "./messages.js";
 
 /**
- * Let the job cards in `host` be selected.
+ * Make the job cards in `host` selectable.
  *
- * Gives `button`, which begins and ends the selecting, and `bar`, what can be done with those that are selected.
+ * Returns `button`, which starts and ends the selection, and `bar` with the actions on the selected jobs.
  */
 export function selectable(host, signal) {
   const chosen = new Set();
@@ -61,9 +61,9 @@ export function selectable(host, signal) {
     draw();
   }
 
-  // What was asked for is done; what could not be done stays selected and is told.
+  // Jobs whose action failed stay selected.
   function end(errors) {
-    if (errors.length > 0) complain(errors[0]);
+    if (errors.length > 0) notifyError(errors[0]);
     else toggle(false);
     button.focus();
   }
@@ -84,7 +84,7 @@ export function selectable(host, signal) {
   });
   // A job whose state changes gets a new card in another list.
   const watcher = new MutationObserver((changes) => {
-    // Only lists of jobs are meant: the bar itself changes with every selection.
+    // Only the lists of jobs count; the bar itself changes with every selection.
     if (!changes.some(({ target }) => target.matches(".jobs"))) return;
     if (host.classList.contains("selecting")) draw();
     button.hidden = cards().length === 0;

@@ -1,35 +1,35 @@
-/** Who is logged in, and what they may do. */
+/** The logged-in user and their permissions. */
 
-import { get, post, setToken } from "./api.js";
+import { get, post, setCsrfToken } from "./api.js";
 import { useLanguage } from "./language.js";
 
 let session = { user: null, csrf: "", setup_needed: false, version: "" };
 
-/** Ask the server who is logged in. */
+/** Load the session from the server. */
 export async function loadSession() {
   session = await get("/api/session", {}, { quiet: true });
-  setToken(session.csrf);
+  setCsrfToken(session.csrf);
   await useLanguage(session.user?.language ?? "");
   return session;
 }
 
-/** Give what the server said last. */
+/** Return the session as last loaded. */
 export function currentSession() {
   return session;
 }
 
-/** Forget the user, because the server said that the session is over. */
+/** Forget the user because the session has ended. */
 export function dropSession() {
   session = { ...session, user: null };
 }
 
-/** Log in with a name and a password. */
+/** Log in with a user name and a password. */
 export async function logIn(name, password) {
   await post("/api/login", { name, password }, { quiet: true });
   return loadSession();
 }
 
-/** Log out; the page forgets the user even where the server cannot be reached. */
+/** Log out; the page forgets the user even if the server cannot be reached. */
 export async function logOut() {
   try {
     await post("/api/logout", {}, { quiet: true });
@@ -38,27 +38,27 @@ export async function logOut() {
   }
 }
 
-/** Tell whether the user administers this Relume. */
+/** Return whether the user is an administrator. */
 export function mayAdminister() {
   return session.user?.role === "administrator";
 }
 
-/** Say who sees the jobs of this user. */
-export function whoSeesJobs() {
+/** Describe who can see the jobs of this user. */
+export function describeAudience() {
   return session.own_jobs_only ? "you and the administrators" : "everyone with an account";
 }
 
-/** Tell whether the user may upload and make jobs. */
-export function mayMake() {
+/** Return whether the user may upload files and create jobs. */
+export function mayUpload() {
   return mayAdminister() || session.user?.role === "operator";
 }
 
-/** Tell whether the user may pause, cancel or reorder this job. */
-export function maySteer(job) {
-  return mayAdminister() || (mayMake() && job.owner === session.user.id);
+/** Return whether the user may pause, cancel or reorder this job. */
+export function mayManage(job) {
+  return mayAdminister() || (mayUpload() && job.owner === session.user.id);
 }
 
-/** The roles, each with what it means. */
+/** The roles with label and description. */
 export const ROLES = {
   administrator: { word: "Administrator", sentence: "Full access, including users and settings." },
   operator: { word: "Operator", sentence: "Can upload files, and start and manage their own jobs." },

@@ -1,14 +1,13 @@
-/** The frame around every view: navigation, the state of the connection, theme and account. */
+/** The frame around every view: navigation, connection state and account; and the card of the pages before login. */
 
 import { fill, h, setText } from "./dom.js";
+import { formatBytes } from "./format.js";
 import { icon, mark } from "./icons.js";
-import { listenForHelp } from "./help-keys.js";
 import { isConnected, listen } from "./live.js";
-import { announce } from "./notices.js";
-import { watchJobs } from "./attention.js";
+import { watchJobs } from "./notifications.js";
 import { currentSession, mayAdminister, ROLES } from "./session.js";
-import { chosenTheme, nextTheme } from "./theme.js";
-import { describeBytes } from "./words.js";
+import { listenForShortcutHelp } from "./shortcuts.js";
+import { themeButton } from "./theme.js";
 
 const PLACES = [
   { path: "", word: "Queue", symbol: "queue" },
@@ -20,14 +19,13 @@ const PLACES = [
   { path: "system", word: "System", symbol: "system" },
   { path: "help", word: "Help", symbol: "help" },
 ];
-const THEMES = { system: ["systemTheme", "System"], light: ["sun", "Light"], dark: ["moon", "Dark"] };
 const NEAR_BYTES = 3e9;
-const FALLBACK = "The saved settings could not be used. Relume started with the last settings that worked.";
+const FALLBACK = "The saved settings could not be used. Relume is running with the last working settings.";
 
 /**
  * Build the frame into `app`.
  *
- * Gives `main`, where views go, and `mark(name)`, which shows in the navigation where the user is.
+ * Returns `main`, the element for views, and `mark(name)`, which marks the current page in the navigation.
  */
 export function buildShell(app, { onLogOut, signal }) {
   const links = PLACES.filter((place) => !place.administrator || mayAdminister()).map((place) => {
@@ -51,7 +49,7 @@ export function buildShell(app, { onLogOut, signal }) {
     ),
   );
   const main = h("main", { id: "main", tabindex: "-1" });
-  const skip = h("button", { type: "button", class: "skip" }, "Skip to the content");
+  const skip = h("button", { type: "button", class: "skip" }, "Skip to content");
   skip.addEventListener("click", () => main.focus());
   const menu = h(
     "button",
@@ -87,7 +85,7 @@ export function buildShell(app, { onLogOut, signal }) {
   });
   listen("counts", (counts) => showCounts(links, counts), signal);
   watchJobs(signal);
-  listenForHelp(signal);
+  listenForShortcutHelp(signal);
   fill(app, frame);
   return {
     main,
@@ -101,19 +99,24 @@ export function buildShell(app, { onLogOut, signal }) {
   };
 }
 
-/** Make the button that changes between light, dark and the system's choice. */
-export function themeButton() {
-  const button = h("button", { type: "button", class: "quiet theme-button" });
-  const draw = () => {
-    const [symbol, word] = THEMES[chosenTheme()];
-    fill(button, icon(symbol), h("span", {}, "Theme", ": ", word));
-  };
-  button.addEventListener("click", () => {
-    announce(`Theme: ${THEMES[nextTheme()][1]}`);
-    draw();
-  });
-  draw();
-  return button;
+/** Show a card with a heading, a text and other content on a page before login. */
+export function showEntryCard(root, heading, sentence, ...content) {
+  fill(
+    root,
+    h(
+      "div",
+      { class: "outside" },
+      h(
+        "main",
+        { class: "outside-card" },
+        h("div", { class: "brand large" }, mark(), h("span", {}, "Relume")),
+        h("h1", {}, heading),
+        h("p", { class: "lead" }, sentence),
+        content,
+      ),
+      h("footer", { class: "outside-foot" }, themeButton()),
+    ),
+  );
 }
 
 function foot(onLogOut) {
@@ -146,7 +149,7 @@ function connectionNote(signal) {
   return note;
 }
 
-/** Make the place for what everyone should know: the disk is nearly full, or the saved settings are not in use. */
+/** Create the banners for all pages: low disk space, and saved settings that are not in use. */
 function banners(signal) {
   const box = h("div", { class: "banners" });
   let shown = "";
@@ -169,12 +172,12 @@ function banner(text, href, word) {
   return h("div", { class: "banner", role: "status" }, icon("alert"), h("p", {}, text), h("a", { href }, word));
 }
 
-/** Say that the disk is nearly full, or null where it is not. */
+/** Describe low disk space; null if there is enough. */
 function describeDisk({ free, reserve }) {
   if (free >= reserve + Math.max(NEAR_BYTES, reserve / 4)) return null;
   if (free <= reserve)
-    return `The disk is full: ${describeBytes(free)} free, all of it reserved (Settings, Disk reserve). Jobs and uploads wait.`;
-  return `Disk space is low: ${describeBytes(free)} free, ${describeBytes(reserve)} of it reserved (Settings, Disk reserve).`;
+    return `The disk is full: ${formatBytes(free)} free, all of it reserved (Settings, Disk reserve). Jobs and uploads are on hold.`;
+  return `Disk space is low: ${formatBytes(free)} free, ${formatBytes(reserve)} of it reserved (Settings, Disk reserve).`;
 }
 
 function showCounts(links, counts) {

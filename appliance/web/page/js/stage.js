@@ -1,10 +1,10 @@
-/** The picture of a comparison: both videos in one frame, zoomed and moved as one, and the line between them. */
+/** The stage of a comparison: both videos in one frame with shared zoom and pan, and the slider between them. */
 
 import { h, setVars } from "./dom.js";
+import { formatPercent } from "./format.js";
 import { icon } from "./icons.js";
-import { describeShare } from "./words.js";
 
-/** The ways to look at both videos: the value, its word. The number keys choose them in this order. */
+/** The views with their labels, in the order of their number keys. */
 export const VIEWS = [
   ["split", "Slider"],
   ["beside", "Side by side"],
@@ -13,7 +13,7 @@ export const VIEWS = [
   ["difference", "Difference"],
 ];
 
-/** How far one press of plus or minus zooms. */
+/** Zoom factor of one press of plus or minus. */
 export const ZOOM_KEY_STEP = 1.25;
 
 const MOST_ZOOM = 8;
@@ -26,10 +26,10 @@ const PAN_STEP_PX = 40;
 /**
  * Build the stage of one or two videos; `before` may be null.
  *
- * Gives `box`; `show(view)`; `hold(on)`, which shows the original alone while it is on; `zoomTo(level)` with "fit" or a
- * number of screen pixels per video pixel; `zoomBy(factor)`; `pan(x, y)` in steps; and `line`, the range input of the
- * before/after line (null without `before`). `onZoom(level, percent)` is called whenever the zoom changes; level is null
- * where it is none of the named ones.
+ * Returns `box`; `show(view)`; `hold(on)`, which shows only the original while on; `zoomTo(level)` with "fit" or a number of screen
+ * pixels per video pixel; `zoomBy(factor)`; `pan(x, y)` in steps; and `line`, the range input of the before/after slider (null
+ * without `before`). `onZoom(level, percent)` is called whenever the zoom changes; level is null
+ * if it is not one of the named levels.
  */
 export function buildStage(before, after, { onZoom = () => {} } = {}) {
   const layers = h("div", { class: "compare-layers" });
@@ -73,7 +73,7 @@ function layer(name, word, video) {
   );
 }
 
-// The range is for the keyboard and screen readers; pointers are followed on the whole stage.
+// The range input serves the keyboard and screen readers; pointers are tracked on the whole stage.
 function addLine(stage) {
   const line = h("input", {
     type: "range",
@@ -87,7 +87,7 @@ function addLine(stage) {
   const move = () => {
     setVars(stage, { "--split": `${line.value}%` });
     const share = line.value / 100;
-    line.setAttribute("aria-valuetext", `${describeShare(share)} before, ${describeShare(1 - share)} after`);
+    line.setAttribute("aria-valuetext", `${formatPercent(share)} before, ${formatPercent(1 - share)} after`);
   };
   line.addEventListener("input", move);
   move();
@@ -100,7 +100,7 @@ function zooming(stage, frame, video, onZoom) {
   let x = 0;
   let y = 0;
 
-  // Where the video lies in its frame, and the scale at which one of its pixels is one of the screen's.
+  // The size of the video in its frame, and the scale at which a video pixel is a screen pixel.
   const measure = () => {
     const { clientWidth: width, clientHeight: height } = frame;
     const ratio = video.videoWidth / video.videoHeight || width / height || 1;
@@ -125,7 +125,7 @@ function zooming(stage, frame, video, onZoom) {
     onZoom(level, percent);
   }
 
-  // What lies under the point (from the frame's centre) stays there.
+  // The point (relative to the centre of the frame) keeps its place.
   function set(next, pointX = 0, pointY = 0) {
     const [least, most] = limits(measure());
     const target = Math.min(most, Math.max(least, next));
@@ -146,7 +146,7 @@ function zooming(stage, frame, video, onZoom) {
       y += byY;
       apply();
     },
-    // The nearest of the two levels that shows more than the whole picture.
+    // Zoom in to video pixels if that is larger than the fit, else to twice the larger of both.
     toggle: (...point) => {
       const { pixel } = measure();
       set(scale > 1.001 ? 1 : pixel > 1.2 ? pixel : 2 * Math.max(1, pixel), ...point);
@@ -174,7 +174,7 @@ function listenPointers(stage, line, zoom) {
     line.dispatchEvent(new Event("input"));
   };
   const hasLine = () => line !== null && stage.dataset.view === "split";
-  // A point as seen from the centre of the frame that it is in: side by side there are two.
+  // A point relative to the centre of its frame: side by side there are two frames.
   const fromCentre = ({ clientX, clientY }) => {
     const frames = [...stage.querySelectorAll(".compare-layer")].map((frame) => frame.getBoundingClientRect());
     const box =
@@ -202,7 +202,7 @@ function listenPointers(stage, line, zoom) {
     } else if (zoom.isZoomed()) {
       mode = "pan";
     } else if (hasLine() && event.pointerType === "touch") {
-      // It may be on its way to scroll the page: the line follows a finger that moves sideways.
+      // The touch may scroll the page: only a horizontal move drags the slider.
       mode = "undecided";
       start = event;
     } else if (hasLine()) {
@@ -241,7 +241,7 @@ function listenPointers(stage, line, zoom) {
   stage.addEventListener(
     "wheel",
     (event) => {
-      // Over the whole picture a plain wheel scrolls the page, as everywhere else.
+      // At fit size the wheel scrolls the page as usual.
       if (!event.ctrlKey && !zoom.isZoomed() && !document.fullscreenElement) return;
       event.preventDefault();
       zoom.by(Math.exp(-event.deltaY * (event.ctrlKey ? PINCH_WHEEL_STEP : WHEEL_STEP)), ...fromCentre(event));

@@ -1,8 +1,9 @@
-/** Tables that become cards on a phone. */
+/** Tables that become cards on a phone, and the pager of long lists. */
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
+import { icon } from "./icons.js";
 
-/** Make a table; `rows` are lists of cells (nodes or texts), one for each of the headings. */
+/** Create a table; `rows` are lists of cells (nodes or texts), one for each heading. */
 export function table(caption, headings, rows) {
   return h(
     "table",
@@ -29,4 +30,26 @@ export function table(caption, headings, rows) {
       ),
     ),
   );
+}
+
+/** Create the buttons "Newer" and "Older"; `go(offset)` loads another page. */
+export function pager(go) {
+  const box = h("nav", { class: "pager", "aria-label": "More entries" });
+  return {
+    box,
+    update: (offset, limit, total) => {
+      box.hidden = total <= limit;
+      const button = (word, symbol, to, possible) => {
+        const made = h("button", { type: "button", class: "button", disabled: !possible }, icon(symbol), word);
+        made.addEventListener("click", () => go(to));
+        return made;
+      };
+      fill(
+        box,
+        button("Newer", "arrowUp", Math.max(0, offset - limit), offset > 0),
+        h("span", { role: "status" }, `${offset + 1}–${Math.min(total, offset + limit)} of ${total}`),
+        button("Older", "arrowDown", offset + limit, offset + limit < total),
+      );
+    },
+  };
 }

@@ -1,9 +1,14 @@
-/** Light, dark or as the system says; the choice is kept in this browser. */
+/** The theme: light, dark or the system's; the choice is kept in this browser. */
+
+import { fill, h } from "./dom.js";
+import { icon } from "./icons.js";
+import { announce } from "./messages.js";
 
 const KEY = "relume.theme";
+const THEMES = { system: ["systemTheme", "System"], light: ["sun", "Light"], dark: ["moon", "Dark"] };
 const ORDER = ["system", "light", "dark"];
 
-/** Tell which of "system", "light" and "dark" is chosen. */
+/** Return the chosen theme: "system", "light" or "dark". */
 export function chosenTheme() {
   return document.documentElement.dataset.theme ?? "system";
 }
@@ -20,9 +25,24 @@ export function chooseTheme(theme) {
   }
 }
 
-/** Go on to the next of the three and tell which it is. */
+/** Choose the next theme and return it. */
 export function nextTheme() {
   const theme = ORDER[(ORDER.indexOf(chosenTheme()) + 1) % ORDER.length];
   chooseTheme(theme);
   return theme;
+}
+
+/** Create the button that switches between the themes. */
+export function themeButton() {
+  const button = h("button", { type: "button", class: "quiet theme-button" });
+  const draw = () => {
+    const [symbol, word] = THEMES[chosenTheme()];
+    fill(button, icon(symbol), h("span", {}, "Theme", ": ", word));
+  };
+  button.addEventListener("click", () => {
+    announce(`Theme: ${THEMES[nextTheme()][1]}`);
+    draw();
+  });
+  draw();
+  return button;
 }

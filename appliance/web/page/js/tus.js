@@ -1,24 +1,24 @@
 /**
- * Sends one file with the tus protocol 1.0 (https://tus.io/protocols/resumable-upload): create, then pieces, each
- * sent on from the place that the server has reached. Keeps trying when the connection is lost.
+ * Uploads a file with the tus protocol 1.0 (https://tus.io/protocols/resumable-upload): create, then send chunks from the offset
+ * that the server has reached. Retries when the connection is lost.
  */
 
-import { ApiError, errorFrom, tokenHeaders } from "./api.js";
+import { ApiError, errorFrom, csrfHeaders } from "./api.js";
 
 const VERSION = { "Tus-Resumable": "1.0.0" };
-const PIECE_BYTES = 8 * 1024 * 1024;
-// A connection that is silent for so long is taken for lost; without it a dead one would hang for minutes.
-const SILENCE_MS = 30_000;
-const RATE_OVER_MS = 8000;
-const WAITS_MS = [500, 1000, 2000, 4000, 8000, 15000];
+const CHUNK_BYTES = 8 * 1024 * 1024;
+// A connection without progress for this long counts as lost; otherwise a dead one would hang for minutes.
+const STALL_MS = 30_000;
+const RATE_WINDOW_MS = 8000;
+const RETRY_DELAYS_MS = [500, 1000, 2000, 4000, 8000, 15000];
 
 /**
- * One upload. Events: "change" (state or sent_bytes), "created" (url is known).
+ * An upload. Events: "change" (state or sentBytes), "created" (url is known).
  *
  * `state` is one of waiting, sending, stalled (waits for the connection), paused, done, failed (see `error`).
  */
 export class TusUpload extends EventTarget {
-  constructor(file, { endpoint = "/api/uploads", url = null, pieceBytes = PIECE_BYTES } = {}) {
+  constructor(file, { endpoint = "/api/uploads", url = null, chunkBytes = CHUNK_BYTES } = {}) {
     super();
     this.file = file;
     this.url = url;
@@ -26,15 +26,15 @@ export class TusUpload extends EventTarget {
     this.state = "waiting";
     this.error = null;
     this.endpoint = endpoint;
-    this.pieceBytes = pieceBytes;
+    this.chunkBytes = chunkBytes;
     this.request = null;
     this.wake = null;
-    // The mean of the last seconds; 0 while it is not known.
+    // Mean over the last seconds; 0 while unknown.
     this.bytesPerSecond = 0;
-    this.marks = [];
+    this.samples = [];
   }
 
-  /** Send until the file is there, or until `pause` is called; ends in the state done, paused or failed. */
+  /** Send until the upload is complete or `pause` is called; ends in the state done, paused or failed. */
   async run() {
     let failures = 0;
     this.#change("sending");
@@ -42,19 +42,19 @@ export class TusUpload extends EventTarget {
       const before = this.sentBytes;
       try {
         if (this.url === null) await this.#create();
-        else this.sentBytes = await this.#askOffset();
+        else this.sentBytes = await this.#fetchOffset();
         await this.#sendAll();
       } catch (error) {
         if (this.state === "paused") return;
-        if (isLost(error)) {
+        if (isGone(error)) {
           this.url = null;
           this.sentBytes = 0;
           failures += 1;
           if (failures > 3) this.#fail(error);
-        } else if (isPassing(error)) {
+        } else if (isTemporary(error)) {
           failures = this.sentBytes > before ? 0 : failures;
           this.#change("stalled");
-          await this.#rest(WAITS_MS[Math.min(failures, WAITS_MS.length - 1)]);
+          await this.#wait(RETRY_DELAYS_MS[Math.min(failures, RETRY_DELAYS_MS.length - 1)]);
           failures += 1;
         } else {
           this.#fail(error);
@@ -63,7 +63,7 @@ export class TusUpload extends EventTarget {
     }
   }
 
-  /** Stop sending for now; `run` goes on from there. */
+  /** Pause; `run` resumes. */
   pause() {
     if (this.state === "done" || this.state === "failed") return;
     this.#change("paused");
@@ -71,7 +71,7 @@ export class TusUpload extends EventTarget {
     this.wake?.();
   }
 
-  /** Stop for good and let the server forget what it has. */
+  /** Cancel and have the server delete the received data. */
   async discard() {
     this.pause();
     if (this.url !== null && this.state !== "done") await this.#send("DELETE", this.url).catch(() => {});
@@ -87,14 +87,14 @@ export class TusUpload extends EventTarget {
     });
     const place = answer.getResponseHeader("Location");
     if (!place)
-      throw new ApiError(500, "no_location", "Relume did not say where to send the file. Tell the administrator.");
-    // Only the path: behind a proxy the server may not know the name under which this page reached it.
+      throw new ApiError(500, "no_location", "The server did not return an upload address. Ask an administrator.");
+    // Only the path: behind a proxy the server may not know the host name that this page uses.
     this.url = new URL(place, location.href).pathname;
     this.sentBytes = 0;
     this.dispatchEvent(new Event("created"));
   }
 
-  async #askOffset() {
+  async #fetchOffset() {
     const answer = await this.#send("HEAD", this.url);
     return Number(answer.getResponseHeader("Upload-Offset"));
   }
@@ -102,20 +102,20 @@ export class TusUpload extends EventTarget {
   async #sendAll() {
     while (this.sentBytes < this.file.size) {
       const start = this.sentBytes;
-      const piece = this.file.slice(start, start + this.pieceBytes);
+      const chunk = this.file.slice(start, start + this.chunkBytes);
       const answer = await this.#send(
         "PATCH",
         this.url,
         { "Upload-Offset": String(start), "Content-Type": "application/offset+octet-stream" },
-        piece,
+        chunk,
         (loaded) => {
-          this.sentBytes = start + Math.min(loaded, piece.size);
+          this.sentBytes = start + Math.min(loaded, chunk.size);
           this.#change("sending");
         },
       );
       this.sentBytes = Number(answer.getResponseHeader("Upload-Offset"));
       if (this.state === "paused") throw new DOMException("paused", "AbortError");
-      if (!(this.sentBytes > start)) throw new ApiError(500, "no_progress", "The server took nothing of the file.");
+      if (!(this.sentBytes > start)) throw new ApiError(500, "no_progress", "The server accepted no data.");
       this.#change("sending");
     }
     this.#change("done");
@@ -126,7 +126,7 @@ export class TusUpload extends EventTarget {
       const request = new XMLHttpRequest();
       this.request = request;
       request.open(method, url);
-      for (const [name, value] of Object.entries({ ...VERSION, ...tokenHeaders(), ...headers })) {
+      for (const [name, value] of Object.entries({ ...VERSION, ...csrfHeaders(), ...headers })) {
         request.setRequestHeader(name, value);
       }
       let timer = 0;
@@ -135,7 +135,7 @@ export class TusUpload extends EventTarget {
         timer = setTimeout(() => {
           reject(new ApiError(0, "unreachable", "The connection was lost."));
           request.abort();
-        }, SILENCE_MS);
+        }, STALL_MS);
       };
       request.upload.addEventListener("progress", (event) => {
         watch();
@@ -150,7 +150,7 @@ export class TusUpload extends EventTarget {
     });
   }
 
-  #rest(time_ms) {
+  #wait(time_ms) {
     return new Promise((resolve) => {
       const finish = () => {
         clearTimeout(timer);
@@ -164,12 +164,12 @@ export class TusUpload extends EventTarget {
     });
   }
 
-  #measure() {
+  #measureRate() {
     const now = performance.now();
-    if (this.state !== "sending") this.marks = [];
-    this.marks.push([now, this.sentBytes]);
-    while (this.marks.length > 2 && now - this.marks[1][0] > RATE_OVER_MS) this.marks.shift();
-    const [[since, bytes]] = this.marks;
+    if (this.state !== "sending") this.samples = [];
+    this.samples.push([now, this.sentBytes]);
+    while (this.samples.length > 2 && now - this.samples[1][0] > RATE_WINDOW_MS) this.samples.shift();
+    const [[since, bytes]] = this.samples;
     this.bytesPerSecond = now - since > 500 ? ((this.sentBytes - bytes) * 1000) / (now - since) : 0;
   }
 
@@ -180,17 +180,17 @@ export class TusUpload extends EventTarget {
 
   #change(state) {
     this.state = state;
-    this.#measure();
+    this.#measureRate();
     this.dispatchEvent(new Event("change"));
   }
 }
 
-/** Ask how much of an upload the server has; null where it knows it no more. */
-export async function askUpload(url) {
+/** Return how many bytes of an upload the server has; null if the upload no longer exists. */
+export async function fetchOffset(url) {
   const answer = await fetch(url, { method: "HEAD", headers: VERSION, credentials: "same-origin" });
   if (answer.ok) return Number(answer.headers.get("Upload-Offset"));
   const error = errorFrom(answer.status, null);
-  if (isLost(error)) return null;
+  if (isGone(error)) return null;
   throw error;
 }
 
@@ -199,18 +199,18 @@ function readError(request) {
   try {
     content = JSON.parse(request.responseText);
   } catch {
-    // HEAD answers have no content.
+    // HEAD responses have no body.
   }
   return errorFrom(request.status, content);
 }
 
-// The server forgot the upload: it is begun anew.
-function isLost(error) {
+// The server no longer has the upload: it starts again from the beginning.
+function isGone(error) {
   return error.status === 404 || error.status === 410;
 }
 
-// Worth another try: no connection, a conflict about the offset, a lock of the cut request, too many at once, a server restart.
-function isPassing(error) {
+// Worth a retry: no connection, an offset conflict, a lock of the interrupted request, too many requests, a server restart.
+function isTemporary(error) {
   return [0, 409, 423, 429].includes(error.status) || (error.status >= 500 && error.status !== 507);
 }
 

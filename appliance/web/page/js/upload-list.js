@@ -1,13 +1,13 @@
-/** The files on their way to the box, each with its progress, and those that an earlier visit left unfinished. */
+/** Running uploads with their progress, and uploads that an earlier visit left unfinished. */
 
 import { fill, h, setText, setVars, showList } from "./dom.js";
+import { formatBytes, formatRoughDuration, formatPercent } from "./format.js";
 import { icon } from "./icons.js";
-import { complain } from "./notices.js";
+import { notifyError } from "./messages.js";
 import { currentSession } from "./session.js";
-import { discardUpload, dropUnfinished, findUnfinished, listenUploads, listUploads, resumeUpload } from "./uploads.js";
-import { describeBytes, describeRoughly, describeShare } from "./words.js";
+import { discardUpload, discardUnfinished, findUnfinished, listenUploads, listUploads, resumeUpload } from "./uploads.js";
 
-/** Show the uploads in `root`, until the signal is aborted. */
+/** Show the uploads in `root` until the signal is aborted. */
 export async function showUploads(root, signal) {
   const list = h("ul", { class: "uploads" });
   const title = h("h2", { id: "uploads-title" }, "Uploading");
@@ -55,7 +55,7 @@ function uploadRow(upload) {
     icon("close"),
   );
   hold.addEventListener("click", () => (isHeld(upload) ? resumeUpload(upload) : upload.pause()));
-  drop.addEventListener("click", () => discardUpload(upload).catch(complain));
+  drop.addEventListener("click", () => discardUpload(upload).catch(notifyError));
   const row = h(
     "li",
     { class: "upload" },
@@ -88,15 +88,15 @@ function isHeld(upload) {
 }
 
 function describe(upload, share) {
-  const sent = `${describeBytes(upload.sentBytes)} of ${describeBytes(upload.file.size)}`;
-  if (upload.state === "waiting") return `Waiting · ${describeBytes(upload.file.size)}`;
-  if (upload.state === "stalled") return `Connection lost at ${describeShare(share)}. Upload will resume automatically.`;
+  const sent = `${formatBytes(upload.sentBytes)} of ${formatBytes(upload.file.size)}`;
+  if (upload.state === "waiting") return `Waiting · ${formatBytes(upload.file.size)}`;
+  if (upload.state === "stalled") return `Connection lost at ${formatPercent(share)}. Upload will resume automatically.`;
   if (upload.state === "paused") return `Paused · ${sent}`;
   if (upload.state === "failed") return upload.error.message;
   const left = upload.bytesPerSecond > 0 ? (upload.file.size - upload.sentBytes) / upload.bytesPerSecond : null;
   const pace =
-    left === null ? [] : [`${describeBytes(upload.bytesPerSecond)}/s`, `${describeRoughly(left)} left`];
-  return [describeShare(share), sent, ...pace].join(" · ");
+    left === null ? [] : [`${formatBytes(upload.bytesPerSecond)}/s`, `${formatRoughDuration(left)} left`];
+  return [formatPercent(share), sent, ...pace].join(" · ");
 }
 
 function showUnfinished(box, entries) {
@@ -104,14 +104,14 @@ function showUnfinished(box, entries) {
   fill(
     box,
     h("h2", {}, "Unfinished uploads"),
-    h("p", { class: "hint" }, "Choose the same file again to resume its upload."),
+    h("p", { class: "hint" }, "Choose the same file again to resume the upload."),
     h(
       "ul",
       { class: "uploads" },
       entries.map((entry) => {
         const drop = h(
           "button",
-          { type: "button", class: "plain-icon", "aria-label": `Forget: ${entry.name}`, title: "Forget" },
+          { type: "button", class: "plain-icon", "aria-label": `Discard: ${entry.name}`, title: "Discard" },
           icon("close"),
         );
         const row = h(
@@ -125,13 +125,13 @@ function showUnfinished(box, entries) {
             h(
               "span",
               { class: "upload-words" },
-              `${describeShare(entry.sentBytes / entry.size)} of ${describeBytes(entry.size)} uploaded`,
+              `${formatPercent(entry.sentBytes / entry.size)} of ${formatBytes(entry.size)} uploaded`,
             ),
           ),
           drop,
         );
         drop.addEventListener("click", async () => {
-          await dropUnfinished(entry).catch(complain);
+          await discardUnfinished(entry).catch(notifyError);
           row.remove();
           box.hidden = box.querySelector("li") === null;
         });

@@ -1,19 +1,19 @@
-/** All uploads of this page: a few at a time, kept while the user looks at other views, resumed after a reload. */
+/** All uploads of this page: a few in parallel, kept across views and resumed after a reload. */
 
 import { remove } from "./api.js";
-import { askUpload, TusUpload } from "./tus.js";
+import { fetchOffset, TusUpload } from "./tus.js";
 
-const AT_ONCE = 3;
+const MAX_PARALLEL = 3;
 const KEY = "relume.uploads";
 
 const changes = new EventTarget();
 const uploads = [];
 
 /**
- * Take files to upload; one that was begun earlier in this browser goes on where it stopped.
+ * Add files to upload; a file whose upload was started earlier in this browser resumes.
  *
  * Returns:
- *   The files that were not taken, each with the reason.
+ * The refused files, each with the reason.
  */
 export function addFiles(files, user) {
   const refused = [];
@@ -22,30 +22,30 @@ export function addFiles(files, user) {
       refused.push({ name: file.name, reason: "is empty. It may still have been copying" });
       continue;
     }
-    const mark = fingerprint(file, user);
-    if (uploads.some((upload) => upload.mark === mark && !["failed", "done"].includes(upload.state))) continue;
-    const upload = new TusUpload(file, { url: readStored()[mark]?.url ?? null });
-    upload.mark = mark;
-    upload.id = `${mark}|${Date.now()}`;
+    const fingerprint = fingerprintOf(file, user);
+    if (uploads.some((upload) => upload.fingerprint === fingerprint && !["failed", "done"].includes(upload.state))) continue;
+    const upload = new TusUpload(file, { url: readStored()[fingerprint]?.url ?? null });
+    upload.fingerprint = fingerprint;
+    upload.id = `${fingerprint}|${Date.now()}`;
     upload.addEventListener("created", () =>
-      store(mark, { url: upload.url, name: file.name, size: file.size, user: user.id }),
+      store(fingerprint, { url: upload.url, name: file.name, size: file.size, user: user.id }),
     );
-    upload.addEventListener("change", () => tell(upload));
+    upload.addEventListener("change", () => dispatchChange(upload));
     uploads.push(upload);
   }
   startNext();
-  tell(null);
+  dispatchChange(null);
   return refused;
 }
 
 const NAMES = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
-/** Order files as people number them: 2 before 10. */
+/** Compare files by name with natural order: 2 before 10. */
 export function byName(a, b) {
   return NAMES.compare(a.name, b.name);
 }
 
-/** Give the uploads of this page, the oldest first. */
+/** Return the uploads of this page, oldest first. */
 export function listUploads() {
   return uploads;
 }
@@ -55,68 +55,68 @@ export function listenUploads(listener, signal) {
   changes.addEventListener("change", (event) => listener(event.detail), { signal });
 }
 
-/** Go on with a paused or failed upload. */
+/** Resume a paused or failed upload. */
 export function resumeUpload(upload) {
   upload.error = null;
   upload.state = "waiting";
-  tell(upload);
+  dispatchChange(upload);
   startNext();
 }
 
-/** Stop an upload for good. */
+/** Cancel an upload. */
 export async function discardUpload(upload) {
-  forget(upload.mark);
+  removeStored(upload.fingerprint);
   const at = uploads.indexOf(upload);
   if (at >= 0) uploads.splice(at, 1);
-  tell(null);
+  dispatchChange(null);
   await upload.discard();
   startNext();
 }
 
 /**
- * Find the uploads that an earlier visit left unfinished and whose file must be chosen again.
+ * Find uploads that an earlier visit left unfinished; to resume one the user has to choose its file again.
  *
  * Returns:
- *   For each its mark, name, size and how many bytes the server has.
+ * Fingerprint, name, size, URL and received bytes of each.
  */
 export async function findUnfinished(user) {
   const found = [];
-  for (const [mark, entry] of Object.entries(readStored())) {
-    if (entry.user !== user.id || uploads.some((upload) => upload.mark === mark)) continue;
+  for (const [fingerprint, entry] of Object.entries(readStored())) {
+    if (entry.user !== user.id || uploads.some((upload) => upload.fingerprint === fingerprint)) continue;
     let sentBytes;
     try {
-      sentBytes = await askUpload(entry.url);
+      sentBytes = await fetchOffset(entry.url);
     } catch {
       continue;
     }
-    if (sentBytes === null || sentBytes >= entry.size) forget(mark);
-    else found.push({ mark, name: entry.name, size: entry.size, url: entry.url, sentBytes });
+    if (sentBytes === null || sentBytes >= entry.size) removeStored(fingerprint);
+    else found.push({ fingerprint, name: entry.name, size: entry.size, url: entry.url, sentBytes });
   }
   return found;
 }
 
-/** Forget an unfinished upload of an earlier visit. */
-export async function dropUnfinished(entry) {
-  forget(entry.mark);
+/** Cancel an unfinished upload of an earlier visit. */
+export async function discardUnfinished(entry) {
+  removeStored(entry.fingerprint);
   await new TusUpload(new Blob(), { url: entry.url }).discard();
 }
 
-/** Stop all and forget them here, since their user has gone; the server keeps what it has for the next visit. */
-export function leaveUploads() {
+/** Stop all uploads because their user has logged out; the server keeps the received data for the next visit. */
+export function stopUploads() {
   for (const upload of uploads.splice(0)) upload.pause();
-  tell(null);
+  dispatchChange(null);
 }
 
 function startNext() {
   const sending = uploads.filter((upload) => ["sending", "stalled"].includes(upload.state)).length;
-  for (const upload of uploads.filter(({ state }) => state === "waiting").slice(0, Math.max(0, AT_ONCE - sending))) {
+  for (const upload of uploads.filter(({ state }) => state === "waiting").slice(0, Math.max(0, MAX_PARALLEL - sending))) {
     upload.run().finally(() => finish(upload));
   }
 }
 
 function finish(upload) {
   if (upload.state === "done") {
-    forget(upload.mark);
+    removeStored(upload.fingerprint);
     const at = uploads.indexOf(upload);
     if (at >= 0) uploads.splice(at, 1);
     changes.dispatchEvent(new CustomEvent("change", { detail: null }));
@@ -128,9 +128,9 @@ function finish(upload) {
 const removals = new Map();
 
 /**
- * Remove an uploaded file after a moment in which that can be taken back with `keepFile`.
+ * Remove an uploaded file after a delay in which `undoRemoval` can keep it.
  *
- * A page that is closed meanwhile keeps the file, which is the safe side.
+ * If the page is closed meanwhile, the file is kept.
  */
 export function removeFileLater(id, delay_ms, onError) {
   const timer = setTimeout(async () => {
@@ -150,27 +150,27 @@ export function removeFile(id) {
   return remove(`/api/uploads/${id}`);
 }
 
-/** Take the removal of a file back. */
-export function keepFile(id) {
+/** Undo the removal of a file. */
+export function undoRemoval(id) {
   clearTimeout(removals.get(id));
   removals.delete(id);
 }
 
-/** Tell whether a file is about to be removed. */
-export function isRemoved(id) {
+/** Return whether a file is about to be removed. */
+export function isBeingRemoved(id) {
   return removals.has(id);
 }
 
-/** Call `listener(upload)` whenever a file has arrived whole, until the signal is aborted. */
+/** Call `listener(upload)` whenever an upload is complete, until the signal is aborted. */
 export function listenArrivals(listener, signal) {
   changes.addEventListener("done", (event) => listener(event.detail), { signal });
 }
 
-function tell(upload) {
+function dispatchChange(upload) {
   changes.dispatchEvent(new CustomEvent("change", { detail: upload }));
 }
 
-function fingerprint(file, user) {
+function fingerprintOf(file, user) {
   return [user.id, file.name, file.size, file.lastModified].join("|");
 }
 
@@ -182,13 +182,13 @@ function readStored() {
   }
 }
 
-function store(mark, entry) {
-  write({ ...readStored(), [mark]: entry });
+function store(fingerprint, entry) {
+  write({ ...readStored(), [fingerprint]: entry });
 }
 
-function forget(mark) {
+function removeStored(fingerprint) {
   const entries = readStored();
-  delete entries[mark];
+  delete entries[fingerprint];
   write(entries);
 }
 

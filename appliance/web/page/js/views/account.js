@@ -1,27 +1,27 @@
 /** The user's own account: appearance, notifications, password, API tokens, logins. */
 
 import { ApiError, get, patch, post, remove } from "../api.js";
-import { canNotify, setNotifications, wantsNotifications } from "../attention.js";
 import { ask, askForm, showSecret } from "../dialogs.js";
 import { fill, h } from "../dom.js";
+import { formatMoment } from "../format.js";
 import { checkbox, errorBox, field, FormError, input, passwordField, segments, select, showError } from "../forms.js";
 import { icon } from "../icons.js";
-import { complain, notify } from "../notices.js";
+import { notifyError, notify } from "../messages.js";
+import { canNotify, setNotifications, wantsNotifications } from "../notifications.js";
 import { currentSession, loadSession, ROLES } from "../session.js";
 import { table } from "../table.js";
 import { chooseTheme, chosenTheme } from "../theme.js";
-import { describeMoment } from "../words.js";
 
 export const title = "Your account";
 
 const LANGUAGES = [
-  ["", "As the browser"],
+  ["", "Same as browser"],
   ["en", "English"],
   ["de", "Deutsch"],
 ];
 const EMAIL_EVENTS = [
-  ["done", "A job of mine is done"],
-  ["failed", "A job of mine has failed"],
+  ["done", "One of my jobs is done"],
+  ["failed", "One of my jobs has failed"],
   ["queue_empty", "All my jobs are done"],
 ];
 const NEEDS_HTTPS = "Browsers allow notifications only over HTTPS.";
@@ -71,8 +71,8 @@ export async function show(root, _, signal) {
     h(
       "section",
       { class: "panel" },
-      h("div", { class: "head" }, h("h2", {}, "Logins"), endAllButton(() => loadSessions())),
-      h("p", { class: "hint" }, "Browsers in which you are logged in."),
+      h("div", { class: "head" }, h("h2", {}, "Active sessions"), endAllButton(() => loadSessions())),
+      h("p", { class: "hint" }, "Browsers where you are logged in."),
       others,
     ),
   );
@@ -88,7 +88,7 @@ function languageField() {
       await patch("/api/me", { language: control.value });
       location.reload();
     } catch (error) {
-      complain(error);
+      notifyError(error);
     }
   });
   return field("Language", control);
@@ -105,12 +105,12 @@ function notificationForm() {
   inBrowser.control.addEventListener("change", async () => {
     const on = await setNotifications(inBrowser.control.checked);
     if (inBrowser.control.checked && !on)
-      complain(new ApiError(0, "", "The browser does not allow notifications for this page. Allow them in its settings."));
+      notifyError(new ApiError(0, "", "The browser does not allow notifications for this page. Allow them in its settings."));
     inBrowser.control.checked = on;
   });
   const email = input({ name: "email", type: "email", autocomplete: "email", props: { value: user.email } });
   const events = EMAIL_EVENTS.map(([name, word]) => [name, checkbox(word, user.email_events.includes(name))]);
-  const trouble = errorBox();
+  const errorPanel = errorBox();
   const save = h("button", { type: "submit", class: "button primary" }, "Save");
   const test = h("button", { type: "button", class: "button" }, "Send test e-mail");
   const form = h(
@@ -119,31 +119,31 @@ function notificationForm() {
     inBrowser.box,
     field("E-mail", email, "The administrator sets up the mail server under Settings."),
     events.map(([, { box }]) => box),
-    trouble,
+    errorPanel,
     h("div", { class: "row" }, save, test),
   );
   test.addEventListener("click", async () => {
-    showError(trouble, null);
+    showError(errorPanel, null);
     test.setAttribute("aria-busy", "true");
     try {
       await post("/api/me/test-mail");
       notify("Test e-mail sent.");
     } catch (error) {
-      showError(trouble, error);
+      showError(errorPanel, error);
     } finally {
       test.removeAttribute("aria-busy");
     }
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    showError(trouble, null);
+    showError(errorPanel, null);
     try {
       const wanted = events.filter(([, { control }]) => control.checked).map(([name]) => name);
       await patch("/api/me", { email: email.value.trim(), email_events: wanted });
       await loadSession();
       notify("Saved.");
     } catch (error) {
-      showError(trouble, error);
+      showError(errorPanel, error);
     }
   });
   return form;
@@ -157,7 +157,7 @@ function endAllButton(load) {
       notify("Logged out everywhere else.");
       await load();
     } catch (error) {
-      complain(error);
+      notifyError(error);
     }
   });
   return button;
@@ -167,7 +167,7 @@ function showSessions(box, sessions, load) {
   fill(
     box,
     table(
-      "Logins",
+      "Active sessions",
       ["Browser", "Address", "Last used", ""],
       sessions.map((session) => {
         const end = h(
@@ -180,7 +180,7 @@ function showSessions(box, sessions, load) {
             await remove(`/api/me/sessions?session=${encodeURIComponent(session.id)}`);
             await load();
           } catch (error) {
-            complain(error);
+            notifyError(error);
           }
         });
         return [
@@ -191,7 +191,7 @@ function showSessions(box, sessions, load) {
             session.current && [" ", h("span", { class: "tag" }, "this browser")],
           ),
           session.address,
-          describeMoment(session.last_seen_at),
+          formatMoment(session.last_seen_at),
           h("div", { class: "row end" }, session.current ? null : end),
         ];
       }),
@@ -199,7 +199,7 @@ function showSessions(box, sessions, load) {
   );
 }
 
-// What browsers call themselves is a history of the web; a name and a system are enough to know one's own.
+// User agent strings are long; browser and system are enough to recognise one's own.
 function describeAgent(agent) {
   const browser = ["Edg", "Firefox", "Chrome", "Safari"].find((name) => agent.includes(`${name}/`));
   const system = ["Android", "iPhone", "iPad", "Windows", "Mac OS", "Linux"].find((name) => agent.includes(name));
@@ -210,12 +210,12 @@ function passwordForm() {
   const { user } = currentSession();
   const now = input({ name: "password", autocomplete: "current-password" });
   const next = input({ name: "new_password", autocomplete: "new-password" });
-  const trouble = errorBox();
+  const errorPanel = errorBox();
   const save = h("button", { type: "submit", class: "button primary" }, "Change password");
   const form = h(
     "form",
     { class: "stack narrow", novalidate: true },
-    // Password managers want to know whose password it is.
+    // Password managers need the user name.
     input({
       class: "unseen",
       autocomplete: "username",
@@ -226,22 +226,22 @@ function passwordForm() {
     }),
     passwordField("Current password", now),
     passwordField("New password", next, "At least 10 characters."),
-    trouble,
+    errorPanel,
     h("div", {}, save),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    showError(trouble, null);
+    showError(errorPanel, null);
     save.disabled = true;
     try {
-      if (!now.value) throw new FormError("Type your current password.", now);
-      if (!next.value) throw new FormError("Type the new password.", next);
+      if (!now.value) throw new FormError("Enter your current password.", now);
+      if (!next.value) throw new FormError("Enter the new password.", next);
       await patch("/api/me", { password: now.value, new_password: next.value });
       await loadSession();
       form.reset();
       notify("Password changed. Other browsers were logged out.");
     } catch (error) {
-      showError(trouble, error);
+      showError(errorPanel, error);
     } finally {
       save.disabled = false;
     }
@@ -277,13 +277,13 @@ function showTokens(box, tokens, load) {
             await remove(`/api/tokens/${token.id}`);
             await load();
           } catch (error) {
-            complain(error);
+            notifyError(error);
           }
         });
         return [
           h("strong", {}, token.name),
-          describeMoment(token.created_at),
-          describeMoment(token.last_used_at),
+          formatMoment(token.created_at),
+          formatMoment(token.last_used_at),
           h("div", { class: "row end" }, drop),
         ];
       }),
@@ -298,7 +298,7 @@ async function addToken(load) {
     content: field("Name", name, "For example the name of the program."),
     yes: "Create token",
     send: () => {
-      if (!name.value.trim()) throw new FormError("Type a name.", name);
+      if (!name.value.trim()) throw new FormError("Enter a name.", name);
       return post("/api/tokens", { name: name.value.trim() });
     },
   });
@@ -308,5 +308,5 @@ async function addToken(load) {
     text: "Copy it now. It is shown only once.",
     secret: made.secret ?? made.token,
   });
-  await load().catch(complain);
+  await load().catch(notifyError);
 }

@@ -3,12 +3,11 @@
 import { ApiError, get, post, remove } from "../api.js";
 import { ask, askForm, showSecret } from "../dialogs.js";
 import { fill, h } from "../dom.js";
+import { capitalise, formatMoment, sentence } from "../format.js";
 import { checkbox, field, FormError, input } from "../forms.js";
 import { icon } from "../icons.js";
-import { complain, notify } from "../notices.js";
-import { pager } from "../paging.js";
-import { table } from "../table.js";
-import { capitalise, describeMoment, sentence } from "../words.js";
+import { notifyError, notify } from "../messages.js";
+import { pager, table } from "../table.js";
 
 export const title = "Administration";
 
@@ -19,8 +18,8 @@ const EVENTS = [
   ["job.cancelled", "A job was cancelled"],
 ];
 
-// What the record calls things, where that alone would not read well.
-const DEEDS = {
+// Names of audit events whose identifier does not read well.
+const EVENT_NAMES = {
   job_cancel: "Job cancelled",
   job_pause: "Job paused",
   job_resume: "Job resumed",
@@ -38,7 +37,7 @@ export async function show(root, _, signal) {
   const audit = h("div", {});
   const add = h("button", { type: "button", class: "button" }, icon("plus"), "New webhook");
   const loadHooks = async () => showHooks(hooks, await get("/api/webhooks", {}, { signal }), loadHooks);
-  const pages = pager((offset) => loadAudit(offset).catch(complain));
+  const pages = pager((offset) => loadAudit(offset).catch(notifyError));
   const loadAudit = async (offset) => {
     const { entries, total } = await get("/api/audit", { limit: PAGE, offset }, { signal });
     showAudit(audit, entries);
@@ -88,7 +87,7 @@ function showHooks(box, hooks, load) {
             await remove(`/api/webhooks/${hook.id}`);
             await load();
           } catch (error) {
-            complain(error);
+            notifyError(error);
           }
         });
         const test = h(
@@ -113,10 +112,10 @@ async function testHook(hook, button, load) {
   try {
     const { problem } = await post(`/api/webhooks/${hook.id}/test`);
     if (problem === null) notify("Test message delivered.");
-    else complain(new ApiError(0, "webhook", sentence(`the test message was not delivered: ${problem}`)));
+    else notifyError(new ApiError(0, "webhook", sentence(`the test message was not delivered: ${problem}`)));
     await load();
   } catch (error) {
-    complain(error);
+    notifyError(error);
   } finally {
     button.removeAttribute("aria-busy");
   }
@@ -130,7 +129,7 @@ async function addHook(load) {
     content: [field("URL to notify", url), boxes.map(([, { box }]) => box)],
     yes: "Create",
     send: () => {
-      if (!url.value.trim()) throw new FormError("Type the URL to notify.", url);
+      if (!url.value.trim()) throw new FormError("Enter the URL to notify.", url);
       const events = boxes.filter(([, { control }]) => control.checked).map(([name]) => name);
       if (events.length === 0) throw new FormError("Select at least one event.", boxes[0][1].control);
       return post("/api/webhooks", { url: url.value.trim(), events });
@@ -143,7 +142,7 @@ async function addHook(load) {
       text: "The receiving program uses it to verify that messages come from Relume. It is shown only once.",
       secret: made.secret,
     });
-  await load().catch(complain);
+  await load().catch(notifyError);
 }
 
 function showAudit(box, entries) {
@@ -153,12 +152,12 @@ function showAudit(box, entries) {
       "Audit log",
       ["Time", "User", "Event", "Address"],
       entries.map((entry) => [
-        describeMoment(entry.at),
-        entry.who ?? "Nobody",
+        formatMoment(entry.at),
+        entry.who ?? "Unknown",
         h(
           "span",
           {},
-          DEEDS[entry.what] ?? capitalise(entry.what.replaceAll("_", " ")),
+          EVENT_NAMES[entry.what] ?? capitalise(entry.what.replaceAll("_", " ")),
           entry.detail && h("small", {}, ` ${entry.detail}`),
         ),
         entry.address ?? "",

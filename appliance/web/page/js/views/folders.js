@@ -1,14 +1,14 @@
 /** Watch folders: files added to them are enhanced automatically. */
 
 import { get, patch, post, remove } from "../api.js";
-import { describeChoices, loadModels, loadPresets } from "../choices.js";
 import { ask, askForm } from "../dialogs.js";
 import { fill, h } from "../dom.js";
 import { folderFields } from "../folder-form.js";
+import { count, formatMoment, sentence } from "../format.js";
 import { icon } from "../icons.js";
+import { describeChoices, loadModels, loadPresets } from "../job-options.js";
 import { listen } from "../live.js";
-import { complain, notify } from "../notices.js";
-import { count, describeMoment, sentence } from "../words.js";
+import { notifyError, notify } from "../messages.js";
 
 export const title = "Watch folders";
 
@@ -23,7 +23,7 @@ export async function show(root, _, signal) {
   const load = async (always = true) => {
     const folders = await get("/api/folders", {}, { signal });
     const now = JSON.stringify(folders);
-    // Drawn only where something changed: an open list of problems stays open, and a button keeps its focus.
+    // Redrawn only if something changed: an open list of problems stays open, and a button keeps its focus.
     if (!always && now === shown) return;
     shown = now;
     const kept = always ? null : document.activeElement?.dataset?.focus;
@@ -62,7 +62,7 @@ function none(add) {
     h(
       "p",
       {},
-      "No watch folders yet. Add the folder in which recordings arrive, for example the share of a recorder.",
+      "No watch folders yet. Add a folder that receives new files, for example a recorder’s network share.",
     ),
     button,
   );
@@ -82,7 +82,7 @@ function card(folder, presets, models, load) {
       await work();
       await load();
     } catch (error) {
-      complain(error);
+      notifyError(error);
     }
   };
   change.addEventListener("click", () => edit(folder, presets, models, load));
@@ -146,7 +146,7 @@ function problems(list) {
         h(
           "li",
           {},
-          h("strong", { class: "path", translate: file ? "no" : null }, file || "The folder itself"),
+          h("strong", { class: "path", translate: file ? "no" : null }, file || "Folder"),
           h("span", {}, sentence(reason), tries > 1 && [" ", `Tried ${tries} times.`]),
         ),
       ),
@@ -165,7 +165,7 @@ function describeFiles({ include = [], exclude = [] }) {
   return exclude.length > 0 ? `${all}, except ${exclude.join(", ")}` : all;
 }
 
-/** What goes on in the folder now, with a link to its jobs. */
+/** Create the counts of a folder's files with links to its jobs. */
 function activity({ id, activity: now, enabled }) {
   if (!now) return null;
   const number = (value, word, state = "") =>
@@ -190,8 +190,8 @@ function activity({ id, activity: now, enabled }) {
     h(
       "p",
       { class: "hint" },
-      now.last_at ? ["Last file", ": ", now.last_file, ", ", describeMoment(now.last_at)] : enabled && "No file has arrived yet.",
-      now.last_at && [" · ", h("a", { href: `#/history?folder=${id}` }, "Show its jobs")],
+      now.last_at ? ["Last file", ": ", now.last_file, ", ", formatMoment(now.last_at)] : enabled && "No file has arrived yet.",
+      now.last_at && [" · ", h("a", { href: `#/history?folder=${id}` }, "Show jobs")],
     ),
     now.passed_over > 0 &&
       h("p", { class: "hint" }, `${count(now.passed_over, "other file")} ignored (${names}${now.passed_over > now.passed_over_names.length ? ", …" : ""})`),
@@ -205,24 +205,24 @@ async function edit(folder, presets, models, load) {
     content: fields.boxes,
     yes: folder ? "Save" : "Add",
     send: async () => {
-      const wish = fields.read();
+      const values = fields.read();
       const send = (create) => {
-        const body = { ...wish, create };
+        const body = { ...values, create };
         return folder ? patch(`/api/folders/${folder.id}`, body) : post("/api/folders", body);
       };
       try {
         return await send(false);
       } catch (error) {
-        if (error.code !== "folder_missing" || !(await mayCreate(wish[error.field]))) throw error;
+        if (error.code !== "folder_missing" || !(await confirmCreate(values[error.field]))) throw error;
         return send(true);
       }
     },
   });
   if (!made) return;
   notify(folder ? "Saved." : "Watching the folder.");
-  await load().catch(complain);
+  await load().catch(notifyError);
 }
 
-function mayCreate(path) {
+function confirmCreate(path) {
   return ask({ title: "This folder does not exist", text: `Create ${path}?`, yes: "Create" });
 }

@@ -1,23 +1,23 @@
-/** Help: how one gets from a file to a better one, the shortcuts, and where more is told. */
+/** Help: quick start, questions, keyboard shortcuts and the API. */
 
 import { fill, h } from "../dom.js";
-import { shortcutTables } from "../help-keys.js";
 import { mayAdminister } from "../session.js";
+import { shortcutTables } from "../shortcuts.js";
 
 export const title = "Help";
 
 const STEPS = [
-  ["Add files", "Open the queue and drop video or audio files on the page, or choose them. Interrupted uploads resume."],
-  ["Choose a preset", "Each preset says what it does. The estimate shows how long it takes and how much disk space it needs."],
+  ["Add files", "Open the queue and drop video or audio files on the page, or choose them. Interrupted uploads resume automatically."],
+  ["Choose a preset", "Each preset describes what it does. The estimate shows the processing time and the disk space needed."],
   ["Preview", "A preview enhances a few seconds, so you can compare before the whole file is processed."],
   ["Start", "Jobs run one after the other. You can close the page: the server keeps working, even after a power failure."],
-  ["Compare and download", "Open the finished job, drag the line across the video, and download the result."],
+  ["Compare and download", "Open the finished job, drag the before/after slider, and download the result."],
 ];
 const QUESTIONS = [
-  ["Is my original changed?", "No. Results are new files; originals are never changed."],
-  ["Does anything leave this server?", "No. Video and audio are processed on this server only, without the internet."],
-  ["A job failed. What now?", "The job says why. Fix the cause and choose Retry: it resumes where it stopped."],
-  ["How do files get processed automatically?", "An administrator adds a watch folder: files added to it are enhanced."],
+  ["Are my originals changed?", "No. Results are new files; originals are never changed."],
+  ["Does anything leave this server?", "No. All processing happens on this server, without an internet connection."],
+  ["A job failed. What now?", "The job shows the reason. Fix it and choose Retry; the job resumes where it stopped."],
+  ["How do I process files automatically?", "Ask an administrator to add a watch folder. Files added to it are enhanced automatically."],
 ];
 
 /** Show the view. */
@@ -49,8 +49,8 @@ export async function show(root) {
     h(
       "section",
       { class: "panel" },
-      h("h2", {}, "For other programs"),
-      h("p", {}, "Everything on this page can also be done over the API. Create a token under your account."),
+      h("h2", {}, "API"),
+      h("p", {}, "Everything in the web interface is also available through the API. Create a token in your account."),
       h("p", {}, h("a", { href: "/openapi.json" }, "API description (OpenAPI)")),
       mayAdminister() && h("p", {}, h("a", { href: "#/administration" }, "Webhooks"), " · ", h("a", { href: "#/users" }, "Users")),
     ),

@@ -1,23 +1,23 @@
-/** All jobs that are over, with a search and filters, which are in the address. */
+/** Finished jobs with search and filters, which are kept in the address. */
 
+import { replaceQuery } from "../address.js";
 import { get } from "../api.js";
-import { loadPresets } from "../choices.js";
 import { fill, h, keepFocus, setText, showList } from "../dom.js";
 import { field, input, segments, select } from "../forms.js";
 import { icon } from "../icons.js";
 import { jobCard } from "../job-card.js";
+import { loadPresets } from "../job-options.js";
 import { listen } from "../live.js";
-import { complain } from "../notices.js";
-import { pager } from "../paging.js";
-import { keepInAddress } from "../router.js";
+import { notifyError } from "../messages.js";
 import { selectable } from "../selection.js";
-import { currentSession, mayAdminister, mayMake } from "../session.js";
+import { currentSession, mayAdminister, mayUpload } from "../session.js";
+import { pager } from "../table.js";
 
 export const title = "History";
 
 const PAGE = 20;
 const SETTLE_MS = 250;
-const OVER = "done,failed,cancelled";
+const FINISHED = "done,failed,cancelled";
 const STATES = [
   ["", "All"],
   ["done", "Done"],
@@ -28,8 +28,8 @@ const FILTERS = ["text", "state", "owner", "folder", "preset", "from", "to"];
 
 /** Show the view. */
 export async function show(root, _, signal, query = new URLSearchParams()) {
-  const [presets, people, folders] = await Promise.all([loadPresets(), loadPeople(signal), loadFolders(signal)]);
-  const wish = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
+  const [presets, owners, folders] = await Promise.all([loadPresets(), loadOwners(signal), loadFolders(signal)]);
+  const filters = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
   let offset = Math.max(0, Math.floor(Number(query.get("offset"))) || 0);
   const list = h("ul", { class: "jobs" });
   const empty = h("div", { class: "empty", hidden: true }, h("p", {}, ""));
@@ -37,7 +37,7 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
   const pages = pager((to) =>
     load(to)
       .then(() => root.querySelector("h1").focus())
-      .catch(complain),
+      .catch(notifyError),
   );
   let latest = null;
 
@@ -45,11 +45,11 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
     offset = to;
     latest?.abort();
     latest = new AbortController();
-    keepInAddress("history", { ...wish, offset: offset || "" });
-    const { from, to: until, state, ...rest } = wish;
+    replaceQuery("history", { ...filters, offset: offset || "" });
+    const { from, to: until, state, ...rest } = filters;
     const { jobs, total } = await get(
       "/api/jobs",
-      { ...rest, state: state || OVER, since: startOf(from), until: startOf(until, 1), previews: false, limit: PAGE, offset },
+      { ...rest, state: state || FINISHED, since: startOf(from), until: startOf(until, 1), previews: false, limit: PAGE, offset },
       { signal: AbortSignal.any([signal, latest.signal]) },
     );
     // The last job of the last page was deleted.
@@ -62,7 +62,7 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
         (job) => jobCard(job),
       ),
     );
-    const filtered = FILTERS.some((name) => wish[name]);
+    const filtered = FILTERS.some((name) => filters[name]);
     empty.hidden = jobs.length > 0;
     setText(empty.firstChild, filtered ? "No results." : "No finished jobs yet.");
     setText(found, filtered && total > 0 ? `${total} found` : "");
@@ -71,10 +71,10 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
   let timer = 0;
   const soon = (...to) => {
     clearTimeout(timer);
-    timer = setTimeout(() => load(...to).catch(complain), SETTLE_MS);
+    timer = setTimeout(() => load(...to).catch(notifyError), SETTLE_MS);
   };
   const change = (name, value) => {
-    wish[name] = value;
+    filters[name] = value;
     soon(0);
   };
   listen("job", () => soon(), signal);
@@ -84,7 +84,7 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
     type: "search",
     placeholder: "Search by name",
     "aria-label": "Search by name",
-    props: { value: wish.text },
+    props: { value: filters.text },
   });
   search.addEventListener("input", () => change("text", search.value.trim()));
   const many = selectable(root, signal);
@@ -95,10 +95,10 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
       "div",
       { class: "filters" },
       h("div", { class: "search" }, icon("search"), search),
-      segments("Show", STATES, wish.state, (state) => change("state", state)).box,
+      segments("Show", STATES, filters.state, (state) => change("state", state)).box,
       many.button,
     ),
-    moreFilters(wish, { presets, people, folders }, change),
+    moreFilters(filters, { presets, owners, folders }, change),
     found,
     empty,
     list,
@@ -108,18 +108,18 @@ export async function show(root, _, signal, query = new URLSearchParams()) {
   await load();
 }
 
-function moreFilters(wish, { presets, people, folders }, change) {
+function moreFilters(filters, { presets, owners, folders }, change) {
   const choice = (name, label, choices) => {
-    const control = select([["", "All"], ...choices], wish[name]);
+    const control = select([["", "All"], ...choices], filters[name]);
     control.addEventListener("change", () => change(name, control.value));
     return field(label, control);
   };
   const day = (name, label) => {
-    const control = input({ type: "date", props: { value: wish[name] } });
+    const control = input({ type: "date", props: { value: filters[name] } });
     control.addEventListener("change", () => change(name, control.value));
     return field(label, control);
   };
-  const open = ["owner", "folder", "preset", "from", "to"].some((name) => wish[name]);
+  const open = ["owner", "folder", "preset", "from", "to"].some((name) => filters[name]);
   return h(
     "details",
     { class: "more-fields", open },
@@ -127,7 +127,7 @@ function moreFilters(wish, { presets, people, folders }, change) {
     h(
       "div",
       { class: "filter-fields" },
-      people.length > 0 && choice("owner", "User", people),
+      owners.length > 0 && choice("owner", "User", owners),
       folders.length > 0 && choice("folder", "Watch folder", folders),
       choice(
         "preset",
@@ -140,9 +140,9 @@ function moreFilters(wish, { presets, people, folders }, change) {
   );
 }
 
-async function loadPeople(signal) {
+async function loadOwners(signal) {
   const { user } = currentSession();
-  if (!mayAdminister()) return mayMake() ? [[user.id, "Only mine"]] : [];
+  if (!mayAdminister()) return mayUpload() ? [[user.id, "Only mine"]] : [];
   const users = await get("/api/users", {}, { signal });
   return users.map(({ id, name }) => [id, name]);
 }
@@ -153,7 +153,7 @@ async function loadFolders(signal) {
   return folders.map(({ id, path }) => [id, path]);
 }
 
-/** Give the second in which a day (such as "2026-05-01") begins here, or the day after it. */
+/** Return the Unix time at which a day (such as "2026-05-01") starts locally, or a later day. */
 function startOf(day, more = 0) {
   if (!/^\d{4}-\d{2}-\d{2}$/.test(day)) return "";
   const [year, month, date] = day.split("-").map(Number);

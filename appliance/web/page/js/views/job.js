@@ -1,21 +1,21 @@
-/** One job: how far it is, or what became of it, with the comparison, the report and the downloads. */
+/** A job: its progress or result, with comparison, report and downloads. */
 
 import { get } from "../api.js";
-import { describeJob, loadPresets } from "../choices.js";
-import { factsOf, showComparison } from "../compare.js";
+import { loadFacts, showComparison } from "../compare.js";
 import { fill, h, setText } from "../dom.js";
 import { actionOfFailure, drawFailure } from "../failures.js";
+import { formatMoment, formatWorkTime, STATES } from "../format.js";
 import { icon } from "../icons.js";
 import { actionButton, allowedActions, formLinks } from "../job-actions.js";
 import { progressBar, thumbnail } from "../job-card.js";
+import { describeJob, loadPresets } from "../job-options.js";
 import { listen } from "../live.js";
-import { announce } from "../notices.js";
-import { setTitle } from "../page-title.js";
-import { describeMoment, describeWorked, STATES } from "../words.js";
+import { announce } from "../messages.js";
+import { setTitle } from "../notifications.js";
 
 export const title = "Job";
 
-/** Show the view of the job with this id. */
+/** Show the job with this id. */
 export async function show(root, id, signal) {
   await loadPresets();
   const parts = frame(root);
@@ -26,7 +26,7 @@ export async function show(root, id, signal) {
     setText(parts.title, job.title);
     setText(parts.facts, [job.preview_of ? "Preview" : "", describeJob(job)].filter(Boolean).join(" · "));
     parts.progress.update(job);
-    // What hangs on the state is drawn again only when that changes: a playing comparison must not stop.
+    // Parts that depend on the state are redrawn only when it changes, so that a comparison keeps playing.
     const now = JSON.stringify([job.state, job.has, job.message, job.wish, job.frames_done > 0]);
     if (now === shown) return;
     shown = now;
@@ -49,7 +49,7 @@ export async function show(root, id, signal) {
   const change = (now) => {
     if (now.id !== id) return;
     if (now.removed) {
-      fill(root, gone());
+      fill(root, deletedNotice());
       return;
     }
     const before = job.state;
@@ -105,7 +105,7 @@ function frame(root) {
 
 async function drawResult(parts, job, signal) {
   if (job.state === "done") {
-    const facts = await factsOf(job, signal);
+    const facts = await loadFacts(job, signal);
     showComparison(parts.compare, job, signal, facts);
   }
   if (!job.has?.report) return;
@@ -151,10 +151,10 @@ function drawMessage(box, job) {
 
 function drawTimes(list, job) {
   const rows = [
-    ["Added", describeMoment(job.created_at)],
-    ["Started", job.started_at && describeMoment(job.started_at)],
-    ["Finished", job.finished_at && describeMoment(job.finished_at)],
-    ["Duration", job.finished_at && job.started_at ? describeWorked(job) : null],
+    ["Added", formatMoment(job.created_at)],
+    ["Started", job.started_at && formatMoment(job.started_at)],
+    ["Finished", job.finished_at && formatMoment(job.finished_at)],
+    ["Duration", job.finished_at && job.started_at ? formatWorkTime(job) : null],
     ["Added by", job.owner_name ?? (job.origin === "watch" ? "A watch folder" : "The command line")],
     ["Attempts", job.attempts > 1 ? String(job.attempts) : null],
   ];
@@ -164,12 +164,12 @@ function drawTimes(list, job) {
   );
 }
 
-function gone() {
+function deletedNotice() {
   return h(
     "div",
     { class: "empty" },
     h("h1", {}, "This job was deleted"),
-    h("p", {}, "It was deleted while you were looking at it."),
+    h("p", {}, "It was deleted while this page was open."),
     h("a", { class: "button primary", href: "#/" }, "Go to the queue"),
   );
 }

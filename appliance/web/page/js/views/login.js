@@ -1,10 +1,10 @@
-/** Log in. */
+/** The login page. */
 
 import { h } from "../dom.js";
 import { errorBox, field, FormError, input, onSubmit, passwordField } from "../forms.js";
 import { icon } from "../icons.js";
-import { showOutside } from "../outside.js";
 import { logIn } from "../session.js";
+import { showEntryCard } from "../shell.js";
 
 export const title = "Log in";
 
@@ -18,22 +18,22 @@ export async function show(root, reason = "") {
     required: true,
   });
   const password = input({ name: "password", autocomplete: "current-password", required: true });
-  const trouble = errorBox();
+  const errorPanel = errorBox();
   const submit = h("button", { type: "submit", class: "button primary large wide" }, "Log in");
   const form = h(
     "form",
     { class: "stack", novalidate: true },
     field("User name", name),
     passwordField("Password", password),
-    trouble,
+    errorPanel,
     submit,
   );
   onSubmit(form, {
     submit,
-    trouble,
+    errorPanel,
     act: async () => {
-      if (!name.value.trim()) throw new FormError("Type your user name.", name);
-      if (!password.value) throw new FormError("Type your password.", password);
+      if (!name.value.trim()) throw new FormError("Enter your user name.", name);
+      if (!password.value) throw new FormError("Enter your password.", password);
       await logIn(name.value.trim(), password.value);
       window.dispatchEvent(new Event("relume:session"));
     },
@@ -41,7 +41,7 @@ export async function show(root, reason = "") {
       if (error.name === "ApiError") password.focus();
     },
   });
-  showOutside(
+  showEntryCard(
     root,
     "Log in",
     "Sharper video and clearer voices, processed on site.",

@@ -1,25 +1,25 @@
-/** A new job: which files, which part, what happens to them, and what that takes. Also for a waiting job, and for a file once more. */
+/** A new job: files, part, options, estimate and previews. Also edits a waiting job and enhances a file again. */
 
+import { showIncoming } from "../add-files.js";
+import { goTo } from "../address.js";
 import { get, patch, post } from "../api.js";
-import { loadModels, loadPresets } from "../choices.js";
-import { composer } from "../composer.js";
 import { fill, h } from "../dom.js";
 import { describeOutcome, estimateLine } from "../estimate.js";
 import { icon } from "../icons.js";
-import { showIncoming } from "../incoming.js";
-import { complain, notify } from "../notices.js";
+import { loadModels, loadPresets } from "../job-options.js";
+import { notifyError, notify } from "../messages.js";
+import { optionsForm } from "../options-form.js";
 import { openPresetTrial, openPreview } from "../preview.js";
-import { showReady } from "../ready.js";
-import { goTo } from "../router.js";
 import { rememberChoices, savedPresets } from "../saved-presets.js";
-import { mayMake } from "../session.js";
-import { trimField } from "../timeline.js";
+import { mayUpload } from "../session.js";
+import { trimField } from "../trim-field.js";
+import { showReady } from "../uploaded-files.js";
 
 export const title = "New job";
 
-/** Show the view; `parameter` is empty, `again/ID` for the file of a job once more, or `edit/ID` for a waiting job. */
+/** Show the view; `parameter` is empty, `again/ID` to enhance the file of a job again, or `edit/ID` for a waiting job. */
 export async function show(root, parameter, signal) {
-  if (!mayMake()) {
+  if (!mayUpload()) {
     goTo("");
     return;
   }
@@ -43,7 +43,7 @@ export async function show(root, parameter, signal) {
   let fits = true;
   let ready = null;
   let length = null;
-  const form = composer(presets, models, changed);
+  const form = optionsForm(presets, models, changed);
   const trim = trimField(changed);
   const estimate = estimateLine(
     {
@@ -59,7 +59,7 @@ export async function show(root, parameter, signal) {
   if (job) form.setChoices(job.options);
   fill(options, saved, form.box, trim.box);
 
-  // What is enhanced: `{source, name, length_s, probe}` each.
+  // The files to enhance: `{source, name, length_s, hasVideo}` each.
   const chosen = () =>
     job
       ? [{ source: { again: job.id }, name: job.title, length_s: length, hasVideo: !job.is_sound }]
@@ -70,7 +70,7 @@ export async function show(root, parameter, signal) {
           hasVideo: file.probe.has_picture,
           isDamaged: Boolean(file.probe.damage),
         }));
-  const wishes = () => ({ ...form.choices(), ...(chosen().length === 1 ? trim.value() : {}) });
+  const jobOptions = () => ({ ...form.choices(), ...(chosen().length === 1 ? trim.value() : {}) });
 
   const start = h("button", { type: "button", class: "button primary large", id: "start" });
   const look = h("button", { type: "button", class: "button large" }, icon("eye"), "Preview");
@@ -98,19 +98,19 @@ export async function show(root, parameter, signal) {
     drawButtons();
     estimate.ask(
       now.map(({ source }) => source),
-      wishes(),
+      jobOptions(),
     );
   }
 
   start.addEventListener("click", async () => {
     start.disabled = true;
     try {
-      await (isEdit ? save(job, wishes()) : startAll(chosen(), wishes(), start));
+      await (isEdit ? save(job, jobOptions()) : startAll(chosen(), jobOptions(), start));
       if (!isEdit && !saved.hidden) rememberChoices(form.choices());
       goTo(isEdit ? `job/${job.id}` : "");
     } catch (error) {
-      complain(error);
-      await ready?.reload().catch(complain);
+      notifyError(error);
+      await ready?.reload().catch(notifyError);
       drawButtons();
     }
   });
@@ -136,7 +136,7 @@ export async function show(root, parameter, signal) {
   );
 
   if (job) {
-    // How long its file is, the server tells; what it was trimmed to is put in before anything is asked.
+    // The server knows the length of the file; the trim is restored before the first estimate.
     const { result } = await post("/api/estimates", { again: job.id, quick: true, preset: job.options.preset }, { signal });
     length = result.duration_s;
     trim.show(length);
@@ -149,16 +149,16 @@ export async function show(root, parameter, signal) {
   changed();
 }
 
-async function save(job, wishes) {
-  await patch(`/api/jobs/${job.id}`, { wishes });
+async function save(job, jobOptions) {
+  await patch(`/api/jobs/${job.id}`, { wishes: jobOptions });
   notify(`“${job.title}” was changed.`);
 }
 
-async function startAll(files, wishes, button) {
+async function startAll(files, jobOptions, button) {
   for (const [index, file] of files.entries()) {
     if (files.length > 1) fill(button, icon("spark"), `Starting ${index + 1} of ${files.length} …`);
     const damaged = file.isDamaged ? { allow_damaged: true } : {};
-    await post("/api/jobs", { ...file.source, ...wishes, ...damaged });
+    await post("/api/jobs", { ...file.source, ...jobOptions, ...damaged });
   }
   notify(files.length === 1 ? `“${files[0].name}” was added to the queue.` : `${files.length} jobs were added to the queue.`);
 }

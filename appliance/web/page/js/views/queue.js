@@ -1,15 +1,15 @@
-/** The queue: where files come in, and what happens to them. */
+/** The queue: new files and all jobs that have not ended. */
 
-import { loadPresets } from "../choices.js";
+import { showIncoming } from "../add-files.js";
+import { goTo } from "../address.js";
 import { fill, h } from "../dom.js";
+import { count } from "../format.js";
 import { icon } from "../icons.js";
-import { showIncoming } from "../incoming.js";
 import { showJobs } from "../job-list.js";
-import { loadFiles } from "../ready.js";
-import { goTo } from "../router.js";
-import { mayMake } from "../session.js";
+import { loadPresets } from "../job-options.js";
+import { mayUpload } from "../session.js";
+import { loadFiles } from "../uploaded-files.js";
 import { listenArrivals } from "../uploads.js";
-import { count } from "../words.js";
 
 export const title = "Queue";
 
@@ -20,22 +20,22 @@ export async function show(root, _, signal) {
   fill(
     root,
     h("h1", {}, "Queue"),
-    mayMake()
+    mayUpload()
       ? incoming
       : h(
           "p",
           { class: "lead" },
-          "You can view jobs and download results. To add files, ask an administrator for operator rights.",
+          "You can view jobs and download results. To add files, ask an administrator for the operator role.",
         ),
     jobs,
   );
-  // The cards name their presets by title.
+  // The cards show preset titles.
   await loadPresets();
-  await Promise.all([mayMake() && fillIncoming(incoming, signal), showJobs(jobs, signal)]);
+  await Promise.all([mayUpload() && fillIncoming(incoming, signal), showJobs(jobs, signal)]);
 }
 
 async function fillIncoming(box, signal) {
-  await showIncoming(box, { onTaken: () => goTo("new") }, signal);
+  await showIncoming(box, { onAdded: () => goTo("new") }, signal);
   const waiting = h("div", { class: "waiting-files", hidden: true });
   box.append(waiting);
   const draw = async () => {
@@ -44,7 +44,7 @@ async function fillIncoming(box, signal) {
     fill(
       waiting,
       icon("film"),
-      h("p", {}, `${count(files.length, "uploaded file")} ${files.length === 1 ? "is" : "are"} ready to enhance.`),
+      h("p", {}, count(files.length, "uploaded file is ready to enhance.", "uploaded files are ready to enhance.")),
       h("a", { class: "button primary", href: "#/new" }, "Set up job"),
     );
   };

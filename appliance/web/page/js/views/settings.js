@@ -1,16 +1,16 @@
-/** Settings of this server, drawn from what it says about them. */
+/** The settings of this server, created from their schema. */
 
 import { get, patch } from "../api.js";
 import { fill, h, setText } from "../dom.js";
+import { sentence } from "../format.js";
 import { errorBox, showError } from "../forms.js";
 import { icon } from "../icons.js";
-import { notify } from "../notices.js";
+import { notify } from "../messages.js";
 import { schemaForm } from "../schema-form.js";
-import { sentence } from "../words.js";
 
 export const title = "Settings";
 
-// Only an order for the eye: a setting that is not named here comes after these.
+// Display order; settings that are not named here come last.
 const GROUPS = [
   [
     "Performance",
@@ -18,7 +18,7 @@ const GROUPS = [
   ],
   ["Uploads", ["upload_limit_gib", "open_uploads", "upload_days", "probe_timeout_s"]],
   [
-    "Log-in and privacy",
+    "Login and privacy",
     [
       "own_jobs_only",
       "session_idle_hours",
@@ -38,8 +38,8 @@ export async function show(root, _, signal) {
   const answer = await get("/api/settings", {}, { signal });
   const { values, schema, pending = [], fixed = {}, running = {}, choices = {}, problem = "" } = answer;
   const made = schemaForm(schema, values, { fixed, running, choices, groups: GROUPS });
-  const trouble = errorBox();
-  trouble.dataset.always = "";
+  const errorPanel = errorBox();
+  errorPanel.dataset.always = "";
   const state = h("p", { class: "quiet-text", role: "status" }, "No changes");
   const discard = h("button", { type: "button", class: "button", disabled: true }, "Discard");
   const save = h("button", { type: "submit", class: "button primary" }, "Save");
@@ -47,7 +47,7 @@ export async function show(root, _, signal) {
     "form",
     { class: "stack wide-form", novalidate: true },
     made.box,
-    h("div", { class: "form-end" }, trouble, h("div", { class: "form-bar" }, state, discard, save)),
+    h("div", { class: "form-end" }, errorPanel, h("div", { class: "form-bar" }, state, discard, save)),
   );
   const mark = () => {
     const changed = isChanged(made);
@@ -59,12 +59,12 @@ export async function show(root, _, signal) {
   discard.addEventListener("click", () => show(root, _, signal).then(() => root.querySelector("h1").focus()));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    showError(trouble, null);
+    showError(errorPanel, null);
     save.disabled = true;
     try {
       const changes = made.changes();
       if (changes === undefined) {
-        notify("Nothing was changed.");
+        notify("No changes to save.");
         return;
       }
       await patch("/api/settings", changes);
@@ -72,7 +72,7 @@ export async function show(root, _, signal) {
       await show(root, _, signal);
       root.querySelector(".form-bar .primary").focus({ preventScroll: true });
     } catch (error) {
-      showError(trouble, error);
+      showError(errorPanel, error);
     } finally {
       save.disabled = false;
     }
@@ -92,7 +92,7 @@ function isChanged(made) {
   try {
     return made.changes() !== undefined;
   } catch {
-    // A number that cannot be is a change all the same.
+    // An invalid number is a change, too.
     return true;
   }
 }

@@ -1,14 +1,14 @@
-/** The first start: the one-time link makes the first account. */
+/** First start: the one-time link creates the administrator account. */
 
 import { get, post } from "../api.js";
 import { h } from "../dom.js";
 import { errorBox, field, FormError, input, onSubmit, passwordField } from "../forms.js";
-import { showOutside } from "../outside.js";
 import { loadSession } from "../session.js";
+import { showEntryCard } from "../shell.js";
 
 export const title = "Set up";
 
-const LEAST = 10;
+const MIN_LENGTH = 10;
 
 /** Show the view. */
 export async function show(root, _, signal) {
@@ -18,7 +18,7 @@ export async function show(root, _, signal) {
     return;
   }
   try {
-    // Before anything is typed: a link that was used or replaced would only fail at the end.
+    // Check the link before the user types: a used or replaced link would otherwise fail at the end.
     await get("/api/setup", { token }, { quiet: true, signal });
   } catch (error) {
     if (error.code !== "setup_link") throw error;
@@ -28,7 +28,7 @@ export async function show(root, _, signal) {
   const name = input({ name: "name", autocomplete: "username", autocapitalize: "none", spellcheck: "false" });
   const password = input({ name: "password", autocomplete: "new-password" });
   const again = input({ name: "again", autocomplete: "new-password" });
-  const trouble = errorBox();
+  const errorPanel = errorBox();
   const submit = h("button", { type: "submit", class: "button primary large wide" }, "Create account");
   const form = h(
     "form",
@@ -37,26 +37,26 @@ export async function show(root, _, signal) {
     passwordField(
       "Password",
       password,
-      `Use at least ${LEAST} characters, for example three or four unrelated words.`,
+      `Use at least ${MIN_LENGTH} characters, for example three or four unrelated words.`,
     ),
     passwordField("Confirm password", again),
-    trouble,
+    errorPanel,
     submit,
   );
   onSubmit(form, {
     submit,
-    trouble,
+    errorPanel,
     act: async () => {
-      if (!name.value.trim()) throw new FormError("Type a user name.", name);
-      if (password.value.length < LEAST)
-        throw new FormError(`Use at least ${LEAST} characters.`, password);
+      if (!name.value.trim()) throw new FormError("Enter a user name.", name);
+      if (password.value.length < MIN_LENGTH)
+        throw new FormError(`Use at least ${MIN_LENGTH} characters.`, password);
       if (password.value !== again.value) throw new FormError("The passwords do not match.", again);
       await post("/api/setup", { token, name: name.value.trim(), password: password.value }, { quiet: true });
       await loadSession();
       window.dispatchEvent(new Event("relume:session"));
     },
   });
-  showOutside(
+  showEntryCard(
     root,
     "Welcome",
     "Create the administrator account. You can add other users and change settings later.",
@@ -66,12 +66,12 @@ export async function show(root, _, signal) {
 }
 
 function showNoLink(root, heading, text) {
-  showOutside(
+  showEntryCard(
     root,
     heading,
     text,
     h("p", { class: "hint" }, "To see the latest link again, run one of these commands on the server:"),
     h("pre", { class: "commands" }, "journalctl -u relume | grep setup\ndocker logs relume | grep setup"),
-    h("p", { class: "hint" }, "The link ends with /setup?token=… and can be used once."),
+    h("p", { class: "hint" }, "The link ends with /setup?token=… and works only once."),
   );
 }

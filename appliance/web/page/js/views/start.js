@@ -1,4 +1,4 @@
-/** The first steps after the first account: what a new server needs, each with the way there. */
+/** First steps on a new server, each with a link. */
 
 import { fill, h } from "../dom.js";
 import { icon } from "../icons.js";
@@ -8,10 +8,10 @@ export const title = "First steps";
 
 const STEPS = [
   ["plus", "Add a file", "Drop a video or audio file on the queue and try a preview.", "#/", "Open the queue"],
-  ["users", "Add users", "Everyone who works with this server gets their own account.", "#/users", "Add users"],
+  ["users", "Add users", "Give everyone who uses this server their own account.", "#/users", "Add users"],
   ["folder", "Add a watch folder", "New recordings are then enhanced automatically.", "#/folders", "Add a watch folder"],
   ["settings", "Check the settings", "Certificate, disk reserve, e-mail and privacy.", "#/settings", "Open settings"],
-  ["bell", "Choose your notifications", "In the browser or by e-mail, when a job is done.", "#/account", "Open your account"],
+  ["bell", "Set up notifications", "In the browser or by e-mail, when a job is done.", "#/account", "Open your account"],
 ];
 
 /** Show the view. */
@@ -20,7 +20,7 @@ export async function show(root) {
   fill(
     root,
     h("h1", {}, "Welcome"),
-    h("p", { class: "lead" }, `Hello ${currentSession().user.name}. This server is ready to use. These steps come next:`),
+    h("p", { class: "lead" }, `Hello ${currentSession().user.name}. This server is ready to use. Next steps:`),
     h(
       "ul",
       { class: "first-steps" },
@@ -38,7 +38,7 @@ export async function show(root) {
     !/^(localhost|127\.|\[::1\])/.test(location.hostname) && h(
       "p",
       { class: "hint" },
-      "On a phone in the same network, open this address: ",
+      "On a phone on the same network, open this address: ",
       h("strong", {}, location.origin),
     ),
     h("p", {}, h("a", { class: "button primary", href: "#/" }, "Go to the queue")),

@@ -1,13 +1,13 @@
-/** The machine: how it is, what does the work, and its recent log. */
+/** The machine: load, devices, models, engines, workers and the recent log. */
 
 import { get } from "../api.js";
 import { fill, h, setVars } from "../dom.js";
 import { loadEngines } from "../engine-list.js";
+import { count, formatBytes, formatDuration, formatNumber } from "../format.js";
 import { select } from "../forms.js";
 import { icon } from "../icons.js";
 import { listen } from "../live.js";
 import { table } from "../table.js";
-import { count, describeBytes, describeTook, formatNumber } from "../words.js";
 
 export const title = "System";
 
@@ -43,7 +43,7 @@ export async function show(root, _, signal) {
     known = system;
     fill(gauges, drawGauges(system));
     fill(facts, drawFacts(system));
-    // An open row of details stays open where nothing changed.
+    // An open row of details stays open if nothing changed.
     const models = JSON.stringify(system.engines ?? []);
     if (engines.dataset.shown !== models) drawEngines(engines, system.engines ?? []);
     engines.dataset.shown = models;
@@ -77,14 +77,14 @@ export async function show(root, _, signal) {
 function drawGauges({ disk, memory, temperature_c: temperature, load, cores = 1 }) {
   const usage = (symbol, word, { free: left, total }, most, note = "") => {
     const used = 1 - left / total;
-    const shown = [`of ${describeBytes(total)} used`, note].filter(Boolean).join(" · ");
-    return gauge(symbol, word, describeBytes(total - left), shown, used, used > most);
+    const shown = [`of ${formatBytes(total)} used`, note].filter(Boolean).join(" · ");
+    return gauge(symbol, word, formatBytes(total - left), shown, used, used > most);
   };
   const hot = temperature > 85;
   return [
-    disk && usage("disk", "Disk", disk, 0.9, disk.reserve ? `${describeBytes(disk.reserve)} reserved` : ""),
+    disk && usage("disk", "Disk", disk, 0.9, disk.reserve ? `${formatBytes(disk.reserve)} reserved` : ""),
     memory && usage("system", "Memory", memory, 0.92),
-    // Not every machine tells its temperature.
+    // Not every machine reports its temperature.
     temperature !== null &&
       temperature !== undefined &&
       gauge(
@@ -113,7 +113,7 @@ function gauge(symbol, word, value, note, share, bad) {
   );
 }
 
-/** Write the short names of devices, backends and precisions as people do: CPU, GPU:0, FP16; others stay. */
+/** Capitalise the names of devices, backends and precisions: CPU, GPU:0, FP16. */
 function capitals(text) {
   return text?.replace(/\b(?:cpu|gpu|cuda|fp\d+|int\d+|bf16)\b/g, (word) => word.toUpperCase());
 }
@@ -124,13 +124,13 @@ function drawFacts(system) {
     ["Device", system.device],
     ["Backend", capitals(system.backend)],
     ["Precision", capitals(system.precision)],
-    ["Uptime", system.uptime_s ? describeTook(system.uptime_s) : null],
+    ["Uptime", system.uptime_s ? formatDuration(system.uptime_s) : null],
   ];
   return rows.filter(([, value]) => value).map(([word, value]) => h("div", {}, h("dt", {}, word), h("dd", {}, value)));
 }
 
 function drawWorkers(box, workers) {
-  const none = "No worker is running, so jobs wait. Restart Relume if this does not change.";
+  const none = "No worker is running, so jobs are waiting. If this persists, restart Relume.";
   fill(
     box,
     h("h2", { id: "workers-title" }, "Workers"),
@@ -145,7 +145,7 @@ function drawWorkers(box, workers) {
 
 function describeWorker({ pid, job }) {
   if (pid === null) return "Starting";
-  return job ? h("a", { href: `#/job/${job}` }, "Busy: open its job") : "Idle";
+  return job ? h("a", { href: `#/job/${job}` }, "Busy: open job") : "Idle";
 }
 
 function drawEngines(box, engines) {

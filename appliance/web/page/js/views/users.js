@@ -3,12 +3,12 @@
 import { get, patch, post, remove } from "../api.js";
 import { ask, askForm } from "../dialogs.js";
 import { fill, h } from "../dom.js";
+import { formatMoment } from "../format.js";
 import { checkbox, field, FormError, input, passwordField, select } from "../forms.js";
 import { icon } from "../icons.js";
-import { complain, notify } from "../notices.js";
+import { notifyError, notify } from "../messages.js";
 import { currentSession, ROLES } from "../session.js";
 import { table } from "../table.js";
-import { describeMoment } from "../words.js";
 
 export const title = "Users";
 
@@ -70,7 +70,7 @@ function row(user, load) {
       notify(`${user.name} was deleted.`);
       await load();
     } catch (error) {
-      complain(error);
+      notifyError(error);
     }
   });
   return [
@@ -82,7 +82,7 @@ function row(user, load) {
       user.enabled === false && [" ", h("span", { class: "tag tag-bad" }, "disabled")],
       user.must_change && [" ", h("span", { class: "tag" }, "initial password")],
     ),
-    describeMoment(user.last_seen_at),
+    formatMoment(user.last_seen_at),
     h("div", { class: "row end" }, edit, drop),
   ];
 }
@@ -99,7 +99,7 @@ async function addUser(load) {
   const name = input({ name: "name", autocapitalize: "none", spellcheck: "false" });
   const password = input({ name: "password", autocomplete: "new-password" });
   const role = roleSelect("operator");
-  const change = checkbox("Ask for a new password at the first login", true);
+  const change = checkbox("Require a new password at first login", true);
   const made = await askForm({
     title: "Add user",
     content: [
@@ -110,8 +110,8 @@ async function addUser(load) {
     ],
     yes: "Add",
     send: () => {
-      if (!name.value.trim()) throw new FormError("Type a name.", name);
-      if (!password.value) throw new FormError("Type an initial password.", password);
+      if (!name.value.trim()) throw new FormError("Enter a name.", name);
+      if (!password.value) throw new FormError("Enter an initial password.", password);
       return post("/api/users", {
         name: name.value.trim(),
         role: role.value,
@@ -122,7 +122,7 @@ async function addUser(load) {
   });
   if (!made) return;
   notify(`${made.name} can log in now.`);
-  await load().catch(complain);
+  await load().catch(notifyError);
 }
 
 async function editUser(user, load) {
@@ -146,5 +146,5 @@ async function editUser(user, load) {
   });
   if (!made) return;
   notify("Saved.");
-  await load().catch(complain);
+  await load().catch(notifyError);
 }

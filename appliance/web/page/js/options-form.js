@@ -1,17 +1,17 @@
-/** The form that says what happens to files: a preset as a picture and a sentence, and plain choices. */
+/** The options of a new job: a preset, and the options that override it. */
 
-import { describeStrength, FORMATS, modelChoices, SCALES, SOUNDS } from "./choices.js";
 import { fill, h, newId, setText, setVars } from "./dom.js";
 import { field, segments, select } from "./forms.js";
+import { describeStrength, FORMATS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
 
 /**
- * Make the form; `models` are the server's own.
+ * Create the form; `models` are the custom models of the server.
  *
- * Gives `box`; `choices()`, the fields for the server, where what the user left alone is left out; `setChoices(choices)`,
- * which takes such fields; `describeResult(text)`, what the size becomes; and `limitToSound(on)`, for files without video. `onChange` is called after every change
- * that the user makes.
+ * Returns `box`; `choices()`, the options for the API without those that the user left unchanged; `setChoices(choices)`;
+ * `describeResult(text)`, which sets the hint below the size; and `limitToSound(on)` for audio files. `onChange` is called after every
+ * change by the user.
  */
-export function composer(presets, models, onChange) {
+export function optionsForm(presets, models, onChange) {
   const byName = new Map(presets.map((preset) => [preset.name, preset]));
   let preset = presets[0];
   const details = h("div", { class: "details-grid" });
@@ -38,7 +38,7 @@ export function composer(presets, models, onChange) {
       choose(byName.get(name), choices);
     },
     describeResult: (text) => controls.describe(text),
-    // Of recordings only the speech is cleaned; what was chosen before comes back with the next video.
+    // Audio files only have their speech cleaned; the previous options return with the next video.
     limitToSound: (on) => {
       if (on === cards.box.hidden) return;
       cards.box.hidden = on;
@@ -95,7 +95,7 @@ function presetCards(presets, choose) {
 }
 
 function makeControls(preset, models, start, changed) {
-  // What is given from the start counts as chosen, like what the user touches.
+  // Initial values count as chosen by the user.
   const touched = new Set(["scale", "strength", "audio", "codec"].filter((name) => (start[name] ?? null) !== null));
   const touch = (name) => {
     touched.add(name);
@@ -138,7 +138,7 @@ function makeControls(preset, models, start, changed) {
       const own = select(modelChoices(models, start.model ?? ""), start.model ?? "");
       model = () => own.value;
       const showSize = () => {
-        // Such a model makes video of one size alone.
+        // A custom model has one fixed scale.
         if (sizeBox) sizeBox.hidden = model() !== "";
       };
       showSize();

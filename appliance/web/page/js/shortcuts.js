@@ -1,4 +1,4 @@
-/** The list of keyboard shortcuts, which the key "?" opens everywhere. */
+/** The list of keyboard shortcuts, which the key "?" opens on every page. */
 
 import { showNote } from "./dialogs.js";
 import { h } from "./dom.js";
@@ -15,12 +15,12 @@ const SHORTCUTS = [
       ["+ − 0", "Zoom in, out, or fit"],
       ["F", "Full screen"],
       ["M", "Mute"],
-      ["S", "Switch between original and result sound"],
+      ["S", "Switch between original and enhanced audio"],
     ],
   ],
 ];
 
-/** Make the tables of shortcuts. */
+/** Create the tables of shortcuts. */
 export function shortcutTables() {
   return SHORTCUTS.map(([heading, rows]) =>
     h(
@@ -36,8 +36,8 @@ export function shortcutTables() {
   );
 }
 
-/** Open the list at the key "?", until the signal is aborted. */
-export function listenForHelp(signal) {
+/** Open the list on the key "?" until the signal is aborted. */
+export function listenForShortcutHelp(signal) {
   document.addEventListener(
     "keydown",
     (event) => {

@@ -1,41 +1,60 @@
-/** Tells of jobs to whoever looks elsewhere: the share that is done in the tab's title, and notifications of the browser. */
+/** Job progress outside the page: the title of the browser tab, and browser notifications. */
 
 import { get } from "./api.js";
+import { formatPercent, shareDone, STATES } from "./format.js";
+import { translate } from "./language.js";
 import { listen } from "./live.js";
-import { setShare } from "./page-title.js";
 import { currentSession } from "./session.js";
-import { describeShare, shareDone, STATES } from "./words.js";
+
+let title = "";
+let progress = "";
+
+/** Set the title of the view or job that is shown. */
+export function setTitle(text) {
+  title = text;
+  draw();
+}
+
+/** Set the progress that the title shows, such as "42%"; "" if no job is running. */
+export function setTitleProgress(text) {
+  progress = text;
+  draw();
+}
+
+function draw() {
+  document.title = [progress, translate(title), "Relume"].filter(Boolean).join(" · ");
+}
 
 const KEY = "relume.notify";
 
-/** Tell whether this browser can show notifications at all: only over https, or on the machine itself. */
+/** Return whether this browser can show notifications: only over HTTPS or on localhost. */
 export function canNotify() {
   return "Notification" in window && window.isSecureContext;
 }
 
-/** Tell whether the user wants notifications in this browser, and the browser allows them. */
+/** Return whether the user enabled notifications in this browser and the browser allows them. */
 export function wantsNotifications() {
   return canNotify() && Notification.permission === "granted" && read() === "on";
 }
 
-/** Switch notifications on or off; gives whether they are on now, which the browser may refuse. */
+/** Enable or disable notifications. Returns whether they are enabled now, since the browser may refuse. */
 export async function setNotifications(on) {
   const allowed = on && canNotify() && (await Notification.requestPermission()) === "granted";
   try {
     localStorage.setItem(KEY, allowed ? "on" : "off");
   } catch {
-    // Without storage there is nowhere to remember it.
+    // Without storage the choice is not kept.
   }
   return allowed;
 }
 
-/** Follow the jobs until the signal is aborted. */
+/** Follow all jobs until the signal is aborted. */
 export function watchJobs(signal) {
   const running = new Map();
   const states = new Map();
   const draw = () => {
     const shares = [...running.values()].map((job) => shareDone(job) ?? 0);
-    setShare(shares.length > 0 ? describeShare(Math.max(...shares)) : "");
+    setTitleProgress(shares.length > 0 ? formatPercent(Math.max(...shares)) : "");
   };
   const follow = (job) => {
     const before = states.get(job.id);
@@ -46,7 +65,7 @@ export function watchJobs(signal) {
       states.set(job.id, job.state);
       if (job.state === "running") running.set(job.id, job);
       else running.delete(job.id);
-      if (before && before !== job.state && STATES[job.state].over) tell(job);
+      if (before && before !== job.state && STATES[job.state].over) showNotification(job);
     }
     draw();
   };
@@ -58,11 +77,11 @@ export function watchJobs(signal) {
   };
   listen("job", follow, signal);
   listen("reload", () => load().catch(() => {}), signal);
-  signal.addEventListener("abort", () => setShare(""));
+  signal.addEventListener("abort", () => setTitleProgress(""));
   load().catch(() => {});
 }
 
-function tell(job) {
+function showNotification(job) {
   if (!document.hidden || !wantsNotifications() || job.owner !== currentSession().user?.id || job.preview_of) return;
   if (job.state === "cancelled") return;
   const shown = new Notification(job.title, {

@@ -1,31 +1,16 @@
-/** A part of a file, chosen on a line from its beginning to its end, or typed. */
+/** Field for a part of a file, chosen on a track or typed. */
 
 import { h, newId, setText, setVars } from "./dom.js";
+import { formatTime, parseTime } from "./format.js";
 import { input } from "./forms.js";
 
 const STEPS = 1000;
 
-/** Write a time for a field: "1:02.5", "1:00:00". */
-export function writeTime(seconds) {
-  const tenths = Math.round(seconds * 10);
-  const [hours, minutes, rest] = [Math.floor(tenths / 36000), Math.floor(tenths / 600) % 60, (tenths % 600) / 10];
-  const text = `${String(Math.floor(rest)).padStart(2, "0")}${tenths % 10 ? `.${tenths % 10}` : ""}`;
-  return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${text}` : `${minutes}:${text}`;
-}
-
-/** Read a time that was typed, "62.5", "1:02.5" or "1:00:00"; null where it is none. */
-export function readTime(text) {
-  const match = /^(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)$/.exec(text.trim());
-  if (match === null) return null;
-  const [, hours = 0, minutes = 0, seconds] = match;
-  return Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds.replace(",", "."));
-}
-
 /**
- * Make the choice of a part of a file.
+ * Create the field.
  *
- * Gives `box`; `show(length_s)`, which begins anew with all of a file of that length, or hides the choice (null);
- * `value()`, the fields for the server, none where all of it is wanted; and `set({start_s, end_s})`.
+ * Returns `box`; `show(length_s)`, which resets to the whole file of that length, or hides the field (null);
+ * `value()`, the options for the API, empty for the whole file; and `set({start_s, end_s})`.
  */
 export function trimField(onChange) {
   let length = 0;
@@ -55,30 +40,30 @@ export function trimField(onChange) {
     ),
   );
 
-  // Half a second is the least that makes sense, less only where the file has no more.
+  // At least half a second, or the whole of a shorter file.
   const least = () => Math.min(0.5, length);
   function set(nextFrom, nextTo, { tell = true } = {}) {
     from = Math.max(0, Math.min(nextFrom, length - least()));
     to = Math.min(length, Math.max(nextTo, from + least()));
     first.value = (from / length) * STEPS;
     last.value = (to / length) * STEPS;
-    start.value = writeTime(from);
-    end.value = writeTime(to);
+    start.value = formatTime(from);
+    end.value = formatTime(to);
     first.setAttribute("aria-valuetext", start.value);
     last.setAttribute("aria-valuetext", end.value);
     setVars(track, { "--from": from / length, "--to": to / length });
-    // Where both handles meet at the end, only the first can still be moved.
+    // If both handles meet at the end, only the first one can still be moved.
     track.classList.toggle("late", from > length / 2);
     const whole = isWhole();
     reset.disabled = whole;
-    setText(words, whole ? "The whole file will be enhanced." : `${writeTime(to - from)} of ${writeTime(length)}`);
+    setText(words, whole ? "The whole file will be enhanced." : `${formatTime(to - from)} of ${formatTime(length)}`);
     if (tell) onChange();
   }
   const isWhole = () => from <= 0 && to >= length - 0.05;
   first.addEventListener("input", () => set(Math.min((first.value / STEPS) * length, to - least()), to));
   last.addEventListener("input", () => set(from, (last.value / STEPS) * length));
-  start.addEventListener("change", () => set(readTime(start.value) ?? from, to));
-  end.addEventListener("change", () => set(from, readTime(end.value) ?? to));
+  start.addEventListener("change", () => set(parseTime(start.value) ?? from, to));
+  end.addEventListener("change", () => set(from, parseTime(end.value) ?? to));
   reset.addEventListener("click", () => set(0, length));
   return {
     box,

@@ -1,10 +1,10 @@
-/** Lets the items of a list be dragged to another place by their grip, with a mouse, a pen or a finger. */
+/** Drag and drop of list items by their grip, with mouse, pen or touch. */
 
 /**
  * Make the children of a list sortable by their element `.grip`.
  *
- * `onMove(id, beforeId)` is called with the values of `data-key`; `beforeId` is undefined for the end of the list.
- * The list itself is put back: the server's answer brings the new order.
+ * `onMove(id, beforeId)` is called with values of `data-key`; `beforeId` is undefined for the end of the list.
+ * The list itself does not change: the server's update brings the new order.
  */
 export function makeSortable(list, onMove) {
   list.addEventListener("pointerdown", (event) => {

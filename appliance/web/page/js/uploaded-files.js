@@ -1,29 +1,29 @@
-/** The files that have arrived and wait for a job: which of them to enhance, and what cannot be. */
+/** Uploaded files without a job: which of them to enhance, and which cannot be used. */
 
 import { get } from "./api.js";
-import { describeMedia } from "./choices.js";
 import { fill, h, setText, showList } from "./dom.js";
+import { count, formatBytes, endSentence, sentence } from "./format.js";
 import { icon } from "./icons.js";
-import { announce, complain, offerUndo, UNDO_MS } from "./notices.js";
-import { byName, isRemoved, keepFile, listenArrivals, removeFile, removeFileLater } from "./uploads.js";
-import { count, describeBytes, endSentence, sentence } from "./words.js";
+import { describeMedia } from "./job-options.js";
+import { announce, notifyError, offerUndo, UNDO_MS } from "./messages.js";
+import { byName, isBeingRemoved, undoRemoval, listenArrivals, removeFile, removeFileLater } from "./uploads.js";
 
 const LOOK_AGAIN_MS = 1500;
 const SETTLE_MS = 200;
 
-/** Load the files of this user that have no job yet, without those that are about to be removed. */
+/** Load the uploaded files of this user that have no job, without those that are about to be removed. */
 export async function loadFiles(signal) {
-  return (await get("/api/files", {}, { signal })).filter(({ id }) => !isRemoved(id)).sort(byName);
+  return (await get("/api/files", {}, { signal })).filter(({ id }) => !isBeingRemoved(id)).sort(byName);
 }
 
 /**
- * Show the arrived files in `root`, until the signal is aborted.
+ * Show the uploaded files in `root` until the signal is aborted.
  *
- * Gives `chosen()`, the files to enhance, and `reload()`; `onChange` is called after every change.
+ * Returns `chosen()`, the files to enhance, and `reload()`; `onChange` is called after every change.
  */
 export async function showReady(root, onChange, signal) {
-  const left = new Set();
-  // Damaged files that were shown: they are left out until the user selects them.
+  const deselected = new Set();
+  // Damaged files that were shown: they stay deselected until the user selects them.
   const warned = new Set();
   let files = [];
   let timer = 0;
@@ -40,7 +40,7 @@ export async function showReady(root, onChange, signal) {
   );
   root.append(box);
   const usable = () => files.filter(isUsable);
-  const chosen = () => usable().filter(({ id }) => !left.has(id));
+  const chosen = () => usable().filter(({ id }) => !deselected.has(id));
 
   function draw() {
     const shown = files.filter(({ error }) => !error);
@@ -53,7 +53,7 @@ export async function showReady(root, onChange, signal) {
       list,
       shown,
       ({ id }) => id,
-      (file) => fileRow(file, left, changed, load),
+      (file) => fileRow(file, deselected, changed, load),
     );
     drawBad(
       bad,
@@ -72,10 +72,10 @@ export async function showReady(root, onChange, signal) {
     files = await loadFiles(signal);
     for (const { id } of files.filter((file) => file.probe?.damage && !warned.has(file.id))) {
       warned.add(id);
-      left.add(id);
+      deselected.add(id);
     }
     if (files.some((file) => !file.probe && !file.error)) {
-      timer = setTimeout(() => load().catch(complain), LOOK_AGAIN_MS);
+      timer = setTimeout(() => load().catch(notifyError), LOOK_AGAIN_MS);
     }
     changed();
   }
@@ -83,16 +83,16 @@ export async function showReady(root, onChange, signal) {
   all.addEventListener("click", () => {
     const every = chosen().length === usable().length;
     for (const { id } of usable()) {
-      if (every) left.add(id);
-      else left.delete(id);
+      if (every) deselected.add(id);
+      else deselected.delete(id);
     }
     changed();
   });
   listenArrivals((upload) => {
-    announce(`${upload.file.name} has arrived.`);
-    // Of many small files several arrive in a moment.
+    announce(`${upload.file.name} has been uploaded.`);
+    // Several small files may arrive within a moment.
     clearTimeout(timer);
-    timer = setTimeout(() => load().catch(complain), SETTLE_MS);
+    timer = setTimeout(() => load().catch(notifyError), SETTLE_MS);
   }, signal);
   signal.addEventListener("abort", () => clearTimeout(timer));
   await load();
@@ -103,7 +103,7 @@ function isUsable(file) {
   return Boolean(file.probe) && !file.error;
 }
 
-function fileRow(file, left, changed, load) {
+function fileRow(file, deselected, changed, load) {
   const id = `file-${file.id}`;
   const check = h("input", { type: "checkbox", id });
   const facts = h("span", { class: "file-facts" });
@@ -122,16 +122,16 @@ function fileRow(file, left, changed, load) {
     drop,
   );
   check.addEventListener("change", () => {
-    if (check.checked) left.delete(file.id);
-    else left.add(file.id);
+    if (check.checked) deselected.delete(file.id);
+    else deselected.add(file.id);
     changed();
   });
   drop.addEventListener("click", () => {
-    removeFileLater(file.id, UNDO_MS, complain);
+    removeFileLater(file.id, UNDO_MS, notifyError);
     const next = row.nextElementSibling ?? row.previousElementSibling;
-    const redraw = () => load().catch(complain);
+    const redraw = () => load().catch(notifyError);
     offerUndo(`“${file.name}” was removed.`, async () => {
-      keepFile(file.id);
+      undoRemoval(file.id);
       await redraw();
       document.getElementById(id)?.focus();
     });
@@ -141,11 +141,11 @@ function fileRow(file, left, changed, load) {
   let shown = null;
   row.update = (now) => {
     check.disabled = !isUsable(now);
-    check.checked = isUsable(now) && !left.has(now.id);
+    check.checked = isUsable(now) && !deselected.has(now.id);
     const what = now.probe ? describeMedia(now.probe) : "Checking …";
     const damage = now.probe?.damage;
     const warning = damage ? ` · ${sentence(damage)} Select it to enhance what can be read.` : "";
-    setText(facts, [what, describeBytes(now.size_bytes)].join(" · ") + warning);
+    setText(facts, [what, formatBytes(now.size_bytes)].join(" · ") + warning);
     row.classList.toggle("file-bad", Boolean(damage));
     if (shown === String(now.has_thumbnail) + Boolean(now.probe)) return;
     shown = String(now.has_thumbnail) + Boolean(now.probe);
@@ -160,19 +160,19 @@ function fileRow(file, left, changed, load) {
   return row;
 }
 
-// What cannot be enhanced takes one line, however much of it there is.
+// All unusable files share one line.
 function drawBad(box, files, load) {
   box.hidden = files.length === 0;
   const drop = h("button", { type: "button", class: "button small" }, files.length > 1 ? "Remove all" : "Remove");
   drop.addEventListener("click", async () => {
     drop.disabled = true;
     try {
-      // Nothing is lost: the server has kept only why it cannot use them.
+      // Nothing is lost: the server has deleted the data and only kept the reason.
       for (const { id } of files) await removeFile(id);
     } catch (error) {
-      complain(error);
+      notifyError(error);
     }
-    await load().catch(complain);
+    await load().catch(notifyError);
     document.getElementById("chooser")?.focus();
   });
   fill(

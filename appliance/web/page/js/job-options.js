@@ -1,7 +1,7 @@
-/** The plain choices of a job: words for what the server calls scale, strength, audio and codec. */
+/** Labels and descriptions of job options: scale, strength, audio, codec, model. */
 
 import { get } from "./api.js";
-import { writeTime } from "./timeline.js";
+import { formatTime } from "./format.js";
 
 let presets = null;
 
@@ -11,31 +11,31 @@ export async function loadPresets() {
   return presets;
 }
 
-/** Load the box's own models; a few at most, and new ones may have come. */
+/** Load the custom models of this server; they may change at any time. */
 export async function loadModels() {
   return get("/api/models");
 }
 
-/** Make the choice of a picture model from the box's own, with the value of the preset's own first. */
+/** Return the choices of a video model, with the preset's default first. */
 export function modelChoices(models, chosen = "") {
   const words = models.map(({ name, scale }) => [name, `${name} (${SCALES[scale]})`]);
-  // One that is chosen already may be gone from the folder; it is not changed without a word.
+  // A selected model may have been removed; it is kept as a choice and marked.
   if (chosen && !models.some(({ name }) => name === chosen)) words.push([chosen, `${chosen} (no longer available)`]);
   return [["", "Preset default"], ...words];
 }
 
-/** Give a preset's title; its name where the presets are not loaded. */
+/** Return a preset's title, or its name while the presets are not loaded. */
 export function presetTitle(name) {
   return presets?.find((preset) => preset.name === name)?.title ?? name ?? "";
 }
 
-/** Words for the scales. */
+/** Labels of the scales. */
 export const SCALES = { auto: "Auto", 1: "1×", 2: "2×", 4: "4×" };
 
-/** Words for what happens to the sound. */
+/** Labels of the audio options. */
 export const SOUNDS = { speech: "Reduce noise", off: "Keep original" };
 
-/** Words for the output formats. */
+/** Labels of the output formats. */
 export const FORMATS = {
   h264: "Plays everywhere (H.264)",
   hevc: "Smaller files (HEVC)",
@@ -44,7 +44,7 @@ export const FORMATS = {
   ffv1: "Lossless archive (FFV1)",
 };
 
-/** Say in a word how strong a strength from 0 to 1 is. */
+/** Describe a strength from 0 to 1. */
 export function describeStrength(strength) {
   const percent = `${Math.round(strength * 100)}%`;
   if (strength <= 0.3) return `${percent} (light)`;
@@ -53,12 +53,12 @@ export function describeStrength(strength) {
   return `${percent} (full)`;
 }
 
-/** Write what a job does as one line; of a recording only what happens to its sound. */
+/** Describe the options of a job in one line; for audio only the audio enhancement. */
 export function describeJob(job) {
   return job.is_sound ? "Speech cleaned" : describeChoices(job.options);
 }
 
-/** Write a job's choices as one line. */
+/** Describe job options in one line. */
 export function describeChoices(options) {
   if (!options) return "";
   const parts = [presetTitle(options.preset)];
@@ -70,13 +70,13 @@ export function describeChoices(options) {
   return parts.filter(Boolean).join(" · ");
 }
 
-// A job tells its part by the seconds of its file.
+// The part of the file, in seconds of the source.
 function describePart({ start_s: start, end_s: end }) {
-  if (end === null || end === undefined) return `from ${writeTime(start)}`;
-  return `${writeTime(start ?? 0)} to ${writeTime(end)}`;
+  if (end === null || end === undefined) return `from ${formatTime(start)}`;
+  return `${formatTime(start ?? 0)} to ${formatTime(end)}`;
 }
 
-/** Write what a probed file holds: "1920 × 1080 · 2:05 · with sound". */
+/** Describe a probed file: "1920 × 1080 · 2 min 5 s · no audio". */
 export function describeMedia(probe) {
   if (!probe) return "";
   const parts = [];

@@ -1,4 +1,4 @@
-/** Short messages in the corner, and what screen readers are told. */
+/** Short messages in the corner of the page, and announcements for screen readers. */
 
 import { h, setText } from "./dom.js";
 import { icon } from "./icons.js";
@@ -6,17 +6,17 @@ import { icon } from "./icons.js";
 const SHOWN_MS = 6000;
 const UNDO_MS = 10_000;
 
-/** Tell screen readers something that the eye sees elsewhere. */
+/** Announce a change that is visible on the page to screen readers. */
 export function announce(text) {
   setText(document.getElementById("announcer"), text);
 }
 
-/** Show that something was done. */
+/** Show that an action succeeded. */
 export function notify(text) {
   show(text, "good", "check");
 }
 
-/** Show that something was done that can still be taken back, with a button for it; gives a function that ends the offer. */
+/** Show that an action succeeded, with a button that undoes it. Returns a function that closes the message. */
 export function offerUndo(text, undo) {
   const button = h("button", { class: "button small", type: "button" }, "Undo");
   const close = show(text, "good", "check", { shown_ms: UNDO_MS, extra: button });
@@ -30,12 +30,12 @@ export function offerUndo(text, undo) {
 /** How long an undo is offered. */
 export { UNDO_MS };
 
-/** Show that something went wrong, with what to do; it stays until it is closed. */
-export function complain(error) {
+/** Show an error until it is closed. */
+export function notifyError(error) {
   if (error?.name === "AbortError") return;
   if (!(error?.name === "ApiError")) console.error(error);
   const unexpected =
-    "Unexpected error on this page. Reload it; if it happens again, ask your administrator.";
+    "Unexpected error. Reload the page. If it happens again, contact your administrator.";
   show(error?.name === "ApiError" ? error.message : unexpected, "bad", "alert");
 }
 
