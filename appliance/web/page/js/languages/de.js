@@ -19,17 +19,17 @@ export const TEXTS = {
   Dark: "Dunkel",
   "Log out": "Abmelden",
   "Log in": "Anmelden",
-  "Skip to the content": "Zum Inhalt springen",
+  "Skip to content": "Zum Inhalt springen",
   "Connection lost, reconnecting … Running jobs are not affected.":
     "Verbindung unterbrochen, wird wiederhergestellt … Laufende Aufträge sind nicht betroffen.",
   "Queue, {} waiting or processing": "Warteschlange, {} wartend oder in Arbeit",
   "Disk space is low: {} free, {} of it reserved (Settings, Disk reserve).":
     "Wenig Speicherplatz: {} frei, davon {} reserviert (Einstellungen, Reserve).",
-  "The disk is full: {} free, all of it reserved (Settings, Disk reserve). Jobs and uploads wait.":
+  "The disk is full: {} free, all of it reserved (Settings, Disk reserve). Jobs and uploads are on hold.":
     "Der Speicher ist voll: {} frei, alles reserviert (Einstellungen, Reserve). Aufträge und Uploads warten.",
   "Delete old results": "Alte Ergebnisse löschen",
   "Open settings": "Einstellungen öffnen",
-  "The saved settings could not be used. Relume started with the last settings that worked.":
+  "The saved settings could not be used. Relume is running with the last working settings.":
     "Die gespeicherten Einstellungen konnten nicht verwendet werden. Relume wurde mit den letzten funktionierenden gestartet.",
 
   // Roles, users, account
@@ -56,9 +56,9 @@ export const TEXTS = {
   "{} can log in now.": "{} kann sich jetzt anmelden.",
   "Initial password": "Startpasswort",
   "At least 10 characters.": "Mindestens 10 Zeichen.",
-  "Ask for a new password at the first login": "Bei der ersten Anmeldung ein neues Passwort verlangen",
-  "Type a name.": "Geben Sie einen Namen ein.",
-  "Type an initial password.": "Geben Sie ein Startpasswort ein.",
+  "Require a new password at first login": "Bei der ersten Anmeldung ein neues Passwort verlangen",
+  "Enter a name.": "Geben Sie einen Namen ein.",
+  "Enter an initial password.": "Geben Sie ein Startpasswort ein.",
   "Login enabled": "Anmeldung erlaubt",
   "Leave empty to keep the current one.": "Leer lassen, um das aktuelle zu behalten.",
   Add: "Hinzufügen",
@@ -76,7 +76,7 @@ export const TEXTS = {
   "Logged in as {}.": "Angemeldet als {}.",
   Appearance: "Darstellung",
   Language: "Sprache",
-  "As the browser": "Wie der Browser",
+  "Same as browser": "Wie der Browser",
   Notifications: "Benachrichtigungen",
   "Show notifications in this browser": "Benachrichtigungen in diesem Browser anzeigen",
   "When one of your jobs is done or has failed, while this page is open.":
@@ -86,8 +86,8 @@ export const TEXTS = {
     "Der Browser erlaubt für diese Seite keine Benachrichtigungen. Erlauben Sie sie in seinen Einstellungen.",
   "E-mail": "E-Mail",
   "The administrator sets up the mail server under Settings.": "Den Mailserver richtet der Administrator unter Einstellungen ein.",
-  "A job of mine is done": "Einer meiner Aufträge ist fertig",
-  "A job of mine has failed": "Einer meiner Aufträge ist fehlgeschlagen",
+  "One of my jobs is done": "Einer meiner Aufträge ist fertig",
+  "One of my jobs has failed": "Einer meiner Aufträge ist fehlgeschlagen",
   "All my jobs are done": "Alle meine Aufträge sind fertig",
   "Send test e-mail": "Test-E-Mail senden",
   "Test e-mail sent.": "Test-E-Mail gesendet.",
@@ -97,8 +97,8 @@ export const TEXTS = {
   "Confirm password": "Passwort bestätigen",
   "Change password": "Passwort ändern",
   "Show the password": "Passwort anzeigen",
-  "Type your current password.": "Geben Sie Ihr aktuelles Passwort ein.",
-  "Type the new password.": "Geben Sie das neue Passwort ein.",
+  "Enter your current password.": "Geben Sie Ihr aktuelles Passwort ein.",
+  "Enter the new password.": "Geben Sie das neue Passwort ein.",
   "The current password is wrong.": "Das aktuelle Passwort ist falsch.",
   "Password changed. Other browsers were logged out.": "Passwort geändert. Andere Browser wurden abgemeldet.",
   "The passwords do not match.": "Die Passwörter stimmen nicht überein.",
@@ -115,8 +115,8 @@ export const TEXTS = {
   "Delete “{}”?": "„{}“ löschen?",
   Created: "Erstellt",
   "Last used": "Zuletzt verwendet",
-  Logins: "Anmeldungen",
-  "Browsers in which you are logged in.": "Browser, in denen Sie angemeldet sind.",
+  "Active sessions": "Aktive Sitzungen",
+  "Browsers where you are logged in.": "Browser, in denen Sie angemeldet sind.",
   "Log out everywhere else": "Überall sonst abmelden",
   "Logged out everywhere else.": "Überall sonst abgemeldet.",
   Browser: "Browser",
@@ -129,8 +129,8 @@ export const TEXTS = {
 
   // Log-in and set-up
   "User name": "Benutzername",
-  "Type your user name.": "Geben Sie Ihren Benutzernamen ein.",
-  "Type your password.": "Geben Sie Ihr Passwort ein.",
+  "Enter your user name.": "Geben Sie Ihren Benutzernamen ein.",
+  "Enter your password.": "Geben Sie Ihr Passwort ein.",
   "Sharper video and clearer voices, processed on site.": "Schärfere Videos und klarere Stimmen, vor Ort verarbeitet.",
   "You were logged out. Log in to continue.": "Sie wurden abgemeldet. Melden Sie sich an, um fortzufahren.",
   "You were logged out after {} hours without activity; log in again.": "Sie wurden nach {} Stunden ohne Aktivität abgemeldet. Melden Sie sich wieder an.",
@@ -142,7 +142,7 @@ export const TEXTS = {
   "Use at least {} characters, for example three or four unrelated words.":
     "Mindestens {} Zeichen, zum Beispiel drei oder vier Wörter ohne Zusammenhang.",
   "Use at least {} characters.": "Mindestens {} Zeichen verwenden.",
-  "Type a user name.": "Geben Sie einen Benutzernamen ein.",
+  "Enter a user name.": "Geben Sie einen Benutzernamen ein.",
   "Almost ready": "Fast fertig",
   "Relume has no account yet. Open the setup link that the server printed when it started.":
     "Relume hat noch kein Konto. Öffnen Sie den Einrichtungslink, den der Server beim Start ausgegeben hat.",
@@ -151,36 +151,36 @@ export const TEXTS = {
     "Dieser Einrichtungslink ist abgelaufen. Verwenden Sie den neuesten Link von relume serve, oder melden Sie sich an.",
   "To see the latest link again, run one of these commands on the server:":
     "Den neuesten Link zeigt einer dieser Befehle auf dem Server:",
-  "The link ends with /setup?token=… and can be used once.": "Der Link endet mit /setup?token=… und gilt einmal.",
+  "The link ends with /setup?token=… and works only once.": "Der Link endet mit /setup?token=… und gilt einmal.",
   "Change your password": "Passwort ändern",
   "Welcome, {}. Choose a password that only you know.": "Willkommen, {}. Wählen Sie ein Passwort, das nur Sie kennen.",
-  "Type the password that you were given.": "Geben Sie das Passwort ein, das Sie erhalten haben.",
+  "Enter the password that you were given.": "Geben Sie das Passwort ein, das Sie erhalten haben.",
   "Set up": "Einrichten",
 
   // First steps and help
   "First steps": "Erste Schritte",
-  "Hello {}. This server is ready to use. These steps come next:": "Hallo {}. Dieser Server ist bereit. Das sind die nächsten Schritte:",
+  "Hello {}. This server is ready to use. Next steps:": "Hallo {}. Dieser Server ist bereit. Das sind die nächsten Schritte:",
   "Add a file": "Datei hinzufügen",
   "Drop a video or audio file on the queue and try a preview.": "Ziehen Sie eine Video- oder Audiodatei in die Warteschlange und sehen Sie eine Vorschau an.",
   "Open the queue": "Warteschlange öffnen",
   "Add users": "Benutzer hinzufügen",
-  "Everyone who works with this server gets their own account.": "Alle, die mit diesem Server arbeiten, bekommen ein eigenes Konto.",
+  "Give everyone who uses this server their own account.": "Geben Sie allen, die diesen Server verwenden, ein eigenes Konto.",
   "Add a watch folder": "Überwachten Ordner hinzufügen",
   "New recordings are then enhanced automatically.": "Neue Aufnahmen werden dann automatisch verbessert.",
   "Check the settings": "Einstellungen prüfen",
   "Certificate, disk reserve, e-mail and privacy.": "Zertifikat, Speicherreserve, E-Mail und Datenschutz.",
-  "Choose your notifications": "Benachrichtigungen wählen",
+  "Set up notifications": "Benachrichtigungen einrichten",
   "In the browser or by e-mail, when a job is done.": "Im Browser oder per E-Mail, wenn ein Auftrag fertig ist.",
   "Open your account": "Konto öffnen",
-  "On a phone in the same network, open this address:": "Auf einem Telefon im selben Netz öffnen Sie diese Adresse:",
+  "On a phone on the same network, open this address:": "Auf einem Telefon im selben Netz öffnen Sie diese Adresse:",
   "Go to the queue": "Zur Warteschlange",
   "Quick start": "Schnellstart",
   "Add files": "Dateien hinzufügen",
-  "Open the queue and drop video or audio files on the page, or choose them. Interrupted uploads resume.":
-    "Öffnen Sie die Warteschlange und ziehen Sie Video- oder Audiodateien auf die Seite, oder wählen Sie sie aus. Unterbrochene Uploads werden fortgesetzt.",
+  "Open the queue and drop video or audio files on the page, or choose them. Interrupted uploads resume automatically.":
+    "Öffnen Sie die Warteschlange und ziehen Sie Video- oder Audiodateien auf die Seite, oder wählen Sie sie aus. Unterbrochene Uploads werden automatisch fortgesetzt.",
   "Choose a preset": "Vorgabe wählen",
-  "Each preset says what it does. The estimate shows how long it takes and how much disk space it needs.":
-    "Jede Vorgabe sagt, was sie tut. Die Schätzung nennt Dauer und Speicherbedarf.",
+  "Each preset describes what it does. The estimate shows the processing time and the disk space needed.":
+    "Jede Vorgabe beschreibt, was sie tut. Die Schätzung nennt Dauer und Speicherbedarf.",
   Preview: "Vorschau",
   "A preview enhances a few seconds, so you can compare before the whole file is processed.":
     "Eine Vorschau verbessert einige Sekunden, damit Sie vergleichen können, bevor die ganze Datei verarbeitet wird.",
@@ -188,20 +188,20 @@ export const TEXTS = {
   "Jobs run one after the other. You can close the page: the server keeps working, even after a power failure.":
     "Aufträge laufen nacheinander. Sie können die Seite schließen: Der Server arbeitet weiter, auch nach einem Stromausfall.",
   "Compare and download": "Vergleichen und herunterladen",
-  "Open the finished job, drag the line across the video, and download the result.":
-    "Öffnen Sie den fertigen Auftrag, ziehen Sie die Linie über das Video und laden Sie das Ergebnis herunter.",
+  "Open the finished job, drag the before/after slider, and download the result.":
+    "Öffnen Sie den fertigen Auftrag, ziehen Sie den Vorher-Nachher-Schieber und laden Sie das Ergebnis herunter.",
   Questions: "Fragen",
-  "Is my original changed?": "Wird mein Original verändert?",
+  "Are my originals changed?": "Werden meine Originale verändert?",
   "No. Results are new files; originals are never changed.": "Nein. Ergebnisse sind neue Dateien; Originale werden nie verändert.",
   "Does anything leave this server?": "Verlässt etwas diesen Server?",
-  "No. Video and audio are processed on this server only, without the internet.":
-    "Nein. Video und Audio werden nur auf diesem Server verarbeitet, ohne Internet.",
+  "No. All processing happens on this server, without an internet connection.":
+    "Nein. Alles wird auf diesem Server verarbeitet, ohne Internetverbindung.",
   "A job failed. What now?": "Ein Auftrag ist fehlgeschlagen. Was nun?",
-  "The job says why. Fix the cause and choose Retry: it resumes where it stopped.":
-    "Der Auftrag nennt den Grund. Beheben Sie ihn und wählen Sie Wiederholen: Er wird dort fortgesetzt, wo er aufgehört hat.",
-  "How do files get processed automatically?": "Wie werden Dateien automatisch verarbeitet?",
-  "An administrator adds a watch folder: files added to it are enhanced.":
-    "Ein Administrator fügt einen überwachten Ordner hinzu: Dateien darin werden verbessert.",
+  "The job shows the reason. Fix it and choose Retry; the job resumes where it stopped.":
+    "Der Auftrag nennt den Grund. Beheben Sie ihn und wählen Sie Wiederholen: Der Auftrag wird dort fortgesetzt, wo er aufgehört hat.",
+  "How do I process files automatically?": "Wie verarbeite ich Dateien automatisch?",
+  "Ask an administrator to add a watch folder. Files added to it are enhanced automatically.":
+    "Bitten Sie einen Administrator, einen überwachten Ordner hinzuzufügen. Dateien darin werden automatisch verbessert.",
   "Keyboard shortcuts": "Tastenkürzel",
   Everywhere: "Überall",
   "Show this list": "Diese Liste anzeigen",
@@ -214,34 +214,34 @@ export const TEXTS = {
   "Choose the view": "Ansicht wählen",
   "Zoom in, out, or fit": "Vergrößern, verkleinern, einpassen",
   Mute: "Stumm",
-  "Switch between original and result sound": "Zwischen Original- und Ergebniston wechseln",
+  "Switch between original and enhanced audio": "Zwischen Original- und verbessertem Ton wechseln",
   Space: "Leertaste",
-  "For other programs": "Für andere Programme",
-  "Everything on this page can also be done over the API. Create a token under your account.":
-    "Alles auf dieser Seite geht auch über die API. Erstellen Sie in Ihrem Konto ein Token.",
+  API: "API",
+  "Everything in the web interface is also available through the API. Create a token in your account.":
+    "Alles in der Weboberfläche geht auch über die API. Erstellen Sie in Ihrem Konto ein Token.",
   "API description (OpenAPI)": "API-Beschreibung (OpenAPI)",
 
   // Errors
   "Relume cannot be reached. Check the network connection, then try again.":
     "Relume ist nicht erreichbar. Prüfen Sie die Netzwerkverbindung und versuchen Sie es erneut.",
-  "Relume does not answer": "Relume antwortet nicht",
-  "You are logged out. Log in again, then repeat what you did.": "Sie sind abgemeldet. Melden Sie sich an und versuchen Sie es erneut.",
-  "Your account is not allowed to do this. Ask an administrator.": "Ihr Konto darf das nicht. Fragen Sie einen Administrator.",
-  "This no longer exists. Go back and reload the list.": "Das gibt es nicht mehr. Gehen Sie zurück und laden Sie die Liste neu.",
-  "This is larger than Relume accepts. Ask an administrator to raise the limit.":
-    "Das ist größer als erlaubt. Bitten Sie einen Administrator, die Grenze zu erhöhen.",
+  "Relume is not responding": "Relume antwortet nicht",
+  "You are logged out. Log in and try again.": "Sie sind abgemeldet. Melden Sie sich an und versuchen Sie es erneut.",
+  "You do not have permission to do this. Ask an administrator.": "Dafür fehlt Ihnen die Berechtigung. Fragen Sie einen Administrator.",
+  "This item no longer exists. Reload the page.": "Diesen Eintrag gibt es nicht mehr. Laden Sie die Seite neu.",
+  "The file is larger than the limit. Ask an administrator to raise it.":
+    "Die Datei überschreitet die Größengrenze. Bitten Sie einen Administrator, sie zu erhöhen.",
   "Too many attempts. Wait a minute, then try again.": "Zu viele Versuche. Warten Sie eine Minute und versuchen Sie es erneut.",
   "Too many failed attempts; try again in {} minutes, or ask an administrator to reset your password.":
     "Zu viele Fehlversuche. Versuchen Sie es in {} Minuten erneut, oder lassen Sie Ihr Passwort zurücksetzen.",
-  "Relume could not do this. Try again, or ask an administrator.": "Das ist fehlgeschlagen. Versuchen Sie es erneut, oder fragen Sie einen Administrator.",
+  "The request failed. Try again, or ask an administrator.": "Die Anfrage ist fehlgeschlagen. Versuchen Sie es erneut, oder fragen Sie einen Administrator.",
   "The server is busy. Try again in a moment.": "Der Server ist beschäftigt. Versuchen Sie es gleich erneut.",
   "This page is out of date. Reload it and try again.": "Diese Seite ist veraltet. Laden Sie sie neu und versuchen Sie es erneut.",
   "The server’s disk is full. Delete old results, or ask an administrator.":
     "Der Speicher des Servers ist voll. Löschen Sie alte Ergebnisse, oder fragen Sie einen Administrator.",
   "Change your password first.": "Ändern Sie zuerst Ihr Passwort.",
-  "Unexpected error. The server log has the details.": "Unerwarteter Fehler. Einzelheiten stehen im Serverprotokoll.",
-  "Unexpected error on this page. Reload it; if it happens again, ask your administrator.":
-    "Unerwarteter Fehler auf dieser Seite. Laden Sie sie neu; wenn es wieder passiert, fragen Sie Ihren Administrator.",
+  "Unexpected error. See the server log for details.": "Unerwarteter Fehler. Einzelheiten stehen im Serverprotokoll.",
+  "Unexpected error. Reload the page. If it happens again, contact your administrator.":
+    "Unerwarteter Fehler. Laden Sie die Seite neu. Wenn es wieder passiert, wenden Sie sich an Ihren Administrator.",
   "This page could not be loaded": "Diese Seite konnte nicht geladen werden",
   "Try again": "Erneut versuchen",
   "You need an administrator account for this page": "Für diese Seite brauchen Sie ein Administratorkonto",
@@ -262,9 +262,11 @@ export const TEXTS = {
   "In progress": "In Arbeit",
   "Recently finished": "Kürzlich beendet",
   "All finished jobs": "Alle beendeten Aufträge",
-  "The queue is empty. Add files to get started; everyone with an account can see their progress.":
-    "Die Warteschlange ist leer. Fügen Sie Dateien hinzu; alle mit einem Konto sehen den Fortschritt.",
-  "The queue is paused. Running jobs will finish; no new job will start.":
+  "The queue is empty. Add files to get started; {} can see their progress.":
+    "Die Warteschlange ist leer. Fügen Sie Dateien hinzu; den Fortschritt sehen {}.",
+  "everyone with an account": "alle mit einem Konto",
+  "you and the administrators": "Sie und die Administratoren",
+  "The queue is paused. Running jobs will finish; no new jobs will start.":
     "Die Warteschlange ist angehalten. Laufende Aufträge werden beendet, neue nicht begonnen.",
   "Pause queue": "Warteschlange anhalten",
   "Resume queue": "Warteschlange fortsetzen",
@@ -273,25 +275,25 @@ export const TEXTS = {
   Retry: "Wiederholen",
   "Enhance again": "Erneut verbessern",
   "Enhance what can be read": "Lesbares verbessern",
-  "The file is damaged. Copy it again from where it came from, or enhance what can be read.":
-    "Die Datei ist beschädigt. Kopieren Sie sie erneut vom Ursprungsort, oder lassen Sie verbessern, was lesbar ist.",
-  "The file is too damaged to be enhanced. Copy it again from where it came from.":
-    "Die Datei ist zu stark beschädigt. Kopieren Sie sie erneut vom Ursprungsort.",
+  "The file is damaged. Copy it again from the source, or enhance what can be read.":
+    "Die Datei ist beschädigt. Kopieren Sie sie erneut von der Quelle, oder lassen Sie verbessern, was lesbar ist.",
+  "The file is too damaged to be enhanced. Copy it again from the source.":
+    "Die Datei ist zu stark beschädigt. Kopieren Sie sie erneut von der Quelle.",
   "The file could not be read. Copy or upload it again.": "Die Datei konnte nicht gelesen werden. Kopieren oder laden Sie sie erneut hoch.",
-  "Relume cannot enhance this kind of file. Convert it first, or choose another file.":
-    "Relume kann diese Art von Datei nicht verbessern. Wandeln Sie sie zuerst um, oder wählen Sie eine andere Datei.",
+  "This type of file is not supported. Convert it, or choose another file.":
+    "Dieser Dateityp wird nicht unterstützt. Konvertieren Sie die Datei, oder wählen Sie eine andere.",
   "The result could not be written in this format. Choose another output format.":
     "Das Ergebnis konnte in diesem Format nicht geschrieben werden. Wählen Sie ein anderes Ausgabeformat.",
-  "The result could not be saved. Check the folder for results, then retry.":
+  "The result could not be saved. Check the results folder, then retry.":
     "Das Ergebnis konnte nicht gespeichert werden. Prüfen Sie den Ergebnisordner, dann wiederholen Sie den Auftrag.",
   "The model could not run on this device. Choose another device or backend in the settings, then retry.":
     "Das Modell lief auf diesem Gerät nicht. Wählen Sie in den Einstellungen ein anderes Gerät oder Backend, dann wiederholen Sie den Auftrag.",
-  "These options do not suit this file. Choose others.": "Diese Optionen passen nicht zu dieser Datei. Wählen Sie andere.",
-  "There was not enough memory for this job. Choose a smaller size.":
+  "These options do not work with this file. Choose other options.": "Diese Optionen passen nicht zu dieser Datei. Wählen Sie andere.",
+  "Not enough memory for this job. Choose a smaller size.":
     "Der Arbeitsspeicher reichte für diesen Auftrag nicht. Wählen Sie eine kleinere Größe.",
   "The server’s disk is full. Delete old results, then retry.":
     "Der Speicher des Servers ist voll. Löschen Sie alte Ergebnisse, dann wiederholen Sie den Auftrag.",
-  "The finished file failed its check, so it is not offered as the result. {} Play it: use it if it is complete, otherwise retry the job.":
+  "The finished file failed verification, so it is not offered as the result. {} Play it to check it: if it is complete, use it; otherwise retry the job.":
     "Die fertige Datei hat die Prüfung nicht bestanden und wird nicht als Ergebnis angeboten. {} Spielen Sie sie ab: Ist sie vollständig, verwenden Sie sie, sonst wiederholen Sie den Auftrag.",
   "The file was kept as {}, in {}.": "Die Datei wurde als {} in {} aufbewahrt.",
   "Choose other options": "Andere Optionen wählen",
@@ -361,7 +363,7 @@ export const TEXTS = {
     "„{}“ und das Ergebnis werden von diesem Server gelöscht. Heruntergeladene Dateien bleiben erhalten.",
   "“{}” was deleted.": "„{}“ wurde gelöscht.",
   Undo: "Rückgängig",
-  "You can view jobs and download results. To add files, ask an administrator for operator rights.":
+  "You can view jobs and download results. To add files, ask an administrator for the operator role.":
     "Sie können Aufträge ansehen und Ergebnisse herunterladen. Um Dateien hinzuzufügen, bitten Sie einen Administrator um Bearbeiterrechte.",
   Job: "Auftrag",
   Progress: "Fortschritt",
@@ -458,7 +460,7 @@ export const TEXTS = {
   "Next frame": "Nächstes Einzelbild",
   "Full screen": "Vollbild",
   "Full screen (F)": "Vollbild (F)",
-  "Leave full screen": "Vollbild verlassen",
+  "Exit full screen": "Vollbild verlassen",
   "Hold for original": "Halten für Original",
   "Shortcuts:": "Tasten:",
 
@@ -485,8 +487,8 @@ export const TEXTS = {
   "Edit watch folder": "Ordner bearbeiten",
   "Files added to a watch folder are enhanced automatically. Originals are never changed.":
     "Dateien in einem überwachten Ordner werden automatisch verbessert. Originale werden nie verändert.",
-  "No watch folders yet. Add the folder in which recordings arrive, for example the share of a recorder.":
-    "Noch keine überwachten Ordner. Fügen Sie den Ordner hinzu, in dem Aufnahmen ankommen, zum Beispiel die Freigabe eines Rekorders.",
+  "No watch folders yet. Add a folder that receives new files, for example a recorder’s network share.":
+    "Noch keine überwachten Ordner. Fügen Sie einen Ordner hinzu, in dem neue Dateien ankommen, zum Beispiel die Netzwerkfreigabe eines Rekorders.",
   Watching: "Überwacht",
   Results: "Ergebnisse",
   Enhancement: "Verbesserung",
@@ -497,11 +499,11 @@ export const TEXTS = {
   "Done today": "Heute fertig",
   "Last file": "Letzte Datei",
   "No file has arrived yet.": "Noch keine Datei angekommen.",
-  "Show its jobs": "Aufträge anzeigen",
+  "Show jobs": "Aufträge anzeigen",
   "Stop watching this folder?": "Diesen Ordner nicht mehr überwachen?",
   "{} will no longer be watched. Its files, jobs and results are kept.":
     "{} wird nicht mehr überwacht. Dateien, Aufträge und Ergebnisse bleiben erhalten.",
-  "The folder itself": "Der Ordner selbst",
+  Folder: "Ordner",
   "The folder cannot be watched": "Der Ordner kann nicht überwacht werden",
   "1 file could not be processed": "1 Datei konnte nicht verarbeitet werden",
   "{} files could not be processed": "{} Dateien konnten nicht verarbeitet werden",
@@ -510,17 +512,17 @@ export const TEXTS = {
   "Full path on the server; subfolders included.": "Vollständiger Pfad auf dem Server, mit Unterordnern.",
   "Folder for results": "Ordner für Ergebnisse",
   "The subfolder structure is kept.": "Die Unterordner bleiben erhalten.",
-  "In a container, type the path inside it: the right-hand side of its volume (host:container).":
-    "Im Container gilt der Pfad darin: die rechte Seite des Volumes (Host:Container).",
-  "Only at certain hours": "Nur zu bestimmten Zeiten",
-  "For example at night, so that the machine is free during the day.": "Zum Beispiel nachts, damit der Rechner tagsüber frei ist.",
+  "With Docker, use the path inside the container: the right-hand side of the volume (host:container).":
+    "Mit Docker gilt der Pfad im Container: die rechte Seite des Volumes (Host:Container).",
+  "Only during certain hours": "Nur zu bestimmten Zeiten",
+  "For example at night, to keep the server free during the day.": "Zum Beispiel nachts, damit der Server tagsüber frei ist.",
   "Only these files": "Nur diese Dateien",
   "Separated by commas. Empty: all video and audio files.": "Durch Kommas getrennt. Leer: alle Video- und Audiodateien.",
   "Exclude files or folders": "Dateien oder Ordner ausschließen",
   "Wait until a file is unchanged for (seconds)": "Warten, bis eine Datei unverändert ist (Sekunden)",
   "Files that are still growing are never processed.": "Dateien, die noch wachsen, werden nie verarbeitet.",
   "Process damaged files": "Beschädigte Dateien verarbeiten",
-  "Enhance what can be read of a damaged file instead of reporting it.": "Lesbares einer beschädigten Datei verbessern, statt sie zu melden.",
+  "Enhance the readable part of damaged files instead of reporting them.": "Den lesbaren Teil beschädigter Dateien verbessern, statt sie zu melden.",
   "Network share (NFS, SMB)": "Netzlaufwerk (NFS, SMB)",
   "Relume then polls the folder, because network shares do not report changes.":
     "Relume fragt den Ordner dann regelmäßig ab, da Netzlaufwerke Änderungen nicht melden.",
@@ -552,7 +554,7 @@ export const TEXTS = {
   "Audit log": "Protokoll der Änderungen",
   Time: "Zeit",
   Event: "Ereignis",
-  Nobody: "Niemand",
+  Unknown: "Unbekannt",
   "Logged in": "Angemeldet",
   "Logged out": "Abgemeldet",
   "Login failed": "Anmeldung fehlgeschlagen",
@@ -595,7 +597,7 @@ export const TEXTS = {
   Workers: "Arbeitsprozesse",
   Idle: "Frei",
   Starting: "Startet",
-  "Busy: open its job": "Beschäftigt: Auftrag öffnen",
+  "Busy: open job": "Beschäftigt: Auftrag öffnen",
   Models: "Modelle",
   Model: "Modell",
   "Runs on": "Läuft auf",
@@ -613,14 +615,14 @@ export const TEXTS = {
   "Settings for all users.": "Einstellungen für alle Benutzer.",
   Performance: "Leistung",
   Uploads: "Uploads",
-  "Log-in and privacy": "Anmeldung und Datenschutz",
+  "Login and privacy": "Anmeldung und Datenschutz",
   Network: "Netzwerk",
   "Webhooks and log": "Webhooks und Protokoll",
   Other: "Weitere",
   "No changes": "Keine Änderungen",
   "Unsaved changes": "Nicht gespeicherte Änderungen",
   Discard: "Verwerfen",
-  "Nothing was changed.": "Nichts wurde geändert.",
+  "No changes to save.": "Keine Änderungen zu speichern.",
   "Saved. Takes effect after a restart.": "Gespeichert. Gilt nach einem Neustart.",
   "Some settings were changed and take effect after a restart. Running jobs resume afterwards.":
     "Einige Einstellungen wurden geändert und gelten nach einem Neustart. Laufende Aufträge werden danach fortgesetzt.",
@@ -654,33 +656,33 @@ export const TEXTS = {
     "Software, die die Modelle ausführt. Automatisch: die schnellste auf diesem Rechner.",
   "Numeric precision of the video model. Automatic: the fastest with full quality.":
     "Rechengenauigkeit des Videomodells. Automatisch: die schnellste mit voller Qualität.",
-  "Processor threads per job (0 = all). From {} to {}.": "Prozessor-Threads je Auftrag (0 = alle). Von {} bis {}.",
-  "Memory limit per job (0 = no limit). From {} to {}.": "Speichergrenze je Auftrag (0 = keine). Von {} bis {}.",
-  "Disk space that is always kept free. From {} to {}.": "Speicherplatz, der immer frei bleibt. Von {} bis {}.",
-  "Disk space for optimized engines; the least recently used are removed first. From {} to {}.":
-    "Speicherplatz für optimierte Engines; die am längsten unbenutzten werden zuerst entfernt. Von {} bis {}.",
+  "Processor threads per job (0 = all).": "Prozessor-Threads je Auftrag (0 = alle).",
+  "Memory limit per job (0 = no limit).": "Speichergrenze je Auftrag (0 = keine).",
+  "Disk space that is always kept free.": "Speicherplatz, der immer frei bleibt.",
+  "Disk space for optimized engines; the least recently used are removed first.":
+    "Speicherplatz für optimierte Engines; die am längsten unbenutzten werden zuerst entfernt.",
   "Engines (GiB)": "Engines (GiB)",
   "Folder on the server with your own models.": "Ordner auf dem Server mit eigenen Modellen.",
-  "Larger files are refused. From {} to {}.": "Größere Dateien werden abgelehnt. Von {} bis {}.",
+  "Larger files are refused.": "Größere Dateien werden abgelehnt.",
   "Files per person": "Dateien je Person",
-  "Uploaded files without a job, per user. From {} to {}.": "Hochgeladene Dateien ohne Auftrag, je Benutzer. Von {} bis {}.",
+  "Uploaded files without a job, per user.": "Hochgeladene Dateien ohne Auftrag, je Benutzer.",
   "Keep uploads (days)": "Uploads behalten (Tage)",
-  "Uploaded files without a job are deleted after this many days. From {} to {}.":
-    "Hochgeladene Dateien ohne Auftrag werden nach so vielen Tagen gelöscht. Von {} bis {}.",
+  "Uploaded files without a job are deleted after this many days.":
+    "Hochgeladene Dateien ohne Auftrag werden nach so vielen Tagen gelöscht.",
   "Check limit (s)": "Prüfdauer (s)",
-  "Maximum time to check an uploaded file. From {} to {}.": "Höchste Zeit zum Prüfen einer Datei. Von {} bis {}.",
+  "Maximum time to check an uploaded file.": "Höchste Zeit zum Prüfen einer Datei.",
   "Jobs, previews and results are shown to the user who added them and to administrators alone.":
     "Aufträge, Vorschauen und Ergebnisse sehen nur, wer sie hinzugefügt hat, und Administratoren.",
   "Log out when idle (h)": "Abmelden ohne Aktivität (h)",
-  "Users are logged out after this time without activity. From {} to {}.": "Benutzer werden nach dieser Zeit ohne Aktivität abgemeldet. Von {} bis {}.",
+  "Users are logged out after this time without activity.": "Benutzer werden nach dieser Zeit ohne Aktivität abgemeldet.",
   "Longest login (days)": "Längste Anmeldung (Tage)",
-  "Users are logged out after this time in any case. From {} to {}.": "Benutzer werden nach dieser Zeit auf jeden Fall abgemeldet. Von {} bis {}.",
+  "Users are logged out after this time in any case.": "Benutzer werden nach dieser Zeit auf jeden Fall abgemeldet.",
   "Failed logins": "Fehlgeschlagene Anmeldungen",
   "Failed logins per address": "Fehlgeschlagene Anmeldungen je Adresse",
   "Lock time (minutes)": "Sperrzeit (Minuten)",
   "0.0.0.0: all networks; 127.0.0.1: this machine only.": "0.0.0.0: alle Netze; 127.0.0.1: nur dieser Rechner.",
-  "Port of the web page. From {} to {}.": "Port der Webseite. Von {} bis {}.",
-  "Redirects http:// to https://; 0: off. From {} to {}.": "Leitet http:// auf https:// um; 0: aus. Von {} bis {}.",
+  "Port of the web page.": "Port der Webseite.",
+  "Redirects http:// to https://; 0: off.": "Leitet http:// auf https:// um; 0: aus.",
   "Announce relume.local": "relume.local bekannt machen",
   "Mail encryption": "Verschlüsselung der E-Mail",
   "Mail user": "Mail-Benutzer",
@@ -704,17 +706,17 @@ export const TEXTS = {
   "no sound": "ohne Ton",
   "This browser cannot play the comparison. Download the result and open it in a player.":
     "Dieser Browser kann den Vergleich nicht abspielen. Laden Sie das Ergebnis herunter und öffnen Sie es in einem Player.",
-  "Listen to the sound before and after.": "Hören Sie den Ton vorher und nachher.",
+  "Listen to the audio before and after.": "Hören Sie den Ton vorher und nachher.",
   "The comparison shows the first 2 minutes.": "Der Vergleich zeigt die ersten 2 Minuten.",
-  "Shown at {} × {}; the result has {} × {}.": "Gezeigt in {} × {}; das Ergebnis hat {} × {}.",
-  "Sound: {}": "Ton: {}",
+  "Shown at {} × {}; the result is {} × {}.": "Gezeigt in {} × {}; das Ergebnis hat {} × {}.",
+  "Audio: {}": "Ton: {}",
   "frame by frame": "Bild für Bild",
   "hold for original": "halten für Original",
   play: "abspielen",
   view: "Ansicht",
   "full screen": "Vollbild",
   mute: "stumm",
-  "switch sound": "Ton wechseln",
+  "switch audio": "Ton wechseln",
   "zoom (also Ctrl + wheel, double-click)": "Zoom (auch Strg + Mausrad, Doppelklick)",
   Ready: "Bereit",
   Outdated: "Veraltet",
@@ -725,18 +727,18 @@ export const TEXTS = {
   State: "Zustand",
   Rebuild: "Neu erstellen",
   "Rebuild: {}, {}": "Neu erstellen: {}, {}",
-  "The engine of {} will be rebuilt when no job is running.": "Die Engine von {} wird neu erstellt, sobald kein Auftrag läuft.",
-  "Relume does not know this address. Open it by its IP address, or add the name under Settings, Host names.":
-    "Relume kennt diese Adresse nicht. Öffnen Sie die IP-Adresse, oder ergänzen Sie den Namen unter Einstellungen, Hostnamen.",
-  "Too many pages of Relume are open. Close some, then reload this one.":
-    "Zu viele Seiten von Relume sind geöffnet. Schließen Sie einige und laden Sie diese neu.",
+  "The engine for {} will be rebuilt when no job is running.": "Die Engine von {} wird neu erstellt, sobald kein Auftrag läuft.",
+  "This host name is not allowed. Use the server’s IP address, or add the name under Settings, Host names.":
+    "Dieser Hostname ist nicht zugelassen. Verwenden Sie die IP-Adresse des Servers, oder ergänzen Sie den Namen unter Einstellungen, Hostnamen.",
+  "Too many Relume tabs are open. Close some, then reload this page.":
+    "Zu viele Tabs von Relume sind geöffnet. Schließen Sie einige und laden Sie diese Seite neu.",
   "Speech cleaned, video unchanged": "Sprache gereinigt, Video unverändert",
   "estimating time …": "Dauer wird geschätzt …",
-  "time not known yet": "Dauer noch unbekannt",
+  "duration unknown": "Dauer unbekannt",
   "{} of disk space needed, {} free": "{} Speicherplatz nötig, {} frei",
-  "Type or choose the folder to watch.": "Geben Sie den zu überwachenden Ordner ein, oder wählen Sie ihn.",
-  "Type or choose the folder for results.": "Geben Sie den Ordner für Ergebnisse ein, oder wählen Sie ihn.",
-  "More folders than can be listed: type the path instead.": "Mehr Ordner als angezeigt werden können: Geben Sie den Pfad ein.",
+  "Enter or choose the folder to watch.": "Geben Sie den zu überwachenden Ordner ein, oder wählen Sie ihn.",
+  "Enter or choose the folder for results.": "Geben Sie den Ordner für Ergebnisse ein, oder wählen Sie ihn.",
+  "Too many folders to list. Enter the path instead.": "Zu viele Ordner für die Liste. Geben Sie den Pfad ein.",
   "“{}” {}. Check the file and add it again.": "„{}“ {}. Prüfen Sie die Datei und fügen Sie sie erneut hinzu.",
   "Cancel {}?": "{} abbrechen?",
   "Progress so far will be lost.": "Der bisherige Fortschritt geht verloren.",
@@ -745,7 +747,7 @@ export const TEXTS = {
   "The jobs and their results will be deleted from this server. Files that you have downloaded are kept.":
     "Die Aufträge und ihre Ergebnisse werden von diesem Server gelöscht. Heruntergeladene Dateien bleiben erhalten.",
   "{} is now number {} in the queue.": "{} ist jetzt Nummer {} in der Warteschlange.",
-  "{}, showing the next {}": "{}, gezeigt werden die nächsten {}",
+  "{}, first {} shown": "{}, die ersten {} werden angezeigt",
   "{}, done about {}": "{}, fertig gegen {}",
   "Preview this part": "Vorschau dieses Teils",
   "Try this part": "Diesen Teil ausprobieren",
@@ -759,20 +761,20 @@ export const TEXTS = {
   "The preview was cancelled.": "Die Vorschau wurde abgebrochen.",
   "{} of {} selected": "{} von {} ausgewählt",
   "{} selected": "{} ausgewählt",
-  "{} has arrived.": "{} ist angekommen.",
+  "{} has been uploaded.": "{} ist angekommen.",
   "“{}” was removed.": "„{}“ wurde entfernt.",
   "“{}” was changed.": "„{}“ wurde geändert.",
   "{} files cannot be used": "{} Dateien sind nicht verwendbar",
   "{} file cannot be used": "{} Datei ist nicht verwendbar",
   None: "Keine",
   "Saved preset": "Gespeicherte Vorgabe",
-  "Use for new jobs": "Für neue Aufträge verwenden",
+  "Use as default for new jobs": "Als Standard für neue Aufträge",
   "Delete preset": "Vorgabe löschen",
   "Delete preset: {}": "Vorgabe löschen: {}",
   "Delete this preset?": "Diese Vorgabe löschen?",
-  "“{}” will be deleted{}. Jobs made with it are kept.": "„{}“ wird gelöscht{}. Aufträge damit bleiben erhalten.",
+  "“{}” will be deleted{}. Existing jobs are not affected.": "„{}“ wird gelöscht{}. Aufträge damit bleiben erhalten.",
   "Keep preset": "Vorgabe behalten",
-  "Offer to everyone": "Allen anbieten",
+  "Share with everyone": "Mit allen teilen",
   "Preset “{}” saved.": "Vorgabe „{}“ gespeichert.",
   "From {} to {}.": "Von {} bis {}.",
   "Difference, 4× brighter": "Differenz, 4× heller",
@@ -781,18 +783,77 @@ export const TEXTS = {
   "Start of the part": "Anfang des Teils",
   "End of the part": "Ende des Teils",
   "The whole file will be enhanced.": "Die ganze Datei wird verbessert.",
-  "Relume did not say where to send the file. Tell the administrator.":
-    "Relume hat nicht gesagt, wohin die Datei gehört. Fragen Sie den Administrator.",
-  "The server took nothing of the file.": "Der Server hat nichts von der Datei angenommen.",
+  "The server did not return an upload address. Ask an administrator.":
+    "Der Server hat keine Upload-Adresse geliefert. Fragen Sie einen Administrator.",
+  "The server accepted no data.": "Der Server hat keine Daten angenommen.",
   "The connection was lost.": "Die Verbindung wurde unterbrochen.",
   "Upload of {}": "Upload von {}",
   "Waiting · {}": "Wartend · {}",
   "Paused · {}": "Angehalten · {}",
   "Connection lost at {}. Upload will resume automatically.": "Verbindung bei {} unterbrochen. Der Upload wird automatisch fortgesetzt.",
   "{} left": "noch {}",
-  "Choose the same file again to resume its upload.": "Wählen Sie dieselbe Datei erneut, um den Upload fortzusetzen.",
-  Forget: "Verwerfen",
-  "Forget: {}": "Verwerfen: {}",
+  "Choose the same file again to resume the upload.": "Wählen Sie dieselbe Datei erneut, um den Upload fortzusetzen.",
+  "Discard: {}": "Verwerfen: {}",
   "Starting {} of {} …": "{} von {} wird gestartet …",
   "Start {} jobs": "{} Aufträge starten",
+
+  // Numbers and parts of sentences
+  "{} to {}": "{} bis {}",
+  "{} of {}": "{} von {}",
+  "{} of {} uploaded": "{} von {} hochgeladen",
+  "{} fps": "{} fps",
+  "{} min {} s": "{} min {} s",
+  "{} (paused for {})": "{} (angehalten für {})",
+  "{} file": "{} Datei",
+  "{} files": "{} Dateien",
+  "{} job": "{} Auftrag",
+  "{} jobs": "{} Aufträge",
+  "{} in total": "{} insgesamt",
+  " for everyone": " für alle",
+  "{} (everyone)": "{} (alle)",
+  "audio only": "nur Audio",
+  "no audio": "ohne Ton",
+  unknown: "unbekannt",
+  "the preview": "der Vorschau",
+  "this job": "diesem Auftrag",
+  "{} uploaded file is ready to enhance.": "{} hochgeladene Datei ist bereit.",
+  "{} uploaded files are ready to enhance.": "{} hochgeladene Dateien sind bereit.",
+  "{} jobs were added to the queue.": "{} Aufträge wurden zur Warteschlange hinzugefügt.",
+  "{} other file ignored ({})": "{} weitere Datei ignoriert ({})",
+  "{} other files ignored ({})": "{} weitere Dateien ignoriert ({})",
+  "{}, except {}": "{} außer {}",
+  "The job stopped unexpectedly. Retry it; if it fails again, ask your administrator.":
+    "Der Auftrag wurde unerwartet beendet. Wiederholen Sie ihn; wenn er wieder fehlschlägt, fragen Sie Ihren Administrator.",
+  "The file was kept as {}, in results/{} in the server’s data directory.":
+    "Die Datei wurde als {} im Datenverzeichnis des Servers unter results/{} aufbewahrt.",
+  "The file was kept next to the result as NAME.unverified.SUFFIX.":
+    "Die Datei wurde neben dem Ergebnis als NAME.unverified.ENDUNG aufbewahrt.",
+  "This job was deleted": "Dieser Auftrag wurde gelöscht",
+  "It was deleted while this page was open.": "Er wurde gelöscht, während diese Seite geöffnet war.",
+  "Not available": "Nicht verfügbar",
+  "Logged out elsewhere": "Anderswo abgemeldet",
+  URL: "URL",
+  "No more messages are sent to this URL.": "An diese URL werden keine Nachrichten mehr gesendet.",
+  "Delete this webhook?": "Diesen Webhook löschen?",
+  "Send a test: {}": "Testen: {}",
+  "Enter the URL to notify.": "Geben Sie die zu benachrichtigende URL ein.",
+  "Select at least one event.": "Wählen Sie mindestens ein Ereignis.",
+  "Signing key": "Signaturschlüssel",
+  "The receiving program uses it to verify that messages come from Relume. It is shown only once.":
+    "Das empfangende Programm prüft damit, dass Nachrichten von Relume kommen. Er wird nur einmal angezeigt.",
+  "The test message was not delivered: {}": "Die Testnachricht wurde nicht zugestellt: {}",
+  "Hot: check the fan": "Heiß: Lüfter prüfen",
+  "No worker is running, so jobs are waiting. If this persists, restart Relume.":
+    "Kein Arbeitsprozess läuft, Aufträge warten. Wenn das so bleibt, starten Sie Relume neu.",
+  "Details: {}": "Details: {}",
+  "build {}": "Build {}",
+  "{} must be at least {}.": "{} muss mindestens {} sein.",
+  "{} must be at most {}.": "{} darf höchstens {} sein.",
+  "{} must be a number.": "{} muss eine Zahl sein.",
+  "{} or more.": "Mindestens {}.",
+  "At most {}.": "Höchstens {}.",
+  "Leave empty for none.": "Leer lassen für keine.",
+  "One per line.": "Eine je Zeile.",
+  Tab: "Tab",
+  Esc: "Esc",
 };
