@@ -1,27 +1,53 @@
-"""How workers share the tests (`pytest -n 2 --dist loadgroup`): file by file, for much is made once for a file.
+"""How workers share the tests, and what they share (`pytest -n 2 --dist loadgroup --no-loadscope-reorder`)."""
 
-And which tests get a second chance.
-"""
-
-from collections.abc import Generator
+import fcntl
+import os
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parent
 
+# Groups that take longest begin first, so that the workers end together.
+FIRST = (
+    "page-1",
+    "export/test_engine.py",
+    "page-2",
+    "appliance/jobs/test_supervisor.py",
+    "export/test_int8.py",
+    "export/test_import_chain.py",
+    "export/test_graph.py",
+    "runtime/engine",
+    "training",
+)
+
+
+def group_of(file: Path) -> str:
+    """Return the name of the tests that one worker runs: a file's, for much is made once for a file.
+
+    The page's tests have a server and a browser, which start once for a worker: they are two groups.
+    """
+    if file.is_relative_to("appliance/page"):
+        return "page-1" if file.stem < "test_n" else "page-2"
+    return file.as_posix()
+
+
+def rank_of(group: str) -> int:
+    """Return when a group begins."""
+    return next((place for place, name in enumerate(FIRST) if group.startswith(name)), len(FIRST))
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        # The page's tests share a server, and two browsers at once would take each other's time.
-        group = "page" if file.is_relative_to("appliance/page") else file.as_posix()
+    groups = {item: group_of(item.path.relative_to(TESTS)) for item in items}
+    for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
-        if file.is_relative_to("appliance"):
+        if group.startswith(("appliance", "page")):
             # Real servers, workers and a browser, which a busy machine can hold up for longer than any test waits. One
             # that fails is run once more; the summary names it, and it is to be mended.
             item.add_marker(pytest.mark.flaky(reruns=1))
+    items.sort(key=lambda item: rank_of(groups[item]))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,3 +56,22 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     # Names that are no valid Unicode get into logs, and a worker could not send them.
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return the function that returns a folder of a name, filled once for all workers by the first that asks."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / ".filled").exists():
+                fill(folder)
+                (folder / ".filled").touch()
+        return folder
+
+    return make

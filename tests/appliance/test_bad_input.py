@@ -191,7 +191,7 @@ def test_a_result_whose_name_is_taken_by_a_folder_is_refused(relume, clip, tmp_p
 
 
 def test_a_full_disk_leaves_nothing(relume, tmp_path, write_clip):
-    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(160, 120))
+    source = write_clip(tmp_path / "clip.mp4", frames=24, size=(96, 64))
     # Once without a limit: it compiles the kernels, whose files would hit the limit too.
     assert relume("enhance", source, "-o", tmp_path / "first.mp4").returncode == 0
     limit = (tmp_path / "first.mp4").stat().st_size // 2
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_nothing(relume, tmp_path, write_clip):
 def test_a_disk_that_is_too_small_leaves_nothing(relume, tmp_path, write_clip):
     import subprocess
 
-    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(160, 120))
+    source = write_clip(tmp_path / "clip.mp4", frames=24, size=(96, 64))
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]

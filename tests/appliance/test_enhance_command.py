@@ -90,7 +90,7 @@ def test_overwrite_replaces_a_result(relume, clip, tmp_path):
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_job_and_leaves_no_half_file(start_relume, write_clip, tmp_path, kind):
-    source = write_clip(tmp_path / "clip.mp4", frames=600, size=(320, 180), sound=False)
+    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(320, 180), sound=False)
     before = source.read_bytes()
 
     with start_relume("enhance", source, "-o", tmp_path / "out.mp4") as process:

@@ -17,11 +17,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-def test_twenty_mutated_clips_are_enhanced_or_refused(clips: list[Path]) -> None:
-    summary = run_all(clips, count=20, seed=3, limits=Limits())
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_mutated_clips_are_enhanced_or_refused(clips: list[Path], count: int) -> None:
+    summary = run_all(clips, count=count, seed=3, limits=Limits())
 
     assert summary.problems == []
-    assert summary.runs == 20
+    assert summary.runs == count
     assert set(summary.exit_codes) == {0, 3}
 
 

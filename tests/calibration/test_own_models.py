@@ -17,7 +17,7 @@ from models.spynet import SpynetConfig
 from runtime.engine.choose import Wish, choose_engine, offered_precisions
 from runtime.manifest import find_model
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the exporter's own deprecations
 
 
 @pytest.fixture(scope="module")

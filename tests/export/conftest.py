@@ -1,3 +1,5 @@
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,29 @@ def small_rvrt() -> RvrtConfig:
     return RVRT
 
 
+class ExportedGraphs(Mapping[str, tuple[Graph, Exported]]):
+    """Small graphs, each exported when it is asked for first, by whichever worker that is."""
+
+    def __init__(self, make_once: Callable[..., Path]) -> None:
+        self._graphs, self._make_once = small_graphs(), make_once
+
+    def __getitem__(self, name: str) -> tuple[Graph, Exported]:
+        graph = self._graphs[name]
+
+        def export(folder: Path) -> None:
+            exported = export_graph(graph, folder / f"{name}.onnx")
+            (folder / "exported.pickle").write_bytes(pickle.dumps(exported))
+
+        folder = self._make_once(f"graph-{name}", export)
+        return graph, pickle.loads((folder / "exported.pickle").read_bytes())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._graphs)
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+
 @pytest.fixture(scope="session")
-def exported_graphs(tmp_path_factory) -> dict[str, tuple[Graph, Exported]]:
-    """Export them once for all tests."""
-    folder: Path = tmp_path_factory.mktemp("graphs")
-    return {name: (graph, export_graph(graph, folder / f"{name}.onnx")) for name, graph in small_graphs().items()}
+def exported_graphs(make_once) -> ExportedGraphs:
+    return ExportedGraphs(make_once)

@@ -15,6 +15,9 @@ from runtime.manifest import find_model
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")
 SMALL += ("rvrt-align", "rvrt-group")
 CAPABILITIES = ("sm86", "sm89", "sm120")
+EVERY = pytest.mark.parametrize(
+    "capabilities", [("sm120",), pytest.param(CAPABILITIES, marks=pytest.mark.slow)], ids=["one", "every"]
+)
 
 needs_rtx = pytest.mark.skipif(
     not has_builder(Flavour.RTX), reason="no TensorRT for RTX here: pip install tensorrt-rtx-cu13"
@@ -22,12 +25,15 @@ needs_rtx = pytest.mark.skipif(
 
 
 @needs_rtx
+@EVERY
 @pytest.mark.parametrize("name", SMALL)
-def test_small_networks_build_for_every_generation_in_both_precisions(exported_graphs, tmp_path, name: str) -> None:
+def test_small_networks_build_for_every_generation_in_both_precisions(
+    exported_graphs, tmp_path, name: str, capabilities: tuple[str, ...]
+) -> None:
     graph, exported = exported_graphs[name]
     half = convert_to_half(exported.path, tmp_path / "half.onnx", random_tiles(graph.inputs, 1)).path
     for source in (exported.path, half):
-        for capability in CAPABILITIES:
+        for capability in capabilities:
             target = tmp_path / f"{source.stem}-{capability}.engine"
             built = build_engine(source, target, capability=capability)
             assert built.target == capability
@@ -76,7 +82,14 @@ def test_a_missing_builder_names_its_package(tmp_path) -> None:
 
 
 @needs_rtx
-@pytest.mark.parametrize("name", ["light-x4", "light-x2", "light-restore"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "light-restore",
+        pytest.param("light-x4", marks=pytest.mark.slow),
+        pytest.param("light-x2", marks=pytest.mark.slow),
+    ],
+)
 def test_the_shipped_video_models_pass_in_half_and_build(tmp_path, name: str) -> None:
     engines = tuple(f"rtx:{capability}" for capability in CAPABILITIES)
 
@@ -90,7 +103,7 @@ def test_the_shipped_video_models_pass_in_half_and_build(tmp_path, name: str) ->
 
 
 @needs_rtx
-@pytest.mark.parametrize("name", ["speech-mask", "speech-demucs"])
+@pytest.mark.parametrize("name", ["speech-mask", pytest.param("speech-demucs", marks=pytest.mark.slow)])
 def test_the_shipped_speech_models_pass_in_half_and_build(tmp_path, name: str) -> None:
     """Blocks of four hops or frames: a recurrence of one step is built however its input is cast."""
     rows = run_shipped(

@@ -114,7 +114,7 @@ def until() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some seconds of work: an idle machine must not finish it between a look and a kill."""
-    return write_clip(tmp_path_factory.mktemp("long") / "long.mp4", scene_frames=240)
+    return write_clip(tmp_path_factory.mktemp("long") / "long.mp4", scene_frames=100)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from tests.killing import KillTest, kill_at_random
 
 
 def test_kills_at_random_moments_harm_no_job(tmp_path):
-    outcome = kill_at_random(tmp_path / "run", repeats=2, kills_each=2, seed=4)
+    outcome = kill_at_random(tmp_path / "run", repeats=1, kills_each=1, seed=4)
 
     assert outcome.faults == []
-    assert outcome.hits >= 2
+    assert outcome.hits >= 1
     assert outcome.jobs >= 1
 
 

@@ -197,33 +197,38 @@ def test_a_folder_at_rest_takes_no_time(box, watch, until):
     assert (after.user + after.system - before.user - before.system) / seconds < 0.05
 
 
+@pytest.mark.parametrize("many", [40, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("polling", [False, True], ids=["told", "polled"])
-def test_of_200_files_at_once_each_good_one_is_done_once_and_each_broken_one_named(
-    box, watch, work_on, until, two_hundred, polling
+def test_of_many_files_at_once_each_good_one_is_done_once_and_each_broken_one_named(
+    box, watch, work_on, until, tmp_path, make_media, polling, many
 ):
-    """Three folders, ten kinds: 150 good, of which 20 grow slowly and 10 come twice, and 40 broken; work is a copy."""
+    """Three folders, ten kinds: three quarters good, of which some grow slowly and some come twice, and a fifth broken.
+
+    Work is a copy.
+    """
     folder = box.add(hold_s=0.6, polling=polling)
     watch()
     work_on()
-    good, broken = two_hundred
+    good, broken = _make_files(tmp_path / "made", make_media, good=many * 3 // 4, broken=many // 5)
+    twins = many // 20
     # A part of these kinds is never taken for the whole, however long the machine that writes them is held up.
-    growing = [path for path in good if path.suffix in (".mp4", ".mkv", ".mov", ".avi", ".wav", ".mka")][:20]
+    growing = [path for path in good if path.suffix in (".mp4", ".mkv", ".mov", ".avi", ".wav", ".mka")][: many // 10]
     at_once = [path for path in good if path not in growing]
     for path in at_once + broken:
         target = box.inbox / ("deep/er" if len(path.stem) % 2 else "") / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    for path in at_once[:10]:
+    for path in at_once[:twins]:
         shutil.copy(path, box.inbox / f"twin of {path.name}")
     _grow(growing, box.inbox)
 
     ledger = box.store.ledger(folder.id)
-    counts = {FileState.DONE: 150, FileState.SAME: 10, FileState.BROKEN: 40}
+    counts = {FileState.DONE: len(good), FileState.SAME: twins, FileState.BROKEN: len(broken)}
     until(lambda: Counter(file.state for file in ledger.files()) == counts, timeout_s=120, every_s=0.3)
 
     expected = sorted(path.read_bytes() + b"enhanced" for path in good)
     assert sorted(path.read_bytes() for path in box.out.rglob("*") if path.is_file()) == expected
-    assert len(box.jobs(JobState.DONE)) == len(box.jobs()) == 150
+    assert len(box.jobs(JobState.DONE)) == len(box.jobs()) == len(good)
     problems = {Path(problem.file).name: problem for problem in box.store.problems(folder.id)}
     assert set(problems) == {path.name for path in broken}
     for name, problem in problems.items():
@@ -241,15 +246,13 @@ _REASONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def two_hundred(tmp_path_factory, make_media) -> tuple[list[Path], list[Path]]:
-    return _make_files(tmp_path_factory.mktemp("made"), make_media)
-
-
-def _make_files(folder: Path, make_media) -> tuple[list[Path], list[Path]]:
-    good = [make_media(folder / f"good{number}{KINDS[number % len(KINDS)]}", seed=number) for number in range(150)]
-    broken = []
-    for number in range(40):
+def _make_files(folder: Path, make_media, *, good: int, broken: int) -> tuple[list[Path], list[Path]]:
+    folder.mkdir()
+    whole_ones = [
+        make_media(folder / f"good{number}{KINDS[number % len(KINDS)]}", seed=number) for number in range(good)
+    ]
+    broken_ones = []
+    for number in range(broken):
         kind = list(_REASONS)[number % len(_REASONS)]
         suffix = (".mp4", ".mov", ".mkv", ".wav")[number % 4]
         path = folder / f"{kind}-{number}{suffix}"
@@ -264,8 +267,8 @@ def _make_files(folder: Path, make_media) -> tuple[list[Path], list[Path]]:
                 "noise": bytes((number + 7 * i) % 256 for i in range(4000)),
             }[kind]
         )
-        broken.append(path)
-    return good, broken
+        broken_ones.append(path)
+    return whole_ones, broken_ones
 
 
 def _grow(paths: list[Path], inbox: Path) -> None:
