@@ -21,8 +21,8 @@ from runtime.manifest import Model, Role
 from runtime.media.probe import probe
 from runtime.media.video_reader import VideoReader
 from runtime.video.frames import EnhancedFrame, Step
-from runtime.video.motion import TemporalWindow
-from runtime.video.pipeline import open_step
+from runtime.video.motion import MotionEstimator
+from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import Canvas, plan_canvas
 
 Frame = NDArray[np.float32]
@@ -93,8 +93,8 @@ def run_model(model: Model, frames: Iterable[Frame], backend: Backend) -> Iterat
     if first is None:
         return
     canvas = plan_canvas(first.shape[1], first.shape[2], spec)
-    window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-    with closing(open_step(model, backend, canvas, strength=1.0)) as step:
+    window = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
+    with closing(open_runner(model, backend, canvas, strength=1.0)) as step:
         for index, frame in enumerate(chain((first,), rest)):
             made = step.push(window.push(pad_to_canvas(frame, canvas), pts=index, duration=1))
             yield from _sound(step, made, model)

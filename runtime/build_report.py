@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.action import Action
-from runtime.audio.pipeline import SoundOutcome
+from runtime.audio.pipeline import AudioOutcome
 from runtime.engine.choose import Choice
 from runtime.manifest import zoo_folder
 from runtime.media.probe import MediaInfo, probe
@@ -26,7 +26,7 @@ from runtime.report import (
     Speed,
     StageTime,
     StateReset,
-    StreamFate,
+    StreamOutcome,
     Tiling,
 )
 from runtime.version import relume_version
@@ -85,9 +85,9 @@ def _file(info: MediaInfo) -> MediaFile:
     return MediaFile(str(info.path), info.container, info.size_bytes, duration_s)
 
 
-def _fate(job: "Job", plan: StreamPlan, pairs: Pairs) -> StreamFate:
+def _fate(job: "Job", plan: StreamPlan, pairs: Pairs) -> StreamOutcome:
     stream = next(stream for stream in job.work.info.streams if stream.index == plan.index)
-    return StreamFate(
+    return StreamOutcome(
         index=plan.index,
         kind=plan.kind,
         codec=plan.codec,
@@ -149,7 +149,7 @@ def _picture(job: "Job", result: MediaInfo) -> PictureReport | None:
     )
 
 
-def _sound(job: "Job", sound: SoundOutcome) -> SoundReport:
+def _sound(job: "Job", sound: AudioOutcome) -> SoundReport:
     checks = {check.index: check for check in (job.check.sounds if job.check is not None else ())}
     index, summary = sound.index, sound.summary
     guarded = None if summary is None else round(summary.guarded_share, 4)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from runtime.audio.pipeline import SoundPipeline
+from runtime.audio.pipeline import AudioPipeline
 from runtime.build_report import account
 from runtime.job import (
     Job,
@@ -24,8 +24,8 @@ from runtime.job import (
     check_result,
     copied_packets,
     draw_comparison,
+    open_audio_pipeline,
     open_pictures,
-    open_sound_pipeline,
     open_video_pipeline,
     refuse_damage,
     refuse_unverified,
@@ -106,13 +106,13 @@ def _stream(
             muxer, work.info, work.streams, video=job.settings, start=work.options.start, end=work.options.end
         )
         tracks, video = [], None
-        sounds: list[SoundPipeline] = []
+        sounds: list[AudioPipeline] = []
         if job.reader is not None and job.tracks.video is not None:
             pictures = refuse_damage(job.reader, job.reader, work)
             video = stack.enter_context(open_video_pipeline(job, pictures, job.tracks.video, tell))
             tracks.append(video.packets())
         for index, encoder in job.tracks.audios.items():
-            sounds.append(stack.enter_context(open_sound_pipeline(job, index, encoder, tell)))
+            sounds.append(stack.enter_context(open_audio_pipeline(job, index, encoder, tell)))
             tracks.append(sounds[-1].packets())
         tell.stage("enhancing")
         muxer.run([*tracks, copied_packets(job)])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kernels.colour import YuvLayout
-from runtime.audio.pipeline import SoundOutcome, SoundPipeline
+from runtime.audio.pipeline import AudioOutcome, AudioPipeline
 from runtime.audio.speech_enhancer import SpeechEnhancer
 from runtime.engine.session import SharedSessions
 from runtime.errors import DamagedError, MediaError, VerificationError
@@ -19,16 +19,16 @@ from runtime.media.deinterlace import Interlacing
 from runtime.media.demux import AnyPacket
 from runtime.media.muxer import Muxer
 from runtime.media.output_tracks import Tracks
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.sampling import find_siting
-from runtime.media.verify import CarriedData, PictureTimes, Verification, verify
+from runtime.media.verify import CarriedData, Verification, VideoTimes, verify
 from runtime.media.video_encoder import EncodeSettings
 from runtime.media.video_reader import VideoReader
 from runtime.options import Progress
 from runtime.plan import Selection, Work, expected_frames, expected_samples
 from runtime.report import DamagedPlace, Report
 from runtime.stages import StageClock, StopSignal
-from runtime.video.pipeline import Encoder, Passed, Segmenter, Start, VideoPipeline
+from runtime.video.pipeline import Encoder, PipelineResult, ResumePoint, Segmenter, VideoPipeline
 from runtime.video.tile_plan import Canvas, plan_canvas
 
 Item = TypeVar("Item")
@@ -55,8 +55,8 @@ class Job:
     siting: tuple[float, float] | None = None
     settings: EncodeSettings | None = None
     canvas: Canvas | None = None
-    passed: Passed | None = None
-    sounds: list[SoundOutcome] = field(default_factory=list)
+    passed: PipelineResult | None = None
+    sounds: list[AudioOutcome] = field(default_factory=list)
     tracks: Tracks | None = None
     end_pts: int | None = None
     warnings: list[str] = field(default_factory=list)
@@ -87,12 +87,12 @@ def open_pictures(job: Job, *, near: int | None = None, interlacing: Interlacing
 
 def open_video_pipeline(
     job: Job,
-    pictures: Iterable[Picture],
+    pictures: Iterable[YuvFrame],
     encoder: Encoder[AnyPacket],
     tell: "Teller",
     *,
     segmenter: Segmenter | None = None,
-    start: Start | None = None,
+    start: ResumePoint | None = None,
 ) -> VideoPipeline[AnyPacket]:
     """Set up the picture's stages, from the job's reader to an encoder."""
     work, reader, settings = job.work, job.reader, job.settings
@@ -132,7 +132,7 @@ def plan_job_canvas(job: Job) -> Canvas:
     return plan_canvas(job.reader.height, job.reader.width, spec, any_shape=job.selection.picture.any_shape)
 
 
-def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Teller") -> SoundPipeline:
+def open_audio_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Teller") -> AudioPipeline:
     """Set up the stages of one track of sound; `index` is the source's."""
     work = job.work
     stream = next(audio for audio in work.info.audios if audio.index == index)
@@ -149,7 +149,7 @@ def open_sound_pipeline(job: Job, index: int, encoder: AudioEncoder, tell: "Tell
             sample_rate=stream.sample_rate,
             strength=work.plan.strength,
         )
-    return SoundPipeline(
+    return AudioPipeline(
         reader,
         refuse_damage(reader, reader, work),
         enhancer,
@@ -198,7 +198,7 @@ def check_result(job: Job, muxer: Muxer, written: Path) -> None:
     """
     times = None
     if job.passed is not None and job.reader is not None:
-        times = PictureTimes(job.reader.stream.time_base, job.passed.pts, end_pts=job.end_pts)
+        times = VideoTimes(job.reader.stream.time_base, job.passed.pts, end_pts=job.end_pts)
     assert job.tracks is not None
     sounds = [sound.times(job.tracks.audios[sound.index].stream.index) for sound in job.sounds]
     with job.clock.measure("check"):

@@ -13,7 +13,7 @@ from runtime.media.stream_mapping import StreamPlan
 from runtime.media.timecode import find_time_code
 from runtime.media.verify import SideDataCheck
 from runtime.media.wave_chunks import MARKS
-from runtime.report import PartFate
+from runtime.report import PartOutcome
 
 _NOT_FOUND: Final = "it was written, but is not found in the finished file"
 _NO_TIME_CODE: Final = "the container takes no time code at the frame rate of the pictures"
@@ -75,7 +75,7 @@ def compare_parts(
     side_data: Sequence[SideDataCheck],
     start: Fraction | None,
     end: Fraction | None,
-) -> tuple[PartFate, ...]:
+) -> tuple[PartOutcome, ...]:
     """Return what became of all that is not a stream.
 
     Args:
@@ -106,7 +106,7 @@ def _kind(stream: AnyStream) -> str:
     return "audio" if isinstance(stream, AudioStream) else stream.kind
 
 
-def _chapters(source: MediaInfo, result: MediaInfo, *, trimmed: bool) -> Iterable[PartFate]:
+def _chapters(source: MediaInfo, result: MediaInfo, *, trimmed: bool) -> Iterable[PartOutcome]:
     if not source.chapters:
         return
     count, kept = len(source.chapters), len(result.chapters)
@@ -114,10 +114,10 @@ def _chapters(source: MediaInfo, result: MediaInfo, *, trimmed: bool) -> Iterabl
     if kept != count:
         lost = f"{kept} of {count} lie in the part that was taken"
         reason = lost if trimmed else f"{result.path.suffix} kept {kept} of {count}"
-    yield PartFate("chapters", count, Action.COPIED if kept else Action.NOT_CARRIED, reason)
+    yield PartOutcome("chapters", count, Action.COPIED if kept else Action.NOT_CARRIED, reason)
 
 
-def _tags(source: MediaInfo, result: MediaInfo, start: Fraction | None) -> Iterable[PartFate]:
+def _tags(source: MediaInfo, result: MediaInfo, start: Fraction | None) -> Iterable[PartOutcome]:
     tags = {key: text for key, text in file_tags(source, start).items() if key.lower() not in CONTAINER_TAGS and text}
     if not tags:
         return
@@ -126,7 +126,7 @@ def _tags(source: MediaInfo, result: MediaInfo, start: Fraction | None) -> Itera
     texts = {text for _, text in pairs if len(text) > _SHORT_TEXT}
     lost = [key for key, text in tags.items() if (key.lower(), _plain(text)) not in pairs and _plain(text) not in texts]
     reason = f"{len(lost)} not carried: {', '.join(sorted(lost))}" if lost else ""
-    yield PartFate("tags", len(tags), Action.COPIED if len(lost) < len(tags) else Action.NOT_CARRIED, reason)
+    yield PartOutcome("tags", len(tags), Action.COPIED if len(lost) < len(tags) else Action.NOT_CARRIED, reason)
 
 
 def _plain(text: str) -> str:
@@ -135,14 +135,14 @@ def _plain(text: str) -> str:
     return text[:_SECONDS] if text[10:11] == "T" and text[:4].isdecimal() else text
 
 
-def _time_code(source: MediaInfo, result: MediaInfo) -> Iterable[PartFate]:
+def _time_code(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
     if find_time_code(source) is not None and source.video is not None:
         kept = find_time_code(result)
         action = Action.NOT_CARRIED if kept is None else Action.COPIED
-        yield PartFate("time code", 1, action, _NO_TIME_CODE if kept is None else f"it begins with {kept}")
+        yield PartOutcome("time code", 1, action, _NO_TIME_CODE if kept is None else f"it begins with {kept}")
 
 
-def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartFate]:
+def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartOutcome]:
     """Name the titles and languages of streams that are gone."""
     lost = []
     count = 0
@@ -160,38 +160,38 @@ def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartFate]:
             if not kept:
                 lost.append(f"{key} {text} of stream {stream.index}")
     if lost:
-        yield PartFate("track tags", count, Action.NOT_CARRIED, ", ".join(lost))
+        yield PartOutcome("track tags", count, Action.NOT_CARRIED, ", ".join(lost))
 
 
-def _wave_chunks(source: MediaInfo, result: MediaInfo) -> Iterable[PartFate]:
+def _wave_chunks(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
     there = {chunk.name for chunk in result.wave_chunks}
     for chunk in {chunk.name: chunk for chunk in source.wave_chunks}.values():
         if chunk.name in there:
-            yield PartFate(chunk.label, 1, Action.COPIED)
+            yield PartOutcome(chunk.label, 1, Action.COPIED)
         elif chunk.name in MARKS and result.chapters:
-            yield PartFate(chunk.label, 1, Action.TRANSCODED, "they are chapters in the result")
+            yield PartOutcome(chunk.label, 1, Action.TRANSCODED, "they are chapters in the result")
         else:
-            yield PartFate(chunk.label, 1, Action.NOT_CARRIED, _NO_CHUNK)
+            yield PartOutcome(chunk.label, 1, Action.NOT_CARRIED, _NO_CHUNK)
 
 
-def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartFate]:
+def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartOutcome]:
     """Name what is told of a whole track of pictures."""
     place = "the format of the result has no place for it, or the encoder none"
     if before.sample_aspect != after.sample_aspect:
         shape = f"{before.sample_aspect.numerator}:{before.sample_aspect.denominator}"
         close = abs(before.sample_aspect / after.sample_aspect - 1) < Fraction(1, 100)
         reason = f"rounded to {after.sample_aspect.numerator}:{after.sample_aspect.denominator}" if close else place
-        yield PartFate(f"pixel shape {shape}", 1, Action.COPIED if close else Action.NOT_CARRIED, reason)
+        yield PartOutcome(f"pixel shape {shape}", 1, Action.COPIED if close else Action.NOT_CARRIED, reason)
     if before.stereo is not None:
         kept = after.stereo == before.stereo
         name = f"stereo 3D ({before.stereo.name})"
-        yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
+        yield PartOutcome(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
     if before.spherical is not None:
         kept = after.spherical == before.spherical
         name = f"spherical projection ({before.spherical.name})"
-        yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
+        yield PartOutcome(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
     if before.picture_time_code and is_encoded and "timecode" not in map(str.lower, after.tags):
-        yield PartFate("time code in the pictures", 1, Action.NOT_CARRIED, "only a time code of the file is written")
+        yield PartOutcome("time code in the pictures", 1, Action.NOT_CARRIED, "only a time code of the file is written")
     if before.dolby_vision is not None:
         kept = after.dolby_vision == before.dolby_vision
         reason = "" if kept else "its values are not true of the result; what plays without them is kept"
@@ -200,21 +200,23 @@ def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> It
                 f"profile {before.dolby_vision.profile} has wrong colours without its values: convert the file first"
             )
         name = f"Dolby Vision (profile {before.dolby_vision.profile})"
-        yield PartFate(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
+        yield PartOutcome(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
     if before.crop is not None and is_encoded:
-        yield PartFate("cropping", 1, Action.TRANSCODED, f"{_edges(before.crop)} were cut off, as the source asks for")
+        yield PartOutcome(
+            "cropping", 1, Action.TRANSCODED, f"{_edges(before.crop)} were cut off, as the source asks for"
+        )
     elif before.crop is not None:
         kept = after.crop == before.crop
         reason = "" if kept else f"{_edges(before.crop)} are shown, which the source hides"
-        yield PartFate("cropping", 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
+        yield PartOutcome("cropping", 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
 
 
 def _edges(crop: Crop) -> str:
     return f"{crop.left} and {crop.right} columns and {crop.top} and {crop.bottom} rows at the edges"
 
 
-def _side_data(check: SideDataCheck) -> PartFate:
+def _side_data(check: SideDataCheck) -> PartOutcome:
     if check.found == check.written:
-        return PartFate(check.name, check.written, Action.COPIED, f"in {check.written} pictures")
+        return PartOutcome(check.name, check.written, Action.COPIED, f"in {check.written} pictures")
     reason = f"found in {check.found} of {check.written} pictures"
-    return PartFate(check.name, check.written, Action.NOT_CARRIED, reason)
+    return PartOutcome(check.name, check.written, Action.NOT_CARRIED, reason)

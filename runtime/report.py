@@ -31,7 +31,7 @@ class MediaFile:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamFate:
+class StreamOutcome:
     """One stream of the source and what became of it.
 
     `out_index` and `out_codec` are None for a stream that was not carried; `reason` is empty
@@ -49,7 +49,7 @@ class StreamFate:
 
 
 @dataclass(frozen=True, slots=True)
-class PartFate:
+class PartOutcome:
     """Chapters, tags, attachments or side data: how many, and what became of them."""
 
     what: str
@@ -201,9 +201,9 @@ class Report:
     preset: str
     source: MediaFile
     result: MediaFile
-    streams: tuple[StreamFate, ...]
+    streams: tuple[StreamOutcome, ...]
     speed: Speed
-    parts: tuple[PartFate, ...] = ()
+    parts: tuple[PartOutcome, ...] = ()
     picture: PictureReport | None = None
     sound: tuple[SoundReport, ...] = ()
     av_offsets: tuple[AvOffset, ...] = ()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import CancelledError, EncodeError
 from runtime.media.audio_reader import AudioReader
-from runtime.media.pixel_formats import Picture, write_planes
+from runtime.media.pixel_formats import YuvFrame, write_planes
 from runtime.media.video_reader import VideoReader
 
 _TIME_BASE: Final = Fraction(1, 90_000)
@@ -88,7 +88,7 @@ class ProxyFile:
         self._blocks = _from_zero(reader, round(zero * reader.sample_rate), longest_s * reader.sample_rate)
         self._next_block = next(self._blocks, None)
 
-    def write_picture(self, picture: Picture, time: Fraction, duration: Fraction) -> None:
+    def write_picture(self, picture: YuvFrame, time: Fraction, duration: Fraction) -> None:
         """Write a picture that is shown at a time, in seconds."""
         colour = self._colour
         frame = write_planes(picture, width=picture.width, height=picture.height)

@@ -13,7 +13,7 @@ from appliance.jobs.preview_writer import ProxyFile, ProxySize
 from runtime.errors import CancelledError, DecodeError, MediaError
 from runtime.media.audio_reader import AudioReader
 from runtime.media.deinterlace import Interlacing
-from runtime.media.pixel_formats import Picture, write_planes
+from runtime.media.pixel_formats import YuvFrame, write_planes
 from runtime.media.probe import AudioStream, VideoStream, probe
 from runtime.media.video_reader import VideoReader
 from runtime.report import Report
@@ -169,7 +169,7 @@ def write_sound_proxies(pair: Pair, report: Report, before: Path, after: Path, *
 
 
 def _write(
-    films: list[ProxyFile], pairs: Iterator[tuple[Picture, Picture]], time_base: Fraction, stop: threading.Event
+    films: list[ProxyFile], pairs: Iterator[tuple[YuvFrame, YuvFrame]], time_base: Fraction, stop: threading.Event
 ) -> None:
     zero: int | None = None
     for before, after in pairs:
@@ -187,7 +187,9 @@ def _write(
         film.write_sound_until(None, stop)
 
 
-def _chain(head: tuple[Picture, Picture], tail: Iterator[tuple[Picture, Picture]]) -> Iterator[tuple[Picture, Picture]]:
+def _chain(
+    head: tuple[YuvFrame, YuvFrame], tail: Iterator[tuple[YuvFrame, YuvFrame]]
+) -> Iterator[tuple[YuvFrame, YuvFrame]]:
     yield head
     yield from tail
 

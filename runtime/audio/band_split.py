@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from kernels.ring import Block, Ring
-from runtime.audio.denoiser import HOP_SAMPLES, StepDenoiser
-from runtime.audio.music_detector import MusicGuard
+from runtime.audio.denoiser import HOP_SAMPLES, RecurrentDenoiser
+from runtime.audio.music_detector import MusicDetector
 from runtime.engine.session import Backend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
@@ -151,14 +151,14 @@ class SpeechEffect:
         strength: float,
         high_band: Literal["keep", "follow", "drop"],
     ) -> None:
-        self.denoiser = StepDenoiser(model, backend)
+        self.denoiser = RecurrentDenoiser(model, backend)
         spec = self.denoiser.spec
         if spec.sample_rate != LOW_RATE:
             raise ManifestError(f"model {model.manifest.name} runs at {spec.sample_rate} Hz, expected {LOW_RATE}")
         self._strength, self._high_band = strength, high_band
         self._down = Decimator()
         self._up = Interpolator(2)
-        self._guard = MusicGuard(LOW_RATE)
+        self._guard = MusicDetector(LOW_RATE)
         self._high = GainFollower(HIGH_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=True, factor=FACTOR)
         self._side = GainFollower(SIDE_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=False, factor=FACTOR)
         # As long as a push may be, and what waits at most: the delay and two blocks.

@@ -77,7 +77,7 @@ class LevelTracker:
 logger = logging.getLogger(__name__)
 
 
-class StepDenoiser:
+class RecurrentDenoiser:
     """Run a step engine over a stream of any block size; a context manager.
 
     Output sample j belongs to input sample j: what the network adds in delay is taken off here, and `flush` gives

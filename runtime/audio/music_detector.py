@@ -33,7 +33,7 @@ REST_FRAMES = 8
 """Partials born within this many frames are one event: one chord, or the start of one hum."""
 
 
-class MusicGuard:
+class MusicDetector:
     """Judge what a network removes, in hops of 256 samples at 16 kHz.
 
     Args:

@@ -9,7 +9,7 @@ from runtime.audio.speech_enhancer import SpeechEnhancer, SpeechSummary
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.audio_reader import AudioBlock, AudioReader
 from runtime.media.demux import AnyPacket
-from runtime.media.verify import SoundTimes
+from runtime.media.verify import AudioTimes
 from runtime.report import DamagedPlace, damaged_places
 from runtime.stages import Stage, StageClock, StopSignal
 
@@ -17,7 +17,7 @@ _WAITING_PACKETS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class SoundOutcome:
+class AudioOutcome:
     """What was done to one track, once it is through; `summary` is None for a track that was only encoded again.
 
     `index` is the source's, and so are the rate, the first sample and the count; `written` is what the result holds of
@@ -32,19 +32,19 @@ class SoundOutcome:
     leading_silence: int
     summary: SpeechSummary | None
     warnings: tuple[str, ...]
-    written: SoundTimes | None = None
+    written: AudioTimes | None = None
     damage: tuple[DamagedPlace, ...] = ()
 
-    def times(self, out_index: int) -> SoundTimes:
+    def times(self, out_index: int) -> AudioTimes:
         """Return what the result is compared with, the track being stream `out_index` of it."""
         if self.written is not None:
             return replace(self.written, out_index=out_index)
-        return SoundTimes(
+        return AudioTimes(
             self.index, out_index, self.sample_rate, self.first_sample, self.samples, self.leading_silence
         )
 
 
-class SoundPipeline:
+class AudioPipeline:
     """Take one track from its reader through the enhancer into encoded packets.
 
     `source` gives the reader's blocks. Without an enhancer the sound is only encoded again, for a container that does
@@ -75,10 +75,10 @@ class SoundPipeline:
         )
         return iter(self._stage)
 
-    def outcome(self) -> SoundOutcome:
+    def outcome(self) -> AudioOutcome:
         """Tell what was done, when the packets have ended."""
         reader = self.reader
-        return SoundOutcome(
+        return AudioOutcome(
             index=reader.stream.index,
             sample_rate=reader.sample_rate,
             channels=reader.channels,
@@ -87,7 +87,7 @@ class SoundPipeline:
             leading_silence=self.encoder.leading_silence,
             summary=None if self.enhancer is None else self.enhancer.summary(),
             warnings=(*reader.warnings, *self.encoder.describe_losses(reader.stream.index)),
-            written=SoundTimes.between(reader, self.encoder) if self.encoder.is_resampled else None,
+            written=AudioTimes.between(reader, self.encoder) if self.encoder.is_resampled else None,
             damage=damaged_places(reader.holes),
         )
 

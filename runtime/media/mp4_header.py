@@ -29,7 +29,7 @@ _Box = tuple[bytes, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureTrack:
+class Mp4VideoTrack:
     """What the index says of a picture track: Dolby Vision, its clean aperture, Google's first note on spheres."""
 
     dolby_vision: DolbyVision | None
@@ -38,10 +38,10 @@ class PictureTrack:
     spherical: Spherical | None
 
 
-def read_mp4_tracks(path: Path) -> dict[int, PictureTrack]:
+def read_mp4_tracks(path: Path) -> dict[int, Mp4VideoTrack]:
     """Return what an MP4 says of its picture tracks, by the track's number."""
     moov = _read_moov(path)
-    tracks: dict[int, PictureTrack] = {}
+    tracks: dict[int, Mp4VideoTrack] = {}
     for trak in _boxes(moov, 8, len(moov)):
         entry, head = _sample_entry(moov, trak), _child(moov, trak, b"tkhd")
         if trak[0] != b"trak" or entry is None or head is None or head[3] - head[2] < 24:
@@ -54,7 +54,7 @@ def read_mp4_tracks(path: Path) -> dict[int, PictureTrack]:
             elif name in _DOLBY_VISION:
                 dolby_vision = DolbyVision.from_record(moov[begin:end])
         number = struct.unpack_from(">I", moov, head[2] + (20 if moov[head[2]] else 12))[0]
-        tracks[number] = PictureTrack(dolby_vision, crop, *_read_note(moov, trak))
+        tracks[number] = Mp4VideoTrack(dolby_vision, crop, *_read_note(moov, trak))
     return tracks
 
 

@@ -23,7 +23,7 @@ Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class YuvFrame:
     """One picture.
 
     planes: Y (height, width), U and V (chroma height, chroma width, odd sizes rounded up), C-contiguous; uint8 at 8
@@ -231,7 +231,7 @@ def crop_planes(planes: Planes, crop: Crop) -> Planes:
     return y, u, v
 
 
-def write_planes(picture: Picture, *, width: int, height: int) -> VideoFrame:
+def write_planes(picture: YuvFrame, *, width: int, height: int) -> VideoFrame:
     """Make a frame from a picture, its last row and column repeated where the frame is larger."""
     frame = VideoFrame(width, height, planar_format(picture.chroma, picture.bit_depth))
     for index, plane in enumerate(picture.planes):

@@ -45,7 +45,7 @@ def look_ahead(path: Path, stream: VideoStream) -> VideoStream:
     if may_change and stream.codec in ("vp8", "vp9"):
         sizes += _told_sizes(path, stream)
     elif may_change or has_alpha(stream.pixel_format):
-        for frame in sample_pictures(path, stream):
+        for frame in sample_frames(path, stream):
             if may_change:
                 sizes.append((frame.width, frame.height))
             if has_alpha(frame.format.name) and not is_opaque(frame):
@@ -57,7 +57,7 @@ def look_ahead(path: Path, stream: VideoStream) -> VideoStream:
     return replace(stream, width=width, height=height)
 
 
-def sample_pictures(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
+def sample_frames(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
     """Decode a picture in each of several places of a stream."""
     for place in _PLACES:
         with open_source(path, only=(stream.index,)) as container:
@@ -84,7 +84,7 @@ def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
 
     PyAV 18.1 gives no way to `AVFrame.chroma_location`; FFmpeg's filter `showinfo` says it in the log.
     """
-    frame = next(sample_pictures(path, stream), None)
+    frame = next(sample_frames(path, stream), None)
     if frame is None:
         return _SITINGS["left"]
     graph = Graph()

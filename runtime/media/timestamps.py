@@ -8,7 +8,7 @@ from av.video.frame import VideoFrame
 _JITTER_STEPS: Final = 10
 
 
-class TimeMender:
+class TimestampFixer:
     """Gives every frame a PTS that is later than the one before; `mended` counts those that had none of use.
 
     A frame is held back until the next one is known: a stray time in a damaged place is told from a clock that was

@@ -20,7 +20,7 @@ from runtime.media.timeline import find_end, find_file_end
 _END_SLACK_S: Final = Fraction(1, 50)
 
 
-class PictureTimes:
+class VideoTimes:
     """The PTS of the pictures of a job as they pass, eight bytes a picture; `end_pts` is where the last one ends."""
 
     def __init__(self, time_base: Fraction, pts: "array[int] | None" = None, *, end_pts: int | None = None) -> None:
@@ -34,7 +34,7 @@ class PictureTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundTimes:
+class AudioTimes:
     """What a job wrote of one track, in samples of the result.
 
     `leading_silence` samples before `first_sample` are not the source's; times of a track that was `resampled` are
@@ -90,7 +90,7 @@ class SideDataCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureCheck:
+class VideoCheck:
     """Whether the pictures of a result are the job's.
 
     `rounded_to`: the container's tick where it cannot hold the times exactly (PTS are then equal after rounding).
@@ -124,7 +124,7 @@ class PictureCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundCheck:
+class AudioCheck:
     """Whether a track of a result is the job's; offsets are samples by which sound starts after the picture.
 
     `tolerance` is one tick of the container in samples where it cannot hold the times exactly, else 0.
@@ -161,8 +161,8 @@ class SoundCheck:
 class Verification:
     """What reading a result back told; `packets` counts those of subtitles and data by the result's stream."""
 
-    pictures: PictureCheck | None
-    sounds: tuple[SoundCheck, ...]
+    pictures: VideoCheck | None
+    sounds: tuple[AudioCheck, ...]
     side_data: tuple[SideDataCheck, ...] = ()
     packets: dict[int, int] = field(default_factory=dict)
 
@@ -181,8 +181,8 @@ class Verification:
 def verify(
     result: Path,
     *,
-    pictures: PictureTimes | None,
-    sounds: Sequence[SoundTimes] = (),
+    pictures: VideoTimes | None,
+    sounds: Sequence[AudioTimes] = (),
     side_data: Sequence[CarriedData] = (),
 ) -> Verification:
     """Compare a result with the times that its job noted.
@@ -194,7 +194,7 @@ def verify(
     """
     info = probe(result)
     first_before = first_after = None
-    picture_check: PictureCheck | None = None
+    picture_check: VideoCheck | None = None
     counts = [0] * len(side_data)
     packets = {stream.index: 0 for stream in info.others if stream.kind in ("subtitle", "data")}
     if pictures is not None:
@@ -238,7 +238,7 @@ def _read_pictures(
     return array("q", sorted(times)), counts
 
 
-def _compare(pictures: PictureTimes, found: "array[int]", tick: Fraction) -> PictureCheck:
+def _compare(pictures: VideoTimes, found: "array[int]", tick: Fraction) -> VideoCheck:
     ratio = pictures.time_base / tick
     exact = ratio.denominator == 1 or all(pts * ratio.numerator % ratio.denominator == 0 for pts in pictures.pts)
     expected = [round(pts * ratio) for pts in pictures.pts]
@@ -249,7 +249,7 @@ def _compare(pictures: PictureTimes, found: "array[int]", tick: Fraction) -> Pic
         if other - pts != shift and (exact or abs(other - pts - shift) > 1)
     )
     first = next(differences, None)
-    return PictureCheck(
+    return VideoCheck(
         frames_in=len(expected),
         frames_out=len(found),
         pts_equal=first is None and len(expected) == len(found),
@@ -259,7 +259,7 @@ def _compare(pictures: PictureTimes, found: "array[int]", tick: Fraction) -> Pic
     )
 
 
-def _compare_end(info: MediaInfo, pictures: PictureTimes, check: PictureCheck) -> PictureCheck:
+def _compare_end(info: MediaInfo, pictures: VideoTimes, check: VideoCheck) -> VideoCheck:
     """Compare the ends that the container tells with the end of the last picture."""
     if pictures.end_pts is None or info.video is None:
         return check
@@ -283,16 +283,16 @@ def _compare_end(info: MediaInfo, pictures: PictureTimes, check: PictureCheck) -
     )
 
 
-def _check_sound(info: MediaInfo, sound: SoundTimes, before: Fraction | None, after: Fraction | None) -> SoundCheck:
+def _check_sound(info: MediaInfo, sound: AudioTimes, before: Fraction | None, after: Fraction | None) -> AudioCheck:
     stream = next((audio for audio in info.audios if audio.index == sound.out_index), None)
     rate = sound.sample_rate
     if stream is None or not stream.sample_rate:
         if not sound.samples:
-            return SoundCheck(sound.index, rate, 0, 0, None, None)
+            return AudioCheck(sound.index, rate, 0, 0, None, None)
         raise DecodeError(f"{info.path} has no sound in stream {sound.out_index}, although it was written")
     first, samples = _count(info.path, stream)
     step = rate * stream.time_base
-    return SoundCheck(
+    return AudioCheck(
         index=sound.index,
         sample_rate=rate,
         samples_in=sound.samples,

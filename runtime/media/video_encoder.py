@@ -16,7 +16,7 @@ from runtime.errors import EncodeError
 from runtime.media.codecs import CODECS, CodecName, VideoCodec, carries_hdr, encoder_options
 from runtime.media.colour import Colour, HdrMetadata, colour_of_result
 from runtime.media.demux import AnyPacket
-from runtime.media.pixel_formats import Chroma, Picture, planar_format, write_planes
+from runtime.media.pixel_formats import Chroma, YuvFrame, planar_format, write_planes
 from runtime.media.side_data import SideEntry, add_messages, is_carried, is_padding
 from runtime.media.verify import CarriedData
 from runtime.media.video_reader import VideoReader
@@ -130,7 +130,7 @@ class VideoEncoder:
         if settings.hdr is not None and not carries_hdr(codec):
             self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
 
-    def encode(self, picture: Picture) -> list[AnyPacket]:
+    def encode(self, picture: YuvFrame) -> list[AnyPacket]:
         """Encode one picture and give the packets that are ready."""
         frame = write_planes(picture, width=self._width, height=self._height)
         if frame.format.name != self._format:
@@ -192,7 +192,7 @@ class VideoEncoder:
         """Return what side data went into the packets so far."""
         return tuple(CarriedData(name, marker.hex(), count) for (name, marker), count in self._carried.items())
 
-    def _take_side_data(self, picture: Picture) -> None:
+    def _take_side_data(self, picture: YuvFrame) -> None:
         """Keep what goes into the picture's packet, and name once what does not."""
         for entry in picture.side_data:
             if is_carried(entry, self.settings.codec):
@@ -219,7 +219,7 @@ class VideoEncoder:
             close_stream(packet, first_pts=self._first_pts, first_dts=self._first_dts, end_pts=self._end_pts)
         return packet
 
-    def _convert(self, frame: VideoFrame, picture: Picture) -> VideoFrame:
+    def _convert(self, frame: VideoFrame, picture: YuvFrame) -> VideoFrame:
         """Bring a frame to the depth and chroma that the codec holds, and say once if that loses something."""
         settings, given = self.settings, (picture.bit_depth, picture.chroma)
         held = (settings.bit_depth, settings.chroma)

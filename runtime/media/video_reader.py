@@ -30,8 +30,8 @@ from runtime.media.demux import DECODER_OPTIONS, AnyPacket
 from runtime.media.h264 import tells_fields
 from runtime.media.media_info import Crop, VideoStream
 from runtime.media.pixel_formats import (
-    Picture,
     PixelPlan,
+    YuvFrame,
     convert_frame,
     crop_planes,
     fit_frame,
@@ -44,7 +44,7 @@ from runtime.media.pixel_formats import (
 )
 from runtime.media.side_data import read_side_entries
 from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to, told_end_pts
-from runtime.media.timestamps import TimeMender
+from runtime.media.timestamps import TimestampFixer
 
 _SEQUENCES: Final = ("mpeg1video", "mpeg2video")
 _SEQUENCE_HEADER: Final = b"\0\0\1\xb3"
@@ -110,7 +110,7 @@ class VideoReader(Closing):
         self._open(threads)
         try:
             end_pts = told_end_pts(self._container, stream)
-            self._times = TimeMender(
+            self._times = TimestampFixer(
                 first_pts=stream.start_pts or 0,
                 step=self._step,
                 end_pts=end_pts,
@@ -150,7 +150,7 @@ class VideoReader(Closing):
         timeless = self._container.format.name in _TIMELESS
         return not (self._holes or self._times.mended or self._resized or timeless)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[YuvFrame]:
         """Yield the pictures in display order."""
         deinterlacer: Deinterlacer | None = None
         for frame in self._all_frames():
@@ -310,13 +310,13 @@ class VideoReader(Closing):
         has_shapes = self.stream.codec not in _SQUARE_PIXELS and frame.height == height
         return fit_frame(frame, width, height, stretches=has_shapes)
 
-    def _picture(self, frame: VideoFrame) -> Picture:
+    def _picture(self, frame: VideoFrame) -> YuvFrame:
         assert frame.pts is not None
         duration = frame.duration or self._step
         if self._end is not None:
             duration = min(duration, max(1, ceil(self._end / self.stream.time_base) - frame.pts))
         planes = read_planes(frame)
-        return Picture(
+        return YuvFrame(
             planes=planes if self._crop is None else crop_planes(planes, self._crop),
             bit_depth=self.bit_depth,
             chroma=self.chroma,

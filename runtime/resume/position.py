@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from runtime.job import Job, Teller, open_pictures
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.video_reader import VideoReader
 from runtime.resume.workspace import PictureMark
 
@@ -25,7 +25,7 @@ class SourceMarks:
         self._first = index
         self._marks: deque[PictureMark] = deque()
 
-    def watch(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
+    def watch(self, pictures: Iterable[YuvFrame]) -> Iterator[YuvFrame]:
         """Pass pictures on and note them."""
         for picture in pictures:
             self._marks.append(mark_picture(picture))
@@ -42,7 +42,7 @@ class SourceChangedError(Exception):
     """The source does not give the pictures that it gave before."""
 
 
-def mark_picture(picture: Picture) -> PictureMark:
+def mark_picture(picture: YuvFrame) -> PictureMark:
     """Note a picture."""
     crc = 0
     for plane in picture.planes:
@@ -52,7 +52,7 @@ def mark_picture(picture: Picture) -> PictureMark:
 
 def find_place(
     job: Job, tail: Sequence[PictureMark], frames: int, tell: Teller, *, seek: bool
-) -> tuple[VideoReader, Iterator[Picture]]:
+) -> tuple[VideoReader, Iterator[YuvFrame]]:
     """Open the source so that the next picture is the one after `frames`.
 
     Args:
@@ -91,7 +91,7 @@ def find_place(
 
 
 def _advance(
-    job: Job, pictures: Iterator[Picture], tail: Sequence[PictureMark], frames: int | None, tell: Teller
+    job: Job, pictures: Iterator[YuvFrame], tail: Sequence[PictureMark], frames: int | None, tell: Teller
 ) -> bool:
     """Go to the picture after the tail; tell whether the tail was met, and after how many pictures if that is known."""
     newest: deque[PictureMark] = deque(maxlen=len(tail))

@@ -20,8 +20,8 @@ from runtime.job import (
     check_result,
     copied_packets,
     draw_comparison,
+    open_audio_pipeline,
     open_pictures,
-    open_sound_pipeline,
     open_video_pipeline,
     plan_job_canvas,
     refuse_damage,
@@ -33,7 +33,7 @@ from runtime.media.demux import AnyPacket
 from runtime.media.media_info import AudioStream
 from runtime.media.muxer import Muxer, begins_at_zero, open_scratch, partial_path, refuse_target
 from runtime.media.output_tracks import add_tracks
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.verify import join_carried
 from runtime.options import Progress
 from runtime.plan import Selection, Work, encode_settings, read_marks, run_with_engines, select_engines
@@ -45,9 +45,9 @@ from runtime.resume.states import read_snapshot, read_state
 from runtime.resume.workspace import PictureEnd, SoundRecord, Workspace
 from runtime.resume.writer import SegmentRule, SegmentWriter, usual_rule
 from runtime.stages import StopSignal
-from runtime.video.fallback import Rerun
+from runtime.video.fallback import TileRetry
 from runtime.video.frames import States
-from runtime.video.pipeline import Frame, Passed, Start
+from runtime.video.pipeline import Frame, PipelineResult, ResumePoint
 
 
 def run_in_segments(
@@ -136,7 +136,7 @@ def _keep_sound(job: Job, workspace: Workspace, stream: AudioStream, tell: Telle
         container = open_scratch(suffix)
         stack.callback(container.close)
         encoder = AudioEncoder(container, settings, from_zero=begins_at_zero(suffix, settings))
-        pipeline = stack.enter_context(open_sound_pipeline(job, index, encoder, tell))
+        pipeline = stack.enter_context(open_audio_pipeline(job, index, encoder, tell))
         context = encoder.stream.codec_context
         head = PacketHead(settings.codec, context.time_base, bytes(context.extradata or b""))
         with told_errors(workspace.folder):
@@ -191,7 +191,7 @@ def _keep_picture(job: Job, workspace: Workspace, rule: SegmentRule, tell: Telle
     job.side_data = join_carried(one for segment in manifest.segments for one in segment.side_data)
 
 
-def _open_place(job: Job, workspace: Workspace, tell: Teller) -> Iterator[Picture]:
+def _open_place(job: Job, workspace: Workspace, tell: Teller) -> Iterator[YuvFrame]:
     """Open the source at the first picture that is not durable."""
     manifest = workspace.manifest
     if manifest.segments:
@@ -206,7 +206,7 @@ def _open_place(job: Job, workspace: Workspace, tell: Teller) -> Iterator[Pictur
     return iter(job.reader)
 
 
-def _read_start(workspace: Workspace) -> Start:
+def _read_start(workspace: Workspace) -> ResumePoint:
     """Read where the earlier attempts ended, from files that were found whole."""
     manifest, passed = workspace.manifest, _read_passed(workspace)
     previous: Frame | None = None
@@ -216,17 +216,17 @@ def _read_start(workspace: Workspace) -> Start:
         scene_cuts = (*scene_cuts, manifest.frames)
     elif manifest.state is not None:
         previous, states = read_state(workspace.folder / manifest.state.name)
-    return Start(passed.pts, scene_cuts, passed.reruns, passed.snapshot, previous, states)
+    return ResumePoint(passed.pts, scene_cuts, passed.reruns, passed.snapshot, previous, states)
 
 
-def _read_passed(workspace: Workspace) -> Passed:
+def _read_passed(workspace: Workspace) -> PipelineResult:
     """Read what the durable pictures told."""
     manifest = workspace.manifest
     snapshot = manifest.snapshot
-    return Passed(
+    return PipelineResult(
         pts=read_times(workspace.folder, manifest.segments),
         scene_cuts=tuple(cut for segment in manifest.segments for cut in segment.scene_cuts),
-        reruns=tuple(Rerun(*rerun) for segment in manifest.segments for rerun in segment.reruns),
+        reruns=tuple(TileRetry(*rerun) for segment in manifest.segments for rerun in segment.reruns),
         snapshot=None if snapshot is None else read_snapshot(workspace.folder / snapshot.name),
         backend=manifest.backend,
         precision=manifest.precision,

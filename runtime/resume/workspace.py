@@ -19,7 +19,7 @@ from runtime.atomic_files import (
     told_errors,
     write_durably,
 )
-from runtime.audio.pipeline import SoundOutcome
+from runtime.audio.pipeline import AudioOutcome
 from runtime.closing import Closing
 from runtime.errors import OutputError
 from runtime.media.muxer import partial_path
@@ -77,7 +77,7 @@ class SoundRecord:
     """A track of sound that is through."""
 
     file: FileRecord
-    outcome: SoundOutcome
+    outcome: AudioOutcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ from runtime.closing import Closing
 from runtime.errors import OptionError
 from runtime.media.demux import AnyPacket
 from runtime.media.muxer import open_scratch
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.resume.packets import PacketHead, PacketWriter
 from runtime.resume.position import SourceMarks
 from runtime.resume.states import write_snapshot, write_state
 from runtime.resume.workspace import PictureEnd, SegmentRecord, Workspace
 from runtime.video.frames import States
-from runtime.video.pipeline import Join, Passed, Snapshot
+from runtime.video.pipeline import PipelineResult, SegmentBoundary, Snapshot
 
 _LEAST_S: Final = 5
 _MOST_S: Final = 15
@@ -110,14 +110,14 @@ class SegmentWriter(Closing):
         self._states: dict[int, FileRecord] = {}
         self._open: _Open | None = None
 
-    def begins(self, index: int, *, is_cut: bool) -> bool:
+    def starts_segment(self, index: int, *, is_cut: bool) -> bool:
         """Return whether a segment begins with this frame."""
         if not self._rule.ends(index - self._begun, is_cut=is_cut):
             return False
         self._begun = index
         return True
 
-    def keep_state(self, join: Join, states: States) -> None:
+    def keep_state(self, join: SegmentBoundary, states: States) -> None:
         """Write what the frame of a join needs of those before; the first of a scene needs nothing."""
         if join.is_cut:
             return
@@ -125,7 +125,7 @@ class SegmentWriter(Closing):
         with told_errors(self._workspace.folder):
             self._states[join.index] = write_state(path, join.previous, states)
 
-    def encode(self, picture: Picture) -> list[AnyPacket]:
+    def encode(self, picture: YuvFrame) -> list[AnyPacket]:
         """Encode the next picture; its packets go to the segment's file."""
         segment = self._open = self._open or self._begin()
         self._store(segment, segment.encoder.encode(picture))
@@ -137,11 +137,11 @@ class SegmentWriter(Closing):
         """Do nothing: `finish` ends the last segment, and only when every picture is through."""
         return []
 
-    def end_segment(self, join: Join, passed: Passed) -> None:
+    def end_segment(self, join: SegmentBoundary, passed: PipelineResult) -> None:
         """Make the segment before a join durable."""
         self._end(passed, next_is_cut=join.is_cut, state=self._states.pop(join.index, None), picture=None)
 
-    def finish(self, passed: Passed, picture: PictureEnd) -> None:
+    def finish(self, passed: PipelineResult, picture: PictureEnd) -> None:
         """Make the last segment durable, and note that the picture is through."""
         self._end(passed, next_is_cut=False, state=None, picture=picture)
 
@@ -168,7 +168,9 @@ class SegmentWriter(Closing):
                 segment.pts.append(packet.pts)
                 segment.file.write(packet)
 
-    def _end(self, passed: Passed, *, next_is_cut: bool, state: FileRecord | None, picture: PictureEnd | None) -> None:
+    def _end(
+        self, passed: PipelineResult, *, next_is_cut: bool, state: FileRecord | None, picture: PictureEnd | None
+    ) -> None:
         segment, manifest = self._open, self._workspace.manifest
         changes: dict[str, object] = {}
         if segment is not None:
@@ -198,7 +200,7 @@ class SegmentWriter(Closing):
                 with told_errors(self._workspace.folder):
                     (self._workspace.folder / record.name).unlink(missing_ok=True)
 
-    def _record(self, segment: _Open, file: FileRecord, passed: Passed) -> SegmentRecord:
+    def _record(self, segment: _Open, file: FileRecord, passed: PipelineResult) -> SegmentRecord:
         first, last = segment.first_frame, self._next
         return SegmentRecord(
             file=file,

@@ -20,17 +20,17 @@ from runtime.closing import Closing
 from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
 from runtime.manifest import Model, Role
-from runtime.video.fallback import Rerun, enlarge, is_finite, is_sound, mix
+from runtime.video.fallback import TileRetry, blend_by_strength, is_finite, is_valid, upscale_bicubic
 from runtime.video.frames import EnhancedFrame, States, frames_to_states, states_to_frames
-from runtime.video.motion import WindowedFrame
+from runtime.video.motion import PreparedFrame
 from runtime.video.tile_plan import Canvas
 
 Frame = NDArray[np.float32]
 _PARTS: Final[tuple[Role, ...]] = ("flow", "backward", "forward", "reconstruction")
 
 
-class ChainStep(Closing):
-    """Run the parts of a bidirectional network over frames of one size; a `runtime.video.frames.Step`.
+class BidirectionalRunner(Closing):
+    """Run the parts of a bidirectional network over frames of one size; a `runtime.video.frames.Runner`.
 
     Features have a border of one zero pixel: networks were trained with zeros outside the frame, and the kernel, which
     clamps positions to the canvas, then reads them.
@@ -59,14 +59,14 @@ class ChainStep(Closing):
             stack.pop_all()
         self._channels = shape[1]
         self.backend, self.precision = self._parts["forward"].backend, self._parts["forward"].precision
-        self.reruns: list[Rerun] = []
-        self._held: list[WindowedFrame] = []
+        self.reruns: list[TileRetry] = []
+        self._held: list[PreparedFrame] = []
         self._cleaned: list[Frame] = []
         """What the network sees of the first of the held frames, (3, plane height, plane width) each."""
         self._carried: tuple[Frame, Frame] | None = None
         """The newest given frame as the network saw it, and its forward features."""
 
-    def push(self, frame: WindowedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
         """Take the next frame; when a window is full, all of it but the overlap comes."""
         del out
         if frame.flow is None:
@@ -90,7 +90,7 @@ class ChainStep(Closing):
             states["seen"], states["forward"] = self._carried
         return states
 
-    def restore(self, states: States, reruns: Sequence[Rerun]) -> None:
+    def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with the frames and features of an earlier run."""
         self.reruns = list(reruns)
         if "frames" in states:
@@ -110,7 +110,7 @@ class ChainStep(Closing):
         for frame, seen in zip(self._held[:count], self._cleaned[:count], strict=True):
             self._carried = seen, self._advance("forward", frame.index, seen, self._carried)
             result = self._reconstruct(frame, seen, backward.pop(), self._carried[1])
-            picture = mix(self._canvas, frame.rgb, result, self._strength)
+            picture = blend_by_strength(self._canvas, frame.rgb, result, self._strength)
             yield EnhancedFrame(frame.index, frame.pts, frame.duration, picture)
         del self._held[:count], self._cleaned[:count]
 
@@ -142,7 +142,7 @@ class ChainStep(Closing):
         for number, tile in enumerate(self._canvas.tiles):
             seen = np.ascontiguousarray(read_tile(picture, tile, scale=self._canvas.grid))
             result = self._parts["clean"].run({"frame": seen[None]})["cleaned"][0]
-            if not is_sound(result):
+            if not is_valid(result):
                 self._note(index, number, cured=True)
                 result = _shrink(seen, self._canvas.grid)
             write_tile(cleaned, tile, result)
@@ -187,7 +187,7 @@ class ChainStep(Closing):
         total /= weight
         return total
 
-    def _reconstruct(self, frame: WindowedFrame, seen: Frame, backward: Frame, forward: Frame) -> Frame:
+    def _reconstruct(self, frame: PreparedFrame, seen: Frame, backward: Frame, forward: Frame) -> Frame:
         canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
         picture = np.empty((3, canvas.height * factor, canvas.width * factor), np.float32)
         for number, tile in enumerate(canvas.tiles):
@@ -197,14 +197,14 @@ class ChainStep(Closing):
             inner = [np.ascontiguousarray(read_tile(one[:, 1:-1, 1:-1], tile))[None] for one in (backward, forward)]
             tensors = {"backward": inner[0], "forward": inner[1], "frame": base[None]}
             result = self._parts["reconstruction"].run(tensors)["output"][0]
-            if not is_sound(result):
+            if not is_valid(result):
                 self._note(frame.index, number, cured=False)
-                result = enlarge(original, canvas.scale)
+                result = upscale_bicubic(original, canvas.scale)
             write_tile(picture, tile, result, scale=factor)
         return picture
 
     def _note(self, index: int, number: int, *, cured: bool) -> None:
-        rerun = Rerun(index, number, cured)
+        rerun = TileRetry(index, number, cured)
         if rerun not in self.reruns:
             self.reruns.append(rerun)
 

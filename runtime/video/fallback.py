@@ -17,7 +17,7 @@ Frame = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Rerun:
+class TileRetry:
     """A tile whose result was not finite: cured by running it from a clean state, or replaced by bicubic."""
 
     frame: int
@@ -25,7 +25,7 @@ class Rerun:
     cured: bool
 
 
-def is_sound(result: Frame, states: Iterable[Frame] = ()) -> bool:
+def is_valid(result: Frame, states: Iterable[Frame] = ()) -> bool:
     """Return whether a result is finite and within reason, and its states finite; NaN fails every comparison."""
     if not (float(result.min()) > -_LARGEST and float(result.max()) < _LARGEST):
         return False
@@ -37,7 +37,7 @@ def is_finite(state: Frame) -> bool:
     return bool(np.isfinite(state.sum(dtype=np.float32)))
 
 
-def enlarge(frame: Frame, scale: int) -> Frame:
+def upscale_bicubic(frame: Frame, scale: int) -> Frame:
     """Enlarge (3, height, width) by bicubic; the frame itself may be what is not finite."""
     frame = np.nan_to_num(frame, nan=0.5, posinf=1.0, neginf=0.0)
     size = (frame.shape[2] * scale, frame.shape[1] * scale)
@@ -46,7 +46,7 @@ def enlarge(frame: Frame, scale: int) -> Frame:
     )
 
 
-def mix(canvas: Canvas, rgb: Frame, result: Frame, strength: float) -> Frame:
+def blend_by_strength(canvas: Canvas, rgb: Frame, result: Frame, strength: float) -> Frame:
     """Cut a result to the source's size times the scale, and mix it with the bicubic enlargement by the strength.
 
     For networks that take no strength themselves.
@@ -64,7 +64,7 @@ def mix(canvas: Canvas, rgb: Frame, result: Frame, strength: float) -> Frame:
     picture = result[:, : height * canvas.scale, : width * canvas.scale]
     if strength == 1:
         return picture
-    plain = enlarge(rgb[:, :height, :width], canvas.scale)
+    plain = upscale_bicubic(rgb[:, :height, :width], canvas.scale)
     return plain + np.float32(strength) * (picture - plain)
 
 

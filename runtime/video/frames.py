@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.video.fallback import Rerun
-from runtime.video.motion import WindowedFrame
+from runtime.video.fallback import TileRetry
+from runtime.video.motion import PreparedFrame
 
 Frame = NDArray[np.float32]
 States = dict[str, NDArray[Any]]
@@ -33,12 +33,12 @@ class EnhancedFrame:
     buffer: Frame | None = None
 
 
-class Step(Protocol):
+class Runner(Protocol):
     """A network over the frames of one clip; called from one thread, closed at the end."""
 
     backend: str
     precision: str
-    reruns: list[Rerun]
+    reruns: list[TileRetry]
     fills_buffers: bool
     """Whether each frame's result is written to the array that `push` was given."""
 
@@ -47,11 +47,11 @@ class Step(Protocol):
         """All that is needed to go on after the newest frame; the next push may change the arrays."""
         ...
 
-    def restore(self, states: States, reruns: Sequence[Rerun]) -> None:
+    def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with an earlier run's `states`; frames that waited in it come out again."""
         ...
 
-    def push(self, frame: WindowedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
         """Take the next frame and give those that are finished by it; a frame without flow begins a scene.
 
         The iterator must be used up before anything else is asked of the step.
@@ -67,7 +67,7 @@ class Step(Protocol):
         ...
 
 
-def frames_to_states(frames: Sequence[WindowedFrame]) -> States:
+def frames_to_states(frames: Sequence[PreparedFrame]) -> States:
     """Return frames as arrays; which of them began a scene is not kept, for they are beyond it."""
     return {
         "frames": np.stack([frame.rgb for frame in frames]),
@@ -75,9 +75,9 @@ def frames_to_states(frames: Sequence[WindowedFrame]) -> States:
     }
 
 
-def states_to_frames(states: States) -> list[WindowedFrame]:
+def states_to_frames(states: States) -> list[PreparedFrame]:
     """Read what `frames_to_states` gave."""
     return [
-        WindowedFrame(int(index), int(pts), int(duration), rgb, None)
+        PreparedFrame(int(index), int(pts), int(duration), rgb, None)
         for (index, pts, duration), rgb in zip(states["times"], states["frames"], strict=True)
     ]

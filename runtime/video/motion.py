@@ -20,7 +20,7 @@ Frame = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class WindowedFrame:
+class PreparedFrame:
     """A frame ready for the engine.
 
     rgb: (3, padded height, padded width) float32 in [0, 1], the source's edge repeated up to the canvas.
@@ -34,7 +34,7 @@ class WindowedFrame:
     flow: Frame | None
 
 
-class TemporalWindow:
+class MotionEstimator:
     """Remember the previous frame, estimate the motion since, and see scene cuts.
 
     One instance serves one clip, frame after frame, from one thread.
@@ -63,7 +63,7 @@ class TemporalWindow:
         """Go on after `count` frames of an earlier run, whose `previous` was kept; None begins a scene."""
         self._count, self._previous, self.scene_cuts = count, previous, list(scene_cuts)
 
-    def push(self, rgb: Frame, *, pts: int, duration: int) -> WindowedFrame:
+    def push(self, rgb: Frame, *, pts: int, duration: int) -> PreparedFrame:
         """Take the next frame, already padded to the canvas, and tell how it follows from the one before."""
         luma = rgb_to_luma(rgb, self._canvas.grid)
         index, self._count = self._count, self._count + 1
@@ -78,7 +78,7 @@ class TemporalWindow:
                 self.scene_cuts.append(index)
                 flow = None
         self._previous = luma
-        return WindowedFrame(index, pts, duration, rgb, flow)
+        return PreparedFrame(index, pts, duration, rgb, flow)
 
 
 def is_scene_cut(luma: Frame, previous: Frame, flow: Frame) -> bool:

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
 from runtime.engine.session import Backend
 from runtime.manifest import Model
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.side_data import SideEntry
 from runtime.stages import Stage, StageClock, StopSignal
-from runtime.video.bidirectional import ChainStep
-from runtime.video.fallback import Rerun
-from runtime.video.frames import EnhancedFrame, States, Step
-from runtime.video.motion import TemporalWindow, WindowedFrame
-from runtime.video.recurrent import TiledStep
-from runtime.video.sliding_window import ClipStep
+from runtime.video.bidirectional import BidirectionalRunner
+from runtime.video.fallback import TileRetry
+from runtime.video.frames import EnhancedFrame, Runner, States
+from runtime.video.motion import MotionEstimator, PreparedFrame
+from runtime.video.recurrent import RecurrentRunner
+from runtime.video.sliding_window import SlidingWindowRunner
 from runtime.video.tile_plan import Canvas
 
 
-def open_step(model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> Step:
+def open_runner(model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> Runner:
     """Open what runs a model.
 
     Raises:
@@ -34,10 +34,10 @@ def open_step(model: Model, backend: Backend, canvas: Canvas, *, strength: float
     """
     roles = {file.role for file in model.manifest.files}
     if "window" in roles:
-        return ClipStep(model, backend, canvas, strength=strength)
+        return SlidingWindowRunner(model, backend, canvas, strength=strength)
     if "backward" in roles:
-        return ChainStep(model, backend, canvas, strength=strength)
-    return TiledStep(model, backend, canvas, strength=strength)
+        return BidirectionalRunner(model, backend, canvas, strength=strength)
+    return RecurrentRunner(model, backend, canvas, strength=strength)
 
 
 Frame = NDArray[np.float32]
@@ -52,7 +52,7 @@ _LARGE_CANVAS_BYTES = 48 << 20
 class Encoder(Protocol[Packet_co]):
     """What the pipeline needs of an encoder."""
 
-    def encode(self, picture: Picture) -> Iterable[Packet_co]:
+    def encode(self, picture: YuvFrame) -> Iterable[Packet_co]:
         """Encode one picture; packets come when the encoder is ready."""
         ...
 
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
+class SegmentBoundary:
     """The frame at which a new segment begins: by a change of scene, or because the one before is long enough.
 
     previous: (plane height, plane width) float32, the brightness of the frame before.
@@ -82,24 +82,24 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class PipelineResult:
     """What the pictures that came through told; frames are counted from the clip's first."""
 
     pts: "array[int]"
     scene_cuts: tuple[int, ...]
-    reruns: tuple[Rerun, ...]
+    reruns: tuple[TileRetry, ...]
     snapshot: Snapshot | None
     backend: str
     precision: str
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ResumePoint:
     """Where an earlier run ended: what its pictures told, and the states that the next one needs."""
 
     pts: "array[int]"
     scene_cuts: tuple[int, ...]
-    reruns: tuple[Rerun, ...]
+    reruns: tuple[TileRetry, ...]
     snapshot: Snapshot | None
     previous: Frame | None
     states: States
@@ -108,23 +108,23 @@ class Start:
 class Segmenter(Protocol):
     """Who cuts the picture into segments; each method is called from one thread, frames in order."""
 
-    def begins(self, index: int, *, is_cut: bool) -> bool:
+    def starts_segment(self, index: int, *, is_cut: bool) -> bool:
         """Return whether a segment begins with this frame."""
         ...
 
-    def keep_state(self, join: Join, states: States) -> None:
+    def keep_state(self, join: SegmentBoundary, states: States) -> None:
         """Keep what the frame of a join needs of those before; the arrays change after the call."""
         ...
 
-    def end_segment(self, join: Join, passed: Passed) -> None:
+    def end_segment(self, join: SegmentBoundary, passed: PipelineResult) -> None:
         """End the segment before a join; every earlier picture was encoded."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    frame: WindowedFrame
-    join: Join | None
+    frame: PreparedFrame
+    join: SegmentBoundary | None
 
 
 class VideoPipeline(Generic[Packet]):
@@ -136,7 +136,7 @@ class VideoPipeline(Generic[Packet]):
 
     def __init__(
         self,
-        pictures: Iterable[Picture],
+        pictures: Iterable[YuvFrame],
         encoder: Encoder[Packet],
         *,
         model: Model,
@@ -150,7 +150,7 @@ class VideoPipeline(Generic[Packet]):
         on_frame: Callable[[int], None],
         snapshots: Set[int] = frozenset(),
         segmenter: Segmenter | None = None,
-        start: Start | None = None,
+        start: ResumePoint | None = None,
     ) -> None:
         spec = model.manifest.video
         assert spec is not None
@@ -158,11 +158,11 @@ class VideoPipeline(Generic[Packet]):
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
         self._before: dict[int, NDArray[np.uint8]] = {}
-        self.window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-        self.step = open_step(model, backend, canvas, strength=strength)
+        self.window = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
+        self.step = open_runner(model, backend, canvas, strength=strength)
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
         """What travels with the pictures that are between the colour and the encoder, by frame."""
-        self._joins: dict[int, Join] = {}
+        self._joins: dict[int, SegmentBoundary] = {}
         """The joins that the engine has seen and the encoder has not, by the frame that they come before."""
         self.snapshot: Snapshot | None = None
         self.pts = array("q")
@@ -191,10 +191,10 @@ class VideoPipeline(Generic[Packet]):
         enhanced = self._stage("engine", prepared, self._enhance, depth)
         return iter(self._stage("encode", enhanced, self._encode, 64))
 
-    def passed(self) -> Passed:
+    def passed(self) -> PipelineResult:
         """Tell of the pictures that came through so far."""
         cuts, reruns = tuple(self.window.scene_cuts), tuple(self.step.reruns)
-        return Passed(self.pts, cuts, reruns, self.snapshot, self.step.backend, self.step.precision)
+        return PipelineResult(self.pts, cuts, reruns, self.snapshot, self.step.backend, self.step.precision)
 
     def __enter__(self) -> Self:
         return self
@@ -214,10 +214,10 @@ class VideoPipeline(Generic[Packet]):
         self._stages.append(stage)
         return stage
 
-    def _decode(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
+    def _decode(self, pictures: Iterator[YuvFrame]) -> Iterator[YuvFrame]:
         return self._clock.timed("decode", pictures)
 
-    def _prepare(self, pictures: Iterator[Picture]) -> Iterator[_Prepared]:
+    def _prepare(self, pictures: Iterator[YuvFrame]) -> Iterator[_Prepared]:
         canvas = self._canvas
         size = (3, canvas.height * canvas.grid, canvas.width * canvas.grid)
         for picture in pictures:
@@ -235,8 +235,8 @@ class VideoPipeline(Generic[Packet]):
                 frame = self.window.push(rgb, pts=picture.pts, duration=picture.duration)
             self.pts.append(picture.pts)
             join, is_cut = None, frame.flow is None
-            if self._segmenter is not None and self._segmenter.begins(index, is_cut=is_cut):
-                join = Join(index, is_cut, previous)
+            if self._segmenter is not None and self._segmenter.starts_segment(index, is_cut=is_cut):
+                join = SegmentBoundary(index, is_cut, previous)
             yield _Prepared(frame, join)
 
     def _enhance(self, prepared: Iterator[_Prepared]) -> Iterator[EnhancedFrame]:
@@ -267,7 +267,7 @@ class VideoPipeline(Generic[Packet]):
             if frame.buffer is not None and self._buffers is not None:
                 self._buffers.put(frame.buffer)
             side_data = self._side_data.pop(frame.index, ())
-            picture = Picture(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
+            picture = YuvFrame(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
             with self._clock.measure("encode"):
                 packets = list(self._encoder.encode(picture))
             yield from packets

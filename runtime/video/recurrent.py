@@ -11,16 +11,16 @@ from runtime.closing import Closing
 from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
 from runtime.manifest import Model
-from runtime.video.fallback import Rerun, enlarge, is_sound
+from runtime.video.fallback import TileRetry, is_valid, upscale_bicubic
 from runtime.video.frames import EnhancedFrame, States
-from runtime.video.motion import WindowedFrame
+from runtime.video.motion import PreparedFrame
 from runtime.video.tile_plan import Canvas
 
 Frame = NDArray[np.float32]
 
 
-class TiledStep(Closing):
-    """Run a step engine over frames of one size; a `runtime.video.frames.Step` that never looks ahead.
+class RecurrentRunner(Closing):
+    """Run a step engine over frames of one size; a `runtime.video.frames.Runner` that never looks ahead.
 
     The engine takes `frame` (1, 3, h, w), `strength` (1,) and the manifest's state tensors, and gives `output`
     (1, 3, scale h, scale w) and the next states. A context manager; frames come in order, from one thread.
@@ -43,9 +43,9 @@ class TiledStep(Closing):
         self._states: dict[str, Frame] | None = None
         self._spare: dict[str, Frame] = {}
         self.backend, self.precision = self._session.backend, self._session.precision
-        self.reruns: list[Rerun] = []
+        self.reruns: list[TileRetry] = []
 
-    def push(self, frame: WindowedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
         """Enhance the next frame at once; see `run`."""
         yield EnhancedFrame(frame.index, frame.pts, frame.duration, self.run(frame, out), out)
 
@@ -53,7 +53,7 @@ class TiledStep(Closing):
         """Return nothing: no frame waits."""
         return iter(())
 
-    def run(self, window: WindowedFrame, out: Frame | None = None) -> Frame:
+    def run(self, window: PreparedFrame, out: Frame | None = None) -> Frame:
         """Enhance the next frame.
 
         Args:
@@ -81,7 +81,7 @@ class TiledStep(Closing):
         """The recurrent state after the newest frame, (channels, height, width) each; the next frame overwrites it."""
         return self._states or {}
 
-    def restore(self, states: States, reruns: Sequence[Rerun]) -> None:
+    def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with the state of an earlier run, which becomes this step's own."""
         self._states, self.reruns = states or None, list(reruns)
 
@@ -89,7 +89,7 @@ class TiledStep(Closing):
         """Close the engine's session."""
         self._session.close()
 
-    def _run_tiles(self, window: WindowedFrame, states: dict[str, Frame] | None, picture: Frame) -> None:
+    def _run_tiles(self, window: PreparedFrame, states: dict[str, Frame] | None, picture: Frame) -> None:
         """Run every tile; the next state goes to a second canvas, for neighbours still read the first."""
         canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
         following = self._spare or self._new_states()
@@ -118,21 +118,21 @@ class TiledStep(Closing):
         }
 
     def _run_tile(
-        self, window: WindowedFrame, number: int, states: dict[str, Frame] | None
+        self, window: PreparedFrame, number: int, states: dict[str, Frame] | None
     ) -> tuple[Frame, dict[str, Frame]]:
         """Run one tile; where its result is not finite, once more from a clean state, then fall back to bicubic."""
         tile = self._canvas.tiles[number]
         frame = np.ascontiguousarray(read_tile(window.rgb, tile, scale=self._canvas.grid))
         result, following = self._call(frame, self._read_states(tile, window, states))
-        if is_sound(result, following.values()):
+        if is_valid(result, following.values()):
             return result, following
         result, following = self._call(frame, self._read_states(tile, window, None))
-        cured = is_sound(result, following.values())
-        self.reruns.append(Rerun(window.index, number, cured))
+        cured = is_valid(result, following.values())
+        self.reruns.append(TileRetry(window.index, number, cured))
         if cured:
             return result, following
         clean = {name: np.zeros_like(state) for name, state in following.items()}
-        return enlarge(frame, self._canvas.scale), clean
+        return upscale_bicubic(frame, self._canvas.scale), clean
 
     def _call(self, frame: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
         tensors = {"frame": frame[None], "strength": self._strength}
@@ -140,7 +140,7 @@ class TiledStep(Closing):
         results = self._session.run(tensors)
         return results["output"][0], {into: results[outof][0] for into, outof in self._pairs}
 
-    def _read_states(self, tile: Tile, window: WindowedFrame, states: dict[str, Frame] | None) -> dict[str, Frame]:
+    def _read_states(self, tile: Tile, window: PreparedFrame, states: dict[str, Frame] | None) -> dict[str, Frame]:
         """Fetch a tile's states from where its pixels were in the previous frame; zeros at the start."""
         if states is None:
             return {

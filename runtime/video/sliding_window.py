@@ -17,16 +17,16 @@ from runtime.closing import Closing
 from runtime.engine.session import Backend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
-from runtime.video.fallback import Rerun, enlarge, estimate_noise, is_sound, mix
+from runtime.video.fallback import TileRetry, blend_by_strength, estimate_noise, is_valid, upscale_bicubic
 from runtime.video.frames import EnhancedFrame, States, frames_to_states, states_to_frames
-from runtime.video.motion import WindowedFrame
+from runtime.video.motion import PreparedFrame
 from runtime.video.tile_plan import Canvas
 
 Frame = NDArray[np.float32]
 
 
-class ClipStep(Closing):
-    """Run a window engine over frames of one size; a `runtime.video.frames.Step`.
+class SlidingWindowRunner(Closing):
+    """Run a window engine over frames of one size; a `runtime.video.frames.Runner`.
 
     The engine has one input, (1, frames, channels, h, w) or, for one frame, (1, channels, h, w), and gives the same
     with 3 channels at `scale` times the sides. A fourth input channel is the noise level, sigma / 255, which is
@@ -43,7 +43,7 @@ class ClipStep(Closing):
         self._tile_overlap, self._fading = spec.overlap, spec.window_overlap
         self._session = backend.open(model, "window", {})
         self.backend, self.precision = self._session.backend, self._session.precision
-        self.reruns: list[Rerun] = []
+        self.reruns: list[TileRetry] = []
         shape = self._session.inputs[0].shape
         self._length = shape[1] if len(shape) == 5 else 1
         self._takes_level = shape[-3] == 4
@@ -54,13 +54,13 @@ class ClipStep(Closing):
                 f"the window of model {model.manifest.name} takes {shape}, but its manifest says {expected[0]} frames "
                 f"of {expected[2]}x{expected[1]}; import the model again"
             )
-        self._held: list[WindowedFrame] = []
+        self._held: list[PreparedFrame] = []
         """The scene's newest frames, a window of them at most."""
         self._tail: list[Frame] = []
         """Results that the next window fades out, of the frames before the newest `_fresh`."""
         self._fresh = 0
 
-    def push(self, frame: WindowedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
         """Take the next frame; every `frames - window_overlap` frames a window is full, and all but its tail come."""
         del out
         if frame.flow is None:
@@ -92,7 +92,7 @@ class ClipStep(Closing):
             "fresh": np.array(self._fresh),
         }
 
-    def restore(self, states: States, reruns: Sequence[Rerun]) -> None:
+    def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with the frames and results of an earlier run."""
         self.reruns = list(reruns)
         if states:
@@ -110,7 +110,7 @@ class ClipStep(Closing):
         # Copies, for a view would hold the whole window's results.
         self._tail, self._fresh = [result.copy() for result in results[count:]], 0
         for frame, result in zip(frames[:count], results[:count], strict=True):
-            picture = mix(self._canvas, frame.rgb, result, self._strength)
+            picture = blend_by_strength(self._canvas, frame.rgb, result, self._strength)
             yield EnhancedFrame(frame.index, frame.pts, frame.duration, picture)
 
     def _run_window(self) -> list[Frame]:
@@ -151,10 +151,10 @@ class ClipStep(Closing):
         made = self._session.run({binding.name: np.stack(planes).reshape(binding.shape)})
         result: Frame = made[self._session.outputs[0].name].reshape(len(order), 3, *self._result_sides())
         for place in range(len(self._held) - self._waiting, len(self._held)):
-            if is_sound(result[place]):
+            if is_valid(result[place]):
                 continue
-            result[place] = enlarge(seen[place], canvas.scale)
-            rerun = Rerun(self._held[place].index, number, cured=False)
+            result[place] = upscale_bicubic(seen[place], canvas.scale)
+            rerun = TileRetry(self._held[place].index, number, cured=False)
             if rerun not in self.reruns:
                 self.reruns.append(rerun)
         return result
@@ -164,7 +164,7 @@ class ClipStep(Closing):
         factor = self._canvas.scale * self._canvas.grid
         return height * factor, width * factor
 
-    def _level(self, frame: WindowedFrame) -> float | None:
+    def _level(self, frame: PreparedFrame) -> float | None:
         return estimate_noise(rgb_to_luma(frame.rgb, 1)) if self._takes_level else None
 
 

@@ -7,14 +7,14 @@ from runtime.report import (
     Action,
     AvOffset,
     MediaFile,
-    PartFate,
+    PartOutcome,
     PictureFacts,
     PictureReport,
     Report,
     SoundReport,
     Speed,
     StateReset,
-    StreamFate,
+    StreamOutcome,
 )
 
 FACTS = PictureFacts(320, 180, "yuv420p", 8, "bt709", "bt709", "bt709", "limited", "25", "1/12800", "1/1")
@@ -34,8 +34,8 @@ REPORT = Report(
     source=MediaFile("in.mp4", "mp4", 1000, 6.0),
     result=MediaFile("out.mp4", "mp4", 1_500_000, 6.0),
     streams=(
-        StreamFate(0, "video", "h264", Action.ENHANCED, 0, "h264"),
-        StreamFate(2, "data", "tmcd", Action.NOT_CARRIED, reason="mp4 has no place for it"),
+        StreamOutcome(0, "video", "h264", Action.ENHANCED, 0, "h264"),
+        StreamOutcome(2, "data", "tmcd", Action.NOT_CARRIED, reason="mp4 has no place for it"),
     ),
     speed=Speed(wall_s=65.0, first_frame_s=1.0, fps=15.25, peak_memory_bytes=500_000_000),
     picture=PICTURE,
@@ -64,7 +64,7 @@ def test_the_check_of_the_finished_file_has_a_line_of_its_own():
 
 
 def test_what_was_not_carried_is_told_with_the_reason():
-    report = replace(REPORT, parts=(PartFate("attachments", 2, Action.NOT_CARRIED, "mp4"),))
+    report = replace(REPORT, parts=(PartOutcome("attachments", 2, Action.NOT_CARRIED, "mp4"),))
 
     lines = summarise(report).splitlines()
 

@@ -9,7 +9,7 @@ from kernels.warp import warp
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.errors import DecodeError
 from runtime.manifest import find_model
-from runtime.video.motion import TemporalWindow
+from runtime.video.motion import MotionEstimator
 from runtime.video.tile_plan import plan_canvas
 
 HEIGHT, WIDTH = 40, 52
@@ -41,7 +41,7 @@ def test_the_engine_gets_the_frame_and_the_warped_state_tile_by_tile(clip):
     assert len(calls) == 3 * len(canvas.tiles)
     first = calls[: len(canvas.tiles)]
     assert not any(call["hidden"].any() or call["previous"].any() for call in first)
-    window = TemporalWindow(canvas, aligned=True)
+    window = MotionEstimator(canvas, aligned=True)
     flows = [window.push(frame, pts=0, duration=1).flow for frame in frames]
     for number, tile in enumerate(canvas.tiles):
         place = (slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width))

@@ -19,8 +19,8 @@ from models.spynet import SpynetConfig
 from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.manifest import find_model
-from runtime.video.motion import WindowedFrame
-from runtime.video.pipeline import open_step
+from runtime.video.motion import PreparedFrame
+from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import plan_canvas
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
@@ -56,11 +56,11 @@ def run(zoo: Path, frames: np.ndarray) -> list[np.ndarray]:
     canvas = plan_canvas(*frames.shape[2:], model.manifest.video)
     backend = ModelBackend(find_backend("cpu"))
     flow = np.zeros((2, canvas.height, canvas.width), np.float32)
-    with open_step(model, backend, canvas, strength=1.0) as step:
+    with open_runner(model, backend, canvas, strength=1.0) as step:
         given = [
             one
             for index, rgb in enumerate(frames)
-            for one in step.push(WindowedFrame(index, index, 1, rgb, flow if index else None))
+            for one in step.push(PreparedFrame(index, index, 1, rgb, flow if index else None))
         ]
         return [one.rgb for one in (*given, *step.flush())]
 

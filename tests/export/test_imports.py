@@ -19,8 +19,8 @@ from models.sr_unet import SrUnet, SrUnetConfig
 from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.manifest import find_model, zoo_folder
-from runtime.video.motion import WindowedFrame
-from runtime.video.pipeline import open_step
+from runtime.video.motion import PreparedFrame
+from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import plan_canvas
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
@@ -110,9 +110,9 @@ def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path, pl
         expected = network(torch.from_numpy(clip)).numpy()[0]
     canvas = plan_canvas(8, 8, manifest.video)
     still = np.zeros((2, 8, 8), np.float32)
-    with open_step(model, ModelBackend(find_backend("cpu")), canvas, strength=1.0) as step:
-        assert list(step.push(WindowedFrame(0, 0, 1, clip[0, 0], None))) == []
-        found = [one.rgb for one in (*step.push(WindowedFrame(1, 1, 1, clip[0, 1], still)), *step.flush())]
+    with open_runner(model, ModelBackend(find_backend("cpu")), canvas, strength=1.0) as step:
+        assert list(step.push(PreparedFrame(0, 0, 1, clip[0, 0], None))) == []
+        found = [one.rgb for one in (*step.push(PreparedFrame(1, 1, 1, clip[0, 1], still)), *step.flush())]
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
     kept = torch.load(tmp_path / "zoo" / "rvrt-001_tiny" / "weights.pt", weights_only=True)
     assert not kept["refinement.convolutions.2.weight"].any()

@@ -14,7 +14,7 @@ from runtime.media.probe import probe
 from runtime.media.stream_mapping import StreamPlan
 from runtime.options import EnhanceOptions
 from runtime.read_back import pair_streams, true_plan
-from runtime.report import PartFate
+from runtime.report import PartOutcome
 
 SOUND = EnhanceOptions(preset="sound-only")
 TAGS = {"title": "Episode 12", "artist": "Someone", "date": "2024-05-01"}
@@ -35,7 +35,7 @@ def write_sound(path: Path, tags: dict[str, str], *, language: str = "") -> Path
     return path
 
 
-def part(report, what: str) -> PartFate | None:
+def part(report, what: str) -> PartOutcome | None:
     return next((part for part in report.parts if part.what == what), None)
 
 
@@ -49,7 +49,7 @@ def test_tags_are_counted_in_the_result(tmp_path, source, target):
     after = probe(tmp_path / f"b{target}")
     texts = set(after.tags.values()) | {text for stream in after.streams for text in stream.tags.values()}
     assert set(TAGS.values()) <= texts
-    assert part(report, "tags") == PartFate("tags", 3, Action.COPIED)
+    assert part(report, "tags") == PartOutcome("tags", 3, Action.COPIED)
 
 
 def test_tags_that_are_gone_are_named(tmp_path):
@@ -70,7 +70,7 @@ def test_a_language_that_is_gone_is_named(tmp_path):
     lost = enhance(path, tmp_path / "b.wav", SOUND)
 
     assert part(kept, "track tags") is None
-    assert part(lost, "track tags") == PartFate("track tags", 1, Action.NOT_CARRIED, "language deu of stream 0")
+    assert part(lost, "track tags") == PartOutcome("track tags", 1, Action.NOT_CARRIED, "language deu of stream 0")
 
 
 @pytest.mark.parametrize(

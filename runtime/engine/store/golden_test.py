@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.audio.denoiser import StepDenoiser
+from runtime.audio.denoiser import RecurrentDenoiser
 from runtime.engine.backends import Flavour, find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.engine.session import Backend, Session
@@ -23,8 +23,8 @@ from runtime.engine.store.key import EngineRequest, find_file
 from runtime.engine.store.layout import Proof
 from runtime.errors import EngineStoreError, RelumeError
 from runtime.manifest import Model, Role, VideoSpec, zoo_folder
-from runtime.video.motion import TemporalWindow
-from runtime.video.pipeline import open_step
+from runtime.video.motion import MotionEstimator
+from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import Canvas, plan_canvas
 
 LEAST_AGREEMENT_DB: Final = {"fp32": 50.0, "fp16": 50.0, "int8": 40.0}
@@ -165,7 +165,7 @@ def read_sound(sample_rate: int) -> Samples:
 
 
 def _run_audio(model: Model, backend: Backend, sound: Samples) -> tuple[Samples, int]:
-    denoiser = StepDenoiser(model, backend)
+    denoiser = RecurrentDenoiser(model, backend)
     try:
         made = np.concatenate([denoiser.push(sound), denoiser.flush()])
         return made, denoiser.non_finite_blocks
@@ -296,8 +296,8 @@ def _run_video(model: Model, backend: Backend, canvas: Canvas, clip: GoldenClip)
     """Run the clip as a job would; give the frames, and how many tiles were not sound."""
     spec = model.manifest.video
     assert spec is not None
-    window = TemporalWindow(canvas, aligned=spec.aligned_by == "flow")
-    step = open_step(model, backend, canvas, strength=1.0)
+    window = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
+    step = open_runner(model, backend, canvas, strength=1.0)
     made: list[Frame] = []
     try:
         for number, frame in enumerate(clip.frames):

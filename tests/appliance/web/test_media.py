@@ -19,7 +19,7 @@ from runtime.report import (
     Report,
     SoundReport,
     Speed,
-    StreamFate,
+    StreamOutcome,
     report_to_json,
 )
 
@@ -30,9 +30,9 @@ REPORT = Report(
     source=MediaFile("/somewhere/secret/uploads/abc", "mov", 1000, 1.2),
     result=MediaFile("/somewhere/secret/results/x/clip.relume.mp4", "mov", 2000, 1.2),
     streams=(
-        StreamFate(0, "video", "h264", Action.ENHANCED, 0, "h264"),
-        StreamFate(1, "data", "tmcd", Action.NOT_CARRIED, reason="mp4 has no place for it"),
-        StreamFate(2, "subtitle", "srt", Action.COPIED, 1, "srt"),
+        StreamOutcome(0, "video", "h264", Action.ENHANCED, 0, "h264"),
+        StreamOutcome(1, "data", "tmcd", Action.NOT_CARRIED, reason="mp4 has no place for it"),
+        StreamOutcome(2, "subtitle", "srt", Action.COPIED, 1, "srt"),
     ),
     speed=Speed(61.0, 0.5, 12.0, 1000),
     picture=PictureReport(FACTS, FACTS, 30, 30, True, 1, "", 0.5),

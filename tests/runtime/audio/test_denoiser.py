@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from runtime.audio.denoiser import StepDenoiser
+from runtime.audio.denoiser import RecurrentDenoiser
 from runtime.errors import ManifestError
 
 
@@ -9,7 +9,7 @@ def voice(count: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(count).astype(np.float32) * 0.05
 
 
-def run(denoiser: StepDenoiser, signal: np.ndarray, *, size: int = 700) -> np.ndarray:
+def run(denoiser: RecurrentDenoiser, signal: np.ndarray, *, size: int = 700) -> np.ndarray:
     parts = [denoiser.push(signal[start : start + size]) for start in range(0, len(signal), size)]
     return np.concatenate([*parts, denoiser.flush()])
 
@@ -17,7 +17,7 @@ def run(denoiser: StepDenoiser, signal: np.ndarray, *, size: int = 700) -> np.nd
 @pytest.mark.parametrize("count", [0, 1, 424, 425, 426, 10_000])
 @pytest.mark.parametrize("block", [256, 512, 1024, 2048])
 def test_the_delay_is_taken_off_and_the_count_kept(make_model, open_with, count: int, block: int) -> None:
-    denoiser = StepDenoiser(make_model(block_samples=block), open_with())
+    denoiser = RecurrentDenoiser(make_model(block_samples=block), open_with())
     signal = voice(count)
     np.testing.assert_allclose(run(denoiser, signal), signal, atol=1e-6)
 
@@ -25,14 +25,14 @@ def test_the_delay_is_taken_off_and_the_count_kept(make_model, open_with, count:
 def test_the_network_hears_its_input_at_unit_level(make_model, open_with) -> None:
     heard = []
     opener = open_with(lambda y: heard.append(y.copy()) or y)
-    run(StepDenoiser(make_model(), opener), voice(32_000) * 0.01)
+    run(RecurrentDenoiser(make_model(), opener), voice(32_000) * 0.01)
     level = np.sqrt(np.mean(np.square(heard[-8:-3])))
     assert level == pytest.approx(1, rel=0.15)
 
 
 def test_a_network_that_predicts_noise_is_subtracted(make_model, open_with) -> None:
     signal = voice(8_000)
-    denoiser = StepDenoiser(make_model(predicts="noise"), open_with(lambda y: 0.25 * y))
+    denoiser = RecurrentDenoiser(make_model(predicts="noise"), open_with(lambda y: 0.25 * y))
     np.testing.assert_allclose(run(denoiser, signal), 0.75 * signal, atol=1e-6)
 
 
@@ -40,7 +40,7 @@ def test_a_network_that_predicts_noise_is_subtracted(make_model, open_with) -> N
 def test_states_are_reset_between_lead_in_and_signal(make_model, open_with, block: int, silent_blocks: int) -> None:
     """The past of the reset step must be zero, though the lead-in left something in it."""
     opener = open_with()
-    denoiser = StepDenoiser(make_model(block_samples=block, reset_states=("past",)), opener)
+    denoiser = RecurrentDenoiser(make_model(block_samples=block, reset_states=("past",)), opener)
     pasts, run_once = [], opener.session.run
 
     def spoil(tensors):
@@ -64,7 +64,7 @@ def test_a_recovered_block_starts_from_zero_states(make_model, open_with) -> Non
         calls.append(y.copy())
         return np.full_like(y, np.inf) if len(calls) == 6 else y
 
-    denoiser = StepDenoiser(make_model(), open_with(fails_once))
+    denoiser = RecurrentDenoiser(make_model(), open_with(fails_once))
     heard = run(denoiser, signal)
     assert denoiser.non_finite_blocks == 1
     assert not calls[6][..., :508].any()
@@ -81,11 +81,11 @@ def test_a_recovered_block_starts_from_zero_states(make_model, open_with) -> Non
 )
 def test_blocks_off_the_frame_grid_are_refused(make_model, open_with, changes, message) -> None:
     with pytest.raises(ManifestError, match=message):
-        StepDenoiser(make_model(**changes), open_with())
+        RecurrentDenoiser(make_model(**changes), open_with())
 
 
 def test_a_video_model_is_refused(make_model, open_with) -> None:
     model = make_model()
     manifest = model.manifest.model_copy(update={"task": "video-restoration", "audio": None})
     with pytest.raises(ManifestError, match="is for video-restoration, not for speech"):
-        StepDenoiser(model.model_copy(update={"manifest": manifest}), open_with())
+        RecurrentDenoiser(model.model_copy(update={"manifest": manifest}), open_with())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from runtime.audio.denoiser import HOP_SAMPLES
-from runtime.audio.music_detector import MusicGuard
+from runtime.audio.music_detector import MusicDetector
 
 RATE = 16_000
 SECONDS = 8
@@ -61,7 +61,7 @@ def hum() -> np.ndarray:
 
 
 def judge(removed: np.ndarray, *, hops: int = 4) -> np.ndarray:
-    guard, size = MusicGuard(RATE), hops * HOP_SAMPLES
+    guard, size = MusicDetector(RATE), hops * HOP_SAMPLES
     count = len(removed) // size
     blocks = removed[: count * size].astype(np.float32).reshape(count, size)
     return np.concatenate([guard.push(block) for block in blocks])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.errors import ShapeError
-from runtime.audio.music_detector import MusicGuard
+from runtime.audio.music_detector import MusicDetector
 from runtime.audio.speech_enhancer import SpeechEnhancer
 from runtime.errors import ManifestError, OptionError, UnsupportedMediaError
 
@@ -185,7 +185,7 @@ def test_no_more_than_the_stated_delay_is_held_back(make_model, open_with) -> No
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
 def test_an_hour_drifts_by_no_sample(make_model, open_with, monkeypatch, rate: int) -> None:
     # The guard takes most of the time here and has no say in where a sample lands.
-    monkeypatch.setattr(MusicGuard, "push", lambda _, removed: np.ones_like(removed))
+    monkeypatch.setattr(MusicDetector, "push", lambda _, removed: np.ones_like(removed))
     total = 3600 * rate + 17
     model = make_model(block_samples=16_384)
     minute = noise(1, 60 * rate)

@@ -18,7 +18,7 @@ from runtime.media.output_tracks import add_tracks
 from runtime.media.probe import MediaInfo, probe
 from runtime.media.stream_mapping import StreamPlan, plan_streams
 from runtime.media.timecode import find_time_code, time_code_rate
-from runtime.media.verify import PictureTimes, SoundTimes, Verification, verify
+from runtime.media.verify import AudioTimes, Verification, VideoTimes, verify
 from runtime.media.video_encoder import settings_for
 from runtime.media.video_reader import VideoReader
 
@@ -148,7 +148,7 @@ def pass_through(
         start=start,
         end=end,
     )
-    times = PictureTimes(video.time_base if video else Fraction(1))
+    times = VideoTimes(video.time_base if video else Fraction(1))
     readers: dict[int, AudioReader] = {}
     warnings: list[str] = []
     with Muxer(target) as muxer:
@@ -187,7 +187,7 @@ def pass_through(
         if reader is not None and tracks.video is not None:
             times.end_pts = tracks.video.end_pts
             warnings += reader.warnings + tracks.video.warnings
-    sounds = [SoundTimes.between(one, tracks.audios[index]) for index, one in readers.items()]
+    sounds = [AudioTimes.between(one, tracks.audios[index]) for index, one in readers.items()]
     check = verify(target, pictures=times if video else None, sounds=sounds)
     return Job(info, plans, check, warnings)
 

@@ -7,7 +7,7 @@ from av.video.frame import VideoFrame
 from runtime.errors import UnsupportedMediaError
 from runtime.media.colour import Colour
 from runtime.media.pixel_formats import (
-    Picture,
+    YuvFrame,
     convert_frame,
     fit_frame,
     is_opaque,
@@ -150,7 +150,7 @@ def test_rgb_is_converted_with_the_bt709_matrix() -> None:
 
 def test_a_larger_frame_repeats_the_last_row_and_column() -> None:
     planes = tuple(np.arange(n * m, dtype=np.uint8).reshape(n, m) for n, m in ((5, 7), (3, 4), (3, 4)))
-    picture = Picture(planes, 8, "420", 0, 1)  # type: ignore[arg-type]
+    picture = YuvFrame(planes, 8, "420", 0, 1)  # type: ignore[arg-type]
 
     y, u, _ = read_planes(write_planes(picture, width=8, height=6))
 

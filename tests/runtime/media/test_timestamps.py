@@ -1,7 +1,7 @@
 import pytest
 from av.video.frame import VideoFrame
 
-from runtime.media.timestamps import TimeMender
+from runtime.media.timestamps import TimestampFixer
 
 STEP = 40
 
@@ -28,7 +28,7 @@ def frame(pts: int | None) -> VideoFrame:
     ids=["rising", "missing", "twice", "twice-gap", "back-a-little", "stray-ahead", "stray-back", "set-back", "both"],
 )
 def test_times_rise_and_stay_where_they_were_told(given: list[int | None], expected: list[int], mended: int) -> None:
-    mender = TimeMender(first_pts=7, step=STEP)
+    mender = TimestampFixer(first_pts=7, step=STEP)
 
     found = [one.pts for one in mender.mend([frame(pts) for pts in given])]
 
@@ -40,7 +40,7 @@ def test_times_rise_and_stay_where_they_were_told(given: list[int | None], expec
 def test_the_last_frame_ends_with_the_track(end: int | None, expected: int) -> None:
     frames = [frame(pts) for pts in (0, 40, 80)]
     frames[-1].duration = 500
-    mender = TimeMender(first_pts=0, step=STEP, end_pts=end)
+    mender = TimestampFixer(first_pts=0, step=STEP, end_pts=end)
 
     assert [one.duration for one in mender.mend(frames)][-1] == expected
 
@@ -50,6 +50,6 @@ def test_the_last_frame_ends_with_the_track(end: int | None, expected: int) -> N
     [([-19, 20, 60], [0, 20, 60]), ([-60, -20, 20], [-60, -20, 20]), ([-19], [0]), ([5, 45], [5, 45])],
 )
 def test_a_first_frame_that_begins_before_zero_is_shown_from_zero(given: list[int], expected: list[int]) -> None:
-    mender = TimeMender(first_pts=0, step=STEP, zero=0)
+    mender = TimestampFixer(first_pts=0, step=STEP, zero=0)
 
     assert [one.pts for one in mender.mend([frame(pts) for pts in given])] == expected

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.media.verify import PictureTimes, SoundTimes, verify
+from runtime.media.verify import AudioTimes, VideoTimes, verify
 
 
-def noted(pts: list[int], time_base: Fraction = Fraction(1, 12800)) -> PictureTimes:
-    times = PictureTimes(time_base)
+def noted(pts: list[int], time_base: Fraction = Fraction(1, 12800)) -> VideoTimes:
+    times = VideoTimes(time_base)
     for value in pts:
         times.add(value)
     return times
@@ -16,7 +16,7 @@ def noted(pts: list[int], time_base: Fraction = Fraction(1, 12800)) -> PictureTi
 
 def test_a_result_that_is_the_job_passes(clip: Callable[..., Path]) -> None:
     path = clip("a.mp4", audio="flac")
-    sound = SoundTimes(1, 1, 48_000, 0, 48_000)
+    sound = AudioTimes(1, 1, 48_000, 0, 48_000)
 
     found = verify(path, pictures=noted([512 * n for n in range(25)]), sounds=[sound])
 
@@ -53,7 +53,7 @@ def test_a_container_that_rounds_is_told(clip: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(("first", "samples"), [(0, 47_999), (1, 48_000)])
 def test_a_lost_sample_or_a_shifted_track_fails(clip: Callable[..., Path], first: int, samples: int) -> None:
     path = clip("a.mp4", audio="flac")
-    sound = SoundTimes(1, 1, 48_000, first, samples)
+    sound = AudioTimes(1, 1, 48_000, first, samples)
 
     found = verify(path, pictures=noted([512 * n for n in range(25)]), sounds=[sound])
 

@@ -12,7 +12,7 @@ import pytest
 from runtime.errors import EncodeError
 from runtime.media.colour import Colour, HdrMetadata
 from runtime.media.muxer import Muxer
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.probe import VideoStream, probe
 from runtime.media.video_encoder import EncodeSettings
 from runtime.media.video_reader import VideoReader
@@ -48,7 +48,7 @@ def encode(path: Path, **fields: Any) -> tuple[VideoStream, list[str]]:
                     np.full(small, 128, depth),
                     np.full(small, 128, depth),
                 )
-                yield from encoder.encode(Picture(planes, settings.bit_depth, settings.chroma, number, 1))
+                yield from encoder.encode(YuvFrame(planes, settings.bit_depth, settings.chroma, number, 1))
             yield from encoder.flush()
 
         muxer.run([packets()])
@@ -117,7 +117,7 @@ def test_chroma_that_the_codec_cannot_hold_is_reduced_in_words(tmp_path: Path) -
     settings = EncodeSettings("av1", 64, 48, Fraction(1, 25), Fraction(25))
     with Muxer(tmp_path / "a.mp4") as muxer:
         encoder = muxer.add_video(settings)
-        pictures = [Picture(planes, 8, "444", number, 1) for number in range(3)]  # type: ignore[arg-type]
+        pictures = [YuvFrame(planes, 8, "444", number, 1) for number in range(3)]  # type: ignore[arg-type]
         muxer.run([iter([p for one in pictures for p in encoder.encode(one)] + encoder.flush())])
         muxer.publish()
     stream = probe(tmp_path / "a.mp4").video
@@ -219,7 +219,7 @@ def test_a_track_whose_b_frames_come_after_gaps_ends_with_its_last_frame(
     pts, last, target = [*STEADY, *gaps], 60, tmp_path / f"a{suffix}"
     still = tuple(np.full(shape, 90, np.uint8) for shape in ((48, 64), (24, 32), (24, 32)))
     durations = [*(later - earlier for earlier, later in pairwise(pts)), last]
-    frames = [Picture(still, 8, "420", *times) for times in zip(pts, durations, strict=True)]  # type: ignore[arg-type]
+    frames = [YuvFrame(still, 8, "420", *times) for times in zip(pts, durations, strict=True)]  # type: ignore[arg-type]
     settings = EncodeSettings(codec, 64, 48, Fraction(1, 1000), Fraction(25))  # type: ignore[arg-type]
 
     with Muxer(target) as muxer:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from runtime.errors import UnsupportedMediaError
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.probe import VideoStream, probe
 from runtime.media.sampling import find_siting, look_ahead
 from runtime.media.video_reader import VideoReader
 
 
-def read(path: Path, **options: Fraction) -> tuple[VideoReader, list[Picture]]:
+def read(path: Path, **options: Fraction) -> tuple[VideoReader, list[YuvFrame]]:
     stream = video_of(path)
     with VideoReader(path, stream, **options) as reader:
         return reader, list(reader)

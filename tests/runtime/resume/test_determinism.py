@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.media.muxer import open_scratch
-from runtime.media.pixel_formats import Picture
+from runtime.media.pixel_formats import YuvFrame
 
 codec, suffix, chroma, bits = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 width, height = 208, 96
@@ -27,7 +27,7 @@ for threads, pictures in ((1, 18), (2, 18), (2, 1), (2, 2), (2, 3)):
     for step in range(pictures):
         luma = np.ascontiguousarray(base[:, step : step + width])
         chrominance = np.ascontiguousarray(luma[: height // 2 if chroma == "420" else height, : width // 2])
-        packets += encoder.encode(Picture((luma, chrominance, chrominance.copy()), bits, chroma, 640 * step, 640))
+        packets += encoder.encode(YuvFrame((luma, chrominance, chrominance.copy()), bits, chroma, 640 * step, 640))
     packets += encoder.flush(closes=False)
     print(hashlib.sha256(b"".join(bytes(one) for one in packets)).hexdigest(), [(p.pts, p.dts) for p in packets])
     container.close()

@@ -17,7 +17,7 @@ from runtime.media.video_reader import VideoReader
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Report
 from runtime.resume.writer import SegmentRule
-from runtime.video.recurrent import TiledStep
+from runtime.video.recurrent import RecurrentRunner
 
 RULE = SegmentRule(5, 10)
 OPTIONS = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF)
@@ -218,9 +218,9 @@ def test_only_what_is_missing_is_made(
 ) -> None:
     frames: list[int] = []
     samples: list[int] = []
-    run_step, push = TiledStep.run, SpeechEnhancer.push
+    run_step, push = RecurrentRunner.run, SpeechEnhancer.push
 
-    def note_step(step: TiledStep, window: Any, *rest: Any) -> Any:
+    def note_step(step: RecurrentRunner, window: Any, *rest: Any) -> Any:
         frames.append(window.index)
         return run_step(step, window, *rest)
 
@@ -228,7 +228,7 @@ def test_only_what_is_missing_is_made(
         samples.append(block.shape[1])
         return push(enhancer, block)
 
-    monkeypatch.setattr(TiledStep, "run", note_step)
+    monkeypatch.setattr(RecurrentRunner, "run", note_step)
     monkeypatch.setattr(SpeechEnhancer, "push", note_sound)
     source, options = clip(), EnhanceOptions(preset="restore", threads=2)
     assert run(source, tmp_path / "out.mp4", options, tmp_path / "work", stop_at=20) is None
@@ -283,22 +283,22 @@ def test_the_comparison_is_drawn_although_its_picture_passed_before(clip: Callab
 def test_a_tile_that_failed_before_the_stop_is_reported(
     clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = TiledStep._call
+    original = RecurrentRunner._call
     frames: list[int] = []
-    run_step = TiledStep.run
+    run_step = RecurrentRunner.run
 
-    def fail_once(step: TiledStep, frame: Any, states: Any) -> Any:
+    def fail_once(step: RecurrentRunner, frame: Any, states: Any) -> Any:
         result, following = original(step, frame, states)
         if frames[-1] == 3 and any(state.any() for state in states.values()):
             result = np.full_like(result, np.nan)
         return result, following
 
-    def note(step: TiledStep, window: Any, *rest: Any) -> Any:
+    def note(step: RecurrentRunner, window: Any, *rest: Any) -> Any:
         frames.append(window.index)
         return run_step(step, window, *rest)
 
-    monkeypatch.setattr(TiledStep, "_call", fail_once)
-    monkeypatch.setattr(TiledStep, "run", note)
+    monkeypatch.setattr(RecurrentRunner, "_call", fail_once)
+    monkeypatch.setattr(RecurrentRunner, "run", note)
     source = clip(sound=False)
     assert run(source, tmp_path / "out.mp4", OPTIONS, tmp_path / "work", stop_at=20) is None
 

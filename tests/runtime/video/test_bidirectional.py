@@ -9,10 +9,10 @@ from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
-from runtime.video.bidirectional import ChainStep
-from runtime.video.fallback import Rerun
-from runtime.video.motion import WindowedFrame
-from runtime.video.pipeline import open_step
+from runtime.video.bidirectional import BidirectionalRunner
+from runtime.video.fallback import TileRetry
+from runtime.video.motion import PreparedFrame
+from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import plan_canvas
 
 CPU = ModelBackend(find_backend("cpu"))
@@ -24,15 +24,15 @@ def noise(count, height=32, width=32, seed=0):
 
 def to_frames(pictures, cuts=(0,)):
     flow = np.zeros((2, *pictures[0].shape[1:]), np.float32)
-    return [WindowedFrame(k, 10 * k, 7, rgb, None if k in cuts else flow) for k, rgb in enumerate(pictures)]
+    return [PreparedFrame(k, 10 * k, 7, rgb, None if k in cuts else flow) for k, rgb in enumerate(pictures)]
 
 
 def run(model, pictures, *, cuts=(0,), strength=1.0):
     canvas = plan_canvas(*pictures[0].shape[1:], model.manifest.video)
-    with open_step(model, CPU, canvas, strength=strength) as step:
+    with open_runner(model, CPU, canvas, strength=strength) as step:
         given = [one for frame in to_frames(pictures, cuts) for one in step.push(frame)]
         given += list(step.flush())
-    assert isinstance(step, ChainStep)
+    assert isinstance(step, BidirectionalRunner)
     assert [(one.index, one.pts, one.duration) for one in given] == [(k, 10 * k, 7) for k in range(len(pictures))]
     return [one.rgb for one in given], step
 
@@ -121,7 +121,7 @@ def test_features_that_are_no_numbers_begin_anew_and_are_told(chain_model):
     found, step = run(chain_model(limit=1.6, flow=(0, 0)), pictures)
 
     # Carried are 1, 1.5, 1.75: the fourth frame, seen from either end, cannot take what the third gives.
-    assert step.reruns == [Rerun(0, 0, cured=True), Rerun(3, 0, cured=True)]
+    assert step.reruns == [TileRetry(0, 0, cured=True), TileRetry(3, 0, cured=True)]
     np.testing.assert_allclose(found[3], 1 + 1 + 1, atol=1e-5)
     np.testing.assert_allclose(found[2], 1 + 1.5 + 1.75, atol=1e-5)
 
@@ -132,10 +132,10 @@ def test_a_clip_goes_on_from_its_state_with_the_same_bits(chain_model, stop):
     whole, _ = run(model, pictures)
     canvas, frames = plan_canvas(32, 32, model.manifest.video), to_frames(pictures)
 
-    with open_step(model, CPU, canvas, strength=1.0) as step:
+    with open_runner(model, CPU, canvas, strength=1.0) as step:
         given = [one for frame in frames[:stop] for one in step.push(frame)]
         states = {name: state.copy() for name, state in step.states.items()}
-    with open_step(model, CPU, canvas, strength=1.0) as step:
+    with open_runner(model, CPU, canvas, strength=1.0) as step:
         step.restore(states, ())
         given += [one for frame in frames[stop:] for one in step.push(frame)]
         given += list(step.flush())
@@ -149,11 +149,11 @@ def test_memory_is_that_of_a_window_however_long_the_clip(chain_model):
     canvas, picture = plan_canvas(128, 128, model.manifest.video), np.zeros((3, 128, 128), np.float32)
     peaks = []
 
-    with open_step(model, CPU, canvas, strength=1.0) as step:
+    with open_runner(model, CPU, canvas, strength=1.0) as step:
         for count in (20, 60):
             tracemalloc.start()
             for index in range(count):
-                frame = WindowedFrame(index, index, 1, picture.copy(), picture[:2] if index else None)
+                frame = PreparedFrame(index, index, 1, picture.copy(), picture[:2] if index else None)
                 for _ in step.push(frame):
                     pass
             peaks.append(tracemalloc.get_traced_memory()[1])
@@ -168,4 +168,4 @@ def test_parts_that_are_not_what_the_manifest_says_are_refused(chain_model):
     other = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": video}))
 
     with pytest.raises(ManifestError, match=r"but its manifest says tiles of 16x16; import the model again"):
-        ChainStep(other, CPU, plan_canvas(32, 32, video), strength=1.0)
+        BidirectionalRunner(other, CPU, plan_canvas(32, 32, video), strength=1.0)

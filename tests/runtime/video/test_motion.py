@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from runtime.manifest import find_model
-from runtime.video.motion import TemporalWindow
+from runtime.video.motion import MotionEstimator
 from runtime.video.tile_plan import plan_canvas
 
 
@@ -32,7 +32,7 @@ def push_all(window, frames):
 def test_the_first_frame_has_no_motion_and_the_others_have(canvas):
     picture = scene(1)
 
-    frames = push_all(TemporalWindow(canvas, aligned=True), [look(picture, step) for step in range(3)])
+    frames = push_all(MotionEstimator(canvas, aligned=True), [look(picture, step) for step in range(3)])
 
     assert frames[0].flow is None
     assert np.median(frames[1].flow[0]) == pytest.approx(2, abs=0.2)
@@ -44,7 +44,7 @@ def test_the_first_frame_has_no_motion_and_the_others_have(canvas):
 @pytest.mark.parametrize(("contrast", "level"), [(1.0, 0.5), (0.4, 0.15)])
 def test_a_cut_is_seen_where_it_is_and_nowhere_else(canvas, contrast, level):
     one, other = scene(2, contrast=contrast, level=level), scene(3, contrast=contrast, level=level)
-    window = TemporalWindow(canvas, aligned=True)
+    window = MotionEstimator(canvas, aligned=True)
 
     frames = push_all(window, [look(one, k) for k in range(5)] + [look(other, k) for k in range(5)])
 
@@ -55,7 +55,7 @@ def test_a_cut_is_seen_where_it_is_and_nowhere_else(canvas, contrast, level):
 
 def test_noise_on_a_flat_picture_is_no_cut(canvas):
     flat = np.full((3, 200, 260), 0.2, np.float32)
-    window = TemporalWindow(canvas, aligned=True)
+    window = MotionEstimator(canvas, aligned=True)
 
     push_all(window, [look(flat, 0, noise=25 / 255, seed=k) for k in range(6)])
 
@@ -65,7 +65,7 @@ def test_noise_on_a_flat_picture_is_no_cut(canvas):
 @pytest.mark.parametrize("aligned", [True, False])
 def test_a_fast_pan_is_no_cut(canvas, aligned):
     picture = scene(4)
-    window = TemporalWindow(canvas, aligned=aligned)
+    window = MotionEstimator(canvas, aligned=aligned)
 
     push_all(window, [look(picture, 5 * step) for step in range(6)])
 
@@ -73,7 +73,7 @@ def test_a_fast_pan_is_no_cut(canvas, aligned):
 
 
 def test_without_flow_a_cut_is_seen_and_no_motion_is_told(canvas):
-    window = TemporalWindow(canvas, aligned=False)
+    window = MotionEstimator(canvas, aligned=False)
 
     frames = push_all(window, [look(scene(2), k) for k in range(3)] + [look(scene(3), k) for k in range(3)])
 

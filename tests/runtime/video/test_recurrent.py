@@ -11,9 +11,9 @@ from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.errors import ManifestError
 from runtime.manifest import Model, ModelFile, StateSpec, find_model
-from runtime.video.fallback import Rerun
-from runtime.video.motion import TemporalWindow, WindowedFrame
-from runtime.video.recurrent import TiledStep
+from runtime.video.fallback import TileRetry
+from runtime.video.motion import MotionEstimator, PreparedFrame
+from runtime.video.recurrent import RecurrentRunner
 from runtime.video.tile_plan import plan_canvas
 
 CPU = ModelBackend(find_backend("cpu"))
@@ -35,9 +35,9 @@ def clip(height, width):
 def run(model, frames, height, width, **options):
     canvas = plan_canvas(height, width, model.manifest.video, **options)
     size = (canvas.height * canvas.grid, canvas.width * canvas.grid)
-    window = TemporalWindow(canvas, aligned=True)
+    window = MotionEstimator(canvas, aligned=True)
     outputs = []
-    with TiledStep(model, CPU, canvas, strength=1.0) as step:
+    with RecurrentRunner(model, CPU, canvas, strength=1.0) as step:
         for index, frame in enumerate(frames):
             padded = np.pad(frame, ((0, 0), (0, size[0] - height), (0, size[1] - width)), mode="edge")
             outputs.append(step.run(window.push(padded, pts=index, duration=1)).copy())
@@ -91,8 +91,8 @@ def test_strength_zero_is_the_plain_picture():
     frame = clip(64, 64)[0]
     canvas = plan_canvas(64, 64, model.manifest.video)
 
-    with TiledStep(model, CPU, canvas, strength=0.0) as step:
-        output = step.run(WindowedFrame(0, 0, 1, frame, None))
+    with RecurrentRunner(model, CPU, canvas, strength=0.0) as step:
+        output = step.run(PreparedFrame(0, 0, 1, frame, None))
 
     np.testing.assert_allclose(output, frame, atol=1e-6)
 
@@ -103,13 +103,13 @@ def test_a_new_scene_owes_nothing_to_the_old_one():
     first, second = clip(64, 64)[0], np.ascontiguousarray(clip(64, 64)[3][:, ::-1])
     still = np.zeros((2, 64, 64), np.float32)
 
-    with TiledStep(model, CPU, canvas, strength=1.0) as step:
-        step.run(WindowedFrame(0, 0, 1, first, None))
-        cut = step.run(WindowedFrame(1, 1, 1, second, None)).copy()
-        step.run(WindowedFrame(2, 2, 1, first, None))
-        carried = step.run(WindowedFrame(3, 3, 1, second, still)).copy()
-    with TiledStep(model, CPU, canvas, strength=1.0) as step:
-        alone = step.run(WindowedFrame(0, 0, 1, second, None))
+    with RecurrentRunner(model, CPU, canvas, strength=1.0) as step:
+        step.run(PreparedFrame(0, 0, 1, first, None))
+        cut = step.run(PreparedFrame(1, 1, 1, second, None)).copy()
+        step.run(PreparedFrame(2, 2, 1, first, None))
+        carried = step.run(PreparedFrame(3, 3, 1, second, still)).copy()
+    with RecurrentRunner(model, CPU, canvas, strength=1.0) as step:
+        alone = step.run(PreparedFrame(0, 0, 1, second, None))
 
     np.testing.assert_array_equal(cut, alone)
     assert np.abs(carried - alone).max() > 1e-4
@@ -164,14 +164,14 @@ def failing_model(tmp_path):
 def still_frames(count):
     frame = np.full((3, 32, 48), 0.25, np.float32)
     flow = np.zeros((2, 32, 48), np.float32)
-    return [WindowedFrame(k, k, 1, frame, flow if k else None) for k in range(count)]
+    return [PreparedFrame(k, k, 1, frame, flow if k else None) for k in range(count)]
 
 
 def test_a_tile_that_is_not_finite_is_run_again_from_a_clean_state(failing_model):
     model = failing_model(1.2)
     canvas = plan_canvas(32, 48, model.manifest.video)
 
-    with TiledStep(model, CPU, canvas, strength=1.0) as step:
+    with RecurrentRunner(model, CPU, canvas, strength=1.0) as step:
         outputs = [step.run(frame).copy() for frame in still_frames(5)]
 
     assert [(rerun.frame, rerun.tile, rerun.cured) for rerun in step.reruns] == [(3, 0, True), (3, 1, True)]
@@ -184,10 +184,10 @@ def test_a_tile_that_fails_twice_shows_the_plain_picture(failing_model):
     model = failing_model(-1.0)
     canvas = plan_canvas(32, 48, model.manifest.video)
 
-    with TiledStep(model, CPU, canvas, strength=1.0) as step:
+    with RecurrentRunner(model, CPU, canvas, strength=1.0) as step:
         output = step.run(still_frames(1)[0])
 
-    assert step.reruns == [Rerun(0, 0, cured=False), Rerun(0, 1, cured=False)]
+    assert step.reruns == [TileRetry(0, 0, cured=False), TileRetry(0, 1, cured=False)]
     np.testing.assert_allclose(output, 0.25, atol=1e-6)
 
 
@@ -195,7 +195,7 @@ def test_blended_tiles_show_no_joint(failing_model):
     model = with_shapes(failing_model(2.0), (32, 32), overlap=8, halo=4)
     canvas = plan_canvas(32, 48, model.manifest.video)
 
-    with TiledStep(model, CPU, canvas, strength=1.0) as step:
+    with RecurrentRunner(model, CPU, canvas, strength=1.0) as step:
         output = step.run(still_frames(1)[0])
 
     np.testing.assert_allclose(output, 0.25 + np.log(2), atol=1e-6)
@@ -206,4 +206,4 @@ def test_a_speech_model_is_refused():
     silent = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": None}))
 
     with pytest.raises(ManifestError, match="is not a video model"):
-        TiledStep(silent, CPU, plan_canvas(64, 64, model.manifest.video), strength=1.0)
+        RecurrentRunner(silent, CPU, plan_canvas(64, 64, model.manifest.video), strength=1.0)

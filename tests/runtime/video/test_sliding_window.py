@@ -9,10 +9,10 @@ from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
-from runtime.video.fallback import Rerun, estimate_noise
-from runtime.video.motion import WindowedFrame
-from runtime.video.pipeline import open_step
-from runtime.video.sliding_window import ClipStep, mirror
+from runtime.video.fallback import TileRetry, estimate_noise
+from runtime.video.motion import PreparedFrame
+from runtime.video.pipeline import open_runner
+from runtime.video.sliding_window import SlidingWindowRunner, mirror
 from runtime.video.tile_plan import plan_canvas
 
 CPU = ModelBackend(find_backend("cpu"))
@@ -27,10 +27,10 @@ def run(model, pictures, *, cuts=(0,), strength=1.0, step=None):
     canvas = plan_canvas(height, width, model.manifest.video)
     flow = np.zeros((2, canvas.height, canvas.width), np.float32)
     pad = ((0, 0), (0, canvas.height - height), (0, canvas.width - width))
-    with step or open_step(model, CPU, canvas, strength=strength) as opened:
+    with step or open_runner(model, CPU, canvas, strength=strength) as opened:
         given = []
         for index, rgb in enumerate(pictures):
-            frame = WindowedFrame(index, 10 * index, 7, np.pad(rgb, pad, mode="edge"), None if index in cuts else flow)
+            frame = PreparedFrame(index, 10 * index, 7, np.pad(rgb, pad, mode="edge"), None if index in cuts else flow)
             given += list(opened.push(frame))
         given += list(opened.flush())
     assert [frame.index for frame in given] == list(range(len(pictures)))
@@ -49,7 +49,7 @@ def test_a_window_that_covers_the_clip_is_the_network_itself(clip_model):
 
     found, step = run(clip_model(), pictures)
 
-    assert isinstance(step, ClipStep)
+    assert isinstance(step, SlidingWindowRunner)
     np.testing.assert_allclose(found, window(pictures, 0), atol=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_a_frame_whose_tile_is_no_picture_is_shown_plain_and_told(clip_model):
 
     found, step = run(clip_model(share=0.0, spread=0.2, limit=0.8), pictures)
 
-    assert step.reruns == [Rerun(4, 1, cured=False)]
+    assert step.reruns == [TileRetry(4, 1, cured=False)]
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[4][:, :, 32:], pictures[4][:, :, 32:], atol=1e-6)
     np.testing.assert_allclose(found[4][:, :, :24], 0.3, atol=1e-6)
@@ -154,11 +154,11 @@ def test_no_more_than_a_window_and_its_tail_is_held(clip_model):
     flow = np.zeros((2, 128, 128), np.float32)
     peaks = []
 
-    with open_step(model, CPU, canvas, strength=1.0) as step:
+    with open_runner(model, CPU, canvas, strength=1.0) as step:
         for count in (20, 60):
             tracemalloc.start()
             for index in range(count):
-                frame = WindowedFrame(index, index, 1, np.zeros((3, 128, 128), np.float32), flow if index else None)
+                frame = PreparedFrame(index, index, 1, np.zeros((3, 128, 128), np.float32), flow if index else None)
                 for _ in step.push(frame):
                     pass
                 assert len(step.states["frames"]) <= 4
@@ -175,12 +175,12 @@ def test_a_clip_goes_on_from_its_state_with_the_same_bits(clip_model, stop):
     whole, _ = run(model, pictures)
     canvas = plan_canvas(40, 50, model.manifest.video)
     flow = np.zeros((2, canvas.height, canvas.width), np.float32)
-    frames = [WindowedFrame(index, index, 1, rgb, flow if index else None) for index, rgb in enumerate(pictures)]
+    frames = [PreparedFrame(index, index, 1, rgb, flow if index else None) for index, rgb in enumerate(pictures)]
 
-    with open_step(model, CPU, canvas, strength=1.0) as step:
+    with open_runner(model, CPU, canvas, strength=1.0) as step:
         given = [one for frame in frames[:stop] for one in step.push(frame)]
         states = {name: state.copy() for name, state in step.states.items()}
-    with open_step(model, CPU, canvas, strength=1.0) as step:
+    with open_runner(model, CPU, canvas, strength=1.0) as step:
         step.restore(states, ())
         given += [one for frame in frames[stop:] for one in step.push(frame)]
         given += list(step.flush())
@@ -207,4 +207,4 @@ def test_a_window_that_is_not_what_the_manifest_says_is_refused(clip_model):
     other = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": video}))
 
     with pytest.raises(ManifestError, match="but its manifest says 8 frames of 32x32; import the model again"):
-        ClipStep(other, CPU, plan_canvas(32, 32, video), strength=1.0)
+        SlidingWindowRunner(other, CPU, plan_canvas(32, 32, video), strength=1.0)
