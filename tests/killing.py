@@ -26,9 +26,9 @@ import numpy as np
 
 from appliance.jobs.job import JobRecord, JobState, NewJob
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.supervisor import Limits, Supervisor
-from appliance.jobs.worker import lock_path, parse_rule
-from appliance.jobs.worker_process import is_worker
+from appliance.jobs.supervisor import Supervisor
+from appliance.jobs.worker import lock_path, parse_segment_frames
+from appliance.jobs.worker_process import Limits, is_worker
 from appliance.store.data_dir import database_path, open_data_directory, prepare_data_directory
 from appliance.store.database import Database
 from benchmarks.survive import read_packets
@@ -37,7 +37,7 @@ from runtime.options import EnhanceOptions
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SCENE_FRAMES: Final = 10
-RULE: Final = f"{SCENE_FRAMES - 2}-{SCENE_FRAMES + 2}"
+SEGMENT_FRAMES: Final = f"{SCENE_FRAMES - 2}-{SCENE_FRAMES + 2}"
 _TIMEOUT_S: Final = 180.0
 _DEVICE: Final = "cpu"
 _EARLY_SHARE: Final = 0.15
@@ -182,7 +182,9 @@ class KillTest:
 
     def _start(self) -> None:
         if self._supervisor is None or self._supervisor.poll() is not None:
-            self._supervisor = start_supervisor(self._data, "--rule", RULE, stdout=self._log, stderr=self._log)
+            self._supervisor = start_supervisor(
+                self._data, "--segment-frames", SEGMENT_FRAMES, stdout=self._log, stderr=self._log
+            )
 
     def _await(self, job: JobRecord, condition: Callable[[JobRecord], bool]) -> JobRecord:
         """Return the job as soon as the condition holds, or as it is at the deadline."""
@@ -209,13 +211,11 @@ def start_supervisor(data: Path, *arguments: str, **options: Any) -> subprocess.
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, **options)
 
 
-def supervise(data: Path, limits: Limits, rule: str) -> None:
+def supervise(data: Path, limits: Limits, segment_frames: str) -> None:
     """Run the workers of a data directory until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with (
-        open_data_directory(data) as data,
-        Supervisor(data, limits=limits, rule=parse_rule(rule) if rule else None) as supervisor,
-    ):
+    frames = parse_segment_frames(segment_frames) if segment_frames else None
+    with open_data_directory(data) as data, Supervisor(data, limits=limits, segment_frames=frames) as supervisor:
         supervisor.start()
         threading.Event().wait()
 
@@ -252,10 +252,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--supervise", type=Path, metavar="DATA", help=argparse.SUPPRESS)
     parser.add_argument("--memory-bytes", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--rule", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--segment-frames", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.supervise is not None:
-        supervise(options.supervise, Limits(memory_bytes=options.memory_bytes), options.rule)
+        supervise(options.supervise, Limits(memory_bytes=options.memory_bytes), options.segment_frames)
         return 0
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="relume-killing-") as folder:

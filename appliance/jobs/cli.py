@@ -1,4 +1,4 @@
-"""Jobs as text for a terminal, and as JSON."""
+"""The command `relume jobs`: manage the queue from a terminal, as text or JSON."""
 
 import json
 import time
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_jobs(jobs: Sequence[JobRecord], *, names: Mapping[str, str], as_json: bool) -> str:
-    """List jobs, a line each."""
+    """Return a table of jobs, or JSON."""
     if as_json:
         return format_json([_plain(job) for job in jobs])
     if not jobs:
@@ -44,7 +44,7 @@ def show_jobs(jobs: Sequence[JobRecord], *, names: Mapping[str, str], as_json: b
 
 
 def show_job(job: JobRecord, files: JobFiles, *, as_json: bool) -> str:
-    """Show everything about a job."""
+    """Return all fields of a job, or JSON."""
     if as_json:
         return format_json({**_plain(job), "log": str(files.log)})
     rows = [
@@ -54,13 +54,13 @@ def show_job(job: JobRecord, files: JobFiles, *, as_json: bool) -> str:
         ("message", job.message),
         ("source", str(job.source)),
         ("result", "" if job.result is None else str(job.result)),
-        ("wanted as", "" if job.target is None else str(job.target)),
+        ("target", "" if job.target is None else str(job.target)),
         ("preset", job.options.preset),
         ("priority", str(job.priority)),
         ("attempts", str(job.attempts)),
         ("added", _day(job.created_at)),
         ("started", _day(job.started_at)),
-        ("ended", _day(job.finished_at)),
+        ("finished", _day(job.finished_at)),
         ("report", str(files.report) if files.report.exists() else ""),
         ("log", str(files.log) if files.log.exists() else ""),
     ]
@@ -68,7 +68,7 @@ def show_job(job: JobRecord, files: JobFiles, *, as_json: bool) -> str:
 
 
 def _state(job: JobRecord) -> str:
-    return f"{job.state} ({job.wish} asked)" if job.wish is not None else str(job.state)
+    return f"{job.state} ({job.command} requested)" if job.command is not None else str(job.state)
 
 
 def _progress(job: JobRecord) -> str:
@@ -86,6 +86,7 @@ def _progress(job: JobRecord) -> str:
 
 def _plain(job: JobRecord) -> dict[str, object]:
     fields = {**asdict(job), "options": json.loads(options_to_json(job.options))}
+    fields["wish"] = fields.pop("command")
     return {name: _printable(str(value)) if name in _PATHS and value else value for name, value in fields.items()}
 
 
@@ -93,7 +94,7 @@ _PATHS = ("source", "target", "result")
 
 
 def _printable(text: str) -> str:
-    """Make a text that a terminal takes of a file's name that is none."""
+    """Return a file name as valid Unicode."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -107,7 +108,7 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
-Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or the beginning of it.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its first characters.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 
@@ -128,7 +129,7 @@ def list_jobs(
 
     with _open(data) as (database, queue):
         wanted = _states(states) or list(JobState)
-        # What is queued is asked for alone: only then it comes in the order of its turn.
+        # Queued jobs are read alone: only then they are in processing order.
         queued = queue.list(states=[JobState.QUEUED], text=text, limit=limit) if JobState.QUEUED in wanted else []
         rest = queue.list(states=[state for state in wanted if state is not JobState.QUEUED], text=text, limit=limit)
         open_first = sorted(rest, key=lambda job: job.is_finished)
@@ -169,7 +170,7 @@ def add(
     options = EnhanceOptions(preset=preset, scale=None if scale is None else parse_scale(scale))
     if output is not None and not output.is_dir():
         raise OutputError(f"folder {output} does not exist; create it first")
-    # All of them are looked at before the first is added: a typing error adds nothing.
+    # All files are planned before the first is added: after a typing error nothing is.
     planned = [(file, plan_work(file, None, options).target) for file in find_sources(files)]
     with _queue(data) as queue:
         for file, target in planned:
@@ -198,28 +199,28 @@ def show(job: Job, *, data: Data = None, json: Json = False) -> None:
 def pause(job: Job, *, data: Data = None) -> None:
     """Pause a job; progress is kept."""
     with _queue(data) as queue:
-        _tell(queue.pause(_find(queue, job).id))
+        _print(queue.pause(_find(queue, job).id))
 
 
 @app.command(cls=PlainCommand)
 def resume(job: Job, *, data: Data = None) -> None:
     """Resume a paused job."""
     with _queue(data) as queue:
-        _tell(queue.resume(_find(queue, job).id))
+        _print(queue.resume(_find(queue, job).id))
 
 
 @app.command(cls=PlainCommand)
 def cancel(job: Job, *, data: Data = None) -> None:
     """Cancel a job; progress is discarded."""
     with _queue(data) as queue:
-        _tell(queue.cancel(_find(queue, job).id))
+        _print(queue.cancel(_find(queue, job).id))
 
 
 @app.command(cls=PlainCommand)
 def retry(job: Job, *, data: Data = None) -> None:
     """Retry a failed or cancelled job."""
     with _queue(data) as queue:
-        _tell(queue.retry(_find(queue, job).id))
+        _print(queue.retry(_find(queue, job).id))
 
 
 @app.command(cls=PlainCommand)
@@ -246,9 +247,9 @@ def _open(data: Path | None) -> "Iterator[tuple[Database, JobQueue]]":
     from appliance.store.errors import StoreError
 
     directory = load_settings(data).data
-    # Asking about jobs shall not make a data directory out of a mistyped name.
+    # A mistyped name must not create a data directory.
     if not database_path(directory).exists():
-        raise StoreError(f"there is no queue in {directory}; name the data directory with --data")
+        raise StoreError(f"there is no queue in {directory}; give the data directory with --data")
     with Database(database_path(directory)) as database:
         yield database, JobQueue(database)
 
@@ -258,7 +259,7 @@ def _find(queue: "JobQueue", beginning: str) -> "JobRecord":
 
     found = queue.with_id_like(beginning)
     if len(found) > 1:
-        raise JobNotFoundError(f"{len(found)} jobs begin with {beginning}; give more of the id")
+        raise JobNotFoundError(f"{len(found)} jobs match {beginning!r}; give more characters of the id")
     if not found:
         raise JobNotFoundError(f"no job matches {beginning!r}; see `relume jobs list`")
     return found[0]
@@ -275,6 +276,6 @@ def _states(text: str) -> "list[JobState] | None":
     return [JobState(name) for name in names] or None
 
 
-def _tell(job: "JobRecord") -> None:
-    wish = "" if job.wish is None else f"; it will {job.wish} in a moment"
-    print(f"{job.title} ({job.id}) is {job.state}{wish}")
+def _print(job: "JobRecord") -> None:
+    pending = "" if job.command is None else f"; {job.command} requested"
+    print(f"{job.title} ({job.id}) is {job.state}{pending}")

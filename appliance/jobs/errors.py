@@ -1,9 +1,9 @@
-"""Errors of the jobs; each message is for the person who asked.
+"""Errors of the jobs; messages are for the user.
 
 RelumeError
 └── JobError
-    ├── JobNotFoundError  no job has that id (also a KeyError)
-    ├── JobStateError     the job is in a state in which that makes no sense (also a ValueError)
+    ├── JobNotFoundError  there is no such job (also a KeyError)
+    ├── JobStateError     the operation is not possible in the job's state (also a ValueError)
     └── JobLostError      the worker no longer holds the job
 """
 
@@ -23,11 +23,11 @@ from runtime.errors import (
 
 
 class JobError(RelumeError):
-    """Something about a job."""
+    """Base class."""
 
 
 class JobNotFoundError(JobError, KeyError):
-    """No job has that id."""
+    """There is no such job."""
 
     def __str__(self) -> str:
         # KeyError would show the message in quotes.
@@ -35,15 +35,15 @@ class JobNotFoundError(JobError, KeyError):
 
 
 class JobStateError(JobError, ValueError):
-    """The job is in a state in which that makes no sense."""
+    """The operation is not possible in the job's state."""
 
 
 class JobLostError(JobError):
     """The worker no longer holds the job."""
 
 
-# The first class that fits decides. The codes stay the same: programs and the page's own words go by them.
-# What helps a job of `source_damaged` is to try it again with `allow_damaged`.
+# The first matching class decides. The codes are part of the API. A job that failed with `source_damaged` may be
+# retried with `allow_damaged`.
 _CODES: Final[tuple[tuple[type[RelumeError], str], ...]] = (
     (DamagedError, "source_damaged"),
     (DecodeError, "source_unreadable"),
@@ -57,5 +57,5 @@ _CODES: Final[tuple[tuple[type[RelumeError], str], ...]] = (
 
 
 def code_of(error: Exception) -> str:
-    """Name why a job failed: one of the codes above, `memory`, `disk_full`, `crashed` or `unexpected`."""
+    """Return the code of a failure: one of the above, `memory`, `disk_full`, `crashed` or `unexpected`."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), "unexpected")

@@ -1,20 +1,22 @@
-"""A job as a value: what is asked for, what is known of it, and its options as text."""
+"""A job as a value: the request, the record in the queue, and options as JSON."""
 
 import json
 import os
-import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import OptionError
 from runtime.options import EnhanceOptions
 
+if TYPE_CHECKING:
+    import sqlite3
+
 
 class JobState(StrEnum):
-    """Where a job stands; the last three are final until someone retries it."""
+    """State of a job; the last three are final until someone retries it."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -28,37 +30,37 @@ FINISHED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
 
 
 class Origin(StrEnum):
-    """Who brought a job."""
+    """Where a job came from."""
 
     UPLOAD = "upload"
     WATCH = "watch"
     COMMAND = "command"
 
 
-class Wish(StrEnum):
-    """What a running job shall do at the next opportunity."""
+class JobCommand(StrEnum):
+    """Command to a running job, which it follows at the next opportunity."""
 
     PAUSE = "pause"
     CANCEL = "cancel"
 
 
-class Blame(StrEnum):
-    """Why a worker let go of its job, which decides how often the job is tried again."""
+class ExitCause(StrEnum):
+    """Why a worker ended or released its job, which decides how often the job is tried again."""
 
-    NOBODY = "nobody"
-    """The worker was asked to stop; the try does not count."""
-    UNKNOWN = "unknown"
+    REQUESTED = "requested"
+    """The worker was asked to stop; the attempt does not count."""
+    EXTERNAL = "external"
     """Someone killed the worker, or the power failed."""
     JOB = "job"
-    """The worker ran out of memory, crashed or hung over it."""
+    """The worker ran out of memory, crashed or hung over the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to be added.
 
-    `target` None puts the result under `results/<id>/`. A higher `priority` runs earlier. `preview_of` names what is
-    previewed: such a job enhances three seconds from the middle. `folder` is the watch folder's id.
+    Without a `target` the result is written below `results/<id>/`. A higher `priority` runs earlier. A job with
+    `preview_of` enhances three seconds from the middle. `folder` is the watch folder's id.
     """
 
     source: Path
@@ -75,14 +77,13 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as the queue knows it.
+    """A row of the table of jobs.
 
-    Times are seconds since 1970 UTC, for reading only: nothing is decided by them. `wish` is what a running job was
-    asked and has not done yet. `attempts` counts the tries that began; `message` is for the user, `code` names why
-    a job failed. `estimate` is JSON. `folder_name` is the last part of
-    the watch folder's path, while there is that folder.
-    `started_at` is when the current try began; `worked_s` is how long workers held the job since then, pauses left out,
-    up to when the last of them let go.
+    Times are seconds since 1970 UTC, for display only: nothing is decided by them. `command` was given to a running
+    job, which has not followed it yet. `attempts` counts started attempts; `message` is for the user, `code` is the
+    machine-readable reason of a failure. `estimate` is JSON. `folder_name` is the last part of the watch folder's path.
+    `started_at` is the start of the current attempts; `worked_s` is the time that workers held the job since then,
+    up to its latest release.
     """
 
     id: str
@@ -97,7 +98,7 @@ class JobRecord:
     owner: str | None
     origin: Origin
     state: JobState
-    wish: Wish | None
+    command: JobCommand | None
     priority: int
     position: float
     attempts: int
@@ -118,18 +119,33 @@ class JobRecord:
 
     @property
     def is_finished(self) -> bool:
-        """Return whether the job has ended, well or not."""
+        """Return True if the job has ended, successfully or not."""
         return self.state in FINISHED
 
 
 @dataclass(frozen=True, slots=True)
 class JobBounds:
-    """Below which folders a job reads its source and writes its result; and the source as it was looked into."""
+    """The folders below which a job reads and writes, and size and time of the validated source."""
 
     folder: Path
     destination: Path | None = None
     size: int | None = None
     mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Settings of a worker.
+
+    `threads`, `backend` and `precision` are defaults of jobs; `reserve_bytes` stay free on the data directory's disk;
+    `segment_frames` are the least and most frames of a segment, None for the standard ones.
+    """
+
+    threads: int | None = None
+    reserve_bytes: int = 0
+    segment_frames: tuple[int, int] | None = None
+    backend: str = "auto"
+    precision: str = "auto"
 
 
 def options_to_json(options: EnhanceOptions) -> str:
@@ -143,7 +159,7 @@ def options_from_json(text: str) -> EnhanceOptions:
     """Read options from JSON; earlier versions called `allow_damaged` "conceal".
 
     Raises:
-        OptionError: The text is no JSON, or holds fields or values that are not known.
+        OptionError: The text is not JSON, or has unknown fields or values.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -164,9 +180,10 @@ COLUMNS = (
 )
 
 
-def read_row(row: sqlite3.Row | dict[str, Any]) -> JobRecord:
-    """Make the value of a row that has the `COLUMNS`."""
+def read_row(row: "sqlite3.Row | dict[str, Any]") -> JobRecord:
+    """Return the record of a row that has the `COLUMNS`."""
     fields = dict(row)
+    command = fields.pop("wish")
     return JobRecord(
         **{
             **fields,
@@ -177,18 +194,18 @@ def read_row(row: sqlite3.Row | dict[str, Any]) -> JobRecord:
             "options": _options(fields["options"]),
             "origin": Origin(fields["origin"]),
             "state": JobState(fields["state"]),
-            "wish": None if fields["wish"] is None else Wish(fields["wish"]),
+            "command": None if command is None else JobCommand(command),
         }
     )
 
 
 def path_of(column: str | bytes) -> Path:
-    """Read a path."""
+    """Read a path from a column."""
     return Path(os.fsdecode(column))
 
 
 def path_column(path: Path | None) -> str | bytes | None:
-    """Write a path: text, or its bytes where a file's name is not UTF-8, which SQLite's text must be."""
+    """Return a path as text, or as bytes where it is not UTF-8, which SQLite requires of text."""
     if path is None:
         return None
     text = str(path)
@@ -201,5 +218,5 @@ def path_column(path: Path | None) -> str | bytes | None:
 
 @lru_cache(maxsize=64)
 def _options(text: str) -> EnhanceOptions:
-    """Read options; most jobs of a list share a few."""
+    """Read options from JSON, cached: most jobs of a list share a few."""
     return options_from_json(text)

@@ -1,22 +1,62 @@
-"""The table of jobs: one row read or changed, each change with a new revision."""
+"""The table of jobs: rows as values, changes with a revision number, and the queries of lists."""
 
+import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypedDict
 
 from appliance.jobs.errors import JobNotFoundError
-from appliance.jobs.job import COLUMNS, JobRecord, JobState, path_column, read_row
+from appliance.jobs.job import COLUMNS, JobRecord, JobState, path_column, path_of, read_row
 from appliance.jobs.job_files import JobFiles, remove_unfinished
 from appliance.store.database import Database
 
+_ROUNDED_NS: Final = 2_000_000_000
+_MIN_GAP: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A result that is about to get its name, recorded before the first step so that it happens once.
+
+    `size_bytes` and `mtime_ns` are the finished file's: a file at `path` that has them is this result.
+    """
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+    is_done: bool = False
+
+    def fits(self, facts: os.stat_result) -> bool:
+        """Return True if a file may be this result; network shares and memory sticks round times to 2 s."""
+        return facts.st_size == self.size_bytes and abs(facts.st_mtime_ns - self.mtime_ns) <= _ROUNDED_NS
+
+    def is_there(self) -> bool:
+        """Return True if the recorded file has its name."""
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return False
+        return (facts.st_size, facts.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
+
 
 class JobTable:
-    """What the parts of the queue have in common."""
+    """Reads and changes rows; the queue and the leases of workers share it."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.database.path.parent
+
+    def files(self, job_id: str) -> JobFiles:
+        """Return the paths of a job's files."""
+        return JobFiles(self.data, job_id)
 
     def get(self, job_id: str) -> JobRecord:
         """Return a job.
@@ -24,167 +64,80 @@ class JobTable:
         Raises:
             JobNotFoundError: No job has that id.
         """
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             row = connection.execute(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None:
             raise JobNotFoundError(f"there is no job {job_id}; it may have been removed")
         return read_row(row)
 
-    def _drop_workspace(self, files: JobFiles, job: JobRecord | None = None) -> None:
-        """Remove what a job has done so far once the transaction is over; with `job` what lies at its target too."""
-        aside = files.set_aside_workspace()
-        if aside is not None:
-            self._database.after_commit(lambda: shutil.rmtree(aside, ignore_errors=True))
-        if job is not None:
-            self._database.after_commit(lambda: remove_unfinished(job, files))
-
-    def _change(self, connection: sqlite3.Connection, job_id: str, **columns: Any) -> None:
+    def change(self, connection: sqlite3.Connection, job_id: str, **columns: Any) -> None:
         """Set columns of a job, inside a transaction."""
         names = ", ".join(f"{name} = ?" for name in columns)
         connection.execute(
             f"UPDATE jobs SET {names}, revision = ? WHERE id = ?",
-            (*columns.values(), self._next_revision(connection), job_id),
+            (*columns.values(), self.next_revision(connection), job_id),
         )
 
-    def _next_revision(self, connection: sqlite3.Connection) -> int:
+    def next_revision(self, connection: sqlite3.Connection) -> int:
+        """Return the number of the next change, inside a transaction."""
         row = connection.execute("UPDATE job_revision SET revision = revision + 1 RETURNING revision").fetchone()
         return int(row[0])
 
+    def last_position(self, connection: sqlite3.Connection) -> float:
+        """Return the position of the last queued job, 0 where none is queued."""
+        return float(connection.execute("SELECT MAX(position) FROM jobs WHERE state = 'queued'").fetchone()[0] or 0.0)
 
-# Inside the class, `list` is a method.
-Jobs = list[JobRecord]
-Ids = list[str]
+    def find_position(self, connection: sqlite3.Connection, job_id: str, before: str | None) -> tuple[int, float]:
+        """Return priority and position right before another queued job; with None those of the end of the queue."""
+        rows = connection.execute(
+            "SELECT id, priority, position FROM jobs WHERE state = 'queued' ORDER BY priority DESC, position"
+        ).fetchall()
+        others = [row for row in rows if row["id"] != job_id]
+        if before is None:
+            return (others[-1]["priority"] if others else 0), self.last_position(connection) + 1.0
+        index = next(number for number, row in enumerate(others) if row["id"] == before)
+        following = others[index]
+        same = index > 0 and others[index - 1]["priority"] == following["priority"]
+        lower = others[index - 1]["position"] if same else following["position"] - 1.0
+        if following["position"] - lower < _MIN_GAP:
+            for number, row in enumerate(others):
+                self.change(connection, row["id"], position=float(number + 1))
+            return self.find_position(connection, job_id, before)
+        return following["priority"], (lower + following["position"]) / 2
+
+    def publication(self, job_id: str) -> Publication | None:
+        """Return the recorded publication of a job, None before that step."""
+        with self.database.read() as connection:
+            row = connection.execute("SELECT result, publication FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is None or row["publication"] is None:
+            return None
+        return Publication(**{**json.loads(row["publication"]), "path": path_of(row["result"])})
+
+    def set_publication(self, connection: sqlite3.Connection, job_id: str, publication: Publication) -> None:
+        """Record a publication, inside a transaction."""
+        text = json.dumps({**asdict(publication), "path": None})
+        self.change(connection, job_id, result=path_column(publication.path), publication=text)
+
+    def discard_workspace(self, job_id: str, *, unfinished_of: JobRecord | None = None) -> None:
+        """Remove the workspace of a job after the transaction; with a record, its unfinished result as well."""
+        files = self.files(job_id)
+        aside = files.set_aside_workspace()
+        if aside is not None:
+            self.database.after_commit(lambda: shutil.rmtree(aside, ignore_errors=True))
+        if unfinished_of is not None:
+            self.database.after_commit(lambda: remove_unfinished(unfinished_of, files))
 
 
-class Listing(JobTable):
-    """The reading half of the queue."""
+class JobFilter(TypedDict, total=False):
+    """Conditions on jobs: `text` in the title, a user, a watch folder, a preset, when it was added, no previews."""
 
-    def list(
-        self,
-        *,
-        states: Collection[JobState] | None = None,
-        text: str = "",
-        owner: str | None = None,
-        folder: str | None = None,
-        previews: bool = True,
-        preset: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> Jobs:
-        """Return jobs: queued ones alone in the order of their turn, all others the newest first.
-
-        Args:
-            states: Only jobs in one of these.
-            text: Only jobs whose title contains it, whatever its case.
-            owner: Only jobs of that user id.
-            folder: Only jobs of that watch folder id.
-            preset: Only jobs of that preset.
-            since: Only jobs that were added then or later; seconds since 1970, as `until`.
-            until: Only jobs that were added before.
-            previews: Also previews.
-            limit: At most that many.
-            offset: Leave out that many first.
-        """
-        wanted = _conditions(
-            text=text, owner=owner, folder=folder, preset=preset, since=since, until=until, previews=previews
-        )
-        query, values = select_jobs(states, wanted, limit=limit, offset=offset)
-        with self._database.read() as connection:
-            return [read_row(row) for row in connection.execute(query, values)]
-
-    def previews_ended_before(self, moment: float) -> Ids:
-        """Return the ids of the previews that ended before a moment."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT id FROM jobs WHERE preview_of IS NOT NULL AND finished_at < ? "
-                "AND state IN ('done', 'failed', 'cancelled')",
-                (moment,),
-            )
-            return [row["id"] for row in rows]
-
-    def is_held(self) -> bool:
-        """Return whether no further job is started for now."""
-        with self._database.read() as connection:
-            return connection.execute("SELECT 1 FROM queue_hold").fetchone() is not None
-
-    def count(
-        self,
-        *,
-        states: Collection[JobState],
-        text: str = "",
-        owner: str | None = None,
-        folder: str | None = None,
-        preset: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        previews: bool = True,
-    ) -> int:
-        """Count the jobs that `list` would give without a limit."""
-        conditions, values = _conditions(
-            text=text, owner=owner, folder=folder, preset=preset, since=since, until=until, previews=previews
-        )
-        marks = ", ".join("?" * len(states))
-        where = " AND ".join([f"state IN ({marks})", *conditions])
-        with self._database.read() as connection:
-            row = connection.execute(f"SELECT COUNT(*) FROM jobs WHERE {where}", (*states, *values)).fetchone()
-        return int(row[0])
-
-    def counts(self, owner: str | None = None) -> dict[JobState, int]:
-        """Count the jobs in each state, those with none too; of one user, or of all."""
-        query, values = (COUNT_JOBS, ()) if owner is None else (COUNT_OWN_JOBS, (owner,))
-        with self._database.read() as connection:
-            found = dict(connection.execute(query, values).fetchall())
-        return {state: found.get(state.value, 0) for state in JobState}
-
-    def revision(self) -> int:
-        """Return the number of the last change."""
-        with self._database.read() as connection:
-            return int(connection.execute("SELECT revision FROM job_revision").fetchone()[0])
-
-    def folder_revision(self) -> int:
-        """Return the number of the last change of the watch folders and their files."""
-        with self._database.read() as connection:
-            return int(connection.execute("SELECT revision FROM folder_revision").fetchone()[0])
-
-    def changed_since(self, revision: int) -> Jobs:
-        """Return the jobs that changed after a revision, in the order of their changes."""
-        with self._database.read() as connection:
-            return [read_row(row) for row in connection.execute(CHANGED_JOBS, (revision,))]
-
-    def removed_since(self, revision: int) -> Ids:
-        """Return the ids of jobs that were removed after a revision; the last thousand are known."""
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT id FROM removed_jobs WHERE revision > ? ORDER BY revision", (revision,))
-            return [row["id"] for row in rows]
-
-    def with_id_like(self, beginning: str) -> Jobs:
-        """Return the jobs whose id begins so, at most ten."""
-        with self._database.read() as connection:
-            # A range, unlike LIKE, is looked up in the index and minds the case.
-            rows = connection.execute(
-                f"SELECT {COLUMNS} FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 10",
-                (beginning, f"{beginning}~"),
-            )
-            return [read_row(row) for row in rows]
-
-    def with_digest(self, digest: str) -> Jobs:
-        """Return the jobs whose source has that content, the oldest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                f"SELECT {COLUMNS} FROM jobs WHERE source_digest = ? ORDER BY created_at, id", (digest,)
-            )
-            return [read_row(row) for row in rows]
-
-    def with_source(self, source: Path) -> Jobs:
-        """Return the jobs that read a file, the oldest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                f"SELECT {COLUMNS} FROM jobs WHERE source = ? ORDER BY created_at, id",
-                (path_column(source.absolute()),),
-            )
-            return [read_row(row) for row in rows]
+    text: str
+    owner: str | None
+    folder: str | None
+    preset: str | None
+    since: float | None
+    until: float | None
+    previews: bool
 
 
 COUNT_JOBS = "SELECT state, COUNT(*) FROM jobs GROUP BY state"
@@ -195,32 +148,24 @@ _BY_TURN = "priority DESC, position"
 _BY_AGE = "created_at DESC, id"
 
 
-def _conditions(
-    *,
-    text: str,
-    owner: str | None,
-    folder: str | None,
-    preset: str | None,
-    since: float | None,
-    until: float | None,
-    previews: bool,
-) -> tuple[list[str], list[Any]]:
-    """Write what a job must be, with the values."""
+def write_conditions(wanted: JobFilter) -> tuple[list[str], list[Any]]:
+    """Return the SQL conditions of a filter, and their values."""
     conditions: list[str] = []
     values: list[Any] = []
     parts = (
-        ("owner = ?", owner),
-        ("folder = ?", folder),
-        ("json_extract(options, '$.preset') = ?", preset),
-        ("created_at >= ?", since),
-        ("created_at < ?", until),
+        ("owner = ?", wanted.get("owner")),
+        ("folder = ?", wanted.get("folder")),
+        ("json_extract(options, '$.preset') = ?", wanted.get("preset")),
+        ("created_at >= ?", wanted.get("since")),
+        ("created_at < ?", wanted.get("until")),
     )
     for condition, value in parts:
         if value is not None:
             conditions.append(condition)
             values.append(value)
-    if not previews:
+    if not wanted.get("previews", True):
         conditions.append("preview_of IS NULL")
+    text = wanted.get("text", "")
     if text:
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         conditions.append("title LIKE ? ESCAPE '\\'")
@@ -235,7 +180,7 @@ def select_jobs(
     limit: int = 100,
     offset: int = 0,
 ) -> tuple[str, list[Any]]:
-    """Write the query of `Listing.list` with its values."""
+    """Return the query of `JobQueue.list`, and its values."""
     conditions, values = wanted
     if states is None:
         where = f"WHERE {' AND '.join(conditions)} " if conditions else ""

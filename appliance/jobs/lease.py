@@ -1,70 +1,83 @@
-"""What a worker does with the queue: claim a job, tell of it, and let it go, each in one transaction."""
+"""Worker side of the queue: claim a job, report progress, release it; each in one transaction."""
 
-import json
-import os
 import sqlite3
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from appliance.jobs.errors import JobLostError
 from appliance.jobs.job import (
     COLUMNS,
-    Blame,
+    ExitCause,
     JobBounds,
+    JobCommand,
     JobRecord,
     JobState,
     Origin,
-    Wish,
     path_column,
-    path_of,
     read_row,
 )
-from appliance.jobs.job_files import JobFiles
-from appliance.jobs.job_table import JobTable
+from appliance.jobs.job_table import JobTable, Publication
+from appliance.store.database import Database
 from runtime.options import Progress
 
-_ROUNDED_NS: Final = 2_000_000_000
-MOST_FAULTS: Final = 3
-"""So often may a job bring its worker down without getting any further."""
-MOST_STOPS: Final = 30
-"""So often may its worker be killed from outside, again without getting any further."""
+MAX_CRASHES: Final = 3
+"""Crashes over a job, without progress between them, after which it fails."""
+MAX_EXTERNAL_KILLS: Final = 30
+"""Kills of its worker from outside, without progress between them, after which a job fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """A result on its way to its name, noted before the first step so that it happens once.
+class JobLease:
+    """The lease of one worker on at most one job, kept in the table of jobs."""
 
-    `size_bytes` and `mtime_ns` are the finished file's: what has them at `path` is this result.
-    """
+    def __init__(self, database: Database, worker: str) -> None:
+        self.worker = worker
+        self._database = database
+        self._table = JobTable(database)
 
-    path: Path
-    size_bytes: int
-    mtime_ns: int
-    is_done: bool = False
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self._table.data
 
-    def fits(self, facts: os.stat_result) -> bool:
-        """Return True if a file may be this result; network shares and memory sticks round times to 2 s."""
-        return facts.st_size == self.size_bytes and abs(facts.st_mtime_ns - self.mtime_ns) <= _ROUNDED_NS
+    @property
+    def job_id(self) -> str | None:
+        """The id of the job that the worker holds."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT id FROM jobs WHERE worker = ?", (self.worker,)).fetchone()
+        return None if row is None else str(row["id"])
 
-    def is_there(self) -> bool:
-        """Return whether the noted file has its name."""
-        try:
-            facts = self.path.stat()
-        except OSError:
-            return False
-        return (facts.st_size, facts.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
+    def claim(self) -> JobRecord | None:
+        """Claim the next job, None where nothing is queued.
 
-
-class Holding(JobTable):
-    """The worker's half of the queue."""
+        Raises:
+            JobLostError: The worker holds a job already.
+        """
+        with self._database.read() as connection:
+            # Read before writing: an idle worker must not write.
+            if connection.execute(_NEXT).fetchone() is None:
+                return None
+        with self._database.transaction() as connection:
+            held = self.job_id
+            if held is not None:
+                raise JobLostError(f"worker {self.worker} still holds job {held}; release it first")
+            row = connection.execute(_NEXT).fetchone()
+            if row is None:
+                return None
+            now = time.time()
+            connection.execute(
+                "UPDATE jobs SET state = 'running', worker = ?, wish = NULL, attempts = attempts + 1, "
+                "started_at = COALESCE(started_at, ?), claimed_at = ?, finished_at = NULL, stage = 'opening', "
+                "message = '', code = '', fps = 0, eta_s = NULL, revision = ? WHERE id = ?",
+                (self.worker, now, now, self._table.next_revision(connection), row["id"]),
+            )
+            return self._table.get(row["id"])
 
     def bounds_of(self, job: JobRecord) -> JobBounds | None:
-        """Return where a job may read and write without following links, None for one that the command line made.
+        """Return where a job may read and write without following links, None for one of the command line.
 
-        A file of a watch folder may be used again by a job of the page, and the folder may be watched no more when
-        the job runs.
+        A file of a watch folder may be used again by a job of the web page, and the folder may have been removed
+        before the job runs.
         """
         with self._database.read() as connection:
             rows = connection.execute(
@@ -80,44 +93,18 @@ class Holding(JobTable):
                 return JobBounds(folder, destination if is_there else None, row["size"], row["mtime_ns"])
         return None if job.origin is Origin.COMMAND else JobBounds(job.source.parent)
 
-    def claim(self, worker: str) -> JobRecord | None:
-        """Take the job whose turn it is, None where nothing is queued.
-
-        Raises:
-            JobLostError: The worker holds a job already.
-        """
-        with self._database.read() as connection:
-            # A look first: an idle worker must not write.
-            if connection.execute(_NEXT).fetchone() is None:
-                return None
-        with self._database.transaction() as connection:
-            held = connection.execute("SELECT id FROM jobs WHERE worker = ?", (worker,)).fetchone()
-            if held is not None:
-                raise JobLostError(f"worker {worker} still holds job {held['id']}; release it first")
-            row = connection.execute(_NEXT).fetchone()
-            if row is None:
-                return None
-            now = time.time()
-            connection.execute(
-                "UPDATE jobs SET state = 'running', worker = ?, wish = NULL, attempts = attempts + 1, "
-                "started_at = COALESCE(started_at, ?), claimed_at = ?, finished_at = NULL, stage = 'opening', "
-                "message = '', code = '', fps = 0, eta_s = NULL, revision = ? WHERE id = ?",
-                (worker, now, now, self._next_revision(connection), row["id"]),
-            )
-            return self.get(row["id"])
-
-    def progress(self, job_id: str, worker: str, progress: Progress) -> Wish | None:
-        """Tell how far a job is.
+    def progress(self, job_id: str, progress: Progress) -> JobCommand | None:
+        """Store the progress of the job, without durability.
 
         Returns:
-            What someone wishes of the job meanwhile.
+            The command that someone gave the job meanwhile.
 
         Raises:
             JobLostError: The worker no longer holds the job.
         """
-        with self._database.transaction(lasting=False) as connection:
-            job = self._held(job_id, worker)
-            self._change(
+        with self._database.transaction(durable=False) as connection:
+            job = self._held(job_id)
+            self._table.change(
                 connection,
                 job_id,
                 stage=progress.stage,
@@ -126,70 +113,52 @@ class Holding(JobTable):
                 fps=progress.fps,
                 eta_s=progress.eta_s,
             )
-            return job.wish
+            return job.command
 
-    def wish(self, job_id: str, worker: str) -> Wish | None:
-        """Return what someone wishes of a job.
+    def command(self, job_id: str) -> JobCommand | None:
+        """Return the command that someone gave the job.
 
         Raises:
             JobLostError: The worker no longer holds the job.
         """
-        return self._held(job_id, worker).wish
+        return self._held(job_id).command
 
-    def unheeded(self, worker: str) -> tuple[str, Wish] | None:
-        """Return the job that a worker holds and what is wished of it; None where nothing is."""
+    def pending_command(self) -> tuple[str, JobCommand] | None:
+        """Return the held job and the command that it was given, None where there is none."""
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT id, wish FROM jobs WHERE worker = ? AND wish IS NOT NULL", (worker,)
+                "SELECT id, wish FROM jobs WHERE worker = ? AND wish IS NOT NULL", (self.worker,)
             ).fetchone()
-        return None if row is None else (str(row["id"]), Wish(row["wish"]))
-
-    def holders(self) -> set[str]:
-        """Return the workers that hold a job."""
-        with self._database.read() as connection:
-            return {str(row[0]) for row in connection.execute("SELECT worker FROM jobs WHERE worker IS NOT NULL")}
-
-    def held_by(self, worker: str) -> str | None:
-        """Return the id of the job that a worker holds."""
-        with self._database.read() as connection:
-            row = connection.execute("SELECT id FROM jobs WHERE worker = ?", (worker,)).fetchone()
-        return None if row is None else str(row["id"])
-
-    def note_publication(self, job_id: str, worker: str, publication: Publication) -> None:
-        """Note where a finished file will get its name, before it does.
-
-        Raises:
-            JobLostError: The worker no longer holds the job.
-        """
-        text = json.dumps({**asdict(publication), "path": None})
-        with self._database.transaction() as connection:
-            self._held(job_id, worker)
-            self._change(connection, job_id, result=path_column(publication.path), publication=text)
+        return None if row is None else (str(row["id"]), JobCommand(row["wish"]))
 
     def publication(self, job_id: str) -> Publication | None:
-        """Return what `note_publication` noted, None where the job has not come that far."""
-        with self._database.read() as connection:
-            row = connection.execute("SELECT result, publication FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if row is None or row["publication"] is None:
-            return None
-        return Publication(**{**json.loads(row["publication"]), "path": path_of(row["result"])})
+        """Return the recorded publication of a job, None before that step."""
+        return self._table.publication(job_id)
 
-    def finish(
-        self, job_id: str, worker: str, result: Path, message: str = "", *, last: Progress | None = None
-    ) -> JobRecord:
-        """Say that a job is done and its result in place; `last` is how far it was when that was last looked at.
+    def set_publication(self, job_id: str, publication: Publication) -> None:
+        """Record where a finished file is about to get its name.
 
         Raises:
             JobLostError: The worker no longer holds the job.
         """
         with self._database.transaction() as connection:
-            job = self._held(job_id, worker)
-            self._count_work(connection, job_id)
+            self._held(job_id)
+            self._table.set_publication(connection, job_id, publication)
+
+    def finish(self, job_id: str, result: Path, message: str = "", *, last: Progress | None = None) -> JobRecord:
+        """Mark a job as done, its result in place; `last` is the latest progress.
+
+        Raises:
+            JobLostError: The worker no longer holds the job.
+        """
+        with self._database.transaction() as connection:
+            job = self._held(job_id)
+            self._add_work_time(connection, job_id)
             total = job.frames_total if last is None else last.frames_total
-            self._change(
+            self._table.change(
                 connection,
                 job_id,
-                **_LET_GO,
+                **_RELEASED,
                 state=JobState.DONE,
                 finished_at=time.time(),
                 result=path_column(result),
@@ -198,117 +167,110 @@ class Holding(JobTable):
                 frames_done=total or (job if last is None else last).frames_done,
                 stage="done",
             )
-            return self.get(job_id)
+            return self._table.get(job_id)
 
-    def fail(self, job_id: str, worker: str, message: str, *, code: str = "unexpected") -> JobRecord:
-        """Say that a job cannot be done; what it has done so far stays for a retry.
-
-        Raises:
-            JobLostError: The worker no longer holds the job.
-        """
-        with self._database.transaction() as connection:
-            self._held(job_id, worker)
-            self._count_work(connection, job_id)
-            self._change(
-                connection,
-                job_id,
-                **_LET_GO,
-                state=JobState.FAILED,
-                finished_at=time.time(),
-                message=message,
-                code=code,
-            )
-            return self.get(job_id)
-
-    def stop(self, job_id: str, worker: str, wish: Wish) -> JobRecord:
-        """Do what was wished of a running job, once its work has ended: hold it back, or end it.
+    def fail(self, job_id: str, message: str, *, code: str = "unexpected") -> JobRecord:
+        """Mark a job as failed; its progress is kept for a retry.
 
         Raises:
             JobLostError: The worker no longer holds the job.
         """
         with self._database.transaction() as connection:
-            job = self._held(job_id, worker)
-            self._count_work(connection, job_id)
-            if wish is Wish.PAUSE:
-                self._change(connection, job_id, **_LET_GO, state=JobState.PAUSED, attempts=job.attempts - 1)
+            self._held(job_id)
+            self._add_work_time(connection, job_id)
+            failed = {"state": JobState.FAILED, "finished_at": time.time(), "message": message, "code": code}
+            self._table.change(connection, job_id, **_RELEASED, **failed)
+            return self._table.get(job_id)
+
+    def stop(self, job_id: str, command: JobCommand) -> JobRecord:
+        """Mark a job as paused or cancelled, once its work has ended.
+
+        Raises:
+            JobLostError: The worker no longer holds the job.
+        """
+        with self._database.transaction() as connection:
+            job = self._held(job_id)
+            self._add_work_time(connection, job_id)
+            if command is JobCommand.PAUSE:
+                state = {"state": JobState.PAUSED, "attempts": job.attempts - 1}
             else:
-                self._change(connection, job_id, **_LET_GO, state=JobState.CANCELLED, finished_at=time.time())
-            return self.get(job_id)
+                state = {"state": JobState.CANCELLED, "finished_at": time.time()}
+            self._table.change(connection, job_id, **_RELEASED, **state)
+            return self._table.get(job_id)
 
     def release(
         self,
-        worker: str,
         *,
-        blame: Blame = Blame.UNKNOWN,
+        cause: ExitCause = ExitCause.EXTERNAL,
         reason: str = "",
-        most_faults: int = MOST_FAULTS,
-        most_stops: int = MOST_STOPS,
+        max_crashes: int = MAX_CRASHES,
+        max_external_kills: int = MAX_EXTERNAL_KILLS,
     ) -> JobRecord | None:
-        """Return the job that a worker held back to the queue; the worker must have ended.
+        """Return the held job to the queue; the worker must have ended.
 
-        A job that brought down its worker too often, without finishing one more segment between, fails.
+        A job over which the worker ended too often, without one more finished segment between, fails.
 
         Args:
-            worker: The worker's name.
-            blame: Why it let go.
-            reason: Plain words for the message of a job that fails for it.
-            most_faults: How often that may be the job's fault.
-            most_stops: How often the worker may be killed by someone unknown.
+            cause: Why the worker ended.
+            reason: The cause in words, for the message of a job that fails.
+            max_crashes: Crashes after which the job fails.
+            max_external_kills: Kills from outside after which the job fails.
 
         Returns:
-            The job as it is now, None where the worker held none.
+            The job, None where the worker held none.
         """
         # Counted before the transaction: the worker has ended, so nothing is added.
-        held_id = self.held_by(worker)
-        segments = 0 if held_id is None else JobFiles(self._database.path.parent, held_id).count_segments()
+        held_id = self.job_id
+        segments = 0 if held_id is None else self._table.files(held_id).count_segments()
         with self._database.transaction() as connection:
             row = connection.execute(
                 f"SELECT {COLUMNS}, faults, stops, segments, publication FROM jobs WHERE worker = ? AND id = ?",
-                (worker, held_id),
+                (self.worker, held_id),
             ).fetchone()
             if row is None:
                 return None
             held = {name: row[name] for name in ("faults", "stops", "segments", "publication")}
             job = read_row({name: row[name] for name in row.keys() if name not in held})  # noqa: SIM118
-            files = JobFiles(self._database.path.parent, job.id)
-            got_further = segments > held["segments"]
-            faults = (0 if got_further else held["faults"]) + (blame is Blame.JOB)
-            stops = (0 if got_further else held["stops"]) + (blame is Blame.UNKNOWN)
-            self._count_work(connection, job.id)
-            self._change(connection, job.id, **_LET_GO, faults=faults, stops=stops, segments=segments)
-            if job.wish is Wish.CANCEL and held["publication"] is None:
-                self._drop_workspace(files, job)
-                self._change(connection, job.id, state=JobState.CANCELLED, finished_at=time.time())
-            elif (faults >= most_faults or stops >= most_stops) and self._has_result(job.id):
-                message = "the result is complete, but the films to compare could not be made"
-                self._change(connection, job.id, state=JobState.DONE, finished_at=time.time(), message=message)
-            elif faults >= most_faults or stops >= most_stops:
-                message = _give_up(faults, stops, reason, by_fault=faults >= most_faults)
-                failed = {"state": JobState.FAILED, "finished_at": time.time(), "code": "crashed"}
-                self._change(connection, job.id, **failed, message=message)
+            has_progress = segments > held["segments"]
+            crashes = (0 if has_progress else held["faults"]) + (cause is ExitCause.JOB)
+            kills = (0 if has_progress else held["stops"]) + (cause is ExitCause.EXTERNAL)
+            self._add_work_time(connection, job.id)
+            changes: dict[str, object] = {**_RELEASED, "faults": crashes, "stops": kills, "segments": segments}
+            is_unpublished = held["publication"] is None
+            if job.command is JobCommand.CANCEL and is_unpublished:
+                self._table.discard_workspace(job.id, unfinished_of=job)
+                changes |= {"state": JobState.CANCELLED, "finished_at": time.time()}
+            elif crashes < max_crashes and kills < max_external_kills:
+                is_paused = job.command is JobCommand.PAUSE and is_unpublished
+                attempts = job.attempts - (cause is ExitCause.REQUESTED)
+                changes |= {"state": JobState.PAUSED if is_paused else JobState.QUEUED, "attempts": attempts}
+            elif self._has_result(job.id):
+                message = "the result is complete, but its preview videos could not be created"
+                changes |= {"state": JobState.DONE, "finished_at": time.time(), "message": message}
             else:
-                holds_back = job.wish is Wish.PAUSE and held["publication"] is None
-                state = JobState.PAUSED if holds_back else JobState.QUEUED
-                self._change(connection, job.id, state=state, attempts=job.attempts - (blame is Blame.NOBODY))
-            return self.get(job.id)
+                message = _describe_failure(crashes, kills, reason, has_crashed=crashes >= max_crashes)
+                failed = {"state": JobState.FAILED, "finished_at": time.time(), "code": "crashed"}
+                changes |= {**failed, "message": message}
+            self._table.change(connection, job.id, **changes)
+            return self._table.get(job.id)
 
-    def beat(self, worker: str, pid: int) -> None:
-        """Count a worker's heartbeat up."""
-        with self._database.transaction(lasting=False) as connection:
+    def heartbeat(self, pid: int) -> None:
+        """Count the worker's heartbeat up, without durability."""
+        with self._database.transaction(durable=False) as connection:
             connection.execute(
                 "INSERT INTO workers (name, pid, beat) VALUES (?, ?, 1) "
                 "ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = beat + 1",
-                (worker, pid),
+                (self.worker, pid),
             )
 
-    def beats(self, worker: str) -> int:
-        """Return a worker's heartbeats so far; it says nothing about when they were."""
+    def heartbeats(self) -> int:
+        """Return the number of the worker's heartbeats so far."""
         with self._database.read() as connection:
-            row = connection.execute("SELECT beat FROM workers WHERE name = ?", (worker,)).fetchone()
+            row = connection.execute("SELECT beat FROM workers WHERE name = ?", (self.worker,)).fetchone()
         return 0 if row is None else int(row["beat"])
 
-    def _count_work(self, connection: sqlite3.Connection, job_id: str) -> None:
-        """Add the time since the worker took the job, which it is about to let go."""
+    def _add_work_time(self, connection: sqlite3.Connection, job_id: str) -> None:
+        """Add the time since the worker claimed the job, which it is about to release."""
         # The clock may have been set back meanwhile.
         connection.execute(
             "UPDATE jobs SET worked_s = worked_s + MAX(0, ? - COALESCE(claimed_at, ?)), claimed_at = NULL WHERE id = ?",
@@ -316,15 +278,15 @@ class Holding(JobTable):
         )
 
     def _has_result(self, job_id: str) -> bool:
-        publication = self.publication(job_id)
+        publication = self._table.publication(job_id)
         return publication is not None and (publication.is_done or publication.is_there())
 
-    def _held(self, job_id: str, worker: str) -> JobRecord:
+    def _held(self, job_id: str) -> JobRecord:
         with self._database.read() as connection:
             row = connection.execute("SELECT worker FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if row is None or row["worker"] != worker:
-            raise JobLostError(f"worker {worker} no longer holds job {job_id}")
-        return self.get(job_id)
+        if row is None or row["worker"] != self.worker:
+            raise JobLostError(f"worker {self.worker} no longer holds job {job_id}")
+        return self._table.get(job_id)
 
 
 _NEXT: Final = (
@@ -332,14 +294,14 @@ _NEXT: Final = (
     "ORDER BY priority DESC, position LIMIT 1"
 )
 
-_LET_GO: Final = {"worker": None, "wish": None, "fps": 0.0, "eta_s": None}
+_RELEASED: Final = {"worker": None, "wish": None, "fps": 0.0, "eta_s": None}
 
 
-def _give_up(faults: int, stops: int, reason: str, *, by_fault: bool) -> str:
-    if by_fault:
-        times = "once" if faults == 1 else f"{faults} times"
-        return f"the worker was lost {times} over this file: {reason or 'it crashed'}; the details are in the job's log"
+def _describe_failure(crashes: int, kills: int, reason: str, *, has_crashed: bool) -> str:
+    if has_crashed:
+        times = "once" if crashes == 1 else f"{crashes} times"
+        return f"the worker ended {times} over this file: {reason or 'it crashed'}; see the job's log"
     return (
-        f"the worker was ended {stops} times from outside before this job could get any further; "
-        "if the box is in order now, retry the job"
+        f"the worker was killed {kills} times from outside before this job made progress; "
+        "check the server, then retry the job"
     )

@@ -1,4 +1,4 @@
-"""How near a worker process comes to its limit on memory, which ends its job and not the box."""
+"""Progress of one job from its worker to the queue, and its commands back; memory and disk limits of the worker."""
 
 import logging
 import os
@@ -13,8 +13,8 @@ from typing import Final
 
 from appliance.console import format_bytes
 from appliance.jobs.errors import JobLostError
-from appliance.jobs.job import JobRecord, Wish
-from appliance.jobs.lease import Holding
+from appliance.jobs.job import JobCommand, JobRecord
+from appliance.jobs.lease import JobLease
 from appliance.store.errors import StoreError
 from runtime.closing import Closing
 from runtime.options import Progress
@@ -23,18 +23,17 @@ _NEAR: Final = 0.8
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Make allocations beyond a limit fail, which ends a job with words instead of a killed process.
+    """Limit the memory of this process: allocations beyond it fail, so that the job ends with an error message.
 
-    It is the limit on data, not on addresses: engines reserve many more addresses than they use.
+    This limits data (`RLIMIT_DATA`), not address space: engines reserve many more addresses than they use.
     """
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
 class MemoryGauge:
-    """Remembers how near this process came to its limit on memory.
+    """The peak memory of this process against its limit.
 
-    Libraries tell of a refused allocation in many ways, some of them as "generic error": the gauge says whether an
-    error is likely one.
+    Libraries report a refused allocation in many ways, some as "generic error": near the limit it is likely one.
     """
 
     def __init__(self) -> None:
@@ -42,36 +41,37 @@ class MemoryGauge:
         self.limit_bytes = None if soft == resource.RLIM_INFINITY else soft
         self._most_bytes = 0
 
-    def look(self) -> None:
-        """Take a reading; nothing is read where there is no limit."""
+    def sample(self) -> None:
+        """Read the memory in use; does nothing without a limit."""
         if self.limit_bytes is not None:
             with suppress(OSError, ValueError, IndexError):
                 pages = int(Path("/proc/self/statm").read_bytes().split()[5])
                 self._most_bytes = max(self._most_bytes, pages * resource.getpagesize())
 
     def was_near(self) -> bool:
-        """Return whether a reading was near the limit."""
+        """Return True if a sample was near the limit."""
         return self.limit_bytes is not None and self._most_bytes >= _NEAR * self.limit_bytes
 
 
 logger = logging.getLogger(__name__)
 
-_TELL_EVERY_S: Final = 0.5
-_LOOKS: Final = 5
-_BEAT_EVERY_S: Final = 1.0
-_LEAST_SHARE: Final = 0.001
-"""Of one processor, from which on the job works: reading from the slowest share takes more, idle threads a tenth."""
+_INTERVAL_S: Final = 0.5
+_SAMPLES: Final = 5
+"""Readings of the memory in each interval."""
+_HEARTBEAT_S: Final = 1.0
+_MIN_CPU_SHARE: Final = 0.001
+"""CPU use above which the job is at work: reading from the slowest share takes more, idle threads a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
-class DiskRoom:
-    """What shall stay free on the disk of a folder."""
+class DiskReserve:
+    """Bytes that stay free on the disk of a folder."""
 
     folder: Path
     reserve_bytes: int
 
     def is_short(self) -> bool:
-        """Return whether less is free."""
+        """Return True if less is free."""
         if not self.reserve_bytes:
             return False
         try:
@@ -80,103 +80,101 @@ class DiskRoom:
             return False
 
     def describe(self) -> str:
-        """Say what to do about it."""
+        """Return the message of a job that ends for it."""
         return (
             f"the disk of {self.folder} is nearly full: less than the reserve of {format_bytes(self.reserve_bytes)} "
-            "is free; free some and retry the job, which goes on where it was"
+            "is free; free some space and retry the job, which then resumes"
         )
 
 
-class Reporter(Closing):
-    """Reports one job; `cancel` is set when it shall end, and `wish`, `is_lost`, `is_full` or the worker's end say why.
+class ProgressReporter(Closing):
+    """Reports one job from a thread; sets `cancel` to end it for `command`, `is_lost`, `is_full` or `stopping`.
 
-    `latest` is what the job said last, told or not.
+    `latest` is the latest progress, stored or not.
 
-    A heartbeat is told only when something happened since the last one: progress, or processor time that threads other
-    than this one used. So a job that hangs goes silent although this thread lives.
+    There is a heartbeat only after progress, or after CPU time that threads other than this one used. So the heartbeats
+    of a job that hangs stop although this thread runs.
     """
 
-    def __init__(
-        self, queue: Holding, job: JobRecord, worker: str, *, stopping: threading.Event, room: DiskRoom
-    ) -> None:
-        self._queue, self._job_id, self._worker, self._stopping = queue, job.id, worker, stopping
+    def __init__(self, lease: JobLease, job: JobRecord, *, stopping: threading.Event, reserve: DiskReserve) -> None:
+        self._lease, self._job_id, self._stopping = lease, job.id, stopping
         self.cancel = threading.Event()
-        self.wish: Wish | None = None
-        self.room = room
+        self.command: JobCommand | None = None
+        self.reserve = reserve
         self.is_lost = self.is_full = False
         self.latest = Progress("opening", job.frames_done, job.frames_total)
-        self._told: Progress | None = None
+        self._stored: Progress | None = None
         self.gauge = MemoryGauge()
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relume-reporter", daemon=True)
         self._thread.start()
 
     def progress(self, progress: Progress) -> None:
-        """Take a progress message, from any thread; at most two a second are passed on."""
+        """Accept progress, from any thread; at most two messages a second are stored."""
         self.latest = progress
 
     def stage(self, name: str) -> None:
-        """Begin a stage of the worker's own."""
+        """Start a stage of the worker itself."""
         self.latest = replace(self.latest, stage=name, eta_s=None)
 
     def close(self) -> None:
-        """End the thread; what was told last stays."""
+        """End the thread."""
         self._ends.set()
         self._thread.join()
 
     def _run(self) -> None:
-        beat_due, beaten, is_busy = 0.0, None, True
-        looked, used = time.monotonic(), _work_s()
+        heartbeat_due, reported, is_busy = 0.0, None, True
+        measured, used = time.monotonic(), _cpu_s()
         while True:
-            if not self.cancel.is_set() and self.room.is_short():
+            if not self.cancel.is_set() and self.reserve.is_short():
                 self.is_full = True
                 self.cancel.set()
             if self._stopping.is_set():
                 self.cancel.set()
             try:
-                self._tell()
-                now, used_now = time.monotonic(), _work_s()
-                is_busy = is_busy or used_now - used > _LEAST_SHARE * (now - looked)
-                looked, used = now, used_now
-                if now >= beat_due and (is_busy or self.latest is not beaten):
-                    self._queue.beat(self._worker, os.getpid())
-                    beat_due, beaten, is_busy = now + _BEAT_EVERY_S, self.latest, False
+                self._store()
+                now, used_now = time.monotonic(), _cpu_s()
+                is_busy = is_busy or used_now - used > _MIN_CPU_SHARE * (now - measured)
+                measured, used = now, used_now
+                if now >= heartbeat_due and (is_busy or self.latest is not reported):
+                    self._lease.heartbeat(os.getpid())
+                    heartbeat_due, reported, is_busy = now + _HEARTBEAT_S, self.latest, False
             except JobLostError:
-                logger.warning("job %s is no longer this worker's", self._job_id)
+                logger.warning("this worker no longer holds job %s", self._job_id)
                 self.is_lost = True
                 self.cancel.set()
                 return
             except StoreError as error:
-                # The job goes on: what could not be told now is told the next time.
+                # The job goes on; the next turn stores its progress.
                 logger.warning("progress could not be stored: %s", error)
             except Exception:
-                logger.exception("the reporter failed; the job goes on without telling of it")
-            if self._rest():
+                logger.exception("progress reporting failed; the job goes on")
+            if self._wait():
                 return
 
-    def _rest(self) -> bool:
-        """Wait for the next turn, reading the gauge meanwhile; tell whether there is none."""
-        for _ in range(_LOOKS):
-            self.gauge.look()
-            if self._ends.wait(_TELL_EVERY_S / _LOOKS):
+    def _wait(self) -> bool:
+        """Wait for the next turn, sampling the memory meanwhile; return True at the end."""
+        for _ in range(_SAMPLES):
+            self.gauge.sample()
+            if self._ends.wait(_INTERVAL_S / _SAMPLES):
                 return True
         return False
 
-    def _tell(self) -> None:
+    def _store(self) -> None:
         latest = self.latest
-        if latest is not self._told:
-            wish = self._queue.progress(self._job_id, self._worker, latest)
-            self._told = latest
+        if latest is not self._stored:
+            command = self._lease.progress(self._job_id, latest)
+            self._stored = latest
         else:
-            wish = self._queue.wish(self._job_id, self._worker)
-        self._heed(wish)
+            command = self._lease.command(self._job_id)
+        self._apply_command(command)
 
-    def _heed(self, wish: Wish | None) -> None:
-        if wish is not None and not self.cancel.is_set():
-            self.wish = wish
+    def _apply_command(self, command: JobCommand | None) -> None:
+        if command is not None and not self.cancel.is_set():
+            self.command = command
             self.cancel.set()
 
 
-def _work_s() -> float:
-    """Return the processor time of all other threads of this process: the reporter's own says nothing about the job."""
+def _cpu_s() -> float:
+    """Return the CPU time of all other threads of this process: the reporter's own says nothing about the job."""
     return time.process_time() - time.thread_time()

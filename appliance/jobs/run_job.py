@@ -1,7 +1,7 @@
-"""Gives a finished file its name exactly once, whenever the worker is killed.
+"""One attempt at a job: enhance, publish the result exactly once, write its preview proxies.
 
-What is about to happen is noted in the database first. Afterwards the file that has the noted name, size and time of
-change is that result, and a worker that comes later does not make it again.
+A publication is recorded in the database before its first step. Afterwards the file that has the recorded name, size
+and time of change is that result, and a later worker does not make it again.
 """
 
 import logging
@@ -10,13 +10,13 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, TypeVar
 
 from appliance.jobs.errors import JobLostError, code_of
-from appliance.jobs.job import Blame, JobBounds, JobRecord, Wish
+from appliance.jobs.job import ExitCause, JobBounds, JobCommand, JobRecord, WorkerOptions
 from appliance.jobs.job_files import (
     JobFiles,
     free_names,
@@ -25,9 +25,9 @@ from appliance.jobs.job_files import (
     result_name,
     staged_path,
 )
-from appliance.jobs.lease import Holding, Publication
-from appliance.jobs.progress_reporter import DiskRoom, Reporter
-from appliance.jobs.queue import JobQueue
+from appliance.jobs.job_table import Publication
+from appliance.jobs.lease import JobLease
+from appliance.jobs.progress_reporter import DiskReserve, ProgressReporter
 from appliance.settings import engines_folder
 from appliance.store.errors import StoreError
 from runtime.atomic_files import publish_file
@@ -35,53 +35,52 @@ from runtime.errors import CancelledError, DecodeError, OutputError, RelumeError
 from runtime.media.demux import hold_source
 from runtime.options import EnhanceOptions
 from runtime.report import Report, report_from_json, write_report
-from runtime.resume.writer import SegmentRule
 
 
-def publish_once(queue: Holding, job_id: str, worker: str, staged: Path, wanted: Path) -> Path:
+def publish_once(lease: JobLease, job_id: str, staged: Path, wanted: Path) -> Path:
     """Rename a staged file to the wanted name, or to the next one that is free.
 
     Returns:
-        The name that it got.
+        The path of the result.
 
     Raises:
-        OutputError: The file system refuses.
+        OutputError: The file cannot be renamed.
         JobLostError: The worker no longer holds the job.
     """
-    _remove_placeholder(queue.publication(job_id))
+    _remove_placeholder(lease.publication(job_id))
     facts = staged.stat()
     for path in free_names(wanted):
         publication = Publication(path, facts.st_size, facts.st_mtime_ns)
-        queue.note_publication(job_id, worker, publication)
+        lease.set_publication(job_id, publication)
         try:
             publish_file(staged, path, overwrite=False)
         except OutputError as error:
             if isinstance(error.__cause__, FileExistsError):
                 continue
             raise
-        queue.note_publication(job_id, worker, replace(publication, is_done=True))
+        lease.set_publication(job_id, replace(publication, is_done=True))
         return path
     raise AssertionError("there is always one more name")
 
 
-def find_published(queue: Holding, job_id: str, worker: str) -> Path | None:
-    """Return the result of an earlier attempt, None where it did not come to one.
+def find_published(lease: JobLease, job_id: str) -> Path | None:
+    """Return the result that an earlier attempt published, None where there is none.
 
     Raises:
         JobLostError: The worker no longer holds the job.
     """
-    publication = queue.publication(job_id)
+    publication = lease.publication(job_id)
     if publication is None:
         return None
     if not publication.is_done:
         if not publication.is_there():
             return None
-        queue.note_publication(job_id, worker, replace(publication, is_done=True))
+        lease.set_publication(job_id, replace(publication, is_done=True))
     return publication.path
 
 
 def _remove_placeholder(publication: Publication | None) -> None:
-    """Remove the empty file that reserves a name where there are no hard links, left by a worker that was killed."""
+    """Remove the empty file with which a killed worker reserved a name on a file system without hard links."""
     if publication is not None and publication.size_bytes and not publication.is_done:
         try:
             if publication.path.stat().st_size == 0:
@@ -94,57 +93,41 @@ logger = logging.getLogger(__name__)
 
 PREVIEW_S: Final = 3
 SHORT_OF_MEMORY: Final = (
-    "there is not enough memory for this job; choose a smaller size (x2, or the same size), end other programs, "
-    "or allow the worker more memory in the settings"
+    "there is not enough memory for this job; choose a smaller size (x2, or the same size), close other programs, "
+    "or raise the worker's memory limit in the settings"
 )
-_NO_COMPARISON: Final = "the result is complete, but there is no comparison"
-_STORE_AGAIN_S: Final = 1.0
+_NO_PREVIEW: Final = "the result is complete, but its preview videos could not be created"
+_STORE_RETRY_S: Final = 1.0
 
-# How the libraries tell of an allocation that was refused.
+# Messages of libraries whose allocation was refused.
 _NO_MEMORY: Final = re.compile(r"cannot allocate memory|bad.?alloc|out of memory|std::bad", re.IGNORECASE)
 
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class Conduct:
-    """How a worker goes about jobs.
-
-    `threads`, `backend` and `precision` are for a job that does not say itself; `reserve_bytes` stay free on the data
-    directory's disk; `rule` is how long segments are, None the usual.
-    """
-
-    threads: int | None = None
-    reserve_bytes: int = 0
-    rule: SegmentRule | None = None
-    backend: str = "auto"
-    precision: str = "auto"
-
-
 class Attempt:
-    """A claimed job in the hands of its worker; `stopping` ends it early and gives it back."""
+    """One attempt at a claimed job; `stopping` ends it early and releases the job."""
 
     def __init__(
         self,
-        queue: JobQueue,
+        lease: JobLease,
         job: JobRecord,
-        worker: str,
         *,
         stopping: threading.Event,
-        conduct: Conduct | None = None,
+        worker_options: WorkerOptions | None = None,
     ) -> None:
-        self._queue, self._job, self._worker = queue, job, worker
-        self._stopping, self._conduct = stopping, conduct or Conduct()
-        self._files: JobFiles = queue.files(job.id)
+        self._lease, self._job = lease, job
+        self._stopping, self._worker_options = stopping, worker_options or WorkerOptions()
+        self._files = JobFiles(lease.data, job.id)
         self._options = job.options
         self._bounds: JobBounds | None = None
         self.ran_out_of_memory = False
 
     def run(self) -> None:
-        """Bring the job to its end, or back to the queue; nothing is raised for what goes wrong with it."""
+        """Run the job to its end, or return it to the queue; its errors are recorded, not raised."""
         job = self._job
-        room = DiskRoom(self._queue.data, self._conduct.reserve_bytes)
-        with Reporter(self._queue, job, self._worker, stopping=self._stopping, room=room) as reporter:
+        reserve = DiskReserve(self._lease.data, self._worker_options.reserve_bytes)
+        with ProgressReporter(self._lease, job, stopping=self._stopping, reserve=reserve) as reporter:
             try:
                 result, message = self._work(reporter)
             except JobLostError as error:
@@ -154,10 +137,10 @@ class Attempt:
             except MemoryError as error:
                 self._fail_for_memory(error)
             except StoreError as error:
-                # That is not the job's fault: it is tried again as soon as the database can be used.
-                logger.warning("job %s is given back: %s", job.id, error)
-                self._stopping.wait(_STORE_AGAIN_S)
-                self._insist(lambda: self._queue.release(self._worker, blame=Blame.NOBODY))
+                # Not the job's fault: it is run again as soon as the database can be used.
+                logger.warning("job %s is released: %s", job.id, error)
+                self._stopping.wait(_STORE_RETRY_S)
+                self._insist(lambda: self._lease.release(cause=ExitCause.REQUESTED))
             except Exception as error:
                 if reporter.gauge.was_near() or _NO_MEMORY.search(str(error)):
                     self._fail_for_memory(error)
@@ -168,18 +151,18 @@ class Attempt:
                     logger.exception("job %s met an unexpected error", job.id)
                     self._fail(_describe_defect(error, self._files.log), "unexpected")
             else:
-                self._insist(lambda: self._queue.finish(job.id, self._worker, result, message, last=reporter.latest))
+                self._insist(lambda: self._lease.finish(job.id, result, message, last=reporter.latest))
                 logger.info("job %s is done: %s", job.id, result)
 
-    def _work(self, reporter: Reporter) -> tuple[Path, str]:
-        """Do what is left of the job.
+    def _work(self, reporter: ProgressReporter) -> tuple[Path, str]:
+        """Do the remaining steps of the job.
 
         Returns:
-            The result, and what the user should know about it.
+            The path of the result, and a message for the user.
         """
         job, files = self._job, self._files
-        self._bounds = self._queue.bounds_of(job)
-        result = find_published(self._queue, job.id, self._worker)
+        self._bounds = self._lease.bounds_of(job)
+        result = find_published(self._lease, job.id)
         with ExitStack() as stack:
             try:
                 stack.enter_context(self._hold_source())
@@ -194,23 +177,24 @@ class Attempt:
             elif job.preview_of is not None:
                 with suppress(RelumeError):
                     self._options = self._plan_options()
-            message = self._compare(result, reporter)
+            message = self._write_proxies(result, reporter)
         remove_unfinished(job, files)
         files.remove_workspace()
         return result, message
 
     def _hold_source(self) -> AbstractContextManager[None]:
-        """Read one and the same file for the whole job; that of a watch folder must be the one that was looked into."""
+        """Hold the source open for the whole job; a file of a watch folder must be the validated one."""
         job, bounds = self._job, self._bounds
         if bounds is None:
             return hold_source(job.source)
         return hold_source(job.source, below=bounds.folder, size=bounds.size, mtime_ns=bounds.mtime_ns)
 
-    def _enhance(self, reporter: Reporter) -> Path:
+    def _enhance(self, reporter: ProgressReporter) -> Path:
         from runtime.enhance import enhance
         from runtime.plan import plan_work
+        from runtime.resume.writer import SegmentRule
 
-        job, files = self._job, self._files
+        job, files, frames = self._job, self._files, self._worker_options.segment_frames
         bounds = self._bounds
         folder = make_result_folder(job, files, below=None if bounds is None else bounds.destination)
         named = job.target or plan_work(job.source, None, self._options).target
@@ -224,23 +208,23 @@ class Attempt:
                 on_progress=reporter.progress,
                 cancel=reporter.cancel,
                 workspace=files.workspace,
-                rule=self._conduct.rule,
-                engines=engines_folder(self._queue.data),
+                rule=None if frames is None else SegmentRule(*frames),
+                engines=engines_folder(self._lease.data),
             )
         except VerificationError as error:
             raise _with_name(error, folder / result_name(job, suffix)) from error
         reporter.stage("publishing")
         wanted = folder / result_name(job, suffix)
-        # Before the result has its name: from then on, whoever comes later does not make it again.
+        # Before the result has its name: from then on, later attempts do not make it again.
         write_report(_renamed(report, wanted), files.report)
-        result = publish_once(self._queue, job.id, self._worker, staged, wanted)
+        result = publish_once(self._lease, job.id, staged, wanted)
         if result != wanted:
             with suppress(RelumeError):
                 write_report(_renamed(report, result), files.report)
         return result
 
-    def _compare(self, result: Path, reporter: Reporter) -> str:
-        """Make the films to compare; the result is complete without them."""
+    def _write_proxies(self, result: Path, reporter: ProgressReporter) -> str:
+        """Write the preview proxies; the result is complete without them. Return a message for the user."""
         from appliance.jobs.previews import Pair, write_picture_proxies, write_sound_proxies
 
         job, files = self._job, self._files
@@ -254,28 +238,28 @@ class Attempt:
             if any(sound.mode == "speech" for sound in report.sound):
                 write_sound_proxies(pair, report, files.sound_before, files.sound_after, stop=reporter.cancel)
         except CancelledError:
-            # The result has its name, so it is too late for a wish.
+            # The result has its name: it is too late for a command.
             if self._stopping.is_set() or reporter.is_lost:
                 raise
-            return f"{_NO_COMPARISON}: the disk is nearly full" if reporter.is_full else ""
+            return f"{_NO_PREVIEW}: the disk is nearly full" if reporter.is_full else ""
         except RelumeError as error:
-            logger.warning("the films to compare could not be made: %s", error)
-            return f"{_NO_COMPARISON}: {error}"
+            logger.warning("the preview proxies could not be written: %s", error)
+            return f"{_NO_PREVIEW}: {error}"
         except Exception as error:
-            logger.exception("the films to compare could not be made")
-            return f"{_NO_COMPARISON} ({type(error).__name__}); the details are in {files.log}"
+            logger.exception("the preview proxies could not be written")
+            return f"{_NO_PREVIEW} ({type(error).__name__}); see {files.log}"
         return ""
 
     def _plan_options(self) -> EnhanceOptions:
-        """Return the options as the job runs: never over another file, a preview from the middle alone."""
-        wished, conduct = self._job.options, self._conduct
+        """Return the options of this run: the worker's defaults applied, a preview limited to the middle."""
+        wanted, defaults = self._job.options, self._worker_options
         options = replace(
-            wished,
+            wanted,
             overwrite=False,
             compare=None,
-            threads=wished.threads or conduct.threads,
-            backend=conduct.backend if wished.backend == "auto" else wished.backend,
-            precision=conduct.precision if wished.precision == "auto" else wished.precision,
+            threads=wanted.threads or defaults.threads,
+            backend=defaults.backend if wanted.backend == "auto" else wanted.backend,
+            precision=defaults.precision if wanted.precision == "auto" else wanted.precision,
         )
         if self._job.preview_of is None:
             return options
@@ -286,7 +270,7 @@ class Attempt:
         try:
             self._files.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"the folder {self._files.folder} cannot be made: {error.strerror}") from error
+            raise OutputError(f"the folder {self._files.folder} cannot be created: {error.strerror}") from error
 
     def _make_thumbnail(self) -> None:
         from appliance.jobs.previews import write_thumbnail
@@ -298,22 +282,22 @@ class Attempt:
         except (RelumeError, OSError, ValueError) as error:
             logger.info("no thumbnail: %s", error)
 
-    def _stop(self, reporter: Reporter) -> None:
-        """Let go of a job that was interrupted: as wished, or back to the queue."""
+    def _stop(self, reporter: ProgressReporter) -> None:
+        """Release a job that was interrupted: paused, cancelled, failed, or back to the queue."""
         job = self._job
         if reporter.is_lost:
             return
         if reporter.is_full:
-            self._fail(reporter.room.describe(), "disk_full")
+            self._fail(reporter.reserve.describe(), "disk_full")
             return
-        if reporter.wish is None:
-            self._insist(lambda: self._queue.release(self._worker, blame=Blame.NOBODY))
+        command = reporter.command
+        if command is None:
+            self._insist(lambda: self._lease.release(cause=ExitCause.REQUESTED))
             return
-        if reporter.wish is Wish.CANCEL:
+        if command is JobCommand.CANCEL:
             self._files.remove_workspace()
             remove_unfinished(job, self._files)
-        wish = reporter.wish
-        self._insist(lambda: self._queue.stop(job.id, self._worker, wish))
+        self._insist(lambda: self._lease.stop(job.id, command))
 
     def _fail_for_memory(self, error: BaseException) -> None:
         self.ran_out_of_memory = True
@@ -321,10 +305,10 @@ class Attempt:
         self._fail(SHORT_OF_MEMORY, "memory")
 
     def _fail(self, message: str, code: str) -> None:
-        self._insist(lambda: self._queue.fail(self._job.id, self._worker, message, code=code))
+        self._insist(lambda: self._lease.fail(self._job.id, message, code=code))
 
     def _insist(self, change: Callable[[], Answer]) -> None:
-        """Change the queue, waiting until that is possible; a job that has ended must not run again."""
+        """Change the queue, waiting until that is possible: a job that has ended must not run again."""
         while True:
             try:
                 change()
@@ -332,14 +316,14 @@ class Attempt:
                 logger.warning("%s", error)
             except StoreError as error:
                 logger.warning("the end of job %s cannot be stored yet: %s", self._job.id, error)
-                # When the worker ends first, what is on the disk tells the next one how far it was.
-                if self._stopping.wait(_STORE_AGAIN_S):
+                # When the worker ends first, the next one resumes from the files.
+                if self._stopping.wait(_STORE_RETRY_S):
                     return
                 continue
             return
 
     def _named(self, message: str) -> str:
-        """Put the result's name where a message has the hidden one."""
+        """Replace the hidden name in a message by the result's name."""
         target = self._job.target
         hidden = f".relume-{self._job.id}"
         shown = target.stem if target is not None else "the result"
@@ -347,9 +331,9 @@ class Attempt:
 
 
 def _with_name(error: VerificationError, wanted: Path) -> VerificationError:
-    """Return a file whose check failed the result's name with a mark, in place of a hidden one.
+    """Rename a result that failed its verification to `NAME.unverified.SUFFIX`; return the error with that path.
 
-    One of the same name and size is that of an earlier attempt, and is replaced: a watch folder tries again.
+    A file of the same name and size is that of an earlier attempt, and is replaced: a watch folder retries.
     """
     kept = error.kept
     if kept is None:
@@ -364,14 +348,14 @@ def _with_name(error: VerificationError, wanted: Path) -> VerificationError:
                 continue
             raise
         message = (
-            f"the check of the finished file failed: {'; '.join(error.failures)}; it is kept as {path}: look at it"
+            f"the check of the finished file failed: {'; '.join(error.failures)}; it is kept as {path} for inspection"
         )
         return VerificationError(message, failures=error.failures, kept=path, report=error.report)
     raise AssertionError("there is always one more name")
 
 
 def preview_span(source: Path, options: EnhanceOptions) -> tuple[Fraction | None, Fraction | None]:
-    """Return three seconds in the middle of what the options take of a source, all of it where it is shorter.
+    """Return the middle three seconds of the part of a source that the options select, all of a shorter one.
 
     Raises:
         MediaError: The source cannot be read.
@@ -385,7 +369,7 @@ def preview_span(source: Path, options: EnhanceOptions) -> tuple[Fraction | None
     if end - begin <= PREVIEW_S:
         return options.start, options.end
     start = begin + (end - begin - PREVIEW_S) / 2
-    # Whole milliseconds are easier to read in a report.
+    # Whole milliseconds, for the report.
     start = Fraction(int(start * 1000), 1000)
     return start, start + PREVIEW_S
 

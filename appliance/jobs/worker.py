@@ -1,7 +1,7 @@
-"""The worker process of one device: takes jobs from the queue, one after the other.
+"""The worker process of one device: runs the jobs of the queue, one after the other.
 
-It holds `workers/<device>.lock` as long as it lives, which is how others know that it does. It ends on SIGTERM, with
-its supervisor, and when it has been idle for a while after a job, to give back the memory that the job took.
+It holds `workers/<device>.lock` while it runs. It ends on SIGTERM, with its supervisor, and when it has been idle for a
+while after a job, to free the memory of that job.
 """
 
 import argparse
@@ -17,38 +17,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from appliance.jobs.job import Blame, JobRecord
+from appliance.jobs.job import ExitCause, JobRecord, WorkerOptions
+from appliance.jobs.job_files import JobFiles
+from appliance.jobs.lease import JobLease
 from appliance.jobs.progress_reporter import limit_memory
-from appliance.jobs.queue import JobQueue
-from appliance.jobs.run_job import Attempt, Conduct
 from appliance.signals import SignalEvent
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import StoreError
 from runtime.child_process import die_with, forbid_network, give_way
 from runtime.file_lock import LockFile
-from runtime.resume.writer import SegmentRule
 
 logger = logging.getLogger(__name__)
 
 LOCK_HELD: Final = 75
 """The exit code of a worker whose device has another worker (EX_TEMPFAIL)."""
 OUT_OF_MEMORY: Final = 76
-"""The exit code of a worker that had not even the memory to say so."""
-_LOOK_EVERY_S: Final = 0.5
+"""The exit code of a worker that ran out of memory."""
+_POLL_S: Final = 0.5
 _LOCK_WAIT_S: Final = 2.0
 _IDLE_AFTER_JOB_S: Final = 30.0
 _LONGEST_WAIT_S: Final = 30.0
-_LAST_WORD_S: Final = 15.0
+_EXIT_TIMEOUT_S: Final = 15.0
 
 
 def lock_path(data: Path, device: str) -> Path:
-    """Return the lock of a device's worker."""
+    """Return the path of the lock of a device's worker."""
     return data / "workers" / f"{device}.lock"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a worker until it is told to end."""
+    """Run a worker until SIGTERM."""
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s worker {options.device}: %(message)s")
     stopping = threading.Event()
@@ -57,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(kind, bell.trigger)
     if options.parent is not None:
         die_with(options.parent)
-    threading.Thread(target=_leash, args=(options.parent, stopping), name="relume-leash", daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(options.parent, stopping), name="relume-parent", daemon=True).start()
     give_way()
     forbid_network()
     if options.memory_bytes is not None:
@@ -67,44 +66,49 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if stopping.is_set() else LOCK_HELD
     try:
         with lock, Database(database_path(options.data)) as database:
-            queue = JobQueue(database)
-            # The lock is ours, so whoever held a job under this name is gone.
-            queue.release(options.device, blame=Blame.UNKNOWN)
-            conduct = Conduct(options.threads, options.reserve_bytes, options.rule, options.backend, options.precision)
-            _work(queue, options.device, stopping, conduct)
+            lease = JobLease(database, options.device)
+            # This process holds the lock, so an earlier worker of this name has ended.
+            lease.release(cause=ExitCause.EXTERNAL)
+            worker_options = WorkerOptions(
+                options.threads, options.reserve_bytes, options.segment_frames, options.backend, options.precision
+            )
+            _run_jobs(lease, stopping, worker_options)
     except MemoryError:
         return OUT_OF_MEMORY
     return 0
 
 
-def _work(queue: JobQueue, device: str, stopping: threading.Event, conduct: Conduct) -> None:
-    """Do jobs until it is time to end."""
-    trouble = 0
+def _run_jobs(lease: JobLease, stopping: threading.Event, worker_options: WorkerOptions) -> None:
+    """Run jobs until it is time to end."""
+    failures = 0
     idle_since: float | None = None
     while not stopping.is_set():
         try:
-            job = queue.claim(device)
-            trouble = 0
+            job = lease.claim()
+            failures = 0
         except StoreError as error:
-            trouble += 1
+            failures += 1
             logger.warning("%s", error)
-            stopping.wait(min(_LONGEST_WAIT_S, 2.0**trouble))
+            stopping.wait(min(_LONGEST_WAIT_S, 2.0**failures))
             continue
         if job is not None:
-            if _do(queue, job, device, stopping, conduct):
+            if _run_job(lease, job, stopping, worker_options):
                 return
             idle_since = time.monotonic()
         elif idle_since is not None and time.monotonic() - idle_since > _IDLE_AFTER_JOB_S:
             return
         else:
-            stopping.wait(_LOOK_EVERY_S)
+            stopping.wait(_POLL_S)
 
 
-def _do(queue: JobQueue, job: JobRecord, device: str, stopping: threading.Event, conduct: Conduct) -> bool:
-    """Do one job; tell whether the process should end after it."""
-    with _job_log(queue.files(job.id).log):
+def _run_job(lease: JobLease, job: JobRecord, stopping: threading.Event, worker_options: WorkerOptions) -> bool:
+    """Run one job; return True if the process should end after it."""
+    # Not before: an idle worker takes little memory.
+    from appliance.jobs.run_job import Attempt
+
+    with _job_log(JobFiles(lease.data, job.id).log):
         logger.info("job %s, attempt %d: %s", job.id, job.attempts, job.source)
-        attempt = Attempt(queue, job, device, stopping=stopping, conduct=conduct)
+        attempt = Attempt(lease, job, stopping=stopping, worker_options=worker_options)
         try:
             attempt.run()
         except Exception:
@@ -115,7 +119,7 @@ def _do(queue: JobQueue, job: JobRecord, device: str, stopping: threading.Event,
 
 @contextmanager
 def _job_log(path: Path) -> Generator[None]:
-    """Write what is logged, and the stack of a crash, into the job's own log too."""
+    """Write log messages, and the stack of a crash, to the job's log as well."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a", encoding="utf-8", errors="backslashreplace")
@@ -136,7 +140,7 @@ def _job_log(path: Path) -> Generator[None]:
 
 
 def _take_lock(path: Path, stopping: threading.Event) -> LockFile | None:
-    """Take the device's lock, waiting a little for a worker that is just ending."""
+    """Take the device's lock; wait a little for a worker that is just ending."""
     deadline = time.monotonic() + _LOCK_WAIT_S
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -145,33 +149,33 @@ def _take_lock(path: Path, stopping: threading.Event) -> LockFile | None:
             return lock
 
 
-def _leash(parent: int | None, stopping: threading.Event) -> None:
-    """End the process for certain: soon after it was told to, or after its supervisor has gone."""
+def _watch_parent(parent: int | None, stopping: threading.Event) -> None:
+    """End the process in any case: soon after it was asked to, or after its supervisor has ended."""
     while not stopping.wait(1.0):
         if parent is not None and os.getppid() != parent:
             stopping.set()
-    time.sleep(_LAST_WORD_S)
+    time.sleep(_EXIT_TIMEOUT_S)
     os._exit(1)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m appliance.jobs.worker", description="The worker of one device.")
     parser.add_argument("--data", type=Path, required=True, help="the data directory")
-    parser.add_argument("--device", default="cpu", help="what it works on, and its name")
-    parser.add_argument("--parent", type=int, help="the process with which it ends")
-    parser.add_argument("--memory-bytes", type=int, help="the most memory that it may take")
-    parser.add_argument("--threads", type=int, help="processor threads of a job that does not say itself")
-    parser.add_argument("--backend", default="auto", help="what runs the models of a job that does not say itself")
-    parser.add_argument("--precision", default="auto", help="how they count")
-    parser.add_argument("--reserve-bytes", type=int, default=0, help="what stays free on the disk")
-    parser.add_argument("--rule", type=parse_rule, metavar="LEAST-MOST", help="pictures in a segment, for tests")
+    parser.add_argument("--device", default="cpu", help="device to run on; also the name of the worker")
+    parser.add_argument("--parent", type=int, help="process id of the supervisor, with which it ends")
+    parser.add_argument("--memory-bytes", type=int, help="memory limit")
+    parser.add_argument("--threads", type=int, help="CPU threads of a job without the option")
+    parser.add_argument("--backend", default="auto", help="inference backend of a job without the option")
+    parser.add_argument("--precision", default="auto", help="precision of the video model of a job without the option")
+    parser.add_argument("--reserve-bytes", type=int, default=0, help="bytes that stay free on the disk")
+    parser.add_argument("--segment-frames", type=parse_segment_frames, metavar="LEAST-MOST", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def parse_rule(text: str) -> SegmentRule:
-    """Read a rule such as 8-12."""
+def parse_segment_frames(text: str) -> tuple[int, int]:
+    """Parse the least and most frames of a segment, such as 8-12."""
     least, most = text.split("-")
-    return SegmentRule(int(least), int(most))
+    return int(least), int(most)
 
 
 if __name__ == "__main__":

@@ -82,18 +82,17 @@ class Database(Closing):
             self._give_back(connection)
 
     @contextmanager
-    def transaction(self, *, lasting: bool = True) -> Generator[sqlite3.Connection]:
-        """Change the database: all of it or, after an exception, nothing.
+    def transaction(self, *, durable: bool = True) -> Generator[sqlite3.Connection]:
+        """Run a write transaction, rolled back after an exception.
 
-        No other process changes anything between the first line of the block and its end. A transaction inside
-        another of the same thread is part of it.
+        It holds the write lock from the first line of the block to its end. A transaction inside another of the same
+        thread is part of it.
 
-        Whoever holds a transaction keeps all other writers waiting: what may take long, such as work on files, is left
-        to `after_commit`.
+        All other writers wait meanwhile: slow operations, such as those on files, belong into `after_commit`.
 
         Args:
-            lasting: Have it on the disk before it returns. Without that a power cut may take it back, with nothing
-                damaged: right for what is told twice a second, which would wear out a card and wait for it each time.
+            durable: Sync to the disk before it returns. Otherwise a power cut may undo it, which damages nothing: right
+                for progress and heartbeats, which would wear out a memory card and wait for it twice a second.
 
         Raises:
             StoreError: The database is held by another process, damaged, or out of space.
@@ -102,7 +101,7 @@ class Database(Closing):
             if connection.in_transaction:
                 yield connection
                 return
-            if not lasting:
+            if not durable:
                 connection.execute("PRAGMA synchronous = NORMAL")
             later: list[Callable[[], None]] = []
             self._held.later = later
@@ -117,7 +116,7 @@ class Database(Closing):
                 raise
             finally:
                 self._held.later = None
-                if not lasting:
+                if not durable:
                     connection.execute("PRAGMA synchronous = FULL")
         for action in later:
             action()

@@ -18,7 +18,8 @@ from appliance.engines.background import EngineKeeper
 from appliance.engines.measuring import SpeedKeeper
 from appliance.errors import SettingsError
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.supervisor import Limits, Supervisor
+from appliance.jobs.supervisor import Supervisor
+from appliance.jobs.worker_process import Limits
 from appliance.settings import FILE_NAME, LAST_GOOD_NAME, LOOPBACK, Settings, find_data_directory, load_settings
 from appliance.settings_file import listen, save_last_good
 from appliance.store.data_dir import open_data_directory

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from appliance.jobs.job import JobRecord, JobState, Origin, Wish
+from appliance.jobs.job import JobCommand, JobRecord, JobState, Origin
 from appliance.jobs.job_files import JobFiles
 from appliance.validation_messages import plain
 from appliance.web.errors import hide_paths
@@ -97,7 +97,7 @@ class JobOut(BaseModel):
     id: str
     title: str
     state: JobState
-    wish: Wish | None = Field(description="What a running job was asked and has not done yet")
+    wish: JobCommand | None = Field(description="What a running job was asked and has not done yet")
     origin: Origin
     owner: str | None
     owner_name: str | None
@@ -144,7 +144,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
         id=job.id,
         title=_text(job.title),
         state=job.state,
-        wish=job.wish,
+        wish=job.command,
         origin=job.origin,
         owner=job.owner,
         owner_name=names.get(job.owner or ""),

@@ -11,16 +11,17 @@ import av
 import numpy as np
 import pytest
 
-from appliance.jobs.job import JobRecord, NewJob
+from appliance.jobs.job import JobRecord, NewJob, WorkerOptions
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.run_job import Attempt, Conduct
+from appliance.jobs.run_job import Attempt
 from appliance.store.data_dir import database_path, prepare_data_directory
 from appliance.store.database import Database
 from runtime.options import EnhanceOptions
 from runtime.resume.writer import SegmentRule
 from tests.killing import write_clip
 
-RULE = SegmentRule(8, 12)
+SEGMENT_FRAMES = (8, 12)
+RULE = SegmentRule(*SEGMENT_FRAMES)
 
 
 @pytest.fixture
@@ -87,9 +88,11 @@ def work(queue: JobQueue) -> Callable[..., JobRecord]:
     """Claim the next job and run it to its end in this process."""
 
     def run(stopping: threading.Event | None = None) -> JobRecord:
-        job = queue.claim("cpu")
+        lease = queue.lease("cpu")
+        job = lease.claim()
         assert job is not None
-        Attempt(queue, job, "cpu", stopping=stopping or threading.Event(), conduct=Conduct(rule=RULE)).run()
+        options = WorkerOptions(segment_frames=SEGMENT_FRAMES)
+        Attempt(lease, job, stopping=stopping or threading.Event(), worker_options=options).run()
         return queue.get(job.id)
 
     return run
@@ -123,7 +126,7 @@ def start_worker(data: Path, tmp_path: Path) -> Iterator[Callable[..., subproces
     started = []
 
     def start(*arguments: object, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "appliance.jobs.worker", "--data", str(data), "--rule", "8-12"]
+        command = [sys.executable, "-m", "appliance.jobs.worker", "--data", str(data), "--segment-frames", "8-12"]
         with (tmp_path / "worker.log").open("ab") as log:
             process = subprocess.Popen(
                 [*prefix, *command, *(str(argument) for argument in arguments)], cwd=ROOT, stdout=log, stderr=log

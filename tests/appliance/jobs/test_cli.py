@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from appliance.jobs.cli import app
 from appliance.jobs.errors import JobNotFoundError, JobStateError
-from appliance.jobs.queue import JobState
+from appliance.jobs.job import JobState
 from appliance.store.errors import StoreError
 from runtime.errors import OptionError
 from runtime.options import Progress
@@ -28,14 +28,14 @@ def jobs(data):
 def test_the_list_shows_state_and_progress(add, queue, jobs):
     add("second.mp4")
     job = add("first.mp4", priority=1)
-    queue.claim("cpu")
-    queue.progress(job.id, "cpu", Progress("enhancing", 50, 200, 12.5, 12.0))
+    queue.lease("cpu").claim()
+    queue.lease("cpu").progress(job.id, Progress("enhancing", 50, 200, 12.5, 12.0))
     queue.pause(job.id)
 
     shown = jobs("list")
 
     first, second = (line.split() for line in shown.splitlines()[1:])
-    assert " ".join(first[:9]) == f"{job.id} running (pause asked) enhancing, 25%, 12.5 fps, 0:12"
+    assert " ".join(first[:9]) == f"{job.id} running (pause requested) enhancing, 25%, 12.5 fps, 0:12"
     assert first[-2:] == ["command", "first.mp4"]
     assert second[-1] == "second.mp4", "what runs comes first, then what is queued"
     assert [row["title"] for row in json.loads(jobs("list", "--state", "queued,paused", "--json"))] == ["second.mp4"]
@@ -49,9 +49,9 @@ def test_a_job_is_steered_by_the_beginning_of_its_id(add, queue, jobs):
     assert jobs("resume", job.id) == f"a.mp4 ({job.id}) is queued"
     assert jobs("cancel", job.id) == f"a.mp4 ({job.id}) is cancelled"
     assert jobs("retry", job.id) == f"a.mp4 ({job.id}) is queued"
-    queue.claim("cpu")
-    assert jobs("cancel", job.id).endswith("is running; it will cancel in a moment")
-    queue.fail(job.id, "cpu", "no space is left")
+    queue.lease("cpu").claim()
+    assert jobs("cancel", job.id).endswith("is running; cancel requested")
+    queue.lease("cpu").fail(job.id, "no space is left")
     assert "no space is left" in jobs("show", job.id)
     assert json.loads(jobs("show", job.id, "--json"))["message"] == "no space is left"
     assert jobs("remove", job.id) == f"deleted a.mp4 ({job.id})"
@@ -77,9 +77,9 @@ def test_what_is_wrong_is_told(add, queue, jobs, data, tmp_path):
     for _ in range(70):
         add("more")
     first = next(letter for letter in string.ascii_letters + string.digits if len(queue.with_id_like(letter)) > 1)
-    with pytest.raises(JobNotFoundError, match=f"jobs begin with {first}; give more of the id"):
+    with pytest.raises(JobNotFoundError, match=f"jobs match {first!r}; give more characters of the id"):
         jobs("show", first)
-    with pytest.raises(StoreError, match=r"there is no queue in .*; name the data directory with --data"):
+    with pytest.raises(StoreError, match=r"there is no queue in .*; give the data directory with --data"):
         CliRunner().invoke(app, ["list", "--data", str(tmp_path / "mistyped")], catch_exceptions=False)
     assert not (tmp_path / "mistyped").exists()
     assert queue.get(job.id).state is JobState.QUEUED

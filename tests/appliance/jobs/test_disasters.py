@@ -9,9 +9,10 @@ from contextlib import closing
 
 import pytest
 
-from appliance.jobs.progress_reporter import Reporter
-from appliance.jobs.queue import JobQueue, JobState
-from appliance.jobs.run_job import Attempt, Conduct
+from appliance.jobs.job import JobState, WorkerOptions
+from appliance.jobs.progress_reporter import ProgressReporter
+from appliance.jobs.queue import JobQueue
+from appliance.jobs.run_job import Attempt
 from appliance.jobs.worker import lock_path
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
@@ -20,7 +21,7 @@ from runtime.file_lock import read_holder
 from runtime.options import AudioMode, EnhanceOptions
 from tests.killing import write_clip
 
-from .conftest import RULE
+from .conftest import SEGMENT_FRAMES
 
 SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
@@ -100,7 +101,7 @@ def test_a_read_only_target_fails_with_words_and_can_be_tried_again(
 def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, clip_bytes, monkeypatch, undisturbed):
     """A worker that starts anew says what is missing, and once it is back goes on where it was."""
     job = add("clip", clip, options=SILENT)
-    told, stopping = Reporter.progress, threading.Event()
+    told, stopping = ProgressReporter.progress, threading.Event()
 
     def remove_at_twelve(self, message):
         told(self, message)
@@ -109,7 +110,7 @@ def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, 
             stopping.set()
             assert self.cancel.wait(20)
 
-    monkeypatch.setattr(Reporter, "progress", remove_at_twelve)
+    monkeypatch.setattr(ProgressReporter, "progress", remove_at_twelve)
     assert work(stopping).state is JobState.QUEUED
     monkeypatch.undo()
 
@@ -126,14 +127,14 @@ def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, 
 def test_a_source_that_is_removed_under_a_running_worker(add, work, queue, clip, monkeypatch, undisturbed):
     """The job holds the file open: it is read to its end, whatever becomes of its name."""
     job = add("clip", clip, options=SILENT)
-    told = Reporter.progress
+    told = ProgressReporter.progress
 
     def remove_at_twelve(self, message):
         told(self, message)
         if message.frames_done == 12:
             clip.unlink()
 
-    monkeypatch.setattr(Reporter, "progress", remove_at_twelve)
+    monkeypatch.setattr(ProgressReporter, "progress", remove_at_twelve)
     done = work()
     monkeypatch.undo()
 
@@ -145,7 +146,7 @@ def test_a_source_that_is_removed_under_a_running_worker(add, work, queue, clip,
 
 def test_another_source_of_the_same_name_is_not_mixed_in(add, work, queue, clip, tmp_path, monkeypatch):
     job = add("clip", clip, options=SILENT)
-    told, stopping = Reporter.progress, threading.Event()
+    told, stopping = ProgressReporter.progress, threading.Event()
 
     def stop_at_twelve(self, message):
         told(self, message)
@@ -153,7 +154,7 @@ def test_another_source_of_the_same_name_is_not_mixed_in(add, work, queue, clip,
             stopping.set()
             assert self.cancel.wait(20)
 
-    monkeypatch.setattr(Reporter, "progress", stop_at_twelve)
+    monkeypatch.setattr(ProgressReporter, "progress", stop_at_twelve)
     work(stopping)
     monkeypatch.undo()
     write_clip(tmp_path / "other.mp4", scene_frames=12).replace(clip)
@@ -168,8 +169,9 @@ def test_a_database_that_others_hold_delays_a_job_and_harms_nothing(add, data, c
     add("clip", clip, options=SILENT)
     with Database(database_path(data), busy_timeout_s=0.1) as impatient:
         queue = JobQueue(impatient)
-        job = queue.claim("cpu")
-        attempt = Attempt(queue, job, "cpu", stopping=threading.Event(), conduct=Conduct(rule=RULE))
+        lease, options = queue.lease("cpu"), WorkerOptions(segment_frames=SEGMENT_FRAMES)
+        job = lease.claim()
+        attempt = Attempt(lease, job, stopping=threading.Event(), worker_options=options)
         thread = threading.Thread(target=attempt.run)
         with closing(sqlite3.connect(database_path(data), isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -183,7 +185,7 @@ def test_a_database_that_others_hold_delays_a_job_and_harms_nothing(add, data, c
         now = queue.get(job.id)
         if now.state is JobState.QUEUED:
             assert now.attempts == 0
-            Attempt(queue, queue.claim("cpu"), "cpu", stopping=threading.Event(), conduct=Conduct(rule=RULE)).run()
+            Attempt(lease, lease.claim(), stopping=threading.Event(), worker_options=options).run()
 
         done = queue.get(job.id)
         assert (done.state, done.attempts) == (JobState.DONE, 1)

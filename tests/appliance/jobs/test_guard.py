@@ -20,17 +20,17 @@ def test_the_limit_on_memory_ends_in_an_error_and_the_gauge_sees_it_coming():
 from appliance.jobs.progress_reporter import MemoryGauge, limit_memory
 limit_memory(300_000_000)
 gauge = MemoryGauge()
-gauge.look()
+gauge.sample()
 print(gauge.was_near())
 held = [bytes(50_000_000) for _ in range(5)]
-gauge.look()
+gauge.sample()
 print(gauge.was_near())
 try:
     bytes(100_000_000)
 except MemoryError:
     print("refused")
 del held
-gauge.look()
+gauge.sample()
 print(gauge.was_near())
 """
     assert run(program) == ["False", "True", "refused", "True"]
@@ -39,6 +39,6 @@ print(gauge.was_near())
 def test_without_a_limit_nothing_is_near():
     program = (
         "from appliance.jobs.progress_reporter import MemoryGauge; gauge = MemoryGauge(); "
-        "gauge.look(); print(gauge.was_near())"
+        "gauge.sample(); print(gauge.was_near())"
     )
     assert run(program) == ["False"]

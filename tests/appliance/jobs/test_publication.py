@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from appliance.jobs.job_files import remove_unfinished, staged_path
-from appliance.jobs.lease import Holding
+from appliance.jobs.lease import JobLease
 from appliance.jobs.run_job import find_published, publish_once
 from runtime.errors import OutputError
 
@@ -39,7 +39,7 @@ def strike(monkeypatch):
 
             monkeypatch.setattr(owner, name, wrapped)
 
-        for owner, name in ((os, "link"), (os, "replace"), (os, "unlink"), (os, "open"), (Holding, "note_publication")):
+        for owner, name in ((os, "link"), (os, "replace"), (os, "unlink"), (os, "open"), (JobLease, "set_publication")):
             wrap(owner, name)
 
     yield arm
@@ -48,9 +48,11 @@ def strike(monkeypatch):
 
 def attempt(queue, job, folder):
     """Do what a worker does from the moment on at which the result is complete."""
-    result = find_published(queue, job.id, "cpu")
+    result = find_published(queue.lease("cpu"), job.id)
     if result is None:
-        result = publish_once(queue, job.id, "cpu", staged_path(job, queue.files(job.id), ".mp4"), folder / "out.mp4")
+        result = publish_once(
+            queue.lease("cpu"), job.id, staged_path(job, queue.files(job.id), ".mp4"), folder / "out.mp4"
+        )
     remove_unfinished(job, queue.files(job.id))
     return result
 
@@ -64,7 +66,7 @@ def test_a_kill_at_any_step_leads_to_one_result(add, queue, tmp_path, monkeypatc
     if taken:
         (folder / "out.mp4").write_text("someone else's")
     job = add(target=folder / "out.mp4")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
     staged_path(job, queue.files(job.id), ".mp4").write_text("the result")
     strike(step, links=links)
 
@@ -75,8 +77,8 @@ def test_a_kill_at_any_step_leads_to_one_result(add, queue, tmp_path, monkeypatc
         killed = True
     monkeypatch.undo()
     if killed:
-        queue.release("cpu")
-        queue.claim("cpu")
+        queue.lease("cpu").release()
+        queue.lease("cpu").claim()
     result = attempt(queue, job, folder)
 
     name = "out (2).mp4" if taken else "out.mp4"
@@ -88,17 +90,17 @@ def test_a_kill_at_any_step_leads_to_one_result(add, queue, tmp_path, monkeypatc
 
 def test_a_result_that_its_user_has_moved_away_is_not_made_again(add, queue, tmp_path):
     job = add(target=tmp_path / "out.mp4")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
     staged_path(job, queue.files(job.id), ".mp4").write_text("the result")
     result = attempt(queue, job, tmp_path)
     result.rename(tmp_path / "elsewhere.mp4")
 
-    assert find_published(queue, job.id, "cpu") == tmp_path / "out.mp4"
+    assert find_published(queue.lease("cpu"), job.id) == tmp_path / "out.mp4"
 
 
 def test_another_file_under_the_noted_name_is_not_taken_for_the_result(add, queue, tmp_path, monkeypatch):
     job = add(target=tmp_path / "out.mp4")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
     staged = staged_path(job, queue.files(job.id), ".mp4")
     staged.write_text("the result")
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(Killed))
@@ -115,7 +117,7 @@ def test_another_file_under_the_noted_name_is_not_taken_for_the_result(add, queu
 
 def test_a_folder_that_takes_no_file_is_told(add, queue, tmp_path, monkeypatch):
     job = add(target=tmp_path / "out.mp4")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
     staged_path(job, queue.files(job.id), ".mp4").write_text("the result")
 
     def refuse(*_, **__):

@@ -6,18 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.jobs.job import FINISHED
-from appliance.jobs.job_table import CHANGED_JOBS, COUNT_JOBS, select_jobs
-from appliance.jobs.lease import Publication
-from appliance.jobs.queue import (
-    Blame,
-    JobLostError,
-    JobNotFoundError,
-    JobQueue,
-    JobState,
-    JobStateError,
-    Wish,
-)
+from appliance.jobs.errors import JobLostError, JobNotFoundError, JobStateError
+from appliance.jobs.job import FINISHED, ExitCause, JobCommand, JobState
+from appliance.jobs.job_table import CHANGED_JOBS, COUNT_JOBS, Publication, select_jobs
+from appliance.jobs.queue import JobQueue
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.migrations import MIGRATIONS
@@ -50,7 +42,6 @@ def test_a_file_name_that_is_no_text_comes_back_as_it_is(add, queue):
 
     assert queue.get(job.id).source == Path("/films/caf\udce9.mp4")
     assert queue.get(job.id).title == "caf?.mp4"
-    assert titles(queue.with_source(Path("/films/caf\udce9.mp4"))) == ["caf?.mp4"]
 
 
 def test_an_unknown_job_is_told(queue):
@@ -63,17 +54,17 @@ def test_jobs_are_claimed_by_priority_and_then_by_age(add, queue):
         add(title, priority=priority)
 
     assert turns(queue) == ["urgent", "first", "second"]
-    assert [queue.claim(worker).title for worker in "abc"] == ["urgent", "first", "second"]
-    assert queue.claim("d") is None
+    assert [queue.lease(worker).claim().title for worker in "abc"] == ["urgent", "first", "second"]
+    assert queue.lease("d").claim() is None
 
 
 def test_a_worker_that_holds_a_job_gets_no_second_one(add, queue):
     add("first")
     add("second")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
 
     with pytest.raises(JobLostError, match="worker cpu still holds job"):
-        queue.claim("cpu")
+        queue.lease("cpu").claim()
 
     assert queue.counts()[JobState.RUNNING] == 1
 
@@ -86,9 +77,9 @@ def test_many_workers_never_get_the_same_job(add, data):
     def claim_all(name):
         with Database(database_path(data)) as database:
             queue = JobQueue(database)
-            while (job := queue.claim(name)) is not None:
+            while (job := queue.lease(name).claim()) is not None:
                 taken.append(job.id)
-                queue.finish(job.id, name, Path("/done"))
+                queue.lease(name).finish(job.id, Path("/done"))
 
     threads = [threading.Thread(target=claim_all, args=(f"worker-{number}",)) for number in range(6)]
     for thread in threads:
@@ -101,30 +92,30 @@ def test_many_workers_never_get_the_same_job(add, data):
 
 def test_progress_is_stored_and_a_wish_comes_back(add, queue):
     add()
-    job = queue.claim("cpu")
+    job = queue.lease("cpu").claim()
 
-    assert queue.progress(job.id, "cpu", Progress("enhancing", 3, 10, 2.5, 2.8)) is None
+    assert queue.lease("cpu").progress(job.id, Progress("enhancing", 3, 10, 2.5, 2.8)) is None
     queue.pause(job.id)
 
-    assert queue.progress(job.id, "cpu", Progress("enhancing", 4, 10, 2.5, 2.4)) is Wish.PAUSE
+    assert queue.lease("cpu").progress(job.id, Progress("enhancing", 4, 10, 2.5, 2.4)) is JobCommand.PAUSE
     found = queue.get(job.id)
     assert (found.stage, found.frames_done, found.frames_total, found.fps, found.eta_s) == (
         "enhancing", 4, 10, 2.5, 2.4,
     )  # fmt: skip
-    assert (found.state, found.wish) == (JobState.RUNNING, Wish.PAUSE)
+    assert (found.state, found.command) == (JobState.RUNNING, JobCommand.PAUSE)
 
 
 @pytest.mark.parametrize("action", ["progress", "finish", "fail", "stop"])
 def test_a_worker_that_lost_its_job_can_change_nothing(add, queue, action):
     add()
-    job = queue.claim("old")
-    queue.release("old")
-    queue.claim("new")
+    job = queue.lease("old").claim()
+    queue.lease("old").release()
+    queue.lease("new").claim()
     before = queue.get(job.id)
-    last = {"progress": Progress("x"), "finish": Path("/x"), "fail": "x", "stop": Wish.CANCEL}[action]
+    last = {"progress": Progress("x"), "finish": Path("/x"), "fail": "x", "stop": JobCommand.CANCEL}[action]
 
     with pytest.raises(JobLostError, match="worker old no longer holds"):
-        getattr(queue, action)(job.id, "old", last)
+        getattr(queue.lease("old"), action)(job.id, last)
 
     assert queue.get(job.id) == before
 
@@ -133,7 +124,7 @@ def test_a_queued_job_is_paused_resumed_and_cancelled_at_once(add, queue):
     job = add()
 
     assert queue.pause(job.id).state is JobState.PAUSED
-    assert queue.claim("cpu") is None
+    assert queue.lease("cpu").claim() is None
     assert queue.resume(job.id).state is JobState.QUEUED
     cancelled = queue.cancel(job.id)
 
@@ -143,21 +134,21 @@ def test_a_queued_job_is_paused_resumed_and_cancelled_at_once(add, queue):
 
 def test_a_running_job_is_asked(add, queue):
     add()
-    job = queue.claim("cpu")
+    job = queue.lease("cpu").claim()
 
-    assert queue.pause(job.id).wish is Wish.PAUSE
-    assert queue.resume(job.id).wish is None
-    assert queue.cancel(job.id).wish is Wish.CANCEL
+    assert queue.pause(job.id).command is JobCommand.PAUSE
+    assert queue.resume(job.id).command is None
+    assert queue.cancel(job.id).command is JobCommand.CANCEL
     with pytest.raises(JobStateError, match=r"'clip.mp4' is being cancelled, so it cannot be paused"):
         queue.pause(job.id)
-    assert queue.stop(job.id, "cpu", Wish.CANCEL).state is JobState.CANCELLED
+    assert queue.lease("cpu").stop(job.id, JobCommand.CANCEL).state is JobState.CANCELLED
 
 
 def test_a_paused_try_does_not_count(add, queue):
     add()
-    job = queue.claim("cpu")
+    job = queue.lease("cpu").claim()
 
-    paused = queue.stop(job.id, "cpu", Wish.PAUSE)
+    paused = queue.lease("cpu").stop(job.id, JobCommand.PAUSE)
 
     assert (paused.state, paused.attempts) == (JobState.PAUSED, 0)
     assert queue.resume(job.id).state is JobState.QUEUED
@@ -168,19 +159,19 @@ def test_a_paused_try_does_not_count(add, queue):
     [
         ("done", "pause", "is done, so it cannot be paused"),
         ("done", "cancel", "is done, so it cannot be cancelled"),
-        ("done", "retry", "is done, so it cannot be tried again"),
+        ("done", "retry", "is done, so it cannot be retried"),
         ("failed", "resume", "has failed, so it cannot be resumed; retry it instead"),
-        ("queued", "retry", "is queued, so it cannot be tried again"),
+        ("queued", "retry", "is queued, so it cannot be retried"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(add, queue, state, action, message):
     job = add()
     if state != "queued":
-        queue.claim("cpu")
+        queue.lease("cpu").claim()
     if state == "done":
-        queue.finish(job.id, "cpu", Path("/x"))
+        queue.lease("cpu").finish(job.id, Path("/x"))
     if state == "failed":
-        queue.fail(job.id, "cpu", "because")
+        queue.lease("cpu").fail(job.id, "because")
     before = queue.get(job.id)
 
     with pytest.raises(JobStateError, match=message):
@@ -191,8 +182,8 @@ def test_what_makes_no_sense_is_refused_in_words(add, queue, state, action, mess
 
 def test_a_failed_job_can_be_tried_again_at_the_end_of_the_queue(add, queue):
     job = add("first")
-    queue.claim("cpu")
-    queue.fail(job.id, "cpu", "no space is left")
+    queue.lease("cpu").claim()
+    queue.lease("cpu").fail(job.id, "no space is left")
     add("second")
     assert queue.get(job.id).message == "no space is left"
 
@@ -205,18 +196,18 @@ def test_a_failed_job_can_be_tried_again_at_the_end_of_the_queue(add, queue):
 @pytest.mark.parametrize("finished", sorted(FINISHED))
 def test_a_finished_job_is_removed_with_its_files_and_nothing_else(add, queue, tmp_path, finished):
     job, other = add("one", target=tmp_path / "out.mp4"), add("other")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
     (tmp_path / "out.mp4").write_text("the result")
     for files in (queue.files(job.id), queue.files(other.id)):
         files.folder.mkdir()
         files.results.mkdir()
         files.report.write_text("{}")
     if finished == "done":
-        queue.finish(job.id, "cpu", tmp_path / "out.mp4")
+        queue.lease("cpu").finish(job.id, tmp_path / "out.mp4")
     elif finished == "failed":
-        queue.fail(job.id, "cpu", "because")
+        queue.lease("cpu").fail(job.id, "because")
     else:
-        queue.stop(job.id, "cpu", Wish.CANCEL)
+        queue.lease("cpu").stop(job.id, JobCommand.CANCEL)
     revision = queue.revision()
 
     queue.remove(job.id)
@@ -233,7 +224,7 @@ def test_a_finished_job_is_removed_with_its_files_and_nothing_else(add, queue, t
 def test_a_job_that_has_not_ended_is_not_removed(add, queue, state):
     job = add()
     if state == "running":
-        queue.claim("cpu")
+        queue.lease("cpu").claim()
     if state == "paused":
         queue.pause(job.id)
 
@@ -276,17 +267,17 @@ def test_a_place_can_be_halved_as_often_as_one_likes(add, queue):
 
 def test_only_queued_jobs_have_an_order(add, queue):
     add("runs")
-    running = queue.claim("cpu")
+    running = queue.lease("cpu").claim()
     job = add("waits")
 
-    with pytest.raises(JobStateError, match="'runs' is running; only queued jobs have an order"):
+    with pytest.raises(JobStateError, match="'runs' is running; only queued jobs can be moved"):
         queue.move(job.id, before=running.id)
 
 
 def test_lists_are_filtered_and_paged(add, queue):
     for number in range(5):
         add(f"film {number} 100%.mp4", owner="me" if number % 2 else "you", folder="f" if number > 2 else None)
-    queue.finish(queue.claim("cpu").id, "cpu", Path("/x"))
+    queue.lease("cpu").finish(queue.lease("cpu").claim().id, Path("/x"))
 
     assert titles(queue.list(owner="me")) == ["film 3 100%.mp4", "film 1 100%.mp4"]
     assert titles(queue.list(folder="f")) == ["film 4 100%.mp4", "film 3 100%.mp4"]
@@ -304,7 +295,7 @@ def test_lists_are_filtered_and_paged(add, queue):
 def test_counts_name_every_state(add, queue):
     add()
     add()
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
 
     assert queue.counts() == {state: int(state in (JobState.QUEUED, JobState.RUNNING)) for state in JobState}
 
@@ -335,26 +326,28 @@ def test_the_revision_does_not_fall_when_the_latest_job_is_removed(add, queue):
 
 def test_a_dead_workers_job_goes_back_and_keeps_its_place(add, queue):
     first, second = add("first"), add("second")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
 
-    released = queue.release("cpu")
+    released = queue.lease("cpu").release()
 
     assert (released.id, released.state, released.attempts) == (first.id, JobState.QUEUED, 1)
     assert turns(queue) == ["first", "second"]
-    assert queue.claim("cpu").id == first.id
+    assert queue.lease("cpu").claim().id == first.id
     assert second.id != first.id
-    assert queue.release("nobody") is None
+    assert queue.lease("nobody").release() is None
 
 
 def test_a_job_that_ends_its_worker_three_times_fails_with_the_reason(add, queue):
     job = add()
     for _ in range(3):
-        queue.claim("cpu")
-        queue.release("cpu", blame=Blame.JOB, reason="it was killed, probably because memory ran out")
+        queue.lease("cpu").claim()
+        queue.lease("cpu").release(
+            cause=ExitCause.JOB, reason="it was killed, probably because the machine ran out of memory"
+        )
 
     failed = queue.get(job.id)
     assert failed.state is JobState.FAILED
-    assert failed.message.startswith("the worker was lost 3 times over this file: it was killed, probably because")
+    assert failed.message.startswith("the worker ended 3 times over this file: it was killed, probably because")
 
 
 def test_a_job_whose_result_is_in_place_does_not_fail_over_its_comparison(add, queue, tmp_path):
@@ -362,13 +355,13 @@ def test_a_job_whose_result_is_in_place_does_not_fail_over_its_comparison(add, q
     (tmp_path / "out.mp4").write_text("the result")
     facts = (tmp_path / "out.mp4").stat()
     for _ in range(3):
-        queue.claim("cpu")
-        queue.note_publication(job.id, "cpu", Publication(tmp_path / "out.mp4", facts.st_size, facts.st_mtime_ns))
-        queue.release("cpu", blame=Blame.JOB)
+        queue.lease("cpu").claim()
+        queue.lease("cpu").set_publication(job.id, Publication(tmp_path / "out.mp4", facts.st_size, facts.st_mtime_ns))
+        queue.lease("cpu").release(cause=ExitCause.JOB)
 
     done = queue.get(job.id)
     assert (done.state, done.result) == (JobState.DONE, tmp_path / "out.mp4")
-    assert done.message == "the result is complete, but the films to compare could not be made"
+    assert done.message == "the result is complete, but its preview videos could not be created"
 
 
 def test_a_segment_more_gives_a_job_its_tries_back(add, queue):
@@ -376,10 +369,10 @@ def test_a_segment_more_gives_a_job_its_tries_back(add, queue):
     segments = queue.files(job.id).workspace / "segments"
     segments.mkdir(parents=True)
     for number in range(8):
-        queue.claim("cpu")
+        queue.lease("cpu").claim()
         if number % 2 == 0:
             (segments / f"{number}").write_text("a finished segment")
-        queue.release("cpu", blame=Blame.JOB)
+        queue.lease("cpu").release(cause=ExitCause.JOB)
 
     assert queue.get(job.id).state is JobState.QUEUED
 
@@ -387,16 +380,16 @@ def test_a_segment_more_gives_a_job_its_tries_back(add, queue):
 def test_kills_from_outside_are_forgiven_more_often_but_not_for_ever(add, queue):
     job = add()
     for number in range(5):
-        queue.claim("cpu")
-        assert queue.release("cpu", most_stops=5).state == ("failed" if number == 4 else "queued")
-    assert "ended 5 times from outside" in queue.get(job.id).message
+        queue.lease("cpu").claim()
+        assert queue.lease("cpu").release(max_external_kills=5).state == ("failed" if number == 4 else "queued")
+    assert "killed 5 times from outside" in queue.get(job.id).message
 
 
 def test_an_orderly_stop_does_not_count(add, queue):
     job = add()
     for _ in range(10):
-        queue.claim("cpu")
-        queue.release("cpu", blame=Blame.NOBODY, most_stops=2, most_faults=2)
+        queue.lease("cpu").claim()
+        queue.lease("cpu").release(cause=ExitCause.REQUESTED, max_external_kills=2, max_crashes=2)
 
     assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.QUEUED, 0)
 
@@ -404,13 +397,13 @@ def test_an_orderly_stop_does_not_count(add, queue):
 @pytest.mark.parametrize(("wish", "state"), [("pause", JobState.PAUSED), ("cancel", JobState.CANCELLED)])
 def test_a_wish_is_kept_when_the_worker_dies_first(add, queue, tmp_path, wish, state):
     job = add(target=tmp_path / "out.mp4")
-    queue.claim("cpu")
+    queue.lease("cpu").claim()
     workspace = queue.files(job.id).workspace
     workspace.mkdir(parents=True)
     (tmp_path / f"..relume-{job.id}.1234.partial.mp4").write_text("half")
     getattr(queue, wish)(job.id)
 
-    queue.release("cpu")
+    queue.lease("cpu").release()
 
     assert queue.get(job.id).state is state
     assert workspace.exists() == (wish == "pause")
@@ -422,13 +415,13 @@ def test_the_wall_clock_decides_nothing(add, queue, monkeypatch):
     monkeypatch.setattr("time.time", lambda: next(times))
     first, second = add("first"), add("second")
 
-    claimed = queue.claim("cpu")
-    queue.release("cpu")
-    again = queue.claim("cpu")
-    done = queue.finish(again.id, "cpu", Path("/x"))
+    claimed = queue.lease("cpu").claim()
+    queue.lease("cpu").release()
+    again = queue.lease("cpu").claim()
+    done = queue.lease("cpu").finish(again.id, Path("/x"))
 
     assert claimed.id == again.id == done.id == first.id
-    assert queue.claim("cpu").id == second.id
+    assert queue.lease("cpu").claim().id == second.id
 
 
 def plan(database, query, values):
@@ -524,42 +517,42 @@ def test_the_time_of_a_try_leaves_out_pauses_and_earlier_tries(add, queue, clock
     job = add()
     clock(50)
     began = clock(0)
-    queue.claim("w")
+    queue.lease("w").claim()
     clock(7)
-    queue.stop(job.id, "w", Wish.PAUSE)
+    queue.lease("w").stop(job.id, JobCommand.PAUSE)
     clock(1000)
     queue.resume(job.id)
-    queue.claim("w")
+    queue.lease("w").claim()
     clock(5)
     assert queue.get(job.id).started_at == began
-    ended = queue.fail(job.id, "w", "broken")
+    ended = queue.lease("w").fail(job.id, "broken")
     assert (ended.worked_s, ended.finished_at) == (12.0, began + 1012)
 
     clock(300)
     retried = queue.retry(job.id)
     assert (retried.started_at, retried.worked_s) == (None, 0.0)
     again = clock(20)
-    queue.claim("w")
+    queue.lease("w").claim()
     clock(3)
-    queue.release("w", blame=Blame.NOBODY)
+    queue.lease("w").release(cause=ExitCause.REQUESTED)
     clock(100)
-    queue.claim("w")
+    queue.lease("w").claim()
     clock(-30)  # the clock is set back
-    done = queue.finish(job.id, "w", Path("/r.mp4"))
+    done = queue.lease("w").finish(job.id, Path("/r.mp4"))
     assert (done.started_at, done.worked_s) == (again, 3.0)
 
 
 def test_a_retry_after_a_cancel_begins_its_times_anew(add, queue, clock):
     job = add()
-    queue.claim("w")
+    queue.lease("w").claim()
     clock(100)
-    queue.stop(job.id, "w", Wish.CANCEL)
+    queue.lease("w").stop(job.id, JobCommand.CANCEL)
     clock(60)
     queue.retry(job.id)
     began = clock(1)
-    queue.claim("w")
+    queue.lease("w").claim()
     clock(120)
-    done = queue.finish(job.id, "w", Path("/r.mp4"))
+    done = queue.lease("w").finish(job.id, Path("/r.mp4"))
     assert (done.started_at, done.worked_s) == (began, 120.0)
 
 
@@ -596,16 +589,16 @@ def test_slow_work_on_files_keeps_no_other_writer_waiting(queue, add, data, monk
         removing(path, *rest, **options)
 
     if what != "cancel":
-        queue.claim("cpu")
+        queue.lease("cpu").claim()
         queue.cancel(job.id)
     if what == "remove":
-        queue.release("cpu")
+        queue.lease("cpu").release()
     monkeypatch.setattr(shutil, "rmtree", slow)
 
     {
         "cancel": lambda: queue.cancel(job.id),
         "remove": lambda: queue.remove(job.id),
-        "release": lambda: queue.release("cpu"),
+        "release": lambda: queue.lease("cpu").release(),
     }[what]()
 
     assert written

@@ -10,11 +10,10 @@ from pathlib import Path
 import av
 import pytest
 
-from appliance.jobs.job import Origin
-from appliance.jobs.progress_reporter import MemoryGauge, Reporter
-from appliance.jobs.queue import JobState
-from appliance.jobs.run_job import Attempt, Conduct, preview_span
-from appliance.jobs.worker import _do
+from appliance.jobs.job import JobState, Origin, WorkerOptions
+from appliance.jobs.progress_reporter import MemoryGauge, ProgressReporter
+from appliance.jobs.run_job import Attempt, preview_span
+from appliance.jobs.worker import _run_job
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.watch.store import FolderStore
 from benchmarks.survive import read_packets
@@ -45,7 +44,7 @@ def halt(monkeypatch):
     """Call something when a job has finished twelve frames, and hold the job until it is told to end."""
 
     def at_frame_twelve(act):
-        told = Reporter.progress
+        told = ProgressReporter.progress
 
         def progress(self, message):
             told(self, message)
@@ -53,7 +52,7 @@ def halt(monkeypatch):
                 act()
                 assert self.cancel.wait(20)
 
-        monkeypatch.setattr(Reporter, "progress", progress)
+        monkeypatch.setattr(ProgressReporter, "progress", progress)
 
     return at_frame_twelve
 
@@ -72,7 +71,12 @@ def test_the_boxs_backend_is_for_jobs_that_name_none(add, queue, write_noise, wi
         pytest.skip("openvino is not installed")
     job = add(source=write_noise("a.wav"), options=EnhanceOptions(preset="sound-only", backend=wished))
 
-    Attempt(queue, queue.claim("cpu"), "cpu", stopping=threading.Event(), conduct=Conduct(backend="openvino")).run()
+    Attempt(
+        queue.lease("cpu"),
+        queue.lease("cpu").claim(),
+        stopping=threading.Event(),
+        worker_options=WorkerOptions(backend="openvino"),
+    ).run()
 
     report = report_from_json(queue.files(job.id).report.read_text())
     assert [engine.backend for engine in report.engines] == [backend]
@@ -141,7 +145,7 @@ def test_a_paused_job_goes_on_where_it_was(add, work, queue, clip, tmp_path, hal
 
     paused = work()
 
-    assert (paused.state, paused.wish, paused.attempts) == (JobState.PAUSED, None, 0)
+    assert (paused.state, paused.command, paused.attempts) == (JobState.PAUSED, None, 0)
     assert queue.files(job.id).count_segments() > 0
     assert list((tmp_path / "out").iterdir()) == []
     monkeypatch.undo()
@@ -158,7 +162,7 @@ def test_a_cancelled_job_leaves_nothing(add, work, queue, clip, tmp_path, halt):
 
     cancelled = work()
 
-    assert (cancelled.state, cancelled.wish, cancelled.result) == (JobState.CANCELLED, None, None)
+    assert (cancelled.state, cancelled.command, cancelled.result) == (JobState.CANCELLED, None, None)
     assert not queue.files(job.id).workspace.exists()
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -177,7 +181,7 @@ def test_a_worker_that_shall_end_gives_its_job_back(add, work, clip, halt, monke
 
 def test_a_wish_that_comes_after_the_result_is_too_late(add, work, queue, clip, monkeypatch):
     job = add("clip", clip, options=SILENT)
-    stage = Reporter.stage
+    stage = ProgressReporter.stage
 
     def cancel_at_the_end(self, name):
         stage(self, name)
@@ -185,25 +189,25 @@ def test_a_wish_that_comes_after_the_result_is_too_late(add, work, queue, clip, 
             queue.cancel(job.id)
             assert self.cancel.wait(20)
 
-    monkeypatch.setattr(Reporter, "stage", cancel_at_the_end)
+    monkeypatch.setattr(ProgressReporter, "stage", cancel_at_the_end)
 
     done = work()
 
-    assert (done.state, done.wish) == (JobState.DONE, None)
+    assert (done.state, done.command) == (JobState.DONE, None)
     assert done.result.exists()
     assert not queue.files(job.id).before.exists()
 
 
 def test_a_source_that_is_removed_at_the_end_is_still_compared(add, work, queue, clip, monkeypatch):
     add("clip", clip, options=SILENT)
-    stage = Reporter.stage
+    stage = ProgressReporter.stage
 
     def lose_the_source(self, name):
         stage(self, name)
         if name == "comparing":
             clip.unlink()
 
-    monkeypatch.setattr(Reporter, "stage", lose_the_source)
+    monkeypatch.setattr(ProgressReporter, "stage", lose_the_source)
 
     job = work()
 
@@ -220,7 +224,7 @@ def test_a_result_that_is_there_already_needs_no_source(add, work, clip, tmp_pat
     job = work()
 
     assert (job.state, job.result) == (JobState.DONE, tmp_path / "out.mp4")
-    assert job.message.startswith("the result is complete, but there is no comparison")
+    assert job.message.startswith("the result is complete, but its preview videos could not be created")
 
 
 def test_a_fault_in_the_comparison_does_not_cost_the_result(add, work, queue, clip, monkeypatch):
@@ -231,7 +235,7 @@ def test_a_fault_in_the_comparison_does_not_cost_the_result(add, work, queue, cl
 
     assert (job.state, job.result.exists()) == (JobState.DONE, True)
     log = queue.files(job.id).log
-    said = "the result is complete, but there is no comparison (ZeroDivisionError); the details are in"
+    said = "the result is complete, but its preview videos could not be created (ZeroDivisionError); the details are in"
     assert job.message == f"{said} {log}"
 
 
@@ -327,14 +331,14 @@ def test_a_folder_that_cannot_be_made_is_told(add, work, clip, tmp_path):
 
 def test_a_retry_goes_on_where_the_failure_was(add, work, queue, clip, tmp_path, monkeypatch, undisturbed):
     job = add("clip", clip, target=tmp_path / "out" / "a.mp4", options=SILENT)
-    told = Reporter.progress
+    told = ProgressReporter.progress
 
     def fail_at_twelve(self, message):
         told(self, message)
         if message.frames_done == 12:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Reporter, "progress", fail_at_twelve)
+    monkeypatch.setattr(ProgressReporter, "progress", fail_at_twelve)
     assert work().state is JobState.FAILED
     kept = queue.files(job.id).count_segments()
     assert kept > 0
@@ -348,7 +352,7 @@ def test_an_unexpected_error_keeps_its_traceback_in_the_jobs_log(add, queue, cli
     add("clip", clip, options=SILENT)
     monkeypatch.setattr("runtime.enhance.enhance", lambda *_, **__: 1 / 0)
 
-    ended = _do(queue, queue.claim("cpu"), "cpu", threading.Event(), Conduct())
+    ended = _run_job(queue.lease("cpu"), queue.lease("cpu").claim(), threading.Event(), WorkerOptions())
 
     (job,) = queue.list()
     log = queue.files(job.id).log
@@ -369,7 +373,7 @@ def test_running_out_of_memory_is_told_and_ends_the_process(add, queue, clip, mo
 
     monkeypatch.setattr("runtime.enhance.enhance", fail)
 
-    ended = _do(queue, queue.claim("cpu"), "cpu", threading.Event(), Conduct())
+    ended = _run_job(queue.lease("cpu"), queue.lease("cpu").claim(), threading.Event(), WorkerOptions())
 
     (job,) = queue.list()
     assert ended
@@ -385,7 +389,7 @@ def test_an_error_near_the_limit_on_memory_is_taken_for_want_of_memory(add, queu
     monkeypatch.setattr("runtime.enhance.enhance", fail)
     monkeypatch.setattr(MemoryGauge, "was_near", lambda _: True)
 
-    assert _do(queue, queue.claim("cpu"), "cpu", threading.Event(), Conduct())
+    assert _run_job(queue.lease("cpu"), queue.lease("cpu").claim(), threading.Event(), WorkerOptions())
 
     assert queue.list()[0].message.startswith("there is not enough memory for this job")
 
@@ -394,7 +398,7 @@ def test_a_disk_that_is_nearly_full_ends_the_job_before_it_is(add, queue, clip, 
     add("clip", clip, options=SILENT)
     reserve = shutil.disk_usage(clip.parent).free * 2
 
-    _do(queue, queue.claim("cpu"), "cpu", threading.Event(), Conduct(reserve_bytes=reserve))
+    _run_job(queue.lease("cpu"), queue.lease("cpu").claim(), threading.Event(), WorkerOptions(reserve_bytes=reserve))
 
     (job,) = queue.list()
     assert job.state is JobState.FAILED
@@ -544,7 +548,7 @@ def test_another_file_in_the_place_of_a_watched_source_is_not_done(watched, work
 def test_a_source_that_is_replaced_while_its_job_runs_gives_no_result(watched, work, monkeypatch, tmp_path):
     source, target = watched
     other = write_clip(tmp_path / "other.mp4", scene_frames=4)
-    told = Reporter.progress
+    told = ProgressReporter.progress
 
     def progress(self, message):
         told(self, message)
@@ -552,7 +556,7 @@ def test_a_source_that_is_replaced_while_its_job_runs_gives_no_result(watched, w
             source.unlink()
             source.symlink_to(other)
 
-    monkeypatch.setattr(Reporter, "progress", progress)
+    monkeypatch.setattr(ProgressReporter, "progress", progress)
 
     job = work()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.jobs.queue import JobState
-from appliance.jobs.supervisor import Limits, Supervisor
-from appliance.jobs.worker_process import is_worker, read_oom_kills
+from appliance.jobs.job import JobState
+from appliance.jobs.supervisor import Supervisor
+from appliance.jobs.worker_process import Limits, is_worker, read_oom_kills
 from appliance.settings import load_settings
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
@@ -20,7 +20,7 @@ from benchmarks.survive import read_packets
 from runtime.options import AudioMode, EnhanceOptions
 from tests.killing import start_supervisor
 
-from .conftest import RULE
+from .conftest import SEGMENT_FRAMES
 
 SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
@@ -31,7 +31,7 @@ def supervise(data):
     started = []
 
     def start(**options):
-        supervisor = Supervisor(data, rule=RULE, **options)
+        supervisor = Supervisor(data, segment_frames=SEGMENT_FRAMES, **options)
         started.append(supervisor)
         supervisor.start()
         return supervisor
@@ -93,7 +93,8 @@ def test_a_job_for_which_the_kernel_kills_the_worker_fails_after_three_times(add
     failed = queue.get(job.id)
     assert failed.state is JobState.FAILED
     assert failed.message.startswith(
-        "the worker was lost 3 times over this file: it was killed, probably because memory ran out; choose a smaller"
+        "the worker ended 3 times over this file: it was killed, probably because the machine ran out of memory; "
+        "choose a smaller"
     )
 
 
@@ -108,7 +109,7 @@ def test_the_workers_own_lines_go_to_a_file_if_one_is_named(add, queue, tmp_path
 
 def test_a_hanging_worker_is_ended(add, queue, clip, supervise, until):
     job = add("clip", clip, options=SILENT)
-    supervisor = supervise(limits=Limits(hang_s=3.0))
+    supervisor = supervise(limits=Limits(hang_timeout_s=3.0))
     until(lambda: holder(supervisor, job))
 
     os.kill(holder(supervisor, job), signal.SIGSTOP)
@@ -120,21 +121,21 @@ def test_a_hanging_worker_is_ended(add, queue, clip, supervise, until):
 def test_a_job_that_waits_for_ever_is_given_up(add, queue, long_clip, supervise, until):
     job = add("long", long_clip)
 
-    supervisor = supervise(limits=Limits(hang_s=2.5, most_faults=2))
+    supervisor = supervise(limits=Limits(hang_timeout_s=2.5, max_crashes=2))
     for attempt in (1, 2):
         until(lambda attempt=attempt: holder(supervisor, job) and queue.get(job.id).attempts == attempt)
         os.kill(holder(supervisor, job), signal.SIGSTOP)
     until(lambda: queue.get(job.id).is_finished)
 
     assert queue.get(job.id).message.startswith(
-        "the worker was lost 2 times over this file: nothing happened for 2.5 s, so it was ended"
+        "the worker ended 2 times over this file: it made no progress for 2.5 s and was killed"
     )
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.CANCELLED), ("pause", JobState.PAUSED)])
 def test_a_worker_that_does_not_do_what_is_wished_is_ended(add, queue, long_clip, supervise, until, wish, state):
     job = add("long", long_clip, options=SILENT)
-    supervisor = supervise(limits=Limits(heed_s=1.0))
+    supervisor = supervise(limits=Limits(command_timeout_s=1.0))
     until(lambda: queue.get(job.id).frames_done > 0)
 
     os.kill(holder(supervisor, job), signal.SIGSTOP)
@@ -204,7 +205,7 @@ def test_the_kernel_tells_of_its_kills():
 
 def test_a_job_of_a_device_that_is_named_no_more_goes_back_to_the_queue(add, queue, clip, supervise, until):
     job = add("clip", clip, options=SILENT)
-    assert queue.claim("gpu:7").id == job.id
+    assert queue.lease("gpu:7").claim().id == job.id
 
     supervise(devices=["cpu"])
     until(lambda: queue.get(job.id).is_finished)

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from appliance.jobs import worker
-from appliance.jobs.queue import JobState
-from appliance.jobs.run_job import Conduct
-from appliance.jobs.worker import LOCK_HELD, _work, lock_path
+from appliance.jobs.job import JobState, WorkerOptions
+from appliance.jobs.worker import LOCK_HELD, _run_jobs, lock_path
 from runtime.file_lock import LockFile, read_holder
 from runtime.options import AudioMode, EnhanceOptions
 
@@ -82,7 +81,7 @@ def test_a_second_worker_of_a_device_takes_nothing(add, data, queue, clip, start
 def test_a_worker_that_may_not_take_enough_memory_says_so(add, queue, clip, start_worker):
     job = add("clip", clip, options=EnhanceOptions(preset="upscale"))
 
-    assert start_worker("--memory-bytes", 250_000_000).wait(60) == 0
+    assert start_worker("--memory-bytes", 300_000_000).wait(60) == 0
 
     failed = queue.get(job.id)
     assert failed.state is JobState.FAILED
@@ -93,7 +92,7 @@ def test_a_worker_ends_a_while_after_its_last_job_to_give_its_memory_back(add, q
     monkeypatch.setattr(worker, "_IDLE_AFTER_JOB_S", 0.0)
     jobs = [add("missing", tmp_path / "missing.mp4") for _ in range(2)]
 
-    _work(queue, "cpu", threading.Event(), Conduct())
+    _run_jobs(queue.lease("cpu"), threading.Event(), WorkerOptions())
 
     assert [queue.get(job.id).state for job in jobs] == [JobState.FAILED, JobState.FAILED]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from appliance.jobs.queue import JobQueue, Wish
+from appliance.jobs.job import JobCommand
+from appliance.jobs.queue import JobQueue
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from runtime.options import Progress
@@ -108,12 +109,12 @@ def hold(waiting: Any) -> Iterator[Callable[..., Any]]:
     with Database(database_path(waiting[0].data)) as database:
         queue = JobQueue(database)
 
-        def advance(progress: Progress, *, wish: Wish | None = None) -> None:
-            held = queue.held_by("test")
-            job_id = held or queue.claim("test").id
-            queue.progress(job_id, "test", progress)
+        def advance(progress: Progress, *, wish: JobCommand | None = None) -> None:
+            held = queue.lease("test").job_id
+            job_id = held or queue.lease("test").claim().id
+            queue.lease("test").progress(job_id, progress)
             if wish is not None:
-                queue.stop(job_id, "test", wish)
+                queue.lease("test").stop(job_id, wish)
 
         yield advance
 
@@ -122,7 +123,7 @@ def test_a_paused_job_that_was_begun_is_cancelled_only_after_a_question(
     waiting: Any, hold: Callable[..., Any], log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
     box, maria, jobs, _ = waiting
-    hold(Progress("enhancing", 90, 100, fps=2.0, eta_s=5.0), wish=Wish.PAUSE)
+    hold(Progress("enhancing", 90, 100, fps=2.0, eta_s=5.0), wish=JobCommand.PAUSE)
     page = log_in(box.url)
 
     # Paused, and resumed but not yet running again: 90% of it would be lost.

@@ -313,11 +313,11 @@ def test_what_is_left_for_after_a_transaction_is_done_once_others_can_write_and_
 
 def test_what_need_not_last_waits_for_no_disk_and_everything_else_does(tmp_path):
     with Database(tmp_path / "a.db") as database:
-        with database.transaction(lasting=False) as connection:
+        with database.transaction(durable=False) as connection:
             assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
             with database.transaction() as same:
                 assert same is connection
-        with pytest.raises(ValueError, match="no"), database.transaction(lasting=False):
+        with pytest.raises(ValueError, match="no"), database.transaction(durable=False):
             raise ValueError("no")
         with database.transaction() as connection:
             assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2

@@ -150,17 +150,17 @@ class Box:
     def work(self, *, fails: Callable[[JobRecord], str | None] = lambda _: None) -> int:
         """Do all queued jobs as a worker does, but for the enhancing: the result is the source's bytes and more."""
         done = 0
-        while (job := self.queue.claim("test")) is not None:
-            self.queue.progress(job.id, "test", Progress("enhancing"))
+        while (job := self.queue.lease("test").claim()) is not None:
+            self.queue.lease("test").progress(job.id, Progress("enhancing"))
             reason = fails(job)
             if reason is not None:
-                self.queue.fail(job.id, "test", reason)
+                self.queue.lease("test").fail(job.id, reason)
                 continue
             partial = job.target.with_name(f".{job.target.name[:40]}.partial{job.target.suffix}")
             partial.write_bytes(job.source.read_bytes() + b"enhanced")
             os.link(partial, job.target)
             partial.unlink()
-            self.queue.finish(job.id, "test", job.target)
+            self.queue.lease("test").finish(job.id, job.target)
             done += 1
         return done
 

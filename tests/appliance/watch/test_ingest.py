@@ -453,12 +453,12 @@ def test_a_running_job_is_paused_when_its_time_ends(box, make_media):
     make_media(box.inbox / "a.mp4")
     taking = box.taking(folder, now=lambda: now)
     box.settle(taking)
-    job = box.queue.claim("w")
+    job = box.queue.lease("w").claim()
 
     now = datetime(2026, 3, 2, 6, 0)
     taking.follow()
 
-    assert box.queue.get(job.id).wish == "pause"
+    assert box.queue.get(job.id).command == "pause"
 
 
 def test_a_job_that_somebody_lets_run_by_day_is_left_alone(box, make_media):
@@ -616,10 +616,10 @@ def test_the_activity_of_a_folder_is_counted(box, make_media):
     assert (activity.waiting, activity.working, activity.done_today, activity.failed) == (2, 0, 0, 1)
     assert activity.last_file in ("a.mkv", "b.mkv")
     assert activity.last_at >= before
-    job = box.queue.claim("test")
+    job = box.queue.lease("test").claim()
     assert (box.store.activity(folder.id).waiting, box.store.activity(folder.id).working) == (1, 1)
     assert job.folder_name == "in"
-    box.queue.fail(job.id, "test", "no")
+    box.queue.lease("test").fail(job.id, "no")
     box.work()
     taking.follow()
     tomorrow = datetime.now() + timedelta(days=1)
@@ -650,10 +650,10 @@ def test_a_large_result_is_known_again_without_reading_all_of_it(box, make_media
     make_media(box.inbox / "a.mkv")
     taking = box.taking(folder)
     box.settle(taking)
-    job = box.queue.claim("test")
+    job = box.queue.lease("test").claim()
     job.target.write_bytes(b"result")
     os.truncate(job.target, 1 << 30)
-    box.queue.finish(job.id, "test", job.target)
+    box.queue.lease("test").finish(job.id, job.target)
 
     before = bytes_read()
     taking.follow()

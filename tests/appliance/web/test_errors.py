@@ -154,7 +154,7 @@ def test_paths_of_the_server_become_names(tmp_path: Path):
 def test_a_failed_job_tells_titles_and_nothing_for_the_command_line(services, operator, admin, add_job):
     job = add_job(operator.user, title="holiday in \\Nice.mp4")
     files = services.queue.files(job.id)
-    claimed = services.queue.claim("cpu")
+    claimed = services.queue.lease("cpu").claim()
     assert claimed is not None
     for message, said in (
         (
@@ -175,7 +175,7 @@ def test_a_failed_job_tells_titles_and_nothing_for_the_command_line(services, op
     ):
         assert plain_message(with_message(claimed, message), files) == said
 
-    services.queue.fail(job.id, "cpu", f"{job.source} is damaged", code="source_damaged")
+    services.queue.lease("cpu").fail(job.id, f"{job.source} is damaged", code="source_damaged")
     shown = admin.get(f"/api/jobs/{job.id}").json()
     assert (shown["code"], shown["message"]) == ("source_damaged", "holiday in \\Nice.mp4 is damaged")
     services.queue.retry(job.id)

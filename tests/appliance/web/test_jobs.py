@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from appliance.accounts.principal import Role
-from appliance.jobs.job import NewJob, Wish
+from appliance.jobs.job import JobCommand, NewJob
 from appliance.web.app import remove_old_previews
 from runtime.manifest import find_model, zoo_folder
 from runtime.options import AudioMode, Codec, EnhanceOptions, Progress
@@ -215,8 +215,10 @@ def test_an_upload_stays_as_long_as_a_job_reads_it(operator, uploaded, services,
 
 def test_what_a_worker_says_is_shown(viewer, add_job, services):
     job = add_job()
-    services.queue.claim("cpu")
-    services.queue.progress(job.id, "cpu", Progress("enhancing", frames_done=5, frames_total=20, fps=2.5, eta_s=6.0))
+    services.queue.lease("cpu").claim()
+    services.queue.lease("cpu").progress(
+        job.id, Progress("enhancing", frames_done=5, frames_total=20, fps=2.5, eta_s=6.0)
+    )
 
     shown = viewer.get(f"/api/jobs/{job.id}").json()
 
@@ -275,7 +277,7 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
 
     # While a job runs nothing is tried.
     services.queue.add(NewJob(Path("/x.mp4"), "x.mp4", EnhanceOptions()))
-    services.queue.claim("w")
+    services.queue.lease("w").claim()
     busy = operator.post("/api/estimates", {**wishes, "file": other, "preset": "surveillance"}).json()
     assert (busy["is_measured"], busy["time_s"]) == (False, None)
     # What is known goes with the job.
@@ -286,9 +288,9 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
 def test_the_first_guess_is_from_the_last_job_that_asked_for_the_same(operator, uploaded, services, clip_bytes):
     wishes = {"preset": "restore", "audio": "off"}
     done = operator.post("/api/jobs", {"file": uploaded, **wishes}).json()
-    services.queue.claim("w")
-    services.queue.progress(done["id"], "w", Progress("enhancing", 30, 30))
-    services.queue.finish(done["id"], "w", Path("/r.mp4"))
+    services.queue.lease("w").claim()
+    services.queue.lease("w").progress(done["id"], Progress("enhancing", 30, 30))
+    services.queue.lease("w").finish(done["id"], Path("/r.mp4"))
     with services.database.transaction() as connection:
         connection.execute("UPDATE jobs SET worked_s = 60")
     other = operator.upload("other.mp4", clip_bytes)
@@ -381,20 +383,20 @@ def test_a_waiting_job_is_changed_and_one_that_started_is_not(operator, uploaded
 
     assert changed.status_code == 200, changed.text
     assert (changed.json()["options"]["preset"], changed.json()["options"]["scale"]) == ("surveillance", 2)
-    services.queue.claim("w")
-    services.queue.progress(job["id"], "w", Progress("enhancing", 3, 10))
+    services.queue.lease("w").claim()
+    services.queue.lease("w").progress(job["id"], Progress("enhancing", 3, 10))
     refused = operator.patch(f"/api/jobs/{job['id']}", {"wishes": {"preset": "restore"}})
     assert refused.status_code == 409
     assert "has started, so it cannot be changed" in refused.json()["error"]["message"]
-    services.queue.stop(job["id"], "w", Wish.PAUSE)
+    services.queue.lease("w").stop(job["id"], JobCommand.PAUSE)
     assert operator.patch(f"/api/jobs/{job['id']}", {"wishes": {"preset": "restore"}}).status_code == 409
     assert services.queue.get(job["id"]).options.preset == "surveillance"
 
 
 def test_a_retry_may_take_what_can_be_read_of_a_damaged_file(operator, uploaded, services):
     job = operator.post("/api/jobs", {"file": uploaded, "preset": "restore"}).json()
-    services.queue.claim("w")
-    services.queue.fail(job["id"], "w", "it is damaged")
+    services.queue.lease("w").claim()
+    services.queue.lease("w").fail(job["id"], "it is damaged")
     wrong = operator.post(f"/api/jobs/{job['id']}/pause", {"allow_damaged": True})
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "invalid")
 
@@ -413,9 +415,9 @@ def test_the_queue_is_held_by_an_administrator_alone(admin, operator, services, 
     assert admin.post("/api/queue/pause").status_code == 204
     assert admin.post("/api/queue/pause").status_code == 204
     assert admin.get("/api/jobs").json()["is_held"] is True
-    assert services.queue.claim("w") is None
+    assert services.queue.lease("w").claim() is None
     assert admin.post("/api/queue/resume").status_code == 204
-    assert services.queue.claim("w") is not None
+    assert services.queue.lease("w").claim() is not None
 
 
 def test_previews_are_left_out_of_lists_and_removed_after_a_day(operator, uploaded, services, monkeypatch):

@@ -80,8 +80,8 @@ def test_an_owner_is_told_of_what_was_asked_for_and_nobody_else(settings, servic
     assert got == []
 
     for job in jobs:
-        services.queue.claim("cpu")
-        services.queue.fail(job.id, "cpu", f"{job.source} is damaged", code="source_damaged")
+        services.queue.lease("cpu").claim()
+        services.queue.lease("cpu").fail(job.id, f"{job.source} is damaged", code="source_damaged")
         mailer.work()
         mailer.work()
 

@@ -165,12 +165,12 @@ def test_several_results_come_as_one_zip(viewer, services, tmp_path):
     ids, contents, results = [], [], []
     for number, name in enumerate(("a.mp4", "A.mp4", "b.mov")):
         services.queue.add(NewJob(tmp_path / name, name, EnhanceOptions()))
-        job = services.queue.claim("w")
+        job = services.queue.lease("w").claim()
         result = services.queue.files(job.id).results / name
         result.parent.mkdir(parents=True, exist_ok=True)
         result.write_bytes(bytes([number]) * (3_000_000 + number))
         contents.append(result.read_bytes())
-        services.queue.finish(job.id, "w", result)
+        services.queue.lease("w").finish(job.id, result)
         ids.append(job.id)
         results.append(result)
 
