@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from appliance.console import describe_duration, summarise
 from runtime.errors import CancelledError, DecodeError, OptionError, OutputError, RelumeError, VerificationError
-from runtime.options import EnhanceOptions, Progress
+from runtime.options import EnhanceOptions
+from runtime.progress import Progress
 from runtime.report import report_to_json, write_report
 
 if TYPE_CHECKING:
@@ -210,9 +211,9 @@ def find_sources(sources: Sequence[Path]) -> list[Path]:
 
 def _name_in(folder: Path, source: Path, options: EnhanceOptions) -> str:
     """Return the name of a result in a folder: the source's where that is not the source itself."""
-    from runtime.plan import plan_work
+    from runtime.plan import plan_job
 
-    named = plan_work(source, None, options).target
+    named = plan_job(source, None, options).target
     plain = f"{source.stem}{named.suffix}"
     return named.name if os.path.exists(source) and _is_same(folder / plain, source) else plain
 

@@ -54,7 +54,7 @@ def told_errors(folder: Path) -> Generator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OutputError(
-                f"no space is left for the work in {folder}; free some and start the job again: it goes on where it was"
+                f"no space is left for the work in {folder}; free some and start the job again"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OutputError(f"{folder} is not writable; choose another folder or change its permissions") from error

@@ -1,18 +1,24 @@
-"""Gives account of a job: from what it held while it ran to the report."""
+"""The report of a job, built from its outcome."""
 
 import resource
 import sys
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runtime.action import Action
 from runtime.audio.pipeline import AudioOutcome
+from runtime.backend_selection import JobBackends
 from runtime.engine.choose import Choice
 from runtime.manifest import zoo_folder
+from runtime.media.deinterlace import Interlacing
+from runtime.media.output_tracks import Tracks
 from runtime.media.probe import MediaInfo, probe
 from runtime.media.stream_mapping import StreamPlan
+from runtime.media.verify import CarriedData, Verification
+from runtime.media.video_encoder import EncodeSettings
+from runtime.media.video_reader import VideoReader
+from runtime.plan import JobPlan, VideoPlan
 from runtime.read_back import Pairs, compare_parts, pair_streams, true_plan
 from runtime.report import (
     AvOffset,
@@ -30,54 +36,117 @@ from runtime.report import (
     Tiling,
 )
 from runtime.version import relume_version
+from runtime.video.pipeline import PipelineResult
+from runtime.video.tile_plan import Canvas
 
-if TYPE_CHECKING:
-    from runtime.job import Job
+
+@dataclass(frozen=True, slots=True)
+class SourceVideo:
+    """The video of the source as it was decoded."""
+
+    facts: PictureFacts
+    time_base: Fraction
+    interlacing: Interlacing
 
 
-def account(job: "Job", written: Path) -> Report:
-    """Write the report of a job whose result is `written`, complete, and is about to get its name."""
-    result = replace(probe(written), path=job.work.target)
-    wall_s = time.monotonic() - job.started
-    frames = job.frames_made
-    options = job.work.options
-    pairs = pair_streams(job.work.streams, result)
-    sent = {} if job.tracks is None else job.tracks.copies.counts
-    found = {} if job.check is None else job.check.packets
-    plans = [true_plan(plan, pairs, result, written=sent, found=found) for plan in job.work.streams]
+@dataclass(frozen=True, slots=True)
+class VideoOutcome:
+    """The enhanced video of a job; `end_pts` is the end of the last frame."""
+
+    plan: VideoPlan
+    source: SourceVideo
+    settings: EncodeSettings
+    canvas: Canvas
+    passed: PipelineResult
+    end_pts: int | None
+    side_data: tuple[CarriedData, ...]
+    warnings: tuple[str, ...]
+    damage: tuple[DamagedPlace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished job, before its result gets its name.
+
+    `resumes` counts the earlier attempts; `frames_made`, `stages` (seconds by name) and the times are of the last one.
+    """
+
+    plan: JobPlan
+    backends: JobBackends
+    video: VideoOutcome | None
+    sounds: tuple[AudioOutcome, ...]
+    tracks: Tracks
+    check: Verification
+    warnings: tuple[str, ...]
+    compared: bool
+    resumes: int
+    wall_s: float
+    first_frame_s: float | None
+    frames_made: int
+    stages: dict[str, float]
+
+
+def build_report(outcome: Outcome, written: Path) -> Report:
+    """Return the report of a job whose result is `written`, complete, and is about to get its name."""
+    plan, check = outcome.plan, outcome.check
+    result = replace(probe(written), path=plan.target)
+    pairs = pair_streams(plan.streams, result)
+    counts = outcome.tracks.copies.counts
+    mapped = [true_plan(one, pairs, result, written=counts, found=check.packets) for one in plan.streams]
     parts = compare_parts(
-        job.work.info,
+        plan.info,
         result,
         pairs,
-        encoded=[plan.index for plan in job.work.streams if plan.action in (Action.ENHANCED, Action.TRANSCODED)],
-        side_data=() if job.check is None else job.check.side_data,
-        start=options.start,
-        end=options.end,
+        encoded=[one.index for one in plan.streams if one.action in (Action.ENHANCED, Action.TRANSCODED)],
+        side_data=check.side_data,
+        start=plan.options.start,
+        end=plan.options.end,
     )
     return Report(
         relume=relume_version(),
-        preset=job.work.plan.preset.name,
-        source=_file(job.work.info),
+        preset=plan.preset.preset.name,
+        source=_file(plan.info),
         result=_file(result),
-        streams=tuple(_fate(job, plan, pairs) for plan in plans),
+        streams=tuple(_stream(plan.info, one, pairs) for one in mapped),
         parts=parts,
-        picture=_picture(job, result),
-        sound=tuple(_sound(job, sound) for sound in job.sounds),
-        av_offsets=_offsets(job),
-        damage=_damage(job),
-        engines=tuple(_engines(job)),
-        compare=str(job.work.options.compare) if job.compared else None,
+        picture=None if outcome.video is None else _video(outcome, outcome.video, result),
+        sound=tuple(_sound(outcome, sound) for sound in outcome.sounds),
+        av_offsets=_offsets(check),
+        damage=_damage(outcome),
+        engines=tuple(_engines(outcome)),
+        compare=str(plan.options.compare) if outcome.compared else None,
         speed=Speed(
-            wall_s=round(wall_s, 3),
-            first_frame_s=None if job.first_frame_s is None else round(job.first_frame_s, 3),
-            fps=round(frames / wall_s, 2) if frames else None,
+            wall_s=round(outcome.wall_s, 3),
+            first_frame_s=None if outcome.first_frame_s is None else round(outcome.first_frame_s, 3),
+            fps=round(outcome.frames_made / outcome.wall_s, 2) if outcome.frames_made else None,
             peak_memory_bytes=_peak_memory_bytes(),
-            stages=tuple(StageTime(name, round(seconds, 3)) for name, seconds in job.clock.seconds.items()),
+            stages=tuple(StageTime(name, round(seconds, 3)) for name, seconds in outcome.stages.items()),
         ),
-        warnings=tuple(_warnings(job)),
-        resumes=job.resumes,
-        check_failures=() if job.check is None else job.check.failures,
+        warnings=tuple(_warnings(outcome)),
+        resumes=outcome.resumes,
+        check_failures=check.failures,
     )
+
+
+def describe_source(reader: VideoReader) -> SourceVideo:
+    """Return the facts of the source's video that its reader found."""
+    colour, stream = reader.colour, reader.stream
+    facts = PictureFacts(
+        width=reader.width,
+        height=reader.height,
+        pixel_format=stream.pixel_format,
+        bits=stream.bit_depth,
+        matrix=colour.matrix,
+        primaries=colour.primaries,
+        transfer=colour.transfer,
+        colour_range="full" if colour.full_range else "limited",
+        frame_rate=None if stream.average_rate is None else str(stream.average_rate),
+        time_base=str(stream.time_base),
+        sample_aspect=str(stream.sample_aspect),
+        rotation_degrees=stream.rotation,
+        hdr10=stream.hdr is not None,
+    )
+    return SourceVideo(facts, stream.time_base, reader.interlacing)
 
 
 def _file(info: MediaInfo) -> MediaFile:
@@ -85,8 +154,8 @@ def _file(info: MediaInfo) -> MediaFile:
     return MediaFile(str(info.path), info.container, info.size_bytes, duration_s)
 
 
-def _fate(job: "Job", plan: StreamPlan, pairs: Pairs) -> StreamOutcome:
-    stream = next(stream for stream in job.work.info.streams if stream.index == plan.index)
+def _stream(info: MediaInfo, plan: StreamPlan, pairs: Pairs) -> StreamOutcome:
+    stream = next(stream for stream in info.streams if stream.index == plan.index)
     return StreamOutcome(
         index=plan.index,
         kind=plan.kind,
@@ -99,37 +168,17 @@ def _fate(job: "Job", plan: StreamPlan, pairs: Pairs) -> StreamOutcome:
     )
 
 
-def _picture(job: "Job", result: MediaInfo) -> PictureReport | None:
-    reader, settings, canvas, passed = job.reader, job.settings, job.canvas, job.passed
-    if reader is None or settings is None or canvas is None or passed is None:
-        return None
-    check = job.check.pictures if job.check is not None else None
-    colour = reader.colour
-    rate = reader.stream.average_rate
-    facts = PictureFacts(
-        width=reader.width,
-        height=reader.height,
-        pixel_format=reader.stream.pixel_format,
-        bits=reader.stream.bit_depth,
-        matrix=colour.matrix,
-        primaries=colour.primaries,
-        transfer=colour.transfer,
-        colour_range="full" if colour.full_range else "limited",
-        frame_rate=None if rate is None else str(rate),
-        time_base=str(reader.stream.time_base),
-        sample_aspect=str(reader.stream.sample_aspect),
-        rotation_degrees=reader.stream.rotation,
-        hdr10=reader.stream.hdr is not None,
-    )
+def _video(outcome: Outcome, video: VideoOutcome, result: MediaInfo) -> PictureReport:
+    facts, settings, canvas, passed = video.source.facts, video.settings, video.canvas, video.passed
+    check, plan, track = outcome.check.pictures, outcome.plan, outcome.tracks.video
     height, width = canvas.tile_shape
-    interlacing = reader.interlacing
     return PictureReport(
         source=facts,
         result=replace(
             facts,
             width=settings.width,
             height=settings.height,
-            pixel_format=job.tracks.video.stream.codec_context.pix_fmt or "" if job.tracks and job.tracks.video else "",
+            pixel_format="" if track is None else track.stream.codec_context.pix_fmt or "",
             bits=settings.bit_depth,
             sample_aspect=facts.sample_aspect if result.video is None else str(result.video.sample_aspect),
             primaries=settings.colour.primaries,
@@ -138,20 +187,20 @@ def _picture(job: "Job", result: MediaInfo) -> PictureReport | None:
         frames_in=len(passed.pts),
         frames_out=check.frames_out if check is not None else 0,
         pts_equal=check is not None and check.pts_equal,
-        scale=job.work.scale.scale,
-        scale_reason=job.work.scale.reason,
-        strength=job.work.plan.strength,
+        scale=video.plan.scale.scale,
+        scale_reason=video.plan.scale.reason,
+        strength=plan.preset.strength,
         tiling=Tiling(height, width, canvas.halo, len(canvas.tiles)),
-        deinterlaced=interlacing.interlaced,
-        interlace_reason=interlacing.reason,
+        deinterlaced=video.source.interlacing.interlaced,
+        interlace_reason=video.source.interlacing.reason,
         scene_cuts=passed.scene_cuts,
         state_resets=tuple(StateReset(rerun.frame, rerun.tile, rerun.cured) for rerun in passed.reruns),
     )
 
 
-def _sound(job: "Job", sound: AudioOutcome) -> SoundReport:
-    checks = {check.index: check for check in (job.check.sounds if job.check is not None else ())}
-    index, summary = sound.index, sound.summary
+def _sound(outcome: Outcome, sound: AudioOutcome) -> SoundReport:
+    checks = {check.index: check for check in outcome.check.sounds}
+    index, summary, strength = sound.index, sound.summary, outcome.plan.preset.strength
     guarded = None if summary is None else round(summary.guarded_share, 4)
     return SoundReport(
         index=index,
@@ -160,33 +209,34 @@ def _sound(job: "Job", sound: AudioOutcome) -> SoundReport:
         channels=sound.channels,
         samples_in=sound.samples,
         samples_out=checks[index].samples_out if index in checks else 0,
-        strength=job.work.plan.strength if summary is not None else None,
+        strength=strength if summary is not None else None,
         guard_share=guarded,
-        mean_effect=None if guarded is None else round(job.work.plan.strength * (1 - guarded), 4),
+        mean_effect=None if guarded is None else round(strength * (1 - guarded), 4),
         state_resets=0 if summary is None else summary.non_finite_blocks,
     )
 
 
-def _offsets(job: "Job") -> tuple[AvOffset, ...]:
+def _offsets(check: Verification) -> tuple[AvOffset, ...]:
     return tuple(
-        AvOffset(check.index, check.sample_rate, check.offset_before, check.offset_after)
-        for check in (job.check.sounds if job.check is not None else ())
-        if check.offset_before is not None and check.offset_after is not None
+        AvOffset(sound.index, sound.sample_rate, sound.offset_before, sound.offset_after)
+        for sound in check.sounds
+        if sound.offset_before is not None and sound.offset_after is not None
     )
 
 
-def _damage(job: "Job") -> tuple[DamagedPlace, ...]:
-    return (*job.picture_damage, *(place for sound in job.sounds for place in sound.damage))
+def _damage(outcome: Outcome) -> tuple[DamagedPlace, ...]:
+    in_video = () if outcome.video is None else outcome.video.damage
+    return (*in_video, *(place for sound in outcome.sounds for place in sound.damage))
 
 
-def _engines(job: "Job") -> list[EngineFacts]:
+def _engines(outcome: Outcome) -> list[EngineFacts]:
     found = []
-    picture, voice = job.selection.picture, job.selection.sound
-    if picture is not None and job.passed is not None:
-        found.append(_engine(picture, job.passed.backend, job.passed.precision))
-    sound = next((sound.summary for sound in job.sounds if sound.summary is not None), None)
-    if voice is not None and sound is not None:
-        found.append(_engine(voice, sound.backend, voice.backend.precision))
+    backends, video = outcome.backends, outcome.video
+    if backends.video is not None and video is not None:
+        found.append(_engine(backends.video, video.passed.backend, video.passed.precision))
+    summary = next((sound.summary for sound in outcome.sounds if sound.summary is not None), None)
+    if backends.speech is not None and summary is not None:
+        found.append(_engine(backends.speech, summary.backend, backends.speech.backend.precision))
     return found
 
 
@@ -197,35 +247,34 @@ def _engine(choice: Choice, backend: str, precision: str) -> EngineFacts:
     return EngineFacts(manifest.name, file.sha256, precision, backend, choice.reason, manifest.licence)
 
 
-def _warnings(job: "Job") -> list[str]:
-    found = [*_licence(job), *job.work.notes, *job.warnings, *job.picture_warnings]
-    if job.tracks is not None:
-        found += job.tracks.copies.warnings
-        found += job.tracks.video.warnings if job.tracks.video is not None else []
-    for sound in job.sounds:
+def _warnings(outcome: Outcome) -> list[str]:
+    plan, video, tracks = outcome.plan, outcome.video, outcome.tracks
+    found = [*_licence(plan), *plan.notes, *outcome.warnings]
+    found += () if video is None else video.warnings
+    found += tracks.copies.warnings
+    found += [] if tracks.video is None else tracks.video.warnings
+    for sound in outcome.sounds:
         found += sound.warnings
-    if job.passed is not None and job.passed.reruns:
-        failed = sum(not rerun.cured for rerun in job.passed.reruns)
+    if video is not None and video.passed.reruns:
+        failed = sum(not rerun.cured for rerun in video.passed.reruns)
         found.append(
-            f"{len(job.passed.reruns)} tiles were run again after the network failed"
+            f"{len(video.passed.reruns)} tiles were run again after the network failed"
             + (f"; {failed} of them show the plain enlargement" if failed else "")
         )
-    check = job.check
-    if check is not None and check.pictures is not None and check.pictures.rounded_to is not None:
-        found.append(
-            f"{job.work.target.suffix} holds times in steps of {check.pictures.rounded_to} s; PTS were rounded"
-        )
-    if check is not None and check.pictures is not None and check.pictures.shift_s:
-        found.append(f"{job.work.target.suffix} moved all streams alike by {float(check.pictures.shift_s):+.4f} s")
+    check, suffix = outcome.check.pictures, plan.target.suffix
+    if check is not None and check.rounded_to is not None:
+        found.append(f"{suffix} holds times in steps of {check.rounded_to} s; PTS were rounded")
+    if check is not None and check.shift_s:
+        found.append(f"{suffix} moved all streams alike by {float(check.shift_s):+.4f} s")
     return list(dict.fromkeys(found))
 
 
-def _licence(job: "Job") -> list[str]:
-    """Tell under which licence a model is that did not come with Relume."""
-    model = job.work.video_model
-    if model is None or model.folder.resolve().parent == zoo_folder().resolve():
+def _licence(plan: JobPlan) -> list[str]:
+    """Return the licence of a video model that does not ship with Relume."""
+    if plan.video is None or plan.video.model.folder.resolve().parent == zoo_folder().resolve():
         return []
-    return [f"model {model.manifest.name} is your own; its licence is {model.manifest.licence}"]
+    manifest = plan.video.model.manifest
+    return [f"model {manifest.name} is your own; its licence is {manifest.licence}"]
 
 
 def _peak_memory_bytes() -> int:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from runtime.engine.backends import TWO_ORTS, is_installed, list_backends
 from runtime.engine.benchmark import BUDGET_S, measure_model
-from runtime.engine.choose import Wish, choose_engine
+from runtime.engine.choose import BackendPreference, choose_engine
 from runtime.engine.speeds import Speed, write_speeds
 from runtime.errors import EngineError, ManifestError, OutputError
 from runtime.hardware import Hardware, look_at_hardware
@@ -185,7 +185,7 @@ def _choose(models: list[Model], engines: Path | None, problems: list[str]) -> t
     chosen = []
     for model in models:
         try:
-            choice = choose_engine(model, Wish(), threads=len(os.sched_getaffinity(0)), engines=engines)
+            choice = choose_engine(model, BackendPreference(), threads=len(os.sched_getaffinity(0)), engines=engines)
         except EngineError as error:
             problems.append(str(error))
             continue

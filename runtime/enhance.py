@@ -1,43 +1,64 @@
-"""One job from source to result: here the journeys of the picture and of the sound begin and end.
+"""One job from source to result: plan, select backends, enhance the audio and the video, merge, verify, report.
 
 Video: `media/video_reader` -> `kernels/colour` -> `video/motion` (`kernels/flow`) -> `video/recurrent`
 (`kernels/tiles`, `kernels/warp`, `engine`; for an imported model `video/sliding_window` or `video/bidirectional`) ->
 `kernels/colour` -> `media/video_encoder`. Audio: `media/audio_reader` -> `audio/speech_enhancer` ->
-`media/audio_encoder`. Both, and the copied streams, meet in `media/muxer`; `media/verify` reads the result back.
-
-There are two ways to the result. `_stream` sends every packet straight to the container: at once, but whole or not at
-all. With a workspace, `resume/run` stores the sound and the picture piece by piece first and merges them at the end,
-so that a job that was killed goes on where it was.
+`media/audio_encoder`. Both are stored in a workspace (`resume`), audio track by track and video segment by segment, so
+that a job that was killed resumes. In the end `media/muxer` merges them with the copied streams and `media/verify`
+reads the result back.
 """
 
 import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from runtime.audio.pipeline import AudioPipeline
-from runtime.build_report import account
+from runtime.action import Action
+from runtime.atomic_files import mark_file, told_errors
+from runtime.audio.pipeline import AudioOutcome
+from runtime.backend_selection import JobBackends, parse_engine_fingerprint, run_with_backends, select_backends
+from runtime.build_report import Outcome, VideoOutcome, build_report, describe_source
+from runtime.engine.choose import Choice
+from runtime.engine.session import SharedSessions
+from runtime.errors import DecodeError
+from runtime.fingerprint import compute_fingerprint, describe_options, identify_source
 from runtime.job import (
-    Job,
-    Teller,
-    check_result,
-    copied_packets,
-    draw_comparison,
+    JobRun,
     open_audio_pipeline,
-    open_pictures,
+    open_frames,
     open_video_pipeline,
+    plan_tiles,
+    read_siting,
     refuse_damage,
     refuse_unverified,
+    verify_result,
 )
-from runtime.media.muxer import Muxer
+from runtime.media.audio_codecs import choose_audio
+from runtime.media.audio_encoder import AudioEncoder
+from runtime.media.demux import AnyPacket
+from runtime.media.media_info import AudioStream
+from runtime.media.muxer import Muxer, begins_at_zero, open_scratch, partial_path, refuse_target
 from runtime.media.output_tracks import add_tracks
-from runtime.options import EnhanceOptions, Progress
-from runtime.plan import Selection, Work, encode_settings, plan_work, run_with_engines
+from runtime.media.pixel_formats import YuvFrame
+from runtime.media.verify import join_carried
+from runtime.media.video_reader import VideoReader
+from runtime.options import EnhanceOptions
+from runtime.plan import JobPlan, VideoPlan, encode_settings, expected_frames, expected_samples, plan_job
+from runtime.progress import Progress, ProgressReporter
 from runtime.report import Report, damaged_places
-from runtime.resume.run import run_in_segments
-from runtime.resume.writer import SegmentRule
+from runtime.resume.packets import PacketHead, PacketReader, PacketWriter, join_segments
+from runtime.resume.position import FrameCrcs, SourceChangedError, seek_to_resume_point
+from runtime.resume.states import read_passed, read_start
+from runtime.resume.workspace import PictureEnd, SoundRecord, Workspace
+from runtime.resume.writer import SegmentRule, SegmentWriter, usual_rule
 from runtime.stages import StopSignal
+
+_REPORT_EVERY = 50
+"""Frames that are skipped to the resume point between two reports of progress."""
 
 
 def enhance(
@@ -56,15 +77,16 @@ def enhance(
     Args:
         source: A video or audio file; it is only read.
         target: The result; its suffix chooses the container. None names it after the source.
-        options: What is wished.
+        options: Options of the job.
         on_progress: Called from any thread, several times a second.
-        cancel: Ends the job when set.
-        workspace: A folder that belongs to this job alone, made if it is missing. What is done is kept there, and the
-            same call goes on with it after any interruption: a cancel, an error, a crash. Once the result has its
-            name, the same call only gives the report again. See `docs/durable-jobs.md`.
-        rule: With a workspace: how long a segment of the picture is; None is about ten seconds.
-        engines: The folder of the engines that were built for this box, and of what `relume doctor` measured on it;
-            None for neither: then ONNX Runtime runs the models in float32, unless the options say another.
+        cancel: Stops the job when set.
+        workspace: A folder that belongs to this job alone, created if it is missing. Finished work is kept there, and
+            the same call resumes after any interruption: a cancel, an error, a crash. Once the result has its name,
+            the same call only returns the report again. See `docs/durable-jobs.md`. None takes a temporary folder
+            beside the target, which is removed in any case.
+        rule: The length of a segment of video; None is about ten seconds.
+        engines: The folder of this machine's engines and of the measurements of `relume doctor`; None for neither:
+            then ONNX Runtime runs the models in float32, unless the options say otherwise.
 
     Returns:
         The report. The result is in its place, complete.
@@ -73,61 +95,283 @@ def enhance(
         RelumeError: The job was refused, failed or was cancelled; no result and, outside the workspace, no temporary
             file is left.
     """
-    work = plan_work(source, target, options)
-    if workspace is not None:
-        return run_in_segments(work, workspace, rule=rule, engines=engines, on_progress=on_progress, cancel=cancel)
-    threads = work.options.threads or len(os.sched_getaffinity(0))
-    return run_with_engines(
-        work,
-        lambda selection: _stream(work, selection, threads=threads, on_progress=on_progress, cancel=cancel),
-        threads=threads,
-        engines=engines,
+    plan = plan_job(source, target, options)
+    rule = rule or usual_rule(plan.video.stream.average_rate if plan.video is not None else None)
+    threads = options.threads or len(os.sched_getaffinity(0))
+    with _open_workspace(workspace, plan) as work:
+
+        def run(backends: JobBackends) -> Report:
+            work.begin(compute_fingerprint(plan, backends, rule=rule), target=plan.target, threads=threads)
+            manifest = work.manifest
+            if work.is_published() and manifest.report is not None:
+                work.clear()
+                return manifest.report
+            if manifest.threads != threads:
+                # Encoders produce other bytes with other threads, so those of the first attempt are kept.
+                used = parse_engine_fingerprint(backends.engine_fingerprint())
+                backends = select_backends(plan, threads=manifest.threads, engines=engines, kept=used)
+            progress = ProgressReporter(
+                on_progress, frames_total=expected_frames(plan), samples_total=expected_samples(plan)
+            )
+            return _run(JobRun(plan, backends, manifest.threads, progress, cancel), work, rule)
+
+        # Measurements and engines that are newer than the job must not change the backends that it resumes with.
+        before = work.facts()
+        kept = parse_engine_fingerprint(before["engine"]) if before.get("options") == describe_options(plan) else {}
+        return run_with_backends(plan, run, threads=threads, engines=engines, kept=kept)
+
+
+@contextmanager
+def _open_workspace(folder: Path | None, plan: JobPlan) -> Generator[Workspace]:
+    """Open the job's workspace, or a temporary one beside the target, where there is room for the result anyway."""
+    if folder is not None:
+        with Workspace(folder) as workspace:
+            yield workspace
+        return
+    refuse_target(plan.target, overwrite=plan.options.overwrite)
+    with told_errors(plan.target.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=".relume-", suffix=".work", dir=plan.target.parent))
+    try:
+        with Workspace(temporary, is_temporary=True) as workspace:
+            yield workspace
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _run(run: JobRun, workspace: Workspace, rule: SegmentRule) -> Report:
+    """Do what is not stored in the workspace yet, then merge."""
+    plan = run.plan
+    workspace.clear_target()
+    _refuse_place(plan, workspace)
+    run.progress.stage("opening")
+    speech = None if run.backends.speech is None else SharedSessions(run.backends.speech.backend)
+    stored = [_store_audio(run, workspace, stream, speech) for stream in plan.info.audios]
+    sounds = [sound for sound in stored if sound is not None]
+    video = None
+    if plan.video is not None and run.backends.video is not None:
+        video = _store_video(run, plan.video, run.backends.video, workspace, rule)
+    _refuse_change(plan.info.path, workspace.manifest.facts["source"])
+    return _merge(run, workspace, video, sounds)
+
+
+def _refuse_change(source: Path, before: str) -> None:
+    """Refuse the result of a source that was written to meanwhile.
+
+    A source that was removed was read whole; where streams are still to be copied from it, they will be missed.
+    """
+    if source.exists() and identify_source(source) != before:
+        raise DecodeError(f"{source} was changed while it was read; start the job again when it is complete")
+
+
+def _refuse_place(plan: JobPlan, workspace: Workspace) -> None:
+    """Check that the result can be written before hours of work are done for it."""
+    refuse_target(plan.target, overwrite=plan.options.overwrite)
+    trial = partial_path(plan.target, workspace.manifest.token)
+    with told_errors(plan.target.parent):
+        trial.touch()
+        trial.unlink()
+
+
+def _store_audio(
+    run: JobRun, workspace: Workspace, stream: AudioStream, speech: SharedSessions | None
+) -> AudioOutcome | None:
+    """Store one audio track, whole, if it is encoded anew and not stored yet; None for one that is not."""
+    suffix, index = run.plan.target.suffix.lower(), stream.index
+    mapped = next(one for one in run.plan.streams if one.index == index)
+    if mapped.out_codec is None or mapped.action is Action.COPIED:
+        return None
+    stored = next((sound for sound in workspace.manifest.sounds if sound.outcome.index == index), None)
+    if stored is not None:
+        run.progress.samples(stored.outcome.samples)
+        return stored.outcome
+    run.progress.stage("enhancing")
+    settings = choose_audio(stream, suffix)
+    with ExitStack() as stack:
+        container = open_scratch(suffix)
+        stack.callback(container.close)
+        encoder = AudioEncoder(container, settings, from_zero=begins_at_zero(suffix, settings))
+        pipeline = stack.enter_context(open_audio_pipeline(run, stream, encoder, speech=speech, stop=run.new_stop()))
+        context = encoder.stream.codec_context
+        head = PacketHead(settings.codec, context.time_base, bytes(context.extradata or b""))
+        with told_errors(workspace.folder):
+            file = stack.enter_context(PacketWriter(workspace.folder / f"sound-{index}.packets", head))
+        for packet in pipeline.packets():
+            with told_errors(workspace.folder):
+                file.write(packet)
+        with told_errors(workspace.folder):
+            record = SoundRecord(file.finish(), pipeline.outcome())
+    workspace.commit(sounds=(*workspace.manifest.sounds, record))
+    return record.outcome
+
+
+def _store_video(
+    run: JobRun, video: VideoPlan, choice: Choice, workspace: Workspace, rule: SegmentRule
+) -> VideoOutcome:
+    """Store every frame of the video, from the first one that is not stored yet."""
+    stop = run.new_stop()
+    with ExitStack() as stack:
+        if workspace.manifest.picture is None:
+            siting = read_siting(run.plan, video)
+            reader, frames = _open_at_resume_point(run, video, workspace, stop)
+            stack.enter_context(reader)
+        else:
+            reader = stack.enter_context(open_frames(run, video))
+            run.progress.start_frames(workspace.manifest.frames)
+        settings = encode_settings(run.plan, video, reader, threads=run.threads)
+        canvas = plan_tiles(video, choice, reader)
+        if workspace.manifest.picture is None:
+            start = read_start(workspace)
+            crcs = FrameCrcs(len(start.pts))
+            writer = SegmentWriter(
+                workspace,
+                settings,
+                suffix=run.plan.target.suffix.lower(),
+                rule=rule,
+                crcs=crcs,
+                is_plain=lambda: reader.is_plain,
+                snapshot=start.snapshot,
+            )
+            run.progress.stage("enhancing")
+            run.progress.start_frames(len(start.pts))
+            pipeline = open_video_pipeline(
+                run,
+                choice,
+                reader,
+                crcs.watch(refuse_damage(reader, frames, run.plan)),
+                writer,
+                canvas=canvas,
+                settings=settings,
+                siting=siting,
+                stop=stop,
+                segmenter=writer,
+                start=start,
+            )
+            with writer, pipeline as stages:
+                for _ in stages.packets():
+                    pass
+                writer.finish(stages.passed(), PictureEnd(tuple(reader.warnings), damaged_places(reader.holes)))
+        source = describe_source(reader)
+    segments, end = workspace.manifest.segments, workspace.manifest.picture
+    assert end is not None
+    return VideoOutcome(
+        plan=video,
+        source=source,
+        settings=settings,
+        canvas=canvas,
+        passed=read_passed(workspace),
+        end_pts=segments[-1].end_pts if segments else None,
+        side_data=join_carried(one for segment in segments for one in segment.side_data),
+        warnings=(*end.warnings, *(warning for segment in segments for warning in segment.warnings)),
+        damage=end.damage,
     )
 
 
-def _stream(
-    work: Work,
-    selection: Selection,
-    *,
-    threads: int,
-    on_progress: Callable[[Progress], None] | None,
-    cancel: threading.Event | None,
-) -> Report:
-    """Send every packet straight to the result's container."""
-    job = Job(work, threads, selection, StopSignal(cancel))
-    tell = Teller(job, on_progress)
-    tell.stage("opening")
-    with ExitStack() as stack:
-        muxer = stack.enter_context(Muxer(work.target, overwrite=work.options.overwrite))
-        if work.video is not None:
-            job.reader = stack.enter_context(open_pictures(job))
-            job.settings = encode_settings(work, job.reader, threads=threads)
-        job.tracks = add_tracks(
-            muxer, work.info, work.streams, video=job.settings, start=work.options.start, end=work.options.end
+def _open_at_resume_point(
+    run: JobRun, video: VideoPlan, workspace: Workspace, stop: StopSignal
+) -> tuple[VideoReader, Iterator[YuvFrame]]:
+    """Open the source at the first frame that is not stored."""
+    manifest = workspace.manifest
+
+    def on_frame(count: int) -> None:
+        stop.check()
+        if count % _REPORT_EVERY == 0:
+            run.progress.stage("opening")
+
+    if manifest.segments:
+        last = manifest.segments[-1]
+        try:
+            return seek_to_resume_point(
+                lambda near: open_frames(run, video, near=near),
+                last.tail,
+                manifest.frames,
+                seek=last.seekable,
+                on_frame=on_frame,
+            )
+        except SourceChangedError:
+            workspace.start_over("the source gives other pictures than before the interruption; started over")
+    reader = open_frames(run, video)
+    return reader, iter(reader)
+
+
+def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, sounds: list[AudioOutcome]) -> Report:
+    """Merge what is stored with the copied streams, verify the result, give it its name, and clear the workspace."""
+    plan, manifest, stop = run.plan, workspace.manifest, run.new_stop()
+    run.progress.stage("merging")
+    with Muxer(plan.target, overwrite=plan.options.overwrite, token=manifest.token) as muxer:
+        tracks = add_tracks(
+            muxer,
+            plan.info,
+            plan.streams,
+            video=None if video is None else video.settings,
+            start=plan.options.start,
+            end=plan.options.end,
         )
-        tracks, video = [], None
-        sounds: list[AudioPipeline] = []
-        if job.reader is not None and job.tracks.video is not None:
-            pictures = refuse_damage(job.reader, job.reader, work)
-            video = stack.enter_context(open_video_pipeline(job, pictures, job.tracks.video, tell))
-            tracks.append(video.packets())
-        for index, encoder in job.tracks.audios.items():
-            sounds.append(stack.enter_context(open_audio_pipeline(job, index, encoder, tell)))
-            tracks.append(sounds[-1].packets())
-        tell.stage("enhancing")
-        muxer.run([*tracks, copied_packets(job)])
-        job.passed = video.passed() if video is not None else None
-        job.end_pts = job.tracks.video.end_pts if job.tracks.video is not None else None
-        job.side_data = job.tracks.video.carried_data() if job.tracks.video is not None else ()
-        job.sounds = [sound.outcome() for sound in sounds]
-        if job.reader is not None:
-            job.picture_warnings, job.picture_damage = list(job.reader.warnings), damaged_places(job.reader.holes)
-        tell.stage("checking")
+        packets: list[Iterator[AnyPacket]] = []
+        if tracks.video is not None and video is not None:
+            packets.append(
+                join_segments(
+                    workspace.folder,
+                    manifest.segments,
+                    tracks.video,
+                    times=video.passed.pts,
+                    stop=stop,
+                    remove=workspace.is_temporary,
+                )
+            )
+        packets += [
+            _read_audio(workspace, sound, tracks.audios[sound.outcome.index], stop) for sound in manifest.sounds
+        ]
+        with run.clock.measure("merge"):
+            muxer.run([*packets, _until_stopped(tracks.copies, stop)])
+        run.progress.stage("checking")
         written = muxer.finish()
-        check_result(job, muxer, written)
-        draw_comparison(job)
-        job.warnings += muxer.warnings
-        report = account(job, written)
-        refuse_unverified(job, muxer, report)
+        check = verify_result(run, muxer, written, tracks, video, sounds)
+        outcome = Outcome(
+            plan=plan,
+            backends=run.backends,
+            video=video,
+            sounds=tuple(sounds),
+            tracks=tracks,
+            check=check,
+            warnings=(*manifest.warnings, *muxer.warnings),
+            compared=_draw_comparison(plan, video),
+            resumes=manifest.attempts - 1,
+            wall_s=time.monotonic() - run.progress.started,
+            first_frame_s=run.progress.first_frame_s,
+            frames_made=run.progress.frames_made,
+            stages=run.clock.seconds,
+        )
+        report = build_report(outcome, written)
+        refuse_unverified(plan, muxer, report)
+        # From here on the next attempt recognises the result by its mark, should the end be interrupted.
+        workspace.commit(result=mark_file(written), report=report)
         muxer.publish()
+    workspace.clear()
     return report
+
+
+def _read_audio(
+    workspace: Workspace, sound: SoundRecord, encoder: AudioEncoder, stop: StopSignal
+) -> Iterator[AnyPacket]:
+    """Yield the packets of a stored audio track as those of a stream of the result."""
+    for packet in PacketReader(workspace.folder / sound.file.name).packets():
+        stop.check()
+        packet.stream = encoder.stream
+        yield packet
+
+
+def _until_stopped(packets: Iterable[AnyPacket], stop: StopSignal) -> Iterator[AnyPacket]:
+    """Yield packets until the job is stopped: some copied streams are encoded again on the way."""
+    for packet in packets:
+        stop.check()
+        yield packet
+
+
+def _draw_comparison(plan: JobPlan, video: VideoOutcome | None) -> bool:
+    """Write the before/after image where one is requested and its frame exists; return whether it was written."""
+    if plan.options.compare is None or video is None or video.passed.snapshot is None:
+        return False
+    from runtime.compare import save_comparison
+
+    save_comparison(video.passed.snapshot.before, video.passed.snapshot.after, plan.options.compare)
+    return True

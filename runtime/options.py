@@ -1,4 +1,4 @@
-"""What a job is asked to do, and how it tells of its progress."""
+"""Options of a job."""
 
 import math
 import re
@@ -71,22 +71,6 @@ class EnhanceOptions:
     threads: int | None = None
     model: str | None = None
     zoo: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is; totals are None where the source does not tell them.
-
-    `fps` is the mean rate of finished frames; `eta_s` is the time that is probably left.
-    """
-
-    stage: str
-    frames_done: int = 0
-    frames_total: int | None = None
-    fps: float = 0.0
-    eta_s: float | None = None
-    samples_done: int = 0
-    samples_total: int | None = None
 
 
 def check_options(options: EnhanceOptions) -> None:

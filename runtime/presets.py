@@ -1,4 +1,4 @@
-"""Named presets, and the plan that a preset and a job's own options add up to."""
+"""Named presets, and their combination with a job's own options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,10 +64,10 @@ class ScaleChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class JobPlan:
-    """A preset with the job's own wishes put in.
+class ResolvedPreset:
+    """A preset with the options of a job applied.
 
-    Only an automatic scale is still open; `crf` None is the codec's own standard.
+    Only an automatic scale is still open; `crf` None is the codec's default. `codec` is None where video is copied.
     """
 
     preset: Preset
@@ -148,8 +148,8 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def plan_job(options: EnhanceOptions) -> JobPlan:
-    """Put a job's wishes into its preset.
+def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
+    """Apply the options of a job to its preset.
 
     Raises:
         OptionError: An option is outside its range, or does not go with the preset or another one.
@@ -164,11 +164,11 @@ def plan_job(options: EnhanceOptions) -> JobPlan:
             raise OptionError(
                 f"preset {preset.name} copies the picture and --audio off copies the sound: nothing is left to enhance"
             )
-        return JobPlan(preset, 1, None, None, audio, strength)
+        return ResolvedPreset(preset, 1, None, None, audio, strength)
     scale = preset.scale if options.scale is None else options.scale
     codec = options.codec or preset.codec
     assert codec is not None
-    return JobPlan(preset, scale, codec, _choose_crf(options, preset, codec), audio, strength)
+    return ResolvedPreset(preset, scale, codec, _choose_crf(options, preset, codec), audio, strength)
 
 
 def choose_scale(height: int, width: int, preset: Preset) -> ScaleChoice:

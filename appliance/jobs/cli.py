@@ -165,13 +165,13 @@ def add(
     from appliance.jobs.job import NewJob, Origin
     from runtime.errors import OutputError
     from runtime.options import EnhanceOptions, parse_scale
-    from runtime.plan import plan_work
+    from runtime.plan import plan_job
 
     options = EnhanceOptions(preset=preset, scale=None if scale is None else parse_scale(scale))
     if output is not None and not output.is_dir():
         raise OutputError(f"folder {output} does not exist; create it first")
     # All files are planned before the first is added: after a typing error nothing is.
-    planned = [(file, plan_work(file, None, options).target) for file in find_sources(files)]
+    planned = [(file, plan_job(file, None, options).target) for file in find_sources(files)]
     with _queue(data) as queue:
         for file, target in planned:
             place = target if output is None else output / target.name

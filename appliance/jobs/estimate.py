@@ -21,7 +21,7 @@ from appliance.jobs.job_files import COMPARED_S
 from appliance.settings import engines_folder
 from runtime.errors import OutputError
 from runtime.options import EnhanceOptions
-from runtime.plan import plan_work
+from runtime.plan import plan_job
 
 BUDGET_S: Final = 10.0
 LONGEST_TRIAL_S: Final = 120.0
@@ -84,8 +84,8 @@ def estimate(
         RelumeError: The source or the options are refused, as the job would refuse them.
         TrialError: The trial took too long, or ended unexpectedly.
     """
-    work = plan_work(source, None, options)
-    length = _length(work.info.duration, options)
+    plan = plan_job(source, None, options)
+    length = _length(plan.info.duration, options)
     measured = measured or _try(source, options, data_directory, budget_s)
     share = 1.0 if length is None else float(length) / measured.span_s
     compared = 1.0 if length is None else min(float(length), COMPARED_S) / measured.span_s

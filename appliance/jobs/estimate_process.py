@@ -18,7 +18,8 @@ from typing import Final
 from appliance.jobs.job import options_from_json
 from runtime.child_process import die_with, forbid_network, give_way
 from runtime.errors import RelumeError
-from runtime.options import EnhanceOptions, Progress
+from runtime.options import EnhanceOptions
+from runtime.progress import Progress
 
 SPAN_S: Final = Fraction(2)
 _FIRST_FRAMES: Final = 4
@@ -53,20 +54,20 @@ def measure(
     """
     from appliance.jobs.previews import Pair, write_picture_proxies
     from runtime.enhance import enhance
-    from runtime.plan import plan_work
+    from runtime.plan import plan_job
 
-    work = plan_work(source, None, options)
-    suffix = work.target.suffix
-    rate = None if work.video is None else work.video.average_rate or Fraction(25)
+    plan = plan_job(source, None, options)
+    suffix = plan.target.suffix
+    rate = None if plan.video is None else plan.video.stream.average_rate or Fraction(25)
     span, start_s = SPAN_S, 0.0
     if rate is not None:
         # A few pictures first: they tell how many fit into the budget, and take the time that passes once.
         watch = _Watch()
-        first = _middle(work.info.duration, options, _FIRST_FRAMES / rate)
+        first = _middle(plan.info.duration, options, _FIRST_FRAMES / rate)
         enhance(source, folder / f"first{suffix}", first, on_progress=watch, engines=engines)
         start_s = watch.first_s
         span = min(SPAN_S, max(_LEAST_FRAMES / rate, Fraction(int(budget_s * watch.fps)) / rate))
-    part = _middle(work.info.duration, options, span)
+    part = _middle(plan.info.duration, options, span)
     result = folder / f"trial{suffix}"
     report = enhance(source, result, part, engines=engines)
     speed = report.speed

@@ -19,7 +19,7 @@ from appliance.jobs.job import (
 )
 from appliance.jobs.job_table import JobTable, Publication
 from appliance.store.database import Database
-from runtime.options import Progress
+from runtime.progress import Progress
 
 MAX_CRASHES: Final = 3
 """Crashes over a job, without progress between them, after which it fails."""

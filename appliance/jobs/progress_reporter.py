@@ -17,7 +17,7 @@ from appliance.jobs.job import JobCommand, JobRecord
 from appliance.jobs.lease import JobLease
 from appliance.store.errors import StoreError
 from runtime.closing import Closing
-from runtime.options import Progress
+from runtime.progress import Progress
 
 _NEAR: Final = 0.8
 

@@ -191,13 +191,13 @@ class Attempt:
 
     def _enhance(self, reporter: ProgressReporter) -> Path:
         from runtime.enhance import enhance
-        from runtime.plan import plan_work
+        from runtime.plan import plan_job
         from runtime.resume.writer import SegmentRule
 
         job, files, frames = self._job, self._files, self._worker_options.segment_frames
         bounds = self._bounds
         folder = make_result_folder(job, files, below=None if bounds is None else bounds.destination)
-        named = job.target or plan_work(job.source, None, self._options).target
+        named = job.target or plan_job(job.source, None, self._options).target
         suffix = named.suffix
         staged = staged_path(job, files, suffix)
         try:

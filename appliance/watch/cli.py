@@ -256,7 +256,7 @@ def _options(
 ) -> EnhanceOptions:
     """Put options together, and refuse before anything is opened what no file could be enhanced with."""
     from runtime.manifest import find_model
-    from runtime.presets import plan_job
+    from runtime.presets import resolve_preset
 
     options = EnhanceOptions(
         preset=preset,
@@ -267,7 +267,7 @@ def _options(
         model=model,
         zoo=None if zoo is None else zoo.resolve(),  # the server has another working directory
     )
-    plan_job(options)
+    resolve_preset(options)
     if options.model is not None:
         find_model(options.model, options.zoo)
     return options

@@ -20,7 +20,7 @@ from runtime.media.demux import AnyPacket, open_source, read_packets
 from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
 from runtime.media.timeline import ends_early, told_end
 from runtime.options import EnhanceOptions
-from runtime.plan import MOST_SOUNDS, plan_work
+from runtime.plan import MAX_SPEECH_TRACKS, plan_job
 
 _TAILS_S: Final = (2, 60, None)
 """How long before the end to begin: earlier where there is no key frame so near to it, and at the beginning of the file
@@ -48,7 +48,7 @@ def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = Fals
         RelumeError: It cannot be enhanced, or not yet; the message says why.
     """
     try:
-        work = plan_work(path, None, options)
+        plan = plan_job(path, None, options)
     except RelumeError as error:
         # A file that is cut short may look like one of another kind, or like one that holds nothing.
         reason = None if is_declared else find_missing_end(path)
@@ -56,8 +56,9 @@ def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = Fals
             raise UnreadableError(reason) from error
         raise
     if not is_declared and not options.allow_damaged:
-        check_whole(path, [*([work.video] if work.video is not None else []), *work.sounds])
-    return work.target.suffix
+        video = () if plan.video is None else (plan.video.stream,)
+        check_whole(path, [*video, *(() if plan.speech is None else plan.speech.tracks)])
+    return plan.target.suffix
 
 
 def find_damage(info: MediaInfo) -> str | None:
@@ -71,7 +72,7 @@ def find_damage(info: MediaInfo) -> str | None:
     video = info.video if info.video is not None and info.video.codec != "unknown" else None
     sounds = [sound for sound in info.audios if find_sound(info.path, sound, start=None, end=None) == "sound"]
     try:
-        check_whole(info.path, [*([video] if video is not None else []), *sounds[:MOST_SOUNDS]])
+        check_whole(info.path, [*([video] if video is not None else []), *sounds[:MAX_SPEECH_TRACKS]])
     except UnreadableError as error:
         return str(error)
     return None

@@ -23,7 +23,7 @@ from appliance.watch.scan import show_name
 from appliance.watch.store import FolderStore
 from appliance.watch.watcher import Watcher
 from runtime.errors import OutputError
-from runtime.options import Progress
+from runtime.progress import Progress
 
 DATA_NAME: Final = ".relume"
 _LOOK_S: Final = 0.5

@@ -11,7 +11,7 @@ from appliance.jobs.estimate_process import Measured
 from appliance.jobs.job import options_to_json
 from appliance.store.database import Database
 from runtime.options import EnhanceOptions
-from runtime.plan import Work, expected_frames
+from runtime.plan import JobPlan, expected_frames
 
 _MAX_ENTRIES: Final = 500
 
@@ -31,17 +31,17 @@ class EstimateCache:
         """Return what a trial of this file with these choices told; where it is trimmed makes no difference."""
         return self._measured.get(_key(source, options))
 
-    def put(self, source: Path, options: EnhanceOptions, work: Work, measured: Measured) -> None:
+    def put(self, source: Path, options: EnhanceOptions, plan: JobPlan, measured: Measured) -> None:
         """Keep what a trial told."""
         self._measured.put(_key(source, options), measured)
-        self._rates.put(_kind(work), _Rate(measured, _load(work)))
+        self._rates.put(_kind(plan), _Rate(measured, _load(plan)))
 
-    def scale(self, work: Work) -> Measured | None:
+    def scale(self, plan: JobPlan) -> Measured | None:
         """Guess what a trial would tell, from the last one of the same kind of work; None where there was none."""
-        rate = self._rates.get(_kind(work))
+        rate = self._rates.get(_kind(plan))
         if rate is None:
             return None
-        share = _load(work) / rate.load
+        share = _load(plan) / rate.load
         measured = rate.measured
         return replace(
             measured,
@@ -51,22 +51,22 @@ class EstimateCache:
             memory_bytes=round(measured.memory_bytes * max(1.0, share)),
         )
 
-    def time_from_history(self, work: Work) -> float | None:
+    def time_from_history(self, plan: JobPlan) -> float | None:
         """Guess the time from the last finished job that asked for the same; None where there was none.
 
         Also right after a start, when nothing was tried yet.
         """
-        frames = expected_frames(work)
-        if work.video is None or frames is None:
+        frames = expected_frames(plan)
+        if plan.video is None or frames is None:
             return None
-        wanted = _relevant_options(options_to_json(work.options))
+        wanted = _relevant_options(options_to_json(plan.options))
         with self._database.read() as connection:
             rows = connection.execute(_FINISHED).fetchall()
         for row in rows:
             probe = json.loads(row["probe"])
             if _relevant_options(row["options"]) == wanted and probe["width"] and probe["height"]:
                 pixels = row["frames_done"] * probe["width"] * probe["height"]
-                return float(row["worked_s"] * frames * work.video.width * work.video.height / pixels)
+                return float(row["worked_s"] * frames * plan.video.stream.width * plan.video.stream.height / pixels)
         return None
 
 
@@ -116,15 +116,16 @@ def _key(source: Path, options: EnhanceOptions) -> tuple[Path, str]:
     return source, options_to_json(replace(options, start=None, end=None))
 
 
-def _kind(work: Work) -> tuple[object, ...]:
+def _kind(plan: JobPlan) -> tuple[object, ...]:
     """Name the kind of work: what makes the time of a pixel."""
-    model = None if work.video_model is None else work.video_model.manifest.name
-    return (model, work.plan.codec, work.plan.crf, bool(work.sounds), work.options.backend, work.options.precision)
+    model = None if plan.video is None else plan.video.model.manifest.name
+    preset, options = plan.preset, plan.options
+    return (model, preset.codec, preset.crf, plan.speech is not None, options.backend, options.precision)
 
 
-def _load(work: Work) -> float:
+def _load(plan: JobPlan) -> float:
     """Return what there is to do in a second of the source: pixels, or samples where there is no video."""
-    if work.video is not None:
-        rate = work.video.average_rate or 25
-        return float(work.video.width * work.video.height * rate)
-    return float(sum(sound.sample_rate for sound in work.sounds))
+    if plan.video is not None:
+        stream = plan.video.stream
+        return float(stream.width * stream.height * (stream.average_rate or 25))
+    return 0.0 if plan.speech is None else float(sum(track.sample_rate for track in plan.speech.tracks))

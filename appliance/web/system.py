@@ -103,14 +103,14 @@ class SystemStatus:
 
     def _choose(self, model: "Model") -> "Choice":
         """Choose as a job would; a wish that this model cannot meet was meant for others."""
-        from runtime.engine.choose import Wish, choose_engine
+        from runtime.engine.choose import BackendPreference, choose_engine
 
         settings = self._settings
         try:
-            wish = Wish(settings.backend, settings.precision)
-            return choose_engine(model, wish, threads=1, engines=settings.engines)
+            preference = BackendPreference(settings.backend, settings.precision)
+            return choose_engine(model, preference, threads=1, engines=settings.engines)
         except RelumeError:
-            return choose_engine(model, Wish(), threads=1, engines=settings.engines)
+            return choose_engine(model, BackendPreference(), threads=1, engines=settings.engines)
 
 
 def read_temperature(folder: Path = _THERMAL) -> float | None:

@@ -1,4 +1,4 @@
-"""The choice of what runs a model in a job: by the user's wish, else by what was measured on this box."""
+"""The choice of what runs a model in a job: by the user's preference, else by measurements on this machine."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
-WORTHWHILE: Final = 1.1
+MIN_SPEEDUP: Final = 1.1
 """How many times as fast something must be to take the place of what is safer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the user asks for: names, or `auto`."""
+class BackendPreference:
+    """The backend and precision that the user prefers: names, or `auto`."""
 
     backend: str = "auto"
     precision: str = "auto"
@@ -108,42 +108,42 @@ class Choice:
 
 def choose_engine(
     model: Model,
-    wish: Wish,
+    preference: BackendPreference,
     *,
     threads: int,
     engines: Path | None = None,
-    kept: Wish | None = None,
+    kept: BackendPreference | None = None,
     without: str | None = None,
 ) -> Choice:
     """Choose what runs a model.
 
     Args:
         model: The model; it offers the precisions in which it has every file.
-        wish: What the user asked for; it wins.
+        preference: The user's; it has priority.
         threads: CPU threads that an engine may use.
         engines: The folder of the box's engines and measurements; None for neither.
-        kept: What an earlier attempt with the same wish began with: taken again while it can be.
+        kept: What an earlier attempt with the same preference used: used again while it can be.
         without: A backend that failed, and is not to be taken.
 
     Raises:
         OptionError: No backend or precision has that name, or the model has no such file.
         SessionError: The backend that was asked for cannot be used here.
     """
-    _check(model, wish)
+    _check(model, preference)
     backends = [backend for backend in list_backends() if backend.available and backend.name != without]
     for backend, precision in candidates_for(model, backends):
-        if kept == Wish(backend.name, precision):
+        if kept == BackendPreference(backend.name, precision):
             return _choice(model, backend, precision, "what the job began with", threads=threads, engines=engines)
-    if wish.backend != "auto":
-        backends = [backend for backend in backends if backend.name == wish.backend]
+    if preference.backend != "auto":
+        backends = [backend for backend in backends if backend.name == preference.backend]
     candidates = [
         (backend, precision)
         for backend, precision in candidates_for(model, backends)
-        if wish.precision == precision or (wish.precision == "auto" and _passed_gate(model, precision))
+        if preference.precision == precision or (preference.precision == "auto" and _passed_gate(model, precision))
     ]
     if not candidates:
-        raise SessionError(_nothing_runs(model, wish))
-    return _choice(model, *_decide(model, candidates, wish, engines=engines), threads=threads, engines=engines)
+        raise SessionError(_nothing_runs(model, preference))
+    return _choice(model, *_decide(model, candidates, preference, engines=engines), threads=threads, engines=engines)
 
 
 def offered_precisions(model: Model, scheme: QuantScheme | None = None) -> tuple[str, ...]:
@@ -196,18 +196,20 @@ def _passed_gate(model: Model, precision: str) -> bool:
     return all(file.calibration is not None and file.calibration.loss for file in files)
 
 
-def _check(model: Model, wish: Wish) -> None:
-    """Refuse a wish that no box could meet."""
+def _check(model: Model, preference: BackendPreference) -> None:
+    """Refuse a preference that no machine could meet."""
     offered, name = offered_precisions(model), model.manifest.name
-    if wish.precision not in ("auto", *PRECISIONS):
-        raise OptionError(f"no precision named {wish.precision!r}; there are: auto, {', '.join(PRECISIONS)}")
-    if wish.precision not in ("auto", *offered):
-        raise OptionError(f"model {name} has no {wish.precision} file; it offers {', '.join(offered)}")
-    if wish.backend == "auto":
+    if preference.precision not in ("auto", *PRECISIONS):
+        raise OptionError(f"no precision named {preference.precision!r}; there are: auto, {', '.join(PRECISIONS)}")
+    if preference.precision not in ("auto", *offered):
+        raise OptionError(f"model {name} has no {preference.precision} file; it offers {', '.join(offered)}")
+    if preference.backend == "auto":
         return
-    runs = find_backend(wish.backend).precisions
-    if wish.precision not in ("auto", *runs):
-        raise OptionError(f"backend {wish.backend} does not run {wish.precision}; it runs {', '.join(runs)}")
+    runs = find_backend(preference.backend).precisions
+    if preference.precision not in ("auto", *runs):
+        raise OptionError(
+            f"backend {preference.backend} does not run {preference.precision}; it runs {', '.join(runs)}"
+        )
 
 
 def _in_order(backends: Sequence[BackendInfo], precision: str) -> list[BackendInfo]:
@@ -219,30 +221,34 @@ def _in_order(backends: Sequence[BackendInfo], precision: str) -> list[BackendIn
     return sorted(found, key=lambda backend: backend.name == "cpu") if precision == "int8" else found
 
 
-def _nothing_runs(model: Model, wish: Wish) -> str:
+def _nothing_runs(model: Model, preference: BackendPreference) -> str:
     """Tell that nothing can run a model as it is wished, and what could."""
-    kind = "" if wish.precision == "auto" else f" in {wish.precision}"
-    able = [one.name for one in list_backends() if wish.precision in ("auto", *one.precisions)]
+    kind = "" if preference.precision == "auto" else f" in {preference.precision}"
+    able = [one.name for one in list_backends() if preference.precision in ("auto", *one.precisions)]
     return (
         f"nothing here runs {model.manifest.name}{kind}; {', '.join(able)} do: see `relume doctor` for what is missing"
     )
 
 
 def _decide(
-    model: Model, candidates: list[tuple[BackendInfo, str]], wish: Wish, *, engines: Path | None
+    model: Model, candidates: list[tuple[BackendInfo, str]], preference: BackendPreference, *, engines: Path | None
 ) -> tuple[BackendInfo, str, str]:
     default, safest = candidates[0]
     if len(candidates) == 1:
-        return default, safest, "asked for" if "auto" not in (wish.backend, wish.precision) else _only(wish)
+        return (
+            default,
+            safest,
+            "asked for" if "auto" not in (preference.backend, preference.precision) else _only(preference),
+        )
     speeds = _measured(model, candidates, engines)
     best = candidates[0]
     if (default.name, safest) in speeds:
         for backend, precision in candidates[1:]:
             ms = speeds.get((backend.name, precision))
-            if ms is not None and ms * WORTHWHILE < speeds[best[0].name, best[1]]:
+            if ms is not None and ms * MIN_SPEEDUP < speeds[best[0].name, best[1]]:
                 best = backend, precision
         return *best, _compare(speeds, best, safest=(default.name, safest))
-    part = "" if wish == Wish() else f"; {_only(wish)}"
+    part = "" if preference == BackendPreference() else f"; {_only(preference)}"
     return default, safest, f"default (run `relume doctor` once to benchmark this machine){part}"
 
 
@@ -261,11 +267,11 @@ def _measured(
         return {}
     hardware = look_at_hardware()
     backends = {backend.name: backend for backend, _ in candidates}
-    wanted = {(backend.name, precision) for backend, precision in candidates}
+    pairs = {(backend.name, precision) for backend, precision in candidates}
     return {
         (speed.backend, speed.precision): speed.ms
         for speed in speeds
-        if (speed.backend, speed.precision) in wanted
+        if (speed.backend, speed.precision) in pairs
         and not speed.problem
         and is_current(speed, model, backends[speed.backend], hardware)
     }
@@ -286,8 +292,8 @@ def _ms(ms: float) -> str:
     return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
 
 
-def _only(wish: Wish) -> str:
-    named = [name for name in (wish.backend, wish.precision) if name != "auto"]
+def _only(preference: BackendPreference) -> str:
+    named = [name for name in (preference.backend, preference.precision) if name != "auto"]
     return f"asked for {' '.join(named)}" if named else "the only way to run it here"
 
 

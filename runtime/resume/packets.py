@@ -196,7 +196,13 @@ def read_times(folder: Path, segments: Sequence[SegmentRecord]) -> "array[int]":
 
 
 def join_segments(
-    folder: Path, segments: Sequence[SegmentRecord], encoder: VideoEncoder, *, times: "array[int]", stop: StopSignal
+    folder: Path,
+    segments: Sequence[SegmentRecord],
+    encoder: VideoEncoder,
+    *,
+    times: "array[int]",
+    stop: StopSignal,
+    remove: bool = False,
 ) -> Iterator[AnyPacket]:
     """Yield the packets of all segments as one stream of the result.
 
@@ -209,6 +215,7 @@ def join_segments(
         encoder: The stream of the result: its headers must be those of the segments.
         times: What `read_times` gave.
         stop: Ends the stream.
+        remove: Remove each segment's file once it was read, where no later attempt needs it.
 
     Raises:
         EncodeError: A segment has other headers than the stream.
@@ -230,6 +237,8 @@ def join_segments(
             if held is not None:
                 yield held
             held = packet
+        if remove:
+            reader.path.unlink()
     if held is not None and held.dts is not None:
         first_dts = _decoding_time(times, 0, reorder)
         close_stream(held, first_pts=times[0], first_dts=first_dts, end_pts=segments[-1].end_pts)

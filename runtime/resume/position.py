@@ -1,88 +1,94 @@
-"""Finds the place in the source at which an earlier attempt ended, and makes sure that it is the same one."""
+"""The position in the source at which an earlier attempt ended, found again and compared with what it decoded."""
 
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from runtime.job import Job, Teller, open_pictures
 from runtime.media.pixel_formats import YuvFrame
 from runtime.media.video_reader import VideoReader
-from runtime.resume.workspace import PictureMark
+from runtime.resume.workspace import FrameCrc
 
 _TAIL: Final = 8
-_TELL_EVERY: Final = 50
+
+OpenReader = Callable[[int | None], VideoReader]
+"""Opens the source, at a key frame near a PTS if one is given."""
 
 
-class SourceMarks:
-    """Notes each picture that passes, until a segment takes the newest of its own.
+class FrameCrcs:
+    """The CRCs of the frames that passed, until a segment takes its own.
 
-    Pictures are noted in one thread and taken in another.
+    They are added in one thread and taken in another.
     """
 
     def __init__(self, index: int) -> None:
-        """Begin with the picture of an index."""
+        """Start with the frame of an index."""
         self._first = index
-        self._marks: deque[PictureMark] = deque()
+        self._crcs: deque[FrameCrc] = deque()
 
-    def watch(self, pictures: Iterable[YuvFrame]) -> Iterator[YuvFrame]:
-        """Pass pictures on and note them."""
-        for picture in pictures:
-            self._marks.append(mark_picture(picture))
-            yield picture
+    def watch(self, frames: Iterable[YuvFrame]) -> Iterator[YuvFrame]:
+        """Yield frames and add their CRCs."""
+        for frame in frames:
+            self._crcs.append(compute_crc(frame))
+            yield frame
 
-    def take(self, last: int) -> tuple[PictureMark, ...]:
-        """Return the marks of the newest pictures before an index, and forget all before it."""
-        taken = [self._marks.popleft() for _ in range(last - self._first)]
+    def take(self, last: int) -> tuple[FrameCrc, ...]:
+        """Return the CRCs of the newest frames before an index, and drop all before it."""
+        taken = [self._crcs.popleft() for _ in range(last - self._first)]
         self._first = last
         return tuple(taken[-_TAIL:])
 
 
 class SourceChangedError(Exception):
-    """The source does not give the pictures that it gave before."""
+    """The source does not decode to the same frames as before."""
 
 
-def mark_picture(picture: YuvFrame) -> PictureMark:
-    """Note a picture."""
+def compute_crc(frame: YuvFrame) -> FrameCrc:
+    """Return the PTS of a frame and the CRC of its samples."""
     crc = 0
-    for plane in picture.planes:
+    for plane in frame.planes:
         crc = zlib.crc32(plane.data, crc)
-    return PictureMark(picture.pts, crc)
+    return FrameCrc(frame.pts, crc)
 
 
-def find_place(
-    job: Job, tail: Sequence[PictureMark], frames: int, tell: Teller, *, seek: bool
+def seek_to_resume_point(
+    open_reader: OpenReader,
+    tail: Sequence[FrameCrc],
+    frames: int,
+    *,
+    seek: bool,
+    on_frame: Callable[[int], None],
 ) -> tuple[VideoReader, Iterator[YuvFrame]]:
-    """Open the source so that the next picture is the one after `frames`.
+    """Open the source so that the next frame is the one after `frames`.
 
     Args:
-        job: Whose source it is.
-        tail: The last pictures before the place.
-        frames: How many pictures lie before it.
-        tell: Told now and then that the job is alive, for a long source takes a while.
-        seek: Try a key frame near the place first. Pictures decoded from there are taken only if the tail is the same
-            bit for bit, else the source is read from its beginning.
+        open_reader: Opens the source.
+        tail: The last frames before the resume point.
+        frames: The number of frames before it.
+        seek: Try a key frame near it first. Frames decoded from there are used only if the tail is the same bit for
+            bit; otherwise the source is read from its beginning.
+        on_frame: Called with the number of frames read so far, which may take long; it may raise.
 
     Returns:
-        The reader, to be closed by the caller, and the pictures that follow.
+        The reader, to be closed by the caller, and the frames that follow.
 
     Raises:
-        SourceChangedError: The pictures before the place are not those of before.
+        SourceChangedError: The frames before the resume point are not those of the earlier attempt.
     """
     if seek:
-        reader = open_pictures(job, near=tail[0].pts)
+        reader = open_reader(tail[0].pts)
         try:
             pictures = iter(reader)
-            if _advance(job, pictures, tail, None, tell) and reader.is_plain:
+            if _skip(pictures, tail, None, on_frame) and reader.is_plain:
                 return reader, pictures
         except BaseException:
             reader.close()
             raise
         reader.close()
-    reader = open_pictures(job)
+    reader = open_reader(None)
     try:
         pictures = iter(reader)
-        if not _advance(job, pictures, tail, frames, tell):
+        if not _skip(pictures, tail, frames, on_frame):
             raise SourceChangedError
     except BaseException:
         reader.close()
@@ -90,17 +96,15 @@ def find_place(
     return reader, pictures
 
 
-def _advance(
-    job: Job, pictures: Iterator[YuvFrame], tail: Sequence[PictureMark], frames: int | None, tell: Teller
+def _skip(
+    frames: Iterator[YuvFrame], tail: Sequence[FrameCrc], expected: int | None, on_frame: Callable[[int], None]
 ) -> bool:
-    """Go to the picture after the tail; tell whether the tail was met, and after how many pictures if that is known."""
-    newest: deque[PictureMark] = deque(maxlen=len(tail))
-    for count, picture in enumerate(pictures, 1):
-        job.stop.check()
-        if count % _TELL_EVERY == 0:
-            tell.stage("opening")
-        if picture.pts >= tail[0].pts:
-            newest.append(mark_picture(picture))
-        if picture.pts >= tail[-1].pts:
-            return list(newest) == list(tail) and frames in (None, count)
+    """Skip the frames up to the tail; return whether the tail was found, after as many frames as expected."""
+    newest: deque[FrameCrc] = deque(maxlen=len(tail))
+    for count, frame in enumerate(frames, 1):
+        on_frame(count)
+        if frame.pts >= tail[0].pts:
+            newest.append(compute_crc(frame))
+        if frame.pts >= tail[-1].pts:
+            return list(newest) == list(tail) and expected in (None, count)
     return False

@@ -1,4 +1,4 @@
-"""Arrays of a job between two attempts: the recurrent state at a join, and the pictures to be compared."""
+"""The state of the video between two attempts: recurrent tensors, frames to be compared, results of stored frames."""
 
 import os
 from collections.abc import Mapping
@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.atomic_files import FileRecord, record_file, removed_on_error
+from runtime.resume.packets import read_times
+from runtime.resume.workspace import Workspace
+from runtime.video.fallback import TileRetry
 from runtime.video.frames import States
-from runtime.video.pipeline import Snapshot
+from runtime.video.pipeline import PipelineResult, ResumePoint, Snapshot
 
 _PREVIOUS: Final = "previous"
 _STATE: Final = "state_"
@@ -42,6 +45,33 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read what `write_snapshot` wrote."""
     arrays = _read(path)
     return Snapshot(arrays["before"], arrays["after"])
+
+
+def read_start(workspace: Workspace) -> ResumePoint:
+    """Read the resume point; the workspace's files must be whole."""
+    manifest, passed = workspace.manifest, read_passed(workspace)
+    previous: Frame | None = None
+    states: States = {}
+    scene_cuts = passed.scene_cuts
+    if manifest.segments and manifest.next_is_cut:
+        scene_cuts = (*scene_cuts, manifest.frames)
+    elif manifest.state is not None:
+        previous, states = read_state(workspace.folder / manifest.state.name)
+    return ResumePoint(passed.pts, scene_cuts, passed.reruns, passed.snapshot, previous, states)
+
+
+def read_passed(workspace: Workspace) -> PipelineResult:
+    """Read the results of the stored frames."""
+    manifest = workspace.manifest
+    snapshot = manifest.snapshot
+    return PipelineResult(
+        pts=read_times(workspace.folder, manifest.segments),
+        scene_cuts=tuple(cut for segment in manifest.segments for cut in segment.scene_cuts),
+        reruns=tuple(TileRetry(*rerun) for segment in manifest.segments for rerun in segment.reruns),
+        snapshot=None if snapshot is None else read_snapshot(workspace.folder / snapshot.name),
+        backend=manifest.backend,
+        precision=manifest.precision,
+    )
 
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> FileRecord:

@@ -30,7 +30,7 @@ SCHEMA: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class PictureMark:
+class FrameCrc:
     """A source picture, as decoded: its PTS, and the CRC-32 of its samples."""
 
     pts: int
@@ -59,7 +59,7 @@ class SegmentRecord:
     scene_cuts: tuple[int, ...]
     reruns: tuple[tuple[int, int, bool], ...]
     warnings: tuple[str, ...]
-    tail: tuple[PictureMark, ...]
+    tail: tuple[FrameCrc, ...]
     seekable: bool
     side_data: tuple[CarriedData, ...] = ()
 
@@ -156,23 +156,25 @@ class Workspace(Closing):
     replaces the old one. Whatever else lies there is left over from an interruption and is removed.
     """
 
-    def __init__(self, workspace: Path) -> None:
-        """Take the folder, making it if it is missing.
+    def __init__(self, workspace: Path, *, is_temporary: bool = False) -> None:
+        """Open and lock the folder, creating it if it is missing.
+
+        Args:
+            workspace: The job's folder.
+            is_temporary: No other process and no later attempt uses it, so that it is not locked: network drives may
+                refuse to lock a folder.
 
         Raises:
             OutputError: The folder cannot be written, or another process works in it.
         """
         self.folder = workspace / _FOLDER
+        self.is_temporary = is_temporary
+        self._lock: int | None = None
         with told_errors(workspace):
             self.folder.mkdir(parents=True, exist_ok=True)
             sync_folder(workspace)
-            self._lock: int | None = os.open(self.folder, os.O_RDONLY)
-            try:
-                # Held by the open folder, so that no file is left and a killed process lets go of it.
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                self.close()
-                raise OutputError(f"{self.folder} is in use by another process; wait until it has ended") from error
+            if not is_temporary:
+                self._take_lock()
         try:
             self._manifest = manifest_from_json((self.folder / _MANIFEST).read_bytes())
         except OSError:
@@ -180,6 +182,15 @@ class Workspace(Closing):
         except BaseException:
             self.close()
             raise
+
+    def _take_lock(self) -> None:
+        """Lock the open folder, so that no file is left and a killed process releases it."""
+        self._lock = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise OutputError(f"{self.folder} is in use by another process; wait until it has ended") from error
 
     @property
     def manifest(self) -> Manifest:

@@ -19,7 +19,7 @@ from runtime.media.muxer import open_scratch
 from runtime.media.pixel_formats import YuvFrame
 from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.resume.packets import PacketHead, PacketWriter
-from runtime.resume.position import SourceMarks
+from runtime.resume.position import FrameCrcs
 from runtime.resume.states import write_snapshot, write_state
 from runtime.resume.workspace import PictureEnd, SegmentRecord, Workspace
 from runtime.video.frames import States
@@ -87,7 +87,7 @@ class SegmentWriter(Closing):
         *,
         suffix: str,
         rule: SegmentRule,
-        marks: SourceMarks,
+        crcs: FrameCrcs,
         is_plain: Callable[[], bool],
         snapshot: Snapshot | None = None,
     ) -> None:
@@ -98,12 +98,12 @@ class SegmentWriter(Closing):
             settings: How the pictures are encoded.
             suffix: The container of the result.
             rule: Where a segment ends.
-            marks: The source's pictures, as they pass.
+            crcs: Those of the source's frames.
             is_plain: Tells whether the source can be read from a later place on.
             snapshot: What the workspace holds already of the pictures to be compared.
         """
         self._workspace, self._settings, self._suffix = workspace, settings, suffix
-        self._rule, self._marks, self._is_plain = rule, marks, is_plain
+        self._rule, self._crcs, self._is_plain = rule, crcs, is_plain
         self._snapshot = snapshot
         self._begun = self._next = workspace.manifest.frames
         self._next_is_scene = workspace.manifest.begins_scene(len(workspace.manifest.segments))
@@ -212,7 +212,7 @@ class SegmentWriter(Closing):
             scene_cuts=tuple(cut for cut in passed.scene_cuts if first <= cut < last),
             reruns=tuple((one.frame, one.tile, one.cured) for one in passed.reruns if first <= one.frame < last),
             warnings=tuple(segment.encoder.warnings),
-            tail=self._marks.take(last),
+            tail=self._crcs.take(last),
             seekable=self._is_plain(),
             side_data=segment.encoder.carried_data(),
         )

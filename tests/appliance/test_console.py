@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from appliance.cli import app
 from appliance.enhance_command import describe_share, find_sources, open_display, run_jobs
 from runtime.errors import DecodeError, OptionError
-from runtime.options import EnhanceOptions, Progress
+from runtime.options import EnhanceOptions
+from runtime.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import pytest
 
 from appliance.console import describe_duration
 from appliance.enhance_command import LineDisplay, describe_progress, open_display
-from runtime.options import Progress
+from runtime.progress import Progress
 
 
 @pytest.mark.parametrize(

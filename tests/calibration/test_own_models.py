@@ -14,7 +14,7 @@ from export.import_chain import write_chain
 from export.zoo_entry import Imported
 from models.basicvsr import BasicVsr, BasicVsrConfig
 from models.spynet import SpynetConfig
-from runtime.engine.choose import Wish, choose_engine, offered_precisions
+from runtime.engine.choose import BackendPreference, choose_engine, offered_precisions
 from runtime.manifest import find_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the exporter's own deprecations
@@ -62,7 +62,9 @@ def test_a_job_in_int8_runs_the_quantised_parts(zoo):
     frames = list(np.random.default_rng(3).uniform(0, 1, (4, 3, 24, 40)).astype(np.float32))
 
     made = {
-        precision: list(run_model(model, frames, choose_engine(model, Wish("cpu", precision), threads=1).backend))
+        precision: list(
+            run_model(model, frames, choose_engine(model, BackendPreference("cpu", precision), threads=1).backend)
+        )
         for precision in ("fp32", "int8")
     }
 

@@ -13,6 +13,7 @@ from runtime.errors import CancelledError, OptionError, OutputError, Unsupported
 from runtime.media.muxer import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action
+from runtime.resume.writer import SegmentRule
 
 RESTORE = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
@@ -307,3 +308,20 @@ def test_a_result_whose_check_fails_can_be_taken_as_it_is(tmp_path, monkeypatch,
 
     assert report.check_failures == ("24 pictures were written, 23 are in the file",)
     assert len(read_pictures(tmp_path / "out.mp4")[0]) == 23
+
+
+def test_without_a_workspace_the_stored_segments_are_removed_as_they_are_merged(tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "in.mp4")
+    left = []
+
+    def note(muxer, *arguments):
+        left.extend(path.name for path in tmp_path.rglob("*.packets"))
+        return publish(muxer, *arguments)
+
+    publish = Muxer.publish
+    monkeypatch.setattr(Muxer, "publish", note)
+
+    enhance(source, tmp_path / "out.mp4", RESTORE, rule=SegmentRule(5, 10))
+
+    assert left == [], "a long job would take twice the room"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "out.mp4"}

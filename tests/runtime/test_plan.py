@@ -9,15 +9,16 @@ import av
 import numpy as np
 import pytest
 
-from runtime import build_report, plan
+from runtime import backend_selection, build_report
+from runtime.backend_selection import parse_engine_fingerprint, select_backends
 from runtime.engine.backends import BackendInfo, Flavour, find_backend
-from runtime.engine.choose import Choice, ModelBackend
+from runtime.engine.choose import BackendPreference, Choice, ModelBackend
 from runtime.engine.speeds import read_speeds
 from runtime.enhance import enhance
 from runtime.errors import ManifestError, OptionError, SessionError
 from runtime.manifest import find_model, load_model
 from runtime.options import AudioMode, EnhanceOptions
-from runtime.plan import Wish, plan_work, read_marks, select_engines
+from runtime.plan import plan_job
 
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 
@@ -110,39 +111,42 @@ def test_a_file_that_was_altered_is_no_matter_of_backends(clip, tmp_path, damage
 
 def test_a_precision_is_the_pictures_where_the_sound_has_no_such_file(clip, tmp_path):
     asked = wishes(precision="int8", audio=AudioMode.SPEECH)
-    selection = select_engines(plan_work(clip, tmp_path / "out.mp4", asked), threads=1)
+    selection = select_backends(plan_job(clip, tmp_path / "out.mp4", asked), threads=1)
 
-    assert (selection.picture.backend.name, selection.picture.backend.precision) == ("openvino", "int8")
-    assert selection.sound.backend.precision == "fp32"
+    assert (selection.video.backend.name, selection.video.backend.precision) == ("openvino", "int8")
+    assert selection.speech.backend.precision == "fp32"
 
     with pytest.raises(SessionError, match="nothing here runs light-restore in fp16; cuda, "):
-        select_engines(plan_work(clip, tmp_path / "out.mp4", EnhanceOptions(scale=1, precision="fp16")), threads=1)
+        select_backends(plan_job(clip, tmp_path / "out.mp4", EnhanceOptions(scale=1, precision="fp16")), threads=1)
     alone = EnhanceOptions(preset="sound-only", precision="fp16")
     with pytest.raises(OptionError, match="model speech-mask has no fp16 file; it offers fp32"):
-        select_engines(plan_work(clip, tmp_path / "out.mp4", alone), threads=1)
+        select_backends(plan_job(clip, tmp_path / "out.mp4", alone), threads=1)
 
 
 def test_what_a_job_began_with_can_be_read_back(clip, tmp_path):
     asked = wishes(backend="openvino", audio=AudioMode.SPEECH)
-    marks = select_engines(plan_work(clip, tmp_path / "out.mp4", asked), threads=1).marks()
+    marks = select_backends(plan_job(clip, tmp_path / "out.mp4", asked), threads=1).engine_fingerprint()
 
-    assert read_marks(marks) == {"light-x4": Wish("openvino", "fp32"), "speech-mask": Wish("openvino", "fp32")}
-    assert read_marks("cpu") == read_marks("") == {}
+    assert parse_engine_fingerprint(marks) == {
+        "light-x4": BackendPreference("openvino", "fp32"),
+        "speech-mask": BackendPreference("openvino", "fp32"),
+    }
+    assert parse_engine_fingerprint("cpu") == parse_engine_fingerprint("") == {}
 
 
 def test_the_first_job_that_is_long_enough_is_measured_and_later_ones_use_it(clip, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(plan, "_LEAST_UNITS", 0.0)
-    monkeypatch.setattr(plan, "_FIRST_BUDGET_S", 0.0)
-    work = plan_work(clip, None, wishes())
+    monkeypatch.setattr(backend_selection, "_MIN_FRAMES_TO_MEASURE", 0.0)
+    monkeypatch.setattr(backend_selection, "_FIRST_BUDGET_S", 0.0)
+    work = plan_job(clip, None, wishes())
 
-    first = select_engines(work, threads=1, engines=tmp_path).picture
-    again = select_engines(work, threads=1, engines=tmp_path).picture
+    first = select_backends(work, threads=1, engines=tmp_path).video
+    again = select_backends(work, threads=1, engines=tmp_path).video
 
     assert first.reason.startswith("measured here: ")
     assert (again.backend, again.reason) == (first.backend, first.reason)
     assert {speed.model for speed in read_speeds(tmp_path)} == {"light-x4"}
-    assert caplog.text.count("looking for what runs it fastest") == 1
+    assert caplog.text.count("benchmarking the backends") == 1
 
 
 def test_a_short_job_one_with_a_wish_and_one_without_a_folder_are_not_measured(clip, tmp_path, monkeypatch):
@@ -150,20 +154,20 @@ def test_a_short_job_one_with_a_wish_and_one_without_a_folder_are_not_measured(c
         raise AssertionError("measured")
 
     monkeypatch.setattr("runtime.engine.benchmark.measure_model", never)
-    select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path)
-    monkeypatch.setattr(plan, "_LEAST_UNITS", 0.0)
-    select_engines(plan_work(clip, None, wishes(backend="cpu")), threads=1, engines=tmp_path)
-    select_engines(plan_work(clip, None, wishes()), threads=1, engines=None)
+    select_backends(plan_job(clip, None, wishes()), threads=1, engines=tmp_path)
+    monkeypatch.setattr(backend_selection, "_MIN_FRAMES_TO_MEASURE", 0.0)
+    select_backends(plan_job(clip, None, wishes(backend="cpu")), threads=1, engines=tmp_path)
+    select_backends(plan_job(clip, None, wishes()), threads=1, engines=None)
 
     assert not (tmp_path / "speeds.json").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_LEAST_UNITS", 0.0)
-    monkeypatch.setattr(plan, "_FIRST_BUDGET_S", 0.0)
+    monkeypatch.setattr(backend_selection, "_MIN_FRAMES_TO_MEASURE", 0.0)
+    monkeypatch.setattr(backend_selection, "_FIRST_BUDGET_S", 0.0)
     (tmp_path / "file").touch()
 
-    chosen = select_engines(plan_work(clip, None, wishes()), threads=1, engines=tmp_path / "file").picture
+    chosen = select_backends(plan_job(clip, None, wishes()), threads=1, engines=tmp_path / "file").video
 
     assert (chosen.backend.name, chosen.backend.precision) == ("cpu", "fp32")
 

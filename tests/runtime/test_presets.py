@@ -2,7 +2,7 @@ import pytest
 
 from runtime.errors import OptionError
 from runtime.options import AudioMode, Codec, EnhanceOptions
-from runtime.presets import PRESETS, choose_scale, find_preset, plan_job
+from runtime.presets import PRESETS, choose_scale, find_preset, resolve_preset
 
 UPSCALE = PRESETS["upscale"]
 
@@ -47,7 +47,7 @@ def test_auto_says_which_size_would_have_been_too_large():
 
 
 def test_what_an_option_leaves_open_the_preset_decides():
-    plan = plan_job(EnhanceOptions(preset="surveillance"))
+    plan = resolve_preset(EnhanceOptions(preset="surveillance"))
 
     assert (plan.codec, plan.crf) == (Codec.HEVC, 22)
     assert (plan.scale, plan.audio, plan.strength) == ("auto", AudioMode.SPEECH, 1.0)
@@ -56,19 +56,19 @@ def test_what_an_option_leaves_open_the_preset_decides():
 def test_options_win_over_the_preset():
     options = EnhanceOptions(preset="archive", scale=4, audio=AudioMode.SPEECH, strength=0.0, codec=Codec.AV1, crf=0)
 
-    plan = plan_job(options)
+    plan = resolve_preset(options)
 
     assert (plan.scale, plan.audio, plan.strength) == (4, AudioMode.SPEECH, 0.0)
     assert (plan.codec, plan.crf) == (Codec.AV1, 0)
 
 
 def test_the_crf_of_a_preset_is_for_its_own_codec_only():
-    assert plan_job(EnhanceOptions()).crf == 18
-    assert plan_job(EnhanceOptions(codec=Codec.AV1)).crf is None
+    assert resolve_preset(EnhanceOptions()).crf == 18
+    assert resolve_preset(EnhanceOptions(codec=Codec.AV1)).crf is None
 
 
 def test_sound_only_copies_the_picture():
-    plan = plan_job(EnhanceOptions(preset="sound-only"))
+    plan = resolve_preset(EnhanceOptions(preset="sound-only"))
 
     assert (plan.scale, plan.codec, plan.crf) == (1, None, None)
     assert plan.preset.copies_picture

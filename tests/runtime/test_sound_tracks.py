@@ -125,7 +125,7 @@ def test_the_first_sixteen_tracks_are_cleaned_and_the_others_copied(tmp_path: Pa
     report = enhance(path, tmp_path / "b.mkv", SOUND_ONLY)
 
     assert [action for action, _ in fates(report)] == [Action.ENHANCED] * 16 + [Action.COPIED] * 2
-    assert "only the first 16 of 18 sound tracks were cleaned; the others are as they were" in report.warnings
+    assert "only the first 16 of 18 audio tracks were enhanced; the others are unchanged" in report.warnings
     assert all(sound.samples_in == sound.samples_out == 5000 for sound in report.sound)
 
 

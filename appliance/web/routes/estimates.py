@@ -16,7 +16,7 @@ from appliance.web.security import Operator, ServicesDep
 from appliance.web.services import Services
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions
-from runtime.plan import Work, plan_work
+from runtime.plan import JobPlan, plan_job
 
 router = APIRouter(tags=["jobs"])
 
@@ -97,11 +97,11 @@ def _test_run(services: Services, source: JobSource, options: EnhanceOptions) ->
 
     whole = replace(options, start=None, end=None)
     try:
-        work = plan_work(source.path, None, whole)
+        plan = plan_job(source.path, None, whole)
         measured = try_out(source.path, whole, services.settings.data)
     except RelumeError as error:
         raise _refusal(error, source) from error
-    services.estimates.put(source.path, options, work, measured)
+    services.estimates.put(source.path, options, plan, measured)
     return measured
 
 
@@ -110,18 +110,18 @@ def _answer(services: Services, source: JobSource, options: EnhanceOptions, know
 
     settings = services.settings
     try:
-        work = plan_work(source.path, None, options)
-        measured = known or services.estimates.scale(work)
+        plan = plan_job(source.path, None, options)
+        measured = known or services.estimates.scale(plan)
         if measured is None:
             return EstimateOut(
                 is_measured=False,
-                time_s=services.estimates.time_from_history(work),
+                time_s=services.estimates.time_from_history(plan),
                 memory_bytes=None,
                 disk_needed_bytes=None,
                 disk_free_bytes=None,
                 fits=True,
                 message="What it takes is not known exactly yet",
-                result=_result(work, None),
+                result=_result(plan, None),
             )
         found = judge(
             source.path,
@@ -142,22 +142,23 @@ def _answer(services: Services, source: JobSource, options: EnhanceOptions, know
         disk_free_bytes=found.disk_free_bytes,
         fits=found.fits or known is None,
         message=found.message,
-        result=_result(work, found.result_bytes),
+        result=_result(plan, found.result_bytes),
     )
 
 
-def _result(work: Work, size_bytes: int | None) -> ResultOut:
-    video, scale = work.video, work.scale.scale
+def _result(plan: JobPlan, size_bytes: int | None) -> ResultOut:
+    video, duration = plan.video, plan.info.duration
+    scale = 1 if video is None else video.scale.scale
     return ResultOut(
-        has_video=work.info.video is not None,
-        source_width=None if video is None else video.width,
-        source_height=None if video is None else video.height,
-        width=None if video is None else video.width * scale,
-        height=None if video is None else video.height * scale,
+        has_video=plan.info.video is not None,
+        source_width=None if video is None else video.stream.width,
+        source_height=None if video is None else video.stream.height,
+        width=None if video is None else video.stream.width * scale,
+        height=None if video is None else video.stream.height * scale,
         scale=None if video is None else scale,
-        codec=None if video is None or work.plan.codec is None else str(work.plan.codec),
-        suffix=work.target.suffix,
-        duration_s=None if work.info.duration is None else float(work.info.duration),
+        codec=None if video is None else video.codec,
+        suffix=plan.target.suffix,
+        duration_s=None if duration is None else float(duration),
         size_bytes=size_bytes,
     )
 

@@ -28,7 +28,7 @@ from appliance.web.views import JobOut, view_job
 from runtime.errors import ManifestError, OptionError, RelumeError
 from runtime.manifest import find_model
 from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, check_options
-from runtime.presets import plan_job
+from runtime.presets import resolve_preset
 
 router = APIRouter(tags=["jobs"])
 
@@ -71,7 +71,7 @@ class OptionsIn(BaseModel):
             model=self.model,
             zoo=None if self.model is None else _zoo_of(self.model, zoo),
         )
-        plan_job(options)
+        resolve_preset(options)
         return options
 
 

@@ -11,7 +11,7 @@ from runtime import manifest
 from runtime.engine import benchmark, choose
 from runtime.engine.backends import BackendInfo, Flavour, list_backends
 from runtime.engine.benchmark import list_unmeasured, measure_model
-from runtime.engine.choose import Wish, candidates_for, choose_engine
+from runtime.engine.choose import BackendPreference, candidates_for, choose_engine
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
 from runtime.errors import OutputError
 from runtime.hardware import look_at_hardware
@@ -156,7 +156,7 @@ def test_a_way_that_waits_for_its_engine_is_measured_once_there_is_one(gpu_box, 
     monkeypatch.setattr(manifest, "list_models", lambda: [model])
 
     measure_missing(tmp_path)
-    first = choose_engine(model, Wish(), threads=1, engines=tmp_path)
+    first = choose_engine(model, BackendPreference(), threads=1, engines=tmp_path)
     assert [speed.backend for speed in read_speeds(tmp_path)] == ["cpu"]
     assert list_unmeasured([model], tmp_path) == [model]
 

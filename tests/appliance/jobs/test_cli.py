@@ -12,7 +12,7 @@ from appliance.jobs.errors import JobNotFoundError, JobStateError
 from appliance.jobs.job import JobState
 from appliance.store.errors import StoreError
 from runtime.errors import OptionError
-from runtime.options import Progress
+from runtime.progress import Progress
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from appliance.jobs.lease import JobLease
 from appliance.jobs.progress_reporter import DiskReserve, ProgressReporter
-from runtime.options import Progress
+from runtime.progress import Progress
 
 
 class SlowLease(JobLease):

@@ -13,7 +13,8 @@ from appliance.jobs.queue import JobQueue
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.migrations import MIGRATIONS
-from runtime.options import EnhanceOptions, Progress
+from runtime.options import EnhanceOptions
+from runtime.progress import Progress
 
 
 def titles(jobs):

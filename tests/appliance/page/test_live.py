@@ -12,7 +12,7 @@ from appliance.jobs.job import JobCommand
 from appliance.jobs.queue import JobQueue
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
-from runtime.options import Progress
+from runtime.progress import Progress
 
 QUEUED = ("first", "second", "third")
 

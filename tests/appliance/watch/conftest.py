@@ -21,7 +21,7 @@ from appliance.watch.ingest import Taking
 from appliance.watch.integrity_process import Inspector
 from appliance.watch.job_tracker import Patience
 from appliance.watch.store import FolderStore
-from runtime.options import Progress
+from runtime.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[3]
 SOUND_CODECS = {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "libmp3lame", ".ogg": "libopus", ".mka": "pcm_s16le"}

@@ -7,7 +7,8 @@ from appliance.accounts.principal import Role
 from appliance.jobs.job import JobCommand, NewJob
 from appliance.web.app import remove_old_previews
 from runtime.manifest import find_model, zoo_folder
-from runtime.options import AudioMode, Codec, EnhanceOptions, Progress
+from runtime.options import AudioMode, Codec, EnhanceOptions
+from runtime.progress import Progress
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.engine import choose as choose_module
 from runtime.engine.backends import BackendInfo, Flavour, list_backends
-from runtime.engine.choose import Wish, candidates_for, choose_engine, offered_precisions
+from runtime.engine.choose import BackendPreference, candidates_for, choose_engine, offered_precisions
 from runtime.engine.speeds import digest_files, read_speeds, write_speeds
 from runtime.errors import OptionError, SessionError
 from runtime.manifest import Calibration, ModelFile, Quality, find_model
@@ -44,7 +44,7 @@ def measured(model, keep_speeds):
 
 
 def choose(model, backend="auto", precision="auto", **options):
-    return choose_engine(model, Wish(backend, precision), threads=2, **options)
+    return choose_engine(model, BackendPreference(backend, precision), threads=2, **options)
 
 
 def test_nothing_measured_means_float32_in_onnx_runtime_and_says_how_to_measure(model, tmp_path):
@@ -116,12 +116,15 @@ def test_int8_alone_is_openvinos(model):
 def test_what_the_job_began_with_is_kept_while_it_can_be(model, measured):
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "int8"): 14.7})
 
-    kept = choose(model, engines=engines, kept=Wish("cpu", "fp32"))
+    kept = choose(model, engines=engines, kept=BackendPreference("cpu", "fp32"))
     assert (kept.backend.name, kept.backend.precision, kept.reason) == ("cpu", "fp32", "what the job began with")
     # As where the engine that was asked for was not built yet, and the job began without it.
-    assert choose(model, "openvino", engines=engines, kept=Wish("cpu", "fp32")).backend.name == "cpu"
-    assert choose(model, engines=engines, kept=Wish("rtx", "fp16")).backend.name == "openvino"
-    assert choose(model, engines=engines, kept=Wish("openvino", "int8"), without="openvino").backend.name == "cpu"
+    assert choose(model, "openvino", engines=engines, kept=BackendPreference("cpu", "fp32")).backend.name == "cpu"
+    assert choose(model, engines=engines, kept=BackendPreference("rtx", "fp16")).backend.name == "openvino"
+    assert (
+        choose(model, engines=engines, kept=BackendPreference("openvino", "int8"), without="openvino").backend.name
+        == "cpu"
+    )
 
 
 @needs_openvino
@@ -134,10 +137,10 @@ def test_a_backend_that_failed_is_not_taken_again(model, measured):
 @pytest.mark.parametrize(
     ("wish", "error", "message"),
     [
-        (Wish("quantum"), OptionError, "no backend named 'quantum'; there are: auto, cpu, openvino, cuda"),
-        (Wish(precision="fp8"), OptionError, "no precision named 'fp8'; there are: auto, fp32"),
-        (Wish(precision="fp16"), OptionError, "model light-x4 has no fp16 file; it offers fp32, int8"),
-        (Wish("rtx"), SessionError, r"backend rtx cannot be used: .* (install|pip install)"),
+        (BackendPreference("quantum"), OptionError, "no backend named 'quantum'; there are: auto, cpu, openvino, cuda"),
+        (BackendPreference(precision="fp8"), OptionError, "no precision named 'fp8'; there are: auto, fp32"),
+        (BackendPreference(precision="fp16"), OptionError, "model light-x4 has no fp16 file; it offers fp32, int8"),
+        (BackendPreference("rtx"), SessionError, r"backend rtx cannot be used: .* (install|pip install)"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_refused_with_what_can(model, wish, error, message):
@@ -211,8 +214,8 @@ def test_what_opens_files_takes_tiles_of_any_shape_and_what_runs_engines_does_no
     gpu = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
     monkeypatch.setattr(choose_module, "list_backends", lambda: (*list_backends(), gpu))
 
-    assert choose_engine(model, Wish("cpu"), threads=1).any_shape
-    assert choose_engine(model, Wish("openvino"), threads=1).any_shape
+    assert choose_engine(model, BackendPreference("cpu"), threads=1).any_shape
+    assert choose_engine(model, BackendPreference("openvino"), threads=1).any_shape
     monkeypatch.setattr(choose_module, "find_backend", lambda _: gpu)
-    assert not choose_engine(model, Wish("rtx"), threads=1).any_shape
-    assert not choose_engine(find_model("speech-mask"), Wish("cpu"), threads=1).any_shape
+    assert not choose_engine(model, BackendPreference("rtx"), threads=1).any_shape
+    assert not choose_engine(find_model("speech-mask"), BackendPreference("cpu"), threads=1).any_shape

@@ -15,7 +15,7 @@ from runtime.media.colour import read_side_data
 from runtime.media.probe import probe
 from runtime.media.video_reader import VideoReader
 from runtime.options import EnhanceOptions
-from runtime.plan import plan_work
+from runtime.plan import plan_job
 
 
 def test_streams_are_told_as_they_are(clip: Callable[..., Path]) -> None:
@@ -185,7 +185,7 @@ def test_giant_pictures_are_refused_before_any_memory_is_taken_for_them(tmp_path
     path = write_giant(tmp_path / name, 16_000)
 
     with pytest.raises(UnsupportedMediaError, match="more pixels than 8192x8192"):
-        plan_work(path, None, EnhanceOptions(preset="restore"))
+        plan_job(path, None, EnhanceOptions(preset="restore"))
 
 
 def test_the_first_pictures_of_all_streams_are_read_in_one_pass(

@@ -1,4 +1,4 @@
-"""What decides every bit of a job's result, as text: a workspace is gone on with only where all of it is the same."""
+"""The fingerprint of a job: what decides the bits of its result; a workspace is resumed only if it is equal."""
 
 import json
 import platform
@@ -8,40 +8,41 @@ from pathlib import Path
 from typing import Final
 
 from runtime.atomic_files import mark_file
+from runtime.backend_selection import JobBackends
 from runtime.engine.choose import Choice
 from runtime.errors import DecodeError
 from runtime.media.muxer import FORMATS
-from runtime.plan import Selection, Work
+from runtime.plan import JobPlan
 from runtime.resume.writer import SegmentRule
 from runtime.version import relume_version
 
 # Their arithmetic and their encoders decide the last bits.
 _LIBRARIES: Final = ("av", "numba", "numpy", "onnxruntime", "soxr")
-# They decide whether the job goes on and its result gets its name, not what is in it.
+# They decide whether the job continues and its result gets its name, not its content.
 _NOT_DECISIVE: Final = ("overwrite", "keep_unverified", "allow_damaged")
 
 
-def find_facts(work: Work, selection: Selection, *, rule: SegmentRule) -> dict[str, str]:
-    """Return what decides a job's result, under names that are told to the user when one of them changed."""
+def compute_fingerprint(plan: JobPlan, backends: JobBackends, *, rule: SegmentRule) -> dict[str, str]:
+    """Return the fingerprint, by names that the user sees where a part of it changed."""
     return {
-        "source": find_source(work.info.path),
-        "options": describe_options(work),
-        "container": FORMATS.get(work.target.suffix.lower(), ""),
-        "models": ", ".join(map(_describe_files, selection.choices)),
-        "engine": selection.marks(),
+        "source": identify_source(plan.info.path),
+        "options": describe_options(plan),
+        "container": FORMATS.get(plan.target.suffix.lower(), ""),
+        "models": ", ".join(map(_describe_files, backends.choices)),
+        "engine": backends.engine_fingerprint(),
         "segments": f"{rule.at_least} to {rule.at_most}",
         "program": ", ".join([f"relume {relume_version()}", *map(_version, _LIBRARIES), platform.machine()]),
     }
 
 
-def describe_options(work: Work) -> str:
-    """Return those of a job's options that decide its result."""
-    options = {name: value for name, value in asdict(work.options).items() if name not in _NOT_DECISIVE}
+def describe_options(plan: JobPlan) -> str:
+    """Return the options that decide the result."""
+    options = {name: value for name, value in asdict(plan.options).items() if name not in _NOT_DECISIVE}
     return json.dumps(options, default=str, sort_keys=True)
 
 
-def find_source(path: Path) -> str:
-    """Return what tells a source from any other file, and from itself after a change.
+def identify_source(path: Path) -> str:
+    """Return the size, time of change and digest of a source.
 
     Raises:
         DecodeError: It cannot be read.
