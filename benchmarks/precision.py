@@ -25,7 +25,7 @@ from calibration.clips import make_sample
 from calibration.plot import Point, write_plot
 from calibration.quality import Spoiling, make_test_clip, measure_psnr
 from calibration.speed import time_in_turn
-from export.int8 import GATE_DB
+from export.int8.convert import GATE_DB
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.openvino import OpenVinoSession, load_openvino
 from runtime.engine.session import Session

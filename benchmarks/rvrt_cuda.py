@@ -23,11 +23,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from export.graph import export_graph
-from export.graphs import make_graphs
-from export.half import find_islands
-from export.half_graph import rewrite_to_half
-from export.run import build_network
+from export.conversion import build_network
+from export.fp16.convert import find_fp32_nodes
+from export.fp16.graph import rewrite_to_fp16
+from export.networks import make_graphs
+from export.onnx_export import export_graph
 from models.registry import REGISTRY
 from runtime.engine.onnxruntime import CUDA_PROVIDER, OnnxRuntimeCpuSession, OnnxRuntimeGpuSession, load_onnxruntime
 from runtime.engine.session import Session
@@ -127,7 +127,7 @@ def _open_onnxruntime(case: Case) -> tuple[Run, Callable[[], None]]:
         export_graph(graph, path)
         if case.precision == "fp16":
             model = onnx.load(path)
-            onnx.save(rewrite_to_half(model, find_islands(model)), path)
+            onnx.save(rewrite_to_fp16(model, find_fp32_nodes(model)), path)
         session: Session
         if case.device == "cuda":
             session = OnnxRuntimeGpuSession(path, dimensions={}, precision=case.precision, threads=1)

@@ -18,8 +18,8 @@ from calibration.sensitivity import (
     write_report,
 )
 from calibration.shipping import Int8Part, enter_int8
-from export.int8_graph import Form
-from export.ranges import Ranges, measure_ranges
+from export.int8.qdq import Form
+from export.int8.ranges import Ranges, measure_ranges
 from runtime.manifest import Model, Quality, find_model
 
 

@@ -46,7 +46,7 @@ def calibrate_command(
     from calibration.calibrate import calibrate
     from calibration.material import CalibrationRequest
     from calibration.quality import Spoiling
-    from export.ranges import Method
+    from export.int8.ranges import Method
 
     try:
         request = CalibrationRequest(

@@ -14,8 +14,8 @@ from calibration.quality import Spoiling, make_test_clip, measure_psnr
 from calibration.recording import Tensors
 from calibration.sensitivity import Files, Score
 from calibration.sound import measure_si_sdr, record_blocks
-from export.int8 import GATE_DB
-from export.ranges import CalibrationError, Method
+from export.int8.convert import GATE_DB
+from export.int8.ranges import CalibrationError, Method
 from runtime.engine.backends import BackendInfo, find_backend, list_backends
 from runtime.engine.session import Backend, Session
 from runtime.manifest import Model, Role, TensorSpec

@@ -10,11 +10,11 @@ from pathlib import Path
 import onnx
 from rich.table import Table
 
-from export.fixed import fix_dimensions
-from export.int8 import GATE_DB, Int8Error, write_int8
-from export.int8_graph import Form
-from export.int8_layers import Layer, find_layers, worth_quantising
-from export.ranges import Ranges
+from export.int8.convert import GATE_DB, Int8Error, write_int8
+from export.int8.layers import Layer, find_layers, worth_quantising
+from export.int8.qdq import Form
+from export.int8.ranges import Ranges
+from export.onnx_export import set_static_shapes
 
 Files = Mapping[str, Path]
 """A model's files by their role: `step`, `window`, `backward`, ..."""
@@ -201,7 +201,7 @@ def _read_layers(source: Path, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
         return find_layers(onnx.load(source))
     with tempfile.TemporaryDirectory() as folder:
         fixed = Path(folder) / "fixed.onnx"
-        fix_dimensions(source, fixed, sizes)
+        set_static_shapes(source, fixed, sizes)
         return find_layers(onnx.load(fixed))
 
 

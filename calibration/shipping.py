@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.int8_graph import Form
-from export.ranges import Ranges, file_digest
-from export.zoo_entry import enter_files
+from export.int8.qdq import Form
+from export.int8.ranges import Ranges, file_digest
+from export.zoo import enter_files
 from runtime.manifest import Calibration, Model, ModelFile, Quality
 
 

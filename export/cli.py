@@ -1,4 +1,4 @@
-"""`relume-build`: imports checkpoints, exports networks, builds engines. On a developer's machine, never on the box."""
+"""`relume-build`: import checkpoints, export networks, build engines; runs on a developer's machine."""
 
 import logging
 from pathlib import Path
@@ -6,16 +6,19 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-app = typer.Typer(name="relume-build", help="Make engines of networks.", no_args_is_help=True, add_completion=False)
-importing = typer.Typer(help="Make a zoo entry out of your own copy of a checkpoint.", no_args_is_help=True)
+# The hidden names `half`, `shipped` and `prove` are those of releases up to 0.1.
+app = typer.Typer(
+    name="relume-build", help="Convert networks to ONNX files and engines.", no_args_is_help=True, add_completion=False
+)
+importing = typer.Typer(help="Import your own copy of a checkpoint into your own zoo.", no_args_is_help=True)
 app.add_typer(importing, name="import")
 
 OWN_ZOO = Path("own-zoo")
-Zoo = Annotated[Path, typer.Option(help="Your own folder of models; never the one that ships.")]
-Name = Annotated[str | None, typer.Option(help="Folder of the entry; after the file without it.")]
-Tile = Annotated[str, typer.Option(help="Width x height of a tile.")]
-Overlap = Annotated[int | None, typer.Option(min=0, help="Frames that two windows share; a quarter without it.")]
-Licence = Annotated[str | None, typer.Option(help="The checkpoint's licence, if you know it.")]
+Zoo = Annotated[Path, typer.Option(help="Your own folder of models; the shipped zoo is refused.")]
+Name = Annotated[str | None, typer.Option(help="Name of the entry (default: from the file name).")]
+Tile = Annotated[str, typer.Option(help="Tile size, width x height.")]
+Overlap = Annotated[int | None, typer.Option(min=0, help="Frames shared by consecutive windows (default: a quarter).")]
+Licence = Annotated[str | None, typer.Option(help="Licence of the checkpoint, if known.")]
 
 
 @importing.command("rvrt")
@@ -23,15 +26,15 @@ def import_rvrt_command(
     checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A published RVRT .pth file.")],
     zoo: Zoo = OWN_ZOO,
     name: Name = None,
-    frames: Annotated[int, typer.Option(min=2, help="Frames of a window, even.")] = 4,
+    frames: Annotated[int, typer.Option(min=2, help="Frames per window, even.")] = 4,
     overlap: Overlap = None,
     tile: Tile = "64x64",
     licence: Licence = None,
 ) -> None:
-    """Import RVRT, with the residual block as the identity before its upsampler."""
-    from export.imports import import_rvrt
+    """Import RVRT, with an untrained residual block before its upsampler."""
+    from export.importers.rvrt import import_rvrt
 
-    _tell(
+    _import(
         lambda: import_rvrt(
             checkpoint, zoo, name=name, frames=frames, overlap=overlap, tile=_size(tile), licence=licence
         ),
@@ -41,33 +44,33 @@ def import_rvrt_command(
 
 @importing.command("spandrel")
 def import_spandrel_command(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Any image network's checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint of an image network.")],
     zoo: Zoo = OWN_ZOO,
     name: Name = None,
     tile: Tile = "64x64",
     licence: Licence = None,
 ) -> None:
-    """Import an image network that spandrel recognises: ESRGAN, SwinIR, DAT, SPAN, Compact and others."""
-    from export.imports import import_spandrel
+    """Import any image network that spandrel supports: ESRGAN, SwinIR, DAT, SPAN, Compact and others."""
+    from export.importers.spandrel import import_spandrel
 
-    _tell(lambda: import_spandrel(checkpoint, zoo, name=name, tile=_size(tile), licence=licence), zoo)
+    _import(lambda: import_spandrel(checkpoint, zoo, name=name, tile=_size(tile), licence=licence), zoo)
 
 
 @importing.command("chain")
 def import_chain_command(
-    network: Annotated[str, typer.Argument(help="basicvsr, realbasicvsr or a unet-...: see `networks`.")],
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Its checkpoint.")],
+    network: Annotated[str, typer.Argument(help="basicvsr, realbasicvsr or unet-*; see `networks`.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint of that network.")],
     zoo: Zoo = OWN_ZOO,
     name: Name = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames that backward features are made of.")] = 12,
-    overlap: Annotated[int, typer.Option(min=0, help="Frames of these that the next ones share.")] = 4,
+    frames: Annotated[int, typer.Option(min=1, help="Frames per backward propagation.")] = 12,
+    overlap: Annotated[int, typer.Option(min=0, help="Frames shared with the next propagation.")] = 4,
     tile: Tile = "256x256",
     licence: Licence = None,
 ) -> None:
-    """Import BasicVSR, RealBasicVSR or one of its U-Net forms in parts, for clips of any length."""
-    from export.import_chain import import_chain
+    """Import BasicVSR, RealBasicVSR or a U-Net variant as separate engines, for clips of any length."""
+    from export.importers.bidirectional import import_chain
 
-    _tell(
+    _import(
         lambda: import_chain(
             network, checkpoint, zoo, name=name, frames=frames, overlap=overlap, tile=_size(tile), licence=licence
         ),
@@ -77,19 +80,21 @@ def import_chain_command(
 
 @importing.command("network")
 def import_network_command(
-    network: Annotated[str, typer.Argument(help="One that takes frames at once: see `networks`.")],
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Written by `python -m training`.")],
+    network: Annotated[str, typer.Argument(help="A network that takes a window of frames; see `networks`.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Checkpoint of `python -m training`.")
+    ],
     zoo: Zoo = OWN_ZOO,
     name: Name = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a window.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames per window.")] = None,
     overlap: Overlap = None,
     tile: Tile = "64x64",
     licence: Licence = None,
 ) -> None:
-    """Import a network that you trained, as one window."""
-    from export.imports import import_network
+    """Import a network that you trained yourself, as a single window engine."""
+    from export.importers.network import import_network
 
-    _tell(
+    _import(
         lambda: import_network(
             network, checkpoint, zoo, name=name, frames=frames, overlap=overlap, tile=_size(tile), licence=licence
         ),
@@ -99,7 +104,7 @@ def import_network_command(
 
 @app.command("networks")
 def list_networks() -> None:
-    """List every network that can be exported."""
+    """List the networks that can be exported."""
     from models.registry import REGISTRY
 
     for entry in REGISTRY:
@@ -108,23 +113,25 @@ def list_networks() -> None:
 
 @app.command("export")
 def export_command(
-    model: Annotated[str, typer.Argument(help="A network's name: see `relume-build networks`.")],
-    precision: Annotated[str, typer.Option(help="Some of fp32, fp16 and int8, with commas.")] = "fp32,fp16",
+    model: Annotated[str, typer.Argument(help="Name of the network; see `relume-build networks`.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, separated by commas.")] = "fp32,fp16",
     tile: Tile = "64x64",
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a window.")] = None,
-    steps: Annotated[bool, typer.Option(help="Step engines for long clips, where the network has them.")] = False,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames per window.")] = None,
+    steps: Annotated[
+        bool, typer.Option(help="Export step engines for clips of any length, if the network has them.")
+    ] = False,
     checkpoint: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Published or own weights; random without.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Published or own weights (default: random).")
     ] = None,
     clip: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Real video for the FP16 comparison.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Real video for the comparison with FP32.")
     ] = None,
-    tiles: Annotated[int, typer.Option(min=1, help="Random tiles of that comparison, and as many real ones.")] = 100,
-    engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt; may be repeated.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("exported"),
+    tiles: Annotated[int, typer.Option(min=1, help="Random tiles for the comparison, and as many real ones.")] = 100,
+    engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt. Repeatable.")] = None,
+    output: Annotated[Path, typer.Option(help="Output folder.")] = Path("exported"),
 ) -> None:
-    """Export a network to ONNX in FP32 and FP16, checked at each step, and build engines of it."""
-    from export.run import ExportRequest, run_export
+    """Export a network to ONNX, convert it to other precisions, check each file, and build engines."""
+    from export.conversion import ExportRequest, run_export
 
     try:
         request = ExportRequest(
@@ -144,16 +151,17 @@ def export_command(
         _fail(error)
 
 
-@app.command("shipped")
-def shipped_command(
-    model: Annotated[str, typer.Argument(help="A model of the zoo that ships: light-x4, speech-mask, ...")],
-    dimension: Annotated[list[str], typer.Option(help="A size for each named dimension: height=180, samples=1024.")],
-    engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt; may be repeated.")] = None,
-    tiles: Annotated[int, typer.Option(min=1, help="Steps of a stream of noise that are compared.")] = 100,
-    output: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("exported"),
+@app.command("build-zoo")
+@app.command("shipped", hidden=True)
+def build_zoo_command(
+    model: Annotated[str, typer.Argument(help="A shipped model: light-x4, speech-mask, ...")],
+    dimension: Annotated[list[str], typer.Option(help="Size of each named dimension: height=180, samples=1024.")],
+    engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt. Repeatable.")] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="Number of compared steps, on noise.")] = 100,
+    output: Annotated[Path, typer.Option(help="Output folder.")] = Path("exported"),
 ) -> None:
-    """Make FP16 and engines of a shipped model's step."""
-    from export.run import run_shipped
+    """Convert a shipped model at fixed sizes to FP16 and INT8, and build engines."""
+    from export.conversion import run_shipped
 
     sizes = {name: size for name, _, size in (part.partition("=") for part in dimension)}
     if not all(size.isdigit() and int(size) for size in sizes.values()):
@@ -165,50 +173,52 @@ def shipped_command(
         _fail(error)
 
 
-@app.command("half")
-def half_command(
-    model: Annotated[str, typer.Argument(help="A model of the zoo that ships, or with --zoo of your own.")],
+@app.command("convert-fp16")
+@app.command("half", hidden=True)
+def convert_fp16_command(
+    model: Annotated[str, typer.Argument(help="A shipped model, or with --zoo one of your own.")],
     zoo: Annotated[Path | None, typer.Option(exists=True, help="Your own folder of models.")] = None,
-    tiles: Annotated[int, typer.Option(min=1, help="Random tiles to compare on, and as many real ones.")] = 100,
-    clip: Annotated[list[Path] | None, typer.Option(exists=True, help="Real video; may be repeated.")] = None,
-    sound: Annotated[list[Path] | None, typer.Option(exists=True, help="Real speech; may be repeated.")] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="Random tiles for the comparison, and as many real ones.")] = 100,
+    clip: Annotated[list[Path] | None, typer.Option(exists=True, help="Real video. Repeatable.")] = None,
+    sound: Annotated[list[Path] | None, typer.Option(exists=True, help="Real speech. Repeatable.")] = None,
 ) -> None:
-    """Put FP16 files of a model beside its float32 ones, each checked on every tile."""
-    from export.half_files import add_half
+    """Add FP16 files to a model, each compared with FP32 on every tile."""
+    from export.fp16.convert import add_fp16
     from runtime.errors import RelumeError
     from runtime.manifest import find_model
 
     try:
-        made = add_half(find_model(model, zoo), tiles=tiles, clips=tuple(clip or ()), sounds=tuple(sound or ()))
+        made = add_fp16(find_model(model, zoo), tiles=tiles, clips=tuple(clip or ()), sounds=tuple(sound or ()))
     except (ValueError, RuntimeError, RelumeError) as error:
         _fail(error)
     for role, converted in made.items():
         typer.echo(
-            f"{model} {role}: {converted.psnr_db:.1f} dB, worst of {converted.tiles}, {converted.islands} of "
+            f"{model} {role}: {converted.psnr_db:.1f} dB, worst of {converted.tiles}, {converted.fp32_nodes} of "
             f"{converted.nodes} nodes in fp32, {converted.size_bytes / 1e6:.1f} MB"
         )
 
 
-@app.command("prove")
-def prove_command(
-    networks: Annotated[list[str] | None, typer.Argument(help="Networks in this order; all of them without.")] = None,
+@app.command("validate")
+@app.command("prove", hidden=True)
+def validate_command(
+    networks: Annotated[list[str] | None, typer.Argument(help="Networks, in this order (default: all).")] = None,
     tiles: Annotated[int, typer.Option(min=1, help="Random tiles, and as many real ones.")] = 100,
     clip: Annotated[
-        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real video; may be repeated.")
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real video. Repeatable.")
     ] = None,
     sound: Annotated[
-        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real speech; may be repeated.")
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real speech. Repeatable.")
     ] = None,
-    engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt; may be repeated.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of the proofs; what lies there is not proven again.")] = Path(
-        "proofs"
+    engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt. Repeatable.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the results; networks that have one are skipped.")] = Path(
+        "validation"
     ),
 ) -> None:
-    """Take every network and every shipped model through every gate: parity, FP16, engines."""
-    from export.prove import ProofRequest, run_proofs
+    """Validate every network and every shipped model: parity with PyTorch, FP16 against FP32, engine builds."""
+    from export.validate.run import ValidationRequest, run_validation
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    request = ProofRequest(
+    request = ValidationRequest(
         output=output,
         names=tuple(networks or ()),
         tiles=tiles,
@@ -217,22 +227,22 @@ def prove_command(
         engines=tuple(engine or ()),
     )
     try:
-        proofs = run_proofs(request)
+        results = run_validation(request)
     except (ValueError, KeyError) as error:
         _fail(error)
-    if not all(proof.holds for proof in proofs):
+    if not all(result.passed for result in results):
         raise typer.Exit(1)
 
 
 def _size(tile: str) -> tuple[int, int]:
-    """Read width x height; give height, width."""
+    """Parse width x height; return height, width."""
     width, _, height = tile.partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise typer.BadParameter(f"got --tile {tile}; expected width x height, such as 64x64")
     return int(height), int(width)
 
 
-def _tell(run: Any, zoo: Path) -> None:
+def _import(run: Any, zoo: Path) -> None:
     try:
         manifest, exported = run()
     except (ValueError, KeyError, RuntimeError) as error:

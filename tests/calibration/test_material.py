@@ -6,7 +6,7 @@ import soundfile
 
 from benchmarks.sample_clip import make_sound
 from calibration.material import RECIPE, CalibrationRequest, read_material, score_with
-from export.ranges import CalibrationError
+from export.int8.ranges import CalibrationError
 from runtime.manifest import find_model
 from training.loop import load_recipe
 from training.speech import SpeechSettings

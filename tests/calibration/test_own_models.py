@@ -10,8 +10,8 @@ from rich.console import Console
 from calibration.calibrate import calibrate
 from calibration.clips import run_model
 from calibration.material import CalibrationRequest
-from export.import_chain import write_chain
-from export.zoo_entry import Imported
+from export.importers.bidirectional import write_chain
+from export.importers.entry import Imported
 from models.basicvsr import BasicVsr, BasicVsrConfig
 from models.spynet import SpynetConfig
 from runtime.engine.choose import BackendPreference, choose_engine, offered_precisions

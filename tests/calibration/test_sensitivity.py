@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from calibration.sensitivity import Choice, LayerCost, choose_layers, cost_table, measure_layers, write_report
-from export.int8 import Int8Error
-from export.ranges import measure_ranges
+from export.int8.convert import Int8Error
+from export.int8.ranges import measure_ranges
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
 SIZES = {"height": 8, "width": 8}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.graph import Exported, Graph, export_graph
-from export.graphs import hybrid_demucs_graph, step_graphs
+from export.networks import hybrid_demucs_graph, step_graphs
+from export.onnx_export import Exported, Graph, export_graph
 from models.basicvsr import BasicVsr, BasicVsrConfig
 from models.hybrid_demucs import HybridDemucs, HybridDemucsConfig
 from models.realbasicvsr import CleaningConfig, RealBasicVsr, RealBasicVsrConfig, unet_config

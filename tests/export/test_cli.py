@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from export.cli import app
-from export.tiles import real_tiles
+from export.comparison_inputs import real_tiles
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 
@@ -87,3 +87,12 @@ def test_real_tiles_are_cut_out_of_consecutive_frames(clip) -> None:
 def test_a_clip_that_is_too_short_is_refused(clip) -> None:
     with pytest.raises(ValueError, match="has 3 frames of 32x24; a tile needs 4 of 8x8: give a longer or larger clip"):
         list(real_tiles({"frames": (1, 4, 3, 8, 8)}, [clip], 1))
+
+
+@pytest.mark.parametrize(("old", "new"), [("half", "convert-fp16"), ("shipped", "build-zoo"), ("prove", "validate")])
+def test_the_names_of_the_last_release_still_work_but_are_not_shown(old: str, new: str) -> None:
+    listed = CliRunner().invoke(app, ["--help"]).output
+
+    assert f"│ {new} " in listed
+    assert f"│ {old} " not in listed
+    assert CliRunner().invoke(app, [old, "--help"]).exit_code == 0

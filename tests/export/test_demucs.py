@@ -4,8 +4,7 @@ import onnx
 import pytest
 import torch
 
-from export.demucs import demucs_graph
-from export.speech_step import export_graph, stream_parity, tensor_specs
+from export.speech_step import demucs_graph, export_step, stream_parity, tensor_specs
 from models.demucs import Demucs, DemucsConfig
 from models.demucs_step import reset_states
 
@@ -22,7 +21,7 @@ def network() -> Demucs:
 @pytest.fixture(scope="module")
 def step(network: Demucs, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("export") / "step.onnx"
-    export_graph(demucs_graph(network), path)
+    export_step(demucs_graph(network), path)
     return path
 
 

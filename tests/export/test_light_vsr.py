@@ -7,8 +7,9 @@ import onnx
 import pytest
 import torch
 
-from export.light_vsr import OUTPUTS, count_gflop, export_onnx, tile_shapes, write_model
-from export.parity import ParityError, check_parity
+from export.light_vsr import OUTPUTS, count_gflop, export_onnx, tile_shapes
+from export.onnx_export import ParityError, check_parity
+from export.zoo import ship
 from models.light_vsr import LightVsr, LightVsrConfig
 from models.light_vsr_step import LightVsrStep
 from runtime.manifest import find_model, load_model
@@ -102,11 +103,12 @@ def test_a_checkpoint_becomes_a_model_of_the_zoo(tmp_path):
     checkpoint = tmp_path / "last.pt"
     torch.save({"ema": network(config).state_dict(), "recipe": recipe, "iteration": 1}, checkpoint)
 
-    write_model(checkpoint, tmp_path / "tiny", name="tiny", title="tiny", task="video-super-resolution")
+    ship(checkpoint, tmp_path / "tiny", title="tiny")
 
     manifest = load_model(tmp_path / "tiny").manifest
     assert load_model(tmp_path / "tiny").file().is_file()
     assert manifest.video.halo == config.halo
+    assert (manifest.title, manifest.task) == ("tiny", "video-super-resolution")
     assert manifest.training.held_out == ("kept.mp4",)
     assert manifest.parameters == sum(p.numel() for p in network(config).parameters())
 

@@ -4,8 +4,7 @@ import onnx
 import pytest
 import torch
 
-from export.speech_mask import mask_graph
-from export.speech_step import StepGraph, export_graph, stream_parity, tensor_specs
+from export.speech_step import StepGraph, export_step, mask_graph, stream_parity, tensor_specs
 from models.speech_mask import SpeechMask, SpeechMaskConfig
 
 TOLERANCE = 1e-5
@@ -21,7 +20,7 @@ def graph() -> StepGraph:
 @pytest.fixture(scope="module")
 def step(graph: StepGraph, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("export") / "step.onnx"
-    export_graph(graph, path)
+    export_step(graph, path)
     return path
 
 

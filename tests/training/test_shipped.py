@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from export.light_vsr import export_onnx
-from export.speech_mask import mask_graph
-from export.speech_step import export_graph
+from export.speech_step import export_step, mask_graph
 from models.demucs import Demucs, DemucsConfig
 from models.light_vsr import LightVsr, LightVsrConfig
 from models.speech_mask import SpeechMask, SpeechMaskConfig
@@ -34,7 +33,7 @@ def test_a_video_step_gives_back_every_weight(tmp_path):
 
 def test_a_speech_step_gives_back_every_weight(tmp_path):
     network = untrained(SpeechMask(SpeechMaskConfig(hidden=16)))
-    export_graph(mask_graph(network), tmp_path / "step.onnx")
+    export_step(mask_graph(network), tmp_path / "step.onnx")
 
     weights = read_shipped_weights(tmp_path / "step.onnx", network)
 
@@ -42,7 +41,7 @@ def test_a_speech_step_gives_back_every_weight(tmp_path):
 
 
 def test_a_network_that_cannot_be_read_back_says_what_to_do(tmp_path):
-    export_graph(mask_graph(untrained(SpeechMask(SpeechMaskConfig(hidden=16)))), tmp_path / "step.onnx")
+    export_step(mask_graph(untrained(SpeechMask(SpeechMaskConfig(hidden=16)))), tmp_path / "step.onnx")
 
     with pytest.raises(ValueError, match="Demucs does not start from a shipped model; name a checkpoint"):
         read_shipped_weights(tmp_path / "step.onnx", Demucs(DemucsConfig(hidden=4)))

@@ -1,8 +1,8 @@
 """Builds an engine in a process of its own, which gives way to everything else on the box and can be stopped.
 
-The process is `python -m export.build`: the half of `export` that makes engines of ONNX files and needs no torch. It is
-started by name, since what ships imports nothing of what builds. It takes a wish on its standard input, tells what it
-does in lines of JSON, and holds the key's lock, builds, tests and publishes all by itself.
+The process is `python -m export.build_process`: the half of `export` that makes engines of ONNX files and needs no
+torch. It is started by name, since what ships imports nothing of what builds. It takes a wish on its standard input,
+tells what it does in lines of JSON, and holds the key's lock, builds, tests and publishes all by itself.
 """
 
 import json
@@ -90,7 +90,7 @@ def build_apart(
     if capability is None:
         store.key(request)  # Tells at once of a device that is not there.
     store.shelves.prepare()
-    command = [sys.executable, "-m", "export.build", "--store", str(store.shelves.folder.absolute())]
+    command = [sys.executable, "-m", "export.build_process", "--store", str(store.shelves.folder.absolute())]
     command += ["--parent", str(os.getpid()), "--threads", str(threads or len(os.sched_getaffinity(0)))]
     if capability is not None:
         command += ["--for", capability]

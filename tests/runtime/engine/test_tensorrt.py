@@ -121,12 +121,12 @@ def test_what_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch, missing
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_RTX, reason="TensorRT for RTX needs an RTX GPU, its driver and cupy")
 def test_an_engine_agrees_with_onnx_runtime_and_keeps_its_kernels(tiny_network, tensors, tmp_path):
-    from export.engine import build_engine
-    from export.fixed import fix_dimensions
+    from export.engine_builders import build_engine
+    from export.onnx_export import set_static_shapes
 
     sizes = {"height": 20, "width": 24}
     fixed, path = tmp_path / "tiny.onnx", tmp_path / "tiny.engine"
-    fix_dimensions(tiny_network, fixed, sizes)
+    set_static_shapes(tiny_network, fixed, sizes)
     build_engine(fixed, path)
     with OnnxRuntimeCpuSession(tiny_network, dimensions=sizes, precision="fp32", threads=1) as reference:
         expected = reference.run(tensors)

@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> EngineStore:
 @pytest.fixture
 def build() -> Callable[..., BuildResult]:
     """Return the function that does in this process what a builder does in its own."""
-    from export.engine_build import build_for_store
+    from export.build_for_store import build_for_store
 
     def run(store: EngineStore, request: EngineRequest, *, again: bool = False) -> BuildResult:
         wish = Wish(request=request, again=again)

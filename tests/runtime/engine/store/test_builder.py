@@ -32,7 +32,15 @@ def never() -> bool:
 
 def start_builder(store, request):
     """Start a builder by itself and give it its wish."""
-    command = [sys.executable, "-m", "export.build", "--store", str(store.shelves.folder), "--parent", str(os.getpid())]
+    command = [
+        sys.executable,
+        "-m",
+        "export.build_process",
+        "--store",
+        str(store.shelves.folder),
+        "--parent",
+        str(os.getpid()),
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdin.write(Wish(request=request).dump())
     process.stdin.close()
@@ -224,7 +232,7 @@ def test_an_engine_for_another_device_is_built_but_never_used(store, model_folde
 
 def test_the_builder_needs_neither_torch_nor_onnx() -> None:
     program = (
-        "import sys, export.build, export.engine_build\n"
+        "import sys, export.build_process, export.build_for_store\n"
         "heavy = {'torch', 'onnx', 'models', 'openvino', 'onnxruntime'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from export.engine import build_engine
+from export.engine_builders import build_engine
 from runtime.engine.backends import Flavour
 from runtime.engine.store.builder import BuildOutcome
 from runtime.engine.store.golden_test import NotRunnableError, UnsoundError, find_seam, make_clip, prove_engine
@@ -168,7 +168,7 @@ def test_the_stored_clip_is_small_and_made_by_the_script(tmp_path: Path) -> None
     pytest.importorskip("skimage", reason="scikit-image is not installed")
     from PIL import Image
 
-    from export.golden import make_golden
+    from export.golden_clip import make_golden
 
     stored = zoo_folder() / "golden"
     made = Path(shutil.copytree(stored, tmp_path / "golden"))

@@ -1,0 +1,91 @@
+"""`python -m export.build_process`: one engine for the store of a box, from wish to shelf, in a process of its own.
+
+Started by `runtime/engine/store/builder.py`. It runs on the box, needs neither torch nor onnx, and gives way to
+everything else there. SIGTERM, or the end of whoever started it, ends it and leaves nothing; after SIGKILL the next
+builder of the same engine, or `relume engines prune`, clears away what was half done.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_NICENESS: Final = 19
+_OOM_SCORE: Final = 800
+_LOOK_S: Final = 0.5
+
+
+def main() -> int:
+    """Build what standard input wishes for, and tell of it in lines of JSON."""
+    # Before anything starts a thread: builders spend minutes in native code, where no Python handler would run.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    parser = argparse.ArgumentParser(prog="python -m export.build_process", description=__doc__)
+    parser.add_argument("--store", type=Path, required=True, help="the store's folder")
+    parser.add_argument("--parent", type=int, help="the process with which it ends")
+    parser.add_argument("--threads", type=int, default=1, help="of the processor, in the golden test")
+    parser.add_argument("--for", dest="capability", help="sm89 or the like: for another device")
+    options = parser.parse_args()
+    _give_way()
+    from runtime.child_process import forbid_network
+
+    forbid_network()
+    litter: list[Path] = []
+    threading.Thread(target=_leash, args=(options.parent, litter), name="leash", daemon=True).start()
+
+    from export.build_for_store import build_for_store
+    from runtime.engine.store.builder import UNABLE
+    from runtime.engine.store.layout import Wish
+    from runtime.engine.store.store import EngineStore
+    from runtime.errors import EngineStoreError
+
+    try:
+        result = build_for_store(
+            EngineStore(options.store),
+            Wish.model_validate_json(sys.stdin.buffer.read()),
+            capability=options.capability,
+            threads=options.threads,
+            tell=lambda stage: _say(stage=stage),
+            litter=litter,
+        )
+    except (OSError, EngineStoreError) as error:
+        print(error, file=sys.stderr)
+        return UNABLE
+    _say(outcome=result.outcome, name=result.name, reason=result.reason)
+    return 0
+
+
+def _say(**words: str) -> None:
+    print(json.dumps(words), flush=True)
+
+
+def _give_way() -> None:
+    """Let everything else go first, and the kernel end this process before others when memory is short."""
+    with suppress(OSError):
+        os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
+
+
+def _leash(parent: int | None, litter: list[Path]) -> None:
+    """Wait for a signal or the parent's end; then remove what is half done and end, whatever the builder is doing."""
+    from runtime.engine.store.builder import STOPPED
+
+    while signal.sigtimedwait(_SIGNALS, _LOOK_S) is None:
+        if parent is not None and os.getppid() != parent:
+            break
+    for folder in litter:
+        # Twice, since the builder may have been writing into it.
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(STOPPED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""An ONNX file to an engine: one path for TensorRT and TensorRT for RTX, with or without a GPU; and OpenVINO's.
+
+TensorRT for RTX builds for another GPU than the machine's, or with none at all. TensorRT 11 and RTX take the precision
+from the file; TensorRT 10 does so when told that the network is strongly typed. Nothing here needs torch or onnx: this
+runs on the box too.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from runtime.atomic_files import write_durably
+from runtime.engine.backends import Flavour
+
+
+class EngineBuildError(RuntimeError):
+    """The builder is missing, or refused the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBuild:
+    """What a build made; `target` is the compute capability, such as `sm86`, or this machine's device."""
+
+    path: Path
+    flavour: Flavour
+    version: str
+    target: str
+    size_bytes: int
+    time_s: float
+
+
+def build_engine(
+    source: Path,
+    target: Path,
+    *,
+    flavour: Flavour = Flavour.RTX,
+    capability: str | None = None,
+    dimensions: Mapping[str, int] | None = None,
+    cache: Path | None = None,
+) -> EngineBuild:
+    """Build an engine and put it in place when it is whole.
+
+    Args:
+        source: ONNX file.
+        target: Where the engine goes.
+        flavour: The builder.
+        capability: `sm86`, `sm89`, `sm120`, ... for TensorRT for RTX; without it the machine's own device.
+        dimensions: A size for every named dimension of the file.
+        cache: Where TensorRT keeps what it measured of the GPU from build to build.
+
+    Raises:
+        EngineBuildError: With what the builder said.
+    """
+    started = time.monotonic()
+    if flavour is Flavour.OPENVINO:
+        version, content = _build_openvino(source, dimensions or {}, capability)
+    else:
+        version, content = _build_tensorrt(source, dimensions or {}, flavour, capability, cache)
+    write_durably(target, content)
+    device = capability or ("this processor" if flavour is Flavour.OPENVINO else "this GPU")
+    return EngineBuild(target, flavour, version, device, target.stat().st_size, time.monotonic() - started)
+
+
+def has_builder(flavour: Flavour) -> bool:
+    """Return whether a builder is installed."""
+    return find_spec(_MODULES[flavour]) is not None
+
+
+_MODULES = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt", Flavour.OPENVINO: "openvino"}
+_PACKAGES = {Flavour.RTX: "tensorrt-rtx-cu13", Flavour.TENSORRT: "tensorrt-cu13", Flavour.OPENVINO: "openvino"}
+_BUILD_THREADS = 2
+
+
+def _build_openvino(source: Path, dimensions: Mapping[str, int], capability: str | None) -> tuple[str, bytes]:
+    from runtime.engine.openvino import compile_onnx, load_openvino
+    from runtime.errors import SessionError
+
+    if capability is not None:
+        raise EngineBuildError(f"openvino builds for this machine's processor alone; leave {capability} out")
+    try:
+        # The session that opens it says for itself how many threads it takes.
+        compiled = compile_onnx(source, dimensions=dimensions, threads=_BUILD_THREADS)
+        return load_openvino().__version__, bytes(compiled.export_model().getbuffer())
+    except SessionError as error:
+        raise EngineBuildError(str(error)) from error
+
+
+def _build_tensorrt(
+    source: Path, dimensions: Mapping[str, int], flavour: Flavour, capability: str | None, cache: Path | None
+) -> tuple[str, bytes]:
+    library = _load(flavour)
+    said = _Said(library)
+    builder = library.Builder(said.logger)
+    network = builder.create_network(_creation_flags(library))
+    parser = library.OnnxParser(network, said.logger)
+    if not parser.parse_from_file(str(source)):
+        reasons = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise EngineBuildError(f"{source.name} cannot be parsed: {reasons}")
+    for index in range(network.num_inputs):
+        _fix_sizes(network.get_input(index), dimensions)
+    config = builder.create_builder_config()
+    if capability is not None:
+        _aim(library, config, flavour, capability)
+    if flavour is Flavour.RTX:
+        cache = None  # It measures when an engine is opened, and keeps that beside the engine.
+    if cache is not None:
+        timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
+        config.set_timing_cache(timings, ignore_mismatch=False)
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise EngineBuildError(f"{source.name} cannot be built for {capability or 'this GPU'}: {said.last()}")
+    if cache is not None:
+        write_durably(cache, bytes(timings.serialize()))
+    return library.__version__, bytes(serialized)
+
+
+def _fix_sizes(tensor: Any, dimensions: Mapping[str, int]) -> None:
+    """Give an input's named sides, such as `height` and `2*height`, their sizes."""
+    shape = list(tensor.shape)
+    for index, size in enumerate(shape):
+        if size >= 0:
+            continue
+        label = tensor.get_dimension_name(index) or ""
+        multiple, _, name = label.rpartition("*")
+        if name not in dimensions or not (multiple.isdigit() or not multiple):
+            raise EngineBuildError(
+                f"{tensor.name} has a side named {label!r}; give a size for each of its names, got {dict(dimensions)}"
+            )
+        shape[index] = int(multiple or 1) * dimensions[name]
+    tensor.shape = shape
+
+
+def _load(flavour: Flavour) -> Any:
+    if not has_builder(flavour):
+        raise EngineBuildError(f"{_MODULES[flavour]} is not installed; install {_PACKAGES[flavour]}")
+    return import_module(_MODULES[flavour])
+
+
+def _creation_flags(library: Any) -> int:
+    flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _aim(library: Any, config: Any, flavour: Flavour, capability: str) -> None:
+    known = getattr(library, "ComputeCapability", None)
+    wanted = getattr(known, capability.upper(), None)
+    if wanted is None:
+        raise EngineBuildError(
+            f"{flavour} cannot build for {capability}; leave it out to build for this machine's GPU, or take TensorRT "
+            "for RTX and one of sm75, sm80, sm86, sm89, sm120, sm121"
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(wanted, 0)
+
+
+class _Said:
+    """Keeps what the builder says, for the error."""
+
+    def __init__(self, library: Any) -> None:
+        lines: list[str] = []
+
+        class Logger(library.ILogger):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                library.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity <= library.ILogger.ERROR:
+                    lines.append(message)
+
+        self.lines = lines
+        self.logger = Logger()
+
+    def last(self) -> str:
+        return self.lines[-1] if self.lines else "the builder gave no reason"
+
+
+def find_target(name: str) -> tuple[Flavour, str | None]:
+    """Read a builder and what it builds for: `rtx:sm86`; without a capability for this machine's GPU.
+
+    Raises:
+        ValueError: There is no such builder.
+    """
+    flavour, _, capability = name.partition(":")
+    if flavour not in set(Flavour):
+        raise ValueError(f"got --engine {name}; expected {' or '.join(Flavour)}, with what to build for: rtx:sm86")
+    return Flavour(flavour), capability or None

@@ -1,0 +1,1 @@
+"""FP32 to FP16 with float32 exclusions."""

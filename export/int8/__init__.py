@@ -1,0 +1,1 @@
+"""FP32 to INT8 by Q/DQ: activation ranges, layers, the graph and the gates."""

@@ -1,0 +1,227 @@
+"""FP32 to INT8 by Q/DQ, and the gates that a converted file must pass.
+
+What INT8 costs is measured where it can be: a shipped model against the truth of real clips (`calibration`), any other
+network by its signal-to-noise ratio beside float32.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.int8.layers import find_layers, worth_quantising
+from export.int8.qdq import Form, quantise_graph
+from export.int8.ranges import CalibrationError, Ranges, Tensors, file_digest, load_ranges, measure_ranges
+from export.onnx_export import set_static_shapes
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, load_onnxruntime
+from runtime.manifest import Model
+
+GATE_DB = 0.15
+"""Of PSNR-Y against the truth, that INT8 may lose beside float32."""
+
+
+CALIBRATION_TILES = 16
+
+
+class Int8Error(RuntimeError):
+    """An INT8 file that is not finite, or that costs more than its gate allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """What a conversion made; `snr_db` is that of the worst output of the worst tile beside float32."""
+
+    path: Path
+    snr_db: float
+    tiles: int
+    layers: tuple[str, ...]
+    in_float: tuple[str, ...]
+    nodes: int
+    size_bytes: int
+    time_s: float
+
+
+def write_int8(
+    source: Path, target: Path, ranges: Ranges, *, layers: Collection[str] | None = None, form: Form = Form.CPU
+) -> tuple[str, ...]:
+    """Write an INT8 file; give the names of its quantised layers.
+
+    Args:
+        source: The float32 file that the ranges were measured on.
+        target: Where the INT8 file goes; named dimensions stay open, inputs and outputs stay float32.
+        ranges: From `measure_ranges`.
+        layers: Names of the nodes to quantise; those with enough of the operations without it.
+        form: Whom the file is for.
+
+    Raises:
+        CalibrationError: The ranges are of another file.
+        Int8Error: There is nothing to quantise.
+    """
+    if ranges.source != file_digest(source):
+        raise CalibrationError(f"the ranges are not of {source.name} as it is now; calibrate it again")
+    model = onnx.load(source)
+    chosen = tuple(layers) if layers is not None else worth_quantising(find_layers(model))
+    if not chosen:
+        raise Int8Error(f"{source.name} has no layer to quantise; leave int8 out of --precision")
+    onnx.save(quantise_graph(model, ranges.values, chosen, form=form), target)
+    return chosen
+
+
+def convert_to_int8(
+    source: Path,
+    target: Path,
+    ranges: Ranges,
+    tiles: Iterable[Tensors],
+    *,
+    form: Form = Form.CPU,
+    least_snr_db: float | None = None,
+) -> Quantised:
+    """Write an INT8 file and compare it with float32.
+
+    Args:
+        source: A float32 ONNX file of fixed sizes.
+        target: Where the INT8 one goes.
+        ranges: Of `source`.
+        tiles: Inputs to compare on.
+        form: Whom the file is for.
+        least_snr_db: What every output of every tile must reach; anything finite without it.
+
+    Raises:
+        Int8Error: A value is not finite, or an output is worse; no file is left, and the layer that differs most is
+            named.
+    """
+    started = time.monotonic()
+    chosen = write_int8(source, target, ranges, form=form)
+    in_float = tuple(layer.name for layer in find_layers(onnx.load(source)) if layer.name not in chosen)
+    return _checked(source, target, tiles, chosen, in_float, least_snr_db, started)
+
+
+def convert_forms(source: Path, tiles: Callable[[], Iterable[Tensors]], *, count: int) -> dict[Form, Quantised]:
+    """Calibrate a file on some of its tiles, then write and compare both forms beside it.
+
+    Args:
+        source: A float32 ONNX file of fixed sizes, named `... .fp32.onnx`.
+        tiles: Gives the tiles anew at each call.
+        count: How many it gives; a few of them, evenly taken, are calibrated with.
+
+    Raises:
+        Int8Error: A value is not finite; that form has no file.
+    """
+    stem = source.name.removesuffix(".onnx").removesuffix(".fp32")
+    samples = islice(tiles(), 0, None, max(1, count // CALIBRATION_TILES))
+    ranges = measure_ranges(source, samples)
+    ranges.save(source.with_name(f"{stem}.calibration.json"))
+    names = {form: source.with_name(f"{stem}.int8-{form}.onnx") for form in Form}
+    return {form: convert_to_int8(source, target, ranges, tiles(), form=form) for form, target in names.items()}
+
+
+def convert_shipped(
+    model: Model, exact: Path, target: Path, dimensions: Mapping[str, int], tiles: Iterable[Tensors]
+) -> Quantised:
+    """Write TensorRT's form of a shipped model's step from the ranges and the choice of layers that it ships with.
+
+    Args:
+        model: A model with an INT8 step.
+        exact: Its float32 step at these sizes, to compare with.
+        target: Where the file goes.
+        dimensions: A size for every named dimension.
+        tiles: Inputs to compare on.
+
+    Raises:
+        CalibrationError: The model ships no INT8, or its ranges are not those that its manifest names.
+        Int8Error: A value is not finite; no file is left.
+    """
+    started = time.monotonic()
+    calibration = next((file.calibration for file in model.manifest.files if file.calibration is not None), None)
+    if calibration is None:
+        raise CalibrationError(f"{model.manifest.name} ships no int8 step; make one with relume-build calibrate")
+    ranges = load_ranges(model.folder / calibration.path)
+    if ranges.digest != calibration.digest:
+        raise CalibrationError(f"{model.folder / calibration.path} is not what the manifest names; restore it")
+    layers = [layer.name for layer in find_layers(onnx.load(model.file()))]
+    chosen = write_int8(
+        model.file(),
+        target,
+        ranges,
+        layers=[name for name in layers if name not in calibration.in_float],
+        form=Form.TENSORRT,
+    )
+    set_static_shapes(target, target, dimensions)
+    return _checked(exact, target, tiles, chosen, calibration.in_float, None, started)
+
+
+def find_worst_layer(reference: Path, candidate: Path, tile: Tensors, layers: Collection[str]) -> tuple[str, float]:
+    """Name the layer whose output differs most from float32, the first of them, and give its SNR in dB."""
+    outputs = {node.name: node.output[0] for node in onnx.load(reference).graph.node if node.name in layers}
+    names = list(outputs.values())
+    found = [run_with_outputs(path, names, tile) for path in (reference, candidate)]
+    ratios = {layer: snr(found[0][name], found[1][name]) for layer, name in outputs.items()}
+    worst = min(ratios, key=lambda layer: ratios[layer])
+    return worst, ratios[worst]
+
+
+def snr(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Return the signal-to-noise ratio in dB; minus infinity where a value is not finite."""
+    if not np.isfinite(found).all():
+        return float("-inf")
+    signal, noise = (float(np.mean(value.astype(np.float64) ** 2)) for value in (expected, found - expected))
+    return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-30) / noise))
+
+
+def run_with_outputs(path: Path, names: Iterable[str], tile: Tensors) -> Mapping[str, NDArray[np.float32]]:
+    """Run a file on ONNX Runtime with inner tensors as outputs too."""
+    model = onnx.load(path)
+    given = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
+    session = load_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = [*given, *(name for name in names if name not in given)]
+    return dict(zip(wanted, session.run(wanted, dict(tile)), strict=True))
+
+
+def _checked(
+    source: Path,
+    target: Path,
+    tiles: Iterable[Tensors],
+    layers: tuple[str, ...],
+    in_float: tuple[str, ...],
+    least_snr_db: float | None,
+    started: float,
+) -> Quantised:
+    """Compare a file that was just written, and take it away again if it fails."""
+    try:
+        snr_db, count = _compare(source, target, tiles, layers, least_snr_db)
+    except Int8Error:
+        target.unlink()
+        raise
+    nodes, size = len(onnx.load(target).graph.node), target.stat().st_size
+    return Quantised(target, snr_db, count, layers, in_float, nodes, size, time.monotonic() - started)
+
+
+def _compare(
+    source: Path, target: Path, tiles: Iterable[Tensors], layers: Collection[str], least_snr_db: float | None
+) -> tuple[float, int]:
+    worst, count = float("inf"), 0
+    opened: Callable[..., OnnxRuntimeCpuSession] = OnnxRuntimeCpuSession
+    with (
+        opened(source, dimensions={}, precision="fp32", threads=1) as exact,
+        opened(target, dimensions={}, precision="int8", threads=1) as rounded,
+    ):
+        for tile in tiles:
+            expected, found = exact.run(tile), rounded.run(tile)
+            for name, value in expected.items():
+                ratio = snr(value, found[name])
+                if ratio == float("-inf") or (least_snr_db is not None and ratio < least_snr_db):
+                    layer, its_db = find_worst_layer(source, target, tile, layers)
+                    raise Int8Error(
+                        f"{target.name}: output {name} of tile {count} has {ratio:.1f} dB beside float32, expected "
+                        f"{'finite values' if least_snr_db is None else f'{least_snr_db:g} dB'}; the layer that "
+                        f"differs most is {layer} ({its_db:.1f} dB): keep it in float"
+                    )
+                worst = min(worst, ratio)
+            count += 1
+    return worst, count

@@ -1,0 +1,171 @@
+"""Activation ranges: what each tensor reached while real inputs ran, in a small file that every INT8 form is made of.
+
+The calibrators are those of `onnxruntime.quantization`. One file of ranges gives the CPU's form, TensorRT's form, and
+the digest under which an engine is stored, so that all three come from one calibration.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.int8.layers import QUANTISED
+from runtime.engine.onnxruntime import load_onnxruntime
+
+Tensors = Mapping[str, NDArray[np.float32]]
+_CHUNK = 4
+"""Samples whose activations the histogram calibrators hold at once."""
+_BINS = 1024
+"""Of the entropy calibrator; its own 128 are as many as it may keep, so that it would never leave anything out."""
+
+
+class Method(StrEnum):
+    """How a range follows from what was seen."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+
+
+class CalibrationError(RuntimeError):
+    """Ranges that cannot be measured, or that are not of the file that they are used for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """The lowest and highest value of each tensor that a quantised layer reads.
+
+    source: SHA-256 of the float32 file.
+    clips: What ran, by name.
+    """
+
+    source: str
+    method: Method
+    samples: int
+    clips: tuple[str, ...]
+    values: Mapping[str, tuple[float, float]]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file that `save` writes."""
+        return hashlib.sha256(self._text().encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the ranges as JSON."""
+        path.write_bytes(self._text().encode())
+
+    def _text(self) -> str:
+        kept = {
+            "source": self.source,
+            "method": self.method.value,
+            "samples": self.samples,
+            "clips": list(self.clips),
+            "ranges": {name: [float(low), float(high)] for name, (low, high) in sorted(self.values.items())},
+        }
+        return json.dumps(kept, indent=1) + "\n"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_ranges(path: Path) -> Ranges:
+    """Read what `Ranges.save` wrote.
+
+    Raises:
+        CalibrationError: It cannot be read, or is something else.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        values = {name: (float(low), float(high)) for name, (low, high) in kept["ranges"].items()}
+        return Ranges(kept["source"], Method(kept["method"]), kept["samples"], tuple(kept["clips"]), values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CalibrationError(
+            f"{path} holds no activation ranges ({error}); make it with relume-build calibrate"
+        ) from error
+
+
+def measure_ranges(
+    source: Path, samples: Iterable[Tensors], *, method: Method = Method.MINMAX, clips: tuple[str, ...] = ()
+) -> Ranges:
+    """Run a float32 file over samples and keep what each tensor that a layer with weights reads or gives reached.
+
+    Args:
+        source: The file; its named dimensions may stay open, so that samples may differ in size.
+        samples: Inputs by name; they are read once, a few at a time.
+        method: MinMax takes the extremes; percentile (99.999) and entropy leave out what is rare.
+        clips: Names of what ran, to be kept with the ranges.
+
+    Raises:
+        CalibrationError: There are no samples, or a value is not finite.
+    """
+    load_onnxruntime()
+    from onnxruntime.quantization import CalibrationMethod  # noqa: TID251
+    from onnxruntime.quantization.calibrate import create_calibrator  # noqa: TID251
+
+    methods = {
+        Method.MINMAX: CalibrationMethod.MinMax,
+        Method.PERCENTILE: CalibrationMethod.Percentile,
+        Method.ENTROPY: CalibrationMethod.Entropy,
+    }
+    counted = _Counted(samples)
+    with tempfile.TemporaryDirectory() as folder:
+        calibrator = create_calibrator(
+            source,
+            sorted(QUANTISED),
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=methods[method],
+            extra_options={"symmetric": False} | ({"num_bins": _BINS} if method is Method.ENTROPY else {}),
+        )
+        while chunk := list(islice(counted, _CHUNK)):
+            with redirect_stdout(None):  # the histogram calibrators print
+                calibrator.collect_data(_Reader(chunk))
+        if not counted.count:
+            raise CalibrationError("there are no samples to calibrate with; give a clip that has pictures")
+        with redirect_stdout(None):
+            found = calibrator.compute_data()
+    values = {name: _bounds(name, data) for name, data in found.data.items()}
+    return Ranges(file_digest(source), method, counted.count, clips, values)
+
+
+def _bounds(name: str, data: Any) -> tuple[float, float]:
+    low, high = (float(np.asarray(value).reshape(-1)[0]) for value in data.range_value)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise CalibrationError(f"tensor {name} reaches {low} to {high}, expected finite values; look at the samples")
+    return min(low, 0.0), max(high, 0.0)  # zero must be exact: it is what a convolution pads with
+
+
+class _Counted:
+    """Counts what is taken of the samples."""
+
+    def __init__(self, samples: Iterable[Tensors]) -> None:
+        self._samples = iter(samples)
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Tensors]:
+        return self
+
+    def __next__(self) -> Tensors:
+        sample = next(self._samples)
+        self.count += 1
+        return sample
+
+
+class _Reader:
+    """What the calibrators read from; they ask for a `get_next` and nothing else."""
+
+    def __init__(self, samples: list[Tensors]) -> None:
+        self._samples = iter(samples)
+
+    def get_next(self) -> Tensors | None:
+        return next(self._samples, None)

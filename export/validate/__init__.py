@@ -1,0 +1,1 @@
+"""`relume-build validate`: every network through every gate."""

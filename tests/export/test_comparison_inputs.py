@@ -1,0 +1,107 @@
+"""What files are compared on is what they will see: consecutive frames, sound of unit level, states as they come."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from export.comparison_inputs import graph_tiles, random_tiles, real_tiles, sound_tiles, stream_tiles
+from export.onnx_export import Graph
+
+
+def write_clip(path: Path, *, first: int, count: int = 4) -> Path:
+    """Write frames whose grey level is their number."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 12, "bgr0"
+        for index in range(first, first + count):
+            picture = np.full((12, 16, 3), index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_sound(path: Path, samples: int) -> Path:
+    tone = (8000 * np.sin(np.arange(samples) / 20)).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_pictures_of_a_tile_are_frames_that_follow_each_other(tmp_path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", first=10)
+    for tile in real_tiles({"one": (1, 3, 8, 8), "two": (1, 2, 3, 8, 8), "not": (1, 5)}, [clip], 5):
+        levels = [round(float(level) * 255) for level in (*tile["one"][:, 0, 0, 0], *tile["two"][0, :, 0, 0, 0])]
+        assert levels in ([10, 11, 12], [11, 12, 13])
+        assert tile["not"].shape == (1, 5)
+
+
+def test_every_clip_gives_its_share(tmp_path) -> None:
+    clips = [write_clip(tmp_path / f"{first}.mkv", first=first) for first in (10, 100)]
+    tiles = list(real_tiles({"frame": (1, 3, 8, 8)}, clips, 5))
+    assert [tile["frame"][0, 0, 0, 0] * 255 < 50 for tile in tiles] == [True, True, True, False, False]
+
+
+def test_blocks_of_a_recording_follow_each_other_at_unit_level(tmp_path) -> None:
+    sound = write_sound(tmp_path / "tone.wav", 4000)
+    blocks = [tile["x"] for tile in sound_tiles({"x": (1, 1, 1000)}, [sound], 4, sound="x")]
+    joined = np.concatenate(blocks, axis=-1)[0, 0]
+    assert joined.std() == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(joined, np.sqrt(2) * np.sin(np.arange(4000) / 20), atol=0.02)
+
+
+def test_a_recording_that_is_too_short_is_refused(tmp_path) -> None:
+    sound = write_sound(tmp_path / "tone.wav", 3000)
+    with pytest.raises(ValueError, match="has 3000 samples at 16 kHz; 4 blocks of 1000 are needed: give a longer"):
+        list(sound_tiles({"x": (1, 1, 1000)}, [sound], 4, sound="x"))
+
+
+def test_noise_for_ears_has_no_mean() -> None:
+    (tile,) = random_tiles({"x": (1, 1, 4096), "other": (1, 4096)}, 1, sound="x")
+    assert abs(tile["x"].mean()) < 0.1
+    assert tile["other"].min() >= 0
+
+
+def counter(path: Path) -> Path:
+    """Write a graph whose state is the sum of what it was given."""
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 1, 4)) for name in ("x", "s", "t")}
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "s"], ["t"])], "sum", [values["x"], values["s"]], [values["t"]]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def test_states_are_what_the_file_made_of_the_tile_before(tmp_path) -> None:
+    given = [
+        {"x": np.full((1, 1, 4), level, np.float32), "s": np.full((1, 1, 4), 9, np.float32)} for level in (1, 2, 4)
+    ]
+    tiles = stream_tiles(counter(tmp_path / "sum.onnx"), iter(given), {"s": "t"})
+    assert [float(tile["s"][0, 0, 0]) for tile in tiles] == [0, 1, 3]
+
+
+def test_a_graph_gets_random_tiles_then_real_ones_with_what_follows_from_them(tmp_path) -> None:
+    graph = Graph(
+        "step",
+        None,
+        {"x": (1, 1, 4), "s": (1, 1, 4)},
+        ("t",),
+        states={"s": "t"},
+        sound="x",
+        derive=lambda tile: tile | {"x": 2 * tile["x"]},
+    )
+    source = counter(tmp_path / "sum.onnx")
+    sound = write_sound(tmp_path / "tone.wav", 4000)
+
+    tiles = list(graph_tiles(graph, source, 2, sounds=[sound]))
+
+    assert len(tiles) == 4
+    np.testing.assert_allclose(tiles[2]["x"][0, 0], 2 * np.sqrt(2) * np.sin(np.arange(4) / 20), atol=0.02)
+    np.testing.assert_allclose(tiles[3]["s"], sum(tile["x"] for tile in tiles[:3]), rtol=1e-5)
