@@ -3,7 +3,6 @@
 import fcntl
 import os
 import socket
-import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import tomlkit
 from appliance.errors import SettingsError
 from appliance.settings import FILE_NAME, LAST_GOOD_NAME, PREFIX, Settings, build_settings, read_file
 from appliance.validation_messages import quote_value, suggest
-from runtime.atomic_files import sync_folder
+from runtime.atomic_files import write_durably
 
 
 def fixed_settings() -> frozenset[str]:
@@ -83,17 +82,7 @@ def _replace(data: Path, text: str, values: Mapping[str, Any]) -> None:
 
 def write_complete(path: Path, text: str) -> None:
     """Write a file, for its owner alone, so that it is there complete or as it was before."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    partial = Path(name)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    write_durably(path, text.encode(), mode=0o600)
 
 
 def _saved(data: Path) -> dict[str, Any]:

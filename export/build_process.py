@@ -12,14 +12,13 @@ import shutil
 import signal
 import sys
 import threading
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 _SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _NICENESS: Final = 19
 _OOM_SCORE: Final = 800
-_LOOK_S: Final = 0.5
 
 
 def main() -> int:
@@ -32,12 +31,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of the processor, in the golden test")
     parser.add_argument("--for", dest="capability", help="sm89 or the like: for another device")
     options = parser.parse_args()
-    _give_way()
-    from runtime.child_process import forbid_network
+    from runtime.child_process import end_with_parent, forbid_network, lower_priority
 
+    lower_priority(niceness=_NICENESS, oom_score=_OOM_SCORE)
     forbid_network()
     litter: list[Path] = []
-    threading.Thread(target=_leash, args=(options.parent, litter), name="leash", daemon=True).start()
+    end_with_parent(options.parent, partial(_stop, litter))
+    threading.Thread(target=_wait_for_signal, args=(litter,), name="relume-signals", daemon=True).start()
 
     from export.build_for_store import build_for_store
     from runtime.engine.store.builder import UNABLE
@@ -65,21 +65,15 @@ def _say(**words: str) -> None:
     print(json.dumps(words), flush=True)
 
 
-def _give_way() -> None:
-    """Let everything else go first, and the kernel end this process before others when memory is short."""
-    with suppress(OSError):
-        os.nice(_NICENESS)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
+def _wait_for_signal(litter: list[Path]) -> None:
+    signal.sigwait(_SIGNALS)
+    _stop(litter)
 
 
-def _leash(parent: int | None, litter: list[Path]) -> None:
-    """Wait for a signal or the parent's end; then remove what is half done and end, whatever the builder is doing."""
+def _stop(litter: list[Path]) -> None:
+    """Remove what is half built and end, whatever the builder is doing."""
     from runtime.engine.store.builder import STOPPED
 
-    while signal.sigtimedwait(_SIGNALS, _LOOK_S) is None:
-        if parent is not None and os.getppid() != parent:
-            break
     for folder in litter:
         # Twice, since the builder may have been writing into it.
         shutil.rmtree(folder, ignore_errors=True)

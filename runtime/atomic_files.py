@@ -1,4 +1,4 @@
-"""Files that survive a crash: written, synced and named in this order; and what tells that they are whole.
+"""Files that survive a crash: written, synced and renamed, in this order; and digests that tell whether they are whole.
 
 Everything durable goes through `os.fsync`, `os.replace`, `os.link` and `os.unlink`, so that a test may stop the process
 at each of them.
@@ -72,24 +72,45 @@ def removed_on_error(path: Path) -> Generator[None]:
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is, after any crash, either the old one or the new one."""
-    partial = path.with_name(f"{path.name}.part")
-    with removed_on_error(partial), open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    sync_folder(path.parent)
+def write_durably(path: Path, content: bytes, *, mode: int = 0o666, is_shared: bool = False) -> None:
+    """Write a file that is, after any crash, either the old one or the new one.
+
+    Args:
+        path: The file.
+        content: All of it.
+        mode: Permissions of the file, before the umask.
+        is_shared: Several processes may write it at the same time; the last one wins.
+
+    Raises:
+        OSError: It cannot be written; the old file is unchanged.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part" if is_shared else f".{path.name}.part")
+    with removed_on_error(partial):
+        with open(_create(partial, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    sync_path(path.parent)
+
+
+def _create(path: Path, mode: int) -> int:
+    """Create a file, in place of one that a crash left: in a shared folder that could be a link to elsewhere."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, mode)
 
 
 def remove_durably(*paths: Path) -> None:
@@ -100,7 +121,7 @@ def remove_durably(*paths: Path) -> None:
             os.unlink(path)
             folders.add(path.parent)
     for folder in folders:
-        sync_folder(folder)
+        sync_path(folder)
 
 
 def record_file(path: Path) -> FileRecord:
@@ -147,12 +168,12 @@ def publish_file(partial: Path, target: Path, *, overwrite: bool) -> None:
         OutputError: The name is taken, or the file system refuses.
     """
     try:
-        _sync(partial)
+        sync_path(partial)
         if overwrite:
             os.replace(partial, target)
         else:
             _link(partial, target)
-        _sync(target.parent)
+        sync_path(target.parent)
     except FileExistsError as error:
         raise OutputError(describe_taken(target)) from error
     except OSError as error:
@@ -162,14 +183,6 @@ def publish_file(partial: Path, target: Path, *, overwrite: bool) -> None:
 def describe_taken(target: Path) -> str:
     """Say that a name is taken."""
     return f"{target} exists already; choose another name or allow overwriting"
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _link(partial: Path, target: Path) -> None:

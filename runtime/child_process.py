@@ -1,25 +1,19 @@
-"""What a process beside the main one asks of the kernel.
-
-To end with its parent, to be the first to go without memory, and to be kept from the network.
-"""
+"""Child processes: they end with their parent, have a lower priority, and no network."""
 
 import ctypes
 import errno
-import logging
 import os
 import platform
-import signal
 import struct
 import sys
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-logger = logging.getLogger(__name__)
-
-_PR_SET_PDEATHSIG: Final = 1
-_NICENESS: Final = 10
-_OOM_SCORE: Final = 500
+_POLL_S: Final = 0.5
 
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SET_MODE_FILTER: Final = 1
@@ -35,22 +29,33 @@ _LOCAL_FAMILIES: Final = (1, 16)
 """AF_UNIX, which drivers of GPUs use, and AF_NETLINK, which asks the kernel alone."""
 
 
-def die_with(parent: int) -> None:
-    """Have SIGTERM sent to this process when its parent ends, and end at once if it has ended already."""
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
-            logger.warning("the kernel refused prctl: %s", os.strerror(ctypes.get_errno()))
-    if os.getppid() != parent:
-        sys.exit(0)
+def end_with_parent(parent: int | None, on_end: Callable[[], None] | None = None) -> None:
+    """End this process when its parent ends, in the middle of native code too; a thread looks twice a second.
+
+    `prctl(PR_SET_PDEATHSIG)` would end it with the parent's thread that started it, which may be gone long before.
+
+    Args:
+        parent: The parent's process id, as the parent itself passed it on; None for a process that has no such parent.
+        on_end: Called in place of ending at once.
+    """
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent, on_end), name="relume-parent", daemon=True).start()
 
 
-def give_way() -> None:
-    """Let the server go first, and the kernel end this process rather than the server when memory is short."""
+def _watch(parent: int, on_end: Callable[[], None] | None) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    if on_end is None:
+        os._exit(1)
+    on_end()
+
+
+def lower_priority(*, niceness: int = 10, oom_score: int = 500) -> None:
+    """Leave the processor to other processes, and be the first that the kernel ends where memory is short."""
     with suppress(OSError):
-        os.nice(_NICENESS)
+        os.nice(niceness)
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text(str(oom_score), encoding="ascii")
 
 
 def forbid_network(*, kill: bool = False) -> bool:

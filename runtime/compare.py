@@ -1,12 +1,13 @@
 """A before/after picture: source and result side by side, below them one detail of both."""
 
-from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.atomic_files import write_durably
 from runtime.errors import OutputError
 
 if TYPE_CHECKING:
@@ -35,16 +36,11 @@ def save_comparison(before: Picture, after: Picture, path: Path) -> None:
     Raises:
         OutputError: The file cannot be written there.
     """
-    sheet = draw_comparison(before, after)
-    partial = path.with_name(f".{path.name}.part")
+    content = BytesIO()
+    draw_comparison(before, after).save(content, format="PNG")
     try:
-        partial.unlink(missing_ok=True)  # and made anew: in a shared folder it could be a link to elsewhere
-        with open(partial, "xb") as file:
-            sheet.save(file, format="PNG")
-        partial.replace(path)
+        write_durably(path, content.getvalue())
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise OutputError(f"the before/after picture cannot be written to {path}: {error.strerror or error}") from error
 
 

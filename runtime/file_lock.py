@@ -1,4 +1,4 @@
-"""Locks between processes, which the kernel lets go of when the process ends, however it ends."""
+"""Locks between processes; the kernel releases them when the process ends, however it ends."""
 
 import fcntl
 import os
@@ -13,33 +13,40 @@ _POLL_S: Final = 0.1
 
 
 class FileLock(Closing):
-    """A held lock on a file, alone or shared with others.
-
-    A builder of engines holds its key's lock alone, and whoever uses an engine shares that of the engine's own file.
-    """
+    """A held lock on a file or folder, exclusive or shared."""
 
     def __init__(self, handle: int) -> None:
         self._handle: int | None = handle
 
     @classmethod
-    def try_alone(cls, path: Path) -> Self | None:
-        """Take the lock alone, making the file; None where another holds it.
+    def try_exclusive(cls, path: Path, *, write_pid: bool = False) -> Self | None:
+        """Take an exclusive lock, creating the file; None if another process holds it.
+
+        Args:
+            path: The lock's file. It stays after the lock is released, since another process may be about to take it.
+            write_pid: Write the process id into the file, for `read_holder`.
 
         Raises:
-            OSError: The file cannot be made.
+            OSError: The file cannot be created or written.
         """
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return cls._take(handle, fcntl.LOCK_EX)
+        lock = cls._take(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
+        if lock is not None and write_pid:
+            try:
+                lock._write(f"{os.getpid()}\n")
+            except BaseException:
+                lock.close()
+                raise
+        return lock
 
     @classmethod
-    def wait_alone(cls, path: Path, stop: threading.Event, *, holder: str) -> Self:
-        """Take the lock alone, as soon as it is free; `holder` says what the other process does meanwhile.
+    def wait_exclusive(cls, path: Path, stop: threading.Event, *, holder: str) -> Self:
+        """Wait for an exclusive lock; `holder` says what the other process does meanwhile.
 
         Raises:
-            CancelledError: `stop` was set while it was not.
+            CancelledError: `stop` was set before the lock was free.
         """
         while True:
-            lock = cls.try_alone(path)
+            lock = cls.try_exclusive(path)
             if lock is not None:
                 return lock
             if stop.wait(_POLL_S):
@@ -47,17 +54,17 @@ class FileLock(Closing):
 
     @classmethod
     def try_existing(cls, path: Path, *, shared: bool) -> Self | None:
-        """Take the lock of a file that is there; None where it is gone, or another's hold does not go with this.
+        """Take the lock of an existing file or folder; None if it is missing, or locked by another process.
 
         Raises:
-            OSError: The file cannot be opened.
+            OSError: It cannot be opened or locked.
         """
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         lock = cls._take(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        if lock is not None and not lock.is_of(path):
+        if lock is not None and not lock._is_of(path):
             # It was removed or replaced between the two calls.
             lock.close()
             return None
@@ -75,33 +82,28 @@ class FileLock(Closing):
             raise
         return cls(handle)
 
-    def is_of(self, path: Path) -> bool:
-        """Return whether the locked file is the one that is there under a name now."""
+    def _is_of(self, path: Path) -> bool:
+        """Return whether the locked file is the one that has this name now."""
         assert self._handle is not None
         try:
             return os.path.samestat(os.fstat(self._handle), os.stat(path))
         except FileNotFoundError:
             return False
 
-    def write(self, text: str) -> None:
-        """Put a text in place of what the file holds.
-
-        Raises:
-            OSError: The disk cannot take it.
-        """
+    def _write(self, text: str) -> None:
         assert self._handle is not None
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, text.encode("ascii"), 0)
 
     def close(self) -> None:
-        """Let go of the lock; its file stays, since another process may be about to take it."""
+        """Release the lock."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
 
 
 def is_held(path: Path) -> bool:
-    """Return whether some process holds a lock alone."""
+    """Return whether some process holds an exclusive lock."""
     try:
         lock = FileLock.try_existing(path, shared=True)
     except OSError:
@@ -112,29 +114,8 @@ def is_held(path: Path) -> bool:
     return False
 
 
-class LockFile(FileLock):
-    """A held lock; its file tells the process."""
-
-    @classmethod
-    def take(cls, path: Path) -> Self | None:
-        """Take the lock, and write this process's id into it; None where another process holds it.
-
-        Raises:
-            OSError: The file cannot be made.
-        """
-        lock = cls.try_alone(path)
-        if lock is None:
-            return None
-        try:
-            lock.write(f"{os.getpid()}\n")
-        except BaseException:
-            lock.close()
-            raise
-        return lock
-
-
 def read_holder(path: Path) -> int | None:
-    """Return the process id that the last holder of a lock wrote into it."""
+    """Return the process id that the last holder of a lock wrote into its file."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -6,12 +6,12 @@ sound sample numbers. Durations in seconds are for reading, not for computing.
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.action import Action
+from runtime.atomic_files import write_durably
 from runtime.errors import OutputError, RelumeError
 
 if TYPE_CHECKING:
@@ -254,13 +254,7 @@ def write_report(report: Report, path: Path) -> None:
     Raises:
         OutputError: The file cannot be written there.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
-        partial.unlink(missing_ok=True)  # and made anew: in a shared folder it could be a link to elsewhere
-        with open(partial, "x", encoding="utf-8") as file:
-            file.write(report_to_json(report) + "\n")
-        partial.replace(path)
+        write_durably(path, (report_to_json(report) + "\n").encode())
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise OutputError(f"the report cannot be written to {path}: {error.strerror}") from error

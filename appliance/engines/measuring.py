@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import appliance
-from runtime.child_process import die_with, forbid_network, give_way
+from runtime.child_process import end_with_parent, forbid_network, lower_priority
 from runtime.closing import Closing
 from runtime.errors import RelumeError
 
@@ -101,8 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, required=True, help="the process with which it ends")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s speeds: %(message)s")
-    die_with(options.parent)
-    give_way()
+    end_with_parent(options.parent)
+    lower_priority()
     forbid_network()
     try:
         measure_missing(options.engines, options.zoo)

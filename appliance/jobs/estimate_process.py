@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.jobs.job import options_from_json
-from runtime.child_process import die_with, forbid_network, give_way
+from runtime.child_process import end_with_parent, forbid_network, lower_priority
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions
 from runtime.progress import Progress
@@ -122,8 +122,8 @@ def main() -> int:
     parser.add_argument("--engines", type=Path)
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
-    die_with(arguments.parent)
-    give_way()
+    end_with_parent(arguments.parent)
+    lower_priority()
     forbid_network()
     # The name of the source comes this way because it may be no text.
     asked = json.loads(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))

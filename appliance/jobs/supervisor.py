@@ -18,7 +18,7 @@ from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import StoreError
 from runtime.closing import Closing
-from runtime.file_lock import LockFile
+from runtime.file_lock import FileLock
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Supervisor(Closing):
         """Release the jobs of workers whose devices are no longer in the settings, once they have ended."""
         try:
             for name in self._queue.workers_with_jobs() - {worker.device for worker in self._workers}:
-                lock = LockFile.take(lock_path(self._database.path.parent, name))
+                lock = FileLock.try_exclusive(lock_path(self._database.path.parent, name), write_pid=True)
                 if lock is not None:
                     with lock:
                         self._queue.lease(name).release()

@@ -25,8 +25,8 @@ from appliance.signals import SignalEvent
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import StoreError
-from runtime.child_process import die_with, forbid_network, give_way
-from runtime.file_lock import LockFile
+from runtime.child_process import end_with_parent, forbid_network, lower_priority
+from runtime.file_lock import FileLock
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     bell = SignalEvent(stopping)
     for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(kind, bell.trigger)
-    if options.parent is not None:
-        die_with(options.parent)
-    threading.Thread(target=_watch_parent, args=(options.parent, stopping), name="relume-parent", daemon=True).start()
-    give_way()
+    end_with_parent(options.parent, stopping.set)
+    threading.Thread(target=_end_in_time, args=(stopping,), name="relume-end", daemon=True).start()
+    lower_priority()
     forbid_network()
     if options.memory_bytes is not None:
         limit_memory(options.memory_bytes)
@@ -139,21 +138,19 @@ def _job_log(path: Path) -> Generator[None]:
             logging.root.removeHandler(handler)
 
 
-def _take_lock(path: Path, stopping: threading.Event) -> LockFile | None:
+def _take_lock(path: Path, stopping: threading.Event) -> FileLock | None:
     """Take the device's lock; wait a little for a worker that is just ending."""
     deadline = time.monotonic() + _LOCK_WAIT_S
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        lock = LockFile.take(path)
+        lock = FileLock.try_exclusive(path, write_pid=True)
         if lock is not None or time.monotonic() > deadline or stopping.wait(0.1):
             return lock
 
 
-def _watch_parent(parent: int | None, stopping: threading.Event) -> None:
-    """End the process in any case: soon after it was asked to, or after its supervisor has ended."""
-    while not stopping.wait(1.0):
-        if parent is not None and os.getppid() != parent:
-            stopping.set()
+def _end_in_time(stopping: threading.Event) -> None:
+    """End the process soon after it was asked to stop, in any case."""
+    stopping.wait()
     time.sleep(_EXIT_TIMEOUT_S)
     os._exit(1)
 

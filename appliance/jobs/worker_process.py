@@ -17,7 +17,7 @@ from appliance.jobs.job import ExitCause, JobCommand
 from appliance.jobs.lease import MAX_CRASHES, MAX_EXTERNAL_KILLS, JobLease
 from appliance.jobs.worker import LOCK_HELD, OUT_OF_MEMORY, lock_path
 from appliance.store.errors import StoreError
-from runtime.file_lock import LockFile, read_holder
+from runtime.file_lock import FileLock, read_holder
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class WorkerProcess:
 
     def _start(self) -> None:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
-        lock = LockFile.take(self._lock)
+        lock = FileLock.try_exclusive(self._lock, write_pid=True)
         if lock is None:
             self._wait_for_previous_worker()
             return

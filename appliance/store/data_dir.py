@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.store.errors import DirectoryInUseError, StoreError
-from runtime.file_lock import LockFile, read_holder
+from runtime.file_lock import FileLock, read_holder
 
 _FOLDERS: Final = ("uploads", "jobs", "results", "logs", "backups", "workers", "secrets")
 _FILES: Final = ("relume.db", "relume.db-wal", "relume.db-shm", "relume.toml")
@@ -55,11 +55,11 @@ def prepare_data_directory(data: Path) -> None:
         raise _refusal(data, error) from error
 
 
-def _take_lock(data: Path) -> LockFile:
+def _take_lock(data: Path) -> FileLock:
     path = data / "relume.lock"
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = LockFile.take(path)
+        lock = FileLock.try_exclusive(path, write_pid=True)
     except OSError as error:
         raise _refusal(data, error) from error
     if lock is None:

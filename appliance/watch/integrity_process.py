@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Final, TextIO
 import appliance
 from appliance.jobs.job import options_from_json, options_to_json
 from appliance.watch.errors import UnreadableError
-from runtime.child_process import forbid_network
+from runtime.child_process import end_with_parent, forbid_network
 from runtime.closing import Closing
 from runtime.errors import CancelledError, RelumeError
 from runtime.media.demux import describe_unreadable
@@ -151,7 +150,6 @@ def _shorten(reason: str, path: str) -> str:
 
 
 _MOST_MEMORY_BYTES: Final = 6 * 1024**3
-_LOOK_S: Final = 1.0
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -180,19 +178,12 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, resource.RLIM_INFINITY))
     forbid_network()
     # Told by the parent: asked for here, it would be another one's if the parent ended while this process began.
-    threading.Thread(target=_end_with, args=(int(sys.argv[-1]),), name="relume-leash", daemon=True).start()
+    end_with_parent(int(sys.argv[-1]))
     # Libraries may print: what they print must not be taken for an answer.
     answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
-
-
-def _end_with(parent: int) -> None:
-    """End with the process that asks, in the middle of a file too."""
-    while os.getppid() == parent:
-        time.sleep(_LOOK_S)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import ipaddress
-import os
 import re
 import socket
 from contextlib import suppress
@@ -15,6 +14,7 @@ from appliance.errors import SettingsError
 from appliance.settings import Settings
 from appliance.settings_file import listen
 from appliance.web.connections import ConnectionLimiter, limit_connections
+from runtime.atomic_files import write_durably
 
 _DAYS: Final = 397
 """Browsers refuse certificates that live longer."""
@@ -116,16 +116,9 @@ def _make(certificate: Path, key: Path, names: list[str], addresses: list[str]) 
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial.unlink(missing_ok=True)
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_durably(path, content, mode=0o600)
     except OSError as error:
         raise SettingsError(f"the certificate cannot be written to {path}: {error.strerror}") from error
 

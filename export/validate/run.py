@@ -32,7 +32,7 @@ from export.validate.report import (
     write_markdown,
     write_result,
 )
-from runtime.child_process import die_with
+from runtime.child_process import end_with_parent
 from runtime.engine.backends import Flavour
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _validate_in_subprocess(name: str, request: ValidationRequest, conditions: s
 
 
 def _child(name: str, request: ValidationRequest, conditions: str, parent: int) -> None:
-    die_with(parent)
+    end_with_parent(parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     validate_network(name, request, conditions)
 

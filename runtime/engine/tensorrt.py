@@ -4,7 +4,6 @@ An engine has fixed shapes and was built for one kind of GPU by one version; the
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from runtime.atomic_files import write_durably
 from runtime.closing import Closing
 from runtime.engine.backends import Flavour
 from runtime.engine.device_memory import Buffers, open_buffers
@@ -139,13 +139,10 @@ class TensorRtSession(Closing):
 
     def _keep_cache(self) -> None:
         """Write the compiled kernels beside the engine; without them the next start is slower, no more."""
-        partial = self._cache_path.with_name(f"{self._cache_path.name}.{os.getpid()}")
         try:
-            partial.write_bytes(bytes(self._cache.serialize()))
-            partial.replace(self._cache_path)
+            write_durably(self._cache_path, bytes(self._cache.serialize()), is_shared=True)
         except OSError as error:
-            logger.warning("%s cannot be kept: %s", self._cache_path, error.strerror)
-            partial.unlink(missing_ok=True)
+            logger.warning("%s cannot be written: %s", self._cache_path, error.strerror)
 
 
 def read_tensors(library: Any, engine: Any, path: Path) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:

@@ -1,8 +1,6 @@
 """What a workspace's manifest holds, and its text: the one file that says what of a job is done."""
 
-import fcntl
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,13 +13,14 @@ from runtime.atomic_files import (
     is_whole,
     mark_file,
     remove_durably,
-    sync_folder,
+    sync_path,
     told_errors,
     write_durably,
 )
 from runtime.audio.pipeline import AudioOutcome
 from runtime.closing import Closing
 from runtime.errors import OutputError
+from runtime.file_lock import FileLock
 from runtime.media.muxer import partial_path
 from runtime.media.verify import CarriedData
 from runtime.report import DamagedPlace, Report
@@ -169,10 +168,10 @@ class Workspace(Closing):
         """
         self.folder = workspace / _FOLDER
         self.is_temporary = is_temporary
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
         with told_errors(workspace):
             self.folder.mkdir(parents=True, exist_ok=True)
-            sync_folder(workspace)
+            sync_path(workspace)
             if not is_temporary:
                 self._take_lock()
         try:
@@ -185,12 +184,9 @@ class Workspace(Closing):
 
     def _take_lock(self) -> None:
         """Lock the open folder, so that no file is left and a killed process releases it."""
-        self._lock = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise OutputError(f"{self.folder} is in use by another process; wait until it has ended") from error
+        self._lock = FileLock.try_existing(self.folder, shared=False)
+        if self._lock is None:
+            raise OutputError(f"{self.folder} is in use by another process; wait until it has ended")
 
     @property
     def manifest(self) -> Manifest:
@@ -248,7 +244,7 @@ class Workspace(Closing):
         """
         manifest = replace(self.manifest, **changes)
         with told_errors(self.folder):
-            sync_folder(self.folder)
+            sync_path(self.folder)
             write_durably(self.folder / _MANIFEST, manifest_to_json(manifest))
         self._manifest = manifest
 
@@ -283,10 +279,9 @@ class Workspace(Closing):
         self.tidy()
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the folder."""
         if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            self._lock.close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are Linux's")
 
 
-def test_a_process_gives_way_and_is_the_first_to_go():
+def test_a_process_lowers_its_priority_and_is_the_first_to_go():
     program = (
-        "import os; from runtime.child_process import give_way; before = os.nice(0); give_way()\n"
+        "import os; from runtime.child_process import lower_priority; before = os.nice(0); lower_priority()\n"
         "print(os.nice(0) - before, open('/proc/self/oom_score_adj').read())"
     )
 
@@ -27,7 +27,7 @@ def test_a_process_gives_way_and_is_the_first_to_go():
 
 def test_a_process_ends_with_a_parent_that_was_killed(tmp_path):
     child = (
-        "import os, sys, time; from runtime.child_process import die_with; die_with(os.getppid())\n"
+        "import os, sys, time; from runtime.child_process import end_with_parent; end_with_parent(os.getppid())\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"

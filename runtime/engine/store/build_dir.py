@@ -41,7 +41,7 @@ class Bench(Closing):
 
     def __init__(self, shelves: Shelves, key: EngineKey, source: Path, stop: threading.Event) -> None:
         self._shelves, self._key, self._source = shelves, key, source
-        self._lock = FileLock.wait_alone(shelves.lock(key.name), stop, holder="builds the same engine")
+        self._lock = FileLock.wait_exclusive(shelves.lock(key.name), stop, holder="builds the same engine")
         self.folder = shelves.partial / key.name
         self._clear()
         self.folder.mkdir(mode=0o700)

@@ -219,7 +219,7 @@ def verify_engine(store: EngineStore, name: str, *, threads: int) -> Verified:
     change = find_change(store, entry)
     if change:
         return Verified(entry.name, None, f"outdated, so it is not used: {change}")
-    lock = FileLock.try_alone(store.shelves.lock(entry.name))
+    lock = FileLock.try_exclusive(store.shelves.lock(entry.name))
     if lock is None:
         raise EngineStoreError(f"engine {entry.name} is just being built again; wait for it")
     with lock:

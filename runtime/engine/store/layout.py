@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runtime.atomic_files import sync_folder
+from runtime.atomic_files import sync_path
 from runtime.engine.store.key import EngineRequest, KeyParts
 from runtime.errors import EngineStoreError
 
@@ -156,11 +156,11 @@ class Shelves:
 
 def move_folder(source: Path, target: Path) -> None:
     """Put a folder in the place of another; after any crash the target is the old one, the new one, or missing."""
-    sync_folder(source)
+    sync_path(source)
     remove_folder(target)
     os.rename(source, target)
-    sync_folder(target.parent)
-    sync_folder(source.parent)
+    sync_path(target.parent)
+    sync_path(source.parent)
 
 
 def remove_folder(folder: Path) -> None:

@@ -105,7 +105,7 @@ def clear_litter(store: EngineStore) -> None:
     """Remove what killed processes left: partial engines whose builder is gone, and folders that were half removed."""
     shelves = store.shelves
     for name in list_names(shelves.partial):
-        lock = FileLock.try_alone(shelves.lock(name))
+        lock = FileLock.try_exclusive(shelves.lock(name))
         if lock is not None:
             with lock:
                 remove_folder(shelves.partial / name)

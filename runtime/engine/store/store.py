@@ -158,7 +158,7 @@ class EngineStore:
         folder = self.shelves.ready / key.name
         try:
             self.shelves.prepare()
-            lock = FileLock.try_alone(self.shelves.lock(key.name))
+            lock = FileLock.try_exclusive(self.shelves.lock(key.name))
             if lock is None:
                 return
             with lock:

@@ -13,7 +13,7 @@ import pytest
 from appliance.jobs import worker
 from appliance.jobs.job import JobState, WorkerOptions
 from appliance.jobs.worker import LOCK_HELD, _run_jobs, lock_path
-from runtime.file_lock import LockFile, read_holder
+from runtime.file_lock import FileLock, read_holder
 from runtime.options import AudioMode, EnhanceOptions
 
 SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
@@ -53,7 +53,7 @@ def test_a_worker_ends_with_its_server(add, data, queue, long_clip, until):
         server.stdin.close()
 
         def lock_is_free():
-            lock = LockFile.take(lock_path(data, "cpu"))
+            lock = FileLock.try_exclusive(lock_path(data, "cpu"), write_pid=True)
             if lock is not None:
                 lock.close()
             return lock is not None
@@ -71,7 +71,7 @@ def test_a_worker_whose_server_has_gone_already_takes_nothing(add, queue, clip, 
 
 def test_a_second_worker_of_a_device_takes_nothing(add, data, queue, clip, start_worker):
     job = add("clip", clip)
-    with LockFile.take(lock_path(data, "cpu")):
+    with FileLock.try_exclusive(lock_path(data, "cpu"), write_pid=True):
         assert start_worker().wait(30) == LOCK_HELD
 
     assert queue.get(job.id).state is JobState.QUEUED

@@ -11,7 +11,7 @@ import pytest
 from appliance.store.data_dir import open_data_directory
 from appliance.store.database import Database
 from appliance.store.errors import DirectoryInUseError, StoreError
-from runtime.file_lock import LockFile, read_holder
+from runtime.file_lock import FileLock, read_holder
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -64,11 +64,11 @@ def test_a_place_that_cannot_be_a_directory_is_told(tmp_path):
 
 
 def test_a_lock_is_free_again_once_it_is_closed(tmp_path):
-    first = LockFile.take(tmp_path / "a.lock")
+    first = FileLock.try_exclusive(tmp_path / "a.lock", write_pid=True)
     assert first is not None
-    assert LockFile.take(tmp_path / "a.lock") is None
+    assert FileLock.try_exclusive(tmp_path / "a.lock", write_pid=True) is None
     first.close()
-    second = LockFile.take(tmp_path / "a.lock")
+    second = FileLock.try_exclusive(tmp_path / "a.lock", write_pid=True)
     assert second is not None
     second.close()
 

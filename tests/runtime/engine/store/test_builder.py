@@ -122,13 +122,13 @@ def test_a_builder_that_is_told_to_stop_leaves_nothing(store, wanted) -> None:
     assert list(store.shelves.partial.iterdir()) == []
     assert list(store.shelves.ready.iterdir()) == []
     # Its lock is free again.
-    FileLock.try_alone(store.shelves.lock(store.key(wanted).name)).close()
+    FileLock.try_exclusive(store.shelves.lock(store.key(wanted).name)).close()
 
 
 def test_a_build_that_is_stopped_ends_soon_while_another_builds(store, wanted) -> None:
     store.shelves.prepare()
     stages: list[str] = []
-    with FileLock.try_alone(store.shelves.lock(store.key(wanted).name)):
+    with FileLock.try_exclusive(store.shelves.lock(store.key(wanted).name)):
         began = time.monotonic()
         with pytest.raises(CancelledError, match=r"model light-x4 was stopped; nothing is left"):
             build_apart(store, wanted, stop=lambda: bool(stages), tell=stages.append)
@@ -150,7 +150,7 @@ def test_a_builder_ends_with_the_one_who_started_it(store, wanted) -> None:
     )
     store.shelves.prepare()
     lock_path = store.shelves.lock(store.key(wanted).name)
-    with FileLock.try_alone(lock_path):
+    with FileLock.try_exclusive(lock_path):
         starter = subprocess.Popen(
             [sys.executable, "-c", program, str(store.shelves.folder)],
             cwd=ROOT,

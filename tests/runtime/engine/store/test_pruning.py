@@ -71,7 +71,7 @@ def test_what_a_killed_builder_left_goes_and_what_a_living_one_makes_stays(store
     store.shelves.prepare()
     for name in ("dead", "alive"):
         (store.shelves.partial / name).mkdir()
-    with FileLock.try_alone(store.shelves.lock("alive")):
+    with FileLock.try_exclusive(store.shelves.lock("alive")):
         prune(store, 0)
 
     assert [path.name for path in store.shelves.partial.iterdir()] == ["alive"]

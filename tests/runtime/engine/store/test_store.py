@@ -99,7 +99,7 @@ def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, s
     folder = store.shelves.ready / shelve(wanted)
     (folder / "engine.blob").write_bytes(b"other")
 
-    with FileLock.try_alone(store.shelves.lock(folder.name)):
+    with FileLock.try_exclusive(store.shelves.lock(folder.name)):
         assert store.find(wanted) is None
         assert folder.exists()
 
