@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+# Two workers whose libraries compute with a thread for each core would wait for each other, spinning.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 # Groups that take longest begin first, so that the workers end together.
 FIRST = (

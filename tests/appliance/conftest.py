@@ -1,7 +1,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,8 @@ import av
 import numpy as np
 import pytest
 from av.container import OutputContainer
+
+from .warm import WarmCommand
 
 ROOT = Path(__file__).resolve().parents[2]
 Relume = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,15 +37,23 @@ def start_relume(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subp
 
 
 @pytest.fixture(scope="session")
-def relume(start_relume: Callable[..., subprocess.Popen[str]]) -> Relume:
+def relume(
+    start_relume: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Relume]:
     """Run the command in a process of its own and wait for its end."""
+    command = WarmCommand(tmp_path_factory.mktemp("warm"))
+    environment = {"PYTHONPATH": str(ROOT), "RELUME_DATA": str(tmp_path_factory.mktemp("data"))}
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        if not options:
+            words = [str(argument) for argument in arguments]
+            return command.run(words, {**os.environ, **environment}, timeout_s=300)
         with start_relume(*arguments, **options) as process:
             out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    return run
+    yield run
+    command.close()
 
 
 def _write_clip(

@@ -30,12 +30,12 @@ def stream(network: Demucs, signal: torch.Tensor, *, frames: int, reset: bool = 
 def test_a_stream_equals_the_whole_inside_it(frames: int, depth: int) -> None:
     torch.manual_seed(depth)
     network = Demucs(DemucsConfig(hidden=4, depth=depth), normalize=False).eval()
-    signal = torch.randn(1, 1, 6000)
+    signal = torch.randn(1, 1, 3000)
 
     with torch.inference_mode():
         streamed, whole = stream(network, signal, frames=frames), network(signal)
 
-    inside = slice(1000, 5000)
+    inside = slice(1000, 2000)
     torch.testing.assert_close(streamed[..., inside], whole[..., inside], atol=1e-6, rtol=0)
 
 

@@ -25,8 +25,9 @@ TINY = RvrtConfig(
 PARAMETERS = {"001": 10_782_295, "004": 13_573_159, "006": 12_786_919}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rvrt_sr_x4", "residual_rvrt_sr_x4", "rvrt_denoise"])
-@pytest.mark.parametrize("sampling", ["grid_sample", pytest.param("gather", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampling", ["grid_sample", "gather"])
 def test_the_network_agrees_with_the_published_one(load_oracle, name: str, sampling: str) -> None:
     oracle = load_oracle(name)
     given = oracle.config

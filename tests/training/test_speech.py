@@ -91,13 +91,13 @@ def test_the_loss_learns_one_batch_by_heart(corpora) -> None:
     batch = task.batch(np.random.default_rng(0))
     optimiser = torch.optim.Adam(task.model.parameters(), lr=5e-3)
     losses = []
-    for _ in range(80):
+    for _ in range(30):
         loss, figures = task.loss(batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.85 * losses[0], losses
     assert figures.keys() == {"l1", "snr", "convergence", "magnitude", "compressed"}
 
 

@@ -1,5 +1,8 @@
 """A Q/DQ graph computes what the formula says, in the form that its runtime reads rightly."""
 
+import platform
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +14,12 @@ from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.openvino import OpenVinoSession
 
 RANGES = {"x": (-1.0, 2.0), "joined": (-1.0, 2.0)}
+
+
+def has_dot_products() -> bool:
+    """Return whether the processor adds products of bytes in 32 bits, as those of x86 with VNNI and all of ARM's do."""
+    about = Path("/proc/cpuinfo")
+    return platform.machine() != "x86_64" or (about.exists() and "vnni" in about.read_text("utf-8"))
 
 
 def made(nodes, weights, *, inputs=("x",), channels=2) -> onnx.ModelProto:
@@ -108,14 +117,21 @@ def joined():
     return made(nodes, weights(inputs=4, side=3))
 
 
-def test_openvino_and_onnxruntime_read_the_cpu_form_alike(joined, tmp_path):
+@pytest.mark.parametrize(
+    "session",
+    [
+        OnnxRuntimeCpuSession,
+        # Without these instructions OpenVINO (2026) adds pairs of products in 16 bits, which full weights overflow.
+        pytest.param(OpenVinoSession, marks=pytest.mark.skipif(not has_dot_products(), reason="no VNNI instructions")),
+    ],
+)
+def test_runtimes_read_the_cpu_form_alike(joined, tmp_path, session):
     x = np.random.default_rng(1).uniform(-1, 2, (1, 2, 24, 24)).astype(np.float32)
 
     quantised = quantise_graph(joined, RANGES, {"layer"}, form=Form.CPU)
 
     exact = run(joined, tmp_path / "f.onnx", {"x": x})
-    for session in (OnnxRuntimeCpuSession, OpenVinoSession):
-        assert snr(exact, run(quantised, tmp_path / "q.onnx", {"x": x}, session)) > 35
+    assert snr(exact, run(quantised, tmp_path / "q.onnx", {"x": x}, session)) > 35
 
 
 @pytest.mark.parametrize(("form", "reshapes"), [(Form.CPU, 1), (Form.TENSORRT, 0)])
