@@ -41,6 +41,6 @@ VOLUME /data
 WORKDIR /data
 EXPOSE 8443 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["python", "-m", "appliance.box.health"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["python", "-m", "appliance.maintenance.health"]
 ENTRYPOINT ["relume"]
 CMD ["serve"]

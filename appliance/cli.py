@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from appliance.accounts import cli as accounts
-from appliance.box import cli as box
 from appliance.console import PlainCommand, examples
 from appliance.engines import cli as engines
 from appliance.exit_codes import (
@@ -20,6 +19,7 @@ from appliance.exit_codes import (
     exit_on_interrupt,
 )
 from appliance.jobs import cli as jobs
+from appliance.maintenance import cli as maintenance
 from appliance.watch import cli as watch
 from appliance.web import cli as web
 from runtime.errors import RelumeError
@@ -278,5 +278,9 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(watch.folders, name="folders")
 app.add_typer(accounts.app, name="users")
 app.add_typer(engines.app, name="engines")
-app.command(cls=PlainCommand)(box.backup)
-app.command(cls=PlainCommand)(box.restore)
+app.command(cls=PlainCommand)(maintenance.backup)
+app.command(cls=PlainCommand)(maintenance.restore)
+
+
+if __name__ == "__main__":
+    main()

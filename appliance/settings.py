@@ -6,21 +6,13 @@ directory, else from the default written here. The settings page and the comment
 
 import os
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import InitSettingsSource
 
-from appliance.errors import SettingsError
-from appliance.validation_messages import describe_validation_error, quote_value, suggest
-
-FILE_NAME: Final = "relume.toml"
-LAST_GOOD_NAME: Final = "relume.last-good.toml"
-"""The settings that the server started with last."""
 PREFIX: Final = "RELUME_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -302,28 +294,6 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings(data: Path | None = None, *, file_name: str = FILE_NAME, **given: object) -> Settings:
-    """Read the settings of a data directory.
-
-    Args:
-        data: The data directory; None takes `RELUME_DATA` or the default.
-        file_name: The file in it.
-        given: Settings from the command line, which win; None counts as not given.
-
-    Raises:
-        SettingsError: The file is not TOML, or a value is unknown or outside its bounds.
-    """
-    chosen = find_data_directory(data)
-    options = {name: value for name, value in given.items() if value is not None}
-    try:
-        return build_settings({**options, "data": chosen}, read_file(chosen, file_name))
-    except SettingsError as error:
-        # On the page the title is beside the field; whoever edits a file or a variable knows it by its name.
-        if error.field:
-            raise SettingsError(f"setting {error.field}: {error}", code=error.code, field=error.field) from error
-        raise
-
-
 def find_data_directory(data: Path | None = None) -> Path:
     """Return the data directory, absolute; None takes `RELUME_DATA` or the default."""
     chosen = data or Path(os.environ.get(f"{PREFIX}DATA") or _DEFAULT_DATA)
@@ -333,59 +303,3 @@ def find_data_directory(data: Path | None = None) -> Path:
 def engines_folder(data: Path) -> Path:
     """Return the folder of a data directory that holds engines and measurements."""
     return data / "engines"
-
-
-def read_file(data: Path, file_name: str = FILE_NAME) -> dict[str, Any]:
-    """Return what `relume.toml` in a data directory sets; nothing where there is no such file.
-
-    Raises:
-        SettingsError: The file cannot be read or is not TOML.
-    """
-    path = data / file_name
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read as TOML: {error}; correct it or move it away") from error
-    if "data" in values:
-        raise SettingsError(f"{path} sets data, which it lies in itself; use --data or {PREFIX}DATA")
-    return values
-
-
-def build_settings(given: Mapping[str, Any], file: Mapping[str, Any]) -> Settings:
-    """Make the settings of values that were given and values of a file, of which the given ones win.
-
-    Raises:
-        SettingsError: A value is unknown or outside its bounds.
-    """
-    try:
-        return Settings(_file=dict(file), **given)  # type: ignore[call-arg]
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _settings_error(first) from error
-
-
-def _settings_error(fault: Mapping[str, Any]) -> SettingsError:
-    """Say what is wrong with a setting, by its name in the file and its title on the page."""
-    name = str(fault["loc"][0]) if fault["loc"] else ""
-    if fault["type"] == "extra_forbidden":
-        return SettingsError(
-            f"there is no setting named {quote_value(name)}{suggest(name, list(Settings.model_fields))}",
-            code="setting_unknown",
-        )
-    if name not in Settings.model_fields:
-        found = next((known for known in ("tls_certificate",) if known in str(fault["msg"])), "")
-        return SettingsError(describe_validation_error(fault, "the settings"), code="setting_refused", field=found)
-    title = Settings.model_fields[name].title or name
-    return SettingsError(
-        describe_validation_error(fault, title, bounds=_bounds_of(name)), code="setting_refused", field=name
-    )
-
-
-def _bounds_of(name: str) -> tuple[Any, Any]:
-    """Return the least and the most that a setting takes; None where there is no such bound."""
-    marks = Settings.model_fields[name].metadata
-    least = next((mark.ge for mark in marks if hasattr(mark, "ge")), None)
-    most = next((mark.le for mark in marks if hasattr(mark, "le")), None)
-    return least, most

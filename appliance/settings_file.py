@@ -1,20 +1,102 @@
-"""Writes `relume.toml` for the settings page: with a note on every setting, complete or not at all."""
+"""`relume.toml` in the data directory: read, checked, and written by the settings page."""
 
 import fcntl
 import os
-import socket
 import tomllib
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import tomlkit
+from pydantic import ValidationError
 
 from appliance.errors import SettingsError
-from appliance.settings import FILE_NAME, LAST_GOOD_NAME, PREFIX, Settings, build_settings, read_file
-from appliance.validation_messages import quote_value, suggest
+from appliance.settings import PREFIX, Settings, find_data_directory
+from appliance.validation_messages import describe_validation_error, quote_value, suggest
 from runtime.atomic_files import write_durably
+
+FILE_NAME: Final = "relume.toml"
+LAST_GOOD_NAME: Final = "relume.last-good.toml"
+"""The settings of the latest successful start."""
+
+
+def load_settings(data: Path | None = None, *, file_name: str = FILE_NAME, **given: object) -> Settings:
+    """Read the settings of a data directory.
+
+    Args:
+        data: The data directory; None takes `RELUME_DATA` or the default.
+        file_name: The file in it.
+        given: Settings from the command line, which win; None counts as not given.
+
+    Raises:
+        SettingsError: The file is not TOML, or a value is unknown or outside its bounds.
+    """
+    chosen = find_data_directory(data)
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return build_settings({**options, "data": chosen}, read_file(chosen, file_name))
+    except SettingsError as error:
+        # On the page the title is beside the field; whoever edits a file or a variable knows it by its name.
+        if error.field:
+            raise SettingsError(f"setting {error.field}: {error}", code=error.code, field=error.field) from error
+        raise
+
+
+def read_file(data: Path, file_name: str = FILE_NAME) -> dict[str, Any]:
+    """Return what `relume.toml` in a data directory sets; nothing where there is no such file.
+
+    Raises:
+        SettingsError: The file cannot be read or is not TOML.
+    """
+    path = data / file_name
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read as TOML: {error}; correct it or move it away") from error
+    if "data" in values:
+        raise SettingsError(f"{path} sets data, which it lies in itself; use --data or {PREFIX}DATA")
+    return values
+
+
+def build_settings(given: Mapping[str, Any], file: Mapping[str, Any]) -> Settings:
+    """Make the settings of values that were given and values of a file, of which the given ones win.
+
+    Raises:
+        SettingsError: A value is unknown or outside its bounds.
+    """
+    try:
+        return Settings(_file=dict(file), **given)  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _settings_error(first) from error
+
+
+def _settings_error(fault: Mapping[str, Any]) -> SettingsError:
+    """Say what is wrong with a setting, by its name in the file and its title on the page."""
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    if fault["type"] == "extra_forbidden":
+        return SettingsError(
+            f"there is no setting named {quote_value(name)}{suggest(name, list(Settings.model_fields))}",
+            code="setting_unknown",
+        )
+    if name not in Settings.model_fields:
+        found = next((known for known in ("tls_certificate",) if known in str(fault["msg"])), "")
+        return SettingsError(describe_validation_error(fault, "the settings"), code="setting_refused", field=found)
+    title = Settings.model_fields[name].title or name
+    return SettingsError(
+        describe_validation_error(fault, title, bounds=_bounds_of(name)), code="setting_refused", field=name
+    )
+
+
+def _bounds_of(name: str) -> tuple[Any, Any]:
+    """Return the least and the most that a setting takes; None where there is no such bound."""
+    marks = Settings.model_fields[name].metadata
+    least = next((mark.ge for mark in marks if hasattr(mark, "ge")), None)
+    most = next((mark.le for mark in marks if hasattr(mark, "le")), None)
+    return least, most
 
 
 def fixed_settings() -> frozenset[str]:
@@ -77,12 +159,7 @@ def _replace(data: Path, text: str, values: Mapping[str, Any]) -> None:
     if found != values:
         wrong = sorted(name for name in {*found, *values} if found.get(name) != values.get(name))
         raise SettingsError(f"{', '.join(wrong)} cannot be kept in {FILE_NAME} as it is; choose another value")
-    write_complete(data / FILE_NAME, text)
-
-
-def write_complete(path: Path, text: str) -> None:
-    """Write a file, for its owner alone, so that it is there complete or as it was before."""
-    write_durably(path, text.encode(), mode=0o600)
+    write_durably(data / FILE_NAME, text.encode(), mode=0o600)
 
 
 def _saved(data: Path) -> dict[str, Any]:
@@ -114,135 +191,15 @@ def _as_toml(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_ADDRESS: Final = frozenset({"host", "port", "plain_port", "tls"})
-_CERTIFICATE: Final = frozenset({"tls", "tls_certificate", "tls_key"})
-
-
-def check_settings(wanted: Settings, running: Settings, changed: Collection[str]) -> None:
-    """Refuse settings with which the server could not start, or could not work.
-
-    Args:
-        wanted: All settings as they would be.
-        running: The settings that the server runs with: its own port is no port that is taken.
-        changed: The names of those that are to change; others are not looked at.
-
-    Raises:
-        SettingsError: It names the setting and says what is wrong.
-    """
-    names = set(changed)
-    if names & _ADDRESS:
-        _check_address(wanted, running, names)
-    if names & _CERTIFICATE and wanted.tls:
-        _check_certificate(wanted)
-    if "zoo" in names and wanted.zoo is not None and not wanted.zoo.is_dir():
-        raise _invalid("zoo", f"Own models: the folder {wanted.zoo} does not exist on this server; create it first")
-    if names & {"backend", "device"}:
-        _check_backends(wanted, names)
-
-
-def available_devices() -> list[str]:
-    """Return what the setting `device` may name on this machine."""
-    from runtime.hardware import look_at_hardware
-
-    return ["auto", "cpu", *(f"gpu:{number}" for number, _ in enumerate(look_at_hardware().gpus))]
-
-
-def available_backends() -> list[str]:
-    """Name what can run the models on this machine, `auto` first."""
-    from runtime.engine.backends import list_backends
-
-    return ["auto", *(backend.name for backend in list_backends() if backend.available)]
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket to the address of the server.
-
-    Raises:
-        SettingsError: The address is not one of this machine, or the port is taken or not allowed.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        # Bound is not enough: another server may hold the port and listen later.
-        listening.listen(512)
-    except (OSError, UnicodeError) as error:
-        listening.close()
-        raise _address_error(error, host, port) from error
-    return listening
-
-
-def _address_error(error: Exception, host: str, port: int) -> SettingsError:
-    number = getattr(error, "errno", None)
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return _invalid("host", f"the listen address {quote_value(host)} is not known; type an address such as 0.0.0.0")
-    if number == 99:  # EADDRNOTAVAIL
-        return _invalid("host", f"this server does not have the address {host}; 0.0.0.0 listens on all that it has")
-    if number == 13:  # EACCES
-        return _invalid("port", f"cannot listen on port {port}: ports below 1024 are not allowed here; choose another")
-    if number == 98:  # EADDRINUSE
-        return _invalid("port", f"cannot listen on port {port}: another program uses it; choose another with --port")
-    return _invalid("port", f"cannot listen on port {port} of {host}: {os.strerror(number or 0)}")
-
-
-def _check_address(wanted: Settings, running: Settings, names: set[str]) -> None:
-    if wanted.tls and wanted.plain_port == wanted.port:
-        raise _invalid("plain_port", f"port {wanted.port} cannot serve both https and plain http; choose two ports")
-    own = {running.port, running.plain_port if running.tls else 0}
-    ports = {"port": wanted.port} | ({"plain_port": wanted.plain_port} if wanted.tls and wanted.plain_port else {})
-    for name, port in ports.items():
-        # The port that this server holds is free for it; another address of the same port is tried with any port.
-        tried = 0 if port in own else port
-        if tried == 0 and "host" not in names:
-            continue
-        try:
-            listen(wanted.host, tried).close()
-        except SettingsError as error:
-            error.field = name if error.field == "port" else error.field
-            raise
-
-
-def _check_certificate(wanted: Settings) -> None:
-    from appliance.web.tls import check_certificate
-
-    if wanted.tls_certificate is None or wanted.tls_key is None:
-        return
-    for name, path in (("tls_certificate", wanted.tls_certificate), ("tls_key", wanted.tls_key)):
-        title = Settings.model_fields[name].title
-        if not path.is_file():
-            raise _invalid(name, f"{title}: there is no file {path} on this server")
-        if not os.access(path, os.R_OK):
-            raise _invalid(name, f"{title}: the server may not read {path}; give its user the right to")
-    check_certificate(wanted.tls_certificate, wanted.tls_key)
-
-
-def _check_backends(wanted: Settings, names: set[str]) -> None:
-    backends, devices = available_backends(), available_devices()
-    if "backend" in names and wanted.backend not in backends:
-        unknown = f"unknown backend {quote_value(wanted.backend)}; this machine has: {', '.join(backends)}"
-        raise _invalid("backend", unknown)
-    given = wanted.device.split(",")
-    if "device" in names and (not set(given) <= set(devices) or len(set(given)) < len(given)):
-        unknown = f"{quote_value(wanted.device)} are not devices of this machine, each named once"
-        raise _invalid("device", f"{unknown}; it has: {', '.join(devices)}")
-
-
-def _invalid(field: str, message: str) -> SettingsError:
-    return SettingsError(message, code="setting_refused", field=field)
-
-
 def save_last_good(data: Path, file_name: str) -> None:
-    """Keep the settings that the server started with, for the day when newer ones keep it from starting."""
+    """Keep a copy of the settings that the server started with, to fall back to if newer ones prevent a start."""
     if file_name == LAST_GOOD_NAME:
         return
     try:
-        text = (data / file_name).read_text(encoding="utf-8")
+        content = (data / file_name).read_bytes()
     except OSError:
-        text = ""
+        content = b""
     good = data / LAST_GOOD_NAME
-    try:
-        if not good.exists() or good.read_text(encoding="utf-8") != text:
-            write_complete(good, text)
-    except OSError:
-        return
+    with suppress(OSError):
+        if not good.exists() or good.read_bytes() != content:
+            write_durably(good, content, mode=0o600)

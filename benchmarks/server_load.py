@@ -67,7 +67,7 @@ def run(folder: Path, wishes: argparse.Namespace) -> dict[str, Any]:
     """Start a server, load it, and give the figures."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "appliance.web", "--data", str(folder / "data"), "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "appliance.cli", "serve", "--data", str(folder / "data"), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--tls" if wishes.tls else "--no-tls"]
     environment = {**os.environ, "RELUME_PLAIN_PORT": "0", "RELUME_DISK_RESERVE_GIB": "0.5"}
     begun = time.monotonic()

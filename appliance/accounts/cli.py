@@ -102,7 +102,7 @@ def remove(name: Name, *, data: Data = None) -> None:
 @contextmanager
 def _users(data: Path | None) -> "Iterator[Users]":
     from appliance.accounts.users import Users
-    from appliance.settings import load_settings
+    from appliance.settings_file import load_settings
     from appliance.store.data_dir import prepare_data_directory
     from appliance.store.database import Database
 

@@ -234,7 +234,7 @@ def prune(
 
     Engines that are in use stay.
     """
-    from appliance.settings import load_settings
+    from appliance.settings_file import load_settings
     from runtime.engine.store.pruning import prune as run
 
     budget_bytes = load_settings(data).engines_bytes if budget_gib is None else int(budget_gib * 1024**3)
@@ -242,7 +242,7 @@ def prune(
 
 
 def _store(data: Path | None) -> "EngineStore":
-    from appliance.settings import load_settings
+    from appliance.settings_file import load_settings
     from runtime.engine.store.store import EngineStore
 
     return EngineStore(load_settings(data).engines)

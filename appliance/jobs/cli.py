@@ -241,7 +241,7 @@ def _queue(data: Path | None) -> "Iterator[JobQueue]":
 @contextmanager
 def _open(data: Path | None) -> "Iterator[tuple[Database, JobQueue]]":
     from appliance.jobs.queue import JobQueue
-    from appliance.settings import load_settings
+    from appliance.settings_file import load_settings
     from appliance.store.data_dir import database_path
     from appliance.store.database import Database
     from appliance.store.errors import StoreError

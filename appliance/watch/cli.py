@@ -300,7 +300,7 @@ def _wish(
 @contextmanager
 def _open(data: Path | None) -> Iterator["FolderStore"]:
     """Open the folders of the server's data directory, whether it runs or not."""
-    from appliance.settings import load_settings
+    from appliance.settings_file import load_settings
     from appliance.store.data_dir import database_path
     from appliance.store.database import Database
     from appliance.watch.store import FolderStore

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.box.logs import log_to_file, set_aside
 from appliance.enhance_command import describe_progress
 from appliance.jobs.job import JobRecord, JobState
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.supervisor import Supervisor
+from appliance.maintenance.logs import log_to_file, set_aside
 from appliance.store.data_dir import database_path, open_data_directory
 from appliance.store.database import Database
 from appliance.watch.errors import FolderError

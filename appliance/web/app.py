@@ -1,4 +1,4 @@
-"""The web application: its routes, what stands before them, and what runs beside them."""
+"""The web application: routes, middleware, and the background tasks of the server's lifetime."""
 
 import asyncio
 import time
@@ -10,29 +10,15 @@ from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from appliance.accounts.book import open_accounts
 from appliance.jobs.errors import JobError
-from appliance.jobs.queue import JobQueue
-from appliance.settings import FILE_NAME, LAST_GOOD_NAME, Settings, load_settings
-from appliance.store.database import Database
-from appliance.watch.store import FolderStore
 from appliance.web import static
-from appliance.web.connections import ConnectionLimiter
 from appliance.web.errors import RESPONSES, add_error_handlers
-from appliance.web.estimate_cache import EstimateCache
-from appliance.web.events import Broadcaster
-from appliance.web.mail import Mailer
-from appliance.web.own_presets import OwnPresets
 from appliance.web.routes import account, estimates, folders, jobs, media, presets, uploads, users, webhooks
 from appliance.web.routes import settings as settings_routes
 from appliance.web.routes import system as system_routes
 from appliance.web.security import SecurityMiddleware, Viewer, cookie_name
 from appliance.web.services import Services
-from appliance.web.system import SystemStatus, Workers
 from appliance.web.tls import own_names
-from appliance.web.upload_store import UploadStore
-from appliance.web.upload_writer import UploadWriter
-from appliance.web.webhooks import Webhooks
 from runtime.version import relume_version
 
 _ROUTES: Final = (
@@ -49,77 +35,31 @@ _ROUTES: Final = (
     webhooks,
     static,
 )
-_TIDY_EVERY_S: Final = 3600.0
+_CLEAN_UP_EVERY_S: Final = 3600.0
 _PREVIEWS_KEPT_S: Final = 24 * 3600.0
 
 
-def open_services(
-    database: Database,
-    settings: Settings,
-    *,
-    workers: Workers = tuple,
-    given: frozenset[str] = frozenset(),
-    problem: str = "",
-    connections: ConnectionLimiter | None = None,
-) -> Services:
-    """Make what the routes work with.
-
-    Args:
-        database: The database of the data directory.
-        settings: The settings of the box.
-        workers: Tells of the worker processes.
-        given: The settings that the command line fixes.
-        problem: Why these are not the settings that were saved.
-        connections: The counts of connections that the listening socket has; None makes new ones.
-    """
-    settings.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
-    accounts, queue = open_accounts(database, settings), JobQueue(database)
-    system = SystemStatus(settings, workers, fallback=bool(problem))
-    kept = UploadStore(database, settings)
-    return Services(
-        settings=settings,
-        settings_at_start=load_settings(settings.data, file_name=LAST_GOOD_NAME if problem else FILE_NAME).model_dump(
-            mode="json"
-        ),
-        settings_given=given,
-        settings_problem=problem,
-        database=database,
-        accounts=accounts,
-        queue=queue,
-        folders=FolderStore(database),
-        uploads=kept,
-        upload_writer=UploadWriter(kept),
-        webhooks=Webhooks(database, queue, settings),
-        mailer=Mailer(accounts.users, queue, settings),
-        broadcaster=Broadcaster(queue, accounts, system.brief, own_only=settings.own_jobs_only),
-        system=system,
-        connections=connections or ConnectionLimiter(),
-        own_presets=OwnPresets(database),
-        estimates=EstimateCache(database),
-        estimate_lock=asyncio.Lock(),
-    )
-
-
 def create_app(services: Services) -> FastAPI:
-    """Make the web application over the services of a box."""
+    """Create the web application on top of the services."""
     app = FastAPI(
         title="Relume",
-        summary="The API of a Relume box",
-        description="Log in with a cookie (`POST /api/login`) or send `Authorization: Bearer <token>`. With a cookie "
-        "every change carries `X-CSRF-Token` from `GET /api/session`. Every refusal is `{error: {code, message}}`.",
+        summary="The API of a Relume server",
+        description="Log in with a cookie (`POST /api/login`) or send `Authorization: Bearer <token>`. With a cookie, "
+        "every request that changes something needs the header `X-CSRF-Token` with the value from `GET /api/session`. "
+        "Every error has the form `{error: {code, message, field}}`.",
         version=relume_version(),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         responses=RESPONSES,
-        lifespan=_life,
+        lifespan=_lifespan,
         redirect_slashes=False,
     )
     app.state.services = services
     app.add_middleware(
         SecurityMiddleware,
         names=own_names() | set(services.settings.host_names),
-        # With a certificate that Relume made itself a browser could never go on past its warning again.
+        # With a self-signed certificate, HSTS would keep browsers from ever accepting the warning again.
         only_tls=services.settings.tls and services.settings.tls_certificate is not None,
     )
     add_error_handlers(app)
@@ -129,7 +69,7 @@ def create_app(services: Services) -> FastAPI:
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(caller: Viewer) -> dict[str, Any]:
-        """Return the description of the API."""
+        """Return the OpenAPI description."""
         del caller
         return app.openapi()
 
@@ -138,12 +78,12 @@ def create_app(services: Services) -> FastAPI:
 
 
 @asynccontextmanager
-async def _life(app: FastAPI) -> AsyncIterator[None]:
-    """Run what goes on beside the requests."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run the background tasks."""
     services: Services = app.state.services
     tasks = [
         asyncio.create_task(services.broadcaster.run()),
-        asyncio.create_task(_keep_tidy(services)),
+        asyncio.create_task(_clean_up_regularly(services)),
     ]
     services.webhooks.start()
     services.mailer.start()
@@ -160,16 +100,16 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(services.uploads.close)
 
 
-async def _keep_tidy(services: Services) -> None:
-    await to_thread.run_sync(services.uploads.resume)
+async def _clean_up_regularly(services: Services) -> None:
+    await to_thread.run_sync(services.uploads.resume_checks)
     while True:
         await to_thread.run_sync(remove_old_previews, services)
-        await to_thread.run_sync(services.uploads.tidy, services.upload_writer.busy)
-        await asyncio.sleep(_TIDY_EVERY_S)
+        await to_thread.run_sync(services.uploads.clean_up, services.upload_writer.busy)
+        await asyncio.sleep(_CLEAN_UP_EVERY_S)
 
 
 def remove_old_previews(services: Services) -> None:
-    """Remove the previews that ended more than a day ago: they only helped to choose."""
+    """Remove previews that finished more than a day ago."""
     for job_id in services.queue.previews_ended_before(time.time() - _PREVIEWS_KEPT_S):
         with suppress(JobError):
             services.queue.remove(job_id)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from appliance.web.security import UPLOADS
+from appliance.web.upload_store import UPLOADS_PATH
 
 HANDSHAKE_S: Final = 10.0
 IDLE_S: Final = 15
@@ -219,7 +219,7 @@ class TimedProtocol(H11Protocol):
             self._wait("", 0)
 
     def _is_upload(self) -> bool:
-        return not self.cycle.response_complete and str(self.scope["path"]).startswith(UPLOADS)
+        return not self.cycle.response_complete and str(self.scope["path"]).startswith(UPLOADS_PATH)
 
     def _wait(self, what: str, limit_s: float) -> None:
         if what == self._waits_for:

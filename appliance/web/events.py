@@ -1,52 +1,61 @@
-"""Live updates: one look at the queue for all browsers, and a short line of messages for each of them.
+"""Live updates for all browsers: the queue is polled once, and its changes are sent to every listener.
 
-The queue's revision is read about twice a second while anyone listens. What changed is written as text once and given
-to every connection; one that does not keep up loses its line and is told to ask anew, so nothing grows.
+The queue's revision is read about twice a second while anyone listens. Each change is serialised once and queued for
+every connection. The queue of a client that does not keep up is replaced by a `resync` event, so memory stays bounded.
 """
 
 import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from anyio import to_thread
+from fastapi.sse import ServerSentEvent
 
-from appliance.accounts.book import Accounts
 from appliance.accounts.principal import Principal, Role
+from appliance.accounts.users import Users
 from appliance.jobs.queue import JobQueue
 from appliance.store.errors import StoreError
 from appliance.web.views import view_job
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S: Final = 0.5
+POLL_EVERY_S: Final = 0.5
 SYSTEM_EVERY_S: Final = 5.0
 CHECK_EVERY_S: Final = 5.0
-KEEP_ALIVE_S: Final = 15.0
-_MAX_WAITING: Final = 500
+_RETRY_MS: Final = 2000
+_MAX_QUEUED: Final = 500
 _MAX_LISTENERS: Final = 500
-_MAX_OF_PERSON: Final = 10
-_RESYNC: Final = b"event: resync\ndata: {}\n\n"
+_MAX_PER_USER: Final = 10
+
+
+def make_event(name: str, data: Any) -> ServerSentEvent:
+    """Create an event with JSON data; text that is not valid Unicode is replaced."""
+    text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return ServerSentEvent(event=name, raw_data=text)
+
+
+_RESYNC: Final = make_event("resync", {})
 
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """One browser that listens."""
+    """One connected browser."""
 
     caller: Principal
-    line: deque[bytes] = field(default_factory=deque)
+    queue: deque[ServerSentEvent] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
 
-    def put(self, message: bytes) -> None:
-        """Give a message; a full line is emptied and replaced by the advice to ask anew."""
-        if len(self.line) >= _MAX_WAITING:
-            self.line.clear()
-            message = _RESYNC
-        self.line.append(message)
+    def put(self, event: ServerSentEvent) -> None:
+        """Queue an event; a full queue is replaced by `resync`, on which the client fetches the list again."""
+        if len(self.queue) >= _MAX_QUEUED:
+            self.queue.clear()
+            event = _RESYNC
+        self.queue.append(event)
         self.wake.set()
 
     def close(self) -> None:
@@ -55,156 +64,164 @@ class Listener:
         self.wake.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An event and its recipients.
+
+    `owner` None is for everyone; otherwise it is about the jobs of that owner (empty: jobs without one), for the owner
+    and for listeners that see all jobs. `exact` limits it to listeners of exactly this owner.
+    """
+
+    event: ServerSentEvent
+    owner: str | None = None
+    exact: bool = False
+
+    def is_for(self, owner: str | None) -> bool:
+        """Return True if a listener receives it that sees the jobs of one owner, or all jobs (None)."""
+        if self.exact:
+            return self.owner == owner
+        return owner is None or self.owner is None or self.owner == owner
+
+
 class Broadcaster:
-    """Tells every listener what changes; used from the event loop alone, but for `stop`."""
+    """Sends changes to all listeners; used from the event loop alone, except for `stop`."""
 
     def __init__(
         self,
         queue: JobQueue,
-        accounts: Accounts,
+        users: Users,
+        still_valid: Callable[[Collection[Principal]], set[Principal]],
         read_system: Callable[[], dict[str, Any]],
         *,
         own_only: bool = False,
     ) -> None:
-        """Make it; with `own_only` users other than administrators are told of their own jobs alone."""
-        self._queue, self._accounts, self._read_system = queue, accounts, read_system
+        """Create the broadcaster.
+
+        Args:
+            queue: The job queue.
+            users: For the names of the jobs' owners.
+            still_valid: Returns those listeners that are still authenticated.
+            read_system: Returns the data of `system` events.
+            own_only: Users other than administrators receive only their own jobs.
+        """
+        self._queue, self._users, self._still_valid, self._read_system = queue, users, still_valid, read_system
         self._own_only = own_only
-        self._listeners: dict[Listener, None] = {}  # the oldest first
+        self._listeners: dict[Listener, None] = {}  # oldest first
         self._revision = self._folder_revision = 0
-        self._someone = asyncio.Event()
+        self._has_listener = asyncio.Event()
         self.stopping = False
 
     @property
     def listeners(self) -> int:
-        """How many browsers listen."""
+        """The number of connected browsers."""
         return len(self._listeners)
 
     async def run(self) -> None:
-        """Look and tell until cancelled; without a listener nothing is looked at."""
+        """Poll and send until cancelled; nothing is polled while nobody listens."""
         loop = asyncio.get_running_loop()
-        seen_at = checked_at = loop.time()
+        system_at = checked_at = loop.time()
         while True:
             if not self._listeners:
-                self._someone.clear()
-                await self._someone.wait()
-                seen_at = checked_at = loop.time()
+                self._has_listener.clear()
+                await self._has_listener.wait()
+                system_at = checked_at = loop.time()
                 self._folder_revision = await to_thread.run_sync(self._queue.folder_revision)
                 self._revision = await to_thread.run_sync(self._queue.revision)
             try:
                 now = loop.time()
                 if now - checked_at >= CHECK_EVERY_S:
                     checked_at = now
-                    await self._check()
+                    await self._close_invalid()
                 owners = {self._owner_of(listener.caller) for listener in self._listeners}
-                told = await to_thread.run_sync(self._look, owners)
-                if now - seen_at >= SYSTEM_EVERY_S:
-                    seen_at = now
-                    told.append(Update(message("system", await to_thread.run_sync(self._read_system))))
+                updates = await to_thread.run_sync(self._poll, owners)
+                if now - system_at >= SYSTEM_EVERY_S:
+                    system_at = now
+                    updates.append(Update(make_event("system", await to_thread.run_sync(self._read_system))))
                 for listener in self._listeners:
                     owner = self._owner_of(listener.caller)
-                    for one in told:
-                        if one.is_for(owner):
-                            listener.put(one.text)
+                    for update in updates:
+                        if update.is_for(owner):
+                            listener.put(update.event)
             except (StoreError, OSError) as error:
-                logger.warning("changes cannot be told: %s", error)
-            await asyncio.sleep(LOOK_EVERY_S)
+                logger.warning("cannot send live updates: %s", error)
+            await asyncio.sleep(POLL_EVERY_S)
 
-    async def _check(self) -> None:
-        """End the connections of those who would not be let in any more, however much there is to tell."""
+    async def _close_invalid(self) -> None:
+        """Close connections whose session or token is no longer valid, even if they are never idle."""
         listeners = tuple(self._listeners)
-        held = await to_thread.run_sync(self._accounts.still_valid, {listener.caller for listener in listeners})
+        valid = await to_thread.run_sync(self._still_valid, {listener.caller for listener in listeners})
         for listener in listeners:
-            if listener.caller not in held:
+            if listener.caller not in valid:
                 listener.close()
 
     def stop(self) -> None:
-        """End every connection soon: the server stops."""
+        """Close every connection: the server is stopping."""
         self.stopping = True
         for listener in tuple(self._listeners):
             listener.close()
 
     def drop(self, session: str) -> None:
-        """End the connections of a log-in that ended."""
+        """Close the connections of a session that ended."""
         for listener in self._listeners:
             if listener.caller.session == session:
                 listener.close()
 
     def is_full(self) -> bool:
-        """Return whether no further browser can listen."""
+        """Return True if no further browser can connect."""
         return len(self._listeners) >= _MAX_LISTENERS
 
-    async def listen(self, caller: Principal) -> AsyncIterator[bytes]:
-        """Yield the messages for one browser until it goes, logs out, or the server stops."""
+    async def listen(self, caller: Principal) -> AsyncIterator[ServerSentEvent]:
+        """Yield the events for one browser until it disconnects, logs out, or the server stops."""
         listener = Listener(caller, closed=self.stopping)
-        for text in await to_thread.run_sync(self._greet, self._owner_of(caller)):
-            listener.put(text)
+        for event in await to_thread.run_sync(self._initial_events, self._owner_of(caller)):
+            listener.put(event)
         own = [other for other in self._listeners if other.caller.id == caller.id and not other.closed]
-        for oldest in own[: max(0, len(own) + 1 - _MAX_OF_PERSON)]:
+        for oldest in own[: max(0, len(own) + 1 - _MAX_PER_USER)]:
             oldest.close()
         self._listeners[listener] = None
-        self._someone.set()
+        self._has_listener.set()
         try:
-            yield b"retry: 2000\n\n"
+            yield ServerSentEvent(retry=_RETRY_MS)
             while not listener.closed:
-                while listener.line:
-                    yield listener.line.popleft()
+                while listener.queue:
+                    yield listener.queue.popleft()
                 listener.wake.clear()
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_S):
-                        await listener.wake.wait()
-                except TimeoutError:
-                    yield b": still here\n\n"
+                await listener.wake.wait()
         finally:
             self._listeners.pop(listener, None)
 
     def _owner_of(self, caller: Principal) -> str | None:
-        """Return the only user whose jobs a caller is told of, None for those of all."""
+        """Return the only user whose jobs a caller may see; None for all jobs."""
         return caller.id if self._own_only and caller.role is not Role.ADMINISTRATOR else None
 
-    def _greet(self, owner: str | None) -> list[bytes]:
+    def _initial_events(self, owner: str | None) -> list[ServerSentEvent]:
         return [
-            message("counts", self._queue.counts(owner)),
-            message("queue", {"is_held": self._queue.is_held()}),
-            message("system", self._read_system()),
+            make_event("counts", self._queue.counts(owner)),
+            make_event("queue", {"is_held": self._queue.is_held()}),
+            make_event("system", self._read_system()),
         ]
 
-    def _look(self, owners: set[str | None]) -> "list[Update]":
+    def _poll(self, owners: set[str | None]) -> list[Update]:
         before = self._revision
         folder_revision, revision = self._queue.folder_revision(), self._queue.revision()
-        # What is in them is for administrators, who ask for it.
-        folders = [Update(message("folders", {}))] if folder_revision != self._folder_revision else []
+        # Without data: only administrators may see folders, and they fetch them.
+        folders = [Update(make_event("folders", {}))] if folder_revision != self._folder_revision else []
         self._folder_revision = folder_revision
         if revision == before:
             return folders
         changed, removed = self._queue.changed_since(before), self._queue.removed_since(before)
         self._revision = max([revision, *(job.revision for job in changed)])
-        names = self._accounts.users.names()
-        told = [
-            Update(message("job", view_job(job, self._queue.files(job.id), names).model_dump()), owner=job.owner or "")
+        names = self._users.names()
+        updates = [
+            Update(
+                make_event("job", view_job(job, self._queue.files(job.id), names).model_dump()), owner=job.owner or ""
+            )
             for job in changed
         ]
-        told += [Update(message("job", {"id": job_id, "removed": True})) for job_id in removed]
-        told += [Update(message("counts", self._queue.counts(owner)), owner=owner, exact=True) for owner in owners]
+        updates += [Update(make_event("job", {"id": job_id, "removed": True})) for job_id in removed]
+        updates += [
+            Update(make_event("counts", self._queue.counts(owner)), owner=owner, exact=True) for owner in owners
+        ]
         if not folders and any(job.folder is not None for job in changed):
-            folders = [Update(message("folders", {}))]
-        return [*told, Update(message("queue", {"is_held": self._queue.is_held()})), *folders]
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """One message: for everyone, or about the jobs of an owner (empty: of nobody); `exact` is for that owner alone."""
-
-    text: bytes
-    owner: str | None = None
-    exact: bool = False
-
-    def is_for(self, owner: str | None) -> bool:
-        """Return whether a listener gets it who is told of one owner's jobs, or (None) of all."""
-        if self.exact:
-            return self.owner == owner
-        return owner is None or self.owner is None or self.owner == owner
-
-
-def message(event: str, data: Any) -> bytes:
-    """Write one message as the protocol of server-sent events has it."""
-    return f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
+            folders = [Update(make_event("folders", {}))]
+        return [*updates, Update(make_event("queue", {"is_held": self._queue.is_held()})), *folders]

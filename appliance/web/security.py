@@ -15,9 +15,9 @@ from appliance.accounts.credentials import equal_secrets
 from appliance.accounts.principal import Principal, Role
 from appliance.web.errors import ApiError, error_response
 from appliance.web.services import Services, get_services
+from appliance.web.upload_store import UPLOADS_PATH
 
 MAX_BODY_BYTES: Final = 64 * 1024
-UPLOADS: Final = "/api/uploads/"
 _LITTLE: Final = 1 << 20
 POLICY: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
@@ -56,7 +56,7 @@ class SecurityMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        body = _Body(headers, receive, limit=None if scope["path"].startswith(UPLOADS) else MAX_BODY_BYTES)
+        body = _Body(headers, receive, limit=None if scope["path"].startswith(UPLOADS_PATH) else MAX_BODY_BYTES)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -92,7 +92,7 @@ class SecurityMiddleware:
         if origin is not None and scope["method"] not in _SAFE and urlsplit(origin).netloc.lower() != host.lower():
             return 403, "origin", "this request comes from another web site and was refused"
         length = headers.get("content-length", "0")
-        if not scope["path"].startswith(UPLOADS) and (not length.isdigit() or int(length) > MAX_BODY_BYTES):
+        if not scope["path"].startswith(UPLOADS_PATH) and (not length.isdigit() or int(length) > MAX_BODY_BYTES):
             return 413, "too_large", _TOO_LARGE
         return None
 
@@ -161,9 +161,9 @@ def authenticate(request: Request, services: Services) -> Principal | None:
     header = request.headers.get("authorization")
     if header is not None:
         kind, _, secret = header.partition(" ")
-        return services.accounts.tokens.find(secret.strip(), address) if kind.lower() == "bearer" else None
+        return services.tokens.find(secret.strip(), address) if kind.lower() == "bearer" else None
     secret = request.cookies.get(cookie_name(services), "")
-    return services.accounts.sessions.find(secret, address) if secret else None
+    return services.sessions.find(secret, address) if secret else None
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class RequireRole:
 def _not_logged_in(request: Request) -> ApiError:
     """Say why a browser is not logged in any more, where that is known."""
     services = get_services(request)
-    sessions, secret = services.accounts.sessions, request.cookies.get(cookie_name(services), "")
+    sessions, secret = services.sessions, request.cookies.get(cookie_name(services), "")
     if secret and sessions.has_expired(secret):
         hours = f"{sessions.idle_hours:g} hour{'' if sessions.idle_hours == 1 else 's'}"
         return ApiError(401, "session_expired", f"you were logged out after {hours} without activity; log in again")

@@ -1,4 +1,4 @@
-"""What runs beside the web server: the workers, the watch folders, the engines' builds, and the name on the network."""
+"""`relume serve`: the web server, and beside it the workers, watch folders, engine builds and the mDNS announcement."""
 
 import asyncio
 import logging
@@ -7,26 +7,27 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from appliance.box.logs import log_to_file
-from appliance.box.mdns import announce
 from appliance.engines.background import EngineKeeper
 from appliance.engines.measuring import SpeedKeeper
 from appliance.errors import SettingsError
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.supervisor import Supervisor
 from appliance.jobs.worker_process import Limits
-from appliance.settings import FILE_NAME, LAST_GOOD_NAME, LOOPBACK, Settings, find_data_directory, load_settings
-from appliance.settings_file import listen, save_last_good
+from appliance.maintenance.logs import log_to_file
+from appliance.settings import LOOPBACK, Settings, find_data_directory
+from appliance.settings_check import listen
+from appliance.settings_file import FILE_NAME, LAST_GOOD_NAME, load_settings, save_last_good
 from appliance.store.data_dir import open_data_directory
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
 from appliance.watch.watcher import Watcher
-from appliance.web.tls import Certificate, provide_certificate
+from appliance.web.mdns import announce
+from appliance.web.tls import Certificate, own_addresses, provide_certificate, serve_redirects
 from runtime.engine.store.store import EngineStore
 
 if TYPE_CHECKING:
@@ -36,21 +37,71 @@ if TYPE_CHECKING:
     from appliance.web.connections import ConnectionLimiter
     from appliance.web.services import Services
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class Company:
-    """What was started."""
+_GRACE_S: Final = 5
+CERTIFICATE_EVERY_S: Final = 3600.0
+# Every SQLite step and file access releases the interpreter's lock. With Python's default of 5 ms, a request that makes
+# thirty of them waits for the event loop each time, which large uploads keep busy.
+_SWITCH_S: Final = 0.0005
 
-    supervisor: Supervisor
 
-    def workers(self) -> list[dict[str, Any]]:
-        """Tell of the worker processes."""
-        return [asdict(status) for status in self.supervisor.status()]
+def serve(data: Path | None = None, **given: object) -> None:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    If the saved settings prevent a start, the server starts with the last ones that worked, so that they can be
+    corrected on the settings page.
+
+    Args:
+        data: The data directory; None for `RELUME_DATA` or the default.
+        given: Settings from the command line; None means not given.
+
+    Raises:
+        StoreError: Another server uses the data directory, or it cannot be used.
+        SettingsError: The port is in use, or the certificate cannot be used.
+    """
+    sys.setswitchinterval(_SWITCH_S)
+    # uvicorn handles the signals while it runs, and raises the one that stopped it again afterwards.
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, _stop_on_signal)
+    data = find_data_directory(data)
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        stack.enter_context(open_data_directory(data))
+        start = _prepare(data, given)
+        settings, certificate = start.settings, start.certificate
+        stack.enter_context(start.listening)
+        stack.enter_context(log_to_file(settings.data, level=logging.getLevelNamesMapping()[settings.log_level]))
+        database = stack.enter_context(Database(settings.database, check=True))
+        if start.problem:
+            logger.error("%s", start.problem)
+        from appliance.web.app import create_app
+        from appliance.web.connections import limit_connections, open_connection_limiter
+        from appliance.web.services import open_services
+
+        limiter = open_connection_limiter()
+        listening = stack.enter_context(limit_connections(start.listening, limiter))
+        supervisor = stack.enter_context(start_background_services(database, settings))
+        services = open_services(
+            database,
+            settings,
+            workers=supervisor.status,
+            given=frozenset(name for name, value in given.items() if value is not None),
+            problem=start.problem,
+            connections=limiter,
+        )
+        server = _make_server(create_app(services), services, certificate)
+        save_last_good(data, start.file_name)
+        _print_addresses(services, certificate)
+        logger.info("listening on port %d", settings.port)
+        try:
+            server.run(sockets=[listening])
+        finally:
+            logger.info("server stopping; running jobs will resume after the next start")
 
 
 @contextmanager
-def start_background_services(database: Database, settings: Settings) -> Iterator[Company]:
-    """Start what runs beside the web server, and end it after the block, the latest first."""
+def start_background_services(database: Database, settings: Settings) -> Iterator[Supervisor]:
+    """Start everything that runs beside the web server; yield the supervisor of the workers."""
     with ExitStack() as stack:
         devices = None if settings.device == "auto" else settings.device.split(",")
         limits = Limits(
@@ -75,74 +126,12 @@ def start_background_services(database: Database, settings: Settings) -> Iterato
         stack.enter_context(Watcher(FolderStore(database), JobQueue(database)))
         if settings.announce and settings.host not in LOOPBACK:
             stack.enter_context(announce(settings.port, tls=settings.tls))
-        yield Company(supervisor)
-
-
-logger = logging.getLogger(__name__)
-
-_GRACE_S: Final = 5
-CERTIFICATE_EVERY_S: Final = 3600.0
-# Every step of SQLite and every look at a file gives up the interpreter's lock; with Python's 5 ms a request that makes
-# thirty of them waits for the event loop each time, which large uploads keep busy.
-_SWITCH_S: Final = 0.0005
-
-
-def serve(data: Path | None = None, **given: object) -> None:
-    """Run the server until SIGTERM or Ctrl-C.
-
-    Where the saved settings keep it from starting, it starts with the last ones that worked, so that a page is there
-    on which they can be corrected.
-
-    Args:
-        data: The data directory; None takes `RELUME_DATA` or the default.
-        given: Settings from the command line; None counts as not given.
-
-    Raises:
-        StoreError: The data directory is in use by another server, or cannot be used.
-        SettingsError: The port is taken, or the certificate cannot be used.
-    """
-    sys.setswitchinterval(_SWITCH_S)
-    # uvicorn takes the signals while it runs, and raises the one that ended it once more afterwards.
-    for kind in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(kind, _end_by_signal)
-    data = find_data_directory(data)
-    with suppress(KeyboardInterrupt), ExitStack() as stack:
-        stack.enter_context(open_data_directory(data))
-        start = _prepare(data, given)
-        settings, certificate = start.settings, start.certificate
-        stack.enter_context(start.listening)
-        stack.enter_context(log_to_file(settings.data, level=logging.getLevelNamesMapping()[settings.log_level]))
-        database = stack.enter_context(Database(settings.database, check=True))
-        if start.problem:
-            logger.error("%s", start.problem)
-        from appliance.web.app import create_app, open_services
-        from appliance.web.connections import limit_connections, open_connection_limiter
-
-        limiter = open_connection_limiter()
-        listening = stack.enter_context(limit_connections(start.listening, limiter))
-
-        company = stack.enter_context(start_background_services(database, settings))
-        services = open_services(
-            database,
-            settings,
-            workers=company.workers,
-            given=frozenset(name for name, value in given.items() if value is not None),
-            problem=start.problem,
-            connections=limiter,
-        )
-        server = _make_server(create_app(services), services, certificate)
-        save_last_good(data, start.file_name)
-        _greet(services, certificate)
-        logger.info("serving on port %d", settings.port)
-        try:
-            server.run(sockets=[listening])
-        finally:
-            logger.info("the server stops; jobs go on after the next start")
+        yield supervisor
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What the server starts with; `problem` says why these are not the settings that were saved."""
+    """The settings and the network of a start; `problem` is why these are not the saved settings."""
 
     settings: Settings
     file_name: str
@@ -152,7 +141,7 @@ class _Start:
 
 
 def _prepare(data: Path, given: Mapping[str, object]) -> _Start:
-    """Open the address and the certificate: of the saved settings, or else of the last ones that worked."""
+    """Open the socket and the certificate of the saved settings, or else of the last ones that worked."""
     try:
         return _open_network(data, FILE_NAME, given)
     except SettingsError as error:
@@ -161,9 +150,9 @@ def _prepare(data: Path, given: Mapping[str, object]) -> _Start:
         try:
             start = _open_network(data, LAST_GOOD_NAME, given)
         except SettingsError:
-            # What the command line says cannot be used either: the first error is the one to mend.
+            # The options of the command line are wrong too: report the first error.
             raise error from None
-        return replace(start, problem=f"the saved settings cannot be used, so the last ones that worked are: {error}")
+        return replace(start, problem=f"the saved settings cannot be used; running with the previous ones: {error}")
 
 
 def _open_network(data: Path, file_name: str, given: Mapping[str, object]) -> _Start:
@@ -185,7 +174,7 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
     settings = services.settings
     config = uvicorn.Config(
         app,
-        # h11 reads strictly, and is there on every machine.
+        # h11: strict parsing, and available on every machine.
         http=TimedProtocol,
         loop="appliance.web.connections:ShortHandshakeLoop",
         ws="none",
@@ -203,14 +192,14 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
     inner = app.router.lifespan_context
 
     @asynccontextmanager
-    async def life(scope: "FastAPI") -> AsyncIterator[None]:
-        async with inner(scope), _redirects(settings, services.connections), _fresh_certificate(settings, config):
+    async def lifespan(scope: "FastAPI") -> AsyncIterator[None]:
+        async with inner(scope), _redirects(settings, services.connections), _certificate_renewal(settings, config):
             yield
 
-    app.router.lifespan_context = life
+    app.router.lifespan_context = lifespan
 
     class Server(uvicorn.Server):
-        """A server that ends its live updates first, since they would never end by themselves."""
+        """Closes live updates before the shutdown, which would otherwise wait for them."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             services.broadcaster.stop()
@@ -220,21 +209,21 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
 
 
 @asynccontextmanager
-async def _fresh_certificate(settings: Settings, config: "uvicorn.Config") -> AsyncIterator[None]:
-    """Take a certificate that was renewed without a restart, and renew the server's own in time."""
+async def _certificate_renewal(settings: Settings, config: "uvicorn.Config") -> AsyncIterator[None]:
+    """Renew the server's own certificate in time, and reload a replaced one without a restart."""
 
     async def renew() -> None:
-        taken = ""
+        loaded = ""
         while True:
             try:
                 found = await asyncio.to_thread(provide_certificate, settings)
-                if taken and found.fingerprint != taken:
+                if loaded and found.fingerprint != loaded:
                     assert config.ssl is not None
                     config.ssl.load_cert_chain(found.certificate, found.key)
-                    logger.info("the certificate was renewed: %s", found.fingerprint[:23])
-                taken = found.fingerprint
+                    logger.info("certificate renewed: %s", found.fingerprint[:23])
+                loaded = found.fingerprint
             except (SettingsError, OSError, ValueError) as error:
-                logger.warning("the certificate cannot be renewed, the old one goes on: %s", error)
+                logger.warning("cannot renew the certificate, keeping the current one: %s", error)
             await asyncio.sleep(CERTIFICATE_EVERY_S)
 
     task = asyncio.create_task(renew()) if settings.tls else None
@@ -247,15 +236,13 @@ async def _fresh_certificate(settings: Settings, config: "uvicorn.Config") -> As
 
 @asynccontextmanager
 async def _redirects(settings: Settings, limiter: "ConnectionLimiter") -> AsyncIterator[None]:
-    """Listen for visitors without TLS while the block runs; a taken port is no reason not to serve."""
-    from appliance.web.tls import serve_redirects
-
+    """Redirect http:// to https:// while the block runs; a port that is in use does not prevent the start."""
     server: asyncio.Server | None = None
     if settings.tls and settings.plain_port:
         try:
             server = await serve_redirects(settings.host, settings.plain_port, settings.port, limiter)
         except SettingsError as error:
-            logger.warning("visitors without TLS are not sent on: %s", error)
+            logger.warning("no redirect from http to https: %s", error)
     try:
         yield
     finally:
@@ -263,7 +250,7 @@ async def _redirects(settings: Settings, limiter: "ConnectionLimiter") -> AsyncI
             server.close()
 
 
-def _greet(services: "Services", certificate: Certificate | None) -> None:
+def _print_addresses(services: "Services", certificate: Certificate | None) -> None:
     settings = services.settings
     if services.settings_problem:
         print(f"Note: {services.settings_problem}")
@@ -271,29 +258,26 @@ def _greet(services: "Services", certificate: Certificate | None) -> None:
     alone = settings.host in LOOPBACK
     name = "localhost" if alone else ("relume.local" if settings.announce else socket.gethostname())
     address = f"{scheme}://{name}:{settings.port}/"
-    print(f"Relume is at {address}")
+    print(f"Relume is running at {address}")
     if not alone:
-        print(f"  or, where that name is not known: {scheme}://{_address_of_this_box()}:{settings.port}/")
+        print(f"  If that name does not resolve: {scheme}://{_own_address()}:{settings.port}/")
     if certificate is not None and certificate.is_own:
         print(
-            "  The browser will say once that it does not know this box: Relume made the certificate itself.\n"
-            "  Go on past the warning if the certificate's SHA-256 fingerprint begins with "
-            f"{certificate.fingerprint[:23]}"
+            "  Your browser will warn once, because Relume created its own certificate. Continue if the\n"
+            f"  certificate's SHA-256 fingerprint begins with {certificate.fingerprint[:23]}"
         )
     if certificate is None and not alone:
-        print("  Without TLS, passwords cross the network readable; leave --no-tls out where others share it.")
-    secret = services.accounts.entrance.new_setup_secret()
+        print("  Warning: without TLS, passwords are sent unencrypted; use --no-tls only on a trusted network.")
+    secret = services.login.new_setup_secret()
     if secret is not None:
         print(f"\nTo create the administrator account, open this link once:\n  {address}setup?token={secret}")
     sys.stdout.flush()
 
 
-def _address_of_this_box() -> str:
-    from appliance.web.tls import own_addresses
-
+def _own_address() -> str:
     return next((address for address in own_addresses() if ":" not in address and address[:4] != "127."), "127.0.0.1")
 
 
-def _end_by_signal(number: int, frame: FrameType | None) -> None:
+def _stop_on_signal(number: int, frame: FrameType | None) -> None:
     del number, frame
     raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from typing import Final
 
 from appliance.errors import SettingsError
 from appliance.settings import Settings
-from appliance.settings_file import listen
+from appliance.settings_check import listen
 from appliance.web.connections import ConnectionLimiter, limit_connections
 from runtime.atomic_files import write_durably
 

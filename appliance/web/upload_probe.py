@@ -1,45 +1,96 @@
-"""Looks into an uploaded file in a process of its own, with limits on time, memory and what it may write.
+"""Checks uploaded files, each in a subprocess with limits on time, memory and file size.
 
-It also makes the thumbnail there, so that a job has one before it runs.
-
-Whatever a crafted file does to a demuxer, it does it there. `open_source` of the runtime opens one local file with a
-fixed list of containers, so that a playlist or a reference film leads nowhere.
+A malicious file can harm that process at most. `open_source` of the runtime opens one local file in one of a fixed list
+of containers, so playlists and reference movies cannot open other files. The subprocess also writes the thumbnail, so
+that a job has one before it starts.
 """
 
 import json
 import resource
 import subprocess
 import sys
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from runtime.media.media_info import MediaInfo
 
-
+_THREADS: Final = 3
+_THREADS_PER_USER: Final = 2
 _MEMORY_BYTES: Final = 4 * 1024**3
 _THUMBNAIL_BYTES: Final = 1_000_000
 _MAX_ANSWER: Final = 100_000
 _SPARE_S: Final = 5.0
-_UNCHECKED: Final = "its end could not be checked; it may be damaged"
+_UNCHECKED: Final = "the end of the file could not be checked; it may be damaged"
 
 Probe = dict[str, Any]
+
+
+class ProbeQueue:
+    """Checks a few files at once; users take turns, and none occupies every thread.
+
+    However long the files of one user take, the next file of another user does not wait for them.
+    """
+
+    def __init__(self, check: Callable[[str], None]) -> None:
+        self._check = check
+        self._lock = Lock()
+        self._waiting: dict[str, deque[str]] = {}
+        self._running: Counter[str] = Counter()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="probe")
+        self._closed = False
+
+    def add(self, owner: str, upload_id: str) -> None:
+        """Queue an upload."""
+        with self._lock:
+            self._waiting.setdefault(owner, deque()).append(upload_id)
+            self._start()
+
+    def close(self) -> None:
+        """Wait for the running checks and discard the others."""
+        with self._lock:
+            self._closed = True
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self) -> None:
+        for owner, files in list(self._waiting.items()):
+            if self._closed or self._running.total() >= _THREADS:
+                return
+            if self._running[owner] >= _THREADS_PER_USER:
+                continue
+            self._running[owner] += 1
+            self._threads.submit(self._run, owner, files.popleft())
+            del self._waiting[owner]
+            if files:
+                self._waiting[owner] = files  # behind the others
+
+    def _run(self, owner: str, upload_id: str) -> None:
+        try:
+            self._check(upload_id)
+        finally:
+            with self._lock:
+                self._running[owner] -= 1
+                self._start()
 
 
 def probe_upload(
     path: Path, name: str, *, timeout_s: float, thumbnail: Path | None = None
 ) -> tuple[Probe | None, str | None]:
-    """Look into a file.
+    """Check a file in a subprocess.
 
     Args:
         path: The file.
-        name: What people know it as; it replaces the path in messages.
-        timeout_s: The longest time it may take.
-        thumbnail: Where a small picture of it is to be; a file without one is no error.
+        name: Its displayed name, which replaces the path in messages.
+        timeout_s: The time limit.
+        thumbnail: The path of the thumbnail to write; a file without video gets none.
 
     Returns:
-        What it holds and None, or None and why it is nothing to enhance.
+        Its properties and None, or None and why it cannot be enhanced.
     """
     command = [sys.executable, "-P", "-m", "appliance.web.upload_probe", str(path), str(int(timeout_s) + 1)]
     command += [] if thumbnail is None else [str(thumbnail)]
@@ -47,16 +98,16 @@ def probe_upload(
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s + _SPARE_S, check=False, text=True
         )
-        # What was answered counts, whatever became of the process over the thumbnail.
+        # An answer is valid even if the process failed later, on the thumbnail.
         answer = _read_answer(done.stdout)
     except subprocess.TimeoutExpired as error:
         answer = _read_answer(error.stdout or "")
-        answer = answer or {"error": f"{path} took longer than {timeout_s:g} s to look into; is it damaged?"}
+        answer = answer or {"error": f"{path} could not be checked within {timeout_s:g} s; it may be damaged"}
     except OSError:
         answer = {}
     refusal = answer.get("error")
     if refusal is None and "probe" not in answer:
-        refusal = f"{path} could not be looked into: the reader ended over it; it is damaged or not a media file"
+        refusal = f"{path} is damaged or not a media file: the process that checked it crashed"
     if refusal is not None:
         return None, str(refusal).replace(str(path), name)
     damage = answer.get("damage", _UNCHECKED)
@@ -64,7 +115,7 @@ def probe_upload(
 
 
 def _read_answer(output: str | bytes) -> dict[str, Any]:
-    """Read the lines that the process wrote, what it holds and then its damage, up to one that is not whole."""
+    """Parse the two lines of the subprocess, properties and damage, up to one that is incomplete."""
     text = output.decode(errors="replace") if isinstance(output, bytes) else output
     found: dict[str, Any] = {}
     for line in text[:_MAX_ANSWER].splitlines()[:2]:
@@ -76,12 +127,12 @@ def _read_answer(output: str | bytes) -> dict[str, Any]:
     return found
 
 
-def look(path: Path) -> dict[str, Any]:
-    """Look into a file, in this process: `probe` is what it holds, or `error` why it is nothing to enhance."""
-    return _look(path)[0]
+def check(path: Path) -> dict[str, Any]:
+    """Check a file in this process; return `probe` with its properties, or `error` with why it cannot be enhanced."""
+    return _check(path)[0]
 
 
-def _look(path: Path) -> "tuple[dict[str, Any], MediaInfo | None]":
+def _check(path: Path) -> "tuple[dict[str, Any], MediaInfo | None]":
     from appliance.probe import probe_whole
     from runtime.errors import RelumeError
 
@@ -90,7 +141,7 @@ def _look(path: Path) -> "tuple[dict[str, Any], MediaInfo | None]":
     except RelumeError as error:
         return {"error": str(error)}, None
     except MemoryError:
-        reason = f"{path} takes more memory to look into than any film should; make its pictures smaller first"
+        reason = f"{path} needs too much memory to open; reduce its resolution first"
         return {"error": reason}, None
     return _describe(path, info), info
 
@@ -102,7 +153,7 @@ def _describe(path: Path, info: "MediaInfo") -> dict[str, Any]:
     audio = next(iter(info.audios), None)
     is_known = video is not None and video.codec != "unknown"
     if video is not None and is_known and audio is None and is_too_large(video.width, video.height):
-        return {"error": f"{path} shows pictures of more pixels than 8192x8192, or of no size; make them smaller first"}
+        return {"error": f"{path} has more pixels than 8192x8192 per frame, or none; reduce its resolution first"}
     rate = None if video is None or video.average_rate is None else float(video.average_rate)
     duration_s = None if info.duration is None else float(info.duration)
     frames = None if video is None else video.frames
@@ -144,7 +195,7 @@ def _limit_self(path: Path, seconds: int) -> None:
     most = _THUMBNAIL_BYTES
     with suppress(RelumeError):
         if find_webp_size(path) is not None:
-            most = MOST_CONVERTED_BYTES  # it is unpacked into a nameless file
+            most = MOST_CONVERTED_BYTES  # it is converted into an unnamed file
     forbid_network()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
@@ -162,9 +213,9 @@ def _make_thumbnail(path: Path, target: Path) -> None:
 
 def _main(path: Path, seconds: int, thumbnail: Path | None) -> None:
     _limit_self(path, seconds)
-    found, info = _look(path)
+    found, info = _check(path)
     print(json.dumps(found), flush=True)
-    # After the answer: whatever becomes of the rest, the file is known.
+    # After the answer, which stays valid if the rest fails.
     if "probe" in found and info is not None:
         print(json.dumps({"damage": _find_damage(info)}), flush=True)
     if "probe" in found and found["probe"]["has_picture"] and thumbnail is not None:

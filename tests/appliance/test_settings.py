@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import SettingsError
-from appliance.settings import Settings, load_settings
-from appliance.settings_file import fixed_settings
+from appliance.settings import Settings
+from appliance.settings_file import fixed_settings, load_settings
 
 
 def test_without_anything_the_defaults_count(tmp_path: Path):

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import SettingsError
-from appliance.settings import load_settings
-from appliance.settings_file import save_settings
+from appliance.settings_file import load_settings, save_settings
 
 
 def test_saved_settings_are_read_back_and_explained(tmp_path: Path):

@@ -104,8 +104,8 @@ def test_its_health_is_asked_by_a_module_that_there_is(instructions):
     options, _, command = health.partition("CMD ")
     assert "--interval=" in options
     assert "--timeout=" in options
-    assert json.loads(command)[1:] == ["-m", "appliance.box.health"]
-    assert find_spec("appliance.box.health") is not None
+    assert json.loads(command)[1:] == ["-m", "appliance.maintenance.health"]
+    assert find_spec("appliance.maintenance.health") is not None
 
 
 def test_it_starts_a_command_that_there_is(instructions):

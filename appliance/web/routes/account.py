@@ -107,13 +107,13 @@ async def health() -> HealthOut:
 def session(request: Request, services: ServicesDep) -> SessionOut:
     """Return who is logged in in this browser, if anyone, and whether the box needs its first account."""
     caller = authenticate(request, services)
-    return _session(services, caller, setup_needed=caller is None and services.accounts.entrance.needs_setup())
+    return _session(services, caller, setup_needed=caller is None and services.login.needs_setup())
 
 
 @router.post("/api/setup", dependencies=[Depends(Public())], summary="Make the first account")
 def set_up(request: Request, response: Response, services: ServicesDep, body: SetupIn) -> SessionOut:
     """Make the first account, an administrator, with the one-time link, and log it in."""
-    new = services.accounts.entrance.set_up(
+    new = services.login.set_up(
         body.token,
         body.name,
         body.password,
@@ -127,14 +127,14 @@ def set_up(request: Request, response: Response, services: ServicesDep, body: Se
 @router.get("/api/setup", dependencies=[Depends(Public())], summary="Check a setup link", status_code=204)
 def check_setup(services: ServicesDep, token: Annotated[str, Query(max_length=200)]) -> Response:
     """Return whether a one-time link can still be used, before anything is typed (401: it cannot)."""
-    services.accounts.entrance.check_setup_secret(token)
+    services.login.check_setup_secret(token)
     return Response(status_code=204)
 
 
 @router.post("/api/login", dependencies=[Depends(Public())], summary="Log in")
 def log_in(request: Request, response: Response, services: ServicesDep, body: Credentials) -> SessionOut:
     """Log in with name and password; too many wrong ones lock for a while (429)."""
-    new = services.accounts.entrance.log_in(
+    new = services.login.log_in(
         body.name,
         body.password,
         address=client_address(request),
@@ -150,7 +150,7 @@ async def log_out(services: ServicesDep, caller: AnyUser) -> Response:
     from anyio import to_thread
 
     if caller.session is not None:
-        await to_thread.run_sync(lambda: services.accounts.sessions.end(caller, actor=caller.actor))
+        await to_thread.run_sync(lambda: services.sessions.end(caller, actor=caller.actor))
         services.broadcaster.drop(caller.session)
     response = Response(status_code=204)
     response.delete_cookie(
@@ -162,15 +162,15 @@ async def log_out(services: ServicesDep, caller: AnyUser) -> Response:
 @router.patch("/api/me", status_code=204, summary="Change one's own account", response_class=Response)
 def change_me(services: ServicesDep, caller: PasswordChanger, body: MeIn) -> Response:
     """Change one's own password (every other log-in of the account ends), language or notifications."""
-    users = services.accounts.users
+    users = services.users
     if body.new_password is not None or body.password is not None:
         if body.password is None or body.new_password is None:
             raise AccountError("type the current password and the new one", code="wrong_password", field="password")
-        services.accounts.attempts.count_attempt(caller.name, caller.address)
+        services.login_limiter.count_attempt(caller.name, caller.address)
         users.change_own_password(
             caller.id, body.password, body.new_password, actor=caller.actor, keep_session=caller.session
         )
-        services.accounts.attempts.reset(caller.name, caller.address)
+        services.login_limiter.reset(caller.name, caller.address)
     events = None if body.email_events is None else tuple(dict.fromkeys(body.email_events))
     users.set_profile(caller.id, language=body.language, email=body.email, events=events)
     return Response(status_code=204)
@@ -179,7 +179,7 @@ def change_me(services: ServicesDep, caller: PasswordChanger, body: MeIn) -> Res
 @router.post("/api/me/test-mail", status_code=204, summary="Send a test e-mail to oneself", response_class=Response)
 def test_mail(services: ServicesDep, caller: BrowserUser) -> Response:
     """Send a message to one's own address at once, and say what is wrong if it does not go."""
-    to = services.accounts.users.get(caller.id).email
+    to = services.users.get(caller.id).email
     if not to:
         raise MailError("save your e-mail address first", code="email", field="email")
     services.mailer.test(to)
@@ -198,7 +198,7 @@ def list_sessions(services: ServicesDep, caller: BrowserUser) -> list[LoginOut]:
             agent=found.agent,
             current=found.key == caller.session,
         )
-        for found in services.accounts.sessions.list(caller.id)
+        for found in services.sessions.list(caller.id)
     ]
 
 
@@ -212,7 +212,7 @@ async def end_sessions(
     from anyio import to_thread
 
     ended = await to_thread.run_sync(
-        lambda: services.accounts.sessions.end_of_user(caller.id, keep=caller.session, only=session, actor=caller.actor)
+        lambda: services.sessions.end_of_user(caller.id, keep=caller.session, only=session, actor=caller.actor)
     )
     for key in ended:
         services.broadcaster.drop(key)
@@ -239,7 +239,7 @@ def _agent(request: Request) -> str:
 def _session(services: Services, caller: Principal | None, *, setup_needed: bool) -> SessionOut:
     user = None
     if caller is not None:
-        own = services.accounts.users.get(caller.id)
+        own = services.users.get(caller.id)
         user = MeOut(
             id=caller.id,
             name=caller.name,
@@ -295,18 +295,18 @@ class NewTokenOut(TokenOut):
 @router.get("/api/tokens", summary="List one's tokens")
 def list_tokens(services: ServicesDep, caller: BrowserUser) -> list[TokenOut]:
     """Return the caller's tokens."""
-    return [TokenOut.model_validate(token) for token in services.accounts.tokens.list(caller.id)]
+    return [TokenOut.model_validate(token) for token in services.tokens.list(caller.id)]
 
 
 @router.post("/api/tokens", status_code=201, summary="Make a token")
 def add_token(services: ServicesDep, caller: BrowserUser, body: TokenIn) -> NewTokenOut:
     """Make a token; its secret is in this answer alone."""
-    token, secret = services.accounts.tokens.add(caller, body.name, body.role or caller.role, days=body.days)
+    token, secret = services.tokens.add(caller, body.name, body.role or caller.role, days=body.days)
     return NewTokenOut(**TokenOut.model_validate(token).model_dump(), secret=secret)
 
 
 @router.delete("/api/tokens/{token_id}", status_code=204, summary="Remove a token", response_class=Response)
 def remove_token(services: ServicesDep, caller: BrowserUser, token_id: TokenId) -> Response:
     """Remove a token; it stops counting at once."""
-    services.accounts.tokens.remove(caller.id, token_id, actor=caller.actor)
+    services.tokens.remove(caller.id, token_id, actor=caller.actor)
     return Response(status_code=204)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from appliance.jobs.estimate_process import Measured
 from appliance.jobs.job import JobState
 from appliance.web.errors import ApiError, status_and_code
-from appliance.web.routes.jobs import JobSource, SourceIn, find_source
+from appliance.web.routes.job_requests import JobSource, SourceIn, find_source
 from appliance.web.security import Operator, ServicesDep
 from appliance.web.services import Services
 from runtime.errors import RelumeError

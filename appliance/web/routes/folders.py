@@ -13,7 +13,7 @@ from appliance.watch.errors import FolderError
 from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, NewFolder, Schedule, WatchFolder
 from appliance.watch.path_rules import is_system_place
 from appliance.watch.scan import is_text
-from appliance.web.routes.jobs import OptionsIn
+from appliance.web.routes.job_requests import OptionsIn
 from appliance.web.security import Administrator, ServicesDep
 from appliance.web.services import Services
 
@@ -121,7 +121,7 @@ def add_folder(services: ServicesDep, caller: Administrator, body: FolderIn) -> 
     """Watch a folder from now on."""
     _check_there(body)
     folder = services.folders.add(_wish(body, services.settings.zoo))
-    services.accounts.audit.add(caller.actor, "folder_added", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_added", str(folder.wish.path))
     return _show(services, folder)
 
 
@@ -134,7 +134,7 @@ def change_folder(services: ServicesDep, caller: Administrator, folder_id: Folde
     _check_there(changed)
     wish = _wish(changed, services.settings.zoo)
     folder = services.folders.update(folder_id, wish)
-    services.accounts.audit.add(caller.actor, "folder_changed", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_changed", str(folder.wish.path))
     return _show(services, folder)
 
 
@@ -143,7 +143,7 @@ def remove_folder(services: ServicesDep, caller: Administrator, folder_id: Folde
     """Watch a folder no more; its files and results stay."""
     folder = services.folders.get(folder_id)
     services.folders.remove(folder_id)
-    services.accounts.audit.add(caller.actor, "folder_removed", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_removed", str(folder.wish.path))
     return Response(status_code=204)
 
 
@@ -168,7 +168,7 @@ def retry_files(services: ServicesDep, caller: Administrator, folder_id: FolderI
     """Try again now what failed in a watch folder: one file, or all."""
     services.folders.retry(folder_id, body.file)
     folder = services.folders.get(folder_id)
-    services.accounts.audit.add(caller.actor, "folder_retried", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_retried", str(folder.wish.path))
     return _show(services, folder)
 
 
@@ -177,7 +177,7 @@ def ignore_file(services: ServicesDep, caller: Administrator, folder_id: FolderI
     """List a file that failed no longer; it is tried again only when it changes."""
     services.folders.ignore(folder_id, body.file)
     folder = services.folders.get(folder_id)
-    services.accounts.audit.add(caller.actor, "folder_ignored", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_ignored", str(folder.wish.path))
     return _show(services, folder)
 
 

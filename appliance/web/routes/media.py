@@ -16,7 +16,7 @@ from appliance.jobs.job import JobRecord, JobState
 from appliance.watch.errors import FolderNotFoundError
 from appliance.web.errors import ApiError, error_response
 from appliance.web.report_views import describe_report, write_report_page
-from appliance.web.routes.jobs import JobId, seen_job
+from appliance.web.routes.job_requests import JobId, seen_job
 from appliance.web.security import ServicesDep, Viewer
 from appliance.web.services import Services
 from appliance.web.views import content_disposition

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.web.routes.jobs import OptionsIn
+from appliance.web.routes.job_requests import OptionsIn
 from appliance.web.security import Operator, ServicesDep, Viewer
 from runtime.errors import ManifestError
 from runtime.manifest import Manifest, load_model
@@ -108,7 +108,7 @@ def save_own_preset(services: ServicesDep, caller: Operator, body: OwnPresetIn) 
     body.choices.options(threads=services.settings.threads, zoo=services.settings.zoo)
     choices = body.choices.model_dump(mode="json", exclude_unset=True)
     saved = services.own_presets.add(caller, body.name.strip(), choices, shared=body.shared)
-    services.accounts.audit.add(caller.actor, "preset_saved", saved.name)
+    services.audit.add(caller.actor, "preset_saved", saved.name)
     return OwnPresetOut(
         id=saved.id, name=saved.name, shared=saved.owner is None, is_default=saved.is_default, choices=saved.choices
     )
@@ -125,7 +125,7 @@ def choose_default(services: ServicesDep, caller: Operator, preset_id: OwnPreset
 def remove_own_preset(services: ServicesDep, caller: Operator, preset_id: OwnPresetId) -> Response:
     """Delete a saved preset; jobs that were made with it stay."""
     services.own_presets.remove(caller, preset_id)
-    services.accounts.audit.add(caller.actor, "preset_removed", preset_id)
+    services.audit.add(caller.actor, "preset_removed", preset_id)
     return Response(status_code=204)
 
 

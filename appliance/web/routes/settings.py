@@ -6,8 +6,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from appliance.errors import SettingsError
-from appliance.settings import LAST_GOOD_NAME, Settings, load_settings
-from appliance.settings_file import available_backends, available_devices, check_settings, fixed_settings, save_settings
+from appliance.settings import Settings
+from appliance.settings_check import available_backends, available_devices, check_settings
+from appliance.settings_file import LAST_GOOD_NAME, fixed_settings, load_settings, save_settings
 from appliance.web.security import Administrator, ServicesDep
 from appliance.web.services import Services
 
@@ -47,7 +48,7 @@ def change_settings(services: ServicesDep, caller: Administrator, body: dict[str
     save_settings(
         services.settings.data, body, check=lambda wanted: check_settings(wanted, services.settings, set(body))
     )
-    services.accounts.audit.add(caller.actor, "settings_changed", ", ".join(sorted(body)))
+    services.audit.add(caller.actor, "settings_changed", ", ".join(sorted(body)))
     return _show(services)
 
 

@@ -1,17 +1,18 @@
 """The box itself: what it is doing, live updates, and figures for Prometheus."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi import Path as PathParameter
-from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.accounts.principal import Role
 from appliance.web.errors import ApiError
+from appliance.web.metrics import CONTENT_TYPE, write_metrics
 from appliance.web.security import Administrator, ServicesDep, Viewer
-from appliance.web.system import CONTENT_TYPE, write_metrics
 from runtime.engine.store.inventory import find_listed, list_engines
 from runtime.engine.store.store import EngineStore
 
@@ -72,25 +73,28 @@ def system(services: ServicesDep, caller: Viewer) -> SystemOut:
     return SystemOut(**services.system.full(with_log=caller.role is Role.ADMINISTRATOR))
 
 
+def _check_capacity(services: ServicesDep, caller: Viewer) -> None:
+    del caller
+    if services.broadcaster.is_full():
+        raise ApiError(503, "too_many", "too many pages are open; close some")
+
+
 @router.get(
     "/api/events",
     summary="Live updates",
-    response_class=StreamingResponse,
+    response_class=EventSourceResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    dependencies=[Depends(_check_capacity)],
 )
-async def events(services: ServicesDep, caller: Viewer) -> StreamingResponse:
-    """Tell what changes as server-sent events.
+async def events(services: ServicesDep, caller: Viewer) -> AsyncIterator[ServerSentEvent]:
+    """Stream changes as server-sent events.
 
-    `job` carries a job, or `{"id", "removed": true}`; `counts` how many there are in each state; `queue`
-    whether it is held; `system` disk, temperature and load; `resync` asks to fetch the list anew.
+    `job` has a job, or `{"id", "removed": true}`; `counts` has the number of jobs in each state; `queue` tells whether
+    the queue is paused; `system` has disk, temperature and load; `folders` means that watch folders changed; `resync`
+    means that events were lost: fetch the list again.
     """
-    if services.broadcaster.is_full():
-        raise ApiError(503, "too_many", "too many pages are open; close some")
-    return StreamingResponse(
-        services.broadcaster.listen(caller),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    async for event in services.broadcaster.listen(caller):
+        yield event
 
 
 @router.get(
@@ -142,5 +146,5 @@ def rebuild(services: ServicesDep, caller: Administrator, name: EngineName) -> R
         raise ApiError(404, "not_found", f"there is no engine {name} that could be built again; load the list anew")
     if not store.want(request, again=True):
         raise ApiError(409, "engine", "the engine cannot be asked for; the log of the box says why")
-    services.accounts.audit.add(caller.actor, "engine_rebuild", name)
+    services.audit.add(caller.actor, "engine_rebuild", name)
     return Response(status_code=204)

@@ -127,7 +127,7 @@ async def append(
         raise ApiError(400, "offset", "the Upload-Offset header is missing")
     await _find(services, caller, upload_id)
     synced_bytes = await services.upload_writer.receive(
-        upload_id, caller.id, offset, request.stream(), is_allowed=lambda: bool(services.accounts.still_valid({caller}))
+        upload_id, caller.id, offset, request.stream(), is_allowed=lambda: bool(services.login.still_valid({caller}))
     )
     return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(synced_bytes)})
 

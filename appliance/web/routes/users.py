@@ -51,13 +51,13 @@ class UserOut(BaseModel):
 def list_users(services: ServicesDep, caller: Administrator) -> list[UserOut]:
     """Return every account."""
     del caller
-    return [UserOut.model_validate(user) for user in services.accounts.users.list()]
+    return [UserOut.model_validate(user) for user in services.users.list()]
 
 
 @router.post("/api/users", status_code=201, summary="Make an account")
 def add_user(services: ServicesDep, caller: Administrator, body: UserIn) -> UserOut:
     """Make an account."""
-    users = services.accounts.users
+    users = services.users
     made = users.add(body.name, body.password, body.role, actor=caller.actor, must_change=body.must_change)
     return UserOut.model_validate(made)
 
@@ -65,7 +65,7 @@ def add_user(services: ServicesDep, caller: Administrator, body: UserIn) -> User
 @router.patch("/api/users/{user_id}", summary="Change an account")
 def change_user(services: ServicesDep, caller: Administrator, user_id: UserId, body: UserChange) -> UserOut:
     """Change role, password, or whether the account can log in; the last administrator stays one."""
-    users = services.accounts.users
+    users = services.users
     user = users.get(user_id)
     if body.password is not None and user_id == caller.id:
         raise ApiError(403, "own_password", "change your own password in your account; it asks for the current one")
@@ -85,8 +85,8 @@ def change_user(services: ServicesDep, caller: Administrator, user_id: UserId, b
 @router.delete("/api/users/{user_id}", status_code=204, summary="Remove an account", response_class=Response)
 def remove_user(services: ServicesDep, caller: Administrator, user_id: UserId) -> Response:
     """Remove an account with its tokens and waiting uploads; its jobs stay."""
-    services.accounts.users.remove(user_id, actor=caller.actor)
-    services.uploads.tidy(services.upload_writer.busy)
+    services.users.remove(user_id, actor=caller.actor)
+    services.uploads.clean_up(services.upload_writer.busy)
     return Response(status_code=204)
 
 
@@ -119,5 +119,5 @@ def list_audit(
 ) -> AuditOut:
     """Return the record, the latest first."""
     del caller
-    entries, total = services.accounts.audit.list(limit=limit, offset=offset)
+    entries, total = services.audit.list(limit=limit, offset=offset)
     return AuditOut(entries=[EntryOut.model_validate(entry) for entry in entries], total=total)

@@ -5,10 +5,11 @@ import pytest
 
 from appliance.accounts import credentials, rate_limit
 from appliance.accounts.audit import Actor
-from appliance.accounts.book import Accounts
 from appliance.accounts.principal import Role
 from appliance.errors import AccountError, LoginError, TooManyLoginsError
 from appliance.store.database import Database
+
+from .conftest import Accounts
 
 PASSWORD = "correct horse battery"
 BOSS = Actor("x", "boss")
@@ -16,13 +17,13 @@ BOSS = Actor("x", "boss")
 
 def fail(accounts: Accounts, name: str, address: str = "a") -> str:
     with pytest.raises((LoginError, TooManyLoginsError)) as caught:
-        accounts.entrance.log_in(name, "a wrong password", address=address, old=None)
+        accounts.login.log_in(name, "a wrong password", address=address, old=None)
     return str(caught.value)
 
 
 @pytest.mark.usefixtures("anna")
 def test_a_log_in_gives_a_secret_of_which_the_database_has_the_hash_alone(accounts: Accounts, database):
-    new = accounts.entrance.log_in("ANNA", PASSWORD, address="a", old=None)
+    new = accounts.login.log_in("ANNA", PASSWORD, address="a", old=None)
 
     assert new.principal.name == "Anna"
     assert accounts.sessions.find(new.secret, "a") == new.principal
@@ -34,9 +35,9 @@ def test_a_log_in_gives_a_secret_of_which_the_database_has_the_hash_alone(accoun
 
 @pytest.mark.usefixtures("anna")
 def test_a_log_in_ends_the_session_that_the_browser_came_with(accounts: Accounts):
-    fixed = accounts.entrance.log_in("anna", PASSWORD, address="attacker", old=None)
+    fixed = accounts.login.log_in("anna", PASSWORD, address="attacker", old=None)
 
-    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=fixed.secret)
+    new = accounts.login.log_in("anna", PASSWORD, address="a", old=fixed.secret)
 
     assert new.secret != fixed.secret
     assert accounts.sessions.find(fixed.secret, "attacker") is None
@@ -65,7 +66,7 @@ def test_a_disabled_account_cannot_log_in_with_the_right_password(accounts: Acco
     accounts.users.change(ben.id, enabled=False, actor=BOSS)
 
     with pytest.raises(LoginError):
-        accounts.entrance.log_in("Ben", PASSWORD, address="a", old=None)
+        accounts.login.log_in("Ben", PASSWORD, address="a", old=None)
 
 
 @pytest.mark.parametrize("name", ["Anna", "Nobody"])
@@ -76,7 +77,7 @@ def test_an_account_locks_for_one_address_alike_whether_it_exists_or_not(account
 
     assert "too many failed attempts; try again in 15 minutes" in fail(accounts, name)
     with pytest.raises(TooManyLoginsError) as caught:
-        accounts.entrance.log_in(name, PASSWORD, address="a", old=None)
+        accounts.login.log_in(name, PASSWORD, address="a", old=None)
     assert 880 <= caught.value.retry_after_s <= 901
 
 
@@ -99,7 +100,7 @@ def test_guesses_from_many_addresses_slow_an_account_down_and_never_lock_it(acco
     assert "too many failed attempts; try again in a minute" in fail(accounts, name, "192.0.2.101")
     later(database, 61)
     if name == "Anna":
-        accounts.entrance.log_in(name, PASSWORD, address="192.0.2.200", old=None)
+        accounts.login.log_in(name, PASSWORD, address="192.0.2.200", old=None)
 
 
 @pytest.mark.usefixtures("anna")
@@ -110,17 +111,17 @@ def test_an_address_that_is_locked_locks_nobody_elsewhere(accounts: Accounts):
     for _ in range(20):
         assert "too many" in fail(accounts, "anna", "192.0.2.66")
 
-    accounts.entrance.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
 
 
 @pytest.mark.usefixtures("anna")
 def test_who_is_logged_in_somewhere_is_not_slowed_down_there(accounts: Accounts):
-    accounts.entrance.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
     for number in range(3):
         fail(accounts, "anna", f"198.51.100.{number}")
 
     assert "too many" in fail(accounts, "anna", "198.51.100.9")
-    accounts.entrance.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
 
 
 @pytest.mark.usefixtures("anna")
@@ -140,7 +141,7 @@ def test_a_new_password_ends_the_lock_for_every_address(accounts: Accounts, anna
 
     accounts.users.set_password(anna.id, "another horse battery", actor=BOSS)
 
-    accounts.entrance.log_in("anna", "another horse battery", address="192.0.2.1", old=None)
+    accounts.login.log_in("anna", "another horse battery", address="192.0.2.1", old=None)
 
 
 @pytest.mark.usefixtures("anna")
@@ -167,7 +168,7 @@ def test_an_address_locks_over_all_names(accounts: Accounts):
         assert "wrong" in fail(accounts, f"name {number}", "192.0.2.1")
 
     assert "too many" in fail(accounts, "name 7", "192.0.2.1")
-    accounts.entrance.log_in("anna", PASSWORD, address="192.0.2.2", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="192.0.2.2", old=None)
 
 
 @pytest.mark.usefixtures("anna")
@@ -195,7 +196,7 @@ def test_a_lock_outlives_a_restart_and_ends_with_its_time(accounts: Accounts, da
     with database.transaction() as connection:
         connection.execute("UPDATE failed_logins SET first_at = first_at - 901")
 
-    accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
 
 @pytest.mark.usefixtures("anna")
@@ -205,13 +206,13 @@ def test_a_clock_that_was_set_back_locks_nobody_out(accounts: Accounts, database
     with database.transaction() as connection:
         connection.execute("UPDATE failed_logins SET first_at = ?", (time.time() + 1e6,))
 
-    accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
 
 @pytest.mark.usefixtures("anna")
 def test_right_log_ins_do_not_add_up_to_a_lock(accounts: Accounts):
     for _ in range(8):
-        accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+        accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
 
 @pytest.mark.usefixtures("anna")
@@ -229,46 +230,46 @@ def test_the_audit_log_tells_of_log_ins_without_passwords(accounts: Accounts):
 
 
 def test_the_set_up_link_makes_one_administrator_and_is_used_up(accounts: Accounts):
-    assert accounts.entrance.needs_setup()
-    secret = accounts.entrance.new_setup_secret()
+    assert accounts.login.needs_setup()
+    secret = accounts.login.new_setup_secret()
     assert secret is not None
 
-    new = accounts.entrance.set_up(secret, "Anna", PASSWORD, address="a", old=None)
+    new = accounts.login.set_up(secret, "Anna", PASSWORD, address="a", old=None)
 
     assert new.principal.role is Role.ADMINISTRATOR
     assert accounts.sessions.find(new.secret, "a") is not None
-    assert not accounts.entrance.needs_setup()
-    assert accounts.entrance.new_setup_secret() is None
+    assert not accounts.login.needs_setup()
+    assert accounts.login.new_setup_secret() is None
     with pytest.raises(LoginError, match="setup link"):
-        accounts.entrance.set_up(secret, "Eve", PASSWORD, address="a", old=None)
+        accounts.login.set_up(secret, "Eve", PASSWORD, address="a", old=None)
     assert len(accounts.users.list()) == 1
 
 
 def test_a_later_set_up_link_ends_an_older_one(accounts: Accounts):
-    older, later = accounts.entrance.new_setup_secret(), accounts.entrance.new_setup_secret()
+    older, later = accounts.login.new_setup_secret(), accounts.login.new_setup_secret()
 
     with pytest.raises(LoginError, match="expired; use the latest link"):
-        accounts.entrance.set_up(str(older), "Eve", PASSWORD, address="a", old=None)
+        accounts.login.set_up(str(older), "Eve", PASSWORD, address="a", old=None)
 
-    accounts.entrance.set_up(str(later), "Anna", PASSWORD, address="a", old=None)
+    accounts.login.set_up(str(later), "Anna", PASSWORD, address="a", old=None)
 
 
 def test_a_refused_password_leaves_the_set_up_link_good(accounts: Accounts):
-    secret = str(accounts.entrance.new_setup_secret())
+    secret = str(accounts.login.new_setup_secret())
 
     with pytest.raises(AccountError, match="10 to 200"):
-        accounts.entrance.set_up(secret, "Anna", "short", address="a", old=None)
+        accounts.login.set_up(secret, "Anna", "short", address="a", old=None)
 
-    accounts.entrance.set_up(secret, "Anna", PASSWORD, address="a", old=None)
+    accounts.login.set_up(secret, "Anna", PASSWORD, address="a", old=None)
 
 
 def test_one_set_up_link_used_twice_at_once_makes_one_account(accounts: Accounts):
-    secret = str(accounts.entrance.new_setup_secret())
+    secret = str(accounts.login.new_setup_secret())
     ended: list[str] = []
 
     def use(name: str) -> None:
         try:
-            accounts.entrance.set_up(secret, name, PASSWORD, address="a", old=None)
+            accounts.login.set_up(secret, name, PASSWORD, address="a", old=None)
             ended.append("in")
         except LoginError:
             ended.append("refused")

@@ -2,10 +2,11 @@ import secrets
 
 import pytest
 
-from appliance.accounts.book import Accounts
 from appliance.accounts.credentials import csrf_token
 from appliance.accounts.users import User
 from appliance.store.database import Database
+
+from .conftest import Accounts
 
 PASSWORD = "correct horse battery"
 
@@ -22,34 +23,34 @@ def age(database: Database, column: str, seconds: float) -> None:
 )
 @pytest.mark.usefixtures("anna")
 def test_a_forged_secret_is_nobody(accounts: Accounts, secret: str):
-    accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
     assert accounts.sessions.find(secret, "a") is None
 
 
 @pytest.mark.usefixtures("anna")
 def test_the_stored_hash_is_no_secret(accounts: Accounts):
-    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
     assert accounts.sessions.find(str(new.principal.session), "a") is None
 
 
 @pytest.mark.usefixtures("anna")
 def test_a_log_in_ends_without_use(accounts: Accounts, database: Database):
-    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     age(database, "last_seen_at", 24 * 3600 - 30)
     assert accounts.sessions.find(new.secret, "a") is not None  # this use counts
 
     age(database, "last_seen_at", 24 * 3600 + 1)
 
     assert accounts.sessions.find(new.secret, "a") is None
-    assert accounts.still_valid({new.principal}) == set()
+    assert accounts.login.still_valid({new.principal}) == set()
 
 
 @pytest.mark.usefixtures("anna")
 def test_a_log_in_ends_after_its_longest_time_however_it_is_used(accounts: Accounts, database: Database):
-    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
-    assert accounts.still_valid({new.principal}) == {new.principal}
+    new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
+    assert accounts.login.still_valid({new.principal}) == {new.principal}
 
     age(database, "created_at", 14 * 86_400 + 1)
 
@@ -58,8 +59,8 @@ def test_a_log_in_ends_after_its_longest_time_however_it_is_used(accounts: Accou
 
 @pytest.mark.usefixtures("anna")
 def test_a_log_out_ends_this_log_in_alone(accounts: Accounts):
-    here = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
-    there = accounts.entrance.log_in("anna", PASSWORD, address="b", old=None)
+    here = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
+    there = accounts.login.log_in("anna", PASSWORD, address="b", old=None)
 
     accounts.sessions.end(here.principal, actor=here.principal.actor)
 
@@ -69,22 +70,22 @@ def test_a_log_out_ends_this_log_in_alone(accounts: Accounts):
 
 @pytest.mark.usefixtures("anna")
 def test_each_log_in_has_a_csrf_token_of_its_own_that_is_not_its_secret(accounts: Accounts):
-    first = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
-    second = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    first = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
+    second = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
     assert first.principal.csrf == csrf_token(first.secret)
     assert len({first.principal.csrf, second.principal.csrf, first.secret, second.secret, first.principal.session}) == 5
 
 
 def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts, anna: User, database: Database):
-    first = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    first = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     with database.transaction() as connection:
         connection.executemany(
             "INSERT INTO sessions VALUES (?, ?, 1e12, 1e12, '', '')", [(f"hash {n}", anna.id) for n in range(60)]
         )
 
     age(database, "last_seen_at", 0)
-    accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
     with database.read() as connection:
         assert connection.execute("SELECT COUNT(*) FROM sessions").fetchone()[0] == 50
@@ -93,9 +94,9 @@ def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts,
 
 @pytest.mark.usefixtures("anna")
 def test_a_log_in_of_a_clock_that_was_ahead_ends_when_it_is_put_right(accounts: Accounts, database):
-    new = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     with database.transaction() as connection:
         connection.execute("UPDATE sessions SET created_at = created_at + 1e8, last_seen_at = last_seen_at + 1e8")
 
     assert accounts.sessions.find(new.secret, "a") is None
-    assert accounts.still_valid({new.principal}) == set()
+    assert accounts.login.still_valid({new.principal}) == set()

@@ -1,11 +1,12 @@
 import pytest
 
 from appliance.accounts.audit import Actor
-from appliance.accounts.book import Accounts
 from appliance.accounts.principal import Principal, Role
 from appliance.accounts.users import User
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
+
+from .conftest import Accounts
 
 BOSS = Actor("x", "boss")
 PASSWORD = "correct horse battery"

@@ -1,11 +1,12 @@
 import pytest
 
 from appliance.accounts.audit import Actor
-from appliance.accounts.book import Accounts
 from appliance.accounts.principal import Role
 from appliance.accounts.users import User
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
+
+from .conftest import Accounts
 
 BOSS = Actor("x", "boss")
 PASSWORD = "correct horse battery"
@@ -71,8 +72,8 @@ def test_a_disabled_administrator_does_not_count_as_one(accounts: Accounts, anna
 
 
 def test_a_new_password_ends_the_other_logins_and_unlocks(accounts: Accounts, anna: User):
-    kept = accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
-    other = accounts.entrance.log_in("anna", PASSWORD, address="b", old=None)
+    kept = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
+    other = accounts.login.log_in("anna", PASSWORD, address="b", old=None)
 
     accounts.users.change_own_password(
         anna.id, PASSWORD, "another good password", actor=BOSS, keep_session=kept.principal.session
@@ -80,20 +81,20 @@ def test_a_new_password_ends_the_other_logins_and_unlocks(accounts: Accounts, an
 
     assert accounts.sessions.find(kept.secret, "a") is not None
     assert accounts.sessions.find(other.secret, "b") is None
-    accounts.entrance.log_in("anna", "another good password", address="a", old=None)
+    accounts.login.log_in("anna", "another good password", address="a", old=None)
 
 
 def test_the_present_password_is_needed_for_a_new_one(accounts: Accounts, anna: User):
     with pytest.raises(AccountError, match="current password is wrong"):
         accounts.users.change_own_password(anna.id, "wrong", "another good one", actor=BOSS, keep_session=None)
 
-    accounts.entrance.log_in("anna", PASSWORD, address="a", old=None)
+    accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
 
 @pytest.mark.usefixtures("anna")
 def test_a_disabled_account_is_logged_out_and_its_token_stops(accounts: Accounts):
     ben = accounts.users.add("Ben", PASSWORD, Role.OPERATOR, actor=BOSS)
-    session = accounts.entrance.log_in("ben", PASSWORD, address="a", old=None)
+    session = accounts.login.log_in("ben", PASSWORD, address="a", old=None)
     _, secret = accounts.tokens.add(session.principal, "script", Role.OPERATOR)
     assert accounts.tokens.find(secret, "a") is not None
 

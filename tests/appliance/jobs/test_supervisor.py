@@ -11,7 +11,7 @@ import pytest
 from appliance.jobs.job import JobState
 from appliance.jobs.supervisor import Supervisor
 from appliance.jobs.worker_process import Limits, is_worker, read_oom_kills
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import DatabaseDamagedError
@@ -228,10 +228,10 @@ def test_each_device_that_is_named_has_a_worker_which_sees_it_alone(supervise, u
 def test_the_threads_of_the_settings_reach_the_workers(data, settings_of, until):
     with (
         Database(database_path(data)) as database,
-        start_background_services(database, settings_of(threads=3, device="cpu")) as company,
+        start_background_services(database, settings_of(threads=3, device="cpu")) as supervisor,
     ):
-        until(lambda: company.workers()[0]["pid"])
-        pid = company.workers()[0]["pid"]
+        until(lambda: supervisor.status()[0].pid)
+        pid = supervisor.status()[0].pid
         until(lambda: b"jobs.worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 

@@ -114,7 +114,7 @@ class Box:
         log = (self.data / "server.out").open("w+")
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "appliance.web", "--data", str(self.data), "--host", "127.0.0.1"),
+                *(sys.executable, "-m", "appliance.cli", "serve", "--data", str(self.data), "--host", "127.0.0.1"),
                 *("--port", str(self.port), "--no-tls"),
             ],
             cwd=ROOT,

@@ -17,11 +17,12 @@ from appliance.accounts.audit import Actor
 from appliance.accounts.principal import Role
 from appliance.accounts.users import User
 from appliance.jobs.job import JobRecord, NewJob, Origin
-from appliance.settings import Settings, load_settings
+from appliance.settings import Settings
+from appliance.settings_file import load_settings
 from appliance.store.data_dir import prepare_data_directory
 from appliance.store.database import Database
-from appliance.web.app import create_app, open_services
-from appliance.web.services import Services
+from appliance.web.app import create_app
+from appliance.web.services import Services, open_services
 from runtime.options import EnhanceOptions
 
 PASSWORD = "correct horse battery"
@@ -114,10 +115,10 @@ def log_in(services: Services, request: pytest.FixtureRequest) -> Callable[..., 
     """Make an account of a role and log it in, without asking the app."""
 
     def make(role: Role, name: str = "", *, client: Any = None) -> Person:
-        accounts = services.accounts
-        user = accounts.users.add(name or f"Test {role}", PASSWORD, role, actor=BOSS)
+
+        user = services.users.add(name or f"Test {role}", PASSWORD, role, actor=BOSS)
         with services.database.transaction() as connection:
-            new = accounts.sessions.open(connection, user.id, "test", old=None)
+            new = services.sessions.open(connection, user.id, "test", old=None)
         used = client if client is not None else request.getfixturevalue("client")
         return Person(used, user, new.secret, new.principal.csrf)
 

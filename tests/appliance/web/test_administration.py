@@ -2,13 +2,14 @@
 
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from appliance.jobs.job import NewJob, Origin
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
-from appliance.web.system import read_tail, read_temperature
+from appliance.web.system import read_tail, warmest
 from appliance.web.tls import provide_certificate
 from runtime.options import EnhanceOptions
 
@@ -123,7 +124,7 @@ def test_watch_folders_are_added_changed_and_removed(admin, tmp_path: Path, serv
     assert admin.delete(f"/api/folders/{folder['id']}").status_code == 204
     assert admin.get("/api/folders").json() == []
     assert admin.delete(f"/api/folders/{folder['id']}").status_code == 404
-    assert services.accounts.audit.list()[0][0].what == "folder_removed"
+    assert services.audit.list()[0][0].what == "folder_removed"
 
 
 @pytest.mark.parametrize(
@@ -192,13 +193,12 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path):
     assert read_tail(tmp_path / "none") == []
 
 
-def test_the_warmest_sensible_sensor_counts(tmp_path: Path):
-    for number, text in enumerate(["41500\n", "39000\n", "-274000\n", "none\n"]):
-        (tmp_path / f"thermal_zone{number}").mkdir()
-        (tmp_path / f"thermal_zone{number}" / "temp").write_text(text)
+def test_the_warmest_sensible_sensor_counts():
+    def sensors(*values):
+        return {"cpu": [SimpleNamespace(current=value) for value in values]}
 
-    assert read_temperature(tmp_path) == 41.5
-    assert read_temperature(tmp_path / "nothing") is None
+    assert warmest(sensors(41.5, 39.0, -274.0, 1e6)) == 41.5
+    assert warmest({}) is None
 
 
 def test_figures_for_prometheus(viewer, add_job, services, operator):

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import uvicorn
 
-from appliance.settings_file import listen
+from appliance.settings_check import listen
 from appliance.web import server as serving
 from appliance.web.connections import ConnectionLimiter, ShortHandshakeLoop, TimedProtocol, limit_connections
 from appliance.web.tls import provide_certificate

@@ -61,7 +61,7 @@ def test_an_administrator_has_an_engine_built_again(admin, operator, services, s
 
     assert store.wishes()[0].again
     assert [engine["state"] for engine in admin.get("/api/engines").json()] == ["waiting"]
-    assert services.accounts.audit.list()[0][0].what == "engine_rebuild"
+    assert services.audit.list()[0][0].what == "engine_rebuild"
 
 
 def test_an_engine_that_is_not_there_is_not_found(admin):

@@ -12,7 +12,7 @@ from appliance.accounts.credentials import hash_secret
 from appliance.accounts.principal import Role
 from appliance.watch.folder import FileState, NewFolder, WatchedFile
 from appliance.web import events
-from appliance.web.events import Listener, Update, message
+from appliance.web.events import Listener, Update, make_event
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_browser_that_goes_is_dropped_and_nothing_is_looked_at_for_nobody(live
     wait_for(lambda: services.broadcaster.listeners == 0)
     looked: list[int] = []
     monkeypatch.setattr(type(services.queue), "revision", lambda _: looked.append(1) or 0)
-    time.sleep(10 * events.LOOK_EVERY_S)
+    time.sleep(10 * events.POLL_EVERY_S)
     assert len(looked) <= 1
 
 
@@ -134,23 +134,23 @@ def test_a_log_out_ends_the_live_updates_of_this_browser_alone(live, listening, 
 def test_who_would_not_be_let_in_any_more_hears_no_more(listening, log_in, services, add_job, monkeypatch, end):
     monkeypatch.setattr(events, "CHECK_EVERY_S", 0.2)
     monkeypatch.setattr(events, "SYSTEM_EVERY_S", 0.1)  # as on a box where much happens: it is never quiet
-    viewer, accounts = log_in(Role.OPERATOR, client=object()), services.accounts
-    caller = accounts.sessions.find(viewer.secret, "")
+    viewer = log_in(Role.OPERATOR, client=object())
+    caller = services.sessions.find(viewer.secret, "")
     other = log_in(Role.VIEWER, "Other", client=object())
     if "token" in end:
-        token, secret = accounts.tokens.add(caller, "script", Role.VIEWER)
+        token, secret = services.tokens.add(caller, "script", Role.VIEWER)
         viewer.headers = {"Authorization": f"Bearer {secret}"}
     with listening(other) as (_, other_ended), listening(viewer) as (told, ended):
         if end in ("disabled", "owner of the token"):
-            accounts.users.change(viewer.user.id, enabled=False, actor=COMMAND_LINE)
+            services.users.change(viewer.user.id, enabled=False, actor=COMMAND_LINE)
         elif end == "removed":
-            accounts.users.remove(viewer.user.id, actor=COMMAND_LINE)
+            services.users.remove(viewer.user.id, actor=COMMAND_LINE)
         elif end == "role":
-            accounts.users.change(viewer.user.id, role=Role.VIEWER, actor=COMMAND_LINE)
+            services.users.change(viewer.user.id, role=Role.VIEWER, actor=COMMAND_LINE)
         elif end == "password":
-            accounts.users.set_password(viewer.user.id, "another horse battery", actor=COMMAND_LINE)
+            services.users.set_password(viewer.user.id, "another horse battery", actor=COMMAND_LINE)
         else:
-            accounts.tokens.remove(viewer.user.id, token.id, actor=COMMAND_LINE)
+            services.tokens.remove(viewer.user.id, token.id, actor=COMMAND_LINE)
         assert ended.wait(20)
         add_job(title="secret.mp4")
         assert not any("secret" in str(data) for _, data in told)
@@ -159,7 +159,7 @@ def test_who_would_not_be_let_in_any_more_hears_no_more(listening, log_in, servi
 
 def test_one_person_cannot_take_all_places(services, viewer, operator):
     async def run():
-        first, second = (services.accounts.sessions.find(person.secret, "") for person in (viewer, operator))
+        first, second = (services.sessions.find(person.secret, "") for person in (viewer, operator))
         broadcaster = services.broadcaster
         lines = [broadcaster.listen(caller) for caller in [second, *[first] * 12]]
         for line in lines:
@@ -178,19 +178,18 @@ def test_a_slow_browser_does_not_grow_the_memory():
     listener = Listener(None)
 
     for number in range(10_000):
-        listener.put(b"%d" % number)
+        listener.put(make_event("job", number))
 
-    assert len(listener.line) <= 500
-    assert b"event: resync\ndata: {}\n\n" in listener.line
-    assert listener.line[-1] == b"9999"
+    assert len(listener.queue) <= 500
+    assert make_event("resync", {}) in listener.queue
+    assert listener.queue[-1] == make_event("job", 9999)
 
 
-def test_a_line_break_in_data_does_not_end_a_message():
-    text = message("job", {"title": "a\n\nevent: evil\ndata: x\r\n\u2028"})
+def test_data_is_one_line_of_valid_unicode():
+    event = make_event("job", {"title": "a\n\nevent: evil\ndata: x\r\n\udcff"})
 
-    assert text.count(b"\n\n") == 1
-    assert text.endswith(b"\n\n")
-    assert text.count(b"\n") == 3
+    assert "\n" not in event.raw_data
+    assert json.loads(event.raw_data) == {"title": "a\n\nevent: evil\ndata: x\r\n?"}
 
 
 def test_there_is_an_end_to_how_many_may_listen(services, viewer):
@@ -204,7 +203,7 @@ def test_there_is_an_end_to_how_many_may_listen(services, viewer):
 
 def test_live_updates_end_when_the_server_stops(services, viewer):
     async def run():
-        caller = services.accounts.sessions.find(viewer.secret, "")
+        caller = services.sessions.find(viewer.secret, "")
         heard = []
         async for text in services.broadcaster.listen(caller):
             heard.append(text)
@@ -216,13 +215,13 @@ def test_live_updates_end_when_the_server_stops(services, viewer):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(events, "POLL_EVERY_S", 0.05)
 
 
 def test_a_message_about_a_job_reaches_its_owner_and_whoever_sees_all():
-    mine, nobodys, everyones = Update(b"a", owner="me"), Update(b"b", owner=""), Update(b"c")
-    counts = Update(b"d", owner="me", exact=True)
+    mine, nobodys, everyones, counts = (make_event(name, {}) for name in "abcd")
+    updates = (Update(mine, owner="me"), Update(nobodys, owner=""), Update(everyones), Update(counts, "me", exact=True))
 
-    assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for("me")] == [b"a", b"c", b"d"]
-    assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for("you")] == [b"c"]
-    assert [told.text for told in (mine, nobodys, everyones, counts) if told.is_for(None)] == [b"a", b"b", b"c"]
+    assert [update.event.event for update in updates if update.is_for("me")] == ["a", "c", "d"]
+    assert [update.event.event for update in updates if update.is_for("you")] == ["c"]
+    assert [update.event.event for update in updates if update.is_for(None)] == ["a", "b", "c"]

@@ -42,7 +42,7 @@ def test_a_job_takes_its_wishes_and_its_upload(operator, uploaded, services, sto
     assert operator.get("/api/files").json() == []
     assert str(services.settings.data) not in answer.text
     again = operator.post("/api/jobs", {"file": uploaded})
-    assert (again.status_code, again.json()["error"]["message"][:27]) == (422, "clip.mp4 has a job already;")
+    assert (again.status_code, again.json()["error"]["message"][:27]) == (422, "clip.mp4 already has a job;")
     assert sum(services.queue.counts().values()) == 1
 
 
@@ -127,7 +127,7 @@ def test_a_file_that_has_not_arrived_gets_no_job(operator):
     answer = operator.post("/api/jobs", {"file": upload_id})
 
     assert answer.status_code == 422
-    assert "has not arrived completely" in answer.json()["error"]["message"]
+    assert "is not complete" in answer.json()["error"]["message"]
 
 
 def test_jobs_are_listed_by_state_and_searched(viewer, add_job, services):
@@ -209,7 +209,7 @@ def test_removing_a_job_removes_its_upload(operator, uploaded, services):
 def test_an_upload_stays_as_long_as_a_job_reads_it(operator, uploaded, services, stored):
     operator.post("/api/jobs", {"file": uploaded})
 
-    services.uploads.tidy()
+    services.uploads.clean_up()
 
     assert stored(uploaded).is_file()
 

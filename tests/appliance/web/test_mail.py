@@ -70,7 +70,7 @@ def with_mail(settings: Settings, port: int) -> Settings:
 
 def test_an_owner_is_told_of_what_was_asked_for_and_nobody_else(settings, services, operator, viewer, add_job, letters):
     port, got = letters
-    users = services.accounts.users
+    users = services.users
     users.set_profile(operator.user.id, email="olga@studio.example", events=("failed", "queue_empty"))
     users.set_profile(viewer.user.id, email="vera@studio.example", events=("done",))
     mailer = Mailer(users, services.queue, with_mail(settings, port))
@@ -114,7 +114,7 @@ def test_what_the_mail_server_says_is_told_in_words(settings, letters):
 
 def test_a_test_message_says_what_is_missing(operator, services):
     first = operator.post("/api/me/test-mail")
-    services.accounts.users.set_profile(operator.user.id, email="olga@studio.example")
+    services.users.set_profile(operator.user.id, email="olga@studio.example")
     second = operator.post("/api/me/test-mail")
 
     assert (first.status_code, first.json()["error"]["message"]) == (422, "save your e-mail address first")

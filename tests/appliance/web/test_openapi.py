@@ -16,10 +16,11 @@ from schemathesis.generation.modes import GenerationMode
 
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.accounts.principal import Role
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.store.data_dir import prepare_data_directory
 from appliance.store.database import Database
-from appliance.web.app import create_app, open_services
+from appliance.web.app import create_app
+from appliance.web.services import open_services
 
 # A stream without an end, and what would end the log-in or change the password that the test goes on with.
 LEFT_OUT = {("GET", "/api/events"), ("POST", "/api/logout"), ("PATCH", "/api/me")}
@@ -32,9 +33,9 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
     settings = load_settings(data, tls=False, disk_reserve_gib=0.0, upload_limit_gib=0.001, login_attempts=1000)
     with Database(settings.database) as database:
         services = open_services(database, settings)
-        user = services.accounts.users.add("Anna", "correct horse battery", Role.ADMINISTRATOR, actor=COMMAND_LINE)
+        user = services.users.add("Anna", "correct horse battery", Role.ADMINISTRATOR, actor=COMMAND_LINE)
         with database.transaction() as connection:
-            new = services.accounts.sessions.open(connection, user.id, "test", old=None)
+            new = services.sessions.open(connection, user.id, "test", old=None)
         app = create_app(services)
         listening = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_config=None))
@@ -115,7 +116,7 @@ def test_whatever_is_sent_is_answered_as_described_and_never_with_a_server_error
 
     assert fuzz(box, operations, examples=1) > 60
 
-    assert box["services"].accounts.users.list()[0].role is Role.ADMINISTRATOR
+    assert box["services"].users.list()[0].role is Role.ADMINISTRATOR
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Mount
 
 from appliance.accounts.principal import Role
-from appliance.web.security import Open, RequireRole
+from appliance.web.security import Public, RequireRole
 
 OPEN = {
     ("GET", "/health"),
@@ -60,12 +60,12 @@ def walk(routes: list) -> Iterator[APIRoute]:
             yield from walk(route.original_router.routes)
 
 
-def needs_of(dependant: Dependant) -> list[RequireRole | Open]:
-    own = [dependant.call] if isinstance(dependant.call, RequireRole | Open) else []
+def needs_of(dependant: Dependant) -> list[RequireRole | Public]:
+    own = [dependant.call] if isinstance(dependant.call, RequireRole | Public) else []
     return own + [found for part in dependant.dependencies for found in needs_of(part)]
 
 
-def table(app: FastAPI) -> list[tuple[str, str, list[RequireRole | Open]]]:
+def table(app: FastAPI) -> list[tuple[str, str, list[RequireRole | Public]]]:
     return [
         (method, route.path, needs_of(route.dependant))
         for route in walk(app.routes)
@@ -87,16 +87,16 @@ def test_every_route_names_exactly_one_role_and_the_one_that_it_should(app: Fast
     assert len(rows) > 40
     for method, path, needs in rows:
         assert len(needs) == 1, f"{method} {path} names {len(needs)} roles"
-        role = None if isinstance(needs[0], Open) else needs[0].role
+        role = None if isinstance(needs[0], Public) else needs[0].role
         assert role == expected(method, path), f"{method} {path}"
 
 
 def test_every_route_is_closed_to_everyone_below_its_role(app, nobody, viewer, operator, services):
     people = [(nobody, None), (viewer, Role.VIEWER), (operator, Role.OPERATOR)]
-    before = (services.accounts.users.list(), services.queue.revision(), services.webhooks.list())
+    before = (services.users.list(), services.queue.revision(), services.webhooks.list())
 
     for method, path, needs in table(app):
-        if isinstance(needs[0], Open):
+        if isinstance(needs[0], Public):
             continue
         address = re.sub(
             r"\{[a-z_]+\}", "AAAAAAAAAAAAAAAA", path.replace("{action}", "pause").replace("{part}", "after")
@@ -110,14 +110,14 @@ def test_every_route_is_closed_to_everyone_below_its_role(app, nobody, viewer, o
             if method != "HEAD":
                 assert answer.json()["error"]["code"] == ("login_needed" if role is None else "role")
 
-    assert (services.accounts.users.list(), services.queue.revision(), services.webhooks.list()) == before
+    assert (services.users.list(), services.queue.revision(), services.webhooks.list()) == before
 
 
 def test_every_change_with_a_cookie_needs_the_csrf_token_of_this_session(app, admin, operator):
     stolen = operator.csrf
 
     for method, path, needs in table(app):
-        if isinstance(needs[0], Open) or method in ("GET", "HEAD", "OPTIONS"):
+        if isinstance(needs[0], Public) or method in ("GET", "HEAD", "OPTIONS"):
             continue
         address = re.sub(r"\{[a-z_]+\}", "AAAAAAAAAAAAAAAA", path.replace("{action}", "pause"))
         for token in ("", "wrong", stolen, "ü"):
@@ -166,17 +166,17 @@ def test_a_role_that_is_taken_away_counts_at_once(admin, operator):
 def test_what_an_administrator_changes_needs_a_person_and_no_token(app, admin, operator, client, services):
     secret = admin.post("/api/tokens", {"name": "script", "role": "administrator"}).json()["secret"]
     program = type(admin)(client, headers={"Authorization": f"Bearer {secret}"})
-    before = (services.accounts.users.list(), services.webhooks.list(), services.folders.list())
+    before = (services.users.list(), services.webhooks.list(), services.folders.list())
 
     for method, path, needs in table(app):
-        if isinstance(needs[0], Open) or needs[0].role is not Role.ADMINISTRATOR:
+        if isinstance(needs[0], Public) or needs[0].role is not Role.ADMINISTRATOR:
             continue
         answer = program.request(method, re.sub(r"\{[a-z_]+\}", operator.user.id, path))
         if method in ("GET", "HEAD"):
             assert answer.status_code != 403, path
         else:
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "in_person"), f"{method} {path}"
-    assert (services.accounts.users.list(), services.webhooks.list(), services.folders.list()) == before
+    assert (services.users.list(), services.webhooks.list(), services.folders.list()) == before
 
 
 def test_ones_own_password_is_changed_with_the_current_one_alone(admin, operator):

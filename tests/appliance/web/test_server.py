@@ -60,7 +60,18 @@ def free_port() -> int:
 @contextmanager
 def start(data: Path, *options: str, tls: bool = False) -> Iterator[Box]:
     port = free_port()
-    command = [sys.executable, "-m", "appliance.web", "--data", str(data), "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "appliance.cli",
+        "serve",
+        "--data",
+        str(data),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(
         [*command, "--tls" if tls else "--no-tls", *options],
         stdout=subprocess.PIPE,
@@ -144,7 +155,7 @@ def test_the_link_is_written_until_there_is_an_account_and_a_killed_server_leave
         box.wait_ready()
         box.process.send_signal(signal.SIGTERM)
         out, _ = box.process.communicate(timeout=60)
-        assert "Relume is at" in out
+        assert "Relume is running at" in out
         assert "token=" not in out
         assert box.process.returncode == 0
 

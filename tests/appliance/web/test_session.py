@@ -2,7 +2,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from appliance.store.database import Database
-from appliance.web.app import create_app, open_services
+from appliance.web.app import create_app
+from appliance.web.services import open_services
 
 from .conftest import Person
 
@@ -10,7 +11,7 @@ PASSWORD = "correct horse battery"
 
 
 def set_up(services, person, **changes):
-    token = services.accounts.entrance.new_setup_secret()
+    token = services.login.new_setup_secret()
     return person.post("/api/setup", {"token": token, "name": "Anna", "password": PASSWORD, **changes})
 
 
@@ -35,11 +36,11 @@ def test_a_wrong_link_makes_no_account(services, nobody):
     answer = set_up(services, nobody, token="wrong")
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "setup_link")
-    assert services.accounts.users.list() == []
+    assert services.users.list() == []
 
 
 def test_a_link_is_checked_before_anything_is_typed(services, nobody):
-    secret = services.accounts.entrance.new_setup_secret()
+    secret = services.login.new_setup_secret()
 
     assert nobody.get("/api/setup", params={"token": secret}).status_code == 204
     wrong = nobody.get("/api/setup", params={"token": "wrong"})

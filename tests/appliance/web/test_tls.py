@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from appliance.errors import SettingsError
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.web import tls
 from appliance.web.tls import provide_certificate
 

@@ -15,13 +15,13 @@ from PIL import Image
 
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.accounts.principal import Role
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.store.database import Database
 from appliance.watch.errors import UnreadableError
 from appliance.watch.integrity import check_media
 from appliance.web import upload_writer
-from appliance.web.app import open_services
-from appliance.web.upload_store import ProbeQueue
+from appliance.web.services import open_services
+from appliance.web.upload_probe import ProbeQueue
 from runtime.options import EnhanceOptions
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -359,7 +359,7 @@ def test_forgotten_uploads_and_unknown_files_are_tidied_away(services, operator)
         long_ago = time.time() - 30 * 86_400
         connection.execute("UPDATE uploads SET created_at = ?1, touched_at = ?1 WHERE id = ?2", (long_ago, old))
 
-    services.uploads.tidy()
+    services.uploads.clean_up()
 
     assert [path.stem for path in services.settings.uploads.iterdir()] == [kept]
 
@@ -378,7 +378,7 @@ def test_a_file_that_nobody_looked_into_before_a_crash_is_looked_into_later(sett
             )
         stored("AAAAAAAAAAAAAAAA").write_bytes(clip.read_bytes())
 
-        services.uploads.resume()
+        services.uploads.resume_checks()
 
         wait_for(lambda: services.uploads.get_checked("AAAAAAAAAAAAAAAA", "u") is not None)
         assert services.uploads.get("AAAAAAAAAAAAAAAA", "u").probe["width"] == 64
@@ -403,7 +403,7 @@ def test_an_upload_in_flight_ends_with_the_log_in_and_leaves_nothing_of_a_remove
 
         def finish():
             assert arrived.wait(30)
-            users, sessions = services.accounts.users, services.accounts.sessions
+            users, sessions = services.users, services.sessions
             if end == "disabled":
                 users.change(operator.user.id, enabled=False, actor=COMMAND_LINE)
             elif end == "removed":
@@ -458,7 +458,7 @@ def test_an_upload_that_begins_while_the_box_tidies_is_kept(services, operator, 
         return iter(found)
 
     monkeypatch.setattr(Path, "iterdir", list_slowly)
-    services.uploads.tidy()
+    services.uploads.clean_up()
     monkeypatch.undo()
 
     (kept,) = settings.uploads.iterdir()
@@ -529,12 +529,12 @@ def test_what_was_uploaded_while_the_clock_was_wrong_is_kept_from_now_on(service
     with services.database.transaction() as connection:
         connection.execute("UPDATE uploads SET touched_at = ?1, created_at = ?1", (noted,))
 
-    services.uploads.tidy()
+    services.uploads.clean_up()
 
     assert len(list(settings.uploads.iterdir())) == 1
     with services.database.transaction() as connection:
         connection.execute("UPDATE uploads SET touched_at = touched_at - ?", (settings.upload_days * 86_400 + 60,))
-    services.uploads.tidy()
+    services.uploads.clean_up()
     assert list(settings.uploads.iterdir()) == []
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.errors import WebhookError
-from appliance.settings import load_settings
-from appliance.web.webhooks import Webhooks, send
+from appliance.settings_file import load_settings
+from appliance.web.webhook_sender import send
+from appliance.web.webhooks import Webhooks
 
 
 class UploadWriter:
@@ -107,7 +108,7 @@ def test_what_fails_is_tried_again_ever_slower_and_given_up_in_the_end(webhooks,
 
     assert len(receiver.heard) == services.settings.webhook_attempts
     assert waits[0] < waits[1] < waits[2] < waits[5]
-    assert webhooks.list()[0].last_status == "answered 500"
+    assert webhooks.list()[0].last_status == "responded with status 500"
 
 
 def test_what_was_not_delivered_is_delivered_after_a_restart(webhooks, services, add_job, receiver):
@@ -141,7 +142,7 @@ def test_a_redirect_is_not_followed(webhooks, services, add_job, receiver):
     webhooks.work()
 
     assert [headers["Host"] for headers, _ in receiver.heard] == [receiver.url.split("/")[2]]
-    assert webhooks.list()[0].last_status == "answered 302, and redirects are not followed"
+    assert webhooks.list()[0].last_status == "responded with status 302; redirects are not followed"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_a_program_that_never_answers_does_not_hold_up_for_long(services, settin
         quick.work()
 
         assert time.monotonic() - begun < 10
-        assert "could not be reached" in quick.list()[0].last_status
+        assert "cannot be reached" in quick.list()[0].last_status
 
 
 def test_the_administrator_adds_and_removes_webhooks_and_sees_the_secret_once(admin, services):
@@ -195,7 +196,7 @@ def test_the_administrator_adds_and_removes_webhooks_and_sees_the_secret_once(ad
     assert len(made["secret"]) == 43
     assert admin.delete(f"/api/webhooks/{made['id']}").status_code == 204
     assert admin.get("/api/webhooks").json() == []
-    entries, _ = services.accounts.audit.list()
+    entries, _ = services.audit.list()
     assert [entry.what for entry in entries[:2]] == ["webhook_removed", "webhook_added"]
     assert not any("private" in entry.detail for entry in entries)
     assert admin.post("/api/webhooks", {"url": "file:///etc/passwd"}).status_code == 422
@@ -244,7 +245,7 @@ def dripping():
 def test_one_that_answers_a_byte_at_a_time_is_given_up_in_time(dripping):
     problem = send(dripping, "secret", "job.done", "{}", timeout_s=0.3)
 
-    assert problem == "could not be reached: no answer within 0.3 s"
+    assert problem == "cannot be reached: no answer within 0.3 s"
 
 
 def test_one_that_drips_holds_up_no_other_and_not_the_end_of_the_server(
@@ -255,7 +256,7 @@ def test_one_that_drips_holds_up_no_other_and_not_the_end_of_the_server(
     webhooks.add(receiver.url, ["job.done"], actor=COMMAND_LINE)
     for _ in range(3):
         end_job(services, add_job)
-    monkeypatch.setattr("appliance.web.webhooks.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("appliance.web.webhooks.POLL_EVERY_S", 0.02)
     webhooks.start()
     wait_for(lambda: len(receiver.heard) == 3)
 
@@ -287,6 +288,6 @@ def test_a_webhook_is_tested_and_what_is_wrong_is_told_in_words(admin):
 
     answer = admin.post(f"/api/webhooks/{hook['id']}/test")
 
-    problem = "could not be reached: connection refused; nothing listens at this address"
+    problem = "cannot be reached: connection refused; nothing listens at this address"
     assert (answer.status_code, answer.json()) == (200, {"problem": problem})
     assert admin.get("/api/webhooks").json()[0]["last_status"] == problem

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.box.health import ask
+from appliance.maintenance.health import ask
 from appliance.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,7 +57,7 @@ def test_any_other_answer_is_an_error(server, tmp_path, answer):
 def test_the_module_tells_by_its_exit_code(server, tmp_path):
     def run(**variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "appliance.box.health"],
+            [sys.executable, "-m", "appliance.maintenance.health"],
             env={"PYTHONPATH": str(ROOT), "RELUME_DATA": str(tmp_path), "RELUME_TLS": "false", **variables},
             capture_output=True,
             text=True,

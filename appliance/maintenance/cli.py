@@ -20,9 +20,9 @@ def backup(
 
     Whoever has the file can log in as anybody: keep it as safe as the box.
     """
-    from appliance.box.backup import back_up
     from appliance.console import format_bytes
-    from appliance.settings import load_settings
+    from appliance.maintenance.backup import back_up
+    from appliance.settings_file import load_settings
 
     written = back_up(load_settings(data).data, file.expanduser().absolute(), full=full)
     print(f"{written.path}: {written.files} files, {format_bytes(written.size_bytes)}")
@@ -37,8 +37,8 @@ def restore(
     data: Data = None,
 ) -> None:
     """Restore a backup into the data directory; stop the server first."""
-    from appliance.box.restore import restore as run
-    from appliance.settings import load_settings
+    from appliance.maintenance.restore import restore as run
+    from appliance.settings_file import load_settings
 
     place = load_settings(data).data
     restored, manifest = run(file.expanduser().absolute(), place, replace=replace)

@@ -5,7 +5,7 @@ import time
 import pytest
 from zeroconf import AddressResolverIPv4, DNSQuestionType, Zeroconf
 
-from appliance.box.mdns import announce, describe_service
+from appliance.web.mdns import announce, describe_service
 
 LOOPBACK = ["127.0.0.1"]
 
@@ -77,6 +77,6 @@ def test_a_network_that_refuses_does_not_fail_the_server(monkeypatch, caplog):
 
 
 def test_a_box_without_a_network_is_no_error(monkeypatch):
-    monkeypatch.setattr("appliance.box.mdns.own_addresses", list)
+    monkeypatch.setattr("appliance.web.mdns.own_addresses", list)
     with announce(8443, tls=True):
         pass

@@ -16,7 +16,7 @@ from typing import IO, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from appliance.box.errors import ArchiveError, BackupError
+from appliance.maintenance.errors import ArchiveError, BackupError
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
 from appliance.store.errors import DatabaseFullError

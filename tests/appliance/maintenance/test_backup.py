@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.box import backup as backup_module
-from appliance.box.backup import MANIFEST, back_up
-from appliance.box.errors import ArchiveError, BackupError
-from appliance.box.restore import restore
 from appliance.jobs.job import NewJob
 from appliance.jobs.queue import JobQueue
+from appliance.maintenance import backup as backup_module
+from appliance.maintenance.backup import MANIFEST, back_up
+from appliance.maintenance.errors import ArchiveError, BackupError
+from appliance.maintenance.restore import restore
 from appliance.store.data_dir import open_data_directory
 from appliance.store.database import Database
 from appliance.store.errors import DirectoryInUseError
@@ -321,7 +321,7 @@ def test_a_full_disk_is_told_as_the_backups_own(data, tmp_path):
     program = (
         "import subprocess, sys; from pathlib import Path\n"
         "subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'none', sys.argv[2]], check=True)\n"
-        "from appliance.box.backup import back_up; from appliance.box.errors import BackupError\n"
+        "from appliance.maintenance.backup import back_up; from appliance.maintenance.errors import BackupError\n"
         "try: back_up(Path(sys.argv[1]), Path(sys.argv[2]) / 'b.tar')\n"
         "except BackupError as error: print(error, [p.name for p in Path(sys.argv[2]).iterdir()])\n"
     )

@@ -1,4 +1,4 @@
-"""Asks the server on this machine whether it is well: `python -m appliance.box.health`, for container health checks."""
+"""Container health check, `python -m appliance.maintenance.health`: asks the server on this machine."""
 
 import http.client
 import json
@@ -6,7 +6,8 @@ import ssl
 import sys
 from typing import Final
 
-from appliance.settings import Settings, load_settings
+from appliance.settings import Settings
+from appliance.settings_file import load_settings
 from runtime.errors import RelumeError
 
 _TIMEOUT_S: Final = 5.0

@@ -1,6 +1,6 @@
 import logging
 
-from appliance.box.logs import log_to_file, set_aside
+from appliance.maintenance.logs import log_to_file, set_aside
 
 
 def test_the_log_is_rotated_and_old_files_are_dropped(tmp_path):

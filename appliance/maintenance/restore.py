@@ -9,8 +9,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from appliance.box.backup import DATABASE, SETTINGS, Manifest, Summary, extract, read_manifest
-from appliance.box.errors import ArchiveError, BackupError
+from appliance.maintenance.backup import DATABASE, SETTINGS, Manifest, Summary, extract, read_manifest
+from appliance.maintenance.errors import ArchiveError, BackupError
 from appliance.store.data_dir import database_path, open_data_directory
 from appliance.store.migrations import list_migrations
 
