@@ -1,4 +1,4 @@
-"""The `relume` command; what each part of it does lives elsewhere, imported when it is used."""
+"""The `relume` command; the implementation of each subcommand is imported when it is used."""
 
 import logging
 import signal
@@ -36,8 +36,8 @@ app = typer.Typer(
     name="relume",
     help="Enhance video and speech locally.",
     epilog=(
-        "Exit codes: 0 done, 1 unexpected error, 2 wrong option, 3 source not usable, "
-        "4 result cannot be written, 5 model or backend, 6 data directory, 130 cancelled."
+        "Exit codes: 0 success, 1 unexpected error, 2 invalid option, 3 unusable source, 4 result cannot be written, "
+        "5 model or backend, 6 data directory, 7 verification failed, 130 cancelled."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -45,11 +45,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
-    """Run the command: the entry point."""
+    """Run the command; the entry point."""
     signal.signal(signal.SIGINT, exit_on_interrupt)
     try:
         app(prog_name="relume")
@@ -75,10 +75,10 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and log messages.")] = False,
     shows_version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Take the options that every command has."""
+    """Handle the options that precede the subcommand."""
     del shows_version
     if debug:
         logging.basicConfig(level=logging.DEBUG)
@@ -97,7 +97,7 @@ def common(
 def enhance(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT", readable=False, help="Video or audio files or patterns: *.mp4."),
+        typer.Argument(metavar="INPUT", readable=False, help="Video or audio files, or patterns such as *.mp4."),
     ],
     *,
     output: Annotated[
@@ -107,7 +107,7 @@ def enhance(
             "--output",
             metavar="OUT",
             readable=False,
-            help="The result, or a folder for several; beside the source by default.",
+            help="Result file, or a folder for several files. Default: next to the source.",
         ),
     ] = None,
     preset: Annotated[str, typer.Option(metavar="NAME", help="Preset; see `relume presets`.")] = DEFAULT_PRESET,
@@ -115,29 +115,34 @@ def enhance(
         str | None,
         typer.Option(
             metavar="auto|1|2|4",
-            help="Upscaling factor; auto: up to 2160 lines.",
+            help="Upscaling factor. auto: as far as 2160 lines allow.",
         ),
     ] = None,
     audio: Annotated[
         AudioMode | None,
-        typer.Option(metavar="speech|off", help="Reduce noise in speech, or keep the audio."),
+        typer.Option(metavar="speech|off", help="Reduce noise in speech, or keep the audio unchanged."),
     ] = None,
-    strength: Annotated[float | None, typer.Option(metavar="0..1", help="Strength of the effect; 1 is full.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Strength of the enhancement; 1 is full.")
+    ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Video model instead of the preset's.")] = None,
     zoo: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, with --model.")
+        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, for --model.")
     ] = None,
     backend: Annotated[
-        str, typer.Option(metavar="auto|cpu|...", help="Backend that runs the models; see `relume doctor`.")
+        str, typer.Option(metavar="auto|cpu|...", help="Inference backend; see `relume doctor`.")
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|fp16|int8", help="Precision of the video model; auto: the fastest.")
+        str,
+        typer.Option(
+            metavar="auto|fp32|fp16|int8", help="Precision of the video model. auto: the fastest with full quality."
+        ),
     ] = "auto",
     codec: Annotated[
         Codec | None, typer.Option(metavar="h264|hevc|av1|prores|ffv1", help="Video codec of the result.")
     ] = None,
     crf: Annotated[
-        int | None, typer.Option(metavar="N", help="Quality (CRF); lower: better quality, larger file.")
+        int | None, typer.Option(metavar="N", help="Quality (CRF); lower is better quality and a larger file.")
     ] = None,
     start: Annotated[
         str | None,
@@ -148,24 +153,24 @@ def enhance(
         typer.Option(metavar="T", help="Stop at time T (exclusive)."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", readable=False, help="Write a report (JSON).")
+        Path | None, typer.Option(metavar="FILE.json", readable=False, help="Write a JSON report.")
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", readable=False, help="Write a before/after picture (video only).")
+        Path | None, typer.Option(metavar="FILE.png", readable=False, help="Write a before/after image (video only).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     allow_damaged: Annotated[
         bool, typer.Option("--allow-damaged", "--conceal", help="Enhance a damaged file as far as it can be read.")
     ] = False,
     keep_unverified: Annotated[
-        bool, typer.Option("--keep-unverified", help="Take a result although the check of the finished file failed.")
+        bool, typer.Option("--keep-unverified", help="Keep the result even if its verification fails.")
     ] = False,
     workspace: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
             readable=False,
-            help="Keep progress there: after a crash or Ctrl-C the same command resumes.",
+            help="Folder for progress: after an interruption the same command resumes.",
         ),
     ] = None,
     json: Json = False,
@@ -211,9 +216,9 @@ def enhance(
 
 @app.command(cls=PlainCommand)
 def probe(
-    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file to examine.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="Media file.")],
     *,
-    check: Annotated[bool, typer.Option("--check", help="Decode the whole file and list every damaged place.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Decode the whole file and list all damage.")] = False,
     json: Json = False,
 ) -> None:
     """Show the streams of a media file, and whether its end is damaged.
@@ -230,7 +235,7 @@ def probe(
 
 @app.command(cls=PlainCommand)
 def presets(*, json: Json = False) -> None:
-    """List the presets."""
+    """List presets."""
     from appliance.console import show_presets
 
     print(show_presets(as_json=json))
@@ -240,19 +245,21 @@ def presets(*, json: Json = False) -> None:
 def doctor(
     *,
     json: Json = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Skip the test runs.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the benchmarks.")] = False,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", readable=False, help="Data directory that keeps the results."),
+        typer.Option(metavar="FOLDER", readable=False, help="Data directory that stores the benchmarks."),
     ] = None,
     zoo: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Also check your own models."),
+        typer.Option(
+            metavar="FOLDER", exists=True, file_okay=False, help="Folder of your own models to check as well."
+        ),
     ] = None,
 ) -> None:
-    """Check this machine and benchmark the models; jobs use the fastest backend.
+    """Check this machine and benchmark the models; jobs then use the fastest backend.
 
-    Exit code 5 means that something is wrong.
+    Exit code 5 means that a problem was found.
     """
     from appliance.console import show_diagnosis
     from appliance.settings import engines_folder, find_data_directory

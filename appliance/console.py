@@ -1,4 +1,4 @@
-"""Text in columns, the same on a terminal, in a file and in a log; and JSON."""
+"""Console output: tables, units, JSON, and the summaries of presets, diagnosis and jobs."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperArgument, TyperCommand
 
-from appliance.validation_messages import plain
+from appliance.validation_messages import clean_message
 from runtime.action import Action
 from runtime.presets import PRESETS, Preset
 from runtime.report import PictureFacts, Report
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def format_table(rows: Iterable[Sequence[str]]) -> str:
-    """Align the cells of rows in columns, two spaces apart; the last column runs on."""
+    """Align rows in columns, two spaces apart; the last column is not padded."""
     cells = [[" ".join(cell.split()) for cell in row] for row in rows]
     columns = max((len(row) for row in cells), default=0)
     widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(columns)]
@@ -30,7 +30,7 @@ def format_table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Write a number of bytes with a decimal unit."""
+    """Format a number of bytes with a decimal unit."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000.0:
@@ -40,52 +40,52 @@ def format_bytes(count: int) -> str:
 
 
 def describe_disk_full(needed_bytes: int, free_bytes: int, reserve_bytes: int) -> str:
-    """Say that a disk has not enough room, with what of it is reserved: the free space alone would contradict it."""
+    """Return a message for a full disk that includes the reserve, without which the numbers would not add up."""
     reserved = (
-        f", but {format_bytes(reserve_bytes)} of it must stay free (Settings, Disk reserve)" if reserve_bytes else ""
+        f", of which {format_bytes(reserve_bytes)} must stay free (Settings, Disk reserve)" if reserve_bytes else ""
     )
     return (
-        f"not enough free disk space: {format_bytes(needed_bytes)} are needed and {format_bytes(free_bytes)} are free"
+        f"not enough disk space: {format_bytes(needed_bytes)} needed, {format_bytes(free_bytes)} free"
         f"{reserved}; delete old results"
     )
 
 
 def format_json(value: Any) -> str:
-    """Write plain data as JSON; rationals and paths become text."""
+    """Format data as JSON; fractions and paths become strings."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 class PlainCommand(TyperCommand):
-    """A command whose usage line reads `relume enhance [OPTIONS] INPUT`."""
+    """A command with plain help and error messages, with a usage line such as `relume enhance [OPTIONS] INPUT`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Make it; arguments are named without a type, which says nothing beside their name."""
+        """Create the command; the help does not show the types of arguments."""
         super().__init__(*args, **options)
         for parameter in self.params:
             if isinstance(parameter, TyperArgument):
                 parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # noqa: ARG005
 
     def collect_usage_pieces(self, ctx: "Context") -> list[str]:  # type: ignore[override]
-        """Leave out the braces around what must be given."""
+        """Omit the braces around required arguments."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:  # type: ignore[override]
-        """Take out of a refusal what the checking library put into it."""
+        """Clean the messages of invalid options."""
         try:
             parsed: list[str] = super().parse_args(ctx, args)
         except typer.BadParameter as error:
-            error.message = plain(error.message)
+            error.message = clean_message(error.message)
             raise
         return parsed
 
 
 def examples(*lines: str) -> dict[str, Any]:
-    """Return the arguments that put examples at the end of a command's help."""
+    """Return the keyword arguments that append examples to the help of a command."""
     return {"epilog": "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)}
 
 
 def show_presets(*, as_json: bool) -> str:
-    """Show every preset."""
+    """Return all presets as text or JSON."""
     if as_json:
         return format_json([_preset_fields(preset) for preset in PRESETS.values()])
     header = ("preset", "title", "scale", "video", "audio", "description")
@@ -93,7 +93,7 @@ def show_presets(*, as_json: bool) -> str:
 
 
 def show_diagnosis(diagnosis: "Diagnosis", *, as_json: bool) -> str:
-    """Show what `relume doctor` found."""
+    """Return the diagnosis of `relume doctor` as text or JSON."""
     if as_json:
         return format_json(asdict(diagnosis))
     sections = (
@@ -102,8 +102,8 @@ def show_diagnosis(diagnosis: "Diagnosis", *, as_json: bool) -> str:
         ("libraries", _library_rows(diagnosis)),
         ("codecs", _codec_rows(diagnosis)),
         ("models", _model_rows(diagnosis)),
-        ("speed of the models alone", _speed_rows(diagnosis)),
-        ("what a job will use", _choice_rows(diagnosis)),
+        ("speed of the models", _speed_rows(diagnosis)),
+        ("backends that jobs will use", _choice_rows(diagnosis)),
     )
     parts = [f"{title}\n{_indent(format_table(lines))}" for title, rows in sections if (lines := list(rows))]
     verdict = "\n".join(f"problem: {problem}" for problem in diagnosis.problems) or "OK: Relume is ready to use."
@@ -142,14 +142,14 @@ def _preset_row(preset: Preset) -> tuple[str, ...]:
 
 
 def _machine_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
-    box = diagnosis.hardware
+    machine = diagnosis.hardware
     yield "Relume", diagnosis.relume
     yield "Python", diagnosis.python
-    if box.board:
-        yield "board", box.board
-    yield "processor", f"{box.cpu} ({box.machine}), {box.cores} cores for Relume"
-    yield "memory", format_bytes(box.memory_bytes)
-    yield "GPU", "; ".join(box.gpus) or "none found"
+    if machine.board:
+        yield "board", machine.board
+    yield "processor", f"{machine.cpu} ({machine.machine}), {machine.cores} cores available"
+    yield "memory", format_bytes(machine.memory_bytes)
+    yield "GPU", "; ".join(machine.gpus) or "none found"
 
 
 def _backend_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
@@ -169,14 +169,14 @@ def _library_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
 
 def _codec_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
     for codec in diagnosis.codecs:
-        read = "read" if codec.decoders else "not read"
-        write = f"written with {', '.join(codec.encoders)}" if codec.encoders else "not written"
+        read = "decodes" if codec.decoders else "cannot be decoded"
+        write = f"encodes with {', '.join(codec.encoders)}" if codec.encoders else "cannot be encoded"
         yield codec.name, read, write
 
 
 def _model_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
     for model in diagnosis.models:
-        yield model.name, model.problem or "intact", f"{model.title} ({model.licence})"
+        yield model.name, model.problem or "OK", f"{model.title} ({model.licence})"
         for figure in model.quality:
             yield "", "", figure
 
@@ -193,12 +193,12 @@ def _choice_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
 
 
 def summarise(report: Report, report_path: Path | None = None) -> str:
-    """Write the facts that matter, a line each, and below them the streams and warnings."""
+    """Return the summary of a job: key facts, streams and warnings."""
     rows = [
         ("result", f"{report.result.path} ({format_bytes(report.result.size_bytes)})"),
         *([("report", str(report_path))] if report_path else []),
         *([("before/after", report.compare)] if report.compare else []),
-        ("check", _describe_check(report)),
+        ("verification", _describe_check(report)),
         *_picture_rows(report),
         *_sound_rows(report),
         *_offset_rows(report),
@@ -214,7 +214,7 @@ def summarise(report: Report, report_path: Path | None = None) -> str:
 def _describe_check(report: Report) -> str:
     if report.check_failures:
         return f"FAILED: {'; '.join(report.check_failures)}"
-    return "the finished file was read back: every picture and sample is at its place"
+    return "passed: all frames and samples are present with correct timing"
 
 
 def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
@@ -225,7 +225,7 @@ def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
         "video",
         f"{_describe(picture.source)} -> {_describe(picture.result)}; {picture.scale_reason}",
     )
-    times = "times unchanged" if picture.pts_equal else "TIMES CHANGED"
+    times = "timing unchanged" if picture.pts_equal else "TIMING CHANGED"
     yield "frames", f"{picture.frames_in} in, {picture.frames_out} out, {times}"
     if picture.deinterlaced:
         yield "interlaced", picture.interlace_reason or "deinterlaced"
@@ -233,7 +233,7 @@ def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
         yield "scene cuts", ", ".join(f"frame {number}" for number in picture.scene_cuts[:12])
     if picture.state_resets:
         cured = sum(reset.cured for reset in picture.state_resets)
-        yield "repaired", f"{cured} of {len(picture.state_resets)} tiles that were not finite"
+        yield "repaired", f"{cured} of {len(picture.state_resets)} tiles with invalid values"
 
 
 def _sound_rows(report: Report) -> Iterable[tuple[str, str]]:
@@ -266,21 +266,21 @@ def _job_speed_rows(report: Report) -> Iterable[tuple[str, str]]:
     rate = f", {speed.fps:.1f} fps" if speed.fps is not None else ""
     memory = format_bytes(speed.peak_memory_bytes)
     if report.resumes:
-        yield "resumed", f"resumed after {report.resumes} interruption{'s' if report.resumes > 1 else ''}"
+        yield "resumed", f"after {report.resumes} interruption{'s' if report.resumes > 1 else ''}"
     yield "speed", f"{describe_duration(speed.wall_s)}{rate}, peak memory {memory}"
     if speed.stages:
         yield "time spent", ", ".join(f"{entry.stage} {entry.seconds:.1f} s" for entry in speed.stages)
 
 
 def _stream_rows(report: Report) -> Iterable[tuple[str, ...]]:
-    yield "stream", "kind", "source", "result", "what happened"
+    yield "stream", "kind", "source", "result", "action"
     for stream in report.streams:
         what = str(stream.action) + (f": {stream.reason}" if stream.reason else "")
         yield str(stream.index), stream.kind, stream.codec, stream.out_codec or "-", what
     for part in report.parts:
-        fate = str(part.action) + (f": {part.reason}" if part.reason else "")
+        action = str(part.action) + (f": {part.reason}" if part.reason else "")
         shown = str(part.count) if part.action is not Action.NOT_CARRIED else "-"
-        yield "", part.what, str(part.count), shown, fate
+        yield "", part.what, str(part.count), shown, action
 
 
 def _place(samples: int) -> str:
@@ -294,7 +294,7 @@ def _describe(facts: PictureFacts) -> str:
 
 
 def describe_duration(seconds: float) -> str:
-    """Write a duration as m:ss or h:mm:ss, rounded to the second."""
+    """Format a duration as m:ss or h:mm:ss, rounded to the second."""
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""How far a job is, on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""`relume enhance`: runs the jobs and shows their progress on stderr, as a bar or as lines."""
 
 import os
 import sys
@@ -26,16 +26,16 @@ _AMBER: Final = "#f09d0c"
 
 
 class Display(Protocol):
-    """Shows one progress message; called from any thread."""
+    """Shows progress; called from any thread."""
 
     def __call__(self, progress: Progress) -> None:
-        """Show it."""
+        """Show the progress."""
         ...
 
 
 @contextmanager
 def open_display(stream: TextIO | None = None) -> Iterator[Display]:
-    """Choose the display for the stream (stderr by default), and close it at the end."""
+    """Open the display for a stream (stderr by default): a bar on a terminal, lines elsewhere."""
     stream = stream or sys.stderr
     if not stream.isatty():
         yield LineDisplay(stream)
@@ -45,14 +45,14 @@ def open_display(stream: TextIO | None = None) -> Iterator[Display]:
 
 
 class BarDisplay:
-    """A bar that is drawn again and again."""
+    """A progress bar."""
 
     def __init__(self, bar: "RichProgress") -> None:
         self._bar = bar
         self._task = bar.add_task("starting", total=None, share="", facts="")
 
     def __call__(self, progress: Progress) -> None:
-        """Redraw the bar."""
+        """Update the bar."""
         done, total = _position(progress)
         self._bar.update(
             self._task,
@@ -65,7 +65,7 @@ class BarDisplay:
 
 
 class LineDisplay:
-    """A line when the stage changes, and one every ten seconds."""
+    """Prints a line when the stage changes, and every ten seconds."""
 
     def __init__(self, stream: TextIO, *, every_s: float = _LINE_EVERY_S) -> None:
         self._stream = stream
@@ -74,7 +74,7 @@ class LineDisplay:
         self._due = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Write a line if one is due."""
+        """Print a line if one is due."""
         now = time.monotonic()
         if progress.stage == self._stage and now < self._due:
             return
@@ -85,7 +85,7 @@ class LineDisplay:
 
 
 def describe_progress(progress: Progress) -> str:
-    """Say in words how far the job is; empty before the first frame or sample."""
+    """Return the progress as text; empty before the first frame or sample."""
     parts = []
     if progress.frames_done:
         parts.append(f"{_count(progress.frames_done, progress.frames_total)} frames")
@@ -99,7 +99,7 @@ def describe_progress(progress: Progress) -> str:
 
 
 def describe_share(done: int, total: int | None) -> str:
-    """Write how far it is as a percentage, rounded down; empty where the length is unknown."""
+    """Return the progress in percent, rounded down; empty if the length is unknown."""
     return f"{100 * done // total}%" if total else ""
 
 
@@ -114,7 +114,7 @@ def _count(done: int, total: int | None) -> str:
 
 
 def _column() -> "Column":
-    """Make a column that is cut at the edge of a narrow terminal, not broken within words."""
+    """Create a column that is truncated, not wrapped, on a narrow terminal."""
     from rich.table import Column
 
     return Column(no_wrap=True, overflow="ellipsis")
@@ -148,22 +148,22 @@ def run_jobs(
     cancel: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    """Run a job for each source, one after the other; `say` gets each report as soon as there is one.
+    """Run a job for each source in turn; pass each report to `say` as soon as it is available.
 
-    One that fails does not keep the others from being done.
+    A failed job does not prevent the others.
 
     Raises:
-        OptionError: Options name one file, but there are several sources.
-        RelumeError: The first error, once all were tried; with one source it is that source's.
+        OptionError: An option for a single file was given with several sources.
+        RelumeError: The first error, after all jobs.
     """
     found = find_sources(sources)
     several = len(found) > 1
     for name, path in (("--report", report_path), ("--compare", options.compare), ("--workspace", workspace)):
         if several and path is not None:
-            raise OptionError(f"{name} is for one file, but there are {len(found)}; enhance them one by one")
+            raise OptionError(f"{name} is for a single file, but there are {len(found)}; enhance them one by one")
     folder = output if output is not None and (os.path.isdir(output) or str(output).endswith(os.sep)) else None
     if several and output is not None and folder is None:
-        raise OptionError(f"{output} is no folder, but there are {len(found)} files; name a folder that exists")
+        raise OptionError(f"{output} is not a folder, but there are {len(found)} files; choose an existing folder")
     if folder is not None and not os.path.isdir(folder):
         raise OutputError(f"folder {folder} does not exist; create it first")
     first: RelumeError | None = None
@@ -187,14 +187,14 @@ def run_jobs(
             continue
         say(text)
     if first is not None:
-        raise type(first)(f"not all of {len(found)} files could be enhanced; the first error was: {first}") from first
+        raise type(first)(f"not all of the {len(found)} files could be enhanced; first error: {first}") from first
 
 
 def find_sources(sources: Sequence[Path]) -> list[Path]:
-    """Return the files that are meant: a pattern that no shell has expanded (`*.mp4`) stands for those that fit it.
+    """Return the files, with patterns (`*.mp4`) expanded that the shell has not expanded.
 
     Raises:
-        DecodeError: Nothing fits a pattern.
+        DecodeError: No file matches a pattern.
     """
     found: list[Path] = []
     for source in sources:
@@ -202,15 +202,15 @@ def find_sources(sources: Sequence[Path]) -> list[Path]:
         if os.path.lexists(source) or not any(mark in text for mark in "*?["):
             found.append(source)
             continue
-        fitting = sorted(Path(name) for name in glob(text) if os.path.isfile(name))
-        if not fitting:
-            raise DecodeError(f"no file fits {text}; check the folder and the pattern")
-        found += fitting
+        matching = sorted(Path(name) for name in glob(text) if os.path.isfile(name))
+        if not matching:
+            raise DecodeError(f"no file matches {text}; check the folder and the pattern")
+        found += matching
     return list(dict.fromkeys(found))
 
 
 def _name_in(folder: Path, source: Path, options: EnhanceOptions) -> str:
-    """Return the name of a result in a folder: the source's where that is not the source itself."""
+    """Return the name of a result in a folder: that of the source, unless this would be the source itself."""
     from runtime.plan import plan_job
 
     named = plan_job(source, None, options).target
@@ -229,22 +229,22 @@ def run_job(
     as_json: bool,
     cancel: threading.Event,
 ) -> str:
-    """Run a job; with a workspace, one that goes on after an interruption. `engines` is that of `enhance`.
+    """Run a job; with a workspace it can be resumed after an interruption.
 
     Returns:
-        The report for standard output: a summary, or JSON.
+        The summary of the job as text or JSON.
 
     Raises:
-        RelumeError: The job failed or was cancelled; nothing new is left behind.
+        RelumeError: The job failed or was cancelled; no new files are left.
     """
     from runtime.enhance import enhance
     from runtime.media.webp import release_converted
 
-    # Before the work, not after it: a job of hours must not fail on the place of its report.
+    # Checked first: a job of hours must not fail because of the path of its report.
     taken = {"source": source, "result": target}
-    for name, path in (("report", report_path), ("before/after picture", options.compare)):
+    for name, path in (("report", report_path), ("before/after image", options.compare)):
         if path is not None:
-            _check_side_file(path, taken, overwrite=options.overwrite)
+            _check_output_file(path, taken, overwrite=options.overwrite)
             taken[name] = path
     with open_display() as display:
         try:
@@ -260,20 +260,20 @@ def run_job(
     if report_path is not None:
         write_report(report, report_path)
     if options.compare is not None and report.picture is None:
-        print(f"note: --compare needs video, and {source.name} has none; no picture was written", file=sys.stderr)
+        print(f"note: --compare needs video, but {source.name} has none; no image was written", file=sys.stderr)
     return report_to_json(report) if as_json else summarise(report, report_path)
 
 
-def _check_side_file(path: Path, taken: Mapping[str, Path | None], *, overwrite: bool) -> None:
+def _check_output_file(path: Path, taken: Mapping[str, Path | None], *, overwrite: bool) -> None:
     for name, other in taken.items():
         if other is not None and _is_same(path, other):
-            raise OptionError(f"{path} is the {name} itself; give another name")
+            raise OptionError(f"{path} is the {name} itself; choose another name")
     if os.path.isdir(path):
-        raise OutputError(f"{path} is a folder, expected the name of a file")
+        raise OutputError(f"{path} is a folder; choose a file name")
     if not os.path.isdir(path.parent):
         raise OutputError(f"folder {path.parent} does not exist; create it first")
     if os.path.exists(path) and not overwrite:
-        raise OutputError(f"{path} exists already; choose another name, or use --overwrite")
+        raise OutputError(f"{path} already exists; choose another name, or use --overwrite")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"folder {path.parent} is not writable; choose another folder")
 

@@ -1,28 +1,29 @@
-"""Errors of settings, accounts and the web server; the store, the queue and the folders have their own beside them.
+"""Errors of settings, users and the web server; store, jobs, watch folders and maintenance have their own.
 
 ApplianceError (a RelumeError)
-├── SettingsError             a setting is unknown or outside its bounds (also a ValueError)
-├── AccountError              an account, a log-in or a token is refused (also a ValueError)
-│   ├── AccountNotFoundError  there is no such account or token (also a LookupError)
-│   ├── LoginError            the name or the password is wrong
-│   └── TooManyLoginsError    too many log-ins failed; it says when to try again
+├── SettingsError             a setting is unknown or invalid (also a ValueError)
+├── AccountError              a user, login or token is not accepted (also a ValueError)
+│   ├── AccountNotFoundError  no such user or token (also a LookupError)
+│   ├── LoginError            wrong user name or password
+│   └── TooManyLoginsError    too many failed logins; has the time to wait
 ├── MailError                 an e-mail cannot be sent
-├── UploadError               an upload is refused (also a ValueError)
-│   ├── UploadNotFoundError   this user has no such upload (also a LookupError)
-│   └── UploadSpaceError      too large, or the disk has no room (also an OSError)
-├── OwnPresetError            a saved preset is refused (also a ValueError)
-│   └── OwnPresetNotFoundError  there is no such saved preset (also a LookupError)
-└── WebhookError              a webhook is refused (also a ValueError)
-    └── WebhookNotFoundError  there is no such webhook (also a LookupError)
+├── UploadError               an upload is not accepted (also a ValueError)
+│   ├── UploadNotFoundError   the user has no such upload (also a LookupError)
+│   └── UploadSpaceError      too large, or not enough disk space (also an OSError)
+├── OwnPresetError            a saved preset is not accepted (also a ValueError)
+│   └── OwnPresetNotFoundError  no such saved preset (also a LookupError)
+└── WebhookError              a webhook is not accepted (also a ValueError)
+    └── WebhookNotFoundError  no such webhook (also a LookupError)
 """
 
 from runtime.errors import RelumeError
 
 
 class ApplianceError(RelumeError):
-    """Root of every error that the appliance adds to those of the runtime.
+    """Base class of the errors that the appliance adds to those of the runtime.
 
-    `code` is for programs, where the class alone says too little; `field` names the field of a form that is meant.
+    `code` identifies the error for programs if the class is not specific enough; `field` is the form field with the
+    error.
     """
 
     def __init__(self, message: str = "", *, code: str = "", field: str = "") -> None:
@@ -31,23 +32,23 @@ class ApplianceError(RelumeError):
 
 
 class SettingsError(ApplianceError, ValueError):
-    """A setting is unknown or outside its bounds."""
+    """A setting is unknown or invalid."""
 
 
 class AccountError(ApplianceError, ValueError):
-    """An account, a log-in or a token is refused."""
+    """A user, login or token is not accepted."""
 
 
 class AccountNotFoundError(AccountError, LookupError):
-    """There is no such account or token."""
+    """No such user or token."""
 
 
 class LoginError(AccountError):
-    """The name or the password is wrong."""
+    """Wrong user name or password."""
 
 
 class TooManyLoginsError(AccountError):
-    """Too many log-ins failed; `retry_after_s` says when to try again."""
+    """Too many failed logins; `retry_after_s` is the time to wait."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -55,23 +56,23 @@ class TooManyLoginsError(AccountError):
 
 
 class UploadError(ApplianceError, ValueError):
-    """An upload is refused."""
+    """An upload is not accepted."""
 
 
 class UploadNotFoundError(UploadError, LookupError):
-    """This user has no such upload."""
+    """The user has no such upload."""
 
 
 class UploadSpaceError(UploadError, OSError):
-    """The upload is too large, or the disk has no room for it."""
+    """The upload is too large, or there is not enough disk space."""
 
 
 class OwnPresetError(ApplianceError, ValueError):
-    """A saved preset is refused."""
+    """A saved preset is not accepted."""
 
 
 class OwnPresetNotFoundError(OwnPresetError, LookupError):
-    """There is no such saved preset."""
+    """No such saved preset."""
 
 
 class MailError(ApplianceError):
@@ -79,8 +80,8 @@ class MailError(ApplianceError):
 
 
 class WebhookError(ApplianceError, ValueError):
-    """A webhook is refused."""
+    """A webhook is not accepted."""
 
 
 class WebhookNotFoundError(WebhookError, LookupError):
-    """There is no such webhook."""
+    """No such webhook."""

@@ -17,7 +17,7 @@ from appliance.errors import AccountError, SettingsError
 from appliance.jobs.errors import JobError
 from appliance.signals import SignalEvent
 from appliance.store.errors import StoreError
-from appliance.validation_messages import plain
+from appliance.validation_messages import clean_message
 from runtime.errors import (
     CancelledError,
     DecodeError,
@@ -33,7 +33,7 @@ from runtime.errors import (
 
 
 class ExitCode(IntEnum):
-    """What the exit code of `relume` means."""
+    """The exit codes of `relume`."""
 
     OK = 0
     UNEXPECTED = 1
@@ -46,7 +46,7 @@ class ExitCode(IntEnum):
     CANCELLED = 130
 
 
-# The first class that fits decides, so leaves come before their parents.
+# The first matching class applies, so subclasses come before their base classes.
 _CODES: tuple[tuple[type[RelumeError], ExitCode], ...] = (
     (CancelledError, ExitCode.CANCELLED),
     (VerificationError, ExitCode.UNVERIFIED),
@@ -73,13 +73,13 @@ def exit_code(error: RelumeError) -> ExitCode:
 
 
 def exit_on_error(error: RelumeError) -> NoReturn:
-    """Say on one line of stderr what is wrong, and end with the error's exit code."""
-    print(f"relume: {plain(' '.join(str(error).split()))}", file=sys.stderr)
+    """Print an error on one line of stderr, and exit with its code."""
+    print(f"relume: {clean_message(' '.join(str(error).split()))}", file=sys.stderr)
     sys.exit(exit_code(error))
 
 
 def exit_on_defect(error: Exception) -> NoReturn:
-    """Keep the traceback of an unexpected exception in a file, say where, and end."""
+    """Write the traceback of an unexpected exception to a file, print its path, and exit."""
     name = f"relume-{time.strftime('%Y%m%d-%H%M%S')}-"
     with tempfile.NamedTemporaryFile("w", prefix=name, suffix=".log", delete=False, encoding="utf-8") as log:
         log.write("".join(traceback.format_exception(error)))
@@ -91,30 +91,30 @@ def exit_on_defect(error: Exception) -> NoReturn:
 
 
 def exit_on_interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Handle Ctrl-C where nothing has to be tidied up."""
+    """Exit on Ctrl-C without cleaning up."""
     del number, frame
     sys.exit(ExitCode.CANCELLED)
 
 
 @contextmanager
 def cancel_on_signal() -> Iterator[threading.Event]:
-    """Set the event on Ctrl-C, SIGTERM or a closed terminal; a second signal ends the command at once."""
+    """Yield an event that Ctrl-C, SIGTERM or a closed terminal sets; a second signal exits immediately."""
     cancel = threading.Event()
-    # nohup ignores SIGHUP, and that stays so.
+    # nohup ignores SIGHUP: keep ignoring it.
     kinds = [
         kind for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) is not signal.SIG_IGN
     ]
 
-    asked = False
+    requested = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal requested
+        if requested:
             exit_on_interrupt(number, frame)
-        asked = True
-        bell.trigger()
+        requested = True
+        event.trigger()
 
-    with SignalEvent(cancel) as bell:
+    with SignalEvent(cancel) as event:
         before = [signal.signal(kind, stop) for kind in kinds]
         try:
             yield cancel

@@ -1,4 +1,4 @@
-"""What `relume probe` shows of a media file, and what is wrong with the file."""
+"""`relume probe`: the streams of a media file, and how it is damaged."""
 
 import os
 from collections.abc import Iterable
@@ -20,10 +20,10 @@ AnyStream = VideoStream | AudioStream | OtherStream
 
 @dataclass(frozen=True, slots=True)
 class StreamCheck:
-    """What decoding a whole stream found.
+    """The result of decoding a whole stream.
 
-    holes: The damaged places.
-    faults: What else is wrong with it, in words.
+    holes: The damaged passages.
+    faults: Messages about other problems.
     """
 
     index: int
@@ -34,10 +34,10 @@ class StreamCheck:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What a media file holds and what is wrong with it.
+    """The streams of a media file, and how it is damaged.
 
-    damage: What the integrity check of the watch folders says; None where it finds nothing.
-    checks: One for each stream of pictures and sound that was decoded; None where nobody asked for it.
+    damage: The message of the integrity check that watch folders use; None if it finds nothing.
+    checks: One for each decoded video and audio stream; None if decoding was not requested.
     """
 
     info: MediaInfo
@@ -46,31 +46,31 @@ class Examination:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether anything is wrong with the file."""
+        """Whether any damage was found."""
         return self.damage is not None or any(check.holes or check.faults for check in self.checks or ())
 
 
 def examine(file: Path, *, decodes: bool = False) -> Examination:
-    """Look into a media file and at its end.
+    """Read the streams of a media file and check its end.
 
     Args:
         file: The file.
-        decodes: Also decode every picture and every sample.
+        decodes: Also decode every frame and sample.
 
     Raises:
-        DecodeError: The file cannot be read, or is incomplete so that it cannot be opened.
-        UnsupportedMediaError: The file is nothing that Relume enhances.
+        DecodeError: The file cannot be read, or is too incomplete to be opened.
+        UnsupportedMediaError: Relume does not support the file.
     """
     info = probe_whole(file)
     return Examination(info, find_damage(info), tuple(_check_streams(info)) if decodes else None)
 
 
 def probe_whole(file: Path) -> MediaInfo:
-    """Read what a media file holds, as `probe` does; where it cannot, a missing end is the reason that is told.
+    """Probe a media file; if this fails because the file is incomplete, the error says so.
 
     Raises:
         DecodeError: The file cannot be read, or is incomplete.
-        UnsupportedMediaError: The file is nothing that Relume enhances.
+        UnsupportedMediaError: Relume does not support the file.
     """
     try:
         return probe(file)
@@ -82,17 +82,17 @@ def probe_whole(file: Path) -> MediaInfo:
 
 
 def show_probe(file: Path, *, as_json: bool) -> str:
-    """Show what is in a media file, as text or JSON.
+    """Return the streams of a media file as text or JSON.
 
     Raises:
         DecodeError: The file cannot be read.
-        UnsupportedMediaError: The file is nothing that Relume enhances.
+        UnsupportedMediaError: Relume does not support the file.
     """
     return show_examination(examine(file), as_json=as_json)
 
 
 def show_examination(found: Examination, *, as_json: bool) -> str:
-    """Show what is in a media file and what is wrong with it, as text or JSON."""
+    """Return an examination as text or JSON."""
     info = found.info
     if as_json:
         chunks = [chunk.label for chunk in info.wave_chunks]
@@ -102,7 +102,7 @@ def show_examination(found: Examination, *, as_json: bool) -> str:
         return format_json(facts)
     streams: list[AnyStream] = [*info.videos, *info.audios, *info.others]
     streams.sort(key=lambda stream: stream.index)
-    rows = [("stream", "kind", "codec", "what"), *(_stream_row(stream) for stream in streams)]
+    rows = [("stream", "kind", "codec", "details"), *(_stream_row(stream) for stream in streams)]
     tables = [format_table([*_file_rows(info), *_damage_rows(found)]), format_table(rows)]
     if found.checks is not None:
         tables.append(format_table([("stream", "kind", "at", "length"), *_check_rows(found.checks)]))
@@ -110,7 +110,7 @@ def show_examination(found: Examination, *, as_json: bool) -> str:
 
 
 def _check_streams(info: MediaInfo) -> Iterable[StreamCheck]:
-    """Decode every stream of pictures and sound as a job does, and collect what it would report."""
+    """Decode every video and audio stream as a job does, and collect the damage it would report."""
     threads = len(os.sched_getaffinity(0))
     streams: list[VideoStream | AudioStream] = [*info.videos, *info.audios]
     for stream in sorted(streams, key=lambda stream: stream.index):
@@ -141,9 +141,9 @@ def _damage_rows(found: Examination) -> Iterable[tuple[str, str]]:
     if found.damage is not None:
         yield "damage", found.damage
     elif found.checks is None:
-        yield "damage", "none found at its end; --check decodes the whole file"
+        yield "damage", "none found at the end; use --check to decode the whole file"
     elif found.is_damaged:
-        yield "damage", "at the places below"
+        yield "damage", "see below"
     else:
         yield "damage", "none found"
 
@@ -177,7 +177,7 @@ def _stream_row(stream: AnyStream) -> tuple[str, str, str, str]:
     index, language = str(stream.index), stream.tags.get("language", "und")
     match stream:
         case VideoStream():
-            kind = "picture" if stream.is_attached_picture else "video"
+            kind = "cover art" if stream.is_attached_picture else "video"
             return index, kind, stream.codec, ", ".join(_video_facts(stream))
         case AudioStream():
             facts = [f"{stream.sample_rate} Hz", stream.layout]

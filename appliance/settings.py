@@ -1,7 +1,7 @@
-"""The settings of a box: one model, read once at start and handed down as arguments.
+"""The settings: one model, read once at start and passed on as arguments.
 
-A value comes from the command line, else from `RELUME_<NAME>` in the environment, else from `relume.toml` in the data
-directory, else from the default written here. The settings page and the commented file are drawn from this model.
+A value comes from the command line, or else from `RELUME_<NAME>` in the environment, `relume.toml` in the data
+directory, or the default here. The settings page and the comments in the file are generated from this model.
 """
 
 import os
@@ -22,7 +22,7 @@ _GIB: Final = 1024**3
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with bounds; sizes are in GiB where a person types them."""
+    """All settings with their bounds."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True, title="Settings"
@@ -46,18 +46,18 @@ class Settings(BaseSettings):
         8080,
         ge=0,
         le=65535,
-        title="Plain port",
-        description="Redirects http:// to https://; 0: off.",
+        title="HTTP port",
+        description="Redirects http:// to https:// (0 = off).",
     )
     tls: bool = Field(
         True,
         title="Encrypt (TLS)",
-        description="Use https:// with a certificate. Without it, passwords can be read on the network.",
+        description="Use https:// with a certificate. Without it, passwords are sent unencrypted.",
     )
     tls_certificate: Path | None = Field(
         None,
         title="Certificate",
-        description="File on the server: your certificate with its chain (PEM). Empty: Relume creates one.",
+        description="File on the server: your certificate with its chain (PEM). Empty: Relume creates its own.",
     )
     tls_key: Path | None = Field(
         None, title="Certificate key", description="File on the server: the private key (PEM)."
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         "auto",
         pattern=r"^(auto|(cpu|gpu:[0-9]{1,2})(,(cpu|gpu:[0-9]{1,2})){0,15})$",
         title="Device",
-        description="Devices that enhance, one job each: auto, cpu, or for example gpu:0,gpu:1.",
+        description="Devices that run jobs, one each: auto, cpu, or for example gpu:0,gpu:1.",
     )
     threads: int = Field(0, ge=0, le=1024, title="Threads", description="Processor threads per job (0 = all).")
     worker_memory_gib: float = Field(
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
         200.0, gt=0, le=100_000, title="Largest upload (GiB)", description="Larger files are refused."
     )
     open_uploads: int = Field(
-        200, ge=1, le=10_000, title="Files per person", description="Uploaded files without a job, per user."
+        200, ge=1, le=10_000, title="Files per user", description="Uploaded files without a job, per user."
     )
     upload_days: int = Field(
         7,
@@ -125,13 +125,13 @@ class Settings(BaseSettings):
         description="Uploaded files without a job are deleted after this many days.",
     )
     probe_timeout_s: float = Field(
-        20.0, ge=1, le=600, title="Check limit (s)", description="Maximum time to check an uploaded file."
+        20.0, ge=1, le=600, title="Check timeout (s)", description="Maximum time to check an uploaded file."
     )
 
     own_jobs_only: bool = Field(
         False,
         title="Users see only their own jobs",
-        description="Jobs, previews and results are shown to the user who added them and to administrators alone.",
+        description="Jobs, previews and results are visible only to the user who added them and to administrators.",
     )
     session_idle_hours: float = Field(
         24.0,
@@ -144,15 +144,15 @@ class Settings(BaseSettings):
         14.0,
         ge=0.1,
         le=365,
-        title="Longest login (days)",
-        description="Users are logged out after this time in any case.",
+        title="Maximum session (days)",
+        description="Users are logged out after this time even when active.",
     )
     login_attempts: int = Field(
         8,
         ge=3,
         le=1000,
         title="Failed logins",
-        description="Failed logins on one account from one address before it is locked there.",
+        description="Failed logins of a user from one address before logins from there are locked.",
     )
     login_attempts_address: int = Field(
         40,
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         description="Failed logins before a network address is locked.",
     )
     login_window_minutes: float = Field(
-        15.0, ge=0.01, le=1440, title="Lock time (minutes)", description="How long an account or address stays locked."
+        15.0, ge=0.01, le=1440, title="Lock time (minutes)", description="How long logins stay locked."
     )
 
     smtp_host: str = Field(
@@ -172,33 +172,35 @@ class Settings(BaseSettings):
     smtp_security: Literal["starttls", "tls", "none"] = Field(
         "starttls", title="Mail encryption", description="STARTTLS, TLS from the start, or none (local networks only)."
     )
-    smtp_user: str = Field("", max_length=255, title="Mail user", description="Empty: no log-in at the mail server.")
+    smtp_user: str = Field(
+        "", max_length=255, title="Mail user", description="User name at the mail server; empty: no login."
+    )
     smtp_password: str = Field(
         "",
         max_length=500,
         title="Mail password",
-        description="Not shown again once it is saved; leave empty to keep it.",
+        description="Never shown once saved; leave empty to keep it.",
         json_schema_extra={"format": "password"},
     )
-    smtp_from: str = Field("", max_length=255, title="Sender", description="Address that messages come from.")
+    smtp_from: str = Field("", max_length=255, title="Sender", description="E-mail address of the sender.")
 
     webhook_timeout_s: float = Field(
-        10.0, ge=0.1, le=120, title="Webhook limit (s)", description="Maximum time to wait for an answer."
+        10.0, ge=0.1, le=120, title="Webhook timeout (s)", description="Maximum time to wait for a response."
     )
     webhook_attempts: int = Field(8, ge=1, le=20, title="Webhook attempts", description="Maximum delivery attempts.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", title="Log level", description="Detail of the server log."
+        "INFO", title="Log level", description="Level of detail of the server log."
     )
 
     @field_validator("*", mode="before")
     @classmethod
     def _check_characters(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse text that no file of settings, path or name can hold, and true where a number is meant."""
+        """Reject control characters and invalid Unicode in text, and booleans for numbers."""
         texts = value if isinstance(value, list | tuple) else (value,)
         if info.field_name != "data" and any(_UNPRINTABLE.search(str(text)) for text in texts):
-            raise ValueError("it has a control character, or one that is not valid Unicode; type it again without")
+            raise ValueError("contains control characters or invalid Unicode; remove them")
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("true and false are no value here")
+            raise ValueError("true and false are not valid here")
         return value
 
     @field_validator("data", "tls_certificate", "tls_key", "zoo")
@@ -209,7 +211,7 @@ class Settings(BaseSettings):
     @field_validator("host_names", mode="before")
     @classmethod
     def _split(cls, names: object) -> object:
-        """Take `a.example, b.example`, as one writes it into a variable."""
+        """Split `a.example, b.example`, the form for an environment variable."""
         return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
 
     @field_validator("host_names")
@@ -218,15 +220,15 @@ class Settings(BaseSettings):
         for name in names:
             if len(name) > 253 or not _HOST_NAME.fullmatch(name):
                 raise ValueError(
-                    f"host name {name!r} is not a bare name such as relume.studio.example; "
-                    "one with other letters is written as DNS does (xn--...)"
+                    f"host name {name!r} is not a name such as relume.studio.example; "
+                    "write other letters as in DNS (xn--...)"
                 )
         return tuple(name.lower().rstrip(".") for name in names)
 
     @model_validator(mode="after")
     def _pair(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("the certificate and its key go together: set both or none (tls_certificate, tls_key)")
+            raise ValueError("set both the certificate and its key, or neither (tls_certificate, tls_key)")
         return self
 
     @property
@@ -241,7 +243,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> Path:
-        """The folder of keys, readable by this user alone."""
+        """The folder of private keys, readable by its owner alone."""
         return self.data / "secrets"
 
     @property
@@ -251,27 +253,27 @@ class Settings(BaseSettings):
 
     @property
     def engines(self) -> Path:
-        """The folder of the engines that were built for this box, and of what was measured on it."""
+        """The folder of the engines and benchmarks of this machine."""
         return engines_folder(self.data)
 
     @property
     def engines_bytes(self) -> int:
-        """What the engines may take on the disk."""
+        """The disk space for engines."""
         return int(self.engines_gib * _GIB)
 
     @property
     def disk_reserve_bytes(self) -> int:
-        """The room on the disk that stays free."""
+        """The disk space that stays free."""
         return int(self.disk_reserve_gib * _GIB)
 
     @property
     def worker_memory_bytes(self) -> int | None:
-        """The memory that a job may take, None for all there is."""
+        """The memory limit of a job; None for no limit."""
         return int(self.worker_memory_gib * _GIB) or None
 
     @property
     def upload_limit_bytes(self) -> int:
-        """The size of the largest upload."""
+        """The maximum size of an upload."""
         return int(self.upload_limit_gib * _GIB)
 
     @classmethod
@@ -283,7 +285,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the command line before the environment before the file."""
+        """Order the sources: command line, environment, file."""
         del dotenv_settings, file_secret_settings
         given = dict(init_settings()) if isinstance(init_settings, InitSettingsSource) else {}
         file = given.pop("_file", {})
@@ -295,11 +297,11 @@ class Settings(BaseSettings):
 
 
 def find_data_directory(data: Path | None = None) -> Path:
-    """Return the data directory, absolute; None takes `RELUME_DATA` or the default."""
+    """Return the absolute path of the data directory; None means `RELUME_DATA` or the default."""
     chosen = data or Path(os.environ.get(f"{PREFIX}DATA") or _DEFAULT_DATA)
     return Path(os.path.abspath(chosen.expanduser()))
 
 
 def engines_folder(data: Path) -> Path:
-    """Return the folder of a data directory that holds engines and measurements."""
+    """Return the folder of engines and benchmarks in a data directory."""
     return data / "engines"

@@ -14,15 +14,15 @@ _CERTIFICATE: Final = frozenset({"tls", "tls_certificate", "tls_key"})
 
 
 def check_settings(wanted: Settings, running: Settings, changed: Collection[str]) -> None:
-    """Refuse settings with which the server could not start, or could not work.
+    """Reject settings with which the server could not start or run jobs.
 
     Args:
-        wanted: All settings as they would be.
-        running: The settings that the server runs with: its own port is no port that is taken.
-        changed: The names of those that are to change; others are not looked at.
+        wanted: All settings including the changes.
+        running: The settings of the running server, whose own ports are not in conflict.
+        changed: The names of the changed settings; the others are not checked.
 
     Raises:
-        SettingsError: It names the setting and says what is wrong.
+        SettingsError: A setting is not usable on this machine.
     """
     names = set(changed)
     if names & _ADDRESS:
@@ -36,31 +36,31 @@ def check_settings(wanted: Settings, running: Settings, changed: Collection[str]
 
 
 def available_devices() -> list[str]:
-    """Return what the setting `device` may name on this machine."""
+    """Return the valid values of the setting `device` on this machine."""
     from runtime.hardware import look_at_hardware
 
     return ["auto", "cpu", *(f"gpu:{number}" for number, _ in enumerate(look_at_hardware().gpus))]
 
 
 def available_backends() -> list[str]:
-    """Name what can run the models on this machine, `auto` first."""
+    """Return the valid values of the setting `backend` on this machine."""
     from runtime.engine.backends import list_backends
 
     return ["auto", *(backend.name for backend in list_backends() if backend.available)]
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket to the address of the server.
+    """Return a listening socket.
 
     Raises:
-        SettingsError: The address is not one of this machine, or the port is taken or not allowed.
+        SettingsError: The address does not belong to this machine, or the port is in use or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        # Bound is not enough: another server may hold the port and listen later.
+        # Binding is not enough: another server may have bound the port as well, and listen later.
         listening.listen(512)
     except (OSError, UnicodeError) as error:
         listening.close()
@@ -71,28 +71,30 @@ def listen(host: str, port: int) -> socket.socket:
 def _address_error(error: Exception, host: str, port: int) -> SettingsError:
     number = getattr(error, "errno", None)
     if isinstance(error, socket.gaierror | UnicodeError):
-        return _invalid("host", f"the listen address {quote_value(host)} is not known; type an address such as 0.0.0.0")
+        return _invalid("host", f"unknown listen address {quote_value(host)}; enter an address such as 0.0.0.0")
     if number == 99:  # EADDRNOTAVAIL
-        return _invalid("host", f"this server does not have the address {host}; 0.0.0.0 listens on all that it has")
+        return _invalid("host", f"this machine does not have the address {host}; use 0.0.0.0 for all its addresses")
     if number == 13:  # EACCES
         return _invalid("port", f"cannot listen on port {port}: ports below 1024 are not allowed here; choose another")
     if number == 98:  # EADDRINUSE
-        return _invalid("port", f"cannot listen on port {port}: another program uses it; choose another with --port")
+        return _invalid(
+            "port", f"cannot listen on port {port}: it is in use by another program; choose another with --port"
+        )
     return _invalid("port", f"cannot listen on port {port} of {host}: {os.strerror(number or 0)}")
 
 
 def _check_address(wanted: Settings, running: Settings, names: set[str]) -> None:
     if wanted.tls and wanted.plain_port == wanted.port:
-        raise _invalid("plain_port", f"port {wanted.port} cannot serve both https and plain http; choose two ports")
+        raise _invalid("plain_port", f"port {wanted.port} cannot serve both https and http; choose two ports")
     own = {running.port, running.plain_port if running.tls else 0}
     ports = {"port": wanted.port} | ({"plain_port": wanted.plain_port} if wanted.tls and wanted.plain_port else {})
     for name, port in ports.items():
-        # The port that this server holds is free for it; another address of the same port is tried with any port.
-        tried = 0 if port in own else port
-        if tried == 0 and "host" not in names:
+        # A port of this server counts as free; a new address is then tested with any free port.
+        tested = 0 if port in own else port
+        if tested == 0 and "host" not in names:
             continue
         try:
-            listen(wanted.host, tried).close()
+            listen(wanted.host, tested).close()
         except SettingsError as error:
             error.field = name if error.field == "port" else error.field
             raise
@@ -106,9 +108,9 @@ def _check_certificate(wanted: Settings) -> None:
     for name, path in (("tls_certificate", wanted.tls_certificate), ("tls_key", wanted.tls_key)):
         title = Settings.model_fields[name].title
         if not path.is_file():
-            raise _invalid(name, f"{title}: there is no file {path} on this server")
+            raise _invalid(name, f"{title}: the file {path} does not exist on this server")
         if not os.access(path, os.R_OK):
-            raise _invalid(name, f"{title}: the server may not read {path}; give its user the right to")
+            raise _invalid(name, f"{title}: permission denied for {path}; make it readable for the user of the server")
     check_certificate(wanted.tls_certificate, wanted.tls_key)
 
 
@@ -119,8 +121,8 @@ def _check_backends(wanted: Settings, names: set[str]) -> None:
         raise _invalid("backend", unknown)
     given = wanted.device.split(",")
     if "device" in names and (not set(given) <= set(devices) or len(set(given)) < len(given)):
-        unknown = f"{quote_value(wanted.device)} are not devices of this machine, each named once"
-        raise _invalid("device", f"{unknown}; it has: {', '.join(devices)}")
+        unknown = f"unknown or repeated device in {quote_value(wanted.device)}"
+        raise _invalid("device", f"{unknown}; this machine has: {', '.join(devices)}")
 
 
 def _invalid(field: str, message: str) -> SettingsError:

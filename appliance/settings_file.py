@@ -22,29 +22,29 @@ LAST_GOOD_NAME: Final = "relume.last-good.toml"
 
 
 def load_settings(data: Path | None = None, *, file_name: str = FILE_NAME, **given: object) -> Settings:
-    """Read the settings of a data directory.
+    """Load the settings of a data directory.
 
     Args:
-        data: The data directory; None takes `RELUME_DATA` or the default.
-        file_name: The file in it.
-        given: Settings from the command line, which win; None counts as not given.
+        data: The data directory; None means `RELUME_DATA` or the default.
+        file_name: The name of the file in it.
+        given: Settings from the command line, which have priority; None means not given.
 
     Raises:
-        SettingsError: The file is not TOML, or a value is unknown or outside its bounds.
+        SettingsError: The file is not TOML, or a setting is unknown or invalid.
     """
     chosen = find_data_directory(data)
     options = {name: value for name, value in given.items() if value is not None}
     try:
         return build_settings({**options, "data": chosen}, read_file(chosen, file_name))
     except SettingsError as error:
-        # On the page the title is beside the field; whoever edits a file or a variable knows it by its name.
+        # The page shows the error next to the field; for a file or a variable, the name is needed.
         if error.field:
             raise SettingsError(f"setting {error.field}: {error}", code=error.code, field=error.field) from error
         raise
 
 
 def read_file(data: Path, file_name: str = FILE_NAME) -> dict[str, Any]:
-    """Return what `relume.toml` in a data directory sets; nothing where there is no such file.
+    """Return the values in a settings file; none if there is no file.
 
     Raises:
         SettingsError: The file cannot be read or is not TOML.
@@ -55,17 +55,17 @@ def read_file(data: Path, file_name: str = FILE_NAME) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read as TOML: {error}; correct it or move it away") from error
+        raise SettingsError(f"{path} is not valid TOML: {error}; correct or remove it") from error
     if "data" in values:
-        raise SettingsError(f"{path} sets data, which it lies in itself; use --data or {PREFIX}DATA")
+        raise SettingsError(f"{path} cannot set data, the directory that contains it; use --data or {PREFIX}DATA")
     return values
 
 
 def build_settings(given: Mapping[str, Any], file: Mapping[str, Any]) -> Settings:
-    """Make the settings of values that were given and values of a file, of which the given ones win.
+    """Create the settings from given values, which have priority, and the values of a file.
 
     Raises:
-        SettingsError: A value is unknown or outside its bounds.
+        SettingsError: A setting is unknown or invalid.
     """
     try:
         return Settings(_file=dict(file), **given)  # type: ignore[call-arg]
@@ -75,7 +75,7 @@ def build_settings(given: Mapping[str, Any], file: Mapping[str, Any]) -> Setting
 
 
 def _settings_error(fault: Mapping[str, Any]) -> SettingsError:
-    """Say what is wrong with a setting, by its name in the file and its title on the page."""
+    """Return the error for a validation error of pydantic."""
     name = str(fault["loc"][0]) if fault["loc"] else ""
     if fault["type"] == "extra_forbidden":
         return SettingsError(
@@ -92,7 +92,7 @@ def _settings_error(fault: Mapping[str, Any]) -> SettingsError:
 
 
 def _bounds_of(name: str) -> tuple[Any, Any]:
-    """Return the least and the most that a setting takes; None where there is no such bound."""
+    """Return the minimum and maximum of a setting; None for no bound."""
     marks = Settings.model_fields[name].metadata
     least = next((mark.ge for mark in marks if hasattr(mark, "ge")), None)
     most = next((mark.le for mark in marks if hasattr(mark, "le")), None)
@@ -100,27 +100,27 @@ def _bounds_of(name: str) -> tuple[Any, Any]:
 
 
 def fixed_settings() -> frozenset[str]:
-    """Name the settings that the environment fixes, so that the file cannot change them."""
+    """Return the names of the settings that environment variables override."""
     return frozenset(name for name in Settings.model_fields if os.environ.get(f"{PREFIX}{name.upper()}"))
 
 
 def save_settings(
     data: Path, changes: Mapping[str, Any], *, check: Callable[[Settings], None] | None = None
 ) -> Settings:
-    """Write changed settings to `relume.toml`, complete or not at all; they take effect at the next start.
+    """Write changed settings to `relume.toml` atomically; they take effect at the next start.
 
     Args:
         data: The data directory.
-        changes: New values by name; None takes a setting back to its default.
-        check: Looks at all settings as they would be, and may refuse them.
+        changes: New values by name; None resets a setting to its default.
+        check: Checks the resulting settings; raises `SettingsError` to reject them.
 
     Raises:
-        SettingsError: A value is unknown or outside its bounds, or the file cannot be written; nothing is changed then.
+        SettingsError: A setting is unknown or invalid, or the file cannot be written; nothing is changed.
     """
     fixed = sorted(set(changes) & (fixed_settings() | {"data"}))
     if fixed:
         raise SettingsError(
-            f"{', '.join(fixed)} cannot be changed here: the command line or the environment sets it",
+            f"{', '.join(fixed)} cannot be changed here because the command line or the environment sets it",
             code="setting_locked",
             field=fixed[0],
         )
@@ -138,13 +138,13 @@ def save_settings(
             written = settings.model_dump(mode="json", include=set(values))
             _replace(data, _as_toml(written), written)
     except OSError as error:
-        raise SettingsError(f"the settings cannot be written to {data / FILE_NAME}: {error.strerror}") from error
+        raise SettingsError(f"cannot write the settings to {data / FILE_NAME}: {error.strerror}") from error
     return settings
 
 
 @contextmanager
 def _lock(data: Path) -> Generator[None]:
-    """Keep every other writer of the settings out, in this process and in others."""
+    """Lock the settings against other writers, in this process and others."""
     handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -154,16 +154,16 @@ def _lock(data: Path) -> Generator[None]:
 
 
 def _replace(data: Path, text: str, values: Mapping[str, Any]) -> None:
-    """Put a new file in the old one's place once it is known to be read back as it was meant."""
+    """Replace the file after checking that it parses back to the same values."""
     found = tomllib.loads(text)
     if found != values:
         wrong = sorted(name for name in {*found, *values} if found.get(name) != values.get(name))
-        raise SettingsError(f"{', '.join(wrong)} cannot be kept in {FILE_NAME} as it is; choose another value")
+        raise SettingsError(f"{', '.join(wrong)} cannot be stored in {FILE_NAME}; choose another value")
     write_durably(data / FILE_NAME, text.encode(), mode=0o600)
 
 
 def _saved(data: Path) -> dict[str, Any]:
-    """Return the values of the file; those of the last start that worked where it was edited into something useless."""
+    """Return the values of the file, or of the last good one if it was edited and is invalid."""
     try:
         values = read_file(data)
         build_settings({"data": data}, values)
@@ -177,7 +177,7 @@ def _saved(data: Path) -> dict[str, Any]:
 def _as_toml(values: Mapping[str, Any]) -> str:
     lines = [
         "# Settings of this Relume server. The settings page writes this file; changes take effect after a restart.",
-        "# A line that begins with # is a note or a default.\n",
+        "# Lines that start with # are comments or defaults.\n",
     ]
     for name, field in Settings.model_fields.items():
         if name == "data":

@@ -1,7 +1,7 @@
-"""Signals that set an event.
+"""Setting a `threading.Event` from a signal handler.
 
-A handler runs in the main thread between any two of its steps, also while that thread has the event's own lock: if it
-set the event there it would wait for itself for ever. A worker that was told to end twice within a moment did.
+A handler runs in the main thread between any two instructions, even while that thread holds the lock of the event;
+setting the event there would then deadlock. This happened to a worker that received two signals in quick succession.
 """
 
 import threading
@@ -11,22 +11,22 @@ from runtime.closing import Closing
 
 
 class SignalEvent(Closing):
-    """Sets an event from a thread when it is rung; `trigger` takes no lock, so that a handler may call it."""
+    """Sets an event from a thread; `trigger` takes no lock, so a signal handler may call it."""
 
     def __init__(self, event: threading.Event) -> None:
         self._event = event
-        self._rings: SimpleQueue[bool] = SimpleQueue()
-        threading.Thread(target=self._listen, name="relume-bell", daemon=True).start()
+        self._triggers: SimpleQueue[bool] = SimpleQueue()
+        threading.Thread(target=self._run, name="relume-signal", daemon=True).start()
 
     def trigger(self, *_: object) -> None:
-        """Have the event set; a signal's number and frame are passed over."""
+        """Set the event; the arguments of a signal handler are ignored."""
         # CPython documents put of a SimpleQueue as reentrant.
-        self._rings.put(True)
+        self._triggers.put(True)
 
     def close(self) -> None:
-        """End the thread; the event stays as it is."""
-        self._rings.put(False)
+        """Stop the thread; the event does not change."""
+        self._triggers.put(False)
 
-    def _listen(self) -> None:
-        while self._rings.get():
+    def _run(self) -> None:
+        while self._triggers.get():
             self._event.set()

@@ -1,4 +1,4 @@
-"""What pydantic refuses, in words for the person who typed it: no patterns, no type names, no Python values."""
+"""Validation and connection errors as messages for users, without patterns, type names and Python values."""
 
 import re
 import socket
@@ -8,18 +8,18 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 _SHOWN: Final = 60
-"""A longer value is cut: it is named so that it is recognised, not read."""
+"""Longer values are truncated: enough to recognise them."""
 
-# What one may type where pydantic only knows a pattern, by the name of the field.
+# The expected form of fields that pydantic checks with a pattern, by name.
 _FORMS: Final = {
-    "path": "type the full path, beginning with /",
-    "destination": "type the full path, beginning with /",
-    "done_folder": "type the full path, beginning with /",
-    "from": "type a time of day such as 22:00",
-    "to": "type a time of day such as 06:00",
-    "backend": "type auto, or one of the backends that this server has",
-    "device": "type auto, or one of the devices that this server has",
-    "model": "type the name of a model: letters, digits, points, - and _",
+    "path": "enter the full path, starting with /",
+    "destination": "enter the full path, starting with /",
+    "done_folder": "enter the full path, starting with /",
+    "from": "enter a time such as 22:00",
+    "to": "enter a time such as 06:00",
+    "backend": "enter auto, or a backend of this server",
+    "device": "enter auto, or a device of this server",
+    "model": "enter the name of a model (letters, digits, dots, - and _)",
 }
 _TYPES: Final = {
     "int_parsing": "must be a whole number",
@@ -49,12 +49,12 @@ _BOUNDS: Final = {
 
 
 def describe_validation_error(fault: Mapping[str, Any], title: str, *, bounds: tuple[Any, Any] = (None, None)) -> str:
-    """Say what is wrong with one value.
+    """Return a message for an invalid value.
 
     Args:
-        fault: One entry of `ValidationError.errors()`.
-        title: What the field is called.
-        bounds: The least and the most that the field takes, where they are known.
+        fault: An entry of `ValidationError.errors()`.
+        title: The name of the field for the message.
+        bounds: The minimum and maximum of the field, if known.
     """
     kind, context, value = str(fault["type"]), fault.get("ctx", {}), fault["input"]
     name = str(fault["loc"][-1]) if fault["loc"] else ""
@@ -62,7 +62,7 @@ def describe_validation_error(fault: Mapping[str, Any], title: str, *, bounds: t
     expected = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
     sentences = {
         "string_pattern_mismatch": f"{title} is {quote_value(value)}: "
-        f"{_FORMS.get(name, 'it has characters that are not accepted')}",
+        f"{_FORMS.get(name, 'it contains invalid characters')}",
         **dict.fromkeys(("literal_error", "enum"), f"{title} is {quote_value(value)}: choose one of {expected}"),
         **dict.fromkeys(("string_too_short", "too_short"), f"{title} is too short" if value else f"{title} is missing"),
         **dict.fromkeys(
@@ -74,10 +74,10 @@ def describe_validation_error(fault: Mapping[str, Any], title: str, *, bounds: t
     }
     if kind in _BOUNDS:
         return f"{title} must be {_describe_bounds(kind, context, bounds)}"
-    return sentences.get(kind) or f"{title} {_TYPES.get(kind, 'has a value that is not accepted')}"
+    return sentences.get(kind) or f"{title} {_TYPES.get(kind, 'has an invalid value')}"
 
 
-# What the messages of libraries and of Python carry along, and nobody outside can use.
+# Parts of messages from libraries and Python that mean nothing to users.
 _NOISE: Final = (
     (re.compile(r"\[Errno -?\d+\] "), ""),
     (re.compile(r"<urlopen error (.*?)>"), r"\1"),
@@ -86,33 +86,33 @@ _NOISE: Final = (
 )
 
 
-def plain(message: str) -> str:
-    """Take out of a message what a library put into it for programmers."""
+def clean_message(message: str) -> str:
+    """Remove from a message what a library added for programmers."""
     for pattern, instead in _NOISE:
         message = pattern.sub(instead, message)
     return message
 
 
 def describe_connection_error(error: Exception, *, timeout_s: float) -> str:
-    """Say why another computer could not be reached."""
+    """Return a message for a failed connection to another machine."""
     reason = getattr(error, "reason", None)
     cause = reason if isinstance(reason, Exception) else error
     sentences: tuple[tuple[type[Exception], str], ...] = (
-        (TimeoutError, f"no answer within {timeout_s:g} s"),
-        (ConnectionRefusedError, "connection refused; nothing listens at this address"),
-        (socket.gaierror, "this name is not known on the network"),
+        (TimeoutError, f"no response within {timeout_s:g} s"),
+        (ConnectionRefusedError, "connection refused; nothing is listening at this address"),
+        (socket.gaierror, "unknown host name"),
         (ssl.SSLCertVerificationError, "its certificate is not trusted by this server"),
-        (ssl.SSLError, "it does not speak TLS at this port"),
-        (ConnectionError, "the connection was closed before an answer came"),
+        (ssl.SSLError, "no TLS on this port"),
+        (ConnectionError, "the connection was closed without a response"),
     )
     known = next((sentence for kind, sentence in sentences if isinstance(cause, kind)), None)
     if known is None and isinstance(cause, OSError) and cause.strerror:
         known = cause.strerror[0].lower() + cause.strerror[1:]
-    return known or plain(str(cause))
+    return known or clean_message(str(cause))
 
 
 def quote_value(value: object) -> str:
-    """Write a value as it was typed, cut where it is long; never as Python writes it."""
+    """Return a value in quotation marks, truncated if it is long."""
     if not isinstance(value, (str, int, float)):
         return "missing" if value is None else "a list" if isinstance(value, (list, tuple)) else "an object"
     text = str(value)
@@ -121,7 +121,7 @@ def quote_value(value: object) -> str:
 
 
 def suggest(name: str, known: "list[str] | tuple[str, ...]") -> str:
-    """Return `; did you mean X?` for the nearest known name, or nothing."""
+    """Return `; did you mean X?` for the most similar known name, or an empty string."""
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -1,1 +1,1 @@
-"""Who may use the box: accounts, log-ins, API tokens, and the record of what they did."""
+"""Users, sessions, API tokens and the audit log."""

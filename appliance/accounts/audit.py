@@ -1,4 +1,4 @@
-"""The record of who did what: only ever added to, in the same transaction as the deed itself."""
+"""The audit log: append-only, and written in the same transaction as the change itself."""
 
 import sqlite3
 import time
@@ -12,7 +12,7 @@ _MAX_DETAIL: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something; `id` is None for someone who is not logged in and for the command line."""
+    """Who performs an action; `id` is None for the command line and for someone who is not logged in."""
 
     id: str | None
     name: str
@@ -25,7 +25,7 @@ NOBODY: Final = "not logged in"
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One deed; `at` is seconds since 1970, UTC."""
+    """One action; `at` is seconds since 1970, UTC."""
 
     id: int
     at: float
@@ -36,7 +36,7 @@ class AuditEntry:
 
 
 def record(connection: sqlite3.Connection, actor: Actor, what: str, detail: str = "") -> None:
-    """Add a deed within a running transaction; never put a password or a secret in the detail."""
+    """Add an action within a transaction; the detail must never contain a password or a secret."""
     connection.execute(
         "INSERT INTO audit (at, user_id, who, what, detail, address) VALUES (?, ?, ?, ?, ?, ?)",
         (time.time(), actor.id, actor.name, what, detail[:_MAX_DETAIL], actor.address),
@@ -44,18 +44,18 @@ def record(connection: sqlite3.Connection, actor: Actor, what: str, detail: str 
 
 
 class Audit:
-    """The record, to read and to add deeds that change no other table."""
+    """Reads the audit log, and adds actions that change no other table."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, actor: Actor, what: str, detail: str = "") -> None:
-        """Add a deed."""
+        """Add an action."""
         with self._database.transaction() as connection:
             record(connection, actor, what, detail)
 
     def list(self, *, limit: int = 100, offset: int = 0) -> tuple[list[AuditEntry], int]:
-        """Return deeds, the latest first, and how many there are in all."""
+        """Return a page of actions, newest first, and the total number."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT id, at, who, what, detail, address FROM audit ORDER BY id DESC LIMIT ? OFFSET ?",

@@ -1,4 +1,4 @@
-"""`relume users`: accounts from the command line of the box, also while the server runs, and when nobody can log in."""
+"""`relume users`: user management on the command line, while the server runs or when nobody can log in."""
 
 import getpass
 import sys
@@ -21,7 +21,7 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="User name.")]
 
 
 @app.command("list", cls=PlainCommand)
@@ -47,7 +47,7 @@ def add(
     role: Annotated[Role, typer.Option(metavar="viewer|operator|administrator", help="Role.")],
     data: Data = None,
 ) -> None:
-    """Create a user; asks for the password, or reads it from standard input."""
+    """Create a user; the password is prompted for, or read from standard input."""
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
@@ -57,7 +57,7 @@ def add(
 
 @app.command(cls=PlainCommand)
 def password(name: Name, *, data: Data = None) -> None:
-    """Set a new password; logs the user out everywhere and unlocks the account."""
+    """Set a new password, log the user out everywhere and unlock the account."""
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
@@ -78,19 +78,19 @@ def role(name: Name, new_role: Annotated[Role, typer.Argument(metavar="ROLE")], 
 
 @app.command(cls=PlainCommand)
 def disable(name: Name, *, data: Data = None) -> None:
-    """Disable the login of a user."""
+    """Disable a user's login."""
     _switch(name, data, on=False)
 
 
 @app.command(cls=PlainCommand)
 def enable(name: Name, *, data: Data = None) -> None:
-    """Enable the login of a user again."""
+    """Enable a user's login again."""
     _switch(name, data, on=True)
 
 
 @app.command(cls=PlainCommand)
 def remove(name: Name, *, data: Data = None) -> None:
-    """Delete a user with tokens and waiting uploads; jobs are kept."""
+    """Delete a user with their tokens and waiting uploads; jobs are kept."""
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:

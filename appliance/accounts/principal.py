@@ -1,4 +1,4 @@
-"""The three roles, each of which may do what the one before it may."""
+"""Who makes a request: a user with a role, authenticated by a session or an API token."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,17 +8,17 @@ from appliance.accounts.audit import Actor
 
 
 class Role(StrEnum):
-    """What an account may do."""
+    """What a user may do; each role includes the one before it."""
 
     VIEWER = "viewer"
     """Sees jobs and downloads results."""
     OPERATOR = "operator"
-    """Also uploads, and makes and steers jobs of their own."""
+    """Also uploads files, and starts and manages their own jobs."""
     ADMINISTRATOR = "administrator"
-    """Everything."""
+    """Full access, including users and settings."""
 
     def includes(self, other: "Role") -> bool:
-        """Return whether this role may do all that the other one may."""
+        """Return True if this role may do everything that the other may."""
         return _ORDER.index(self) >= _ORDER.index(other)
 
 
@@ -27,10 +27,10 @@ _ORDER: Final = (Role.VIEWER, Role.OPERATOR, Role.ADMINISTRATOR)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An account and how it came in.
+    """An authenticated user.
 
     `session` is the hash of the cookie's secret, `token` the id of an API token; one of them is set. `role` is the
-    least of the account's and the token's. `must_change`: the password is one that somebody else chose.
+    lower of the user's and the token's role. `must_change`: the password was chosen by someone else.
     """
 
     id: str
@@ -44,5 +44,5 @@ class Principal:
 
     @property
     def actor(self) -> Actor:
-        """The caller as the audit log names it."""
+        """The user as an actor of the audit log."""
         return Actor(self.id, self.name, self.address)

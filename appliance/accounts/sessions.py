@@ -1,4 +1,4 @@
-"""Log-ins of browsers: a random secret in a cookie, of which the database keeps only the hash."""
+"""Browser sessions: a random secret in a cookie, of which the database stores only the hash."""
 
 import builtins
 import sqlite3
@@ -20,7 +20,7 @@ _MAX_AGENT: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How long a log-in lasts without use, and in any case."""
+    """How long a session lasts without activity, and at most."""
 
     idle_s: float = 86_400.0
     longest_s: float = 14 * 86_400.0
@@ -28,7 +28,7 @@ class SessionLimits:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A log-in that was just made; the secret is for the cookie alone."""
+    """A new session; the secret is only for the cookie."""
 
     secret: str
     principal: Principal
@@ -36,7 +36,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A log-in as its owner sees it; times are seconds since 1970, UTC."""
+    """A session as shown to its user; times are seconds since 1970, UTC."""
 
     key: str
     created_at: float
@@ -46,12 +46,12 @@ class SessionRecord:
 
 
 def short_id(key: str) -> str:
-    """Return what names a log-in in addresses: a part of the hash, with which nobody logs in."""
+    """Return the public id of a session: part of its hash, which is of no use for logging in."""
     return key[:16]
 
 
 class Sessions:
-    """The log-ins of a box."""
+    """The sessions of all users."""
 
     def __init__(self, database: Database, limits: SessionLimits) -> None:
         self._database, self._limits = database, limits
@@ -60,10 +60,9 @@ class Sessions:
     def open(
         self, connection: sqlite3.Connection, user_id: str, address: str, *, old: str | None, agent: str = ""
     ) -> NewSession:
-        """Log a user in, within a running transaction.
+        """Open a session within a transaction.
 
-        The secret is always new, and the one that the browser came with is ended: a secret that someone else put
-        there is worth nothing afterwards.
+        The secret is always new and the session that the browser had ends, which prevents session fixation.
         """
         now, secret = time.time(), new_secret()
         if old is not None:
@@ -96,7 +95,7 @@ class Sessions:
         return NewSession(secret, caller)
 
     def find(self, secret: str, address: str) -> Principal | None:
-        """Tell who holds a secret; None if it is unknown or has expired, or the account is switched off."""
+        """Return the user of a secret; None if it is unknown or expired, or the user is disabled."""
         now, key = time.time(), hash_secret(secret)
         with self._database.read() as connection:
             row = connection.execute(
@@ -107,7 +106,7 @@ class Sessions:
         if row is None or self._expired(row["created_at"], row["last_seen_at"], now):
             return None
         if abs(now - row["last_seen_at"]) > _TOUCH_EVERY_S and self._touched.get(key, 0.0) < now - _TOUCH_EVERY_S:
-            # Noted first: of many requests at once only one is to write.
+            # Updated first: only one of many parallel requests should write.
             self._touched = {**self._recent(now), key: now}
             with self._database.transaction() as connection:
                 connection.execute("UPDATE sessions SET last_seen_at = ? WHERE secret_hash = ?", (now, key))
@@ -124,7 +123,7 @@ class Sessions:
         )
 
     def has_expired(self, secret: str) -> bool:
-        """Return whether a secret was good and is not any more because nobody used it for long."""
+        """Return True if the session of a secret exists but has expired."""
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT created_at, last_seen_at FROM sessions WHERE secret_hash = ?", (hash_secret(secret),)
@@ -133,11 +132,11 @@ class Sessions:
 
     @property
     def idle_hours(self) -> float:
-        """After how many hours without use a log-in ends."""
+        """Hours without activity after which a session ends."""
         return self._limits.idle_s / 3600
 
     def list(self, user_id: str) -> builtins.list[SessionRecord]:
-        """Return the log-ins of a user that still count, the one used last first."""
+        """Return the valid sessions of a user, most recently used first."""
         now = time.time()
         with self._database.read() as connection:
             rows = connection.execute(
@@ -150,16 +149,16 @@ class Sessions:
     def end_of_user(
         self, user_id: str, *, keep: str | None, only: str | None = None, actor: Actor
     ) -> builtins.list[str]:
-        """End log-ins of a user.
+        """End sessions of a user.
 
         Args:
             user_id: The user.
-            keep: The hash of one that goes on, None for none.
-            only: The short id of the only one that ends, None for all.
-            actor: Who asks.
+            keep: The hash of a session to keep, None for none.
+            only: The short id of the only session to end, None for all.
+            actor: Who ends them.
 
         Returns:
-            The hashes of those that ended.
+            The hashes of the ended sessions.
         """
         with self._database.transaction() as connection:
             rows = connection.execute("SELECT secret_hash FROM sessions WHERE user_id = ?", (user_id,)).fetchall()
@@ -170,7 +169,7 @@ class Sessions:
         return ended
 
     def still_valid(self, sessions: Collection[str]) -> set[str]:
-        """Return those of some log-ins, named by the hashes of their secrets, that still count."""
+        """Return the valid ones of some sessions, given by the hashes of their secrets."""
         marks = ",".join("?" * len(sessions))
         with self._database.read() as connection:
             rows = connection.execute(
@@ -192,5 +191,5 @@ class Sessions:
 
     def _expired(self, created_at: float, last_seen_at: float, now: float) -> bool:
         if created_at > now + _AHEAD_S:
-            return True  # of a clock that was ahead and has been put right: it would never end
+            return True  # created while the clock was ahead: it would never expire
         return now - last_seen_at > self._limits.idle_s or now - created_at > self._limits.longest_s

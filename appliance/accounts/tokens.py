@@ -1,4 +1,4 @@
-"""API tokens: for programs, made by a user, never worth more than that user; only the hash is kept."""
+"""API tokens for programs, with at most the role of the user who created them; only the hash is stored."""
 
 import time
 from collections.abc import Collection
@@ -19,7 +19,7 @@ _TOUCH_EVERY_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """One token as its owner sees it: the beginning tells which one it is."""
+    """A token as shown to its user; `prefix` is the beginning of its secret."""
 
     id: str
     name: str
@@ -31,13 +31,13 @@ class ApiToken:
 
 
 class Tokens:
-    """The API tokens of a box."""
+    """The API tokens of all users."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def list(self, user_id: str) -> list[ApiToken]:
-        """Return the tokens of a user, the latest first."""
+        """Return the tokens of a user, newest first."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT id, name, role, prefix, created_at, expires_at, last_used_at FROM tokens "
@@ -47,15 +47,15 @@ class Tokens:
         return [ApiToken(row[0], row[1], Role(row[2]), *row[3:]) for row in rows]
 
     def add(self, caller: Principal, name: str, role: Role, *, days: float | None = None) -> tuple[ApiToken, str]:
-        """Make a token; its secret is never shown again.
+        """Create a token; return it and its secret, which cannot be read again.
 
         Raises:
-            AccountError: The name is not accepted, the role is more than the user's own, or there are too many.
+            AccountError: The name is not accepted, the role is higher than the user's, or there are too many.
         """
         name = clean_name(name)
         if not caller.role.includes(role):
             raise AccountError(
-                f"a token of role {role} would be allowed more than you are; choose {caller.role} or less"
+                f"a token cannot have the role {role}, which is higher than yours; choose {caller.role} or lower"
             )
         secret, now = PREFIX + new_secret(), time.time()
         token = ApiToken(
@@ -64,7 +64,7 @@ class Tokens:
         with self._database.transaction() as connection:
             (there,) = connection.execute("SELECT COUNT(*) FROM tokens WHERE user_id = ?", (caller.id,)).fetchone()
             if there >= _MAX_PER_USER:
-                raise AccountError(f"you have {there} tokens, which is the most; remove one that is no longer used")
+                raise AccountError(f"you have {there} tokens, which is the maximum; delete an unused one first")
             connection.execute(
                 "INSERT INTO tokens (id, user_id, name, role, prefix, secret_hash, created_at, expires_at) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -74,7 +74,7 @@ class Tokens:
         return token, secret
 
     def remove(self, user_id: str, token_id: str, *, actor: Actor) -> None:
-        """Remove a token of a user.
+        """Delete a token of a user.
 
         Raises:
             AccountNotFoundError: This user has no such token.
@@ -84,11 +84,11 @@ class Tokens:
                 "DELETE FROM tokens WHERE id = ? AND user_id = ? RETURNING name", (token_id, user_id)
             ).fetchone()
             if row is None:
-                raise AccountNotFoundError(f"you have no token {token_id!r}; look at the list of your tokens")
+                raise AccountNotFoundError(f"you have no token {token_id!r}; it may have been deleted")
             record(connection, actor, "token_removed", row["name"])
 
     def still_valid(self, tokens: Collection[str]) -> set[str]:
-        """Return those of some tokens, named by their ids, that still count."""
+        """Return the valid ones of some tokens, given by their ids."""
         marks = ",".join("?" * len(tokens))
         with self._database.read() as connection:
             rows = connection.execute(
@@ -99,7 +99,7 @@ class Tokens:
         return {row[0] for row in rows}
 
     def find(self, secret: str, address: str) -> Principal | None:
-        """Tell who holds a token; None if it is unknown or has expired, or the account is switched off."""
+        """Return the user of a token; None if it is unknown or expired, or the user is disabled."""
         if not secret.startswith(PREFIX):
             return None
         now = time.time()

@@ -1,4 +1,4 @@
-"""Accounts: made, changed and removed; one administrator who can log in always remains."""
+"""Users: created, changed and deleted; one enabled administrator always remains."""
 
 import re
 import sqlite3
@@ -13,14 +13,14 @@ from appliance.accounts.rate_limit import unlock
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
 
-# The whole truth about addresses is longer; this keeps out what no mail server would take, and line ends.
+# The full grammar of addresses is longer; this rejects line breaks and what no mail server accepts.
 _EMAIL: Final = re.compile(r"[^\s@,;<>\"]{1,64}@[^\s@,;<>\"]{1,190}")
 _COLUMNS = "id, name, role, enabled, created_at, last_seen_at, must_change, language, email, email_events"
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One account; times are seconds since 1970, UTC."""
+    """One user; times are seconds since 1970, UTC."""
 
     id: str
     name: str
@@ -35,50 +35,50 @@ class User:
 
 
 class Users:
-    """The accounts of a box."""
+    """The users of this server."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def list(self) -> list[User]:
-        """Return every account by name."""
+        """Return all users, ordered by name."""
         with self._database.read() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM users ORDER BY name_key").fetchall()
         return [_user(row) for row in rows]
 
     def names(self) -> dict[str, str]:
-        """Return the name of every account by its id."""
+        """Return the names of all users by id."""
         with self._database.read() as connection:
             return dict(tuple(row) for row in connection.execute("SELECT id, name FROM users"))
 
     def roles(self) -> dict[str, Role]:
-        """Return the role of every account by its id."""
+        """Return the roles of all users by id."""
         with self._database.read() as connection:
             return {row[0]: Role(row[1]) for row in connection.execute("SELECT id, role FROM users")}
 
     def get(self, user_id: str) -> User:
-        """Return one account.
+        """Return one user.
 
         Raises:
-            AccountNotFoundError: There is none.
+            AccountNotFoundError: There is no such user.
         """
         with self._database.read() as connection:
             return _find(connection, "id", user_id)
 
     def find(self, name: str) -> User:
-        """Return the account of that name, however it is capitalised.
+        """Return the user with a name, ignoring case.
 
         Raises:
-            AccountNotFoundError: There is none.
+            AccountNotFoundError: There is no such user.
         """
         with self._database.read() as connection:
             return _find(connection, "name_key", name_key(name), shown=name)
 
     def add(self, name: str, password: str, role: Role, *, actor: Actor, must_change: bool = False) -> User:
-        """Make an account; with `must_change` its owner has to choose another password before anything else.
+        """Create a user; with `must_change` they have to change the password at the first login.
 
         Raises:
-            AccountError: The name is taken, or the name or the password is not accepted.
+            AccountError: The name exists, or the name or the password is not accepted.
         """
         name = clean_name(name)
         check_password(password, name)
@@ -96,10 +96,10 @@ class Users:
         email: str | None = None,
         events: tuple[str, ...] | None = None,
     ) -> None:
-        """Set what one decides for oneself: the language, and where and of what notifications go.
+        """Set the user's own preferences: language, e-mail address and the events to send e-mails about.
 
         Raises:
-            AccountError: The address is none.
+            AccountError: The address is not an e-mail address.
         """
         if email and not _EMAIL.fullmatch(email):
             raise AccountError("type an e-mail address such as anna@studio.example", code="email", field="email")
@@ -114,11 +114,11 @@ class Users:
                     connection.execute(f"UPDATE users SET {name} = ? WHERE id = ?", (value, user_id))
 
     def change(self, user_id: str, *, role: Role | None = None, enabled: bool | None = None, actor: Actor) -> User:
-        """Change what an account may do; an account that is switched off is logged out everywhere.
+        """Change the role, or enable or disable a user; a disabled user is logged out everywhere.
 
         Raises:
-            AccountNotFoundError: There is no such account.
-            AccountError: No administrator would be left who can log in.
+            AccountNotFoundError: There is no such user.
+            AccountError: No enabled administrator would remain.
         """
         with self._database.transaction() as connection:
             user = _find(connection, "id", user_id)
@@ -140,10 +140,10 @@ class Users:
         keep_session: str | None = None,
         must_change: bool = False,
     ) -> None:
-        """Set a password, end the account's log-ins except one, and forget its failed log-ins.
+        """Set a password, end all sessions except one, and clear the failed logins.
 
         Raises:
-            AccountNotFoundError: There is no such account.
+            AccountNotFoundError: There is no such user.
             AccountError: The password is not accepted.
         """
         user = self.get(user_id)
@@ -160,7 +160,7 @@ class Users:
             record(connection, actor, "password_changed", user.name)
 
     def change_own_password(self, user_id: str, old: str, new: str, *, actor: Actor, keep_session: str | None) -> None:
-        """Set one's own password.
+        """Change the caller's own password.
 
         Raises:
             AccountError: The old password is wrong, or the new one is not accepted.
@@ -176,16 +176,16 @@ class Users:
         try:
             self.set_password(user_id, new, actor=actor, keep_session=keep_session)
         except AccountError as error:
-            # The form has two fields for passwords; this one is about the new one.
+            # The form has two password fields; the error is about the new one.
             error.field = "new_password" if error.field == "password" else error.field
             raise
 
     def remove(self, user_id: str, *, actor: Actor) -> None:
-        """Remove an account with its log-ins and tokens; its jobs stay.
+        """Delete a user with sessions and tokens; the jobs are kept.
 
         Raises:
-            AccountNotFoundError: There is no such account.
-            AccountError: It is the last administrator who can log in.
+            AccountNotFoundError: There is no such user.
+            AccountError: It is the last enabled administrator.
         """
         with self._database.transaction() as connection:
             user = _find(connection, "id", user_id)
@@ -195,13 +195,13 @@ class Users:
 
 
 def insert_user(connection: sqlite3.Connection, name: str, hashed: str, role: Role, *, actor: Actor) -> User:
-    """Make an account within a running transaction.
+    """Create a user within a transaction.
 
     Raises:
-        AccountError: The name is taken.
+        AccountError: The name exists.
     """
-    taken = connection.execute("SELECT 1 FROM users WHERE name_key = ?", (name_key(name),)).fetchone()
-    if taken:
+    existing = connection.execute("SELECT 1 FROM users WHERE name_key = ?", (name_key(name),)).fetchone()
+    if existing:
         raise AccountError(f"user {name} already exists; choose another name", code="name_taken", field="name")
     user = User(new_id(), name, role, enabled=True, created_at=time.time(), last_seen_at=None)
     connection.execute(
@@ -242,7 +242,7 @@ def _keep_one_administrator(connection: sqlite3.Connection, leaving: User) -> No
     ).fetchone()
     if leaving.role is Role.ADMINISTRATOR and leaving.enabled and not others:
         raise AccountError(
-            f"{leaving.name} is the last administrator; make another user administrator first",
+            f"{leaving.name} is the last administrator; make another user an administrator first",
             code="last_administrator",
             field="role",
         )

@@ -1,1 +1,1 @@
-"""What keeps the box itself in order: backup and restore, the name on the network, the log of a command."""
+"""Maintenance of an installation: backup and restore, log files, and the health check."""

@@ -1,4 +1,4 @@
-"""The format of a backup: a tar of plain files, and last in it a manifest with the size and digest of each."""
+"""Backups: a tar of plain files that ends with a manifest of their sizes and digests; written and read here."""
 
 import io
 import os
@@ -27,14 +27,14 @@ MANIFEST: Final = "manifest.json"
 DATABASE: Final = "relume.db"
 SETTINGS: Final = "relume.toml"
 ALLOWED: Final = frozenset({DATABASE, SETTINGS, "secrets", "jobs", "results", "uploads"})
-"""What may stand at the top of an archive; everything else in it is refused."""
+"""The allowed top-level names of an archive; everything else is rejected."""
 
 _BLOCK_BYTES: Final = 1 << 20
 _MAX_MANIFEST_BYTES: Final = 256 << 20
 
 
 class Entry(BaseModel):
-    """One file of a backup."""
+    """One file in a backup."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class Entry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup is of; `data` is where the directory was, `schema_version` the database's."""
+    """The contents of a backup; `data` is the path of the data directory, `schema_version` that of the database."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,17 +58,17 @@ class Manifest(BaseModel):
 
 
 class ArchiveWriter:
-    """Writes files into a tar as they are read."""
+    """Writes files into a tar and records their digests."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
         self.entries: list[Entry] = []
 
     def add(self, path: Path, name: str) -> None:
-        """Add a file; what is no plain file, or is gone by now, is left out.
+        """Add a file; skip it if it is not a regular file or no longer exists.
 
         Raises:
-            BackupError: The file became shorter while it was read.
+            BackupError: The file was truncated while it was read.
         """
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -86,11 +86,11 @@ class ArchiveWriter:
             except OSError as error:
                 if error.errno is not None:
                     raise
-                raise BackupError(f"{path} changed while it was read; start the backup again") from error
+                raise BackupError(f"{path} changed while it was being read; run the backup again") from error
         self.entries.append(Entry(name=name, size=info.st_size, sha256=reader.digest.hexdigest()))
 
     def finish(self, manifest: Manifest) -> None:
-        """Write the manifest and the end."""
+        """Write the manifest and close the tar."""
         data = manifest.model_dump_json(indent=1).encode()
         member = tarfile.TarInfo(MANIFEST)
         member.size, member.mode = len(data), 0o600
@@ -99,7 +99,7 @@ class ArchiveWriter:
 
 
 class _Hashing(io.RawIOBase):
-    """Passes on what is read, and takes its digest."""
+    """Computes the digest of what is read through it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.digest = file, sha256()
@@ -111,15 +111,15 @@ class _Hashing(io.RawIOBase):
 
 
 def read_manifest(tar: tarfile.TarFile) -> Manifest:
-    """Read the manifest of an archive, and check that the archive holds what it names, and nothing else.
+    """Read the manifest of an archive, and check that the archive contains exactly the files that it lists.
 
     Raises:
-        ArchiveError: It is no backup, or not one that is safe to unpack.
+        ArchiveError: It is not a backup, or not safe to unpack.
     """
     members = list(_members(tar))
     names = [member.name for member in members]
     if not members or names[-1] != MANIFEST or members[-1].size > _MAX_MANIFEST_BYTES:
-        raise ArchiveError(f"{_name(tar)} is no backup of Relume, or cut short: its manifest is missing at its end")
+        raise ArchiveError(f"{_name(tar)} is not a Relume backup, or is truncated: it does not end with a manifest")
     file = tar.extractfile(members[-1])
     assert file is not None
     try:
@@ -131,16 +131,18 @@ def read_manifest(tar: tarfile.TarFile) -> Manifest:
     for entry in manifest.files:
         check_name(entry.name, _name(tar))
     if [(entry.name, entry.size) for entry in manifest.files] != [(m.name, m.size) for m in members[:-1]]:
-        raise ArchiveError(f"{_name(tar)} does not hold what its manifest names; it was changed or damaged")
+        raise ArchiveError(f"the files in {_name(tar)} do not match its manifest; it was modified or damaged")
     if len(set(names)) != len(names):
-        raise ArchiveError(f"{_name(tar)} holds a name twice; it was changed")
+        raise ArchiveError(f"{_name(tar)} contains a name twice; it was modified")
     return manifest
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in tar:
         if not member.isreg() or member.issparse():
-            raise ArchiveError(f"{_name(tar)} holds {member.name!r}, which is no plain file; a backup has only those")
+            raise ArchiveError(
+                f"{_name(tar)} contains {member.name!r}, which is not a regular file; a backup has no others"
+            )
         yield member
 
 
@@ -149,7 +151,7 @@ def _name(tar: tarfile.TarFile) -> str:
 
 
 def check_name(name: str, archive: object) -> None:
-    """Refuse a name that would lead anywhere but below the data directory's own folders.
+    """Reject a name that would be unpacked outside the known folders of the data directory.
 
     Raises:
         ArchiveError: It would.
@@ -157,14 +159,14 @@ def check_name(name: str, archive: object) -> None:
     parts = PurePosixPath(name).parts
     plain = "/".join(parts) == name and not name.startswith("/") and "\0" not in name
     if not plain or ".." in parts or parts[0] not in ALLOWED or (len(parts) == 1) != (parts[0] in (DATABASE, SETTINGS)):
-        raise ArchiveError(f"{archive} holds the name {name!r}, which a backup never has; it was made to do harm")
+        raise ArchiveError(f"{archive} contains the unsafe name {name!r}, which no backup has; do not use this file")
 
 
 def extract(tar: tarfile.TarFile, manifest: Manifest, folder: Path) -> None:
-    """Unpack an archive into an empty folder of our own, checking every digest.
+    """Unpack an archive into an empty folder and check every digest.
 
     Raises:
-        ArchiveError: A file is not what the manifest says.
+        ArchiveError: A file does not match the manifest.
         OSError: The files cannot be written.
     """
     for entry in manifest.files:
@@ -181,16 +183,16 @@ def extract(tar: tarfile.TarFile, manifest: Manifest, folder: Path) -> None:
             file.flush()
             os.fsync(handle)
         if digest.hexdigest() != entry.sha256:
-            raise ArchiveError(f"{entry.name} in {_name(tar)} is damaged; take another backup")
+            raise ArchiveError(f"{entry.name} in {_name(tar)} is damaged; use another backup")
 
 
-# What a job's page shows and is small; films are only in a full backup.
+# The small files that the page of a job shows; videos are only in a full backup.
 _SMALL_FILES: Final = ("report.json", "thumbnail.jpg", "log.txt")
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What was written or restored."""
+    """The extent of a written or restored backup."""
 
     path: Path
     files: int
@@ -198,12 +200,12 @@ class Summary:
 
 
 def back_up(data: Path, target: Path, *, full: bool = False) -> Summary:
-    """Write a backup; it appears under its name only when it is complete, and is readable by its owner alone.
+    """Write a backup; the file appears only when it is complete, and is readable by its owner alone.
 
     Args:
         data: The data directory.
-        target: The file to write; an existing one is refused.
-        full: Also uploads, results and films to compare.
+        target: The file to write; it must not exist.
+        full: Include uploads, results and comparison videos.
 
     Raises:
         BackupError: There is no data directory, or the file cannot be written.
@@ -211,11 +213,11 @@ def back_up(data: Path, target: Path, *, full: bool = False) -> Summary:
     """
     source = database_path(data)
     if not source.is_file():
-        raise BackupError(f"there is no data directory at {data}; give the one of the server with --data")
+        raise BackupError(f"{data} is not a data directory; set the one of the server with --data")
     if os.path.lexists(target):
-        raise BackupError(f"{target} exists already; give another name")
+        raise BackupError(f"{target} already exists; choose another name")
     try:
-        # A folder of our own: in one that others share they could have made the partial file before, to read it.
+        # A private folder: in a shared one, others could create the partial file first to read it.
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as scratch:
             copy, partial = Path(scratch) / DATABASE, Path(scratch) / "backup.tar"
             with Database(source) as database:
@@ -227,9 +229,9 @@ def back_up(data: Path, target: Path, *, full: bool = False) -> Summary:
     except BackupError:
         raise
     except DatabaseFullError as error:
-        raise BackupError(f"the backup cannot be written to {target}: no space is left there; free some") from error
+        raise BackupError(f"cannot write the backup to {target}: no space left on the disk; free some space") from error
     except OSError as error:
-        raise BackupError(f"the backup cannot be written to {target}: {error.strerror or error}") from error
+        raise BackupError(f"cannot write the backup to {target}: {error.strerror or error}") from error
     return Summary(target, count, target.stat().st_size)
 
 
@@ -255,10 +257,10 @@ def _write(writer: ArchiveWriter, data: Path, copy: Path, *, full: bool) -> int:
 
 
 def _files(data: Path, *, full: bool) -> Iterator[Path]:
-    """Yield what belongs to a backup beside the database and the settings."""
+    """Yield the files of a backup besides the database and the settings."""
     for folder in ("secrets", "jobs", *(("results", "uploads") if full else ())):
         for place, folders, names in os.walk(data / folder):
-            # An interrupted job's workspace is made again faster than it is kept.
+            # The workspace of an interrupted job is large and can be recreated.
             folders[:] = sorted(name for name in folders if not (folder == "jobs" and name == "work"))
             for name in sorted(names):
                 if folder != "jobs" or full or name in _SMALL_FILES:

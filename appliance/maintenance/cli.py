@@ -6,19 +6,19 @@ from typing import Annotated
 import typer
 
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="The server's data directory, if not the usual one.")
+    Path | None, typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default.")
 ]
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, such as relume-2026-01-31.tar.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, for example relume-2026-01-31.tar.")],
     *,
-    full: Annotated[bool, typer.Option("--full", help="Also uploads, results and films to compare.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Include uploads, results and comparison videos.")] = False,
     data: Data = None,
 ) -> None:
-    """Write accounts, settings, keys, queue and history to one file, while the server runs.
+    """Write users, settings, keys, queue and history to one file; the server may be running.
 
-    Whoever has the file can log in as anybody: keep it as safe as the box.
+    Anyone who has this file can access everything on the server: keep it in a safe place.
     """
     from appliance.console import format_bytes
     from appliance.maintenance.backup import back_up
@@ -29,10 +29,10 @@ def backup(
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file from `relume backup`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Backup written by `relume backup`.")],
     *,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Also where there is a database; it is kept in the folder backups.")
+        bool, typer.Option("--replace", help="Replace an existing database; it is kept in the folder backups.")
     ] = False,
     data: Data = None,
 ) -> None:
@@ -45,6 +45,6 @@ def restore(
     print(f"{restored.path}: {restored.files} files of {manifest.created_at}, Relume {manifest.relume}")
     if manifest.data != str(place):
         print(
-            f"note: it was at {manifest.data} before; queued jobs with uploads, and results kept in the data "
-            "directory, are only found under the same path"
+            f"note: the backup is from {manifest.data}; queued jobs with uploads and results in the data directory "
+            "need the same path"
         )

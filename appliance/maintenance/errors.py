@@ -1,15 +1,15 @@
 """Errors of backup and restore.
 
-BackupError     a backup cannot be written, or a directory cannot take one back (also an `OutputError`)
-ArchiveError    a file is no backup, a damaged one, or one that must not be restored here (also a `DecodeError`)
+BackupError     a backup cannot be written or restored (also an `OutputError`)
+ArchiveError    a file is not a backup, is damaged, or is not safe or compatible (also a `DecodeError`)
 """
 
 from runtime.errors import DecodeError, OutputError
 
 
 class BackupError(OutputError):
-    """A backup cannot be written, or a directory cannot take one back."""
+    """A backup cannot be written or restored."""
 
 
 class ArchiveError(DecodeError):
-    """A file is no backup, a damaged one, or one that must not be restored here."""
+    """A file is not a backup, is damaged, or is not safe or compatible."""

@@ -14,13 +14,13 @@ _TIMEOUT_S: Final = 5.0
 
 
 def ask(settings: Settings) -> str:
-    """Ask the server for its health.
+    """Request the health of the server.
 
     Returns:
-        The version that it gives.
+        Its version.
 
     Raises:
-        OSError: It does not answer, or not well.
+        OSError: It does not respond, or is not healthy.
     """
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     connection = _connect(host, settings)
@@ -29,13 +29,13 @@ def ask(settings: Settings) -> str:
         response = connection.getresponse()
         body = response.read(65536)
         if response.status != http.client.OK:
-            raise OSError(f"the server answers with status {response.status}")
+            raise OSError(f"the server responded with status {response.status}")
         found = json.loads(body)
         if found.get("status") != "ok":
-            raise OSError(f"the server says {found.get('status')}")
+            raise OSError(f"the server reports the status {found.get('status')}")
         return str(found.get("version"))
     except (http.client.HTTPException, ValueError, AttributeError) as error:
-        raise OSError(f"the server's answer cannot be read: {error}") from error
+        raise OSError(f"the response of the server cannot be read: {error}") from error
     finally:
         connection.close()
 
@@ -43,7 +43,7 @@ def ask(settings: Settings) -> str:
 def _connect(host: str, settings: Settings) -> http.client.HTTPConnection:
     if not settings.tls:
         return http.client.HTTPConnection(host, settings.port, timeout=_TIMEOUT_S)
-    # The certificate is for the box's name, and this asks the same machine by its loopback address.
+    # The certificate is for the server's name, but the connection uses the loopback address.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -51,11 +51,11 @@ def _connect(host: str, settings: Settings) -> http.client.HTTPConnection:
 
 
 def main() -> int:
-    """Print what the server says; 0 where it is well."""
+    """Print the health of the server; return 0 if it is healthy."""
     try:
-        print(f"well, Relume {ask(load_settings())}")
+        print(f"healthy, Relume {ask(load_settings())}")
     except (OSError, RelumeError) as error:
-        print(f"not well: {error}", file=sys.stderr)
+        print(f"unhealthy: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The log of a command that runs for long: a file in the data directory that never grows without end."""
+"""The log file of a long-running command, rotated in the data directory."""
 
 import logging
 import logging.handlers
@@ -16,7 +16,7 @@ _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def log_to_file(
     data: Path, *, level: int = logging.INFO, size_bytes: int = _BYTES, kept: int = _KEPT
 ) -> Iterator[Path]:
-    """Write what is logged in the block to `logs/relume.log`; beside it at most `kept` older files stay."""
+    """Log to `logs/relume.log` while the block runs; keep at most `kept` older files."""
     path = data / "logs" / "relume.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(
@@ -35,8 +35,8 @@ def log_to_file(
         handler.close()
 
 
-def set_aside(path: Path, *, size_bytes: int = _BYTES) -> Path:
-    """Begin a log anew that others only add to, if it has grown long; the one before it stays beside it.
+def rotate(path: Path, *, size_bytes: int = _BYTES) -> Path:
+    """Rotate a log file that other processes append to, if it is too large; keep one older file.
 
     Returns:
         The path itself.

@@ -1,4 +1,4 @@
-"""Puts a backup into a data directory: unpacked and checked beside what is there, and only then in its place."""
+"""Restores a backup: unpacks and checks it next to the existing data, and only then replaces them."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from appliance.console import format_bytes
 from appliance.maintenance.backup import DATABASE, SETTINGS, Manifest, Summary, extract, read_manifest
 from appliance.maintenance.errors import ArchiveError, BackupError
 from appliance.store.data_dir import database_path, open_data_directory
@@ -20,14 +21,13 @@ def restore(archive: Path, data: Path, *, replace: bool = False) -> tuple[Summar
 
     Args:
         archive: The backup.
-        data: The data directory; it may be missing. No server may be working in it.
-        replace: Take the place of a directory that is in use by now; its database, settings and secrets are kept in
-            its `backups` folder.
+        data: The data directory, which need not exist; no server may be using it.
+        replace: Replace an existing database; it is kept with settings and secrets in the folder `backups`.
 
     Raises:
-        ArchiveError: The file is no backup, damaged, unsafe, or of a newer version; nothing was changed.
-        BackupError: The directory has a database and `replace` is not set, or cannot be written.
-        DirectoryInUseError: A server works in the directory; nothing was changed.
+        ArchiveError: The file is not a backup, damaged, unsafe, or from a newer version; nothing was changed.
+        BackupError: The directory has a database and `replace` is not set, or it cannot be written.
+        DirectoryInUseError: A server is using the directory; nothing was changed.
     """
     try:
         with tarfile.open(archive, "r:") as tar:
@@ -36,8 +36,8 @@ def restore(archive: Path, data: Path, *, replace: bool = False) -> tuple[Summar
             with open_data_directory(data) as place:
                 if database_path(place).exists() and not replace:
                     raise BackupError(
-                        f"{place} is in use already; restore into another directory, or replace it with --replace "
-                        f"(what it holds is then kept in {place / 'backups'})"
+                        f"{place} already has a database; restore into another directory, or use --replace "
+                        f"(the current database is then kept in {place / 'backups'})"
                     )
                 _check_room(place, manifest)
                 with tempfile.TemporaryDirectory(prefix=".restore-", dir=place) as scratch:
@@ -45,11 +45,11 @@ def restore(archive: Path, data: Path, *, replace: bool = False) -> tuple[Summar
                     _check_database(archive, Path(scratch) / DATABASE)
                     _put_in_place(manifest, Path(scratch), place)
     except (tarfile.TarError, EOFError, UnicodeError, ValueError) as error:
-        raise ArchiveError(f"{archive} is no backup of Relume, or a damaged one: {error}") from error
+        raise ArchiveError(f"{archive} is not a Relume backup, or is damaged: {error}") from error
     except (ArchiveError, BackupError):
         raise
     except OSError as error:
-        raise BackupError(f"{archive} cannot be restored to {data}: {error.strerror or error}") from error
+        raise BackupError(f"cannot restore {archive} to {data}: {error.strerror or error}") from error
     size = sum(entry.size for entry in manifest.files)
     return Summary(data, len(manifest.files), size), manifest
 
@@ -58,7 +58,7 @@ def _check_version(archive: Path, version: int) -> None:
     newest = max((migration.number for migration in list_migrations()), default=0)
     if version > newest:
         raise ArchiveError(
-            f"{archive} is of a newer Relume (database version {version}, this one knows up to {newest}); "
+            f"{archive} is from a newer Relume (database version {version}, supported up to {newest}); "
             "install that version first"
         )
 
@@ -66,13 +66,13 @@ def _check_version(archive: Path, version: int) -> None:
 def _check_room(data: Path, manifest: Manifest) -> None:
     needed, free = sum(entry.size for entry in manifest.files), shutil.disk_usage(data).free
     if needed > free:
-        raise BackupError(f"{data} has {free} bytes free, expected {needed} for the backup; free some")
+        raise BackupError(f"not enough disk space in {data}: {format_bytes(needed)} needed, {format_bytes(free)} free")
 
 
 def _check_database(archive: Path, path: Path) -> None:
-    """Look into the database itself: the manifest may say anything."""
+    """Check the database itself, whatever the manifest claims."""
     if not path.is_file():
-        raise ArchiveError(f"{archive} has no database; it is no whole backup")
+        raise ArchiveError(f"{archive} has no database; the backup is incomplete")
     try:
         with closing(sqlite3.connect(path)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -85,14 +85,14 @@ def _check_database(archive: Path, path: Path) -> None:
 
 
 def _put_in_place(manifest: Manifest, scratch: Path, data: Path) -> None:
-    """Move what was unpacked into the directory, the database last: until then the old state is whole."""
+    """Move the unpacked files into the directory, the database last: until then the old state is intact."""
     _keep_old(data)
     ordered = sorted(manifest.files, key=lambda entry: (entry.name == DATABASE, entry.name))
     for entry in ordered:
         target = data / entry.name
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if entry.name == DATABASE:
-            # What a log beside the old database holds must not be applied to the new one.
+            # The write-ahead log of the old database must not be applied to the new one.
             for ending in ("-wal", "-shm"):
                 target.with_name(target.name + ending).unlink(missing_ok=True)
         os.replace(scratch / entry.name, target)

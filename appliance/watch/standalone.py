@@ -13,7 +13,7 @@ from appliance.enhance_command import describe_progress
 from appliance.jobs.job import JobRecord, JobState
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.supervisor import Supervisor
-from appliance.maintenance.logs import log_to_file, set_aside
+from appliance.maintenance.logs import log_to_file, rotate
 from appliance.store.data_dir import database_path, open_data_directory
 from appliance.store.database import Database
 from appliance.watch.errors import FolderError
@@ -81,7 +81,7 @@ def watch_folder(
         database = stack.enter_context(Database(database_path(place)))
         store, queue = FolderStore(database), JobQueue(database)
         folder = _keep(store, wish)
-        workers = stack.enter_context(Supervisor(place, devices=devices, log=set_aside(log.with_name("workers.log"))))
+        workers = stack.enter_context(Supervisor(place, devices=devices, log=rotate(log.with_name("workers.log"))))
         watcher = stack.enter_context(
             Watcher(
                 store,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from appliance.jobs.queue import JobQueue
-from appliance.validation_messages import plain
+from appliance.validation_messages import clean_message
 from appliance.watch.folder import WatchFolder
 from appliance.watch.ingest import Taking
 from appliance.watch.inotify import Notices
@@ -173,7 +173,7 @@ class FolderThread:
                     self._watch()
                 except Exception as error:  # the outermost loop of the thread
                     logger.exception("watching %s failed; it is begun again", self.folder.wish.path)
-                    self._note(f"cannot be watched ({plain(str(error))}); retrying")
+                    self._note(f"cannot be watched ({clean_message(str(error))}); retrying")
                     self._stop.wait(_RECOVER_S)
 
     def _note(self, trouble: str) -> None:

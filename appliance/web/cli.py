@@ -1,4 +1,4 @@
-"""`relume serve` as a command."""
+"""The command `relume serve`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,13 +21,13 @@ def serve(
     port: Annotated[int | None, typer.Option(metavar="N", help="Port; 8443 by default.")] = None,
     tls: Annotated[
         bool | None,
-        typer.Option("--tls/--no-tls", help="Use HTTPS; a certificate is created if there is none."),
+        typer.Option("--tls/--no-tls", help="Use HTTPS (default); a certificate is created if there is none."),
     ] = None,
 ) -> None:
     """Run the server: web page, watch folders and job queue.
 
-    On first start it prints a link to create the administrator. Options override RELUME_... variables, and these
-    override relume.toml in the data directory.
+    On first start it prints a link to create the administrator account. Options override environment variables
+    (RELUME_PORT, ...), and these override relume.toml in the data directory.
     """
     from appliance.web.server import serve as run
 

@@ -1,8 +1,7 @@
-"""Connections to the page: how many an address may hold, and how long one may take or keep still.
+"""Limits on connections: how many a client may open, and how slow they may be.
 
-Without these limits a single machine of the network keeps everybody else out with connections on which it says nothing.
-`LimitedSocket` counts connections from the moment they are accepted, before TLS; `TimedProtocol` closes those that are
-too slow.
+Without these limits, a single machine could block everyone else with idle connections. `LimitedSocket` counts
+connections as soon as they are accepted, before TLS; `TimedProtocol` closes those that are too slow.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ _OTHER_FILES: Final = 200
 
 
 class ConnectionLimiter:
-    """Which addresses hold how many connections, and which of them somebody was logged in from."""
+    """Counts the connections of each address; addresses from which a user was logged in get more."""
 
     def __init__(
         self,
@@ -42,13 +41,13 @@ class ConnectionLimiter:
         per_unknown: int = _MAX_PER_UNKNOWN,
         per_known: int = _MAX_PER_KNOWN,
     ) -> None:
-        """Make the counts.
+        """Create the limiter.
 
         Args:
-            maximum: Connections in all.
-            reserved: How many of them are for addresses that somebody was logged in from.
-            per_unknown: The most for an address that nobody was logged in from.
-            per_known: The most for one that somebody was.
+            maximum: The total number of connections.
+            reserved: How many of them are reserved for known addresses, from which a user was logged in.
+            per_unknown: The maximum for an unknown address.
+            per_known: The maximum for a known address.
         """
         self._maximum, self._reserved = maximum, reserved
         self._per_unknown, self._per_known = per_unknown, per_known
@@ -58,7 +57,7 @@ class ConnectionLimiter:
         self._lock = threading.Lock()
 
     def mark_known(self, address: str) -> None:
-        """Remember that somebody is logged in from an address."""
+        """Mark an address from which a user is logged in."""
         with self._lock:
             self._known[address] = time.monotonic()
             self._known.move_to_end(address)
@@ -66,7 +65,7 @@ class ConnectionLimiter:
                 self._known.popitem(last=False)
 
     def acquire(self, address: str) -> bool:
-        """Count a connection; tell whether there is room for it."""
+        """Count a new connection; return False if it exceeds the limits."""
         with self._lock:
             seen = self._known.get(address)
             is_known = seen is not None and time.monotonic() - seen < _KNOWN_FOR_S
@@ -80,7 +79,7 @@ class ConnectionLimiter:
             return True
 
     def release(self, address: str) -> None:
-        """Take back what `enter` counted."""
+        """Count a closed connection."""
         with self._lock:
             self._total -= 1
             self._counts[address] -= 1
@@ -89,7 +88,7 @@ class ConnectionLimiter:
 
 
 class LimitedSocket(socket.socket):
-    """A listening socket that closes connections over the limits of `limiter` as soon as they come."""
+    """A listening socket that closes connections over the limits of `limiter` immediately."""
 
     limiter: ConnectionLimiter
 
@@ -97,7 +96,7 @@ class LimitedSocket(socket.socket):
         """Accept a connection.
 
         Raises:
-            ConnectionAbortedError: There is no room for it; it was closed.
+            ConnectionAbortedError: It exceeds the limits and was closed.
         """
         connection, address = super().accept()
         name = str(address[0])
@@ -110,7 +109,7 @@ class LimitedSocket(socket.socket):
 
 
 class _CountedSocket(socket.socket):
-    """An accepted connection, which leaves the counts when it is closed."""
+    """An accepted connection, which is released when it is closed."""
 
     limiter: ConnectionLimiter | None = None
     name = ""
@@ -124,18 +123,18 @@ class _CountedSocket(socket.socket):
 
 
 def limit_connections(listening: socket.socket, limiter: ConnectionLimiter) -> LimitedSocket:
-    """Make a listening socket count its connections; the given one is closed by it."""
-    # asyncio sends small answers at once (TCP_NODELAY) only on sockets that name the protocol; with 0 here every answer
-    # on a connection that is used again waits 40 ms for an acknowledgement.
+    """Return a socket that limits the connections of a listening socket and takes over its descriptor."""
+    # asyncio sets TCP_NODELAY only on sockets that name the protocol; with 0 here, every response on a reused
+    # connection would wait 40 ms for an acknowledgement.
     limited = LimitedSocket(listening.family, listening.type, socket.IPPROTO_TCP, listening.detach())
     limited.limiter = limiter
     return limited
 
 
 def open_connection_limiter() -> ConnectionLimiter:
-    """Make the counts, for as many connections as this process may have files; that limit is raised as far as it goes.
+    """Create a limiter for as many connections as the process may have open files; raise that limit to its maximum.
 
-    The places for those who are logged in are a tenth.
+    A tenth is reserved for known addresses.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -145,7 +144,7 @@ def open_connection_limiter() -> ConnectionLimiter:
 
 
 class ShortHandshakeLoop(asyncio.SelectorEventLoop):
-    """An event loop that gives a TLS handshake ten seconds; uvicorn would give it asyncio's sixty."""
+    """An event loop that allows ten seconds for a TLS handshake, where uvicorn keeps asyncio's sixty."""
 
     async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
         """Listen."""
@@ -156,7 +155,7 @@ class ShortHandshakeLoop(asyncio.SelectorEventLoop):
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP/1.1 with a limit on the time for the head and the body of a request, and for taking an answer.
+    """HTTP/1.1 with time limits on receiving a request's head and body, and on sending a response.
 
     uvicorn itself limits only the time between two requests. Uploads have their own limit (`UploadWriter`): they
     may take as long as bytes arrive. `write_s` is how long a client may read nothing of a response; a paused player
@@ -169,49 +168,49 @@ class TimedProtocol(H11Protocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._waits_for = ""
+        self._waiting_for = ""
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
-        self._look()
+        self._update_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Process received bytes."""
         super().data_received(data)
-        self._look()
+        self._update_timer()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        self._look()
+        self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Cancel the timers."""
         self._wait("", 0)
         self._stop_write_timer()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
     def pause_writing(self) -> None:
-        """Wait for the other end to take what was written."""
+        """Limit the time until the client reads."""
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self.write_s, self._give_up)
+            self._write_timer = self.loop.call_later(self.write_s, self._abort)
 
     def resume_writing(self) -> None:
-        """Go on writing."""
+        """Continue writing."""
         super().resume_writing()
         self._stop_write_timer()
 
-    def _look(self) -> None:
-        """Find out what the other end owes, and limit the time for it; more bytes of the same do not extend it."""
+    def _update_timer(self) -> None:
+        """Limit the time for what the client must send next; partial data does not extend it."""
         if self.transport.is_closing():
             self._wait("", 0)
         elif self.conn.their_state is h11.IDLE:
-            # Between two requests uvicorn's own timer runs, until the first byte of the next.
+            # Between two requests uvicorn's own timer applies, until the first byte of the next.
             self._wait("" if self.timeout_keep_alive_task is not None else "head", self.head_s)
         elif self.conn.their_state is h11.SEND_BODY and not self._is_upload():
             self._wait(f"body {id(self.cycle)}", self.body_s)
@@ -222,17 +221,17 @@ class TimedProtocol(H11Protocol):
         return not self.cycle.response_complete and str(self.scope["path"]).startswith(UPLOADS_PATH)
 
     def _wait(self, what: str, limit_s: float) -> None:
-        if what == self._waits_for:
+        if what == self._waiting_for:
             return
-        self._waits_for = what
+        self._waiting_for = what
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if what:
             self._timer = self.loop.call_later(limit_s, self.transport.abort)
 
-    def _give_up(self) -> None:
-        """End a connection whose other end takes nothing, and drop what the kernel still holds for it."""
+    def _abort(self) -> None:
+        """Abort a connection whose client reads nothing, and discard what the kernel has buffered."""
         connection = self.transport.get_extra_info("socket")
         with suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""Errors as the API answers them: a status, a code for programs and plain words for people."""
+"""Errors as API responses: a status, a code for programs, and a message for people."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ from appliance.errors import (
 )
 from appliance.jobs.errors import JobError, JobNotFoundError, JobStateError
 from appliance.store.errors import DatabaseBusyError, DatabaseFullError
-from appliance.validation_messages import describe_validation_error, plain
+from appliance.validation_messages import clean_message, describe_validation_error
 from appliance.watch.errors import FolderNotFoundError
 from runtime.errors import DecodeError, OptionError, RelumeError, UnsupportedMediaError
 
@@ -35,21 +35,21 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """An error."""
 
-    code: str = Field(description="For programs; it stays the same")
-    message: str = Field(description="For people: what happened and what to do")
-    field: str = Field("", description="The field of the request that is meant; empty where it is none or several")
+    code: str = Field(description="For programs; stable")
+    message: str = Field(description="For people: what is wrong and what to do")
+    field: str = Field("", description="The field of the request that the error is about; empty for none or several")
 
 
 class ErrorBody(BaseModel):
-    """The body of every refusal."""
+    """The body of every error response."""
 
     error: ErrorDetail
 
 
 class ApiError(ApplianceError):
-    """A request is refused with a status, a code and plain words."""
+    """An error response with a status, a code and a message."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: dict[str, str] | None = None, *, field: str = ""
@@ -58,8 +58,8 @@ class ApiError(ApplianceError):
         self.status, self.headers = status, headers or {}
 
 
-# The first class that fits decides, so leaves come before their parents.
-_ANSWERS: Final[tuple[tuple[type[RelumeError], int, str], ...]] = (
+# The first matching class applies, so subclasses come before their base classes.
+_STATUSES: Final[tuple[tuple[type[RelumeError], int, str], ...]] = (
     (LoginError, 401, "login_failed"),
     (TooManyLoginsError, 429, "too_many_logins"),
     (AccountNotFoundError, 404, "not_found"),
@@ -82,13 +82,13 @@ _ANSWERS: Final[tuple[tuple[type[RelumeError], int, str], ...]] = (
 )
 
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    "4XX": {"model": ErrorBody, "description": "Refused; the message says why and what to do"},
-    "5XX": {"model": ErrorBody, "description": "Could not be done; the message says what to do"},
+    "4XX": {"model": ErrorBody, "description": "Rejected; the message says why and what to do"},
+    "5XX": {"model": ErrorBody, "description": "Failed; the message says what to do"},
 }
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make an app answer every error in one form."""
+    """Make an application return every error in the same form."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RelumeError, _known)
@@ -98,15 +98,15 @@ def add_error_handlers(app: FastAPI) -> None:
 def error_response(
     status: int, code: str, message: str, headers: dict[str, str] | None = None, *, field: str = ""
 ) -> JSONResponse:
-    """Make the answer of a refusal."""
+    """Create an error response."""
     detail = ErrorDetail(code=code, message=message, field=field)
     return JSONResponse({"error": detail.model_dump()}, status, headers=headers)
 
 
 def status_and_code(error: RelumeError) -> tuple[int, str]:
-    """Return the status and the code for an error of ours."""
+    """Return the HTTP status and the code for an error."""
     status, code = next(
-        ((status, code) for kind, status, code in _ANSWERS if isinstance(error, kind)), (500, "unexpected")
+        ((status, code) for kind, status, code in _STATUSES if isinstance(error, kind)), (500, "unexpected")
     )
     return status, getattr(error, "code", "") or code
 
@@ -114,29 +114,29 @@ def status_and_code(error: RelumeError) -> tuple[int, str]:
 def _known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RelumeError)
     data = request.app.state.services.settings.data
-    message, field = plain(hide_paths(str(error), {data: "the data directory"})), getattr(error, "field", "")
+    message, field = clean_message(hide_paths(str(error), {data: "the data directory"})), getattr(error, "field", "")
     if isinstance(error, ApiError):
         return error_response(error.status, error.code, message, error.headers, field=field)
     status, code = status_and_code(error)
     if isinstance(error, LookupError) and status == 404:
-        # Its own words are for the command line: they name ids.
-        kind = next((name for part, name in _IDS.items() if part in request.path_params), "thing")
-        message = f"there is no such {kind}; it may have been removed"
+        # The original message is for the command line: it contains ids.
+        kind = next((name for part, name in _IDS.items() if part in request.path_params), "item")
+        message = f"{kind} not found; it may have been deleted"
     if status >= 500:
-        logger.warning("a request failed: %s", error)
+        logger.warning("%s %s failed: %s", request.method, request.url.path, error)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyLoginsError) else None
     return error_response(status, code, message, headers, field=field)
 
 
 def hide_paths(message: str, names: Mapping[Path, str]) -> str:
-    """Put names in the place of paths of the server, the longest path first: what lies below one goes with it."""
-    for place, name in sorted(names.items(), key=lambda item: -len(str(item[0]))):
-        pattern = re.escape(str(place)) + r"(?:/[^\s,;:'\"()]*)?(?![\w.-])"
+    """Replace paths of the server and everything below them with names, longest path first."""
+    for path, name in sorted(names.items(), key=lambda item: -len(str(item[0]))):
+        pattern = re.escape(str(path)) + r"(?:/[^\s,;:'\"()]*)?(?![\w.-])"
         message = re.sub(pattern, name.replace("\\", r"\\"), message)
     return message
 
 
-# What a part of an address names; a mistyped one is a thing that is not there.
+# What the path parameters identify; an invalid one is reported as not found.
 _IDS: Final = {
     "job_id": "job",
     "user_id": "user",
@@ -155,7 +155,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     place, *rest = (str(part) for part in first["loc"])
     field = next((part for part in rest if not part.isdigit()), "")
     if place == "path" and field in _IDS:
-        return error_response(404, "not_found", f"there is no such {_IDS[field]}")
+        return error_response(404, "not_found", f"{_IDS[field]} not found")
     title = f"“{field.replace('_', ' ')}”" if field else "the request"
     return error_response(422, "invalid", describe_validation_error(first, title), field=field)
 
@@ -163,13 +163,13 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
 def _http(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, HTTPException)
-    words = {404: "there is nothing at this address", 405: "this address does not accept that method"}
-    message = words.get(error.status_code) or str(error.detail)
+    messages = {404: "there is no such page", 405: "this URL does not accept that method"}
+    message = messages.get(error.status_code) or str(error.detail)
     code = HTTPStatus(error.status_code).name.lower()
     return error_response(error.status_code, code, message, dict(error.headers or {}))
 
 
 def _unknown(request: Request, error: Exception) -> JSONResponse:
-    # Starlette's outermost layer raises it again after this answer; uvicorn logs the traceback.
+    # Starlette raises it again after this response; uvicorn logs the traceback.
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return error_response(500, "unexpected", "unexpected error; see the server log")

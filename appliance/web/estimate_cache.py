@@ -1,4 +1,4 @@
-"""What trials told, kept: a file is tried once for the same choices, and other files are guessed from it."""
+"""Cached test runs: each file is measured once per set of options, and other files are estimated from it."""
 
 import json
 import threading
@@ -20,24 +20,24 @@ Value = TypeVar("Value")
 
 
 class EstimateCache:
-    """The trials of a running server; for any number of threads."""
+    """The test runs since the server started; thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._measured: _Recent[tuple[Path, str], Measured] = _Recent()
-        self._rates: _Recent[tuple[object, ...], _Rate] = _Recent()
+        self._measured: _LruCache[tuple[Path, str], Measured] = _LruCache()
+        self._rates: _LruCache[tuple[object, ...], _Rate] = _LruCache()
 
     def get(self, source: Path, options: EnhanceOptions) -> Measured | None:
-        """Return what a trial of this file with these choices told; where it is trimmed makes no difference."""
+        """Return the test run of a file with these options; start and end make no difference."""
         return self._measured.get(_key(source, options))
 
     def put(self, source: Path, options: EnhanceOptions, plan: JobPlan, measured: Measured) -> None:
-        """Keep what a trial told."""
+        """Store a test run."""
         self._measured.put(_key(source, options), measured)
         self._rates.put(_kind(plan), _Rate(measured, _load(plan)))
 
     def scale(self, plan: JobPlan) -> Measured | None:
-        """Guess what a trial would tell, from the last one of the same kind of work; None where there was none."""
+        """Estimate a test run from the latest one of the same kind of work; None if there is none."""
         rate = self._rates.get(_kind(plan))
         if rate is None:
             return None
@@ -52,9 +52,9 @@ class EstimateCache:
         )
 
     def time_from_history(self, plan: JobPlan) -> float | None:
-        """Guess the time from the last finished job that asked for the same; None where there was none.
+        """Estimate the time from the latest finished job with the same options; None if there is none.
 
-        Also right after a start, when nothing was tried yet.
+        This also works right after a start, before any test run.
         """
         frames = expected_frames(plan)
         if plan.video is None or frames is None:
@@ -70,7 +70,7 @@ class EstimateCache:
         return None
 
 
-# Newest first; what uploads were is known, and so how large their frames are.
+# Newest first; only uploads, whose frame size is known.
 _FINISHED: Final = (
     "SELECT jobs.options, worked_s, frames_done, probe FROM jobs JOIN uploads ON uploads.job = jobs.id "
     "WHERE state = 'done' AND frames_done > 0 AND worked_s > 0 AND probe IS NOT NULL "
@@ -80,21 +80,21 @@ _RELEVANT_OPTIONS: Final = ("preset", "scale", "audio", "codec", "crf", "model")
 
 
 def _relevant_options(options: str) -> tuple[object, ...]:
-    """Return the wishes that make the time of a pixel."""
+    """Return the options that determine the time per pixel."""
     values = json.loads(options)
     return tuple(values.get(name) for name in _RELEVANT_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """What a trial told, and how much there was to do in a second of its source."""
+    """A test run, and the load of one second of its source."""
 
     measured: Measured
     load: float
 
 
-class _Recent(Generic[Key, Value]):
-    """The values that were put last."""
+class _LruCache(Generic[Key, Value]):
+    """A thread-safe cache of the most recent values."""
 
     def __init__(self) -> None:
         self._values: OrderedDict[Key, Value] = OrderedDict()
@@ -117,14 +117,14 @@ def _key(source: Path, options: EnhanceOptions) -> tuple[Path, str]:
 
 
 def _kind(plan: JobPlan) -> tuple[object, ...]:
-    """Name the kind of work: what makes the time of a pixel."""
+    """Return what determines the time per pixel."""
     model = None if plan.video is None else plan.video.model.manifest.name
     preset, options = plan.preset, plan.options
     return (model, preset.codec, preset.crf, plan.speech is not None, options.backend, options.precision)
 
 
 def _load(plan: JobPlan) -> float:
-    """Return what there is to do in a second of the source: pixels, or samples where there is no video."""
+    """Return the pixels, or without video the samples, in one second of the source."""
     if plan.video is not None:
         stream = plan.video.stream
         return float(stream.width * stream.height * (stream.average_rate or 25))

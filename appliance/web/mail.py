@@ -1,4 +1,4 @@
-"""E-mail to users when their jobs end: over the SMTP server of the settings, from a thread of its own."""
+"""E-mail notifications about finished jobs, sent by a thread through the configured SMTP server."""
 
 import logging
 import smtplib
@@ -22,7 +22,7 @@ from appliance.web.views import plain_message
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S: Final = 2.0
+POLL_EVERY_S: Final = 2.0
 _TIMEOUT_S: Final = 20.0
 _ATTEMPTS: Final = 4
 _WAIT_S: Final = 30.0
@@ -31,7 +31,7 @@ _MAX_WAITING: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Email:
-    """One message that is to be sent; `due_s` counts down the seconds until the next attempt."""
+    """A message to send; `due_s` is the time until the next attempt."""
 
     to: str
     subject: str
@@ -41,133 +41,136 @@ class Email:
 
 
 class Mailer:
-    """Looks for jobs that ended and writes to their owners; what is not sent when the server ends is not sent."""
+    """Notifies the owners of finished jobs; unsent messages are discarded when the server stops."""
 
     def __init__(self, users: Users, queue: JobQueue, settings: Settings) -> None:
         self._users, self._queue, self._settings = users, queue, settings
-        self._letters: deque[Email] = deque(maxlen=_MAX_WAITING)
+        self._emails: deque[Email] = deque(maxlen=_MAX_WAITING)
         self._revision = queue.revision()
-        self._told: dict[str, float | None] = {}
+        self._notified: dict[str, float | None] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
 
     def start(self) -> None:
-        """Begin to look, where a mail server is set."""
+        """Start the thread if a mail server is configured."""
         if self._settings.smtp_host:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop."""
+        """Stop the thread."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(_TIMEOUT_S + 5)
 
     def test(self, to: str) -> None:
-        """Send a test message at once.
+        """Send a test message immediately.
 
         Raises:
-            MailError: No mail server is set, or it did not take the message.
+            MailError: No mail server is configured, or it did not accept the message.
         """
         if not self._settings.smtp_host:
-            raise MailError("no mail server is set; fill in Mail server in the settings and restart", code="mail")
-        problem = send(self._settings, Email(to, "Relume test message", "E-mail notifications of Relume work."))
+            raise MailError("no mail server is configured; set Mail server in the settings and restart", code="mail")
+        problem = send(
+            self._settings, Email(to, "Relume test message", "E-mail notifications from Relume are working.")
+        )
         if problem is not None:
-            raise MailError(f"the test message was not sent: {problem}", code="mail")
+            raise MailError(f"cannot send the test message: {problem}", code="mail")
 
     def work(self) -> None:
-        """Look once, and send what is due."""
-        for job in self._look():
-            self._letters.extend(self._letters_for(job))
-        for _ in range(len(self._letters)):
-            letter = self._letters.popleft()
-            if letter.due_s > 0:
-                self._letters.append(replace(letter, due_s=letter.due_s - LOOK_EVERY_S))
+        """Create messages for finished jobs, and send those that are due."""
+        for job in self._find_finished():
+            self._emails.extend(self._emails_for(job))
+        for _ in range(len(self._emails)):
+            email = self._emails.popleft()
+            if email.due_s > 0:
+                self._emails.append(replace(email, due_s=email.due_s - POLL_EVERY_S))
                 continue
-            problem = send(self._settings, letter)
+            problem = send(self._settings, email)
             if problem is None:
                 continue
-            attempts = letter.attempts + 1
-            logger.warning("e-mail to %s: attempt %d failed: %s", letter.to, attempts, problem)
+            attempts = email.attempts + 1
+            logger.warning("e-mail to %s: attempt %d failed: %s", email.to, attempts, problem)
             if attempts < _ATTEMPTS:
-                self._letters.append(replace(letter, attempts=attempts, due_s=_WAIT_S * 2**attempts))
+                self._emails.append(replace(email, attempts=attempts, due_s=_WAIT_S * 2**attempts))
 
-    def _look(self) -> Sequence[JobRecord]:
+    def _find_finished(self) -> Sequence[JobRecord]:
         changed = self._queue.changed_since(self._revision)
         self._revision = max([self._revision, *(job.revision for job in changed)])
         ended = []
         for job in changed:
-            # A job that ended can change once more, when its folder or its priority does: it is told once.
-            if job.state in FINISHED and job.preview_of is None and self._told.get(job.id) != job.finished_at:
+            # A finished job can change again, for example its priority, but is announced only once.
+            if job.state in FINISHED and job.preview_of is None and self._notified.get(job.id) != job.finished_at:
                 ended.append(job)
-            self._told[job.id] = job.finished_at
-        while len(self._told) > _MAX_WAITING:
-            del self._told[next(iter(self._told))]
+            self._notified[job.id] = job.finished_at
+        while len(self._notified) > _MAX_WAITING:
+            del self._notified[next(iter(self._notified))]
         return ended
 
-    def _letters_for(self, job: JobRecord) -> list[Email]:
+    def _emails_for(self, job: JobRecord) -> list[Email]:
         if job.owner is None or job.state is JobState.CANCELLED:
             return []
         user = next((user for user in self._users.list() if user.id == job.owner), None)
         if user is None or not user.email or not user.enabled:
             return []
-        letters = []
+        emails = []
         title = " ".join(job.title.encode("utf-8", "replace").decode().split())
         if job.state is JobState.DONE and "done" in user.email_events:
-            letters.append(
-                Email(user.email, f"Done: {title}", f"“{title}” is done. Open Relume to compare and download.")
-            )
+            emails.append(Email(user.email, f"Done: {title}", f"“{title}” is done. Open Relume to see the result."))
         if job.state is JobState.FAILED and "failed" in user.email_events:
             reason = plain_message(job, self._queue.files(job.id))
-            letters.append(Email(user.email, f"Failed: {title}", f"“{title}” has failed.\n\n{reason}"))
+            emails.append(Email(user.email, f"Failed: {title}", f"“{title}” failed.\n\n{reason}"))
         if "queue_empty" in user.email_events and self._is_idle(user):
-            letters.append(Email(user.email, "All your jobs are done", "None of your jobs is waiting any more."))
-        return letters
+            emails.append(Email(user.email, "All your jobs are done", "All your jobs have finished."))
+        return emails
 
     def _is_idle(self, user: User) -> bool:
         counts = self._queue.counts(user.id)
         return not (counts[JobState.QUEUED] or counts[JobState.RUNNING])
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_EVERY_S):
+        while not self._stop.wait(POLL_EVERY_S):
             try:
                 self.work()
             except StoreError as error:
-                logger.warning("e-mail waits: %s", error)
+                logger.warning("e-mail postponed: %s", error)
             except Exception:
-                logger.exception("e-mail failed")
+                logger.exception("sending e-mail failed")
 
 
-def send(settings: Settings, letter: Email) -> str | None:
-    """Send one message; None if the mail server took it, else what went wrong, in words."""
+def send(settings: Settings, email: Email) -> str | None:
+    """Send one message; return None if the mail server accepted it, otherwise the problem."""
     message = EmailMessage()
     message["From"] = settings.smtp_from or f"relume@{settings.smtp_host}"
-    message["To"] = letter.to
-    message["Subject"] = letter.subject
+    message["To"] = email.to
+    message["Subject"] = email.subject
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid(domain="relume.invalid")
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(letter.text)
+    message.set_content(email.text)
     try:
         with _connect(settings) as server:
             if settings.smtp_user:
                 server.login(settings.smtp_user, settings.smtp_password)
             server.send_message(message)
     except (OSError, ValueError, smtplib.SMTPException) as error:
-        return _describe(error, letter.to)
+        return _describe(error, email.to)
     return None
 
 
 def _describe(error: Exception, to: str) -> str:
-    """Say in words why a message was not sent."""
-    answers: tuple[tuple[type[Exception], str], ...] = (
-        (smtplib.SMTPAuthenticationError, "the mail server refused the user name or the password"),
+    """Describe why a message was not sent."""
+    messages: tuple[tuple[type[Exception], str], ...] = (
+        (smtplib.SMTPAuthenticationError, "the mail server rejected the user name or password"),
         (smtplib.SMTPRecipientsRefused, f"the mail server does not accept mail to {to}"),
-        (smtplib.SMTPSenderRefused, "the mail server does not accept this sender; check Sender in the settings"),
-        (smtplib.SMTPNotSupportedError, "the mail server offers no such log-in or encryption; check the settings"),
-        (smtplib.SMTPException, f"the mail server refused the message ({' '.join(str(error).split())[:200]})"),
+        (smtplib.SMTPSenderRefused, "the mail server does not accept the sender; check Sender in the settings"),
+        (
+            smtplib.SMTPNotSupportedError,
+            "the mail server does not support this login or encryption; check the settings",
+        ),
+        (smtplib.SMTPException, f"the mail server rejected the message ({' '.join(str(error).split())[:200]})"),
     )
-    known = next((words for kind, words in answers if isinstance(error, kind)), None)
-    return known or f"the mail server could not be reached: {describe_connection_error(error, timeout_s=_TIMEOUT_S)}"
+    known = next((words for kind, words in messages if isinstance(error, kind)), None)
+    return known or f"cannot reach the mail server: {describe_connection_error(error, timeout_s=_TIMEOUT_S)}"
 
 
 def _connect(settings: Settings) -> smtplib.SMTP:

@@ -1,4 +1,4 @@
-"""Tells the local network that relume.local is this box (mDNS), as a service that must never fail the server."""
+"""Announces this server as relume.local on the local network (mDNS); a failure never stops the server."""
 
 import logging
 import threading
@@ -20,15 +20,15 @@ _STOP_S: Final = 3.0
 
 @contextmanager
 def announce(port: int, *, tls: bool, name: str = "Relume", interfaces: list[str] | None = None) -> Iterator[None]:
-    """Announce the page while the block runs; what goes wrong is logged, and the page is reached by its address.
+    """Announce the server while the block runs; a failure is only logged.
 
-    Registering takes over a second, and waits for answers of other machines, so it happens in a thread.
+    Registering waits over a second for responses of other machines, so it runs in a thread.
 
     Args:
-        port: The port of the page.
-        tls: Whether it is https.
-        name: What lists of services show; another box of that name makes this one "Relume-2" and so on.
-        interfaces: Addresses of the networks to announce on; all of this box if None.
+        port: The port of the web page.
+        tls: Whether it uses https.
+        name: The service name; if another machine has it, this one becomes "Relume-2" and so on.
+        interfaces: Addresses of the networks to announce on; None for all.
     """
     stopped = threading.Event()
     thread = threading.Thread(
@@ -48,29 +48,29 @@ def _run(port: int, tls: bool, name: str, interfaces: list[str] | None, stopped:
 
         addresses = interfaces or own_addresses()
         if not addresses:
-            logger.info("there is no network to announce %s on", HOST_NAME)
+            logger.info("no network to announce %s on", HOST_NAME)
             return
         zeroconf = Zeroconf(interfaces=interfaces or InterfaceChoice.All)
     except Exception as error:  # the outermost loop of the thread
-        logger.warning("%s is not announced on the network: %s", HOST_NAME, error)
+        logger.warning("cannot announce %s on the network: %s", HOST_NAME, error)
         return
     try:
         info = describe_service(port, tls=tls, name=name, addresses=addresses)
         try:
             zeroconf.register_service(info, allow_name_change=True)
         except NonUniqueNameException:
-            logger.warning("another machine is called %s already; this one is reached by its address", HOST_NAME)
+            logger.warning("another machine is already named %s; open this server by its address", HOST_NAME)
         else:
             logger.info("announced as %s, port %d", HOST_NAME, port)
             stopped.wait()
     except Exception as error:  # the outermost loop of the thread
-        logger.warning("%s is not announced on the network: %s", HOST_NAME, error)
+        logger.warning("cannot announce %s on the network: %s", HOST_NAME, error)
     finally:
         _close(zeroconf)
 
 
 def describe_service(port: int, *, tls: bool, name: str, addresses: list[str]) -> "ServiceInfo":
-    """Describe the page as a service, whose host is relume.local."""
+    """Return the mDNS description of the web page, with the host relume.local."""
     from zeroconf import ServiceInfo
 
     kind = "_https._tcp.local." if tls else "_http._tcp.local."
@@ -85,7 +85,7 @@ def describe_service(port: int, *, tls: bool, name: str, addresses: list[str]) -
 
 
 def own_addresses() -> list[str]:
-    """Return the IPv4 addresses of this box's networks, without its loopback."""
+    """Return the IPv4 addresses of this machine without loopback addresses."""
     from ifaddr import get_adapters
 
     found = {str(entry.ip) for adapter in get_adapters() for entry in adapter.ips if entry.is_IPv4}
@@ -96,4 +96,4 @@ def _close(zeroconf: "Zeroconf") -> None:
     try:
         zeroconf.close()
     except Exception as error:  # the outermost loop of the thread
-        logger.debug("the announcement did not end cleanly: %s", error)
+        logger.debug("could not withdraw the mDNS announcement: %s", error)

@@ -1,4 +1,4 @@
-"""Presets that people saved themselves: the choices of a job under a name, for one user or for everybody."""
+"""Saved presets: named job options, for one user or for everyone."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ _COLUMNS: Final = "id, name, owner, choices, created_at"
 
 @dataclass(frozen=True, slots=True)
 class OwnPreset:
-    """Choices under a name; `owner` None is for everybody, `is_default` for the user who asks."""
+    """Named options; `owner` None is for everyone, `is_default` refers to the caller."""
 
     id: str
     name: str
@@ -34,7 +34,7 @@ class OwnPresets:
         self._database = database
 
     def list(self, caller: Principal) -> list[OwnPreset]:
-        """Return the caller's own presets and those for everybody, by name."""
+        """Return the caller's own presets and those for everyone, ordered by name."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM own_presets WHERE owner = ? OR owner IS NULL ORDER BY name COLLATE NOCASE, id",
@@ -44,10 +44,10 @@ class OwnPresets:
         return [_preset(row, default) for row in rows]
 
     def add(self, caller: Principal, name: str, choices: dict[str, Any], *, shared: bool) -> OwnPreset:
-        """Save choices; a preset of the same name and kind is replaced.
+        """Save options; a preset with the same name and owner is replaced.
 
         Raises:
-            OwnPresetError: The caller may not save for everybody, or has too many.
+            OwnPresetError: The caller may not save for everyone, or has too many.
         """
         _check_role(caller, shared=shared)
         owner = None if shared else caller.id
@@ -63,7 +63,7 @@ class OwnPresets:
                 return self._get(connection, caller, known["id"])
             (there,) = connection.execute("SELECT COUNT(*) FROM own_presets WHERE owner IS ?", (owner,)).fetchone()
             if there >= _MAX_PRESETS:
-                raise OwnPresetError(f"there are {there} saved presets, which is the most; delete one first")
+                raise OwnPresetError(f"there are already {there} saved presets, which is the maximum; delete one first")
             connection.execute(
                 f"INSERT INTO own_presets ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
                 (preset.id, name, owner, json.dumps(choices), preset.created_at),
@@ -74,18 +74,18 @@ class OwnPresets:
         """Delete a preset.
 
         Raises:
-            OwnPresetNotFoundError: The caller sees no such preset.
-            OwnPresetError: It is for everybody, and the caller is no administrator.
+            OwnPresetNotFoundError: The caller has no such preset.
+            OwnPresetError: It is for everyone, and the caller is not an administrator.
         """
         with self._database.transaction() as connection:
             _check_role(caller, shared=self._get(connection, caller, preset_id).owner is None)
             connection.execute("DELETE FROM own_presets WHERE id = ?", (preset_id,))
 
     def choose_default(self, caller: Principal, preset_id: str | None) -> None:
-        """Set the preset that new jobs of the caller begin with; None for none.
+        """Set the preset with which new jobs of the caller start; None for none.
 
         Raises:
-            OwnPresetNotFoundError: The caller sees no such preset.
+            OwnPresetNotFoundError: The caller has no such preset.
         """
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM default_presets WHERE user = ?", (caller.id,))
@@ -98,7 +98,7 @@ class OwnPresets:
             f"SELECT {_COLUMNS} FROM own_presets WHERE id = ? AND (owner = ? OR owner IS NULL)", (preset_id, caller.id)
         ).fetchone()
         if row is None:
-            raise OwnPresetNotFoundError("there is no such saved preset; it may have been deleted, so reload the page")
+            raise OwnPresetNotFoundError("preset not found; it may have been deleted, so reload the page")
         return _preset(row, self._default(connection, caller))
 
     def _default(self, connection: sqlite3.Connection, caller: Principal) -> str | None:
@@ -108,7 +108,7 @@ class OwnPresets:
 
 def _check_role(caller: Principal, *, shared: bool) -> None:
     if shared and caller.role is not Role.ADMINISTRATOR:
-        raise OwnPresetError("only an administrator can change presets for everybody; save it for yourself")
+        raise OwnPresetError("only administrators can change presets for everyone; save it for yourself instead")
 
 
 def _preset(row: sqlite3.Row, default: str | None) -> OwnPreset:

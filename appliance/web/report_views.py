@@ -1,4 +1,4 @@
-"""A report in sentences that need no knowledge of codecs."""
+"""A job's report as plain sentences, and as a page for printing."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +12,11 @@ from runtime.action import Action
 from runtime.presets import PRESETS
 from runtime.report import PictureFacts, PictureReport, Report
 
-_NO_PLACE: Final = "the format of the result cannot hold it"
+_UNSUPPORTED: Final = "the format of the result does not support it"
 
 
 def describe_report(report: Report) -> list[str]:
-    """Say what was done, what was kept, and what to look out for."""
+    """Return sentences about the processing, the streams and warnings."""
     return list(_sentences(report))
 
 
@@ -45,17 +45,22 @@ def _picture(picture: PictureReport) -> Iterator[str]:
     if picture.frames_in == picture.frames_out and picture.pts_equal:
         yield f"All {picture.frames_out} frames preserved with exact timing."
     else:
-        yield f"{picture.frames_out} of {picture.frames_in} frames are in the result; their timing was changed."
+        yield f"The result has {picture.frames_out} of {picture.frames_in} frames; their timing was changed."
     if picture.deinterlaced:
         yield "Interlaced video was deinterlaced."
     if picture.strength < 1:
         yield f"Strength {picture.strength:.0%}."
     if picture.state_resets:
-        yield f"{len(picture.state_resets)} places were processed a second time."
+        yield f"{_count(len(picture.state_resets), 'tile')} processed a second time because of invalid values."
 
 
 def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
+    """Capitalise the first letter and leave the others unchanged, unlike `str.capitalize`."""
+    return text[:1].upper() + text[1:]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun} was" if number == 1 else f"{number} {noun}s were"
 
 
 def _sound(report: Report) -> Iterator[str]:
@@ -75,11 +80,6 @@ def _sound(report: Report) -> Iterator[str]:
             break
 
 
-def _capitalised(text: str) -> str:
-    """Write the first letter large and leave the others, which may be a name's."""
-    return text[:1].upper() + text[1:]
-
-
 def _streams(report: Report) -> Iterator[str]:
     copied = [stream for stream in report.streams if stream.action is Action.COPIED and stream.kind != "video"]
     subtitles = sum(stream.kind == "subtitle" for stream in copied)
@@ -87,12 +87,12 @@ def _streams(report: Report) -> Iterator[str]:
         yield f"{subtitles} subtitle track{'s' if subtitles > 1 else ''} kept."
     for stream in report.streams:
         if stream.action is Action.NOT_CARRIED:
-            yield f"One part of the file ({stream.kind}) could not be kept: {stream.reason or _NO_PLACE}."
+            yield f"A stream ({stream.kind}) could not be kept: {stream.reason or _UNSUPPORTED}."
     for part in report.parts:
         if part.action is Action.NOT_CARRIED:
-            yield f"{_capitalised(part.what)} could not be kept: {part.reason or _NO_PLACE}."
+            yield f"{_capital(part.what)} could not be kept: {part.reason or _UNSUPPORTED}."
         elif part.action is Action.TRANSCODED or (part.what in ("tags", "chapters") and part.reason):
-            yield f"{_capitalised(part.what)}: {part.reason}."
+            yield f"{_capital(part.what)}: {part.reason}."
 
 
 _TEMPLATE = """<!doctype html>
@@ -112,7 +112,7 @@ _TEMPLATE = """<!doctype html>
 
 
 def write_report_page(job: JobRecord, report: Report) -> str:
-    """Write the page; all text in it is escaped, and it has no script."""
+    """Return the report as an HTML page without scripts; all text is escaped."""
     sections = [
         _section("Summary", _list(describe_report(report))),
         _section("Files", _table(("", "Source", "Result"), _files(job, report))),
@@ -142,7 +142,7 @@ def _files(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
     for track in report.sound:
         yield f"Audio samples, stream {track.index}", str(track.samples_in), str(track.samples_out)
     if job.source_digest:
-        yield "Digest of the source", job.source_digest, ""
+        yield "SHA-256 of the source", job.source_digest, ""
 
 
 def _processing(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
@@ -151,17 +151,17 @@ def _processing(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
     if report.picture is not None:
         yield "Scale", f"{report.picture.scale}×"
         yield "Video strength", f"{report.picture.strength:.0%}"
-        yield "Frame times", "unchanged" if report.picture.pts_equal else "changed"
+        yield "Frame timing", "unchanged" if report.picture.pts_equal else "changed"
     for track in report.sound:
-        strength = "copied" if track.strength is None else f"speech enhanced, strength {track.strength:.0%}"
-        yield f"Audio, stream {track.index}", strength
+        handling = "copied" if track.strength is None else f"speech enhanced, strength {track.strength:.0%}"
+        yield f"Audio, stream {track.index}", handling
     for engine in report.engines:
         yield "Model", f"{engine.model}, {engine.precision} on {engine.backend}, SHA-256 {engine.sha256}"
     yield "Processing time", describe_duration(report.speed.wall_s)
     for word, moment in (("Started", job.started_at), ("Finished", job.finished_at)):
         if moment is not None:
             yield word, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
-    yield "Check of the result", "passed" if not report.check_failures else "; ".join(report.check_failures)
+    yield "Verification", "passed" if not report.check_failures else "; ".join(report.check_failures)
 
 
 def _stream_rows(report: Report) -> Iterable[Sequence[str]]:
@@ -201,5 +201,5 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Make text that UTF-8 can carry of a name that is none."""
+    """Replace what is not valid Unicode, as in the name of a file."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""What stands before every route: the host's name, the size of bodies, pages of others, and the security headers."""
+"""Security of all routes: host and origin checks, body limits, security headers, authentication and roles."""
 
 import ipaddress
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from appliance.web.services import Services, get_services
 from appliance.web.upload_store import UPLOADS_PATH
 
 MAX_BODY_BYTES: Final = 64 * 1024
-_LITTLE: Final = 1 << 20
+_SMALL_BYTES: Final = 1 << 20
 POLICY: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -33,25 +33,25 @@ _HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), interest-cohort=()",
 }
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_TOO_LARGE: Final = f"the request is larger than {MAX_BODY_BYTES} bytes; files go to /api/uploads"
+_TOO_LARGE: Final = f"the request is larger than {MAX_BODY_BYTES} bytes; send files to /api/uploads"
 
 
 class SecurityMiddleware:
-    """The outermost layer of the app."""
+    """Checks every request and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, *, names: Collection[str], only_tls: bool = False) -> None:
-        """Make it.
+        """Create the middleware.
 
         Args:
-            app: What it stands before.
-            names: What this server is called, beside its addresses.
-            only_tls: Tell browsers to come back under TLS alone.
+            app: The wrapped application.
+            names: The host names of this server, besides its addresses.
+            only_tls: Send Strict-Transport-Security.
         """
         self._app, self._names = app, frozenset(name.lower() for name in names)
         self._headers = {**_HEADERS, **({"Strict-Transport-Security": "max-age=31536000"} if only_tls else {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, or pass it on and add the security headers to its answer."""
+        """Reject a request, or pass it on and add the security headers to its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -65,39 +65,39 @@ class SecurityMiddleware:
                     own.setdefault(name, value)
                 if scope["path"].startswith("/api/"):
                     own.setdefault("Cache-Control", "no-store")
-                if body.goes_on():
-                    # The server would read and drop the rest; an endless one would never let it go.
+                if body.has_more():
+                    # Otherwise the server would read and discard the rest, which may never end.
                     own["Connection"] = "close"
             await send(message)
 
-        refusal = self._look(scope, headers)
-        if refusal is not None:
-            await error_response(*refusal)(scope, body.receive, send_with_headers)
+        problem = self._check(scope, headers)
+        if problem is not None:
+            await error_response(*problem)(scope, body.receive, send_with_headers)
         else:
             await self._app(scope, body.receive, send_with_headers)
 
-    def _look(self, scope: Scope, headers: Headers) -> tuple[int, str, str] | None:
+    def _check(self, scope: Scope, headers: Headers) -> tuple[int, str, str] | None:
         host = headers.get("host", "")
         if not self._is_own(host):
             return (
                 421,
                 "host",
                 (
-                    f"this box is not known as {host[:100]!r}; open it by its address, or add the name to host_names "
-                    "in the settings"
+                    f"this server is not known as {host[:100]!r}; open it by its IP address, or add the name "
+                    "to Host names in the settings"
                 ),
             )
         origin = headers.get("origin")
-        # A page of another site may not change anything here, not even with a form that needs no log-in.
+        # Other web sites must not change anything here, not even with a form that needs no login.
         if origin is not None and scope["method"] not in _SAFE and urlsplit(origin).netloc.lower() != host.lower():
-            return 403, "origin", "this request comes from another web site and was refused"
+            return 403, "origin", "requests from other web sites are not allowed"
         length = headers.get("content-length", "0")
         if not scope["path"].startswith(UPLOADS_PATH) and (not length.isdigit() or int(length) > MAX_BODY_BYTES):
             return 413, "too_large", _TOO_LARGE
         return None
 
     def _is_own(self, host: str) -> bool:
-        """Return whether a Host header names this box: a page elsewhere that lets its own name point here does not."""
+        """Return True if a Host header names this server, which a DNS rebinding attack does not."""
         try:
             parts = urlsplit(f"//{host}")
             name, _ = (parts.hostname or "").rstrip("."), parts.port
@@ -115,7 +115,7 @@ class SecurityMiddleware:
 
 
 class _Body:
-    """The body of a request, counted while it comes."""
+    """The body of a request, counted while it is received."""
 
     def __init__(self, headers: Headers, receive: Receive, *, limit: int | None) -> None:
         self._receive, self._limit = receive, limit
@@ -124,7 +124,7 @@ class _Body:
         self._got, self._ended = 0, False
 
     async def receive(self) -> Message:
-        """Pass a part on; a body over the limit that did not tell its length is cut off."""
+        """Receive a chunk; reject a body without a declared length that exceeds the limit."""
         message = await self._receive()
         self._got += len(message.get("body", b""))
         self._ended = self._ended or not message.get("more_body", False)
@@ -132,9 +132,9 @@ class _Body:
             raise HTTPException(413, _TOO_LARGE)
         return message
 
-    def goes_on(self) -> bool:
-        """Return whether more than a little of the body has not come yet."""
-        return not self._ended and (self._length is None or self._length - self._got > _LITTLE)
+    def has_more(self) -> bool:
+        """Return True if more than a small part of the body is still to come."""
+        return not self._ended and (self._length is None or self._length - self._got > _SMALL_BYTES)
 
 
 _COOKIE: Final = "relume_session"
@@ -142,21 +142,21 @@ CSRF_HEADER: Final = "x-csrf-token"
 
 
 def client_address(request: Request) -> str:
-    """Return the address of the other end of the connection; forwarded headers are anyone's invention."""
+    """Return the IP address of the client; headers such as X-Forwarded-For can be forged and are ignored."""
     return request.client.host if request.client else ""
 
 
 def cookie_name(services: Services) -> str:
-    """Return the name of the session's cookie.
+    """Return the name of the session cookie.
 
-    Under TLS it has a prefix with which browsers take it from this server alone (RFC 6265bis, 4.1.3.2): another
-    service on the same host name could put a second one beside it and log people out.
+    With TLS it has the prefix `__Host-` (RFC 6265bis, 4.1.3.2): otherwise another service on the same host name could
+    set a second cookie and log users out.
     """
     return f"__Host-{_COOKIE}" if services.settings.tls else _COOKIE
 
 
 def authenticate(request: Request, services: Services) -> Principal | None:
-    """Tell who makes a request: by API token if there is one, else by the session's cookie."""
+    """Return the user of a request, by its API token or else its session cookie; None without a valid one."""
     address = client_address(request)
     header = request.headers.get("authorization")
     if header is not None:
@@ -168,11 +168,11 @@ def authenticate(request: Request, services: Services) -> Principal | None:
 
 @dataclass(frozen=True)
 class RequireRole:
-    """A dependency that lets in whoever has a role, and gives who it is.
+    """A dependency that requires a role and returns the user.
 
-    `in_person` keeps API tokens out: a token that leaked must not be able to make others or change the password. What
-    an administrator changes is always done in person: accounts, settings, folders and webhooks give everything away.
-    `before_change` lets in who must change the password first, for the change itself and for logging out.
+    `in_person` rejects API tokens: a leaked token must not be able to create others or change the password. Changes by
+    administrators always require a session, since users, settings, folders and webhooks allow everything else.
+    `before_change` admits users who must change their password first, for the change itself and for logging out.
     """
 
     role: Role
@@ -180,7 +180,7 @@ class RequireRole:
     before_change: bool = False
 
     def __call__(self, request: Request) -> Principal:
-        """Refuse a caller who is not logged in, has too little a role, or was sent here by another page."""
+        """Reject a request without a valid login, CSRF token or sufficient role."""
         services = get_services(request)
         caller = authenticate(request, services)
         if caller is None:
@@ -193,16 +193,18 @@ class RequireRole:
             raise ApiError(403, "password_change_needed", "change your password first; it was chosen by someone else")
         if not caller.role.includes(self.role):
             raise ApiError(
-                403, "role", f"this needs the role {self.role}, your role is {caller.role}; ask an administrator"
+                403, "role", f"this requires the role {self.role}, yours is {caller.role}; ask an administrator"
             )
         in_person = self.in_person or (changes and self.role is Role.ADMINISTRATOR)
         if in_person and caller.session is None:
-            raise ApiError(403, "in_person", "this cannot be done with an API token; log in with name and password")
+            raise ApiError(
+                403, "in_person", "this is not possible with an API token; log in with user name and password"
+            )
         return caller
 
 
 def _not_logged_in(request: Request) -> ApiError:
-    """Say why a browser is not logged in any more, where that is known."""
+    """Return the error for a missing or expired login."""
     services = get_services(request)
     sessions, secret = services.sessions, request.cookies.get(cookie_name(services), "")
     if secret and sessions.has_expired(secret):
@@ -213,14 +215,14 @@ def _not_logged_in(request: Request) -> ApiError:
 
 @dataclass(frozen=True)
 class Public:
-    """A dependency that marks a route as needing no log-in."""
+    """A dependency that marks a route as public."""
 
     def __call__(self) -> None:
-        """Let everyone in."""
+        """Accept every request."""
 
 
 async def _services(request: Request) -> Services:
-    # Async, since FastAPI sends every other dependency on a trip to a thread.
+    # Async, since FastAPI runs every other dependency in a thread.
     return get_services(request)
 
 

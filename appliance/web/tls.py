@@ -1,4 +1,4 @@
-"""The certificate of the box: its own, made on the first start, or the owner's."""
+"""The certificate of the server: a provided one, or its own self-signed one, created on the first start."""
 
 import asyncio
 import datetime
@@ -17,13 +17,13 @@ from appliance.web.connections import ConnectionLimiter, limit_connections
 from runtime.atomic_files import write_durably
 
 _DAYS: Final = 397
-"""Browsers refuse certificates that live longer."""
+"""Browsers reject certificates with a longer lifetime."""
 _RENEW_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate and its key as files; the fingerprint is what a browser shows as SHA-256."""
+    """The files of a certificate and its key; `fingerprint` is the SHA-256 fingerprint that browsers show."""
 
     certificate: Path
     key: Path
@@ -32,32 +32,32 @@ class Certificate:
 
 
 def own_names() -> frozenset[str]:
-    """Return the names that this box calls itself."""
+    """Return the host names of this machine."""
     name = socket.gethostname().lower()
     return frozenset({"localhost", "relume.local", name, f"{name.partition('.')[0]}.local"})
 
 
 def provide_certificate(settings: Settings) -> Certificate:
-    """Return the owner's certificate, or the box's own, which is made or renewed where needed.
+    """Return the provided certificate, or the server's own, which is created or renewed as needed.
 
     Raises:
-        SettingsError: The owner's files cannot be read, or do not belong together.
+        SettingsError: The provided files cannot be read, or do not match.
     """
     if settings.tls_certificate is not None and settings.tls_key is not None:
         return check_certificate(settings.tls_certificate, settings.tls_key)
     certificate, key = settings.secrets / "box.crt", settings.secrets / "box.key"
     names = sorted(own_names() | set(settings.host_names))
-    if not _still_good(certificate, key, names):
+    if not _is_valid(certificate, key, names):
         _make(certificate, key, names, own_addresses())
     return Certificate(certificate, key, _fingerprint(certificate), is_own=True)
 
 
 def own_addresses() -> list[str]:
-    """Return the addresses by which this box is reached on its networks."""
+    """Return the IP addresses of this machine."""
     found = {"127.0.0.1", "::1"}
     with suppress(OSError):
         found |= {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(socket.gethostname(), None)}
-    # The address of the way out; connecting a datagram socket sends nothing.
+    # The address of the default route; connecting a datagram socket sends nothing.
     for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -68,7 +68,7 @@ def own_addresses() -> list[str]:
     return sorted(found)
 
 
-def _still_good(certificate: Path, key: Path, names: list[str]) -> bool:
+def _is_valid(certificate: Path, key: Path, names: list[str]) -> bool:
     from cryptography import x509
 
     try:
@@ -78,7 +78,7 @@ def _still_good(certificate: Path, key: Path, names: list[str]) -> bool:
     except (OSError, ValueError, x509.ExtensionNotFound):
         return False
     left = held.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    # Addresses come and go with the network; a certificate that changes each time would have to be accepted anew.
+    # Addresses are not compared: they change with the network, and users would have to accept each new certificate.
     return there and left.days >= _RENEW_DAYS and set(names) <= set(known.get_values_for_type(x509.DNSName))
 
 
@@ -89,7 +89,7 @@ def _make(certificate: Path, key: Path, names: list[str], addresses: list[str]) 
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     secret = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Relume box")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Relume server")])
     now = datetime.datetime.now(datetime.UTC)
     usable = [name for name in names if name.isascii() and 0 < len(name) < 254]
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in usable]
@@ -100,7 +100,7 @@ def _make(certificate: Path, key: Path, names: list[str], addresses: list[str]) 
         .issuer_name(subject)
         .public_key(secret.public_key())
         .serial_number(x509.random_serial_number())
-        # A day back, for clocks that are a little behind.
+        # A day earlier, for clients whose clock is slow.
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=_DAYS - 1))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
@@ -120,14 +120,14 @@ def _write(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(path, content, mode=0o600)
     except OSError as error:
-        raise SettingsError(f"the certificate cannot be written to {path}: {error.strerror}") from error
+        raise SettingsError(f"cannot write the certificate to {path}: {error.strerror}") from error
 
 
 def check_certificate(certificate: Path, key: Path) -> Certificate:
-    """Load the owner's certificate.
+    """Load a provided certificate.
 
     Raises:
-        SettingsError: The files cannot be read, or do not belong together.
+        SettingsError: The files cannot be read, or do not match.
     """
     import ssl
 
@@ -135,8 +135,8 @@ def check_certificate(certificate: Path, key: Path) -> Certificate:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ssl.SSLError, ValueError) as error:
         raise SettingsError(
-            f"the certificate {certificate} with the key {key} cannot be used: both must be PEM files that belong "
-            "together, and the key must have no password",
+            f"the certificate {certificate} with the key {key} cannot be used: both must be matching PEM files, and "
+            "the key must have no password",
             code="setting_refused",
             field="tls_certificate",
         ) from error
@@ -157,12 +157,12 @@ _HOST = re.compile(rb"(?im)^host:[ \t]*([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,4
 
 
 async def serve_redirects(host: str, port: int, tls_port: int, limiter: ConnectionLimiter) -> asyncio.Server:
-    """Listen on a plain port and answer every request with the https address of the start page.
+    """Listen on the http port and redirect every request to the https start page.
 
-    Connections count with those to the page itself.
+    Connections count towards the same limits as those to the page.
 
     Raises:
-        SettingsError: The port is taken.
+        SettingsError: The port is in use.
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,8 +1,8 @@
-"""Writes the body of an upload request to the disk: in constant memory, off the event loop, cut off at its end.
+"""Writes the bodies of upload requests to disk: in constant memory, outside the event loop, up to the declared size.
 
-tuspyserver was looked at for this (4.4.3, MIT) and not taken: it appends to whatever the file holds after a crash while
-its offset is older, takes a blocking file lock and writes in the event loop, reads the body before it asks who sends
-it, and takes the host of the upload's address from a header that anyone can set.
+tuspyserver (4.4.3, MIT) was evaluated and rejected: after a crash it appends to the file although its recorded offset
+is older, it takes a blocking file lock and writes in the event loop, reads the body before authentication, and takes
+the host of the upload's URL from a header that clients control.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from appliance.errors import UploadSpaceError
 from appliance.web.errors import ApiError
 from appliance.web.upload_store import Upload, UploadStore
 
-# Bytes gathered for one write, and bytes after which what came is made certain.
+# Size of one write, and of the data between two syncs.
 _BLOCK_BYTES: Final = 1 << 20
 _SYNC_EVERY_BYTES: Final = 64 << 20
-_SILENCE_S: Final = 60.0
+_IDLE_TIMEOUT_S: Final = 60.0
 CHECK_EVERY_S: Final = 5.0
 _TAKE_OVER_S: Final = 10.0
 
 
 @dataclass(slots=True)
 class _ActiveWrite:
-    """Who writes to an upload at the moment.
+    """A request that is writing to an upload.
 
-    `stop` asks to end early, `ended` is set when the file is closed, `chunks` counts what came.
+    `stop` asks it to end early, `ended` is set when the file is closed, `chunks` counts the received chunks.
     """
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,7 +42,7 @@ class _ActiveWrite:
 
 
 class UploadWriter:
-    """The uploads that are coming in; used from the event loop alone."""
+    """Receives uploads; used from the event loop alone."""
 
     def __init__(self, uploads: UploadStore) -> None:
         self._uploads = uploads
@@ -51,11 +51,11 @@ class UploadWriter:
 
     @property
     def busy(self) -> frozenset[str]:
-        """The ids of the uploads that are coming in."""
+        """The ids of the uploads that are being received."""
         return frozenset(self._writers)
 
     async def take_over(self, upload_id: str) -> None:
-        """End a request that still writes to an upload: a new one means that the old connection was lost.
+        """End a request that is still writing to an upload: a new one means that its connection was lost.
 
         Raises:
             ApiError: The old request does not end.
@@ -71,30 +71,30 @@ class UploadWriter:
     async def receive(
         self, upload_id: str, owner: str, offset: int, body: AsyncIterator[bytes], *, is_allowed: Callable[[], bool]
     ) -> int:
-        """Write what comes, and give the offset up to which the file is certain.
+        """Write a request body to an upload and return the number of bytes that are synced to disk.
 
-        A connection that is lost or silent ends it without an error: what came is kept.
+        A lost or idle connection ends this without an error. Data received so far is kept in any case.
 
         Args:
             upload_id: The upload.
-            owner: Whose it is.
-            offset: Where what comes belongs.
-            body: What comes.
-            is_allowed: Tells, every few seconds and at the end, whether the sender is still let in.
+            owner: Its owner.
+            offset: The position of the body in the file.
+            body: The chunks of the body.
+            is_allowed: Returns whether the sender is still authenticated; called regularly and at the end.
 
         Raises:
             UploadNotFoundError: This user has no such upload.
-            ApiError: The offset is not where the upload stands; or more came than it was to have, or the sender is
-                no longer let in, and what belongs to it is kept.
-            UploadSpaceError: The disk's reserve was reached; what came is kept.
+            ApiError: The offset is not the current one, the body is longer than declared, or the sender is no longer
+                authenticated.
+            UploadSpaceError: The disk reserve was reached.
         """
         await self.take_over(upload_id)
-        # Nothing is awaited in between: whoever comes next finds this writer.
+        # Without an await in between, so that the next request finds this one.
         writer = self._writers[upload_id] = _ActiveWrite()
         try:
             upload = await to_thread.run_sync(self._uploads.get, upload_id, owner)
             if upload.offset_bytes != offset:
-                have = f"{upload.offset_bytes} bytes have arrived, not {offset}; ask with HEAD and go on from there"
+                have = f"the offset is {upload.offset_bytes}, not {offset}; request it with HEAD and continue there"
                 raise ApiError(409, "offset", have)
             return offset if upload.finished_at is not None else await self._write(upload, writer, body, is_allowed)
         finally:
@@ -104,7 +104,7 @@ class UploadWriter:
     async def _write(
         self, upload: Upload, writer: _ActiveWrite, body: AsyncIterator[bytes], is_allowed: Callable[[], bool]
     ) -> int:
-        # Writing may wait for the disk; the threads that answer pages must not wait with it.
+        # Separate from the threads that serve pages, since writing may wait for the disk.
         self._limiter = self._limiter or CapacityLimiter(8)
         file = _File(self._uploads, upload)
         try:
@@ -112,7 +112,7 @@ class UploadWriter:
             await self._copy(file, writer, body, is_allowed)
             await self._check(is_allowed)
         finally:
-            # Not to be cut short: what came has to be made certain even when the request is torn down.
+            # Shielded: received data must be synced even if the request is cancelled.
             await asyncio.shield(asyncio.ensure_future(self._run(file.close)))
         return file.synced_bytes
 
@@ -123,20 +123,20 @@ class UploadWriter:
     async def _copy(
         self, file: "_File", writer: _ActiveWrite, body: AsyncIterator[bytes], is_allowed: Callable[[], bool]
     ) -> None:
-        """Copy until the end, a lost connection, a silence, or until someone else wants to write."""
+        """Copy until the end, a lost or idle connection, or until another request takes over."""
         copying = asyncio.ensure_future(self._append(file, writer, body))
         stopped = asyncio.ensure_future(writer.stop.wait())
         try:
-            heard, silent_s = -1, 0.0
-            while not copying.done() and not stopped.done() and silent_s < _SILENCE_S:
-                silent_s = 0.0 if heard != writer.chunks else silent_s + CHECK_EVERY_S
-                heard = writer.chunks
+            seen, idle_s = -1, 0.0
+            while not copying.done() and not stopped.done() and idle_s < _IDLE_TIMEOUT_S:
+                idle_s = 0.0 if seen != writer.chunks else idle_s + CHECK_EVERY_S
+                seen = writer.chunks
                 await asyncio.wait((copying, stopped), timeout=CHECK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
                 if not copying.done() and not stopped.done():
                     await self._check(is_allowed)
         finally:
             stopped.cancel()
-            while writer.writing:  # a thread is at it, which nothing can end
+            while writer.writing:  # in a thread, which cannot be cancelled
                 await asyncio.wait((copying,), timeout=0.05)
             copying.cancel()
             await asyncio.wait((copying,))
@@ -163,7 +163,7 @@ class UploadWriter:
                     writer.writing = False
                 block.clear()
         if too_much:
-            raise ApiError(413, "too_much", "more came than the upload was announced to have; it was cut off")
+            raise ApiError(413, "too_much", "the upload is larger than declared; it was truncated")
 
     async def _run(self, call: object, *arguments: object) -> None:
         await to_thread.run_sync(call, *arguments, limiter=self._limiter)  # type: ignore[arg-type]
@@ -180,11 +180,11 @@ class _File:
 
     @property
     def room(self) -> int:
-        """The bytes that are still to come."""
+        """The number of missing bytes."""
         return self._upload.size_bytes - self._written
 
     def open(self) -> None:
-        """Open the file at the offset that is certain."""
+        """Open the file at the last synced offset."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(self._uploads.path(self._upload), flags, 0o600)
         self._handle = handle
@@ -206,7 +206,7 @@ class _File:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise UploadSpaceError(
-                "the disk of this box is full; remove old jobs and files, or ask an administrator"
+                "the disk of the server is full; delete old jobs and files, or ask an administrator"
             ) from error
         self._written += len(block)
         self._uploads.bytes_received += len(block)
@@ -214,7 +214,7 @@ class _File:
             self._sync()
 
     def close(self) -> None:
-        """Make what came certain, and close."""
+        """Sync the received data and close the file."""
         if self._handle is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""Names that come from outside: shown and offered for saving, never used to find a file here."""
+"""Jobs as the API returns them, with file names and messages that are safe to display."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from pydantic import BaseModel, Field
 
 from appliance.jobs.job import JobCommand, JobRecord, JobState, Origin
 from appliance.jobs.job_files import JobFiles
-from appliance.validation_messages import plain
+from appliance.validation_messages import clean_message
 from appliance.web.errors import hide_paths
 
 MAX_NAME_LENGTH: Final = 150
 
-# Reserved on the Windows machines that results are saved to.
+# Reserved on Windows, where results may be saved.
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def clean_file_name(text: str) -> str:
-    """Make a plain file name of what a browser sent: no folders, nothing that does not show, not too long."""
+    """Return a safe file name: without folders and invisible characters, and not too long."""
     name = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode()).replace("\\", "/").rpartition("/")[2]
     name = "".join(mark for mark in name if unicodedata.category(mark)[0] != "C")
     name = re.sub(r'[<>:"|?*\s]+', " ", name).strip(" .")
@@ -37,7 +37,7 @@ def clean_file_name(text: str) -> str:
 
 
 def content_disposition(name: str) -> str:
-    """Offer a file for saving under a name (RFC 6266, RFC 8187): plain letters for old programs too."""
+    """Return the header that offers a file for download (RFC 6266, RFC 8187), with an ASCII name for old clients."""
     clean = clean_file_name(name)
     bare = "".join(mark for mark in unicodedata.normalize("NFKD", clean) if not unicodedata.combining(mark))
     plain = re.sub(r"[^A-Za-z0-9 ._()-]", "_", bare)
@@ -45,7 +45,7 @@ def content_disposition(name: str) -> str:
 
 
 class HasOut(BaseModel):
-    """Which files of a job there are to look at or save."""
+    """The available files of a job."""
 
     thumbnail: bool
     before: bool
@@ -78,7 +78,7 @@ _SOUND_SUFFIXES: Final = frozenset(
 
 
 class OptionsOut(BaseModel):
-    """What was asked for; null is as the preset says."""
+    """The options of a job; null means as in the preset."""
 
     preset: str
     scale: int | str | None
@@ -97,46 +97,46 @@ class JobOut(BaseModel):
     id: str
     title: str
     state: JobState
-    wish: JobCommand | None = Field(description="What a running job was asked and has not done yet")
+    wish: JobCommand | None = Field(description="A pause or cancellation that a running job has not carried out yet")
     origin: Origin
     owner: str | None
     owner_name: str | None
     created_at: float
-    started_at: float | None = Field(description="When the current try began")
+    started_at: float | None = Field(description="Start of the current attempt")
     finished_at: float | None
     options: OptionsOut
     priority: int
     position: float
     attempts: int
     worked_s: float = Field(
-        description="How long it was worked on since then, without pauses; of a running job, up to the last"
+        description="Processing time since then without pauses; of a running job, up to the latest resume"
     )
     stage: str
     frames_done: int
     frames_total: int | None
     fps: float
     eta_s: float | None
-    message: str = Field(description="Plain words: why it failed, or what it waits for")
-    code: str = Field(description="Why it failed, for programs; empty where it did not")
+    message: str = Field(description="Why it failed, or what it is waiting for")
+    code: str = Field(description="Why it failed, for programs; empty if it did not fail")
     preview_of: str | None
-    folder: str | None = Field(description="The watch folder that the file is from, by id")
-    folder_name: str | None = Field(description="Its name: the last part of its path")
+    folder: str | None = Field(description="The id of the watch folder that the file is from")
+    folder_name: str | None = Field(description="The last part of the path of the watch folder")
     source_name: str
-    target: str | None = Field(description="Where the result of a watched file goes")
+    target: str | None = Field(description="Where the result of a watched file is written")
     result_name: str | None
     estimate: dict[str, Any] | None
     revision: int
-    is_sound: bool = Field(description="A file without video: a recording")
+    is_sound: bool = Field(description="An audio file without video")
     has: HasOut
 
 
 def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
-    """Show a job.
+    """Return a job as the API shows it.
 
     Args:
         job: The job.
-        files: Where its files lie.
-        names: The names of the accounts by id.
+        files: The paths of its files.
+        names: The names of the users by id.
     """
     options, done = job.options, job.state is JobState.DONE
     there = _names_in(files.folder)
@@ -195,19 +195,19 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
 
 
 def _is_sound(job: JobRecord, there: frozenset[str], files: JobFiles) -> bool:
-    """Return whether a job's file has no video, as far as its own files and its name tell."""
+    """Return True if the file of a job has no video, judged by its previews and its name."""
     if files.thumbnail.name in there or files.before.name in there:
         return False
     suffix = os.path.splitext(job.title)[1].lower()
     return files.sound_after.name in there or suffix in _SOUND_SUFFIXES
 
 
-# Advice for the command line, which a page has no use for, up to the next point where one advice ends.
+# Advice about command line options, up to the next comma or semicolon; the page has no use for it.
 _FOR_THE_COMMAND: Final = re.compile(r"[;,:]?\s*(?:or\s+)?[^;,]*(?<![\w-])--[a-z][\w-]*[^;,]*")
 
 
 def plain_message(job: JobRecord, files: JobFiles) -> str:
-    """Return a job's message for a page: titles for paths of this server, no advice for the command line."""
+    """Return the message of a job for the page: titles instead of paths, no advice about the command line."""
     names = {
         job.source: job.title,
         files.folder: "the result",
@@ -215,18 +215,18 @@ def plain_message(job: JobRecord, files: JobFiles) -> str:
         **({} if job.target is None else {job.target.parent: "the result’s folder", job.target: job.target.name}),
         **({} if job.result is None else {job.result: job.result.name}),
     }
-    message = _UNEXPECTED.sub("unexpected error; the server log has the details", job.message)
-    # The name of a file whose check failed stays; without the folder it is no path of this server.
+    message = _UNEXPECTED.sub("unexpected error; see the server log", job.message)
+    # The name of a file that failed the check stays, without its folder.
     for folder in (files.results, *(() if job.target is None else (job.target.parent,))):
         message = message.replace(f"; it is kept as {folder}/", "; it is kept as ")
-    return _FOR_THE_COMMAND.sub("", plain(hide_paths(message, names))).strip(" ;,:")
+    return _FOR_THE_COMMAND.sub("", clean_message(hide_paths(message, names))).strip(" ;,:")
 
 
 _UNEXPECTED: Final = re.compile(r"(?:unexpected error|this should not happen) \(.*\); the details are in .*", re.DOTALL)
 
 
 def _is_plain(path: Path) -> bool:
-    """Return True for a regular file; a link is never given out."""
+    """Return True for a regular file; links are never served."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -241,5 +241,5 @@ def _names_in(folder: Path) -> frozenset[str]:
 
 
 def _text(text: str) -> str:
-    """Make text that JSON can carry of a name that is not UTF-8."""
+    """Replace what is not valid Unicode, as in the name of a file."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Writes several files as one ZIP while it is sent: nothing is kept on the disk or in memory."""
+"""Streams several files as one ZIP archive, without storing it on disk or in memory."""
 
 import io
 import zipfile
@@ -6,59 +6,59 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-_PIECE: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 
 
 def zip_files(files: Sequence[tuple[str, Callable[[], int]]]) -> Iterator[bytes]:
-    """Return a ZIP file in pieces; of files with the same name the later ones get a number.
+    """Yield a ZIP archive in chunks; further files with the same name get a number.
 
     Args:
-        files: The name of each, and what opens it and returns its descriptor.
+        files: The name of each file, and a function that opens it and returns its descriptor.
 
     Raises:
-        OSError: A file cannot be read; what was sent by then is no complete ZIP file, which every program notices.
+        OSError: A file cannot be read; the archive is then incomplete, which every program detects.
     """
     pipe = _Pipe()
     taken: set[str] = set()
-    # Videos do not get any smaller.
+    # Videos do not compress further.
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
-        for told, open_file in files:
-            name = _free_name(told, taken)
+        for wanted, open_file in files:
+            name = _free_name(wanted, taken)
             with (
                 open(open_file(), "rb") as file,
                 archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry,
             ):
-                while piece := file.read(_PIECE):
-                    entry.write(piece)
+                while chunk := file.read(_CHUNK_BYTES):
+                    entry.write(chunk)
                     yield pipe.take()
             yield pipe.take()
     yield pipe.take()
 
 
 class _Pipe(io.RawIOBase):
-    """What ZipFile writes to: it cannot seek, so that sizes follow the data."""
+    """The output of ZipFile; it cannot seek, so that sizes follow the data."""
 
     def __init__(self) -> None:
         self._written = bytearray()
 
     def writable(self) -> bool:
-        """Tell that it takes bytes."""
+        """Return True."""
         return True
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Take bytes."""
+        """Buffer bytes."""
         self._written += data
         return len(data)
 
     def take(self) -> bytes:
-        """Return what was written since the last time."""
+        """Return and clear the buffer."""
         data = bytes(self._written)
         self._written.clear()
         return data
 
 
-def _free_name(told: str, taken: set[str]) -> str:
-    wanted = told.encode("utf-8", "replace").decode()
+def _free_name(name: str, taken: set[str]) -> str:
+    wanted = name.encode("utf-8", "replace").decode()
     name, number = wanted, 1
     while name.casefold() in taken:
         number += 1

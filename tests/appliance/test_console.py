@@ -71,7 +71,7 @@ def test_patterns_that_no_shell_expanded_stand_for_files(tmp_path: Path):
     assert find_sources([tmp_path / "*.mp4"]) == [tmp_path / "[x].mp4", tmp_path / "a.mp4", tmp_path / "b.mp4"]
     assert find_sources([tmp_path / "[x].mp4"]) == [tmp_path / "[x].mp4"], "a file of that very name is meant"
     assert find_sources([tmp_path / "a.mp4", tmp_path / "?.mp4"]) == [tmp_path / "a.mp4", tmp_path / "b.mp4"]
-    with pytest.raises(DecodeError, match=r"no file fits .*\*\.mov"):
+    with pytest.raises(DecodeError, match=r"no file matches .*\*\.mov"):
         find_sources([tmp_path / "*.mov"])
 
 
@@ -110,9 +110,9 @@ def test_what_is_for_one_file_is_refused_for_several(tmp_path: Path):
         (tmp_path / name).touch()
     both = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
 
-    with pytest.raises(OptionError, match="--compare is for one file, but there are 2"):
+    with pytest.raises(OptionError, match="--compare is for a single file, but there are 2"):
         run_all(both, None, compare=tmp_path / "x.png")
-    with pytest.raises(OptionError, match="is no folder, but there are 2 files"):
+    with pytest.raises(OptionError, match="is not a folder, but there are 2 files"):
         run_all(both, tmp_path / "out.mp4")
 
 

@@ -48,7 +48,7 @@ def test_the_summary_tells_where_the_result_is_and_what_was_done():
     assert "out.mp4 (1.5 MB)" in text
     assert "report.json" in text
     assert "320x180 8 bit -> 1280x720 8 bit; x4 fits" in text
-    assert "150 in, 150 out, times unchanged" in text
+    assert "150 in, 150 out, timing unchanged" in text
     assert "1:05, 15.2 fps, peak memory 500 MB" in text
 
 
@@ -77,7 +77,7 @@ def test_changed_times_warnings_and_repairs_stand_out():
 
     text = summarise(replace(REPORT, picture=picture, warnings=("look here",)))
 
-    assert "TIMES CHANGED" in text
+    assert "TIMING CHANGED" in text
     assert "1 of 2 tiles" in text
     assert text.endswith("warning: look here")
 

@@ -1,4 +1,4 @@
-"""Logging in and out, the first account, and one's own password."""
+"""Login, logout, setup, and the user's own account: password, preferences, sessions and tokens."""
 
 from typing import Annotated, Literal
 
@@ -28,7 +28,7 @@ Password = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Credentials(BaseModel):
-    """Name and password."""
+    """User name and password."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class Credentials(BaseModel):
 
 
 class SetupIn(Credentials):
-    """The first account, and the secret of the one-time link."""
+    """The administrator account, and the secret of the one-time setup link."""
 
     token: str = Field(min_length=1, max_length=200)
 
@@ -46,31 +46,33 @@ EmailEvent = Literal["done", "failed", "queue_empty"]
 
 
 class MeIn(BaseModel):
-    """What to change of one's own account; a new password needs the current one."""
+    """Changes to the user's own account; a new password needs the current one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    password: Password | None = Field(None, description="The current one")
+    password: Password | None = Field(None, description="The current password")
     new_password: Password | None = None
-    language: Literal["", "en", "de"] | None = Field(None, description="Of the page; empty for the browser's")
-    email: Annotated[str, Field(max_length=254)] | None = Field(None, description="Where notifications go; empty: none")
-    email_events: list[EmailEvent] | None = Field(None, max_length=3, description="Of what to tell by e-mail")
+    language: Literal["", "en", "de"] | None = Field(None, description="Language of the page; empty: as in the browser")
+    email: Annotated[str, Field(max_length=254)] | None = Field(
+        None, description="Address for notifications; empty: none"
+    )
+    email_events: list[EmailEvent] | None = Field(None, max_length=3, description="Events to send e-mails about")
 
 
 class MeOut(BaseModel):
-    """Who is logged in."""
+    """The logged-in user."""
 
     id: str
     name: str
     role: Role
-    must_change: bool = Field(description="The password has to be changed before anything else")
+    must_change: bool = Field(description="The password must be changed before anything else")
     language: str
     email: str
     email_events: list[str]
 
 
 class LoginOut(BaseModel):
-    """A browser in which the account is logged in; times are seconds since 1970, UTC."""
+    """A session of the user; times are seconds since 1970, UTC."""
 
     id: str
     created_at: float
@@ -81,7 +83,7 @@ class LoginOut(BaseModel):
 
 
 class SessionOut(BaseModel):
-    """The state of this browser; `csrf` goes into the header X-CSRF-Token of every change."""
+    """The session of this browser; `csrf` is for the header X-CSRF-Token of requests that change something."""
 
     user: MeOut | None
     csrf: str
@@ -91,28 +93,28 @@ class SessionOut(BaseModel):
 
 
 class HealthOut(BaseModel):
-    """The server answers."""
+    """The health of the server."""
 
     status: str
     version: str
 
 
-@router.get("/health", dependencies=[Depends(Public())], summary="Tell that the server answers")
+@router.get("/health", dependencies=[Depends(Public())], summary="Health check")
 async def health() -> HealthOut:
-    """Answer without a log-in and without touching the disk."""
+    """Respond without a login and without accessing the disk."""
     return HealthOut(status="ok", version=relume_version())
 
 
-@router.get("/api/session", dependencies=[Depends(Public())], summary="Tell who is logged in")
+@router.get("/api/session", dependencies=[Depends(Public())], summary="Show the session")
 def session(request: Request, services: ServicesDep) -> SessionOut:
-    """Return who is logged in in this browser, if anyone, and whether the box needs its first account."""
+    """Return the user of this browser's session, and whether the administrator account must still be created."""
     caller = authenticate(request, services)
     return _session(services, caller, setup_needed=caller is None and services.login.needs_setup())
 
 
-@router.post("/api/setup", dependencies=[Depends(Public())], summary="Make the first account")
+@router.post("/api/setup", dependencies=[Depends(Public())], summary="Create the administrator account")
 def set_up(request: Request, response: Response, services: ServicesDep, body: SetupIn) -> SessionOut:
-    """Make the first account, an administrator, with the one-time link, and log it in."""
+    """Create the administrator account with the one-time setup link, and log in."""
     new = services.login.set_up(
         body.token,
         body.name,
@@ -126,14 +128,14 @@ def set_up(request: Request, response: Response, services: ServicesDep, body: Se
 
 @router.get("/api/setup", dependencies=[Depends(Public())], summary="Check a setup link", status_code=204)
 def check_setup(services: ServicesDep, token: Annotated[str, Query(max_length=200)]) -> Response:
-    """Return whether a one-time link can still be used, before anything is typed (401: it cannot)."""
+    """Check that a one-time setup link is still valid (401 if not)."""
     services.login.check_setup_secret(token)
     return Response(status_code=204)
 
 
 @router.post("/api/login", dependencies=[Depends(Public())], summary="Log in")
 def log_in(request: Request, response: Response, services: ServicesDep, body: Credentials) -> SessionOut:
-    """Log in with name and password; too many wrong ones lock for a while (429)."""
+    """Log in with user name and password; too many failures lock for a while (429)."""
     new = services.login.log_in(
         body.name,
         body.password,
@@ -146,7 +148,7 @@ def log_in(request: Request, response: Response, services: ServicesDep, body: Cr
 
 @router.post("/api/logout", status_code=204, summary="Log out", response_class=Response)
 async def log_out(services: ServicesDep, caller: AnyUser) -> Response:
-    """End this browser's log-in and its live updates."""
+    """End this browser's session and its live updates."""
     from anyio import to_thread
 
     if caller.session is not None:
@@ -159,13 +161,13 @@ async def log_out(services: ServicesDep, caller: AnyUser) -> Response:
     return response
 
 
-@router.patch("/api/me", status_code=204, summary="Change one's own account", response_class=Response)
+@router.patch("/api/me", status_code=204, summary="Change the own account", response_class=Response)
 def change_me(services: ServicesDep, caller: PasswordChanger, body: MeIn) -> Response:
-    """Change one's own password (every other log-in of the account ends), language or notifications."""
+    """Change the user's password (which ends all other sessions), language or notifications."""
     users = services.users
     if body.new_password is not None or body.password is not None:
         if body.password is None or body.new_password is None:
-            raise AccountError("type the current password and the new one", code="wrong_password", field="password")
+            raise AccountError("enter the current password and the new one", code="wrong_password", field="password")
         services.login_limiter.count_attempt(caller.name, caller.address)
         users.change_own_password(
             caller.id, body.password, body.new_password, actor=caller.actor, keep_session=caller.session
@@ -176,9 +178,9 @@ def change_me(services: ServicesDep, caller: PasswordChanger, body: MeIn) -> Res
     return Response(status_code=204)
 
 
-@router.post("/api/me/test-mail", status_code=204, summary="Send a test e-mail to oneself", response_class=Response)
+@router.post("/api/me/test-mail", status_code=204, summary="Send a test e-mail", response_class=Response)
 def test_mail(services: ServicesDep, caller: BrowserUser) -> Response:
-    """Send a message to one's own address at once, and say what is wrong if it does not go."""
+    """Send a test message to the user's own address immediately, and report a problem."""
     to = services.users.get(caller.id).email
     if not to:
         raise MailError("save your e-mail address first", code="email", field="email")
@@ -186,9 +188,9 @@ def test_mail(services: ServicesDep, caller: BrowserUser) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/api/me/sessions", summary="List one's own log-ins")
+@router.get("/api/me/sessions", summary="List the own sessions")
 def list_sessions(services: ServicesDep, caller: BrowserUser) -> list[LoginOut]:
-    """Return the browsers in which this account is logged in."""
+    """Return the sessions of the user."""
     return [
         LoginOut(
             id=short_id(found.key),
@@ -206,9 +208,11 @@ def list_sessions(services: ServicesDep, caller: BrowserUser) -> list[LoginOut]:
 async def end_sessions(
     services: ServicesDep,
     caller: BrowserUser,
-    session: Annotated[str | None, Query(max_length=32, description="The id of one; left out: all others")] = None,
+    session: Annotated[
+        str | None, Query(max_length=32, description="The id of a session; left out: all others")
+    ] = None,
 ) -> Response:
-    """End the account's log-ins except the one that asks."""
+    """End sessions of the user, but never the current one."""
     from anyio import to_thread
 
     ended = await to_thread.run_sync(
@@ -263,13 +267,13 @@ TokenId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$")]
 
 
 class TokenIn(BaseModel):
-    """A new token; it may do what the role may, and never more than its owner."""
+    """A new token; its role is never higher than its owner's."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=64)
-    role: Role | None = Field(None, description="Left out: the owner's")
-    days: float | None = Field(None, gt=0, le=3650, description="How long it counts; left out: until it is removed")
+    role: Role | None = Field(None, description="Left out: the role of the owner")
+    days: float | None = Field(None, gt=0, le=3650, description="Days until it expires; left out: never")
 
 
 class TokenOut(BaseModel):
@@ -280,33 +284,33 @@ class TokenOut(BaseModel):
     id: str
     name: str
     role: Role
-    prefix: str = Field(description="How the secret begins")
+    prefix: str = Field(description="The beginning of the secret")
     created_at: float
     expires_at: float | None
     last_used_at: float | None
 
 
 class NewTokenOut(TokenOut):
-    """A token that was just made; the secret is never shown again."""
+    """A new token with its secret, which cannot be read again."""
 
     secret: str
 
 
-@router.get("/api/tokens", summary="List one's tokens")
+@router.get("/api/tokens", summary="List the own tokens")
 def list_tokens(services: ServicesDep, caller: BrowserUser) -> list[TokenOut]:
-    """Return the caller's tokens."""
+    """Return the tokens of the user."""
     return [TokenOut.model_validate(token) for token in services.tokens.list(caller.id)]
 
 
-@router.post("/api/tokens", status_code=201, summary="Make a token")
+@router.post("/api/tokens", status_code=201, summary="Create a token")
 def add_token(services: ServicesDep, caller: BrowserUser, body: TokenIn) -> NewTokenOut:
-    """Make a token; its secret is in this answer alone."""
+    """Create a token; only this response contains its secret."""
     token, secret = services.tokens.add(caller, body.name, body.role or caller.role, days=body.days)
     return NewTokenOut(**TokenOut.model_validate(token).model_dump(), secret=secret)
 
 
-@router.delete("/api/tokens/{token_id}", status_code=204, summary="Remove a token", response_class=Response)
+@router.delete("/api/tokens/{token_id}", status_code=204, summary="Delete a token", response_class=Response)
 def remove_token(services: ServicesDep, caller: BrowserUser, token_id: TokenId) -> Response:
-    """Remove a token; it stops counting at once."""
+    """Delete a token; it becomes invalid immediately."""
     services.tokens.remove(caller.id, token_id, actor=caller.actor)
     return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""What a job will probably take, told before it starts."""
+"""Estimates of time, memory and disk space before a job starts."""
 
 import asyncio
 from dataclasses import replace
@@ -24,13 +24,13 @@ _WAIT_S: Final = 60.0
 
 
 class EstimateIn(SourceIn):
-    """The job that is thought of."""
+    """The planned job."""
 
-    quick: bool = Field(False, description="Answer at once, without a trial: from what is known already")
+    quick: bool = Field(False, description="Respond immediately, without a test run")
 
 
 class ResultOut(BaseModel):
-    """What the result will be; null where the source has no video, or it is not known."""
+    """The expected result; null if the source has no video, or if unknown."""
 
     has_video: bool
     source_width: int | None
@@ -40,14 +40,16 @@ class ResultOut(BaseModel):
     scale: int | None
     codec: str | None
     suffix: str
-    duration_s: float | None = Field(description="Of the whole source")
+    duration_s: float | None = Field(description="Duration of the whole source")
     size_bytes: int | None
 
 
 class EstimateOut(BaseModel):
-    """What it will probably take; `message` says it in words. Null is not known yet."""
+    """The estimate; null if unknown. `message` is a summary for people."""
 
-    is_measured: bool = Field(description="Tried on this file with these choices; else guessed from other files")
+    is_measured: bool = Field(
+        description="From a test run of this file with these options; otherwise derived from other files"
+    )
     time_s: float | None
     memory_bytes: int | None
     disk_needed_bytes: int | None
@@ -59,13 +61,14 @@ class EstimateOut(BaseModel):
 
 @router.post("/api/estimates", summary="Estimate a job")
 async def estimate(services: ServicesDep, caller: Operator, body: EstimateIn) -> EstimateOut:
-    """Tell time, memory and disk for all of a file: from a trial of two seconds, which takes a while and is kept.
+    """Estimate time, memory and disk space from a test run of two seconds, which takes a while and is cached.
 
-    While a job runs there is no trial, which would slow both down; then it is a guess from earlier trials.
+    While a job is running there is no test run, which would slow both down; the estimate is then derived from earlier
+    ones.
     """
     settings = services.settings
-    wishes = body.options(threads=settings.threads, zoo=settings.zoo)
-    options = replace(wishes, backend=settings.backend, precision=settings.precision)
+    requested = body.options(threads=settings.threads, zoo=settings.zoo)
+    options = replace(requested, backend=settings.backend, precision=settings.precision)
     source = await find_source(services, caller, body)
     known = services.estimates.get(source.path, options)
     if known is None and not body.quick and not await to_thread.run_sync(_is_busy, services):
@@ -78,10 +81,10 @@ async def _test_run_exclusively(services: Services, source: JobSource, options: 
         async with asyncio.timeout(_WAIT_S):
             await services.estimate_lock.acquire()
     except TimeoutError:
-        busy = "other files are being tried out; try again in a minute, or start the job"
+        busy = "test runs of other files are in progress; try again in a minute, or start the job"
         raise ApiError(503, "busy", busy) from None
     try:
-        # Meanwhile someone else may have tried it.
+        # Another request may have measured it in the meantime.
         found = services.estimates.get(source.path, options)
         return found if found is not None else await to_thread.run_sync(_test_run, services, source, options)
     finally:
@@ -106,7 +109,7 @@ def _test_run(services: Services, source: JobSource, options: EnhanceOptions) ->
 
 
 def _answer(services: Services, source: JobSource, options: EnhanceOptions, known: Measured | None) -> EstimateOut:
-    from appliance.jobs.estimate import estimate as judge
+    from appliance.jobs.estimate import estimate as make_estimate
 
     settings = services.settings
     try:
@@ -120,10 +123,10 @@ def _answer(services: Services, source: JobSource, options: EnhanceOptions, know
                 disk_needed_bytes=None,
                 disk_free_bytes=None,
                 fits=True,
-                message="What it takes is not known exactly yet",
+                message="time not known yet",
                 result=_result(plan, None),
             )
-        found = judge(
+        found = make_estimate(
             source.path,
             options,
             settings.data,
@@ -133,7 +136,7 @@ def _answer(services: Services, source: JobSource, options: EnhanceOptions, know
         )
     except RelumeError as error:
         raise _refusal(error, source) from error
-    # A guess must not keep anyone from a job that a trial may find to fit.
+    # A derived estimate must not prevent a job that a test run may find to fit.
     return EstimateOut(
         is_measured=known is not None,
         time_s=found.time_s,

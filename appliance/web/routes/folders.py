@@ -1,4 +1,4 @@
-"""Watch folders, for administrators."""
+"""Watch folders; for administrators."""
 
 import os
 from dataclasses import replace
@@ -19,18 +19,18 @@ from appliance.web.services import Services
 
 router = APIRouter(tags=["folders"])
 
-_MAX_PLACES: Final = 500
+_MAX_LISTED: Final = 500
 
 FolderId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 Place = Annotated[
-    str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00]*$", description="From the root: /srv/...")
+    str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00]*$", description="Absolute path: /srv/...")
 ]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 ClockTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
 
 class ScheduleModel(BaseModel):
-    """Hours of the day in which its jobs run; over midnight if `from` is later than `to`."""
+    """The time of day in which jobs run; past midnight if `from` is later than `to`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,29 +39,33 @@ class ScheduleModel(BaseModel):
 
 
 class FolderIn(OptionsIn):
-    """A folder to watch; the wishes count for every file in it."""
+    """A watch folder; the job options apply to every file in it."""
 
     path: Place
     destination: Place
     schedule: ScheduleModel | None = None
-    hold_s: float = Field(DEFAULT_HOLD_S, ge=0, le=LONGEST_HOLD_S, description="How long a file must not have changed")
+    hold_s: float = Field(
+        DEFAULT_HOLD_S, ge=0, le=LONGEST_HOLD_S, description="Time a file must be unchanged before it is processed"
+    )
     include: list[Pattern] = Field(default_factory=list, max_length=100)
     exclude: list[Pattern] = Field(default_factory=list, max_length=100)
-    polling: bool = Field(False, description="Look regularly, for folders whose changes are not told")
-    done_folder: Place | None = Field(None, description="Where originals go after success")
+    polling: bool = Field(False, description="Poll instead of using file system events")
+    done_folder: Place | None = Field(None, description="Folder to which originals are moved after success")
     enabled: bool = True
-    create: bool = Field(True, description="Create a folder for results that does not exist; else it is refused")
+    create: bool = Field(
+        True, description="Create missing folders for results and originals; otherwise this is an error"
+    )
 
 
 class FolderChange(FolderIn):
-    """What to change of a folder; what is left out stays."""
+    """Changes to a watch folder; fields left out are unchanged."""
 
     path: Place | None = None  # type: ignore[assignment]
     destination: Place | None = None  # type: ignore[assignment]
 
 
 class ProblemOut(BaseModel):
-    """A file that could not be enhanced, or the folder itself where `file` is empty."""
+    """A file that could not be enhanced, or a problem of the folder itself if `file` is empty."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -71,18 +75,20 @@ class ProblemOut(BaseModel):
 
 
 class ActivityOut(BaseModel):
-    """What goes on in a watch folder; times are seconds since 1970, UTC."""
+    """The activity of a watch folder; times are seconds since 1970, UTC."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    waiting: int = Field(description="Files that are still being written, or wait for their turn")
+    waiting: int = Field(description="Files that are still being written, or are queued")
     working: int
     done_today: int
     failed: int
-    last_file: str | None = Field(description="The file of which something was noted last")
+    last_file: str | None = Field(description="The file of the latest event")
     last_at: float | None
-    passed_over: int = Field(description="Files whose names are not those of films or recordings")
-    passed_over_names: list[str] = Field(description="The first of them")
+    passed_over: int = Field(
+        description="Files that are ignored because their names are not those of video or audio files"
+    )
+    passed_over_names: list[str] = Field(description="The first names of these")
 
 
 class FolderOut(BaseModel):
@@ -111,36 +117,36 @@ class FolderOut(BaseModel):
 
 @router.get("/api/folders", summary="List the watch folders")
 def list_folders(services: ServicesDep, caller: Administrator) -> list[FolderOut]:
-    """Return every watch folder with what is wrong in it."""
+    """Return all watch folders with their problems and activity."""
     del caller
     return [_show(services, folder) for folder in services.folders.list()]
 
 
-@router.post("/api/folders", status_code=201, summary="Watch a folder")
+@router.post("/api/folders", status_code=201, summary="Add a watch folder")
 def add_folder(services: ServicesDep, caller: Administrator, body: FolderIn) -> FolderOut:
-    """Watch a folder from now on."""
-    _check_there(body)
-    folder = services.folders.add(_wish(body, services.settings.zoo))
+    """Add a watch folder."""
+    _check_folders_exist(body)
+    folder = services.folders.add(_to_new_folder(body, services.settings.zoo))
     services.audit.add(caller.actor, "folder_added", str(folder.wish.path))
     return _show(services, folder)
 
 
 @router.patch("/api/folders/{folder_id}", summary="Change a watch folder")
 def change_folder(services: ServicesDep, caller: Administrator, folder_id: FolderId, body: FolderChange) -> FolderOut:
-    """Change a watch folder; what is left out stays."""
+    """Change a watch folder; fields left out are unchanged."""
     before = _show(services, services.folders.get(folder_id)).model_dump(by_alias=True)
     kept = {name: before[name] for name in FolderIn.model_fields if name in before}
     changed = FolderIn.model_validate({**kept, **body.model_dump(exclude_unset=True, by_alias=True)})
-    _check_there(changed)
-    wish = _wish(changed, services.settings.zoo)
+    _check_folders_exist(changed)
+    wish = _to_new_folder(changed, services.settings.zoo)
     folder = services.folders.update(folder_id, wish)
     services.audit.add(caller.actor, "folder_changed", str(folder.wish.path))
     return _show(services, folder)
 
 
-@router.delete("/api/folders/{folder_id}", status_code=204, summary="Watch a folder no more", response_class=Response)
+@router.delete("/api/folders/{folder_id}", status_code=204, summary="Stop watching a folder", response_class=Response)
 def remove_folder(services: ServicesDep, caller: Administrator, folder_id: FolderId) -> Response:
-    """Watch a folder no more; its files and results stay."""
+    """Stop watching a folder; its files and results are kept."""
     folder = services.folders.get(folder_id)
     services.folders.remove(folder_id)
     services.audit.add(caller.actor, "folder_removed", str(folder.wish.path))
@@ -148,73 +154,73 @@ def remove_folder(services: ServicesDep, caller: Administrator, folder_id: Folde
 
 
 class FailedIn(BaseModel):
-    """Which file is meant."""
+    """A failed file, or all of them."""
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str | None = Field(None, max_length=4096, description="As `problems` names it; every one if left out")
+    file: str | None = Field(None, max_length=4096, description="As in `problems`; left out: all failed files")
 
 
 class FailedFileIn(BaseModel):
-    """Which file is meant."""
+    """A failed file."""
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str = Field(max_length=4096, description="As `problems` names it")
+    file: str = Field(max_length=4096, description="As in `problems`")
 
 
-@router.post("/api/folders/{folder_id}/retry", summary="Try again now")
+@router.post("/api/folders/{folder_id}/retry", summary="Retry failed files")
 def retry_files(services: ServicesDep, caller: Administrator, folder_id: FolderId, body: FailedIn) -> FolderOut:
-    """Try again now what failed in a watch folder: one file, or all."""
+    """Retry one failed file of a watch folder, or all, immediately."""
     services.folders.retry(folder_id, body.file)
     folder = services.folders.get(folder_id)
     services.audit.add(caller.actor, "folder_retried", str(folder.wish.path))
     return _show(services, folder)
 
 
-@router.post("/api/folders/{folder_id}/ignore", summary="Ignore a file that failed")
+@router.post("/api/folders/{folder_id}/ignore", summary="Ignore a failed file")
 def ignore_file(services: ServicesDep, caller: Administrator, folder_id: FolderId, body: FailedFileIn) -> FolderOut:
-    """List a file that failed no longer; it is tried again only when it changes."""
+    """Remove a failed file from the problems; it is retried only when it changes."""
     services.folders.ignore(folder_id, body.file)
     folder = services.folders.get(folder_id)
     services.audit.add(caller.actor, "folder_ignored", str(folder.wish.path))
     return _show(services, folder)
 
 
-def _check_there(body: FolderIn) -> None:
-    """Refuse folders for results and originals that do not exist, where they are not to be created: a typing error."""
-    places = {"destination": body.destination, "done_folder": body.done_folder}
-    for field, place in places.items():
-        if not body.create and place is not None and not Path(place).exists():
-            raise FolderError(f"the folder {place} does not exist", code="folder_missing", field=field)
+def _check_folders_exist(body: FolderIn) -> None:
+    """Check that the folders for results and originals exist, unless they may be created; this finds typing errors."""
+    paths = {"destination": body.destination, "done_folder": body.done_folder}
+    for field, path in paths.items():
+        if not body.create and path is not None and not Path(path).exists():
+            raise FolderError(f"the folder {path} does not exist", code="folder_missing", field=field)
 
 
 class PlaceOut(BaseModel):
-    """A folder of the server."""
+    """A folder on the server."""
 
     name: str
     path: str
 
 
 class PlacesOut(BaseModel):
-    """What is in a folder of the server, for choosing one."""
+    """The subfolders of a folder on the server, for choosing one."""
 
     path: str
     parent: str | None
     writable: bool
     folders: list[PlaceOut]
-    more: bool = Field(description="There are more than are listed")
+    more: bool = Field(description="There are more folders than listed")
 
 
-@router.get("/api/folders/places", summary="Look for a folder on the server")
+@router.get("/api/folders/places", summary="Browse folders on the server")
 def list_places(
     services: ServicesDep, caller: Administrator, path: Annotated[str, Query(max_length=4096)] = "/"
 ) -> PlacesOut:
-    """Return the folders in a folder; hidden ones, those of the system and Relume's own data are left out."""
+    """Return the subfolders of a folder, without hidden ones, system folders and Relume's own data."""
     del caller
     here = Path(os.path.normpath(path))
     if not here.is_absolute() or (is_system_place(here) and here != Path("/")):
-        raise FolderError("type the full path, beginning with /", field="path")
+        raise FolderError("enter the full path, starting with /", field="path")
     try:
         with os.scandir(here) as entries:
             names = sorted(
@@ -226,22 +232,20 @@ def list_places(
                 key=str.casefold,
             )
     except OSError as error:
-        reason = "the server may not read it" if isinstance(error, PermissionError) else "it does not exist"
-        raise FolderError(
-            f"the folder {here} cannot be opened: {reason}", code="folder_missing", field="path"
-        ) from error
+        reason = "permission denied" if isinstance(error, PermissionError) else "it does not exist"
+        raise FolderError(f"cannot open the folder {here}: {reason}", code="folder_missing", field="path") from error
     data = services.settings.data
     found = [here / name for name in names if not is_system_place(here / name) and here / name != data]
     return PlacesOut(
         path=str(here),
         parent=None if here == here.parent else str(here.parent),
         writable=os.access(here, os.W_OK),
-        folders=[PlaceOut(name=place.name, path=str(place)) for place in found[:_MAX_PLACES]],
-        more=len(found) > _MAX_PLACES,
+        folders=[PlaceOut(name=place.name, path=str(place)) for place in found[:_MAX_LISTED]],
+        more=len(found) > _MAX_LISTED,
     )
 
 
-def _wish(body: FolderIn, zoo: Path | None) -> NewFolder:
+def _to_new_folder(body: FolderIn, zoo: Path | None) -> NewFolder:
     return NewFolder(
         path=Path(body.path),
         destination=Path(body.destination),

@@ -1,4 +1,4 @@
-"""The files of a job: thumbnail, before and after, sound, report and result; in parts, for players that jump."""
+"""The files of a job: thumbnail, previews before and after, report and result; with range requests for players."""
 
 import json
 import os
@@ -37,14 +37,14 @@ _TYPES: Final[dict[Part, str]] = {
 }
 _FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The file"},
-    206: {"content": {"application/octet-stream": {}}, "description": "The part that was asked for"},
+    206: {"content": {"application/octet-stream": {}}, "description": "The requested range"},
 }
 
 
 class MediaResponse(FileResponse):
-    """An open file, which it closes; what has its name meanwhile does not matter.
+    """A response with the contents of an open file, even if its name now belongs to another file.
 
-    It is read in larger pieces than Starlette's, since each piece is a trip to another thread.
+    It reads larger chunks than Starlette's, since each is read in another thread.
     """
 
     chunk_size = 256 * 1024
@@ -56,33 +56,33 @@ class MediaResponse(FileResponse):
         super().__init__(path, status_code, media_type=kind, headers=headers, stat_result=found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; a range that the file does not have is refused in the form of every refusal."""
-        refused = False
+        """Send the response; an invalid range is reported in the usual error format."""
+        replaced = False
 
-        async def tell(message: Message) -> None:
-            nonlocal refused
+        async def send_or_replace(message: Message) -> None:
+            nonlocal replaced
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                refused = True
+                replaced = True
                 size = os.fstat(self._file.fileno()).st_size
-                words = f"the part that was asked for is not in this file of {size} bytes"
+                text = f"the requested range is outside this file of {size} bytes"
                 headers = {"Content-Range": f"bytes */{size}"}
-                await error_response(message["status"], "range", words, headers)(scope, receive, send)
-            elif not refused:
+                await error_response(message["status"], "range", text, headers)(scope, receive, send)
+            elif not replaced:
                 await send(message)
 
         with self._file:
-            await super().__call__(scope, receive, tell)
+            await super().__call__(scope, receive, send_or_replace)
 
 
 class ReportTextOut(BaseModel):
-    """A report in sentences."""
+    """A report as sentences."""
 
     lines: list[str]
 
 
 @router.get("/api/jobs/{job_id}/report", summary="Get the report of a job")
 def report(services: ServicesDep, caller: Viewer, job_id: JobId, response: Response) -> dict[str, Any]:
-    """Return the report as data, with names in place of the box's own paths."""
+    """Return the report as JSON, with names instead of paths of the server."""
     job = seen_job(services, caller, job_id)
     found: dict[str, Any] = json.loads(_read_report(services, job_id))
     found["source"]["path"] = job.title
@@ -98,7 +98,7 @@ def report(services: ServicesDep, caller: Viewer, job_id: JobId, response: Respo
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 def report_page(services: ServicesDep, caller: Viewer, job_id: JobId) -> HTMLResponse:
-    """Return the report as a page that prints well."""
+    """Return the report as a page for printing."""
     job = seen_job(services, caller, job_id)
     return HTMLResponse(write_report_page(job, report_from_json(_read_report(services, job_id))))
 
@@ -110,9 +110,9 @@ def report_text(services: ServicesDep, caller: Viewer, job_id: JobId) -> ReportT
     return ReportTextOut(lines=describe_report(report_from_json(_read_report(services, job_id))))
 
 
-@router.get("/api/jobs/{job_id}/result", response_class=MediaResponse, responses=_FILE, summary="Save the result")
+@router.get("/api/jobs/{job_id}/result", response_class=MediaResponse, responses=_FILE, summary="Download the result")
 def result(services: ServicesDep, caller: Viewer, job_id: JobId) -> FileResponse:
-    """Return the result for saving, under the name of the source with the result's suffix."""
+    """Return the result for download, under the name of the source with the suffix of the result."""
     job = seen_job(services, caller, job_id)
     if job.state is not JobState.DONE or job.result is None:
         raise ApiError(404, "not_found", "this job has no result yet")
@@ -122,23 +122,23 @@ def result(services: ServicesDep, caller: Viewer, job_id: JobId) -> FileResponse
 
 
 def _open_result(services: Services, job: JobRecord) -> int:
-    """Return a descriptor of a finished job's result, opened without following links below its folder.
+    """Open the result of a finished job without following links below its folder; return the descriptor.
 
     Raises:
-        ApiError: The job has no result, or its name is that of something else by now.
+        ApiError: The job has no result, or another file now has its name.
     """
     if job.state is not JobState.DONE or job.result is None:
-        raise ApiError(404, "not_found", f"{job.title} has no result yet; leave it out")
+        raise ApiError(404, "not_found", f"{job.title} has no result yet; deselect it")
     handle = _open(job.result, _folder_of_result(services, job, job.result), job.result.name)
     publication = services.queue.publication(job.id)
     if publication is not None and not publication.fits(os.fstat(handle)):
         os.close(handle)
-        raise ApiError(404, "not_found", f"another file has the name of the result {job.result.name} by now")
+        raise ApiError(404, "not_found", f"the result {job.result.name} was replaced by another file")
     return handle
 
 
 def _folder_of_result(services: Services, job: JobRecord, result: Path) -> Path:
-    """Return the folder that the result of a job must be in: links are followed up to it, but none from there on."""
+    """Return the folder that must contain the result of a job; links are followed up to it, but not below it."""
     if job.target is None:
         return services.queue.files(job.id).results
     if job.folder is not None:
@@ -146,7 +146,7 @@ def _folder_of_result(services: Services, job: JobRecord, result: Path) -> Path:
             destination = services.folders.get(job.folder).wish.destination
             if result.is_relative_to(destination):
                 return destination
-    # The folder has another destination by now, or is watched no more; a job of the command line has none.
+    # The destination has changed, or the folder is no longer watched; jobs of the command line have none.
     return job.target.parent
 
 
@@ -154,17 +154,17 @@ def _folder_of_result(services: Services, job: JobRecord, result: Path) -> Path:
     "/api/results.zip",
     response_class=StreamingResponse,
     responses={200: {"content": {"application/zip": {}}, "description": "The results"}},
-    summary="Save the results of several jobs",
+    summary="Download the results of several jobs",
 )
 def results(
     services: ServicesDep,
     caller: Viewer,
     jobs: Annotated[str, Query(min_length=16, max_length=17 * _MAX_RESULTS, description="Ids, separated by commas")],
 ) -> StreamingResponse:
-    """Return the results of several jobs in one ZIP file, uncompressed; it is written while it is sent."""
+    """Stream the results of several jobs as one uncompressed ZIP archive."""
     found = [seen_job(services, caller, job_id) for job_id in jobs.split(",")]
     for job in found:
-        os.close(_open_result(services, job))  # a missing one is refused before anything is sent
+        os.close(_open_result(services, job))  # a missing one is reported before anything is sent
 
     def opener(job: JobRecord) -> Callable[[], int]:
         return lambda: _open_result(services, job)
@@ -174,9 +174,11 @@ def results(
     return StreamingResponse(zip_files(files), media_type="application/zip", headers=headers)
 
 
-@router.get("/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Look at a job")
+@router.get(
+    "/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Get a preview of a job"
+)
 def part(services: ServicesDep, caller: Viewer, job_id: JobId, part: Part) -> FileResponse:
-    """Return the thumbnail, the picture before and after, or the sound before and after."""
+    """Return the thumbnail, or the video or audio before or after."""
     seen_job(services, caller, job_id)
     files = services.queue.files(job_id)
     places = {
@@ -194,11 +196,11 @@ def _open(path: Path, below: Path, name: str) -> int:
     try:
         return open_plain(path, below=below)
     except OSError:
-        raise ApiError(404, "not_found", f"the file {name} is not there, or was moved away") from None
+        raise ApiError(404, "not_found", f"the file {name} does not exist; it may have been moved") from None
 
 
 def _answer(handle: int, kind: str, headers: dict[str, str]) -> FileResponse:
-    # The browser may keep it, but asks each time: the file can be made anew, and the log-in can end.
+    # Browsers may cache it but must revalidate: the file may be rewritten, and the session may end.
     return MediaResponse(handle, kind, {**headers, "Cache-Control": "private, no-cache"})
 
 

@@ -1,4 +1,4 @@
-"""The presets as the page offers them."""
+"""The presets of Relume, saved presets, and own models."""
 
 import logging
 from pathlib import Path
@@ -19,12 +19,12 @@ router = APIRouter(tags=["jobs"])
 
 
 class PresetOut(BaseModel):
-    """One preset; what a job leaves open is as given here."""
+    """A preset: the defaults of the options that a job leaves out."""
 
     name: str
     title: str
     sentence: str
-    picture: str = Field(description="Address of a picture of what it does")
+    picture: str = Field(description="URL of an example image")
     scales: list[str | int]
     codecs: list[Codec]
     copies_picture: bool
@@ -36,7 +36,7 @@ class PresetOut(BaseModel):
 
 @router.get("/api/presets", summary="List the presets")
 async def presets(caller: Viewer) -> list[PresetOut]:
-    """Return every preset with a sentence and a picture."""
+    """Return all presets with a description and an example image."""
     del caller
     return [
         PresetOut(
@@ -60,17 +60,17 @@ OwnPresetId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{16}$")]
 
 
 class OwnPresetIn(BaseModel):
-    """The choices of a job under a name."""
+    """Named job options."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=60, pattern=r"\S")
     choices: OptionsIn
-    shared: bool = Field(False, description="For everybody; only an administrator may do that")
+    shared: bool = Field(False, description="For everyone; requires the role administrator")
 
 
 class OwnPresetChange(BaseModel):
-    """Whether new jobs of the caller begin with the preset."""
+    """Whether new jobs of the caller start with the preset."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -83,13 +83,13 @@ class OwnPresetOut(BaseModel):
     id: str
     name: str
     shared: bool
-    is_default: bool = Field(description="New jobs of the caller begin with it")
-    choices: dict[str, Any] = Field(description="As a job takes them")
+    is_default: bool = Field(description="New jobs of the caller start with it")
+    choices: dict[str, Any] = Field(description="Options as in the request for a job")
 
 
 @router.get("/api/own-presets", summary="List the saved presets")
 def list_own_presets(services: ServicesDep, caller: Operator) -> list[OwnPresetOut]:
-    """Return the caller's own presets and those for everybody."""
+    """Return the caller's own presets and those for everyone."""
     return [
         OwnPresetOut(
             id=preset.id,
@@ -104,7 +104,7 @@ def list_own_presets(services: ServicesDep, caller: Operator) -> list[OwnPresetO
 
 @router.post("/api/own-presets", status_code=201, summary="Save a preset")
 def save_own_preset(services: ServicesDep, caller: Operator, body: OwnPresetIn) -> OwnPresetOut:
-    """Save choices under a name; one of the same name is replaced."""
+    """Save job options under a name; an existing preset of that name is replaced."""
     body.choices.options(threads=services.settings.threads, zoo=services.settings.zoo)
     choices = body.choices.model_dump(mode="json", exclude_unset=True)
     saved = services.own_presets.add(caller, body.name.strip(), choices, shared=body.shared)
@@ -114,16 +114,18 @@ def save_own_preset(services: ServicesDep, caller: Operator, body: OwnPresetIn) 
     )
 
 
-@router.patch("/api/own-presets/{preset_id}", status_code=204, summary="Choose the default", response_class=Response)
+@router.patch(
+    "/api/own-presets/{preset_id}", status_code=204, summary="Set the default preset", response_class=Response
+)
 def choose_default(services: ServicesDep, caller: Operator, preset_id: OwnPresetId, body: OwnPresetChange) -> Response:
-    """Let new jobs of the caller begin with a preset, or no longer."""
+    """Set or unset the preset with which new jobs of the caller start."""
     services.own_presets.choose_default(caller, preset_id if body.is_default else None)
     return Response(status_code=204)
 
 
 @router.delete("/api/own-presets/{preset_id}", status_code=204, summary="Delete a preset", response_class=Response)
 def remove_own_preset(services: ServicesDep, caller: Operator, preset_id: OwnPresetId) -> Response:
-    """Delete a saved preset; jobs that were made with it stay."""
+    """Delete a saved preset; existing jobs are not changed."""
     services.own_presets.remove(caller, preset_id)
     services.audit.add(caller.actor, "preset_removed", preset_id)
     return Response(status_code=204)
@@ -133,17 +135,17 @@ logger = logging.getLogger(__name__)
 
 
 class ModelOut(BaseModel):
-    """One model of the folder that the setting "Own models" names."""
+    """A model in the folder of the setting Own models."""
 
-    name: str = Field(description="What a job takes as `model`")
+    name: str = Field(description="The value of the job option `model`")
     title: str
-    scale: int = Field(description="How many times as large the picture becomes")
+    scale: int = Field(description="Upscaling factor")
     licence: str
 
 
-@router.get("/api/models", summary="List the box's own models")
+@router.get("/api/models", summary="List the own models")
 def models(services: ServicesDep, caller: Viewer) -> list[ModelOut]:
-    """Return every model for pictures of the box's own folder; none where there is no folder."""
+    """Return the video models in the folder of own models."""
     del caller
     zoo = services.settings.zoo
     found = [] if zoo is None else [_read(path.parent) for path in sorted(zoo.glob("*/manifest.json"))]
@@ -155,9 +157,9 @@ def models(services: ServicesDep, caller: Viewer) -> list[ModelOut]:
 
 
 def _read(folder: Path) -> tuple[str, Manifest] | None:
-    """Read a model; one that cannot be read is told in the log and left out."""
+    """Read a model; log and skip one that cannot be read."""
     try:
         return folder.name, load_model(folder).manifest
     except ManifestError as error:
-        logger.warning("the model in %s cannot be offered: %s", folder, error)
+        logger.warning("skipping the model in %s: %s", folder, error)
         return None

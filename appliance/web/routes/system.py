@@ -1,4 +1,4 @@
-"""The box itself: what it is doing, live updates, and figures for Prometheus."""
+"""System status, live updates, metrics and engines."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from appliance.web.security import Administrator, ServicesDep, Viewer
 from runtime.engine.store.inventory import find_listed, list_engines
 from runtime.engine.store.store import EngineStore
 
-router = APIRouter(tags=["box"])
+router = APIRouter(tags=["system"])
 
 
 class DiskOut(BaseModel):
@@ -24,11 +24,11 @@ class DiskOut(BaseModel):
 
     free: int
     total: int
-    reserve: int = Field(description="What uploads and jobs never touch")
+    reserve: int = Field(description="Space that uploads and jobs leave free")
 
 
 class MemoryOut(BaseModel):
-    """The memory of the box, what is free of it, and what the server holds; bytes."""
+    """The memory of the machine, and that of the server process, in bytes."""
 
     total: int
     free: int
@@ -36,20 +36,20 @@ class MemoryOut(BaseModel):
 
 
 class EngineOut(BaseModel):
-    """A model that is installed."""
+    """An installed model, and how jobs run it."""
 
     name: str
     title: str
     task: str
     licence: str
     precision: str
-    backend: str = Field(description="What runs it from now on")
-    reason: str = Field(description="Why that")
-    sha256: str = Field(description="Of the model's first file")
+    backend: str = Field(description="The backend of the next job")
+    reason: str = Field(description="Why this backend was chosen")
+    sha256: str = Field(description="Digest of the first file of the model")
 
 
 class SystemOut(BaseModel):
-    """The box; the end of the log is for administrators, others get none."""
+    """The state of the server; only administrators get the end of the log."""
 
     version: str
     device: str
@@ -61,15 +61,17 @@ class SystemOut(BaseModel):
     temperature_c: float | None
     load: float
     cores: int
-    settings_fallback: bool = Field(description="The saved settings cannot be used; the last that worked are")
+    settings_fallback: bool = Field(
+        description="The saved settings cannot be used; the server runs with the previous ones"
+    )
     workers: list[dict[str, Any]]
     log_tail: list[str]
     uptime_s: float
 
 
-@router.get("/api/system", summary="Show the box")
+@router.get("/api/system", summary="Show the system status")
 def system(services: ServicesDep, caller: Viewer) -> SystemOut:
-    """Return what the box is and how it is doing."""
+    """Return the machine, models, workers and resources."""
     return SystemOut(**services.system.full(with_log=caller.role is Role.ADMINISTRATOR))
 
 
@@ -99,12 +101,12 @@ async def events(services: ServicesDep, caller: Viewer) -> AsyncIterator[ServerS
 
 @router.get(
     "/metrics",
-    summary="Figures for Prometheus",
+    summary="Prometheus metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(services: ServicesDep, caller: Viewer) -> Response:
-    """Return figures in the text format of Prometheus; a token of role viewer is enough."""
+    """Return metrics in the Prometheus text format; a token with the role viewer is sufficient."""
     del caller
     return Response(await to_thread.run_sync(write_metrics, services), media_type=CONTENT_TYPE)
 
@@ -113,7 +115,7 @@ EngineName = Annotated[str, PathParameter(pattern=r"^[a-z0-9._-]{1,400}$")]
 
 
 class BuiltEngineOut(BaseModel):
-    """An engine: built, wanted, being built, or failed."""
+    """An engine: ready, requested, being built, or failed."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -122,29 +124,29 @@ class BuiltEngineOut(BaseModel):
     precision: str
     sizes: str
     flavour: str
-    runtime_version: str = Field(description="Of the library that runs it")
+    runtime_version: str = Field(description="Version of the inference library")
     device: str
     state: str = Field(description="ready, outdated, building, waiting, quarantined; or built, not proven")
     size_bytes: int
     last_used: float | None
-    reason: str = Field(description="Why it is outdated or in quarantine")
+    reason: str = Field(description="Why it is outdated or quarantined")
 
 
 @router.get("/api/engines", summary="List the engines")
 def list_built(services: ServicesDep, caller: Viewer) -> list[BuiltEngineOut]:
-    """Return every engine of the store with its state."""
+    """Return all engines with their states."""
     del caller
     return [BuiltEngineOut.model_validate(engine) for engine in list_engines(EngineStore(services.settings.engines))]
 
 
-@router.post("/api/engines/{name}/rebuild", status_code=204, summary="Build an engine again", response_class=Response)
+@router.post("/api/engines/{name}/rebuild", status_code=204, summary="Rebuild an engine", response_class=Response)
 def rebuild(services: ServicesDep, caller: Administrator, name: EngineName) -> Response:
-    """Ask for an engine again, also for one that failed; it is built as soon as no job runs."""
+    """Request a rebuild of an engine, also of a failed one; it starts when no job is running."""
     store = EngineStore(services.settings.engines)
     request = find_listed(store, name)
     if request is None:
-        raise ApiError(404, "not_found", f"there is no engine {name} that could be built again; load the list anew")
+        raise ApiError(404, "not_found", f"there is no engine {name}; reload the list")
     if not store.want(request, again=True):
-        raise ApiError(409, "engine", "the engine cannot be asked for; the log of the box says why")
+        raise ApiError(409, "engine", "the engine cannot be rebuilt; see the server log")
     services.audit.add(caller.actor, "engine_rebuild", name)
     return Response(status_code=204)

@@ -19,12 +19,12 @@ _MAX_METADATA: Final = 4096
 
 router = APIRouter(tags=["uploads"])
 
-UploadId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$", description="From the Location of its creation")]
+UploadId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$", description="From the Location header of its creation")]
 Resumable = Annotated[str | None, Header(alias="Tus-Resumable", description="1.0.0")]
 
 
 class FileOut(BaseModel):
-    """A file that arrived; while it is still looked into, `probe` and `error` are both null."""
+    """An uploaded file; `probe` and `error` are both null while it is being checked."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class FileOut(BaseModel):
 
 
 class ProbeOut(BaseModel):
-    """What a file holds; null is unknown."""
+    """The properties of a file; null means unknown."""
 
     container: str
     duration_s: float | None
@@ -46,12 +46,10 @@ class ProbeOut(BaseModel):
     fps: float | None
     frames: int | None
     codec: str | None
-    damage: str | None = Field(
-        None, description="What is wrong with the file; it may be enhanced with allow_damaged all the same"
-    )
+    damage: str | None = Field(None, description="How the file is damaged; it can still be enhanced with allow_damaged")
 
 
-@router.options("/api/uploads", status_code=204, summary="Tell which uploads are taken")
+@router.options("/api/uploads", status_code=204, summary="Show the upload protocol")
 def describe(services: ServicesDep, caller: Operator) -> Response:
     """Return the version and extensions of tus, and the size of the largest file."""
     del caller
@@ -64,7 +62,7 @@ def describe(services: ServicesDep, caller: Operator) -> Response:
     return Response(status_code=204, headers=headers)
 
 
-@router.post("/api/uploads", status_code=201, summary="Begin an upload", response_class=Response)
+@router.post("/api/uploads", status_code=201, summary="Start an upload", response_class=Response)
 def create(
     services: ServicesDep,
     caller: Operator,
@@ -74,17 +72,17 @@ def create(
         str, Header(alias="Upload-Metadata", max_length=_MAX_METADATA, description="filename and filetype in base64")
     ] = "",
 ) -> Response:
-    """Begin an upload; the answer's Location is where its bytes go."""
+    """Start an upload; send its data to the URL in the Location header of the response."""
     _check_version(resumable)
     if length is None:
-        raise ApiError(400, "length", "the Upload-Length header is missing; the size must be known at the start")
+        raise ApiError(400, "length", "the Upload-Length header is missing; declare the size of the file")
     upload = services.uploads.begin(caller, _read_metadata(metadata).get("filename", ""), length)
     return Response(status_code=201, headers={**_TUS, "Location": f"/api/uploads/{upload.id}", "Upload-Offset": "0"})
 
 
-@router.head("/api/uploads/{upload_id}", summary="Ask how much has arrived", response_class=Response)
+@router.head("/api/uploads/{upload_id}", summary="Show the offset of an upload", response_class=Response)
 async def look(services: ServicesDep, caller: Operator, upload_id: UploadId, resumable: Resumable = None) -> Response:
-    """Return the offset to go on from; a request that still writes to the upload is ended."""
+    """Return the offset at which to continue; a request that is still writing to the upload is ended."""
     _check_version(resumable)
     await _find(services, caller, upload_id)
     await services.upload_writer.take_over(upload_id)
@@ -102,7 +100,7 @@ async def look(services: ServicesDep, caller: Operator, upload_id: UploadId, res
 @router.patch(
     "/api/uploads/{upload_id}",
     status_code=204,
-    summary="Send bytes",
+    summary="Send data",
     response_class=Response,
     openapi_extra={
         "requestBody": {
@@ -117,12 +115,14 @@ async def append(
     caller: Operator,
     upload_id: UploadId,
     resumable: Resumable = None,
-    offset: Annotated[int | None, Header(alias="Upload-Offset", ge=0, description="Where the bytes go")] = None,
+    offset: Annotated[
+        int | None, Header(alias="Upload-Offset", ge=0, description="Position of the data in the file")
+    ] = None,
 ) -> Response:
-    """Write bytes at the offset; what arrived before a lost connection is kept."""
+    """Write data at the offset; data received before a lost connection is kept."""
     _check_version(resumable)
     if request.headers.get("content-type") != "application/offset+octet-stream":
-        raise ApiError(415, "type", "the Content-Type of uploaded bytes is application/offset+octet-stream")
+        raise ApiError(415, "type", "the Content-Type must be application/offset+octet-stream")
     if offset is None:
         raise ApiError(400, "offset", "the Upload-Offset header is missing")
     await _find(services, caller, upload_id)
@@ -132,9 +132,9 @@ async def append(
     return Response(status_code=204, headers={**_TUS, "Upload-Offset": str(synced_bytes)})
 
 
-@router.delete("/api/uploads/{upload_id}", status_code=204, summary="Remove an upload", response_class=Response)
+@router.delete("/api/uploads/{upload_id}", status_code=204, summary="Delete an upload", response_class=Response)
 async def remove(services: ServicesDep, caller: Operator, upload_id: UploadId, resumable: Resumable = None) -> Response:
-    """Remove an upload, complete or not, that has no job."""
+    """Delete an upload without a job, complete or not."""
     _check_version(resumable)
     await _find(services, caller, upload_id)
     await services.upload_writer.take_over(upload_id)
@@ -143,9 +143,9 @@ async def remove(services: ServicesDep, caller: Operator, upload_id: UploadId, r
     return Response(status_code=204, headers=_TUS)
 
 
-@router.get("/api/files", summary="List the files that wait for a job", response_model=list[FileOut])
+@router.get("/api/files", summary="List the uploaded files without a job", response_model=list[FileOut])
 def waiting(services: ServicesDep, caller: Operator) -> list[FileOut]:
-    """Return the caller's finished uploads that have no job yet."""
+    """Return the caller's complete uploads that have no job."""
     return [
         FileOut(
             id=upload.id,
@@ -162,16 +162,16 @@ def waiting(services: ServicesDep, caller: Operator) -> list[FileOut]:
 @router.get(
     "/api/files/{upload_id}/thumbnail",
     response_class=FileResponse,
-    responses={200: {"content": {"image/jpeg": {}}, "description": "The picture"}},
-    summary="Look at a file that waits for a job",
+    responses={200: {"content": {"image/jpeg": {}}, "description": "The thumbnail"}},
+    summary="Get the thumbnail of an uploaded file",
 )
 def thumbnail(services: ServicesDep, caller: Operator, upload_id: UploadId) -> FileResponse:
-    """Return a small picture of a file that arrived."""
+    """Return the thumbnail of an uploaded file."""
     path = services.uploads.thumbnail(services.uploads.get(upload_id, caller.id).id)
     try:
         found = path.stat()
     except OSError:
-        raise ApiError(404, "not_found", "this file has no picture") from None
+        raise ApiError(404, "not_found", "this file has no thumbnail") from None
     headers = {"Content-Disposition": "inline", "Cache-Control": "private, max-age=3600"}
     return FileResponse(path, media_type="image/jpeg", headers=headers, stat_result=found)
 
@@ -182,11 +182,11 @@ async def _find(services: ServicesDep, caller: Operator, upload_id: str) -> Uplo
 
 def _check_version(resumable: str | None) -> None:
     if resumable is not None and resumable != VERSION:
-        raise ApiError(412, "version", f"this box speaks tus {VERSION}", {"Tus-Version": VERSION})
+        raise ApiError(412, "version", f"this server supports tus {VERSION}", {"Tus-Version": VERSION})
 
 
 def _read_metadata(text: str) -> dict[str, str]:
-    """Read `key base64, key base64`; what cannot be read counts as not sent."""
+    """Parse `key base64, key base64`; ignore what is invalid."""
     found = {}
     for pair in text.split(","):
         key, _, value = pair.strip().partition(" ")

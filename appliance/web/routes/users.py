@@ -1,4 +1,4 @@
-"""Accounts, for administrators."""
+"""Users and the audit log; for administrators."""
 
 from typing import Annotated
 
@@ -16,25 +16,25 @@ UserId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$")]
 
 
 class UserIn(Credentials):
-    """A new account."""
+    """A new user."""
 
     role: Role
-    must_change: bool = Field(False, description="The owner has to choose another password at the first log-in")
+    must_change: bool = Field(False, description="The user must change the password at the first login")
 
 
 class UserChange(BaseModel):
-    """What to change of an account; a new password ends its log-ins."""
+    """Changes to a user; a new password ends their sessions."""
 
     model_config = ConfigDict(extra="forbid")
 
     role: Role | None = None
     enabled: bool | None = None
     password: Password | None = None
-    must_change: bool = Field(False, description="With a new password: it has to be changed at the next log-in")
+    must_change: bool = Field(False, description="With a new password: it must be changed at the next login")
 
 
 class UserOut(BaseModel):
-    """An account; times are seconds since 1970, UTC."""
+    """A user; times are seconds since 1970, UTC."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -47,28 +47,30 @@ class UserOut(BaseModel):
     must_change: bool
 
 
-@router.get("/api/users", summary="List the accounts")
+@router.get("/api/users", summary="List users")
 def list_users(services: ServicesDep, caller: Administrator) -> list[UserOut]:
-    """Return every account."""
+    """Return all users."""
     del caller
     return [UserOut.model_validate(user) for user in services.users.list()]
 
 
-@router.post("/api/users", status_code=201, summary="Make an account")
+@router.post("/api/users", status_code=201, summary="Create a user")
 def add_user(services: ServicesDep, caller: Administrator, body: UserIn) -> UserOut:
-    """Make an account."""
+    """Create a user."""
     users = services.users
-    made = users.add(body.name, body.password, body.role, actor=caller.actor, must_change=body.must_change)
-    return UserOut.model_validate(made)
+    created = users.add(body.name, body.password, body.role, actor=caller.actor, must_change=body.must_change)
+    return UserOut.model_validate(created)
 
 
-@router.patch("/api/users/{user_id}", summary="Change an account")
+@router.patch("/api/users/{user_id}", summary="Change a user")
 def change_user(services: ServicesDep, caller: Administrator, user_id: UserId, body: UserChange) -> UserOut:
-    """Change role, password, or whether the account can log in; the last administrator stays one."""
+    """Change role or password, or enable or disable a user; one administrator must remain."""
     users = services.users
     user = users.get(user_id)
     if body.password is not None and user_id == caller.id:
-        raise ApiError(403, "own_password", "change your own password in your account; it asks for the current one")
+        raise ApiError(
+            403, "own_password", "change your own password on your account page, which asks for the current one"
+        )
     if body.password is not None:
         users.set_password(
             user_id,
@@ -82,16 +84,16 @@ def change_user(services: ServicesDep, caller: Administrator, user_id: UserId, b
     return UserOut.model_validate(user)
 
 
-@router.delete("/api/users/{user_id}", status_code=204, summary="Remove an account", response_class=Response)
+@router.delete("/api/users/{user_id}", status_code=204, summary="Delete a user", response_class=Response)
 def remove_user(services: ServicesDep, caller: Administrator, user_id: UserId) -> Response:
-    """Remove an account with its tokens and waiting uploads; its jobs stay."""
+    """Delete a user with their tokens and waiting uploads; their jobs are kept."""
     services.users.remove(user_id, actor=caller.actor)
     services.uploads.clean_up(services.upload_writer.busy)
     return Response(status_code=204)
 
 
 class EntryOut(BaseModel):
-    """One deed; `at` is seconds since 1970, UTC."""
+    """An action; `at` is seconds since 1970, UTC."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -104,20 +106,20 @@ class EntryOut(BaseModel):
 
 
 class AuditOut(BaseModel):
-    """Some deeds, the latest first, and how many there are."""
+    """A page of the audit log, newest first, and the total number of actions."""
 
     entries: list[EntryOut]
     total: int
 
 
-@router.get("/api/audit", summary="List who did what")
+@router.get("/api/audit", summary="List the audit log")
 def list_audit(
     services: ServicesDep,
     caller: Administrator,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> AuditOut:
-    """Return the record, the latest first."""
+    """Return a page of the audit log, newest first."""
     del caller
     entries, total = services.audit.list(limit=limit, offset=offset)
     return AuditOut(entries=[EntryOut.model_validate(entry) for entry in entries], total=total)

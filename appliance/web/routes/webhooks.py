@@ -1,4 +1,4 @@
-"""Webhooks, for administrators."""
+"""Webhooks; for administrators."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ WebhookId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16}$")]
 
 
 class WebhookIn(BaseModel):
-    """An address to be told; one on the LAN is meant."""
+    """A new webhook; addresses on the local network are allowed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,18 +32,18 @@ class WebhookOut(BaseModel):
     events: list[Event]
     enabled: bool
     created_at: float
-    last_status: str | None = Field(description="What became of the latest message")
+    last_status: str | None = Field(description="The outcome of the latest delivery")
 
 
 class NewWebhookOut(WebhookOut):
-    """A webhook that was just made; the secret that signs its messages is never shown again."""
+    """A new webhook with the secret that signs its messages, which cannot be read again."""
 
     secret: str
 
 
-@router.get("/api/webhooks", summary="List the webhooks")
+@router.get("/api/webhooks", summary="List webhooks")
 def list_webhooks(services: ServicesDep, caller: Administrator) -> list[WebhookOut]:
-    """Return every webhook."""
+    """Return all webhooks."""
     del caller
     return [WebhookOut.model_validate(webhook) for webhook in services.webhooks.list()]
 
@@ -59,20 +59,20 @@ def add_webhook(services: ServicesDep, caller: Administrator, body: WebhookIn) -
 
 
 class TestOut(BaseModel):
-    """What became of a test message; `problem` is null where it was delivered."""
+    """The outcome of a test message; `problem` is null if it was delivered."""
 
     problem: str | None
 
 
 @router.post("/api/webhooks/{webhook_id}/test", summary="Send a test message")
 def test_webhook(services: ServicesDep, caller: Administrator, webhook_id: WebhookId) -> TestOut:
-    """Send a signed message with the event `test` at once."""
+    """Send a signed message with the event `test` immediately."""
     del caller
     return TestOut(problem=services.webhooks.test(webhook_id))
 
 
-@router.delete("/api/webhooks/{webhook_id}", status_code=204, summary="Remove a webhook", response_class=Response)
+@router.delete("/api/webhooks/{webhook_id}", status_code=204, summary="Delete a webhook", response_class=Response)
 def remove_webhook(services: ServicesDep, caller: Administrator, webhook_id: WebhookId) -> Response:
-    """Remove a webhook and what was still to be delivered."""
+    """Delete a webhook and its undelivered messages."""
     services.webhooks.remove(webhook_id, actor=caller.actor)
     return Response(status_code=204)

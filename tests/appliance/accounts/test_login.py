@@ -56,7 +56,7 @@ def test_unknown_wrong_and_disabled_get_one_answer_and_cost_one_hash(accounts: A
 
     assert len(said) == 1
     assert len(hashed) == 3
-    parameters = [text.split("$")[:4] for text in (credentials.hash_password(PASSWORD), credentials.NOBODYS_HASH)]
+    parameters = [text.split("$")[:4] for text in (credentials.hash_password(PASSWORD), credentials.DUMMY_HASH)]
     assert parameters[0] == parameters[1]
 
 

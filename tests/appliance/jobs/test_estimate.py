@@ -76,8 +76,8 @@ def test_a_disk_that_is_too_small_is_told(trial, clip, data):
 
     assert not found.fits
     assert found.message == (
-        "This does not fit: not enough free disk space: 720 MB are needed and 800 MB are free, but 200 MB "
-        "of it must stay free (Settings, Disk reserve); delete old results, or choose a smaller size"
+        "This does not fit: not enough disk space: 720 MB needed, 800 MB free, of which 200 MB "
+        "must stay free (Settings, Disk reserve); delete old results, or choose a smaller size"
     )
 
 

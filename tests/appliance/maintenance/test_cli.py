@@ -39,7 +39,7 @@ def test_a_backup_is_written_and_restored(data, tmp_path):
 
     restored = relume("restore", tmp_path / "b.tar", "--data", tmp_path / "new")
     assert restored.returncode == 0, restored.stderr
-    assert "note: it was at" in restored.stdout
+    assert "note: the backup is from" in restored.stdout
     assert (tmp_path / "new/secrets/key").read_text() == "k"
 
 

@@ -66,7 +66,7 @@ def test_the_module_tells_by_its_exit_code(server, tmp_path):
         )
 
     good = run(RELUME_PORT=str(server.server_address[1]))
-    assert (good.returncode, good.stdout) == (0, "well, Relume 1.2.3\n")
+    assert (good.returncode, good.stdout) == (0, "healthy, Relume 1.2.3\n")
     bad = run(RELUME_PORT="1")
     assert bad.returncode == 1
-    assert "not well: " in bad.stderr
+    assert "unhealthy: " in bad.stderr

@@ -1,6 +1,6 @@
 import logging
 
-from appliance.maintenance.logs import log_to_file, set_aside
+from appliance.maintenance.logs import log_to_file, rotate
 
 
 def test_the_log_is_rotated_and_old_files_are_dropped(tmp_path):
@@ -26,13 +26,13 @@ def test_nothing_is_logged_after_the_block(tmp_path):
 
 def test_a_long_log_of_others_is_set_aside(tmp_path):
     path = tmp_path / "workers.log"
-    assert set_aside(path, size_bytes=10) == path
+    assert rotate(path, size_bytes=10) == path
     path.write_text("short")
-    set_aside(path, size_bytes=10)
+    rotate(path, size_bytes=10)
     assert path.read_text() == "short"
 
     path.write_text("long enough")
-    set_aside(path, size_bytes=10)
+    rotate(path, size_bytes=10)
 
     assert not path.exists()
     assert (tmp_path / "workers.log.1").read_text() == "long enough"

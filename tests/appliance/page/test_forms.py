@@ -30,7 +30,7 @@ def test_a_wrong_current_password_is_told_at_its_field(furnished: Any, log_in: C
     ("label", "typed", "said"),
     [
         ("Plain port", "99999", "Plain port must be between 0 and 65535."),
-        ("Certificate", "/nix/a.pem", "the certificate and its key go together: set both or none"),
+        ("Certificate", "/nix/a.pem", "set both the certificate and its key, or neither"),
         ("Own models", "/no/such/folder", "the folder /no/such/folder does not exist"),
     ],
 )

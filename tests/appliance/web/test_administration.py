@@ -228,13 +228,13 @@ def test_settings_with_which_the_server_could_not_start_are_not_saved(admin, ser
         port = taken.getsockname()[1]
         error = refused(admin, {"host": "127.0.0.1", "port": port})
     assert (error["field"], error["code"]) == ("port", "setting_refused")
-    assert f"cannot listen on port {port}: another program uses it" in error["message"]
+    assert f"cannot listen on port {port}: it is in use by another program" in error["message"]
 
     error = refused(admin, {"host": "203.0.113.9"})
     assert (error["field"], "does not have the address 203.0.113.9" in error["message"]) == ("host", True)
 
     error = refused(admin, {"tls_certificate": "/nix/a.pem", "tls_key": "/nix/a.key"})
-    assert (error["field"], "there is no file /nix/a.pem" in error["message"]) == ("tls_certificate", True)
+    assert (error["field"], "the file /nix/a.pem does not exist" in error["message"]) == ("tls_certificate", True)
 
     (tmp_path / "a.pem").write_text("no certificate")
     error = refused(admin, {"tls_certificate": str(tmp_path / "a.pem"), "tls_key": str(tmp_path / "a.pem")})
@@ -245,7 +245,7 @@ def test_settings_with_which_the_server_could_not_start_are_not_saved(admin, ser
         ({"backend": "gpu7"}, "unknown backend “gpu7”; this machine has: auto, cpu"),
         ({"device": "gpu 7"}, "type auto, or one of the devices"),
         ({"device": "gpu:77"}, "it has: auto, cpu"),
-        ({"device": "cpu,cpu"}, "each named once"),
+        ({"device": "cpu,cpu"}, "unknown or repeated device"),
         ({"port": 8443, "plain_port": 8443}, "cannot serve both"),
         ({"port": 99999}, "Port must be between 1 and 65535"),
         ({"prt": 80}, "there is no setting named “prt”; did you mean port?"),

@@ -109,7 +109,7 @@ def test_what_the_mail_server_says_is_told_in_words(settings, letters):
     with socket.create_server(("127.0.0.1", 0)) as free:
         closed = free.getsockname()[1]
     said = send(with_mail(settings, closed), letter)
-    assert said == "the mail server could not be reached: connection refused; nothing listens at this address"
+    assert said == "cannot reach the mail server: connection refused; nothing is listening at this address"
 
 
 def test_a_test_message_says_what_is_missing(operator, services):
@@ -118,4 +118,4 @@ def test_a_test_message_says_what_is_missing(operator, services):
     second = operator.post("/api/me/test-mail")
 
     assert (first.status_code, first.json()["error"]["message"]) == (422, "save your e-mail address first")
-    assert (second.status_code, "no mail server is set" in second.json()["error"]["message"]) == (422, True)
+    assert (second.status_code, "no mail server is configured" in second.json()["error"]["message"]) == (422, True)

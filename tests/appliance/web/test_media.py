@@ -186,7 +186,7 @@ def test_several_results_come_as_one_zip(viewer, services, tmp_path):
     gone = viewer.get(f"/api/results.zip?jobs={','.join(ids)}")
     assert (gone.status_code, gone.json()["error"]["message"]) == (
         404,
-        "the file b.mov is not there, or was moved away",
+        "the file b.mov does not exist; it may have been moved",
     )
     waiting = services.queue.add(NewJob(tmp_path / "c.mp4", "c.mp4", EnhanceOptions()))
     assert viewer.get(f"/api/results.zip?jobs={waiting.id}").status_code == 404
@@ -263,7 +263,7 @@ def test_a_part_that_is_not_there_is_refused_as_everything_is(viewer, done, part
     assert answer.status_code == status
     assert answer.json()["error"] == {
         "code": "range",
-        "message": "the part that was asked for is not in this file of 10240 bytes",
+        "message": "the requested range is outside this file of 10240 bytes",
         "field": "",
     }
 

@@ -245,7 +245,7 @@ def dripping():
 def test_one_that_answers_a_byte_at_a_time_is_given_up_in_time(dripping):
     problem = send(dripping, "secret", "job.done", "{}", timeout_s=0.3)
 
-    assert problem == "cannot be reached: no answer within 0.3 s"
+    assert problem == "cannot be reached: no response within 0.3 s"
 
 
 def test_one_that_drips_holds_up_no_other_and_not_the_end_of_the_server(
@@ -288,6 +288,6 @@ def test_a_webhook_is_tested_and_what_is_wrong_is_told_in_words(admin):
 
     answer = admin.post(f"/api/webhooks/{hook['id']}/test")
 
-    problem = "cannot be reached: connection refused; nothing listens at this address"
+    problem = "cannot be reached: connection refused; nothing is listening at this address"
     assert (answer.status_code, answer.json()) == (200, {"problem": problem})
     assert admin.get("/api/webhooks").json()[0]["last_status"] == problem
