@@ -122,9 +122,7 @@ def enhance(
         AudioMode | None,
         typer.Option(metavar="speech|off", help="Reduce noise in speech, or keep the audio unchanged."),
     ] = None,
-    strength: Annotated[
-        float | None, typer.Option(metavar="0..1", help="Strength of the enhancement; 1 is full.")
-    ] = None,
+    strength: Annotated[float | None, typer.Option(metavar="0..1", help="Strength of the effect; 1 is full.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Video model instead of the preset's.")] = None,
     zoo: Annotated[
         Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, for --model.")
@@ -135,7 +133,7 @@ def enhance(
     precision: Annotated[
         str,
         typer.Option(
-            metavar="auto|fp32|fp16|int8", help="Precision of the video model. auto: the fastest with full quality."
+            metavar="auto|fp32|fp16|int8", help="Precision of the video model; auto: fastest with full quality."
         ),
     ] = "auto",
     codec: Annotated[
@@ -252,9 +250,7 @@ def doctor(
     ] = None,
     zoo: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", exists=True, file_okay=False, help="Folder of your own models to check as well."
-        ),
+        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Also check this folder of your own models."),
     ] = None,
 ) -> None:
     """Check this machine and benchmark the models; jobs then use the fastest backend.

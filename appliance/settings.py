@@ -172,9 +172,7 @@ class Settings(BaseSettings):
     smtp_security: Literal["starttls", "tls", "none"] = Field(
         "starttls", title="Mail encryption", description="STARTTLS, TLS from the start, or none (local networks only)."
     )
-    smtp_user: str = Field(
-        "", max_length=255, title="Mail user", description="User name at the mail server; empty: no login."
-    )
+    smtp_user: str = Field("", max_length=255, title="Mail user", description="Login at the mail server; empty: none.")
     smtp_password: str = Field(
         "",
         max_length=500,

@@ -77,9 +77,7 @@ def _address_error(error: Exception, host: str, port: int) -> SettingsError:
     if number == 13:  # EACCES
         return _invalid("port", f"cannot listen on port {port}: ports below 1024 are not allowed here; choose another")
     if number == 98:  # EADDRINUSE
-        return _invalid(
-            "port", f"cannot listen on port {port}: it is in use by another program; choose another with --port"
-        )
+        return _invalid("port", f"cannot listen on port {port}: it is already in use; choose another with --port")
     return _invalid("port", f"cannot listen on port {port} of {host}: {os.strerror(number or 0)}")
 
 

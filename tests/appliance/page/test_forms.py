@@ -29,7 +29,7 @@ def test_a_wrong_current_password_is_told_at_its_field(furnished: Any, log_in: C
 @pytest.mark.parametrize(
     ("label", "typed", "said"),
     [
-        ("Plain port", "99999", "Plain port must be between 0 and 65535."),
+        ("HTTP port", "99999", "HTTP port must be between 0 and 65535."),
         ("Certificate", "/nix/a.pem", "set both the certificate and its key, or neither"),
         ("Own models", "/no/such/folder", "the folder /no/such/folder does not exist"),
     ],

@@ -228,7 +228,7 @@ def test_settings_with_which_the_server_could_not_start_are_not_saved(admin, ser
         port = taken.getsockname()[1]
         error = refused(admin, {"host": "127.0.0.1", "port": port})
     assert (error["field"], error["code"]) == ("port", "setting_refused")
-    assert f"cannot listen on port {port}: it is in use by another program" in error["message"]
+    assert f"cannot listen on port {port}: it is already in use" in error["message"]
 
     error = refused(admin, {"host": "203.0.113.9"})
     assert (error["field"], "does not have the address 203.0.113.9" in error["message"]) == ("host", True)

@@ -198,7 +198,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path):
             _, said = box.process.communicate(timeout=60)
 
     assert box.process.returncode != 0
-    assert f"cannot listen on port {port}: it is in use by another program" in said
+    assert f"cannot listen on port {port}: it is already in use" in said
     assert "Traceback" not in said
 
 

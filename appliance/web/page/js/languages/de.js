@@ -251,7 +251,7 @@ export const TEXTS = {
   "Page not found": "Seite nicht gefunden",
   "Check the address, or go to the queue.": "Prüfen Sie die Adresse, oder gehen Sie zur Warteschlange.",
   "There is no such job.": "Diesen Auftrag gibt es nicht.",
-  "There is no such job; it may have been removed.": "Diesen Auftrag gibt es nicht; vielleicht wurde er gelöscht.",
+  "Job not found; it may have been deleted.": "Auftrag nicht gefunden; vielleicht wurde er gelöscht.",
 
   // Jobs
   Waiting: "Wartend",
@@ -632,7 +632,30 @@ export const TEXTS = {
   "Users see only their own jobs": "Benutzer sehen nur eigene Aufträge",
   "Listen address": "Adresse",
   Port: "Port",
-  "Plain port": "Port ohne Verschlüsselung",
+  "HTTP port": "HTTP-Port",
+  "Use https:// with a certificate. Without it, passwords are sent unencrypted.":
+    "https:// mit Zertifikat verwenden. Ohne werden Passwörter unverschlüsselt übertragen.",
+  "File on the server: your certificate with its chain (PEM). Empty: Relume creates its own.":
+    "Datei auf dem Server: Ihr Zertifikat mit Kette (PEM). Leer: Relume erstellt ein eigenes.",
+  "File on the server: the private key (PEM).": "Datei auf dem Server: der private Schlüssel (PEM).",
+  "Additional names of this server, for example relume.studio.example.":
+    "Weitere Namen dieses Servers, zum Beispiel relume.studio.example.",
+  "Make this server known as relume.local on the local network (mDNS).":
+    "Diesen Server im lokalen Netz als relume.local bekannt machen (mDNS).",
+  "Failed logins of a user from one address before logins from there are locked.":
+    "Fehlgeschlagene Anmeldungen eines Benutzers von einer Adresse, bis Anmeldungen von dort gesperrt werden.",
+  "Failed logins before a network address is locked.":
+    "Fehlgeschlagene Anmeldungen, bis eine Netzwerkadresse gesperrt wird.",
+  "How long logins stay locked.": "Wie lange Anmeldungen gesperrt bleiben.",
+  "Name of the SMTP server; empty: no e-mail is sent.": "Name des SMTP-Servers; leer: keine E-Mails.",
+  "Usually 587, or 465 with TLS.": "Meist 587, mit TLS 465.",
+  "STARTTLS, TLS from the start, or none (local networks only).":
+    "STARTTLS, TLS von Anfang an, oder keine (nur in lokalen Netzen).",
+  "Login at the mail server; empty: none.": "Anmeldung am Mailserver; leer: keine.",
+  "Never shown once saved; leave empty to keep it.":
+    "Wird nach dem Speichern nie angezeigt; zum Beibehalten leer lassen.",
+  "Maximum time to wait for a response.": "Höchste Wartezeit auf eine Antwort.",
+  "Maximum delivery attempts.": "Höchstzahl der Zustellversuche.",
   "Encrypt (TLS)": "Verschlüsseln (TLS)",
   Certificate: "Zertifikat",
   "Certificate key": "Schlüssel des Zertifikats",
@@ -647,11 +670,11 @@ export const TEXTS = {
   "Log level": "Protokollstufe",
 
   // Texts of the server
-  "Not enough free disk space: {} are needed and {} are free, but {} of it must stay free (Settings, Disk reserve); delete old results.":
-    "Zu wenig Speicherplatz: {} werden gebraucht und {} sind frei, aber {} davon müssen frei bleiben (Einstellungen, Speicherreserve). Löschen Sie alte Ergebnisse.",
+  "Not enough disk space: {} needed, {} free, of which {} must stay free (Settings, Disk reserve); delete old results.":
+    "Zu wenig Speicherplatz: {} nötig, {} frei, davon müssen {} frei bleiben (Einstellungen, Speicherreserve). Löschen Sie alte Ergebnisse.",
   "Device used for enhancement.": "Gerät für die Verbesserung.",
-  "Devices that enhance, one job each: auto, cpu, or for example gpu:0,gpu:1.":
-    "Geräte für die Verbesserung, je ein Auftrag: auto, cpu oder zum Beispiel gpu:0,gpu:1.",
+  "Devices that run jobs, one each: auto, cpu, or for example gpu:0,gpu:1.":
+    "Geräte, die Aufträge ausführen, je einen: auto, cpu oder zum Beispiel gpu:0,gpu:1.",
   "Software that runs the models. Automatic: the fastest on this machine.":
     "Software, die die Modelle ausführt. Automatisch: die schnellste auf diesem Rechner.",
   "Numeric precision of the video model. Automatic: the fastest with full quality.":
@@ -664,34 +687,34 @@ export const TEXTS = {
   "Engines (GiB)": "Engines (GiB)",
   "Folder on the server with your own models.": "Ordner auf dem Server mit eigenen Modellen.",
   "Larger files are refused.": "Größere Dateien werden abgelehnt.",
-  "Files per person": "Dateien je Person",
+  "Files per user": "Dateien je Benutzer",
   "Uploaded files without a job, per user.": "Hochgeladene Dateien ohne Auftrag, je Benutzer.",
   "Keep uploads (days)": "Uploads behalten (Tage)",
   "Uploaded files without a job are deleted after this many days.":
     "Hochgeladene Dateien ohne Auftrag werden nach so vielen Tagen gelöscht.",
-  "Check limit (s)": "Prüfdauer (s)",
+  "Check timeout (s)": "Prüfdauer (s)",
   "Maximum time to check an uploaded file.": "Höchste Zeit zum Prüfen einer Datei.",
-  "Jobs, previews and results are shown to the user who added them and to administrators alone.":
+  "Jobs, previews and results are visible only to the user who added them and to administrators.":
     "Aufträge, Vorschauen und Ergebnisse sehen nur, wer sie hinzugefügt hat, und Administratoren.",
   "Log out when idle (h)": "Abmelden ohne Aktivität (h)",
   "Users are logged out after this time without activity.": "Benutzer werden nach dieser Zeit ohne Aktivität abgemeldet.",
-  "Longest login (days)": "Längste Anmeldung (Tage)",
-  "Users are logged out after this time in any case.": "Benutzer werden nach dieser Zeit auf jeden Fall abgemeldet.",
+  "Maximum session (days)": "Längste Anmeldung (Tage)",
+  "Users are logged out after this time even when active.": "Benutzer werden nach dieser Zeit auch bei Aktivität abgemeldet.",
   "Failed logins": "Fehlgeschlagene Anmeldungen",
   "Failed logins per address": "Fehlgeschlagene Anmeldungen je Adresse",
   "Lock time (minutes)": "Sperrzeit (Minuten)",
   "0.0.0.0: all networks; 127.0.0.1: this machine only.": "0.0.0.0: alle Netze; 127.0.0.1: nur dieser Rechner.",
   "Port of the web page.": "Port der Webseite.",
-  "Redirects http:// to https://; 0: off.": "Leitet http:// auf https:// um; 0: aus.",
+  "Redirects http:// to https:// (0 = off).": "Leitet http:// auf https:// um (0 = aus).",
   "Announce relume.local": "relume.local bekannt machen",
   "Mail encryption": "Verschlüsselung der E-Mail",
   "Mail user": "Mail-Benutzer",
   "Mail password": "Mail-Passwort",
   Sender: "Absender",
-  "Address that messages come from.": "Adresse, von der die Nachrichten kommen.",
+  "E-mail address of the sender.": "E-Mail-Adresse des Absenders.",
   "Webhook attempts": "Webhook-Versuche",
-  "Webhook limit (s)": "Webhook-Wartezeit (s)",
-  "Detail of the server log.": "Ausführlichkeit des Serverprotokolls.",
+  "Webhook timeout (s)": "Webhook-Wartezeit (s)",
+  "Level of detail of the server log.": "Ausführlichkeit des Serverprotokolls.",
 
   // More of jobs, uploads and the comparison
   "Failed: {}": "Fehlgeschlagen: {}",
