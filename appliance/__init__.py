@@ -1,1 +1,1 @@
-"""The box as its user meets it: the `relume` command."""
+"""The `relume` command and the server: jobs, watch folders, users and web page."""

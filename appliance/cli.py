@@ -158,8 +158,9 @@ def enhance(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     allow_damaged: Annotated[
-        bool, typer.Option("--allow-damaged", "--conceal", help="Enhance a damaged file as far as it can be read.")
+        bool, typer.Option("--allow-damaged", help="Enhance a damaged file as far as it can be read.")
     ] = False,
+    conceal: Annotated[bool, typer.Option("--conceal", hidden=True)] = False,
     keep_unverified: Annotated[
         bool, typer.Option("--keep-unverified", help="Keep the result even if its verification fails.")
     ] = False,
@@ -189,7 +190,7 @@ def enhance(
         start=None if start is None else parse_time(start),
         end=None if end is None else parse_time(end),
         overwrite=overwrite,
-        allow_damaged=allow_damaged,
+        allow_damaged=allow_damaged or conceal,
         keep_unverified=keep_unverified,
         compare=compare,
         model=model,
@@ -219,9 +220,9 @@ def probe(
     check: Annotated[bool, typer.Option("--check", help="Decode the whole file and list all damage.")] = False,
     json: Json = False,
 ) -> None:
-    """Show the streams of a media file, and whether its end is damaged.
+    """Show the streams of a media file and its damage.
 
-    With --check, exit code 3 means that the file is damaged.
+    Without --check, only the end of the file is checked. With --check, exit code 3 means that the file is damaged.
     """
     from appliance.probe import examine, show_examination
 
@@ -253,9 +254,9 @@ def doctor(
         typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="Also check this folder of your own models."),
     ] = None,
 ) -> None:
-    """Check this machine and benchmark the models; jobs then use the fastest backend.
+    """Check this machine and benchmark the models.
 
-    Exit code 5 means that a problem was found.
+    Jobs then use the fastest backend. Exit code 5 means that a problem was found.
     """
     from appliance.console import show_diagnosis
     from appliance.settings import engines_folder, find_data_directory

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     )
 
     upload_limit_gib: float = Field(
-        200.0, gt=0, le=100_000, title="Largest upload (GiB)", description="Larger files are refused."
+        200.0, gt=0, le=100_000, title="Largest upload (GiB)", description="Larger files are rejected."
     )
     open_uploads: int = Field(
         200, ge=1, le=10_000, title="Files per user", description="Uploaded files without a job, per user."

@@ -2,8 +2,9 @@
 
 Every mutation is drawn from a seed: flipped bytes, a cut, a missing, repeated or zeroed piece, two files joined, or a
 header field with an extreme value. `relume enhance` runs on each in a process of its own, every second time with
-`--conceal`. A run is right if it ends in time, within the memory limit, with exit code 0 and a result that decodes
-from start to end, or with exit code 3 and no result; if it prints no traceback; and if it leaves no other file behind.
+`--allow-damaged`. A run is right if it ends in time, within the memory limit, with exit code 0 and a result that
+decodes from start to end, or with exit code 3 and no result; if it prints no traceback; and if it leaves no other file
+behind.
 """
 
 import argparse
@@ -212,7 +213,7 @@ def try_file(path: Path, mutation: str, folder: Path, *, conceal: bool, limits: 
     scratch.mkdir()
     target = results / "result.mkv"
     command = [sys.executable, "-c", _RELUME, "enhance", str(path), "--output", str(target)]
-    command += ["--preset", "restore", "--codec", "h264", *(["--conceal"] if conceal else [])]
+    command += ["--preset", "restore", "--codec", "h264", *(["--allow-damaged"] if conceal else [])]
     environment = {**os.environ, "TMPDIR": str(scratch)}
     started = time.monotonic()
     with (folder / "said.txt").open("wb") as said:

@@ -20,7 +20,7 @@ class Actor:
 
 
 COMMAND_LINE: Final = Actor(None, "command line")
-NOBODY: Final = "not logged in"
+NOT_LOGGED_IN: Final = "not logged in"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="User name.")]
 
 
 @app.command("list", cls=PlainCommand)
-def list_users(*, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False) -> None:
+def list_users(*, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List users."""
     from dataclasses import asdict
 
@@ -44,10 +44,13 @@ def list_users(*, data: Data = None, json: Annotated[bool, typer.Option("--json"
 def add(
     name: Name,
     *,
-    role: Annotated[Role, typer.Option(metavar="viewer|operator|administrator", help="Role.")],
+    role: Annotated[Role, typer.Option(metavar="viewer|operator|administrator", help="What the user may do.")],
     data: Data = None,
 ) -> None:
-    """Create a user; the password is prompted for, or read from standard input."""
+    """Create a user.
+
+    The password is prompted for, or read from standard input.
+    """
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
@@ -57,7 +60,11 @@ def add(
 
 @app.command(cls=PlainCommand)
 def password(name: Name, *, data: Data = None) -> None:
-    """Set a new password, log the user out everywhere and unlock the account."""
+    """Set a new password.
+
+    This logs the user out everywhere and unlocks the account. The password is prompted for, or read from standard
+    input.
+    """
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:
@@ -67,7 +74,12 @@ def password(name: Name, *, data: Data = None) -> None:
 
 
 @app.command(cls=PlainCommand)
-def role(name: Name, new_role: Annotated[Role, typer.Argument(metavar="ROLE")], *, data: Data = None) -> None:
+def role(
+    name: Name,
+    new_role: Annotated[Role, typer.Argument(metavar="ROLE", help="viewer, operator or administrator.")],
+    *,
+    data: Data = None,
+) -> None:
     """Change the role of a user."""
     from appliance.accounts.audit import COMMAND_LINE
 
@@ -90,7 +102,10 @@ def enable(name: Name, *, data: Data = None) -> None:
 
 @app.command(cls=PlainCommand)
 def remove(name: Name, *, data: Data = None) -> None:
-    """Delete a user with their tokens and waiting uploads; jobs are kept."""
+    """Delete a user; their jobs are kept.
+
+    Their tokens and uploads without a job are deleted as well.
+    """
     from appliance.accounts.audit import COMMAND_LINE
 
     with _users(data) as users:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from appliance.accounts.audit import NOBODY, Actor, record
+from appliance.accounts.audit import NOT_LOGGED_IN, Actor, record
 from appliance.accounts.credentials import (
     check_password,
     clean_name,
@@ -110,7 +110,7 @@ class LoginService:
                 self._limiter.reset(name, address)
                 record(connection, Actor(row["id"], row["name"], address), "login")
                 return self._sessions.open(connection, row["id"], address, old=old, agent=agent)
-            who = Actor(None, NOBODY if row is None else row["name"], address)
+            who = Actor(None, NOT_LOGGED_IN if row is None else row["name"], address)
             record(connection, who, "login_failed")
         raise LoginError("wrong user name or password; passwords are case-sensitive")
 

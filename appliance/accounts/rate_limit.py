@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.accounts.audit import NOBODY, Actor, record
+from appliance.accounts.audit import NOT_LOGGED_IN, Actor, record
 from appliance.accounts.credentials import hash_secret, name_key
 from appliance.errors import TooManyLoginsError
 from appliance.store.database import Database
@@ -60,7 +60,7 @@ class LoginLimiter:
                 failures = [self._count(connection, key, now) for key in (pair, host, account)]
                 if failures[0] == self._limits.by_account:
                     what = "too many failed logins on one account"
-                    record(connection, Actor(None, NOBODY, address), "login_locked", what)
+                    record(connection, Actor(None, NOT_LOGGED_IN, address), "login_locked", what)
                 _remove_oldest(connection)
         if blocked_s:
             minutes = max(1, round(blocked_s / 60))

@@ -16,9 +16,9 @@ def backup(
     full: Annotated[bool, typer.Option("--full", help="Include uploads, results and comparison videos.")] = False,
     data: Data = None,
 ) -> None:
-    """Write users, settings, keys, queue and history to one file; the server may be running.
+    """Back up users, settings, keys, queue and history.
 
-    Anyone who has this file can access everything on the server: keep it in a safe place.
+    The server may be running. Anyone with this file can access everything on the server: keep it in a safe place.
     """
     from appliance.console import format_bytes
     from appliance.maintenance.backup import back_up
@@ -36,7 +36,7 @@ def restore(
     ] = False,
     data: Data = None,
 ) -> None:
-    """Restore a backup into the data directory; stop the server first."""
+    """Restore a backup; stop the server first."""
     from appliance.maintenance.restore import restore as run
     from appliance.settings_file import load_settings
 

@@ -163,7 +163,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
 def _http(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, HTTPException)
-    messages = {404: "there is no such page", 405: "this URL does not accept that method"}
+    messages = {404: "this URL does not exist", 405: "this URL does not accept that method"}
     message = messages.get(error.status_code) or str(error.detail)
     code = HTTPStatus(error.status_code).name.lower()
     return error_response(error.status_code, code, message, dict(error.headers or {}))

@@ -26,7 +26,7 @@ def _sentences(report: Report) -> Iterator[str]:
     yield from _sound(report)
     yield from _streams(report)
     if report.check_failures:
-        yield f"The check of the finished file failed: {'; '.join(report.check_failures)}."
+        yield f"Verification of the result failed: {'; '.join(report.check_failures)}."
     speed = report.speed
     rate = f" ({speed.fps:.1f} fps)" if speed.fps else ""
     size = format_bytes(report.result.size_bytes)

@@ -94,7 +94,7 @@ def _make(certificate: Path, key: Path, names: list[str], addresses: list[str]) 
     usable = [name for name in names if name.isascii() and 0 < len(name) < 254]
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in usable]
     alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-    made = (
+    created = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -112,7 +112,7 @@ def _make(certificate: Path, key: Path, names: list[str], addresses: list[str]) 
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     _write(key, text)
-    _write(certificate, made.public_bytes(serialization.Encoding.PEM))
+    _write(certificate, created.public_bytes(serialization.Encoding.PEM))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -100,16 +100,16 @@ def probe_upload(
         )
         # An answer is valid even if the process failed later, on the thumbnail.
         answer = _read_answer(done.stdout)
-    except subprocess.TimeoutExpired as error:
-        answer = _read_answer(error.stdout or "")
+    except subprocess.TimeoutExpired as expired:
+        answer = _read_answer(expired.stdout or "")
         answer = answer or {"error": f"{path} could not be checked within {timeout_s:g} s; it may be damaged"}
     except OSError:
         answer = {}
-    refusal = answer.get("error")
-    if refusal is None and "probe" not in answer:
-        refusal = f"{path} is damaged or not a media file: the process that checked it crashed"
-    if refusal is not None:
-        return None, str(refusal).replace(str(path), name)
+    error = answer.get("error")
+    if error is None and "probe" not in answer:
+        error = f"{path} is damaged or not a media file: the process that checked it crashed"
+    if error is not None:
+        return None, str(error).replace(str(path), name)
     damage = answer.get("damage", _UNCHECKED)
     return answer["probe"] | {"damage": None if damage is None else str(damage).replace(str(path), name)}, None
 

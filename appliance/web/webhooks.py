@@ -97,7 +97,7 @@ class Webhooks:
         with self._database.transaction() as connection:
             row = connection.execute("DELETE FROM webhooks WHERE id = ? RETURNING url", (webhook_id,)).fetchone()
             if row is None:
-                raise WebhookNotFoundError("there is no such webhook; it may have been removed")
+                raise WebhookNotFoundError("webhook not found; it may have been deleted")
             record(connection, actor, "webhook_removed", redact_url(row["url"]))
 
     def test(self, webhook_id: str) -> str | None:
@@ -109,7 +109,7 @@ class Webhooks:
         with self._database.read() as connection:
             row = connection.execute("SELECT url, secret FROM webhooks WHERE id = ?", (webhook_id,)).fetchone()
         if row is None:
-            raise WebhookNotFoundError("there is no such webhook; it may have been removed")
+            raise WebhookNotFoundError("webhook not found; it may have been deleted")
         body = json.dumps({"event": "test", "message": "This is a test message from Relume."})
         problem = send(row["url"], row["secret"], "test", body, timeout_s=self._settings.webhook_timeout_s)
         with self._database.transaction() as connection:

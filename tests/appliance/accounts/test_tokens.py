@@ -33,7 +33,7 @@ def test_a_token_is_its_owner_and_only_its_hash_is_kept(accounts: Accounts, call
 
 
 def test_a_token_is_not_worth_more_than_its_owner(accounts: Accounts, caller: Principal):
-    with pytest.raises(AccountError, match="allowed more than you are"):
+    with pytest.raises(AccountError, match="higher than yours"):
         accounts.tokens.add(caller, "script", Role.ADMINISTRATOR)
     _, weak = accounts.tokens.add(caller, "reader", Role.VIEWER)
     _, strong = accounts.tokens.add(caller, "writer", Role.OPERATOR)

@@ -158,7 +158,7 @@ def test_a_failed_job_tells_titles_and_nothing_for_the_command_line(services, op
     assert claimed is not None
     for message, said in (
         (
-            f"{job.source} is damaged or cut short in stream 1; copy it again, or enhance the rest with --conceal",
+            f"{job.source} is damaged or cut short in stream 1; copy it again, or enhance it with --allow-damaged",
             "holiday in \\Nice.mp4 is damaged or cut short in stream 1; copy it again",
         ),
         (f"{files.folder}/.result.partial.mp4 has no sound", "the result has no sound"),

@@ -686,7 +686,7 @@ export const TEXTS = {
     "Speicherplatz für optimierte Engines; die am längsten unbenutzten werden zuerst entfernt.",
   "Engines (GiB)": "Engines (GiB)",
   "Folder on the server with your own models.": "Ordner auf dem Server mit eigenen Modellen.",
-  "Larger files are refused.": "Größere Dateien werden abgelehnt.",
+  "Larger files are rejected.": "Größere Dateien werden abgelehnt.",
   "Files per user": "Dateien je Benutzer",
   "Uploaded files without a job, per user.": "Hochgeladene Dateien ohne Auftrag, je Benutzer.",
   "Keep uploads (days)": "Uploads behalten (Tage)",
