@@ -218,8 +218,8 @@ class Settings(BaseSettings):
         for name in names:
             if len(name) > 253 or not _HOST_NAME.fullmatch(name):
                 raise ValueError(
-                    f"host name {name!r} is not a name such as relume.studio.example; "
-                    "write other letters as in DNS (xn--...)"
+                    f"invalid host name {name!r}; enter a name such as relume.studio.example, "
+                    "with other letters in Punycode (xn--...)"
                 )
         return tuple(name.lower().rstrip(".") for name in names)
 

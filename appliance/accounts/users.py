@@ -102,7 +102,7 @@ class Users:
             AccountError: The address is not an e-mail address.
         """
         if email and not _EMAIL.fullmatch(email):
-            raise AccountError("type an e-mail address such as anna@studio.example", code="email", field="email")
+            raise AccountError("enter an e-mail address such as anna@studio.example", code="email", field="email")
         columns = {
             "language": language,
             "email": email,

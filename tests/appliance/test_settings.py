@@ -47,7 +47,7 @@ def test_the_data_directory_comes_from_the_environment_too(tmp_path: Path, monke
         ('data = "/tmp"', "cannot set data"),
         ("port = ", "is not valid TOML"),
         ('tls_key = "/a/key.pem"', "set both the certificate and its key"),
-        ('host_names = ["http://box"]', "is not a name such as"),
+        ('host_names = ["http://box"]', "invalid host name"),
         ("upload_limit_gib = nan", "upload_limit_gib"),
         ('tls = "perhaps"', "setting tls: Encrypt (TLS) must be on or off"),
     ],
