@@ -55,7 +55,7 @@ def test_the_summary_tells_where_the_result_is_and_what_was_done():
 def test_the_check_of_the_finished_file_has_a_line_of_its_own():
     failed = replace(REPORT, check_failures=("24 pictures were written, 23 are in the file",))
 
-    assert "the finished file was read back" in summarise(REPORT)
+    assert "passed: all frames and samples" in summarise(REPORT)
     assert "FAILED: 24 pictures were written, 23 are in the file" in summarise(failed)
     assert not any("check" in sentence for sentence in describe_report(REPORT))
     assert "The check of the finished file failed: 24 pictures were written, 23 are in the file." in describe_report(
@@ -100,4 +100,4 @@ def test_sound_alone_has_no_picture_lines():
 
 def test_a_job_that_was_interrupted_says_so():
     assert "resumed" not in summarise(REPORT)
-    assert "resumed after 2 interruptions" in summarise(replace(REPORT, resumes=2))
+    assert "after 2 interruptions" in summarise(replace(REPORT, resumes=2))

@@ -75,8 +75,7 @@ def system(services: ServicesDep, caller: Viewer) -> SystemOut:
     return SystemOut(**services.system.full(with_log=caller.role is Role.ADMINISTRATOR))
 
 
-def _check_capacity(services: ServicesDep, caller: Viewer) -> None:
-    del caller
+def _check_capacity(services: ServicesDep) -> None:
     if services.broadcaster.is_full():
         raise ApiError(503, "too_many", "too many pages are open; close some")
 
@@ -86,9 +85,10 @@ def _check_capacity(services: ServicesDep, caller: Viewer) -> None:
     summary="Live updates",
     response_class=EventSourceResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
-    dependencies=[Depends(_check_capacity)],
 )
-async def events(services: ServicesDep, caller: Viewer) -> AsyncIterator[ServerSentEvent]:
+async def events(
+    services: ServicesDep, caller: Viewer, _: Annotated[None, Depends(_check_capacity)]
+) -> AsyncIterator[ServerSentEvent]:
     """Stream changes as server-sent events.
 
     `job` has a job, or `{"id", "removed": true}`; `counts` has the number of jobs in each state; `queue` tells whether
