@@ -98,7 +98,7 @@ def test_several_files_are_enhanced_and_one_that_fails_holds_up_none(
     (tmp_path / "b.mp4").write_bytes(b"not a film")
     (tmp_path / "better").mkdir()
 
-    with pytest.raises(DecodeError, match="not all of 3 files could be enhanced"):
+    with pytest.raises(DecodeError, match="not all of the 3 files could be enhanced"):
         run_all([sources[0], tmp_path / "b.mp4", sources[1]], tmp_path / "better")
 
     assert sorted(path.name for path in (tmp_path / "better").iterdir()) == ["a.mp4", "c.mp4"]

@@ -57,10 +57,8 @@ def test_the_check_of_the_finished_file_has_a_line_of_its_own():
 
     assert "passed: all frames and samples" in summarise(REPORT)
     assert "FAILED: 24 pictures were written, 23 are in the file" in summarise(failed)
-    assert not any("check" in sentence for sentence in describe_report(REPORT))
-    assert "The check of the finished file failed: 24 pictures were written, 23 are in the file." in describe_report(
-        failed
-    )
+    assert not any("Verification" in sentence for sentence in describe_report(REPORT))
+    assert "Verification of the result failed: 24 pictures were written, 23 are in the file." in describe_report(failed)
 
 
 def test_what_was_not_carried_is_told_with_the_reason():

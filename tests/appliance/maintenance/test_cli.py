@@ -48,7 +48,7 @@ def test_refusals_are_one_line_with_their_exit_code(data, tmp_path):
     (tmp_path / "letter").write_text("dear sir")
     with open_data_directory(tmp_path / "live"):
         for arguments, code, words in (
-            (("backup", tmp_path / "b.tar", "--data", data), 4, "exists already"),
+            (("backup", tmp_path / "b.tar", "--data", data), 4, "already exists"),
             (("restore", tmp_path / "b.tar", "--data", data), 4, "--replace"),
             (("restore", tmp_path / "letter", "--data", tmp_path / "new"), 3, "no backup of Relume"),
             (

@@ -238,12 +238,12 @@ def test_settings_with_which_the_server_could_not_start_are_not_saved(admin, ser
 
     (tmp_path / "a.pem").write_text("no certificate")
     error = refused(admin, {"tls_certificate": str(tmp_path / "a.pem"), "tls_key": str(tmp_path / "a.pem")})
-    assert "must be PEM files that belong together" in error["message"]
+    assert "must be matching PEM files" in error["message"]
 
     for change, said in (
         ({"zoo": str(tmp_path / "gone")}, "does not exist"),
         ({"backend": "gpu7"}, "unknown backend “gpu7”; this machine has: auto, cpu"),
-        ({"device": "gpu 7"}, "type auto, or one of the devices"),
+        ({"device": "gpu 7"}, "enter auto, or a device"),
         ({"device": "gpu:77"}, "it has: auto, cpu"),
         ({"device": "cpu,cpu"}, "unknown or repeated device"),
         ({"port": 8443, "plain_port": 8443}, "cannot serve both"),
