@@ -244,7 +244,7 @@ def test_settings_with_which_the_server_could_not_start_are_not_saved(admin, ser
         ({"zoo": str(tmp_path / "gone")}, "does not exist"),
         ({"backend": "gpu7"}, "unknown backend “gpu7”; this machine has: auto, cpu"),
         ({"device": "gpu 7"}, "enter auto, or a device"),
-        ({"device": "gpu:77"}, "it has: auto, cpu"),
+        ({"device": "gpu:77"}, "this machine has: auto, cpu"),
         ({"device": "cpu,cpu"}, "unknown or repeated device"),
         ({"port": 8443, "plain_port": 8443}, "cannot serve both"),
         ({"port": 99999}, "Port must be between 1 and 65535"),
