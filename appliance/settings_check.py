@@ -37,9 +37,9 @@ def check_settings(wanted: Settings, running: Settings, changed: Collection[str]
 
 def available_devices() -> list[str]:
     """Return the valid values of the setting `device` on this machine."""
-    from runtime.hardware import look_at_hardware
+    from runtime.hardware import detect_hardware
 
-    return ["auto", "cpu", *(f"gpu:{number}" for number, _ in enumerate(look_at_hardware().gpus))]
+    return ["auto", "cpu", *(f"gpu:{number}" for number, _ in enumerate(detect_hardware().gpus))]
 
 
 def available_backends() -> list[str]:

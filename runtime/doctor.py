@@ -16,7 +16,7 @@ from runtime.engine.benchmark import BUDGET_S, measure_model
 from runtime.engine.choose import BackendPreference, choose_engine
 from runtime.engine.speeds import Speed, write_speeds
 from runtime.errors import EngineError, ManifestError, OutputError
-from runtime.hardware import Hardware, look_at_hardware
+from runtime.hardware import Hardware, detect_hardware
 from runtime.manifest import Model, list_models
 from runtime.presets import PRESETS
 from runtime.version import relume_version
@@ -133,7 +133,7 @@ def diagnose(
         own: A folder of the owner's own models, to be looked at too.
         budget_s: Seconds for each way to run a model.
     """
-    hardware = look_at_hardware()
+    hardware = detect_hardware()
     # There is no OpenVINO to install but on x86; elsewhere nothing lacks it.
     wanted = [entry for entry in _LIBRARIES if entry[0] != "openvino" or hardware.machine == "x86_64"]
     libraries = tuple(_find_library(*entry) for entry in wanted)

@@ -74,9 +74,9 @@ class SystemStatus:
     @cached_property
     def _device(self) -> str:
         """The name of the machine's board, GPU or processor."""
-        from runtime.hardware import look_at_hardware
+        from runtime.hardware import detect_hardware
 
-        machine = look_at_hardware()
+        machine = detect_hardware()
         return machine.board or (machine.gpus[0] if machine.gpus else f"{machine.cpu}, {machine.cores} cores")
 
     def _models(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from runtime.engine.choose import ModelBackend, candidates_for
 from runtime.engine.session import Array, Session
 from runtime.engine.speeds import Speed, describe_device, digest_files, is_current, read_speeds
 from runtime.errors import EngineError, OpenError
-from runtime.hardware import Hardware, look_at_hardware
+from runtime.hardware import Hardware, detect_hardware
 from runtime.manifest import Model
 
 BUDGET_S: Final = 1.0
@@ -67,7 +67,7 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
         engines: The folder of the engine store.
         budget_s: For each way to run it; a slow one gets three runs at least.
     """
-    hardware = look_at_hardware()
+    hardware = detect_hardware()
     threads = len(os.sched_getaffinity(0)) if model.manifest.video else 1
     shape, size = _usual_size(model)
     available = [backend for backend in list_backends() if backend.available]
@@ -86,7 +86,7 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
 
 def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
     """Return the models with a backend not yet measured on this machine with the current files and libraries."""
-    hardware, speeds = look_at_hardware(), read_speeds(engines)
+    hardware, speeds = detect_hardware(), read_speeds(engines)
     available = [backend for backend in list_backends() if backend.available]
 
     def is_measured(model: Model, backend: BackendInfo, precision: str) -> bool:

@@ -11,7 +11,7 @@ from runtime.engine.backends import BackendInfo, Flavour, find_backend, list_bac
 from runtime.engine.session import Array, Session
 from runtime.engine.speeds import is_current, read_speeds
 from runtime.errors import EngineStoreError, OpenError, OptionError, SessionError
-from runtime.hardware import look_at_hardware
+from runtime.hardware import detect_hardware
 from runtime.manifest import Model, QuantScheme, Role
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _measured(
     speeds = read_speeds(engines)
     if not speeds:
         return {}
-    hardware = look_at_hardware()
+    hardware = detect_hardware()
     backends = {backend.name: backend for backend, _ in candidates}
     pairs = {(backend.name, precision) for backend, precision in candidates}
     return {

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.engine.backends import find_backend
 from runtime.engine.speeds import Speed, describe_device, digest_files, write_speeds
-from runtime.hardware import look_at_hardware
+from runtime.hardware import detect_hardware
 from runtime.manifest import Model, ModelFile, VideoSpec, find_model, load_model
 
 Node = tuple[str, list[str], str]
@@ -175,7 +175,7 @@ def keep_speeds(tmp_path: Path) -> Callable[..., Path]:
         found = []
         for (name, precision), ms in speeds.items():
             backend = find_backend(name)
-            device = describe_device(look_at_hardware(), backend)
+            device = describe_device(detect_hardware(), backend)
             fields: dict[str, Any] = {
                 "model": model.manifest.name, "backend": name, "precision": precision,
                 "sha256": digest_files(model, precision, backend.quant_scheme),

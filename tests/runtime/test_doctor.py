@@ -13,7 +13,7 @@ from runtime.manifest import find_model, list_models, zoo_folder
 
 
 def test_the_box_is_described():
-    box = hardware.look_at_hardware()
+    box = hardware.detect_hardware()
 
     assert box.cores >= 1
     assert box.memory_bytes > 10**8
@@ -23,7 +23,7 @@ def test_the_box_is_described():
 def test_without_the_tool_of_the_driver_there_is_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert hardware.look_at_hardware().gpus == ()
+    assert hardware.detect_hardware().gpus == ()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_gpus_are_what_the_tool_of_the_driver_tells(monkeypatch, tmp_path, scrip
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
-    assert hardware.look_at_hardware().gpus == gpus
+    assert hardware.detect_hardware().gpus == gpus
 
 
 def test_the_codecs_of_the_presets_can_be_written():

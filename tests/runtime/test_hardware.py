@@ -3,18 +3,21 @@
 import shutil
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 
 import pytest
 
+from runtime.engine import device
 from runtime.engine.backends import Flavour
+from runtime.engine.device import detect_device, parse_gpu
 from runtime.errors import EngineStoreError
-from runtime.hardware import look_at_device, read_gpu
+from runtime.hardware import Gpu, detect_hardware
 
 
 def test_a_processor_is_told_by_its_name_and_instructions() -> None:
-    look_at_device.cache_clear()
-    device = look_at_device(Flavour.OPENVINO)
+    detect_device.cache_clear()
+    device = detect_device(Flavour.OPENVINO)
 
     assert device.product
     assert len(device.capability) == 16
@@ -23,26 +26,46 @@ def test_a_processor_is_told_by_its_name_and_instructions() -> None:
 
 
 def test_a_gpu_is_read_from_what_nvidia_smi_says() -> None:
-    told = read_gpu("NVIDIA RTX A2000 12GB, 8.6, 12282 MiB, 580.65.06")
+    found = parse_gpu(Gpu("NVIDIA RTX A2000 12GB", "12282 MiB", "580.65.06", "8.6"))
 
-    assert told == ("NVIDIA RTX A2000 12GB", "sm86", 12282 << 20, "580.65.06")
+    assert found == ("NVIDIA RTX A2000 12GB", "sm86", 12282 << 20, "580.65.06")
     with pytest.raises(ValueError, match="N/A"):
-        read_gpu("Orin (nvgpu), 8.7, [N/A], 540.4.0")
+        parse_gpu(Gpu("Orin (nvgpu)", "[N/A]", "540.4.0", "8.7"))
+
+
+def test_nvidia_smi_runs_once_a_minute_at_most(monkeypatch, tmp_path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho run >> {tmp_path}/log\necho 'RTX A2000, 12282 MiB, 580.65.06, 8.6'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(time, "monotonic", lambda: 600.0)
+    monkeypatch.setattr(device, "read_version", lambda _: "10.16")
+    detect_device.cache_clear()
+
+    found = [detect_device(Flavour.RTX), detect_device(Flavour.TENSORRT)]
+    gpus = detect_hardware().gpus
+    monkeypatch.setattr(time, "monotonic", lambda: 661.0)
+    detect_hardware()
+    detect_device.cache_clear()
+
+    assert gpus == ("RTX A2000, 12282 MiB, 580.65.06",)
+    assert [(one.capability, one.memory_bytes) for one in found] == [("sm86", 12282 << 20)] * 2
+    assert (tmp_path / "log").read_text().split() == ["run", "run"]
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is an NVIDIA GPU here")
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 def test_a_missing_gpu_is_told_with_what_to_do() -> None:
     with pytest.raises(EngineStoreError, match=r"no NVIDIA GPU is found here.*--for sm89.*--flavour openvino"):
-        look_at_device(Flavour.RTX)
+        detect_device(Flavour.RTX)
 
 
 def test_looking_loads_nothing_heavy() -> None:
     program = (
         "import sys\n"
         "from runtime.engine.backends import Flavour\n"
-        "from runtime.hardware import look_at_device\n"
-        "look_at_device(Flavour.OPENVINO)\n"
+        "from runtime.engine.device import detect_device\n"
+        "detect_device(Flavour.OPENVINO)\n"
         "heavy = {'openvino', 'torch', 'onnxruntime', 'tensorrt_rtx', 'cupy'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from runtime.engine.backends import Flavour, quant_scheme
+from runtime.engine.device import detect_device
 from runtime.engine.store.key import EngineRequest, request_engine
 from runtime.errors import EngineStoreError, OptionError
-from runtime.hardware import look_at_device
 from runtime.manifest import Model, VideoSpec, find_model
 from runtime.presets import PRESETS
 from runtime.video.tile_plan import plan_canvas
@@ -28,11 +28,11 @@ def usual_flavour() -> Flavour:
     """
     for flavour in (Flavour.TENSORRT, Flavour.RTX):
         try:
-            look_at_device(flavour)
+            detect_device(flavour)
         except EngineStoreError:
             continue
         return flavour
-    look_at_device(Flavour.OPENVINO)
+    detect_device(Flavour.OPENVINO)
     return Flavour.OPENVINO
 
 

@@ -11,8 +11,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from runtime.engine.backends import Flavour
+from runtime.engine.device import EngineDevice
 from runtime.errors import ManifestError
-from runtime.hardware import EngineDevice
 from runtime.manifest import Model, ModelFile, load_model
 
 

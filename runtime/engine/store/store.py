@@ -12,6 +12,7 @@ from pathlib import Path
 from runtime.atomic_files import remove_durably, write_durably
 from runtime.closing import Closing
 from runtime.engine.backends import Flavour
+from runtime.engine.device import EngineDevice, detect_device
 from runtime.engine.store.key import EngineKey, EngineRequest, make_key
 from runtime.engine.store.layout import (
     ENTRY,
@@ -27,7 +28,6 @@ from runtime.engine.store.layout import (
 )
 from runtime.errors import EngineStoreError
 from runtime.file_lock import FileLock
-from runtime.hardware import EngineDevice, look_at_device
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class StoredEngine(Closing):
 class EngineStore:
     """The engines in a folder, which many processes may share; nothing is made in it before something is wanted."""
 
-    def __init__(self, folder: Path, *, look: LookAtDevice = look_at_device) -> None:
+    def __init__(self, folder: Path, *, look: LookAtDevice = detect_device) -> None:
         self.shelves = Shelves(folder)
         self._look = look
 

@@ -9,12 +9,12 @@ import pytest
 from appliance.engines import background
 from appliance.engines.background import EngineKeeper
 from runtime.engine.backends import Flavour
+from runtime.engine.device import detect_device
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.layout import Proof
 from runtime.engine.store.store import EngineStore
-from runtime.hardware import look_at_device
 from runtime.manifest import find_model
 
 DEADLINE_S = 60.0
@@ -84,7 +84,7 @@ def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
         bench.engine.write_bytes(b"engine")
         bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
     later = EngineStore(
-        store.shelves.folder, look=lambda flavour: replace(look_at_device(flavour), runtime_version="2030.1")
+        store.shelves.folder, look=lambda flavour: replace(detect_device(flavour), runtime_version="2030.1")
     )
     with EngineKeeper(later, lambda: False, budget_bytes=10**9, look_s=0.05) as keeper:
         keeper.start()
@@ -102,7 +102,7 @@ def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch
 
 def test_a_box_with_a_gpu_and_an_empty_store_asks_for_what_usual_sources_want(store, monkeypatch):
     monkeypatch.setattr(background, "usual_flavour", lambda: Flavour.RTX)
-    monkeypatch.setattr(store, "_look", lambda _: look_at_device(Flavour.OPENVINO))
+    monkeypatch.setattr(store, "_look", lambda _: detect_device(Flavour.OPENVINO))
     with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.02) as keeper:
         keeper.start()
         wait_until(lambda: len(store.wishes()) > 5)

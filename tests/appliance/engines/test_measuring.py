@@ -14,7 +14,7 @@ from runtime.engine.benchmark import list_unmeasured, measure_model
 from runtime.engine.choose import BackendPreference, candidates_for, choose_engine
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
 from runtime.errors import OutputError
-from runtime.hardware import look_at_hardware
+from runtime.hardware import detect_hardware
 from runtime.manifest import find_model, list_models
 
 
@@ -110,7 +110,7 @@ def pretend(model):
             backend=backend.name,
             precision=precision,
             library=backend.library_version,
-            device=describe_device(look_at_hardware(), backend),
+            device=describe_device(detect_hardware(), backend),
             threads=1,
             size="1x1",
             runs=3,

@@ -5,11 +5,11 @@ import threading
 import pytest
 
 from runtime.engine.backends import Flavour
+from runtime.engine.device import EngineDevice
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.layout import Proof, SetbackKind
 from runtime.engine.store.store import EngineStore
-from runtime.hardware import EngineDevice
 from runtime.manifest import find_model
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from runtime.engine.backends import Flavour
+from runtime.engine.device import EngineDevice
 from runtime.engine.store import key as key_module
 from runtime.engine.store.key import EngineRequest, make_key, request_engine
 from runtime.errors import ManifestError
-from runtime.hardware import EngineDevice
 
 REQUEST = EngineRequest(
     "light-x4", Path("/zoo/step.onnx"), "a" * 64, (("height", 180), ("width", 320)), "int8", "c" * 64, Flavour.RTX

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from runtime.engine.device import detect_device
 from runtime.engine.store.pruning import prune
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
 from runtime.file_lock import FileLock
-from runtime.hardware import look_at_device
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_an_engine_in_use_stays_and_goes_once_it_is_closed(store, three) -> None
 
 
 def test_within_the_budget_only_what_nobody_can_use_goes(store, wanted, shelve, three) -> None:
-    earlier = EngineStore(store.shelves.folder, look=lambda kind: replace(look_at_device(kind), runtime_version="1.0"))
+    earlier = EngineStore(store.shelves.folder, look=lambda kind: replace(detect_device(kind), runtime_version="1.0"))
     outdated = shelve(wanted, by=earlier)
 
     pruned = prune(store, 10_000_000)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.engine.device import detect_device
 from runtime.engine.store.builder import BuildOutcome
 from runtime.engine.store.golden_test import open_engine
 from runtime.engine.store.inventory import EngineState, list_engines
@@ -16,7 +17,6 @@ from runtime.engine.store.key import EngineRequest
 from runtime.engine.store.layout import SETBACK, Setback, SetbackKind
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
-from runtime.hardware import look_at_device
 
 
 def states(store: EngineStore) -> dict[str, EngineState]:
@@ -107,7 +107,7 @@ def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, s
 @pytest.mark.parametrize("change", [{"runtime_version": "2030.1"}, {"driver": "999.1"}, {"product": "another"}])
 def test_a_changed_library_driver_or_device_makes_an_engine_outdated(store, wanted, shelve, change) -> None:
     name = shelve(wanted)
-    later = EngineStore(store.shelves.folder, look=lambda flavour: replace(look_at_device(flavour), **change))
+    later = EngineStore(store.shelves.folder, look=lambda flavour: replace(detect_device(flavour), **change))
 
     assert later.find(wanted) is None
     (listed,) = list_engines(later)
