@@ -10,9 +10,8 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from appliance.validation_messages import clean_message
-from runtime.action import Action
 from runtime.presets import PRESETS, Preset
-from runtime.report import PictureFacts, Report
+from runtime.report import Action, PictureFacts, Report
 
 if TYPE_CHECKING:
     from typer import Context

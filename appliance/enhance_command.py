@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from appliance.console import describe_duration, summarise
-from runtime.errors import CancelledError, DecodeError, OptionError, OutputError, RelumeError, VerificationError
+from runtime.errors import CancelledError, DecodeError, OptionError, OutputError, RelumeError
 from runtime.options import EnhanceOptions
 from runtime.progress import Progress
-from runtime.report import report_to_json, write_report
+from runtime.report import VerificationError, report_to_json, write_report
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

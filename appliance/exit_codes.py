@@ -28,8 +28,8 @@ from runtime.errors import (
     OutputError,
     RelumeError,
     UnsupportedMediaError,
-    VerificationError,
 )
+from runtime.report import VerificationError
 
 
 class ExitCode(IntEnum):

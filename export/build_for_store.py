@@ -9,11 +9,11 @@ from export.engine_builders import EngineBuildError, build_engine
 from runtime.engine.device import EngineDevice, read_version
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.builder import BuildOutcome, BuildResult
-from runtime.engine.store.golden_test import prove_engine
 from runtime.engine.store.key import EngineKey, EngineRequest, make_key, request_engine
 from runtime.engine.store.layout import ENTRY, SetbackKind, Wish
 from runtime.engine.store.store import EngineStore, find_fault
 from runtime.errors import RelumeError
+from runtime.golden_test import prove_engine
 
 
 def build_for_store(

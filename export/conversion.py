@@ -16,7 +16,7 @@ from export.int8.qdq import Form
 from export.networks import build_network, make_graphs
 from export.onnx_export import Graph, export_graph, file_shapes, set_static_shapes
 from models.registry import REGISTRY
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.manifest import Model, find_model
 
 PRECISIONS = ("fp32", "fp16", "int8")

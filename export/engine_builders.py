@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.atomic_files import write_durably
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 
 
 class EngineBuildError(RuntimeError):

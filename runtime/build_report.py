@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from runtime.action import Action
 from runtime.audio.pipeline import AudioOutcome
 from runtime.backend_selection import JobBackends
 from runtime.engine.choose import Choice
@@ -21,6 +20,7 @@ from runtime.media.video_reader import VideoReader
 from runtime.plan import JobPlan, VideoPlan
 from runtime.read_back import Pairs, compare_parts, pair_streams, true_plan
 from runtime.report import (
+    Action,
     AvOffset,
     DamagedPlace,
     EngineFacts,

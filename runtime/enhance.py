@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from runtime.action import Action
 from runtime.atomic_files import mark_file, told_errors
 from runtime.audio.pipeline import AudioOutcome
 from runtime.backend_selection import JobBackends, parse_engine_fingerprint, run_with_backends, select_backends
@@ -39,6 +38,7 @@ from runtime.job import (
 )
 from runtime.media.audio_codecs import choose_audio
 from runtime.media.audio_encoder import AudioEncoder
+from runtime.media.damage import damaged_places
 from runtime.media.demux import AnyPacket
 from runtime.media.media_info import AudioStream
 from runtime.media.muxer import Muxer, begins_at_zero, open_scratch, partial_path, refuse_target
@@ -49,7 +49,7 @@ from runtime.media.video_reader import VideoReader
 from runtime.options import EnhanceOptions
 from runtime.plan import JobPlan, VideoPlan, encode_settings, expected_frames, expected_samples, plan_job
 from runtime.progress import Progress, ProgressReporter
-from runtime.report import Report, damaged_places
+from runtime.report import Action, Report
 from runtime.resume.packets import PacketHead, PacketReader, PacketWriter, join_segments
 from runtime.resume.position import FrameCrcs, SourceChangedError, seek_to_resume_point
 from runtime.resume.states import read_passed, read_start

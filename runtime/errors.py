@@ -12,16 +12,11 @@ RelumeError
 │   └── SessionError           a backend cannot open or run a model (also a RuntimeError)
 │       └── OpenError          it cannot open it; another backend may take its place
 ├── OptionError                an option or a combination of options is refused (also a ValueError)
-├── VerificationError          the finished file does not hold what was written into it
 ├── OutputError                the place of the result is refused or taken (also an OSError)
+├── ReportError                a text is no report (also a ValueError); in `runtime.report`
+├── VerificationError          the finished file does not hold what was written into it; in `runtime.report`
 └── CancelledError             the job was stopped on request
 """
-
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from runtime.report import Report
 
 
 class RelumeError(Exception):
@@ -81,19 +76,6 @@ class OptionError(RelumeError, ValueError):
 
 class OutputError(RelumeError, OSError):
     """The place of the result is refused or taken."""
-
-
-class VerificationError(RelumeError):
-    """The finished file was read back and does not hold what was written into it; it is kept under another name.
-
-    `failures` says what is wrong; `kept` is the file's name; `report` is the job's where one could be made.
-    """
-
-    def __init__(
-        self, message: str, *, failures: tuple[str, ...] = (), kept: Path | None = None, report: "Report | None" = None
-    ) -> None:
-        super().__init__(message)
-        self.failures, self.kept, self.report = failures, kept, report
 
 
 class CancelledError(RelumeError):

@@ -13,7 +13,7 @@ from runtime.backend_selection import JobBackends
 from runtime.build_report import VideoOutcome
 from runtime.engine.choose import Choice
 from runtime.engine.session import SharedSessions
-from runtime.errors import DamagedError, MediaError, VerificationError
+from runtime.errors import DamagedError, MediaError
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.audio_reader import AudioReader
 from runtime.media.damage import describe_holes
@@ -28,7 +28,7 @@ from runtime.media.video_encoder import EncodeSettings
 from runtime.media.video_reader import VideoReader
 from runtime.plan import JobPlan, VideoPlan, expected_frames
 from runtime.progress import ProgressReporter
-from runtime.report import Report
+from runtime.report import Report, VerificationError
 from runtime.stages import StageClock, StopSignal
 from runtime.video.pipeline import Encoder, ResumePoint, Segmenter, VideoPipeline
 from runtime.video.tile_plan import Canvas, plan_canvas

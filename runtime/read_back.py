@@ -5,7 +5,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from runtime.action import Action
 from runtime.media.media_info import AnyStream, AudioStream, Crop, MediaInfo, VideoStream
 from runtime.media.muxer import CONTAINER_TAGS
 from runtime.media.output_tracks import file_tags, is_same_language
@@ -13,7 +12,7 @@ from runtime.media.stream_mapping import StreamPlan
 from runtime.media.timecode import find_time_code
 from runtime.media.verify import SideDataCheck
 from runtime.media.wave_chunks import MARKS
-from runtime.report import PartOutcome
+from runtime.report import Action, PartOutcome
 
 _NOT_FOUND: Final = "it was written, but is not found in the finished file"
 _NO_TIME_CODE: Final = "the container takes no time code at the frame rate of the pictures"

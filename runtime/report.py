@@ -5,19 +5,24 @@ sound sample numbers. Durations in seconds are for reading, not for computing.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from runtime.action import Action
 from runtime.atomic_files import write_durably
 from runtime.errors import OutputError, RelumeError
 
-if TYPE_CHECKING:
-    from runtime.media.damage import Hole
-
 SCHEMA: Final = 1
+
+
+class Action(StrEnum):
+    """What happens to a stream, or to chapters, tags and the like."""
+
+    ENHANCED = "enhanced"
+    COPIED = "copied"
+    TRANSCODED = "transcoded"
+    NOT_CARRIED = "not carried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +221,17 @@ class Report:
     schema: int = SCHEMA
 
 
-def damaged_places(holes: "Iterable[Hole]") -> tuple[DamagedPlace, ...]:
-    """Return the damaged places that a reader found, as a report holds them."""
-    return tuple(DamagedPlace(hole.index, hole.pts, hole.duration, str(hole.time_base)) for hole in holes)
+class VerificationError(RelumeError):
+    """The finished file was read back and does not hold what was written into it; it is kept under another name.
+
+    `failures` says what is wrong; `kept` is the file's name; `report` is the job's where one could be made.
+    """
+
+    def __init__(
+        self, message: str, *, failures: tuple[str, ...] = (), kept: Path | None = None, report: Report | None = None
+    ) -> None:
+        super().__init__(message)
+        self.failures, self.kept, self.report = failures, kept, report
 
 
 class ReportError(RelumeError, ValueError):

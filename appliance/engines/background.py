@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.closing import Closing
-from runtime.engine.backends import Flavour, quant_scheme
+from runtime.common_shapes import preset_models, requests_for, usual_flavour
+from runtime.engine.backends import quant_scheme
 from runtime.engine.choose import offered_precisions
+from runtime.engine.device import Flavour
 from runtime.engine.store.builder import build_apart
-from runtime.engine.store.common_shapes import preset_models, requests_for, usual_flavour
 from runtime.engine.store.inventory import list_engines
 from runtime.engine.store.layout import Wish
 from runtime.engine.store.pruning import prune

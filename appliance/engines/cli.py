@@ -13,15 +13,16 @@ import typer
 from appliance.console import PlainCommand, format_bytes, format_json, format_table
 from appliance.exit_codes import ExitCode, cancel_on_signal
 from runtime.engine.store.builder import BuildResult, build_apart
-from runtime.engine.store.inventory import ListedEngine, Verified, verify_engine
+from runtime.engine.store.inventory import ListedEngine
 from runtime.engine.store.key import EngineRequest, describe_dimensions
 from runtime.engine.store.layout import Proof, list_names
 from runtime.engine.store.pruning import Pruned
 from runtime.engine.store.store import EngineStore
 from runtime.errors import CancelledError, EngineStoreError
+from runtime.golden_test import Verified, verify_engine
 
 if TYPE_CHECKING:
-    from runtime.engine.backends import Flavour
+    from runtime.engine.device import Flavour
     from runtime.engine.store.key import EngineRequest
     from runtime.engine.store.store import EngineStore
 
@@ -183,8 +184,8 @@ def build(
 
     An engine is used once it has passed the golden test. Ends with exit code 5 if one has not.
     """
-    from runtime.engine.backends import Flavour
-    from runtime.engine.store.common_shapes import usual_flavour
+    from runtime.common_shapes import usual_flavour
+    from runtime.engine.device import Flavour
     from runtime.errors import OptionError
 
     if (model is None) is not everything:
@@ -251,7 +252,7 @@ def _store(data: Path | None) -> "EngineStore":
 def _requests(
     model: str | None, flavour: "Flavour", *, precision: str | None, tile: str | None, zoo: Path | None
 ) -> "list[EngineRequest]":
-    from runtime.engine.store.common_shapes import preset_models, requests_for
+    from runtime.common_shapes import preset_models, requests_for
     from runtime.manifest import find_model
 
     models = preset_models() if model is None else [find_model(model, zoo)]

@@ -18,8 +18,8 @@ from runtime.errors import (
     OutputError,
     RelumeError,
     UnsupportedMediaError,
-    VerificationError,
 )
+from runtime.report import VerificationError
 
 
 class JobError(RelumeError):

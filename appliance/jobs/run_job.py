@@ -31,10 +31,10 @@ from appliance.jobs.progress_reporter import DiskReserve, ProgressReporter
 from appliance.settings import engines_folder
 from appliance.store.errors import StoreError
 from runtime.atomic_files import publish_file
-from runtime.errors import CancelledError, DecodeError, OutputError, RelumeError, VerificationError
+from runtime.errors import CancelledError, DecodeError, OutputError, RelumeError
 from runtime.media.demux import hold_source
 from runtime.options import EnhanceOptions
-from runtime.report import Report, report_from_json, write_report
+from runtime.report import Report, VerificationError, report_from_json, write_report
 
 
 def publish_once(lease: JobLease, job_id: str, staged: Path, wanted: Path) -> Path:

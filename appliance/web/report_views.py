@@ -8,9 +8,8 @@ from typing import Final
 
 from appliance.console import describe_duration, format_bytes
 from appliance.jobs.job import JobRecord
-from runtime.action import Action
 from runtime.presets import PRESETS
-from runtime.report import PictureFacts, PictureReport, Report
+from runtime.report import Action, PictureFacts, PictureReport, Report
 
 _UNSUPPORTED: Final = "the format of the result does not support it"
 

@@ -33,7 +33,7 @@ from export.validate.report import (
     write_result,
 )
 from runtime.child_process import end_with_parent
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from typing import Self
 from runtime.audio.speech_enhancer import SpeechEnhancer, SpeechSummary
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.audio_reader import AudioBlock, AudioReader
+from runtime.media.damage import damaged_places
 from runtime.media.demux import AnyPacket
 from runtime.media.verify import AudioTimes
-from runtime.report import DamagedPlace, damaged_places
+from runtime.report import DamagedPlace
 from runtime.stages import Stage, StageClock, StopSignal
 
 _WAITING_PACKETS = 64

@@ -14,11 +14,11 @@ import numpy as np
 
 from kernels.ring import Block, Ring
 from runtime.audio.band_split import FULL_RATE, SpeechEffect
-from runtime.audio.resample import RateConverter
 from runtime.closing import Closing
 from runtime.engine.session import Backend
 from runtime.errors import OptionError, UnsupportedMediaError
 from runtime.manifest import Model
+from runtime.media.resample import RateConverter
 
 CENTRE_LAYOUTS = {
     "3.0": 2,

@@ -4,23 +4,15 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from runtime.engine.device import Flavour
 from runtime.engine.session import Session
 from runtime.errors import OptionError, SessionError
 from runtime.manifest import QuantScheme
-
-
-class Flavour(StrEnum):
-    """Whose engine: TensorRT for RTX, TensorRT, or OpenVINO."""
-
-    RTX = "rtx"
-    TENSORRT = "tensorrt"
-    OPENVINO = "openvino"
 
 
 def quant_scheme(flavour: Flavour | None) -> QuantScheme:

@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from runtime.engine.backends import BackendInfo, Flavour, list_backends
+from runtime.engine.backends import BackendInfo, list_backends
 from runtime.engine.choose import ModelBackend, candidates_for
+from runtime.engine.device import Flavour
 from runtime.engine.session import Array, Session
 from runtime.engine.speeds import Speed, describe_device, digest_files, is_current, read_speeds
 from runtime.errors import EngineError, OpenError

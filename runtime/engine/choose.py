@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.closing import Closing
-from runtime.engine.backends import BackendInfo, Flavour, find_backend, list_backends
+from runtime.engine.backends import BackendInfo, find_backend, list_backends
+from runtime.engine.device import Flavour
 from runtime.engine.session import Array, Session
 from runtime.engine.speeds import is_current, read_speeds
 from runtime.errors import EngineStoreError, OpenError, OptionError, SessionError

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -10,9 +11,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from runtime.engine.backends import Flavour
 from runtime.errors import EngineStoreError
 from runtime.hardware import Gpu, read_cpu_model, read_cuda_version, read_gpus
+
+
+class Flavour(StrEnum):
+    """Whose engine: TensorRT for RTX, TensorRT, or OpenVINO."""
+
+    RTX = "rtx"
+    TENSORRT = "tensorrt"
+    OPENVINO = "openvino"
+
 
 _MODULES: Final = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt", Flavour.OPENVINO: "openvino"}
 _DISTRIBUTIONS: Final = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from runtime.atomic_files import write_durably
 from runtime.closing import Closing
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.engine.device_memory import Buffers, open_buffers
 from runtime.engine.session import Array, Binding, check_tensors
 from runtime.errors import SessionError

@@ -13,10 +13,10 @@ from av.container import OutputContainer
 from av.packet import PacketSideData
 from numpy.typing import NDArray
 
-from runtime.audio.resample import RateConverter
 from runtime.errors import EncodeError
 from runtime.media.audio_reader import AudioBlock, Remixer, make_frame, make_silence
 from runtime.media.demux import AnyPacket
+from runtime.media.resample import RateConverter
 
 ENCODERS: Final = {"mp3": "libmp3lame", "opus": "libopus"}
 LOSSLESS: Final = ("flac", "alac", "truehd", "mlp", "tta", "wavpack", "ape")

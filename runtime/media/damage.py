@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.frame import Frame
 
 from runtime.media.demux import AnyPacket
+from runtime.report import DamagedPlace
 
 # Containers of one elementary stream: a scan for headers makes their packets, out of padding and tags behind it too.
 _SCANNED: Final = frozenset(
@@ -297,3 +298,8 @@ def _begins_anew(packet: AnyPacket, following: AnyPacket | None) -> bool:
 
 def _packets(count: int) -> str:
     return f"{count} packet{'s' if count > 1 else ''}"
+
+
+def damaged_places(holes: Iterable[Hole]) -> tuple[DamagedPlace, ...]:
+    """Return the damaged places that a reader found, as a report holds them."""
+    return tuple(DamagedPlace(hole.index, hole.pts, hole.duration, str(hole.time_base)) for hole in holes)

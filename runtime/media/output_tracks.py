@@ -8,7 +8,6 @@ from typing import Any, Final
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream as VideoTrack
 
-from runtime.action import Action
 from runtime.media.audio_codecs import choose_audio
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.media_info import AnyStream, AudioStream, MediaInfo, VideoStream
@@ -19,6 +18,7 @@ from runtime.media.timecode import result_time_code, time_code_rate
 from runtime.media.timeline import describe_own_clocks
 from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.media.wave_chunks import cut_chunks
+from runtime.report import Action
 
 # Facts about the source's own encoding, which are not true of the result.
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")

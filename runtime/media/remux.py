@@ -14,7 +14,6 @@ from av.container import InputContainer
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from runtime.action import Action
 from runtime.closing import Closing
 from runtime.media.codecs import CodecName
 from runtime.media.cuts import HIDING, FirstDts, PictureCut, ShownOrder, needs_order
@@ -25,6 +24,7 @@ from runtime.media.stream_mapping import COVERS, MATROSKA, OGG, StreamPlan, Subt
 from runtime.media.timeline import ContinuousPackets, can_seek, discard_others, told_end_pts
 from runtime.media.video_encoder import VideoEncoder, settings_for
 from runtime.media.video_reader import VideoReader
+from runtime.report import Action
 
 _SEEK_EARLIER_US: Final = 2_000_000
 _FRONT_COVER: Final = 3

@@ -11,12 +11,12 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from runtime.action import Action
 from runtime.media.audio_codecs import choose_audio, describe_change
 from runtime.media.cuts import codec_for, find_copy_obstacle, has_pictures
 from runtime.media.demux import AnyPacket, open_source, read_packets
 from runtime.media.media_info import AudioStream, MediaInfo, OtherStream, VideoStream
 from runtime.media.muxer import FORMATS
+from runtime.report import Action
 
 TEXT_CODECS: Final = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
 # What each container takes, the one that others become first.

@@ -9,8 +9,8 @@ from appliance.watch.errors import UnreadableError
 from appliance.watch.integrity import check_media
 from runtime.enhance import enhance
 from runtime.errors import DamagedError
+from runtime.media.damage import damaged_places
 from runtime.options import EnhanceOptions
-from runtime.report import damaged_places
 
 
 def test_probe_as_text_tells_the_streams(clip):

@@ -9,7 +9,7 @@ from export.comparison_inputs import random_tiles
 from export.conversion import run_shipped
 from export.engine_builders import EngineBuildError, build_engine, has_builder
 from export.fp16.convert import convert_to_fp16
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.manifest import find_model
 
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")

@@ -103,7 +103,7 @@ def test_whole_windows_agree_with_torch_and_build(tmp_path, name: str, small_vsr
     from export.comparison_inputs import random_tiles
     from export.engine_builders import build_engine, has_builder
     from export.fp16.convert import convert_to_fp16
-    from runtime.engine.backends import Flavour
+    from runtime.engine.device import Flavour
 
     make, window, size = WINDOWS[name]
     torch.manual_seed(0)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from runtime.enhance import enhance
-from runtime.errors import CancelledError, OptionError, OutputError, UnsupportedMediaError, VerificationError
+from runtime.errors import CancelledError, OptionError, OutputError, UnsupportedMediaError
 from runtime.media.muxer import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
-from runtime.report import Action
+from runtime.report import Action, VerificationError
 from runtime.resume.writer import SegmentRule
 
 RESTORE = EnhanceOptions(preset="restore", audio=AudioMode.OFF)

@@ -9,8 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from runtime.engine import device
-from runtime.engine.backends import Flavour
-from runtime.engine.device import detect_device, parse_gpu
+from runtime.engine.device import Flavour, detect_device, parse_gpu
 from runtime.errors import EngineStoreError
 from runtime.hardware import Gpu, detect_hardware
 

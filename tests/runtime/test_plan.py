@@ -11,8 +11,9 @@ import pytest
 
 from runtime import backend_selection, build_report
 from runtime.backend_selection import parse_engine_fingerprint, select_backends
-from runtime.engine.backends import BackendInfo, Flavour, find_backend
+from runtime.engine.backends import BackendInfo, find_backend
 from runtime.engine.choose import BackendPreference, Choice, ModelBackend
+from runtime.engine.device import Flavour
 from runtime.engine.speeds import read_speeds
 from runtime.enhance import enhance
 from runtime.errors import ManifestError, OptionError, SessionError

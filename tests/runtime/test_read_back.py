@@ -7,14 +7,13 @@ import av
 import numpy as np
 import pytest
 
-from runtime.action import Action
 from runtime.enhance import enhance
 from runtime.media.media_info import OtherStream
 from runtime.media.probe import probe
 from runtime.media.stream_mapping import StreamPlan
 from runtime.options import EnhanceOptions
 from runtime.read_back import pair_streams, true_plan
-from runtime.report import PartOutcome
+from runtime.report import Action, PartOutcome
 
 SOUND = EnhanceOptions(preset="sound-only")
 TAGS = {"title": "Episode 12", "artist": "Someone", "date": "2024-05-01"}

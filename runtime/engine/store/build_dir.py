@@ -10,7 +10,7 @@ from typing import Final
 
 from runtime.atomic_files import remove_durably, write_durably
 from runtime.closing import Closing
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.engine.store.key import EngineKey
 from runtime.engine.store.layout import (
     ENTRY,

@@ -1,13 +1,10 @@
 """What is in the store, for those who look after it: engines, builds, wishes and what failed."""
 
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from runtime.atomic_files import write_durably
-from runtime.engine.backends import Flavour
-from runtime.engine.store.golden_test import prove_engine
+from runtime.engine.device import Flavour
 from runtime.engine.store.key import EngineRequest, KeyParts, describe_dimensions
 from runtime.engine.store.layout import (
     ENTRY,
@@ -15,14 +12,12 @@ from runtime.engine.store.layout import (
     EngineEntry,
     Proof,
     Setback,
-    SetbackKind,
     list_names,
-    move_folder,
     request_of,
 )
-from runtime.engine.store.store import EngineStore, find_fault
-from runtime.errors import EngineStoreError, RelumeError
-from runtime.file_lock import FileLock, is_held
+from runtime.engine.store.store import EngineStore
+from runtime.errors import EngineStoreError
+from runtime.file_lock import is_held
 
 
 class EngineState(StrEnum):
@@ -193,45 +188,3 @@ def find_listed(store: EngineStore, name: str) -> EngineRequest | None:
         return request_of(setback.parts, setback.source)
     except (FileNotFoundError, EngineStoreError):
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What an engine was found to be: sound with a proof, or at fault, and then in quarantine unless it is outdated."""
-
-    name: str
-    proof: Proof | None
-    fault: str = ""
-
-
-def verify_engine(store: EngineStore, name: str, *, threads: int) -> Verified:
-    """Check one ready engine; what fails goes into quarantine, so that it is used no more.
-
-    Args:
-        store: Where it is.
-        name: Of the engine, or the beginning of it.
-        threads: Of the processor, in the golden test.
-
-    Raises:
-        EngineStoreError: There is no such engine, or it is just being built again.
-    """
-    folder, entry = find_ready(store, name)
-    change = find_change(store, entry)
-    if change:
-        return Verified(entry.name, None, f"outdated, so it is not used: {change}")
-    lock = FileLock.try_exclusive(store.shelves.lock(entry.name))
-    if lock is None:
-        raise EngineStoreError(f"engine {entry.name} is just being built again; wait for it")
-    with lock:
-        kind, fault, proof = SetbackKind.DAMAGED, find_fault(folder, entry.digest), None
-        if not fault:
-            try:
-                request = request_of(entry.parts, entry.source)
-                proof = prove_engine(request, folder / entry.file.path, threads=threads)
-            except RelumeError as error:
-                kind, fault = SetbackKind.UNSOUND, str(error)
-        if fault:
-            setback = Setback(kind=kind, reason=fault, at=time.time(), source=entry.source, parts=entry.parts)
-            write_durably(folder / SETBACK, setback.dump())
-            move_folder(folder, store.shelves.quarantine / entry.name)
-    return Verified(entry.name, proof, fault)

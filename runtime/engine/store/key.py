@@ -10,8 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from runtime.engine.backends import Flavour
-from runtime.engine.device import EngineDevice
+from runtime.engine.device import EngineDevice, Flavour
 from runtime.errors import ManifestError
 from runtime.manifest import Model, ModelFile, load_model
 

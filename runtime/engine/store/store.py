@@ -11,8 +11,7 @@ from pathlib import Path
 
 from runtime.atomic_files import remove_durably, write_durably
 from runtime.closing import Closing
-from runtime.engine.backends import Flavour
-from runtime.engine.device import EngineDevice, detect_device
+from runtime.engine.device import EngineDevice, Flavour, detect_device
 from runtime.engine.store.key import EngineKey, EngineRequest, make_key
 from runtime.engine.store.layout import (
     ENTRY,

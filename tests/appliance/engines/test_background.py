@@ -8,8 +8,7 @@ import pytest
 
 from appliance.engines import background
 from appliance.engines.background import EngineKeeper
-from runtime.engine.backends import Flavour
-from runtime.engine.device import detect_device
+from runtime.engine.device import Flavour, detect_device
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import request_engine

@@ -85,8 +85,8 @@ def test_ctrl_c_stops_a_build_and_leaves_no_half_engine(tmp_path):
 
 
 def test_all_means_every_presets_models_at_usual_sizes():
-    from runtime.engine.backends import Flavour
-    from runtime.engine.store.common_shapes import preset_models, requests_for
+    from runtime.common_shapes import preset_models, requests_for
+    from runtime.engine.device import Flavour
 
     requests = [request for model in preset_models() for request in requests_for(model, Flavour.OPENVINO)]
 

@@ -9,9 +9,10 @@ import pytest
 from appliance.engines.measuring import SpeedKeeper, measure_missing
 from runtime import manifest
 from runtime.engine import benchmark, choose
-from runtime.engine.backends import BackendInfo, Flavour, list_backends
+from runtime.engine.backends import BackendInfo, list_backends
 from runtime.engine.benchmark import list_unmeasured, measure_model
 from runtime.engine.choose import BackendPreference, candidates_for, choose_engine
+from runtime.engine.device import Flavour
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
 from runtime.errors import OutputError
 from runtime.hardware import detect_hardware

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.layout import SetbackKind

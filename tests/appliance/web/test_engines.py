@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from runtime.engine.backends import Flavour
-from runtime.engine.device import EngineDevice
+from runtime.engine.device import EngineDevice, Flavour
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.layout import Proof, SetbackKind

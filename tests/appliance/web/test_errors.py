@@ -21,8 +21,8 @@ from runtime.errors import (
     OutputError,
     SessionError,
     UnsupportedMediaError,
-    VerificationError,
 )
+from runtime.report import VerificationError
 
 FOR_PROGRAMMERS = re.compile(
     r"pattern|Errno|Posix|Value error|Traceback|should match|valid (string|number)|NoneType|<class"

@@ -10,9 +10,9 @@ import pytest
 from appliance.jobs.job import NewJob
 from appliance.watch.folder import NewFolder
 from appliance.web.report_views import describe_report
-from runtime.action import Action
 from runtime.options import EnhanceOptions
 from runtime.report import (
+    Action,
     MediaFile,
     PictureFacts,
     PictureReport,

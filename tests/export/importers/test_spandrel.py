@@ -12,7 +12,7 @@ from export.engine_builders import build_engine, has_builder
 from export.fp16.convert import convert_to_fp16
 from export.importers.spandrel import load_image_network
 from export.onnx_export import Graph, export_graph
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the exporter's own deprecations

@@ -12,7 +12,7 @@ from export.int8.convert import Int8Error, convert_forms, convert_to_int8, find_
 from export.int8.layers import find_layers
 from export.int8.qdq import Form
 from export.int8.ranges import CalibrationError, measure_ranges
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 
 SMALL = ("unet-clean", "sr-unet", "rvrt-align", "rvrt-group")
 OTHERS = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean")

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 import pytest
 
 from runtime.engine import choose as choose_module
-from runtime.engine.backends import BackendInfo, Flavour, list_backends
+from runtime.engine.backends import BackendInfo, list_backends
 from runtime.engine.choose import BackendPreference, candidates_for, choose_engine, offered_precisions
+from runtime.engine.device import Flavour
 from runtime.engine.speeds import digest_files, read_speeds, write_speeds
 from runtime.errors import OptionError, SessionError
 from runtime.manifest import Calibration, ModelFile, Quality, find_model

@@ -5,8 +5,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from runtime.engine.backends import BackendInfo, Flavour, find_backend
+from runtime.engine.backends import BackendInfo, find_backend
 from runtime.engine.choose import ModelBackend, StoredSession
+from runtime.engine.device import Flavour
 from runtime.engine.store.builder import BuildOutcome, build_apart
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.store import EngineStore

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from runtime.engine import tensorrt
-from runtime.engine.backends import Flavour, list_backends
+from runtime.engine.backends import list_backends
+from runtime.engine.device import Flavour
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.tensorrt import TensorRtSession, read_tensors
 from runtime.errors import SessionError

@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from runtime.action import Action
 from runtime.media.audio_reader import AudioReader
 from runtime.media.probe import probe
+from runtime.report import Action
 
 FRAMES: dict[str, Any] = {"pts": [512 * n for n in range(100)], "last": 512}
 ONE_GROUP = {"options": {"preset": "veryfast", "g": "500", "bf": "2"}}

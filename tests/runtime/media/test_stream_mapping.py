@@ -11,11 +11,11 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from runtime.action import Action
 from runtime.media import stream_mapping
 from runtime.media.demux import open_source
 from runtime.media.probe import MediaInfo, probe
 from runtime.media.stream_mapping import StreamPlan
+from runtime.report import Action
 
 STYLES = (
     b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize\n"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from runtime.action import Action
 from runtime.enhance import enhance
 from runtime.media.probe import probe
 from runtime.media.timecode import find_time_code, move_time_code
 from runtime.options import EnhanceOptions
+from runtime.report import Action
 
 NTSC, NTSC_FIELDS = Fraction(30_000, 1001), Fraction(60_000, 1001)
 

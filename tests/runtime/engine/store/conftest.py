@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.builder import BuildResult
 from runtime.engine.store.key import EngineRequest, request_engine

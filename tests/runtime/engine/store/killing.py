@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.key import EngineRequest, request_engine
 from runtime.engine.store.layout import Proof

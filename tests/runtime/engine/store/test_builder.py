@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.engine.store.builder import STOPPED, BuildOutcome, build_apart
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import request_engine

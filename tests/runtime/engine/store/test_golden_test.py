@@ -12,13 +12,13 @@ import pytest
 from onnx import helper, numpy_helper
 
 from export.engine_builders import build_engine
-from runtime.engine.backends import Flavour
+from runtime.engine.device import Flavour
 from runtime.engine.store.builder import BuildOutcome
-from runtime.engine.store.golden_test import NotRunnableError, UnsoundError, find_seam, make_clip, prove_engine
-from runtime.engine.store.inventory import EngineState, list_engines, verify_engine
+from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.layout import SETBACK, Setback, SetbackKind
 from runtime.errors import EngineStoreError, ManifestError
+from runtime.golden_test import NotRunnableError, UnsoundError, find_seam, make_clip, prove_engine, verify_engine
 from runtime.manifest import find_model, zoo_folder
 from runtime.video.tile_plan import plan_canvas
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_opened_is_told(wanted, tmp_path: Path) -> None:
 
 
 def test_an_engine_that_fails_goes_into_quarantine(store, wanted, build, monkeypatch) -> None:
-    monkeypatch.setattr("runtime.engine.store.golden_test.LEAST_AGREEMENT_DB", {"fp32": 1000.0})
+    monkeypatch.setattr("runtime.golden_test.LEAST_AGREEMENT_DB", {"fp32": 1000.0})
     result = build(store, wanted)
 
     assert result.outcome is BuildOutcome.UNSOUND
@@ -122,7 +122,7 @@ def test_verifying_runs_the_golden_test_again(store, wanted, build, monkeypatch)
     name = build(store, wanted).name
 
     sound = verify_engine(store, name[:12], threads=2)
-    monkeypatch.setattr("runtime.engine.store.golden_test.MOST_LOSS_DB", -1.0)
+    monkeypatch.setattr("runtime.golden_test.MOST_LOSS_DB", -1.0)
     failed = verify_engine(store, name, threads=2)
 
     assert (sound.fault, sound.proof.agreement_db > 100) == ("", True)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.backends import Flavour
-from runtime.engine.device import EngineDevice
+from runtime.engine.device import EngineDevice, Flavour
 from runtime.engine.store import key as key_module
 from runtime.engine.store.key import EngineRequest, make_key, request_engine
 from runtime.errors import ManifestError

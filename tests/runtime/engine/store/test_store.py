@@ -11,12 +11,12 @@ import pytest
 
 from runtime.engine.device import detect_device
 from runtime.engine.store.builder import BuildOutcome
-from runtime.engine.store.golden_test import open_engine
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import EngineRequest
 from runtime.engine.store.layout import SETBACK, Setback, SetbackKind
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
+from runtime.golden_test import open_engine
 
 
 def states(store: EngineStore) -> dict[str, EngineState]:

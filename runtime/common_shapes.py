@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from runtime.engine.backends import Flavour, quant_scheme
-from runtime.engine.device import detect_device
+from runtime.engine.backends import quant_scheme
+from runtime.engine.device import Flavour, detect_device
 from runtime.engine.store.key import EngineRequest, request_engine
 from runtime.errors import EngineStoreError, OptionError
 from runtime.manifest import Model, VideoSpec, find_model

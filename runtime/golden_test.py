@@ -15,13 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime.atomic_files import write_durably
 from runtime.audio.denoiser import RecurrentDenoiser
-from runtime.engine.backends import Flavour, find_backend
+from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
+from runtime.engine.device import Flavour
 from runtime.engine.session import Backend, Session
+from runtime.engine.store.inventory import find_change, find_ready
 from runtime.engine.store.key import EngineRequest, find_file
-from runtime.engine.store.layout import Proof
+from runtime.engine.store.layout import SETBACK, Proof, Setback, SetbackKind, move_folder, request_of
+from runtime.engine.store.store import EngineStore, find_fault
 from runtime.errors import EngineStoreError, RelumeError
+from runtime.file_lock import FileLock
 from runtime.manifest import Model, Role, VideoSpec, zoo_folder
 from runtime.video.motion import MotionEstimator
 from runtime.video.pipeline import open_runner
@@ -323,3 +328,45 @@ def _stored_picture() -> NDArray[np.uint8]:
 def _mirror(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     more = [(0, max(0, want - have)) for want, have in zip((height, width), picture.shape, strict=False)]
     return np.pad(picture, (*more, (0, 0)), mode="symmetric")[:height, :width]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What an engine was found to be: sound with a proof, or at fault, and then in quarantine unless it is outdated."""
+
+    name: str
+    proof: Proof | None
+    fault: str = ""
+
+
+def verify_engine(store: EngineStore, name: str, *, threads: int) -> Verified:
+    """Check one ready engine; what fails goes into quarantine, so that it is used no more.
+
+    Args:
+        store: Where it is.
+        name: Of the engine, or the beginning of it.
+        threads: Of the processor, in the golden test.
+
+    Raises:
+        EngineStoreError: There is no such engine, or it is just being built again.
+    """
+    folder, entry = find_ready(store, name)
+    change = find_change(store, entry)
+    if change:
+        return Verified(entry.name, None, f"outdated, so it is not used: {change}")
+    lock = FileLock.try_exclusive(store.shelves.lock(entry.name))
+    if lock is None:
+        raise EngineStoreError(f"engine {entry.name} is just being built again; wait for it")
+    with lock:
+        kind, fault, proof = SetbackKind.DAMAGED, find_fault(folder, entry.digest), None
+        if not fault:
+            try:
+                request = request_of(entry.parts, entry.source)
+                proof = prove_engine(request, folder / entry.file.path, threads=threads)
+            except RelumeError as error:
+                kind, fault = SetbackKind.UNSOUND, str(error)
+        if fault:
+            setback = Setback(kind=kind, reason=fault, at=time.time(), source=entry.source, parts=entry.parts)
+            write_durably(folder / SETBACK, setback.dump())
+            move_folder(folder, store.shelves.quarantine / entry.name)
+    return Verified(entry.name, proof, fault)

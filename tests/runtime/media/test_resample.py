@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from runtime.audio.resample import RateConverter
+from runtime.media.resample import RateConverter
 
 
 def there_and_back(signal: np.ndarray, rate: int, *, size: int) -> np.ndarray:
