@@ -32,6 +32,10 @@ class Buffers(Protocol):
         """Wait for the stream, and give the outputs as new arrays."""
         ...
 
+    def close(self) -> None:
+        """Release the memory; what uses the addresses must be gone."""
+        ...
+
 
 class StagedBuffers:
     """Tensors on the card; copies go through page-locked memory, so that they run beside the host."""
@@ -62,6 +66,16 @@ class StagedBuffers:
         self._stream.synchronize()
         return {name: self._staging[name].copy() for name in self._outputs}
 
+    def close(self) -> None:
+        """See `Buffers.close`."""
+        import cupy
+
+        for arrays in (self._inputs, self._outputs, self._staging):
+            arrays.clear()
+        # CuPy keeps what is released in its pools, where the next session would not find it free.
+        cupy.get_default_memory_pool().free_all_blocks()
+        cupy.get_default_pinned_memory_pool().free_all_blocks()
+
 
 class MappedBuffers:
     """Tensors in page-locked host memory that an integrated GPU reads and writes in place: no copy to a card."""
@@ -87,6 +101,11 @@ class MappedBuffers:
         """See `Buffers.download`."""
         self._stream.synchronize()
         return {name: array.copy() for name, array in self._outputs.items()}
+
+    def close(self) -> None:
+        """See `Buffers.close`."""
+        self._inputs.clear()
+        self._outputs.clear()
 
 
 def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stream: Any) -> Buffers:

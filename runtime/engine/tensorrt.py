@@ -84,6 +84,7 @@ class TensorRtSession(Closing):
             self._keep_cache()
         # The order matters to TensorRT: what was made of something goes before it.
         self._graph = self._cache = self._context = self._engine = None
+        self._buffers.close()
 
     def _deserialise(self, library: Any, path: Path) -> Any:
         try:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from appliance.cli import app
 from appliance.settings import Settings
@@ -62,31 +63,6 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder(instructions):
         assert f"!{source}" in ignored
     # What builds engines on the box is a process of its own, out of `export`.
     assert {"kernels", "runtime", "appliance", "zoo", "export"} <= copied
-
-
-def test_it_has_two_stages_of_one_system_and_ships_no_compiler(instructions):
-    stages = every(instructions, "FROM")
-    assert len(stages) == 2
-    assert stages[0].endswith(" AS build")
-    assert "-devel" not in stages[1]
-    assert "build-essential" not in " ".join(every(last_stage(instructions), "RUN"))
-    system = re.compile(r"(bookworm|ubuntu2404|ubuntu24\.04)")
-    assert system.search(stages[0])[1] == system.search(stages[1])[1]
-
-
-def test_it_runs_as_nobody_special_and_can_have_a_read_only_root(instructions):
-    stage = last_stage(instructions)
-    words = [word for word, _ in stage]
-    (user,) = every(stage, "USER")
-    assert user not in ("root", "0")
-    assert f"useradd --uid 10001 --create-home {user}" in " ".join(every(stage, "RUN"))
-    assert words.index("USER") > max(number for number, word in enumerate(words) if word in ("RUN", "COPY"))
-    variables = dict(part.split("=", 1) for rest in every(stage, "ENV") for part in shlex.split(rest))
-    writable = (*every(stage, "VOLUME"), "/tmp")
-    for name, value in variables.items():
-        if name.endswith(("_DIR", "_DATA")):
-            assert value.startswith(writable), name
-    assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
 def test_its_variables_are_settings_and_its_ports_the_ones_that_are_served(instructions):
@@ -151,28 +127,12 @@ def test_each_image_and_what_make_and_the_guides_install_has_an_onnx_runtime():
     assert "onnxruntime" in names_of(extras)
 
 
-def test_the_jetson_image_has_what_cuda_tensorrt_and_cupy_need():
-    text = " ".join(rest for _, rest in read("Dockerfile.jetson"))
-    for package in ("libnvinfer10", "python3-libnvinfer", "cuda-nvrtc", "cuda-cudart-dev", "--system-site-packages"):
-        assert package in text
-    assert any(entry.startswith("cupy-cuda13x") for entry in PROJECT["optional-dependencies"]["jetson"])
-
-
-def test_the_python_of_the_image_is_one_that_relume_runs_on():
-    (version,) = re.findall(r"ARG PYTHON=(\S+)", (ROOT / "Dockerfile").read_text())
-    assert PROJECT["requires-python"] == ">=3.11,<3.13"
-    assert version in ("3.11", "3.12")
-
-
 def test_nothing_else_than_what_ships_is_sent_to_the_builder():
     patterns = [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")]
     for name in (".git", ".venv", "shared", "training", "tests", "runs"):
         assert not any(fnmatch(name, pattern) for pattern in patterns)
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.jetson", "docs/quick-start.md"])
-def test_the_line_that_starts_a_container_gives_it_no_right_that_it_does_not_need(name):
-    text = (ROOT / name).read_text().replace("\\\n#", "").replace("\\\n", "")
-    (line,) = re.findall(r"docker run -d .*", text)
-    for flag in ("--read-only", "--cap-drop ALL", "--security-opt no-new-privileges", "--pids-limit 2048"):
-        assert flag in line
+def test_the_python_of_the_image_is_one_that_relume_runs_on():
+    (version,) = re.findall(r"ARG PYTHON=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert SpecifierSet(PROJECT["requires-python"]).contains(version)

@@ -8,9 +8,6 @@ import typer
 
 from appliance.cli import app
 from appliance.settings import Settings
-from appliance.watch.folder import DEFAULT_HOLD_S
-from appliance.watch.job_tracker import Patience
-from appliance.watch.watcher import _POLL_S
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
@@ -57,19 +54,6 @@ def test_every_setting_that_is_named_exists():
 
     assert {"port", "tls_certificate", "webhook_attempts"} <= named
     assert named <= set(Settings.model_fields)
-
-
-def test_the_numbers_are_those_of_the_program():
-    text = (ROOT / "docs/operations.md").read_text()
-    patience = Patience()
-    pauses = [patience.pause_s(tries) for tries in range(1, patience.tries)]
-
-    assert (patience.tries, pauses) == (4, [30.0, 150.0, 750.0])
-    assert "tried four times, after 30 s,\n2.5 min and 12.5 min" in text
-    assert f"the hold time ({DEFAULT_HOLD_S:.0f} s)" in text
-    assert (_POLL_S, "looked at every ten seconds" in text) == (10.0, True)
-    assert f"port {Settings.model_fields['plain_port'].default} is sent on" in text
-    assert Settings.model_fields["webhook_attempts"].default == 8
 
 
 def test_every_file_that_is_linked_exists(text):

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from importlib.util import find_spec
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_the_codecs_of_the_presets_can_be_written():
 
 
 def test_a_missing_library_is_named_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "soxr" else doctor.__spec__)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "soxr" else find_spec(name))
 
     diagnosis = doctor.diagnose(trials=False)
 

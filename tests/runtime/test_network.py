@@ -55,6 +55,7 @@ def test_a_job_opens_no_socket_and_leaves_no_telemetry_behind(tmp_path):
     assert kept(home) == []
 
 
+@pytest.mark.slow
 def test_the_doctor_leaves_no_telemetry_behind(tmp_path):
     done = run("from appliance.cli import main; main()", tmp_path, "doctor", "--json")
 

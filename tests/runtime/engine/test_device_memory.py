@@ -1,11 +1,12 @@
 """What is planned about a GPU's memory before anything is allocated on it."""
 
 import logging
+import sys
 
 import numpy as np
 import pytest
 
-from runtime.engine.device_memory import check_room, is_shared, needed_bytes
+from runtime.engine.device_memory import check_room, is_shared, needed_bytes, open_buffers
 from runtime.engine.session import Binding
 from runtime.errors import SessionError
 
@@ -26,14 +27,37 @@ def test_tensors_that_do_not_fit_are_refused_with_both_sizes():
         check_room(3 << 30, 2 << 30)
 
 
-@pytest.mark.parametrize(
-    ("integrated", "has_pycuda", "shared", "warned"),
-    [(False, False, False, False), (False, True, False, False), (True, True, True, False), (True, False, False, True)],
-)
-def test_memory_is_shared_on_an_integrated_gpu_and_what_it_lacks_is_told(
-    caplog, integrated, has_pycuda, shared, warned
-):
+def test_an_integrated_gpu_without_pycuda_is_told_what_it_lacks(caplog):
     with caplog.at_level(logging.WARNING):
-        assert is_shared(integrated=integrated, has_pycuda=has_pycuda) is shared
+        assert not is_shared(integrated=True, has_pycuda=False)
 
-    assert ("relume[jetson]" in caplog.text) is warned
+    assert "relume[jetson]" in caplog.text
+
+
+def test_tensors_are_copied_once_each_way_and_not_at_all_where_memory_is_shared(fake_gpu):
+    stream = sys.modules["cupy"].cuda.Stream()
+    buffers = open_buffers(TENSORS[:2], TENSORS[2:], stream)
+    given = {one.name: np.ones(one.shape, one.dtype) for one in TENSORS[:2]}
+    fake_gpu.copies.clear()
+
+    buffers.upload(given)
+    for one in TENSORS[:2]:
+        np.testing.assert_array_equal(fake_gpu.at(buffers.addresses[one.name]), given[one.name])
+    fake_gpu.at(buffers.addresses["one"])[...] = 7
+    first = buffers.download()
+    fake_gpu.at(buffers.addresses["one"])[...] = 8
+
+    assert (first["one"], buffers.download()["one"]) == (7, 8)  # a result of its own each time
+    expected = ["wait", "wait"] if fake_gpu.integrated else ["up", "up", "down", "wait", "down", "wait"]
+    assert fake_gpu.copies == expected
+
+
+def test_memory_is_released_when_tensors_are_closed(fake_gpu):
+    stream = sys.modules["cupy"].cuda.Stream()
+    buffers = open_buffers(TENSORS[:2], TENSORS[2:], stream)
+    assert fake_gpu.used >= needed_bytes(TENSORS)
+
+    buffers.close()
+
+    assert fake_gpu.used == 0
+    buffers.close()

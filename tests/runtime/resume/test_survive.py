@@ -52,7 +52,7 @@ def test_a_kill_in_the_last_steps_loses_and_leaves_nothing(
 ) -> None:
     total, _ = survive("alone")
 
-    _, jobs = survive("last", *(str(total - back) for back in range(0, 16, 2)))
+    _, jobs = survive("last", *(str(total - back) for back in range(0, 16, 4)))
 
     assert all(job["killed"] == 1 for job in jobs)
 
