@@ -5,18 +5,10 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.accounts.principal import Actor
 from appliance.store.database import Database
 
 _MAX_DETAIL: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who performs an action; `id` is None for the command line and for someone who is not logged in."""
-
-    id: str | None
-    name: str
-    address: str = ""
 
 
 COMMAND_LINE: Final = Actor(None, "command line")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from appliance.accounts.audit import NOT_LOGGED_IN, Actor, record
+from appliance.accounts.audit import NOT_LOGGED_IN, record
 from appliance.accounts.credentials import (
     check_password,
     clean_name,
@@ -13,7 +13,7 @@ from appliance.accounts.credentials import (
     new_secret,
     verify_password,
 )
-from appliance.accounts.principal import Principal, Role
+from appliance.accounts.principal import Actor, Principal, Role
 from appliance.accounts.rate_limit import LoginLimiter
 from appliance.accounts.sessions import NewSession, Sessions
 from appliance.accounts.tokens import Tokens

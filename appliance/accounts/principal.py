@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from appliance.accounts.audit import Actor
-
 
 class Role(StrEnum):
     """What a user may do; each role includes the one before it."""
@@ -23,6 +21,15 @@ class Role(StrEnum):
 
 
 _ORDER: Final = (Role.VIEWER, Role.OPERATOR, Role.ADMINISTRATOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who performs an action; `id` is None for the command line and for someone who is not logged in."""
+
+    id: str | None
+    name: str
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

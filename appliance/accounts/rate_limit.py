@@ -14,8 +14,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.accounts.audit import NOT_LOGGED_IN, Actor, record
+from appliance.accounts.audit import NOT_LOGGED_IN, record
 from appliance.accounts.credentials import hash_secret, name_key
+from appliance.accounts.principal import Actor
 from appliance.errors import TooManyLoginsError
 from appliance.store.database import Database
 

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.accounts.audit import Actor, record
+from appliance.accounts.audit import record
 from appliance.accounts.credentials import csrf_token, hash_secret, new_secret
-from appliance.accounts.principal import Principal, Role
+from appliance.accounts.principal import Actor, Principal, Role
 from appliance.store.database import Database
 
 _TOUCH_EVERY_S: Final = 60.0

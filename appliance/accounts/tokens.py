@@ -5,9 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.accounts.audit import Actor, record
+from appliance.accounts.audit import record
 from appliance.accounts.credentials import clean_name, hash_secret, new_id, new_secret
-from appliance.accounts.principal import Principal, Role
+from appliance.accounts.principal import Actor, Principal, Role
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database
 

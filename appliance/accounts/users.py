@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from appliance.accounts.audit import Actor, record
+from appliance.accounts.audit import record
 from appliance.accounts.credentials import check_password, clean_name, hash_password, name_key, new_id, verify_password
-from appliance.accounts.principal import Role
+from appliance.accounts.principal import Actor, Role
 from appliance.accounts.rate_limit import unlock
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database

@@ -12,22 +12,20 @@ import typer
 
 from appliance.console import PlainCommand, format_bytes, format_json, format_table
 from appliance.exit_codes import ExitCode, cancel_on_signal
-from runtime.engine.store.builder import BuildResult, build_apart
-from runtime.engine.store.inventory import ListedEngine
-from runtime.engine.store.key import EngineRequest, describe_dimensions
-from runtime.engine.store.layout import Proof, list_names
-from runtime.engine.store.pruning import Pruned
-from runtime.engine.store.store import EngineStore
 from runtime.errors import CancelledError, EngineStoreError
-from runtime.golden_test import Verified, verify_engine
 
 if TYPE_CHECKING:
     from runtime.engine.device import Flavour
+    from runtime.engine.store.builder import BuildResult
+    from runtime.engine.store.inventory import ListedEngine
     from runtime.engine.store.key import EngineRequest
+    from runtime.engine.store.layout import Proof
+    from runtime.engine.store.pruning import Pruned
     from runtime.engine.store.store import EngineStore
+    from runtime.golden_test import Verified
 
 
-def show_engines(engines: Sequence[ListedEngine], *, as_json: bool) -> str:
+def show_engines(engines: "Sequence[ListedEngine]", *, as_json: bool) -> str:
     """List engines, a line each."""
     if as_json:
         return format_json([engine_to_plain(engine) for engine in engines])
@@ -37,14 +35,14 @@ def show_engines(engines: Sequence[ListedEngine], *, as_json: bool) -> str:
     return format_table([heading, *(_row(engine) for engine in engines)])
 
 
-def show_built(results: Sequence[BuildResult], *, as_json: bool) -> str:
+def show_built(results: "Sequence[BuildResult]", *, as_json: bool) -> str:
     """Tell how builds ended."""
     if as_json:
         return format_json([asdict(result) for result in results])
     return format_table([(result.name, str(result.outcome), result.reason) for result in results])
 
 
-def show_verified(found: Sequence[Verified], *, as_json: bool) -> str:
+def show_verified(found: "Sequence[Verified]", *, as_json: bool) -> str:
     """Tell what engines were found to be."""
     if as_json:
         return format_json(
@@ -57,7 +55,7 @@ def show_verified(found: Sequence[Verified], *, as_json: bool) -> str:
     )
 
 
-def show_pruned(pruned: Pruned, *, as_json: bool) -> str:
+def show_pruned(pruned: "Pruned", *, as_json: bool) -> str:
     """Tell what was cleared away."""
     if as_json:
         return format_json(asdict(pruned))
@@ -67,43 +65,46 @@ def show_pruned(pruned: Pruned, *, as_json: bool) -> str:
     return "\n".join(lines)
 
 
-def engine_to_plain(engine: ListedEngine) -> dict[str, object]:
+def engine_to_plain(engine: "ListedEngine") -> dict[str, object]:
     """Return an engine as plain data."""
     plain = {name: getattr(engine, name) for name in engine.__slots__ if name != "proof"}
     return {**plain, "proof": _proof_to_plain(engine.proof)}
 
 
-def _row(engine: ListedEngine) -> tuple[str, ...]:
+def _row(engine: "ListedEngine") -> tuple[str, ...]:
     used = "" if engine.last_used is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(engine.last_used))
     size = format_bytes(engine.size_bytes) if engine.size_bytes else ""
     return engine.name, str(engine.state), size, used, _proof(engine.proof), engine.reason
 
 
-def _proof(proof: Proof | None) -> str:
+def _proof(proof: "Proof | None") -> str:
     if proof is None:
         return ""
     loss = "" if proof.quality_loss_db is None else f", {max(0.0, proof.quality_loss_db):.3f} dB lost"
     return f"{proof.agreement_db:.0f} dB{loss}"
 
 
-def _proof_to_plain(proof: Proof | None) -> dict[str, object] | None:
+def _proof_to_plain(proof: "Proof | None") -> dict[str, object] | None:
     return None if proof is None else proof.model_dump()
 
 
 def build_all(
-    store: EngineStore,
-    requests: Sequence[EngineRequest],
+    store: "EngineStore",
+    requests: "Sequence[EngineRequest]",
     *,
     stop: Callable[[], bool],
     again: bool,
     capability: str | None,
-) -> list[BuildResult]:
+) -> "list[BuildResult]":
     """Build engines; those that were done before a stop stay.
 
     Raises:
         CancelledError: It was stopped.
         EngineStoreError: The store cannot be used, or a builder was killed.
     """
+    from runtime.engine.store.builder import build_apart
+    from runtime.engine.store.key import describe_dimensions
+
     results = []
     for number, request in enumerate(requests, 1):
         words = f"{number}/{len(requests)} {request.model} {request.precision}"
@@ -116,13 +117,16 @@ def build_all(
     return results
 
 
-def verify_all(store: EngineStore, beginning: str | None, *, stop: Callable[[], bool]) -> list[Verified]:
+def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[], bool]) -> "list[Verified]":
     """Check the ready engines, or the one whose name begins so.
 
     Raises:
         CancelledError: It was stopped.
         EngineStoreError: There is no such engine.
     """
+    from runtime.engine.store.layout import list_names
+    from runtime.golden_test import Verified, verify_engine
+
     names = list_names(store.shelves.ready) if beginning is None else [beginning]
     found = []
     for name in names:

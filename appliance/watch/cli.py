@@ -13,8 +13,6 @@ from appliance.console import PlainCommand, format_json, format_table
 from appliance.exit_codes import ExitCode, cancel_on_signal
 from appliance.watch.errors import FolderError
 from appliance.watch.folder import DEFAULT_HOLD_S, NewFolder, WatchFolder, parse_schedule
-from appliance.watch.scan import show_name
-from appliance.watch.store import FolderStore
 from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, parse_scale
 
 if TYPE_CHECKING:
@@ -24,8 +22,10 @@ if TYPE_CHECKING:
 _MOST_IGNORED: Final = 10
 
 
-def show_folders(store: FolderStore, *, as_json: bool) -> str:
+def show_folders(store: "FolderStore", *, as_json: bool) -> str:
     """Write all folders with their problems."""
+    from appliance.watch.scan import show_name
+
     found = [_facts(store, folder) for folder in store.list()]
     if as_json:
         return format_json(found)
@@ -75,7 +75,7 @@ def show_folders(store: FolderStore, *, as_json: bool) -> str:
     return "\n\n".join(format_table(part) for part in (rows, problems, ignored) if part)
 
 
-def _facts(store: FolderStore, folder: WatchFolder) -> dict[str, Any]:
+def _facts(store: "FolderStore", folder: WatchFolder) -> dict[str, Any]:
     wish = folder.wish
     schedule = None if wish.schedule is None else dict(zip(("from", "to"), wish.schedule.to_text(), strict=True))
     return {

@@ -12,8 +12,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.accounts.audit import Actor, record
+from appliance.accounts.audit import record
 from appliance.accounts.credentials import new_id, new_secret
+from appliance.accounts.principal import Actor
 from appliance.errors import WebhookError, WebhookNotFoundError
 from appliance.jobs.job import FINISHED, JobRecord
 from appliance.jobs.job_files import JobFiles

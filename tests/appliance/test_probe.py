@@ -74,7 +74,7 @@ def test_probe_says_that_a_damaged_tail_cannot_be_decoded(write_clip, tmp_path):
 
 
 def test_probe_of_a_whole_file_names_no_damage(clip, relume):
-    assert "none found at its end; --check decodes the whole file" in show_probe(clip, as_json=False)
+    assert "none found at the end; use --check to decode the whole file" in show_probe(clip, as_json=False)
 
     done = relume("probe", "--check", "--json", clip)
 

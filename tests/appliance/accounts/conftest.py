@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.accounts.audit import Actor, Audit
+from appliance.accounts.audit import Audit
 from appliance.accounts.login import LoginService
-from appliance.accounts.principal import Role
+from appliance.accounts.principal import Actor, Role
 from appliance.accounts.rate_limit import LoginLimiter, LoginLimits
 from appliance.accounts.sessions import SessionLimits, Sessions
 from appliance.accounts.tokens import Tokens

@@ -4,8 +4,7 @@ import time
 import pytest
 
 from appliance.accounts import credentials, rate_limit
-from appliance.accounts.audit import Actor
-from appliance.accounts.principal import Role
+from appliance.accounts.principal import Actor, Role
 from appliance.errors import AccountError, LoginError, TooManyLoginsError
 from appliance.store.database import Database
 

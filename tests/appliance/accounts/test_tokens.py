@@ -1,7 +1,6 @@
 import pytest
 
-from appliance.accounts.audit import Actor
-from appliance.accounts.principal import Principal, Role
+from appliance.accounts.principal import Actor, Principal, Role
 from appliance.accounts.users import User
 from appliance.errors import AccountError, AccountNotFoundError
 from appliance.store.database import Database

@@ -13,8 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from appliance.accounts.audit import Actor
-from appliance.accounts.principal import Role
+from appliance.accounts.principal import Actor, Role
 from appliance.accounts.users import User
 from appliance.jobs.job import JobRecord, NewJob, Origin
 from appliance.settings import Settings

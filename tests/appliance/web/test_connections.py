@@ -245,7 +245,7 @@ def test_a_certificate_that_is_renewed_is_taken_without_a_restart(settings, monk
         return client.getpeercert(binary_form=True)
 
     async def run() -> tuple[bytes, bytes]:
-        async with serving._fresh_certificate(settings.model_copy(update={"tls": True}), config):
+        async with serving._certificate_renewal(settings.model_copy(update={"tls": True}), config):
             await asyncio.sleep(0.2)
             before = served()
             first.certificate.unlink()  # as good as one that is nearly over: it is made anew

@@ -153,7 +153,7 @@ def test_a_result_that_was_moved_away_is_an_answer_too(viewer, done):
     answer = viewer.get(f"/api/jobs/{done.id}/result")
 
     assert answer.status_code == 404
-    assert "moved away" in answer.json()["error"]["message"]
+    assert "may have been moved" in answer.json()["error"]["message"]
     assert viewer.get(f"/api/jobs/{done.id}").json()["has"]["result"] is False
 
 
