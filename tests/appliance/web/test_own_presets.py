@@ -23,7 +23,7 @@ def test_choices_are_kept_under_a_name_for_oneself_or_for_everybody(admin, opera
     assert operator.get("/api/own-presets").json()[1]["choices"] == {"preset": "archive"}
 
     refused = operator.post("/api/own-presets", {"name": "x", "choices": CHOICES, "shared": True})
-    assert (refused.status_code, "only an administrator" in refused.text) == (422, True)
+    assert (refused.status_code, "only administrators" in refused.text) == (422, True)
     assert operator.delete(f"/api/own-presets/{shared.json()['id']}").status_code == 422
     assert operator.delete(f"/api/own-presets/{mine.json()['id']}").status_code == 204
     assert operator.delete(f"/api/own-presets/{mine.json()['id']}").status_code == 404
