@@ -4,16 +4,21 @@ import os
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from appliance.engines.measuring import SpeedKeeper, measure_missing
 from runtime import manifest
-from runtime.engine import benchmark, choose
-from runtime.engine.backends import BackendInfo, list_backends
+from runtime.closing import Closing
+from runtime.engine import backends, benchmark, choose
+from runtime.engine.backends import BackendInfo, find_backend, list_backends
 from runtime.engine.benchmark import list_unmeasured, measure_model
 from runtime.engine.choose import BackendPreference, candidates_for, choose_engine
-from runtime.engine.device import Flavour
+from runtime.engine.device import Flavour, detect_device
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
+from runtime.engine.store.build_dir import Bench
+from runtime.engine.store.layout import Proof
+from runtime.engine.store.store import EngineStore
 from runtime.errors import OutputError
 from runtime.hardware import detect_hardware
 from runtime.manifest import find_model, list_models
@@ -167,6 +172,52 @@ def test_a_way_that_waits_for_its_engine_is_measured_once_there_is_one(gpu_box, 
     assert first.backend.name == "cpu"
     assert {speed.backend: speed.problem for speed in read_speeds(tmp_path)} == {"cpu": "", "rtx": ""}
     assert list_unmeasured([model], tmp_path) == []
+
+
+class InstantSession(Closing):
+    """An engine that takes no time."""
+
+    backend, precision = "rtx-gpu", "fp32"
+
+    def __init__(self, model):
+        with find_backend("cpu").open_file(model.file(), {"samples": 1024}, precision="fp32", threads=1) as real:
+            self.inputs, self.outputs = real.inputs, real.outputs
+
+    def run(self, tensors):
+        return {one.name: np.zeros(one.shape, one.dtype) for one in self.outputs} if tensors else {}
+
+    def close(self):
+        pass
+
+
+def test_an_engine_is_wanted_built_measured_and_chosen(monkeypatch, tmp_path):
+    """On a box with a GPU, of which all but the library is real: it is this processor, and its engines do nothing."""
+    model = find_model("speech-mask")
+    cpu = find_backend("cpu")
+    rtx = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    opened = []
+    monkeypatch.setitem(backends._OPENERS, "rtx", lambda path, *_: opened.append(path) or InstantSession(model))
+    monkeypatch.setitem(EngineStore.__init__.__kwdefaults__, "look", lambda _: detect_device(Flavour.OPENVINO))
+    monkeypatch.setattr(manifest, "list_models", lambda: [model])
+    for module in (benchmark, choose):
+        monkeypatch.setattr(module, "list_backends", lambda: (cpu, rtx))
+    store = EngineStore(tmp_path)
+
+    measure_missing(tmp_path)
+    assert choose_engine(model, BackendPreference(), threads=1, engines=tmp_path).backend.name == "cpu"
+    (wish,) = store.wishes()
+    assert (wish.request.model, wish.request.flavour) == ("speech-mask", Flavour.RTX)
+
+    with Bench(store.shelves, store.key(wish.request), wish.request.source, threading.Event()) as bench:
+        bench.engine.write_bytes(b"engine")
+        bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
+    measure_missing(tmp_path)
+
+    choice = choose_engine(model, BackendPreference(), threads=1, engines=tmp_path)
+    assert choice.backend.name == "rtx"
+    assert choice.reason.startswith("measured here: ")
+    with choice.backend.open(model, "step", dict(wish.request.dimensions)):
+        assert opened[-1].read_bytes() == b"engine"
 
 
 def test_a_box_measures_again_when_an_engine_was_built(tmp_path, monkeypatch):
