@@ -1,6 +1,7 @@
 """Tiled equals untiled, and a network that fails never shows."""
 
 import hashlib
+import time
 
 import numpy as np
 import onnx
@@ -207,3 +208,53 @@ def test_a_speech_model_is_refused():
 
     with pytest.raises(ManifestError, match="is not a video model"):
         RecurrentRunner(silent, CPU, plan_canvas(64, 64, model.manifest.video), strength=1.0)
+
+
+class InstantBackend:
+    """A backend whose sessions take no time; it notes the bytes that go in and out of them."""
+
+    name = library = "instant"
+    precision = "fp32"
+
+    def __init__(self):
+        self.moved = 0
+
+    def open(self, model, role, shape):
+        session = CPU.open(model, role, shape)
+        results = {one.name: np.zeros(one.shape, one.dtype) for one in session.outputs}
+        size = sum(one.nbytes for one in results.values()) + sum(
+            one.dtype.itemsize * int(np.prod(one.shape)) for one in session.inputs
+        )
+
+        def run(_):
+            self.moved += size
+            return results
+
+        session.run = run
+        return session
+
+
+@pytest.mark.parametrize("name", ["light-restore", "light-x2"])
+def test_the_host_takes_little_time_beside_the_network(name):
+    """What is done to a frame around its network, in times of copying what goes in and out of it."""
+    model, height, width = find_model(name), 288, 352
+    canvas = plan_canvas(height, width, model.manifest.video)
+    window, backend = MotionEstimator(canvas, aligned=True), InstantBackend()
+    size = (canvas.height * canvas.grid, canvas.width * canvas.grid)
+    edges = ((0, 0), (0, size[0] - height), (0, size[1] - width))
+    frames = [np.pad(frame, edges, mode="edge") for frame in clip(height, width)]
+    prepared = [window.push(frame, pts=index, duration=1) for index, frame in enumerate(frames)]
+    times = []
+    with RecurrentRunner(model, backend, canvas, strength=1.0) as step:
+        for frame in prepared:
+            backend.moved, begun = 0, time.thread_time()
+            step.run(frame)
+            times.append(time.thread_time() - begun)
+    planes = np.ones(backend.moved // 4, np.float32)
+    copies = []
+    for _ in range(5):
+        begun = time.thread_time()
+        planes.copy()
+        copies.append(time.thread_time() - begun)
+
+    assert min(times[1:]) < 12 * min(copies)
