@@ -11,11 +11,10 @@ TRANSFORMS = "videos => videos.map((video) => getComputedStyle(video).transform)
 
 @pytest.fixture
 def shown(furnished: Any, log_in: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that logs in and opens the comparison of the finished job, or of the one without video."""
+    """Return the function that opens the comparison of the finished job, or of the one without video."""
 
     def show(job: str = "job", **options: Any) -> Any:
-        page = log_in(furnished.url, **options)
-        page.goto(f"{furnished.url}/#/job/{getattr(furnished, job)['id']}")
+        page = log_in(furnished.url, at=f"job/{getattr(furnished, job)['id']}", **options)
         page.locator('.compare[data-ready="true"]').wait_for()
         return page
 
@@ -191,7 +190,7 @@ def test_two_fingers_zoom(shown: Callable[..., Any]) -> None:
 
 
 def test_full_screen_is_dark_and_larger(shown: Callable[..., Any], poll: Callable[..., Any], look: Any) -> None:
-    page = shown(width=1440, height=900, color_scheme="light")
+    page = shown(width=1440, height=900)
     small = page.locator(".compare-stage").bounding_box()
 
     page.keyboard.press("f")
@@ -210,9 +209,9 @@ def test_full_screen_is_dark_and_larger(shown: Callable[..., Any], poll: Callabl
 
 
 def test_views_look_right(shown: Callable[..., Any], look: Callable[..., list[str]]) -> None:
-    faults = []
+    page, faults = shown(), []
     for name, size in {"desktop": (1440, 900), "phone": (390, 844), "narrow": (320, 700)}.items():
-        page = shown(width=size[0], height=size[1], color_scheme="light")
+        page.set_viewport_size({"width": size[0], "height": size[1]})
         for key, view in (("1", "split"), ("2", "beside"), ("5", "difference")):
             page.keyboard.press(key)
             faults += look(page, f"compare-{view}-{name}-light", check=view == "split", whole=True)

@@ -32,8 +32,7 @@ def failed(furnished: Any) -> str:
 def test_an_engine_that_failed_is_built_again_from_the_page(
     furnished: Any, failed: str, log_in: Callable[..., Any], look: Callable[..., list[str]]
 ) -> None:
-    page = log_in(furnished.url)
-    page.goto(f"{furnished.url}/#/system")
+    page = log_in(furnished.url, at="system")
     row = page.get_by_role("row").filter(has=page.get_by_role("button", name=failed))
     row.get_by_text("Failed").wait_for()
     assert row.get_by_text("9.0 times the error elsewhere: a seam").is_visible()
@@ -47,8 +46,7 @@ def test_an_engine_that_failed_is_built_again_from_the_page(
 
 
 def test_a_viewer_sees_the_engines_but_builds_none(furnished: Any, failed: str, log_in: Callable[..., Any]) -> None:
-    page = log_in(furnished.url, "Guard", width=390, height=844)
-    page.goto(f"{furnished.url}/#/system")
+    page = log_in(furnished.url, "Guard", "system", width=390, height=844)
 
     page.locator(f'[title="{failed}"]').wait_for()
     assert page.get_by_role("button", name="Rebuild").count() == 0

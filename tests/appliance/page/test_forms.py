@@ -3,13 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 
 def test_a_wrong_current_password_is_told_at_its_field(furnished: Any, log_in: Callable[..., Any]) -> None:
-    page = log_in(furnished.url, "Ben")
+    page = log_in(furnished.url, "Ben", "account")
     page.faults.allowed.append("422")
-    page.goto(f"{furnished.url}/#/account")
     page.get_by_label("Current password").fill("not the right one")
     page.get_by_label("New password").fill("another good password")
     page.get_by_role("button", name="Change password").click()
@@ -26,38 +23,34 @@ def test_a_wrong_current_password_is_told_at_its_field(furnished: Any, log_in: C
     assert page.locator(".field-error").count() == 0
 
 
-@pytest.mark.parametrize(
-    ("label", "typed", "said"),
-    [
+def test_a_setting_that_cannot_be_is_told_at_the_field_and_beside_save(
+    furnished: Any, log_in: Callable[..., Any]
+) -> None:
+    page = log_in(furnished.url, at="settings")
+    page.faults.allowed.append("422")
+    for label, typed, said in (
         ("HTTP port", "99999", "HTTP port must be between 0 and 65535."),
         ("Certificate", "/nix/a.pem", "set both the certificate and its key, or neither"),
         ("Own models", "/no/such/folder", "the folder /no/such/folder does not exist"),
-    ],
-)
-def test_a_setting_that_cannot_be_is_told_at_the_field_and_beside_save(
-    furnished: Any, log_in: Callable[..., Any], label: str, typed: str, said: str
-) -> None:
-    page = log_in(furnished.url)
-    page.faults.allowed.append("422")
-    page.goto(f"{furnished.url}/#/settings")
-    page.get_by_text("No changes").wait_for()
-    page.get_by_label(label, exact=True).fill(typed)
-    page.get_by_text("Unsaved changes").wait_for()
-    page.get_by_role("button", name="Save").click()
+    ):
+        page.get_by_text("No changes", exact=True).wait_for()
+        page.get_by_label(label, exact=True).fill(typed)
+        page.get_by_text("Unsaved changes").wait_for()
+        page.get_by_role("button", name="Save").click()
 
-    fault = page.locator(".field-error")
-    fault.wait_for()
-    assert said.casefold() in fault.inner_text().casefold()
-    assert said.casefold() in page.locator(".form-end .error-box").inner_text().casefold()
-    for shown in (fault, page.locator(".form-end .error-box")):
-        box = shown.bounding_box()
-        assert 0 <= box["y"] < box["y"] + box["height"] <= 800, "in view"
-    assert page.get_by_label(label, exact=True).get_attribute("aria-invalid") == "true"
+        fault = page.locator(".field-error")
+        fault.wait_for()
+        assert said.casefold() in fault.inner_text().casefold()
+        assert said.casefold() in page.locator(".form-end .error-box").inner_text().casefold()
+        for shown in (fault, page.locator(".form-end .error-box")):
+            box = shown.bounding_box()
+            assert 0 <= box["y"] < box["y"] + box["height"] <= 800, "in view"
+        assert page.get_by_label(label, exact=True).get_attribute("aria-invalid") == "true"
+        page.get_by_role("button", name="Discard").click()
 
 
 def test_settings_stand_in_groups_and_say_what_fixes_them(furnished: Any, log_in: Callable[..., Any]) -> None:
-    page = log_in(furnished.url)
-    page.goto(f"{furnished.url}/#/settings")
+    page = log_in(furnished.url, at="settings")
     page.get_by_text("No changes").wait_for()
 
     assert page.locator(".schema > .schema-fields").count() == 0, "no setting is without a group"
@@ -69,23 +62,10 @@ def test_settings_stand_in_groups_and_say_what_fixes_them(furnished: Any, log_in
     assert "cpu" in page.get_by_label("Backend", exact=True).locator("option").all_inner_texts()
 
 
-def test_an_expired_setup_link_is_told_before_anything_is_typed(
-    open_box: Callable[[], Any], open_page: Callable[..., Any], look: Callable[..., list[str]]
-) -> None:
-    box = open_box()
-    page = open_page(f"{box.url}/setup?token=long-ago")
-    page.faults.allowed.append("401")
-
-    page.get_by_role("heading", name="This link has expired").wait_for()
-    page.get_by_text("journalctl -u relume").wait_for()
-    assert page.locator("input").count() == 0
-    assert look(page, "setup-expired-light") == []
-
-
-@pytest.mark.parametrize("width", [320, 390, 900, 1024])
-def test_a_long_name_makes_no_list_wider_than_the_page(furnished: Any, log_in: Callable[..., Any], width: int) -> None:
-    page = log_in(furnished.url, width=width, height=800)
+def test_a_long_name_makes_no_list_wider_than_the_page(furnished: Any, log_in: Callable[..., Any]) -> None:
+    page = log_in(furnished.url, at="help")
     name = "A-recording-of-the-north-entrance-with-a-name-of-ninety-characters-that-has-no-spaces-.mp4"
+    assert len(name) == 90
     path = f"/srv/recordings/{name}"
     job = {**furnished.job, "title": name, "state": "failed", "message": f"{path} cannot be read; try {path}"}
     waiting = {**job, "id": "q" * 16, "state": "queued", "message": "", "has": {}}
@@ -96,24 +76,31 @@ def test_a_long_name_makes_no_list_wider_than_the_page(furnished: Any, log_in: C
             json={**answer, "revision": 1, "jobs": [waiting if "state=queued" in route.request.url else job]}
         ),
     )
-    for view in ("history", ""):
+    page.route(f"**/api/jobs/{job['id']}", lambda route: route.fulfill(json=job))
+    for view in ("history", "", f"job/{job['id']}"):
         page.goto(f"{furnished.url}/#/{view}")
-        page.locator(f'main[data-view="{view or "queue"}"] .job').first.wait_for()
-        wide = page.evaluate(
-            """() => [document.documentElement.scrollWidth - document.documentElement.clientWidth,
-            ...[...document.querySelectorAll('.jobs, .job, .job-main, .job-title, .job-message')].map((box) =>
-              Math.ceil(box.getBoundingClientRect().right
-                - document.querySelector('main').getBoundingClientRect().right))]"""
-        )
-        assert max(wide) <= 0, (view, wide)
-        overlaps = page.evaluate(
-            """() => [...document.querySelectorAll('.job')].flatMap((job) => {
-              const side = job.querySelector('.job-side').getBoundingClientRect();
-              return [...job.querySelectorAll('.job-message, .job-facts, .job-title')].filter((text) => {
-                const box = text.getBoundingClientRect();
-                return box.width && side.width && box.right > side.left + 1 && box.left < side.right - 1
-                  && box.bottom > side.top + 1 && box.top < side.bottom - 1;
-              }).map((text) => text.className);
-            })"""
-        )
-        assert overlaps == [], view
+        shown = ".job-note p" if "/" in view else ".job"
+        page.locator(f'main[data-view="{view.partition("/")[0] or "queue"}"] {shown}').first.wait_for()
+        for width in (320, 390, 900, 1024):
+            page.set_viewport_size({"width": width, "height": 800})
+            wide = page.evaluate(
+                """() => {
+                  const right = (box) => Math.ceil(box.getBoundingClientRect().right);
+                  const parts = '.jobs, .job, .job-main, .job-title, .job-message, .job-name, .job-note';
+                  return [document.documentElement.scrollWidth - document.documentElement.clientWidth,
+                    ...[...document.querySelectorAll(parts)].map(
+                      (part) => right(part) - right(document.querySelector('main')))];
+                }"""
+            )
+            assert max(wide) <= 0, (view, width, wide)
+            overlaps = page.evaluate(
+                """() => [...document.querySelectorAll('.job')].flatMap((job) => {
+                  const side = job.querySelector('.job-side').getBoundingClientRect();
+                  return [...job.querySelectorAll('.job-message, .job-facts, .job-title')].filter((text) => {
+                    const box = text.getBoundingClientRect();
+                    return box.width && side.width && box.right > side.left + 1 && box.left < side.right - 1
+                      && box.bottom > side.top + 1 && box.top < side.bottom - 1;
+                  }).map((text) => text.className);
+                })"""
+            )
+            assert overlaps == [], (view, width)

@@ -10,16 +10,34 @@ PASSWORD = "three green lamps"
 TIMES = "videos => videos.map((video) => video.currentTime)"
 
 
+@pytest.fixture(scope="module")
+def new_box(open_box: Callable[..., Any]) -> Any:
+    """Start a server without accounts; the second test makes the first one."""
+    return open_box()
+
+
+def test_an_expired_setup_link_is_told_before_anything_is_typed(
+    new_box: Any, open_page: Callable[..., Any], look: Callable[..., list[str]]
+) -> None:
+    page = open_page(f"{new_box.url}/setup?token=long-ago")
+    page.faults.allowed.append("401")
+
+    page.get_by_role("heading", name="This link has expired").wait_for()
+    page.get_by_text("journalctl -u relume").wait_for()
+    assert page.locator("input").count() == 0
+    assert look(page, "setup-expired-light") == []
+
+
 def test_a_person_goes_from_the_first_start_to_the_download(
-    open_box: Callable[[], Any],
+    new_box: Any,
     open_page: Callable[..., Any],
     clip_file: Path,
     tmp_path: Path,
     poll: Callable[..., Any],
     look: Callable[..., list[str]],
 ) -> None:
-    box = open_box()
-    page = open_page(box.setup_link, reduced_motion="reduce")
+    box = new_box
+    page = open_page(box.setup_link, reduced_motion="reduce", trials=True)
 
     # Set up: mistakes are named, then the account is made and its owner is in.
     page.get_by_label("User name").fill("Maria")
@@ -116,8 +134,8 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     assert faults == []
 
 
-def test_a_used_setup_link_leads_to_the_log_in(furnished: Any, open_page: Callable[..., Any]) -> None:
+def test_a_used_setup_link_leads_to_the_log_in(new_box: Any, open_page: Callable[..., Any]) -> None:
     with pytest.raises(urllib.error.HTTPError):
-        furnished.box.set_up()
-    page = open_page(furnished.box.setup_link)
+        new_box.set_up()
+    page = open_page(new_box.setup_link)
     page.get_by_role("button", name="Log in").wait_for()

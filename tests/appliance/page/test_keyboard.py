@@ -73,9 +73,7 @@ def test_all_the_way_by_keyboard_alone(
 
 
 def test_focus_is_visible_and_a_dialog_keeps_it(furnished: Any, log_in: Callable[..., Any]) -> None:
-    page = log_in(furnished.url)
-    page.keyboard.press("Tab")
-    page.goto(furnished.url + "/#/users")
+    page = log_in(furnished.url, at="users")
     page.get_by_role("button", name="Add user").focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Add user")
@@ -98,8 +96,6 @@ def test_focus_is_visible_and_a_dialog_keeps_it(furnished: Any, log_in: Callable
 
 def test_skip_leads_past_the_navigation(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url)
-    page.reload()
-    page.get_by_role("heading", name="Queue", exact=True).wait_for()
     page.locator("body").evaluate("body => { document.activeElement.blur(); }")
     page.get_by_role("button", name="Skip to content").focus()
     # It slides in from above.

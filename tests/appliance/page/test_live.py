@@ -1,9 +1,5 @@
-import os
 import re
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,20 +14,10 @@ QUEUED = ("first", "second", "third")
 
 
 @pytest.fixture
-def waiting(open_box: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]) -> Iterator[Any]:
-    """A box whose worker sleeps, with three jobs that wait."""
-    box = open_box()
-    maria = box.set_up()
-    worker = poll(lambda: maria.send("GET", "/api/system")["workers"][0]["pid"])
-    os.kill(worker, signal.SIGSTOP)
-    jobs = [
-        maria.send("POST", "/api/jobs", {"file": maria.upload(clip_file, f"{name}.mp4"), "preset": "restore"})
-        for name in QUEUED
-    ]
-    yield box, maria, jobs, worker
-    with suppress(ProcessLookupError):
-        os.kill(worker, signal.SIGCONT)
-    box.stop()
+def jobs(asleep: Any) -> list[dict[str, Any]]:
+    """Add three jobs that wait."""
+    found: list[dict[str, Any]] = asleep.queue("restore", *(f"{name}.mp4" for name in QUEUED))
+    return found
 
 
 def titles(page: Any) -> list[str]:
@@ -39,10 +25,14 @@ def titles(page: Any) -> list[str]:
 
 
 def test_the_queue_follows_the_server_and_a_lost_connection_is_told(
-    waiting: Any, log_in: Callable[..., Any], poll: Callable[..., Any], look: Callable[..., list[str]]
+    asleep: Any,
+    jobs: list[dict[str, Any]],
+    log_in: Callable[..., Any],
+    poll: Callable[..., Any],
+    look: Callable[..., list[str]],
 ) -> None:
-    box, maria, jobs, worker = waiting
-    page = log_in(box.url)
+    maria = asleep.maria
+    page = log_in(asleep.url)
     page.faults.allowed.append("ERR_|502|503")
     assert poll(lambda: titles(page)) == list(QUEUED)
 
@@ -53,15 +43,15 @@ def test_the_queue_follows_the_server_and_a_lost_connection_is_told(
     page.locator(".job", has_text="third").get_by_text("Paused").wait_for()
 
     # The server goes away: the page says so, and nothing of it is lost.
-    os.kill(worker, signal.SIGCONT)
-    box.process.kill()
-    box.process.wait()
+    asleep.wake()
+    asleep.box.process.kill()
+    asleep.box.process.wait()
     note = page.get_by_text("Connection lost, reconnecting")
     note.wait_for()
     assert titles(page) == ["third", "first", "second"]
     assert look(page, "connection-lost-desktop-light") == []
     page.route("**/api/events", lambda route: route.abort())
-    box.start()
+    asleep.box.start()
     maria.send("POST", f"/api/jobs/{jobs[2]['id']}/cancel")
     assert page.locator(".job", has_text="third").get_by_text("Paused").is_visible()
     page.unroute("**/api/events")
@@ -73,10 +63,10 @@ def test_the_queue_follows_the_server_and_a_lost_connection_is_told(
 
 
 def test_jobs_are_reordered_prioritised_and_cancelled(
-    waiting: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
+    asleep: Any, jobs: list[dict[str, Any]], log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
-    box, maria, jobs, _ = waiting
-    page = log_in(box.url)
+    maria = asleep.maria
+    page = log_in(asleep.url)
     poll(lambda: titles(page) == list(QUEUED))
 
     page.get_by_role("button", name="Move up: third.mp4").click()
@@ -104,9 +94,9 @@ def test_jobs_are_reordered_prioritised_and_cancelled(
 
 
 @pytest.fixture
-def hold(waiting: Any) -> Iterator[Callable[..., Any]]:
+def hold(asleep: Any) -> Iterator[Callable[..., Any]]:
     """Yield the function that works on the first job as a worker would: it tells how far it is, or stops."""
-    with Database(database_path(waiting[0].data)) as database:
+    with Database(database_path(asleep.box.data)) as database:
         queue = JobQueue(database)
 
         def advance(progress: Progress, *, wish: JobCommand | None = None) -> None:
@@ -120,11 +110,15 @@ def hold(waiting: Any) -> Iterator[Callable[..., Any]]:
 
 
 def test_a_paused_job_that_was_begun_is_cancelled_only_after_a_question(
-    waiting: Any, hold: Callable[..., Any], log_in: Callable[..., Any], poll: Callable[..., Any]
+    asleep: Any,
+    jobs: list[dict[str, Any]],
+    hold: Callable[..., Any],
+    log_in: Callable[..., Any],
+    poll: Callable[..., Any],
 ) -> None:
-    box, maria, jobs, _ = waiting
+    maria = asleep.maria
     hold(Progress("enhancing", 90, 100, fps=2.0, eta_s=5.0), wish=JobCommand.PAUSE)
-    page = log_in(box.url)
+    page = log_in(asleep.url)
 
     # Paused, and resumed but not yet running again: 90% of it would be lost.
     for state in ("paused", "queued"):
@@ -144,10 +138,11 @@ def test_a_paused_job_that_was_begun_is_cancelled_only_after_a_question(
     poll(lambda: maria.send("GET", f"/api/jobs/{jobs[1]['id']}")["state"] == "cancelled")
 
 
+@pytest.mark.usefixtures("jobs")
 def test_after_the_last_frame_neither_rate_nor_time_left_is_told(
-    waiting: Any, hold: Callable[..., Any], log_in: Callable[..., Any]
+    asleep: Any, hold: Callable[..., Any], log_in: Callable[..., Any]
 ) -> None:
-    page = log_in(waiting[0].url)
+    page = log_in(asleep.url)
     words = page.locator(".job", has_text="first").locator(".progress-words")
     hold(Progress("enhancing", 50, 100, fps=7.75, eta_s=300.0))
     page.get_by_text("About 5 minutes left · 7.8 fps").wait_for()
@@ -163,14 +158,13 @@ def test_after_the_last_frame_neither_rate_nor_time_left_is_told(
 
 
 def test_the_waiting_jobs_tell_when_all_will_be_done(
-    waiting: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
+    asleep: Any, jobs: list[dict[str, Any]], log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
-    box, _, jobs, _ = waiting
-    page = log_in(box.url)
+    page = log_in(asleep.url)
     number = page.locator("#part-waiting .number")
     poll(lambda: number.inner_text() == "3")
 
-    with Database(database_path(box.data)) as database:
+    with Database(database_path(asleep.box.data)) as database:
         for job in jobs:
             JobQueue(database).set_estimate(job["id"], '{"time_s": 600.0}')
 
@@ -179,13 +173,12 @@ def test_the_waiting_jobs_tell_when_all_will_be_done(
 
 
 def test_history_searches_and_a_job_is_deleted_after_a_question(
-    waiting: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
+    asleep: Any, jobs: list[dict[str, Any]], log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
-    box, maria, jobs, _ = waiting
+    maria = asleep.maria
     for job in jobs:
         maria.send("POST", f"/api/jobs/{job['id']}/cancel")
-    page = log_in(box.url)
-    page.goto(box.url + "/#/history")
+    page = log_in(asleep.url, at="history")
     poll(lambda: sorted(titles(page)) == sorted(QUEUED))
 
     page.get_by_label("Search by name").fill("SEC")

@@ -1,11 +1,8 @@
 """Several jobs at once, the whole queue, and a job's file used once more."""
 
 import io
-import os
-import signal
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +12,21 @@ LONG = f"{'a name that goes on and on ' * 4}.mp4"
 
 
 @pytest.fixture
-def asleep(open_box: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]) -> Iterator[Any]:
-    """A box whose worker sleeps, with jobs that wait; the worker's process is to be woken by the test."""
-    box = open_box()
-    maria = box.set_up()
-    worker = poll(lambda: maria.send("GET", "/api/system")["workers"][0]["pid"])
-    os.kill(worker, signal.SIGSTOP)
-    jobs = [
-        maria.send("POST", "/api/jobs", {"file": maria.upload(clip_file, name), "preset": "sound-only"})
-        for name in ("one.mp4", "two.mp4", LONG)
-    ]
-    yield box, maria, jobs, worker
-    with suppress(ProcessLookupError):
-        os.kill(worker, signal.SIGCONT)
-    box.stop()
+def jobs(asleep: Any) -> list[dict[str, Any]]:
+    """Add three jobs that wait."""
+    found: list[dict[str, Any]] = asleep.queue("sound-only", "one.mp4", "two.mp4", LONG)
+    return found
 
 
+@pytest.mark.usefixtures("jobs")
 def test_many_jobs_are_paused_resumed_saved_and_deleted_at_once(
-    asleep: Any, log_in: Callable[..., Any], poll: Callable[..., Any], look: Callable[..., list[str]]
+    asleep: Any,
+    log_in: Callable[..., Any],
+    poll: Callable[..., Any],
+    look: Callable[..., list[str]],
 ) -> None:
-    box, maria, _, worker = asleep
-    page = log_in(box.url)
+    maria = asleep.maria
+    page = log_in(asleep.url)
     cards = page.locator(".job")
     poll(lambda: cards.count() == 3)
     states = lambda: [job["state"] for job in maria.send("GET", "/api/jobs")["jobs"]]  # noqa: E731
@@ -56,7 +47,7 @@ def test_many_jobs_are_paused_resumed_saved_and_deleted_at_once(
     page.get_by_role("button", name="Select all").click()
     page.get_by_role("button", name="Resume 2").click()
     poll(lambda: states() == ["queued"] * 3)
-    os.kill(worker, signal.SIGCONT)
+    asleep.wake()
     poll(lambda: states() == ["done"] * 3)
     poll(lambda: page.locator('.job[data-state="done"]').count() == 3)
 
@@ -68,7 +59,7 @@ def test_many_jobs_are_paused_resumed_saved_and_deleted_at_once(
         assert archive.testzip() is None
         assert {name.partition(".")[0] for name in archive.namelist()} >= {"one", "two"}
     # In the history too.
-    page.goto(f"{box.url}/#/history")
+    page.goto(f"{asleep.url}/#/history")
     page.get_by_role("heading", name="History").wait_for()
     page.get_by_role("button", name="Select", exact=True).click()
     page.get_by_role("button", name="Select all").click()
@@ -79,14 +70,16 @@ def test_many_jobs_are_paused_resumed_saved_and_deleted_at_once(
     page.get_by_text("No finished jobs yet.").wait_for()
 
 
-def test_a_held_queue_starts_nothing_until_it_is_resumed(asleep: Any, log_in: Callable[..., Any]) -> None:
-    box, maria, jobs, worker = asleep
-    page = log_in(box.url)
+def test_a_held_queue_starts_nothing_until_it_is_resumed(
+    asleep: Any, jobs: list[dict[str, Any]], log_in: Callable[..., Any]
+) -> None:
+    maria = asleep.maria
+    page = log_in(asleep.url)
     page.get_by_role("button", name="Pause queue").click()
     note = page.get_by_text("The queue is paused. Running jobs will finish")
     note.wait_for()
-    os.kill(worker, signal.SIGCONT)
-    other = log_in(box.url)
+    asleep.wake()
+    other = log_in(asleep.url)
     other.get_by_text("The queue is paused.").wait_for()
     assert {job["state"] for job in maria.send("GET", "/api/jobs")["jobs"]} == {"queued"}
 
@@ -98,11 +91,10 @@ def test_a_held_queue_starts_nothing_until_it_is_resumed(asleep: Any, log_in: Ca
 
 
 def test_a_waiting_job_is_edited_and_a_finished_one_enhanced_again(
-    asleep: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
+    asleep: Any, jobs: list[dict[str, Any]], log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
-    box, maria, jobs, worker = asleep
-    page = log_in(box.url)
-    page.goto(f"{box.url}/#/job/{jobs[0]['id']}")
+    maria = asleep.maria
+    page = log_in(asleep.url, at=f"job/{jobs[0]['id']}")
     page.get_by_role("link", name="Edit").click()
     page.get_by_role("heading", name="Edit job").wait_for()
     assert page.get_by_role("radio", name="Audio only").is_checked()
@@ -114,7 +106,7 @@ def test_a_waiting_job_is_edited_and_a_finished_one_enhanced_again(
     options = maria.send("GET", f"/api/jobs/{jobs[0]['id']}")["options"]
     assert (options["preset"], options["end_s"]) == ("restore", 0.6)
 
-    os.kill(worker, signal.SIGCONT)
+    asleep.wake()
     assert maria.finish(jobs[0]["id"])["frames_total"] == 15
     page.get_by_role("link", name="Enhance again").click()
     page.get_by_role("heading", name="Enhance again").wait_for()
@@ -134,10 +126,9 @@ def test_a_waiting_job_is_edited_and_a_finished_one_enhanced_again(
 
 
 def test_a_damaged_file_is_enhanced_as_far_as_it_can_be_read(
-    open_box: Callable[..., Any], log_in: Callable[..., Any], write_clip: Callable[..., Path], tmp_path: Path
+    furnished: Any, log_in: Callable[..., Any], write_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
-    box = open_box()
-    maria = box.set_up()
+    maria = furnished.maria
     path = write_clip(tmp_path / "scratched.mkv", frames=60, size=(96, 64))
     content = bytearray(path.read_bytes())
     for at in range(len(content) // 2, len(content) // 2 + 400):
@@ -145,23 +136,23 @@ def test_a_damaged_file_is_enhanced_as_far_as_it_can_be_read(
     path.write_bytes(content)
     job = maria.finish(maria.send("POST", "/api/jobs", {"file": maria.upload(path), "preset": "restore"})["id"])
     assert (job["state"], job["code"]) == ("failed", "source_damaged"), job["message"]
-    page = log_in(box.url)
-    page.goto(f"{box.url}/#/job/{job['id']}")
+    page = log_in(furnished.url, at=f"job/{job['id']}")
 
     page.get_by_role("button", name="Enhance what can be read").click()
 
     page.get_by_role("link", name="Download result").wait_for(timeout=60_000)
     assert maria.send("GET", f"/api/jobs/{job['id']}")["options"]["allow_damaged"] is True
     assert page.get_by_role("button", name="Enhance what can be read").count() == 0
+    maria.send("DELETE", f"/api/jobs/{job['id']}")
 
 
 def test_a_preview_that_nobody_waits_for_any_more_is_cancelled(
     asleep: Any, log_in: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]
 ) -> None:
-    box, maria, _, _ = asleep
+    maria = asleep.maria
     for name in ("first.mp4", "second.mp4"):
         maria.upload(clip_file, name)
-    page = log_in(box.url)
+    page = log_in(asleep.url)
     banner = page.locator(".waiting-files")
     link = banner.get_by_role("link", name="Set up job")
     link.wait_for()

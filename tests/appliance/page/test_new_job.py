@@ -25,7 +25,7 @@ def add_files(clip_file: Path) -> Callable[..., None]:
         )
         page.get_by_role("heading", name="New job").wait_for()
         good = sum("bad" not in name for name in names)
-        page.locator(".file-facts").get_by_text("96 × 64").nth(good - 1).wait_for()
+        page.locator(".file-facts").get_by_text("96 × 64").nth(good - 1).wait_for(timeout=60_000)
 
     return add
 
@@ -94,7 +94,7 @@ def test_files_are_in_the_order_of_their_numbers_and_bad_ones_take_one_line(
 
 
 def test_the_result_and_the_whole_time_are_told_before_the_start(new_job: Callable[..., Any]) -> None:
-    page = new_job("one.mp4", "two.mp4", height=800)
+    page = new_job("one.mp4", "two.mp4", height=800, trials=True)
     page.locator("#file-" + jobs_file(page, "two.mp4")).uncheck()
     page.get_by_text("2×", exact=True).click()
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 
 PASSWORD = "three green lamps"
@@ -32,31 +31,31 @@ def test_back_closes_a_dialog_and_leaves_the_page(furnished: Any, log_in: Callab
     page.get_by_role("heading", name="Queue", exact=True).wait_for()
 
 
-@pytest.mark.parametrize("close", ["Escape", "Cancel", "Save", "address"])
 def test_a_dialog_that_was_closed_leaves_nothing_in_the_history(
-    close: str, furnished: Any, log_in: Callable[..., Any], poll: Any
+    furnished: Any, log_in: Callable[..., Any], poll: Any
 ) -> None:
     page = log_in(furnished.url)
-    page.get_by_role("link", name="Users").click()
-    page.get_by_role("button", name="Edit: Ben").click()
-    dialog = page.get_by_role("dialog", name="Edit Ben")
-    dialog.wait_for()
-    poll(lambda: page.evaluate("history.state?.dialogs") == 1)
+    for close in ("Escape", "Cancel", "Save", "address"):
+        page.get_by_role("link", name="Users").click()
+        page.get_by_role("button", name="Edit: Ben").click()
+        dialog = page.get_by_role("dialog", name="Edit Ben")
+        dialog.wait_for()
+        poll(lambda: page.evaluate("history.state?.dialogs") == 1)
 
-    if close == "Escape":
-        page.keyboard.press("Escape")
-    elif close == "address":
-        page.evaluate("location.hash = '#/help'")
-        page.get_by_role("heading", name="Help", exact=True).wait_for()
+        if close == "Escape":
+            page.keyboard.press("Escape")
+        elif close == "address":
+            page.evaluate("location.hash = '#/help'")
+            page.get_by_role("heading", name="Help", exact=True).wait_for()
+            page.go_back()
+            page.get_by_role("heading", name="Users", exact=True).wait_for()
+        else:
+            dialog.get_by_role("button", name=close).click()
+        dialog.wait_for(state="detached")
+
+        poll(lambda: page.evaluate("history.state") is None)
         page.go_back()
-        page.get_by_role("heading", name="Users", exact=True).wait_for()
-    else:
-        dialog.get_by_role("button", name=close).click()
-    dialog.wait_for(state="detached")
-
-    poll(lambda: page.evaluate("history.state") is None)
-    page.go_back()
-    page.get_by_role("heading", name="Queue", exact=True).wait_for()
+        page.get_by_role("heading", name="Queue", exact=True).wait_for()
 
 
 def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(
@@ -71,8 +70,7 @@ def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(
         job = maria.send("POST", "/api/jobs", {"file": file, "preset": "upscale"})
         maria.send("POST", f"/api/jobs/{job['id']}/cancel")
     maria.send("POST", "/api/queue/resume")
-    page = log_in(furnished.url)
-    page.goto(f"{furnished.url}/#/history?text={mark}")
+    page = log_in(furnished.url, at=f"history?text={mark}")
     page.locator(".job").nth(2).wait_for()
     first, second = (page.locator(".job").nth(n).locator(".job-title").inner_text() for n in (0, 1))
 
@@ -95,8 +93,7 @@ def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(
 def test_a_history_search_is_in_the_address_and_counted_by_the_server(
     furnished: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
-    page = log_in(furnished.url)
-    page.goto(f"{furnished.url}/#/history")
+    page = log_in(furnished.url, at="history")
     page.get_by_label("Search by name").fill("Café at")
     poll(lambda: "text=Caf%C3%A9+at" in page.evaluate("location.hash"))
     page.get_by_text("Done", exact=True).first.click()
@@ -170,8 +167,7 @@ def test_a_failed_job_says_why_and_offers_what_helps(
 
 
 def test_the_own_password_is_changed_under_the_own_account(furnished: Any, log_in: Callable[..., Any]) -> None:
-    page = log_in(furnished.url)
-    page.get_by_role("link", name="Users").click()
+    page = log_in(furnished.url, at="users")
     page.get_by_role("button", name="Edit: Ben").wait_for()
     assert page.get_by_role("button", name="Edit: Maria").count() == 0
 
@@ -238,9 +234,8 @@ def test_a_folder_is_chosen_by_walking_and_one_for_results_is_created_when_asked
     furnished: Any, log_in: Callable[..., Any], tmp_path: Path, look: Callable[..., list[str]]
 ) -> None:
     (tmp_path / "recordings" / "north").mkdir(parents=True)
-    page = log_in(furnished.url)
+    page = log_in(furnished.url, at="folders")
     page.faults.allowed.append("422")
-    page.goto(f"{furnished.url}/#/folders")
     page.get_by_role("button", name="Add watch folder").first.click()
     page.get_by_role("textbox", name="Folder to watch").fill(str(tmp_path))
     page.get_by_role("button", name="Browse: Folder to watch").click()
@@ -275,20 +270,20 @@ def test_a_folder_is_chosen_by_walking_and_one_for_results_is_created_when_asked
             furnished.maria.send("DELETE", f"/api/folders/{folder['id']}")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_first_password_is_changed_in_the_browser(
-    furnished: Any, open_page: Callable[..., Any], look: Callable[..., list[str]], theme: str
+    furnished: Any, open_page: Callable[..., Any], look: Callable[..., list[str]]
 ) -> None:
-    name = f"Nina {theme}"
     furnished.maria.send(
-        "POST", "/api/users", {"name": name, "role": "operator", "password": "first password", "must_change": True}
+        "POST", "/api/users", {"name": "Nina", "role": "operator", "password": "first password", "must_change": True}
     )
-    page = open_page(furnished.url, color_scheme=theme)
-    page.get_by_label("Name").fill(name)
+    page = open_page(furnished.url)
+    page.get_by_label("Name").fill("Nina")
     page.get_by_label("Password", exact=True).fill("first password")
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("heading", name="Change your password").wait_for()
-    assert look(page, f"first-password-{theme}") == []
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        assert look(page, f"first-password-{theme}") == []
     page.get_by_label("Current password").fill("first password")
     page.get_by_label("New password").fill(PASSWORD)
     page.get_by_label("Confirm password").fill(PASSWORD)
@@ -331,8 +326,7 @@ def test_the_page_speaks_german_to_whoever_chose_it(
     furnished: Any, log_in: Callable[..., Any], look: Callable[..., list[str]], poll: Callable[..., Any]
 ) -> None:
     furnished.maria.send("POST", "/api/users", {"name": "Greta", "role": "administrator", "password": PASSWORD})
-    page = log_in(furnished.url, "Greta")
-    page.goto(f"{furnished.url}/#/account")
+    page = log_in(furnished.url, "Greta", "account")
     page.get_by_label("Language").select_option("de")
 
     page.get_by_role("heading", name="Ihr Konto").wait_for()

@@ -59,7 +59,7 @@ def test_an_upload_goes_on_where_the_connection_was_lost(
 def test_an_upload_goes_on_after_the_page_was_loaded_again(
     furnished: Any, log_in: Callable[..., Any], large_file: Path
 ) -> None:
-    page = log_in(furnished.url, "Ben")
+    page = log_in(furnished.url, "Ben", fresh=True)
     page.faults.allowed.append("ERR_CONNECTION_RESET")
     sent: list[int] = []
     count_pieces(page, sent, cut_from=PIECE)
@@ -130,7 +130,7 @@ def test_files_can_be_dropped_anywhere_on_the_queue(
 def test_a_removed_file_is_kept_when_that_is_undone(
     furnished: Any, log_in: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]
 ) -> None:
-    page = log_in(furnished.url, "Ben")
+    page = log_in(furnished.url, "Ben", fresh=True)
     drop(page, clip_file)
     page.locator(".file-facts").get_by_text("96 × 64").wait_for()
 
@@ -155,7 +155,7 @@ def files_of(page: Any) -> Any:
 def test_an_upload_tells_its_speed_and_the_time_left(
     furnished: Any, log_in: Callable[..., Any], large_file: Path
 ) -> None:
-    page = log_in(furnished.url, "Ben")
+    page = log_in(furnished.url, "Ben", fresh=True)
     page.context.new_cdp_session(page).send(
         "Network.emulateNetworkConditions",
         {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2_500_000},

@@ -16,7 +16,7 @@ const MAX_PARALLEL = 4;
  * Create the lines that show the estimate.
  *
  * `ask(sources, choices)` shows a first estimate at once and then has the server do a test run of the first file, which improves
- * the estimate of all. `onFit(fits)` is called with each estimate; `onResult(result)` with the result of a single file, null
+ * the estimate of all; `stop()` ends it. `onFit(fits)` is called with each estimate; `onResult(result)` with the result of a single file, null
  * for several.
  */
 export function estimateLine({ onFit, onResult = () => {} }, signal) {
@@ -34,6 +34,7 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
     signal,
   );
   const stop = () => {
+    isSkipped = false;
     timers.forEach(clearTimeout);
     asking?.abort();
   };
@@ -84,9 +85,9 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
 
   return {
     box,
+    stop,
     ask: function ask(sources, choices) {
       stop();
-      isSkipped = false;
       again = () => ask(sources, choices);
       if (sources.length === 0) {
         fill(box);

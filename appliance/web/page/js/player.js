@@ -119,7 +119,9 @@ export class SyncPlayer extends EventTarget {
     for (const follower of this.followers) {
       follower.pause();
       follower.playbackRate = this.rate;
-      if (!this.lead.ended) follower.currentTime = this.lead.currentTime;
+      // At its end a follower that kept up stays there: a seek would flash.
+      const drift = Math.abs(follower.currentTime - this.lead.currentTime);
+      if (!this.lead.ended || drift > JUMP_S) follower.currentTime = this.lead.currentTime;
     }
     this.#emitTime();
   }

@@ -104,6 +104,8 @@ export async function show(root, parameter, signal) {
 
   start.addEventListener("click", async () => {
     start.disabled = true;
+    // The files belong to the jobs from now on.
+    estimate.stop();
     try {
       await (isEdit ? save(job, jobOptions()) : startAll(chosen(), jobOptions(), start));
       if (!isEdit && !saved.hidden) rememberChoices(form.choices());
