@@ -46,10 +46,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {item: group_of(item.path.relative_to(TESTS)) for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
-        if group.startswith(("appliance", "page")):
-            # Real servers, workers and a browser, which a busy machine can hold up for longer than any test waits. One
-            # that fails is run once more; the summary names it, and it is to be mended.
-            item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: rank_of(groups[item]))
 
 
