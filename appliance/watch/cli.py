@@ -1,4 +1,4 @@
-"""The watch folders as text for a terminal, and as JSON."""
+"""The commands `relume watch` and `relume folders`."""
 
 import sys
 from collections.abc import Iterator
@@ -12,18 +12,17 @@ import typer
 from appliance.console import PlainCommand, format_json, format_table
 from appliance.exit_codes import ExitCode, cancel_on_signal
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import DEFAULT_HOLD_S, NewFolder, WatchFolder, parse_schedule
+from appliance.watch.folder import DEFAULT_HOLD_S, FolderConfig, WatchFolder, parse_schedule
 from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, parse_scale
 
 if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
 
-
-_MOST_IGNORED: Final = 10
+_MAX_IGNORED: Final = 10
 
 
 def show_folders(store: "FolderStore", *, as_json: bool) -> str:
-    """Write all folders with their problems."""
+    """Return tables of all folders and their problems, or JSON."""
     from appliance.watch.scan import show_name
 
     found = [_facts(store, folder) for folder in store.list()]
@@ -68,28 +67,28 @@ def show_folders(store: "FolderStore", *, as_json: bool) -> str:
         for problem in entry["problems"]
     ]
     ignored = [
-        (show_name(entry["path"]), name, "not a film or a recording by its name; --include takes it all the same")
+        (show_name(entry["path"]), name, "not a video or audio file by its name; add it with --include")
         for entry in found
-        for name in entry["activity"]["passed_over_names"][:_MOST_IGNORED]
+        for name in entry["activity"]["passed_over_names"][:_MAX_IGNORED]
     ]
     return "\n\n".join(format_table(part) for part in (rows, problems, ignored) if part)
 
 
 def _facts(store: "FolderStore", folder: WatchFolder) -> dict[str, Any]:
-    wish = folder.wish
-    schedule = None if wish.schedule is None else dict(zip(("from", "to"), wish.schedule.to_text(), strict=True))
+    config = folder.config
+    schedule = None if config.schedule is None else dict(zip(("from", "to"), config.schedule.to_text(), strict=True))
     return {
         "id": folder.id,
-        "path": str(wish.path),
-        "destination": str(wish.destination),
-        "preset": wish.options.preset,
+        "path": str(config.path),
+        "destination": str(config.destination),
+        "preset": config.options.preset,
         "schedule": schedule,
-        "hold_s": wish.hold_s,
-        "include": wish.include,
-        "exclude": wish.exclude,
-        "polling": wish.polling,
-        "done_folder": None if wish.done_folder is None else str(wish.done_folder),
-        "enabled": wish.enabled,
+        "hold_s": config.hold_s,
+        "include": config.include,
+        "exclude": config.exclude,
+        "polling": config.polling,
+        "done_folder": None if config.done_folder is None else str(config.done_folder),
+        "enabled": config.enabled,
         "problems": [
             {"file": problem.file, "reason": problem.reason, "tries": problem.tries}
             for problem in store.problems(folder.id)
@@ -165,11 +164,11 @@ def watch(
     Ctrl-C stops; the next start resumes. With --once, exit code 3 means that a file could not be enhanced.
     """
     options = _options(preset, scale, audio, strength, codec, model, zoo)
-    wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
+    config = _config(folder, output, options, done, polling, hold, hours, include, exclude)
     from appliance.watch.standalone import watch_folder
 
     with cancel_on_signal() as cancel:
-        outcome = watch_folder(wish, data=data, once=once, cancel=cancel, say=lambda line: print(line, flush=True))
+        outcome = watch_folder(config, data=data, once=once, cancel=cancel, say=lambda line: print(line, flush=True))
     for problem in outcome.problems:
         print(f"not done: {problem.file or folder}: {problem.reason}", flush=True)
     print(f"{outcome.done} done, {len(outcome.problems)} not", flush=True)
@@ -210,9 +209,9 @@ def add_folder(
 ) -> None:
     """Add a watch folder; a running server picks it up within seconds."""
     options = _options(preset, scale, audio, strength, codec, model, zoo)
-    wish = _wish(folder, output, options, done, polling, hold, hours, include, exclude)
+    config = _config(folder, output, options, done, polling, hold, hours, include, exclude)
     with _open(data) as store:
-        print(f"watching {wish.path} ({store.add(wish).id})")
+        print(f"watching {config.path} ({store.add(config).id})")
 
 
 @folders.command("remove", cls=PlainCommand)
@@ -221,7 +220,7 @@ def remove_folder(which: Which, *, data: Data = None) -> None:
     with _open(data) as store:
         found = store.find(which)
         store.remove(found.id)
-        print(f"{found.wish.path} is no longer watched")
+        print(f"{found.config.path} is no longer watched")
 
 
 @folders.command("enable", cls=PlainCommand)
@@ -241,8 +240,8 @@ def _switch(which: str, data: Path | None, *, enabled: bool) -> None:
 
     with _open(data) as store:
         found = store.find(which)
-        store.update(found.id, replace(found.wish, enabled=enabled))
-        print(f"{found.wish.path} is {'watched' if enabled else 'paused'}")
+        store.update(found.id, replace(found.config, enabled=enabled))
+        print(f"{found.config.path} is {'watched' if enabled else 'paused'}")
 
 
 def _options(
@@ -254,7 +253,7 @@ def _options(
     model: str | None,
     zoo: Path | None,
 ) -> EnhanceOptions:
-    """Put options together, and refuse before anything is opened what no file could be enhanced with."""
+    """Return the options of the jobs; invalid ones are refused before any file is opened."""
     from runtime.manifest import find_model
     from runtime.presets import resolve_preset
 
@@ -273,7 +272,7 @@ def _options(
     return options
 
 
-def _wish(
+def _config(
     folder: Path,
     output: Path,
     options: EnhanceOptions,
@@ -283,8 +282,8 @@ def _wish(
     hours: str,
     include: list[str] | None,
     exclude: list[str] | None,
-) -> NewFolder:
-    return NewFolder(
+) -> FolderConfig:
+    return FolderConfig(
         path=folder.expanduser().absolute(),
         destination=output.expanduser().absolute(),
         options=options,
@@ -299,16 +298,16 @@ def _wish(
 
 @contextmanager
 def _open(data: Path | None) -> Iterator["FolderStore"]:
-    """Open the folders of the server's data directory, whether it runs or not."""
+    """Open the watch folders of the server's data directory."""
     from appliance.settings_file import load_settings
     from appliance.store.data_dir import database_path
     from appliance.store.database import Database
     from appliance.watch.store import FolderStore
 
-    place = load_settings(data).data
-    if not database_path(place).exists():
+    directory = load_settings(data).data
+    if not database_path(directory).exists():
         raise FolderError(
-            f"there is no data directory at {place}; start the server once (relume serve), or give --data"
+            f"there is no data directory at {directory}; start the server once (relume serve), or give --data"
         )
-    with Database(database_path(place)) as database:
+    with Database(database_path(directory)) as database:
         yield FolderStore(database)

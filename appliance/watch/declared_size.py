@@ -1,4 +1,4 @@
-"""How long a file must be by its own headers: MP4 boxes, Matroska segments, RIFF and other chunks, Ogg pages."""
+"""Size of a file by its headers: MP4 boxes, Matroska segments, RIFF and other chunks, Ogg pages."""
 
 import os
 import struct
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 _SLACK: Final = 64
-"""Bytes by which a careless writer's header may be wrong: padding, or the header's own length."""
+"""Tolerance in bytes: some writers miscount padding, or the header itself."""
 _UNKNOWN_32: Final = (0, 0xFFFF_FFFF)
-_MOST_BOXES: Final = 100_000
+_MAX_BOXES: Final = 100_000
 _W64: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _BEGIN_BYTES: Final = 1 << 16
-_LONGEST_PAGE: Final = 65_307
+_MAX_PAGE_BYTES: Final = 65_307
 
 
 def missing_bytes(path: Path) -> int:
-    """Count the bytes that a file's headers tell of and that are not there; 0 where they do not tell.
+    """Return the bytes that a file's headers declare beyond its size; 0 where they declare none.
 
     Raises:
         OSError: The file cannot be read.
@@ -36,7 +36,7 @@ def missing_bytes(path: Path) -> int:
         elif head[:4] == b"caff":
             end = _caf_end(file, size)
         elif head in (_W64, _ASF) or head[:4] in (b"RF64", b".snd"):
-            end = _told_at_begin(file, head)
+            end = _declared_at_start(file, head)
         else:
             end = 0
     missing = end - size
@@ -46,7 +46,7 @@ def missing_bytes(path: Path) -> int:
 def _boxes_end(file: BinaryIO, size: int) -> int:
     """Walk the top-level boxes of an MP4 or MOV file."""
     position = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         file.seek(position)
         head = file.read(16)
         if len(head) < 8:
@@ -55,7 +55,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack_from(">Q", head, 8)
         if length < 8:
-            break  # 0: to the end of the file; anything else is no box
+            break  # 0: up to the end of the file; anything else is not a box
         position += length
         if position >= size:
             break
@@ -63,7 +63,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO, size: int) -> int:
-    """Read the lengths of the EBML header and of the segment behind it; a live recording tells none."""
+    """Read the lengths of the EBML header and of the segment after it; a live recording declares none."""
     position = 0
     for _ in range(3):
         file.seek(position)
@@ -84,7 +84,7 @@ def _segment_end(file: BinaryIO, size: int) -> int:
 
 
 def _caf_end(file: BinaryIO, size: int) -> int:
-    """Walk the chunks of a CAF file; one of sound that is still recorded tells no length."""
+    """Walk the chunks of a CAF file; a chunk of audio that is still recorded declares no length."""
     position = 8
     while position < size:
         file.seek(position)
@@ -98,8 +98,8 @@ def _caf_end(file: BinaryIO, size: int) -> int:
     return position
 
 
-def _told_at_begin(file: BinaryIO, head: bytes) -> int:
-    """Read the length that the begin of a Wave64, RF64, AU or ASF file tells; 0 where it tells none."""
+def _declared_at_start(file: BinaryIO, head: bytes) -> int:
+    """Read the length from the start of a Wave64, RF64, AU or ASF file; 0 where it declares none."""
     file.seek(0)
     begin = file.read(_BEGIN_BYTES)
     if len(begin) < 40:
@@ -115,7 +115,7 @@ def _told_at_begin(file: BinaryIO, head: bytes) -> int:
     if at < 0 or at + 92 > len(begin):
         return 0
     (length,), (flags,) = struct.unpack_from("<Q", begin, at + 40), struct.unpack_from("<I", begin, at + 88)
-    return 0 if flags & 1 else int(length)  # one that is still broadcast
+    return 0 if flags & 1 else int(length)  # a broadcast that has not ended
 
 
 def _vint_length(first: int) -> int:
@@ -138,8 +138,8 @@ def _chunks_end(file: BinaryIO, size: int, order: str) -> int:
 
 
 def _page_end(file: BinaryIO, size: int) -> int:
-    """Find the last Ogg page, and read its length."""
-    begin = max(0, size - _LONGEST_PAGE)
+    """Find the last Ogg page, and return its end."""
+    begin = max(0, size - _MAX_PAGE_BYTES)
     file.seek(begin)
     tail = file.read()
     position = tail.rfind(b"OggS\0")

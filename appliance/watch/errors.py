@@ -1,15 +1,15 @@
 """Errors of the watch folders.
 
-FolderError               a folder, or what it asks for, is refused (also an `OptionError`)
-└── FolderNotFoundError   there is no folder of that id (also a LookupError)
-UnreadableError           a file cannot be enhanced as it is now; the message is the reason that is listed
+FolderError               the configuration of a folder is refused (also an `OptionError`)
+└── FolderNotFoundError   there is no such folder (also a LookupError)
+UnreadableError           a file cannot be enhanced; the message is the reason in the list of problems
 """
 
 from runtime.errors import OptionError, RelumeError
 
 
 class FolderError(OptionError):
-    """A folder, or what it asks for, is refused; `field` names what is meant: path, destination, done_folder, ..."""
+    """The configuration of a folder is refused; `field` is path, destination, done_folder, ..."""
 
     def __init__(self, message: str = "", *, code: str = "folder", field: str = "") -> None:
         super().__init__(message)
@@ -17,8 +17,8 @@ class FolderError(OptionError):
 
 
 class FolderNotFoundError(FolderError, LookupError):
-    """There is no folder of that id."""
+    """There is no such folder."""
 
 
 class UnreadableError(RelumeError):
-    """A file cannot be enhanced as it is now."""
+    """A file cannot be enhanced."""

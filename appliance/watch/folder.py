@@ -1,9 +1,8 @@
-"""The part of the day in which a folder's jobs may run."""
+"""A watch folder as a value: its configuration, schedule, problems and activity."""
 
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, time
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,17 +14,17 @@ _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """From one time of the day, local, to another, which is left out; over midnight where `end` is the earlier."""
+    """Local times of the day from `begin` to `end` (exclusive); over midnight where `end` is the earlier one."""
 
     begin: time
     end: time
 
     @classmethod
     def parse(cls, begin: str, end: str) -> Self:
-        """Read two times such as 22:00 and 06:00.
+        """Parse two times such as 22:00 and 06:00.
 
         Raises:
-            FolderError: One is no such time, or both are the same.
+            FolderError: One is not a time, or both are the same.
         """
         schedule = cls(_parse_clock(begin), _parse_clock(end))
         if schedule.begin == schedule.end:
@@ -33,19 +32,19 @@ class Schedule:
         return schedule
 
     def is_open(self, now: datetime) -> bool:
-        """Return whether jobs may run at a local time."""
+        """Return True if jobs may run at a local time."""
         moment = now.time()
         if self.begin < self.end:
             return self.begin <= moment < self.end
         return moment >= self.begin or moment < self.end
 
     def to_text(self) -> tuple[str, str]:
-        """Return both times as they are parsed."""
+        """Return both times as text."""
         return f"{self.begin:%H:%M}", f"{self.end:%H:%M}"
 
 
 def parse_schedule(text: str) -> Schedule | None:
-    """Read a schedule from one word: `22:00-06:00`, `nights` for just that, or `always` for none.
+    """Parse a schedule: `22:00-06:00`, `nights` for the same, or `always` for none.
 
     Raises:
         FolderError: The text is none of these.
@@ -72,14 +71,13 @@ LONGEST_HOLD_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class NewFolder:
-    """What is wished of a folder.
+class FolderConfig:
+    """Configuration of a watch folder.
 
-    `options` go for every file of it. `hold_s` is for how long a file must not have changed before it is taken.
-    Without `include` every media suffix counts; both pattern lists follow the shell (`*.mp4`, `camera?/*`), without
-    regard to case. A pattern that excludes a folder excludes what is in it. `polling` looks for changes where the
-    kernel does not tell of them; network file systems are polled anyway. The original moves to `done_folder` after
-    success, or stays where it is.
+    `options` apply to every file of it. A file is processed once it is unchanged for `hold_s`. Without `include` every
+    media suffix matches; both lists have shell patterns (`*.mp4`, `camera?/*`), case-insensitive. A pattern that
+    excludes a folder excludes its content. `polling` replaces inotify; network file systems are polled anyway. The
+    original moves to `done_folder` after success, or stays where it is.
     """
 
     path: Path
@@ -96,58 +94,18 @@ class NewFolder:
 
 @dataclass(frozen=True, slots=True)
 class WatchFolder:
-    """A folder that is kept.
+    """A watch folder in the database.
 
-    The mounts name the shares or disks that it and its destination are on, if any. `asked` counts the requests to try
-    again or to ignore what failed.
+    The mounts name the shares or disks that it and its destination are on, if any. `asked` counts requests to retry or
+    dismiss failures.
     """
 
     id: str
     created_at: float
-    wish: NewFolder
+    config: FolderConfig
     mount: str | None = None
     destination_mount: str | None = None
     asked: int = 0
-
-
-class FileState(StrEnum):
-    """What became of a file."""
-
-    WAITING = "waiting"
-    """Complete and known; waits for the folder's time of the day."""
-    QUEUED = "queued"
-    """A job of the queue."""
-    DONE = "done"
-    SAME = "same"
-    """Has the content of another one, and is not done again."""
-    BROKEN = "broken"
-    """Cannot be enhanced; `reason` says why."""
-    CANCELLED = "cancelled"
-    """Somebody cancelled its job."""
-    OURS = "ours"
-    """A result of Relume."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedFile:
-    """A file of a watch folder and what became of it; `name` is its path below the folder.
-
-    `retry_at` is in seconds since 1970, None where nothing is tried again until the file changes. `held` jobs were
-    paused because their time of the day ended.
-    """
-
-    name: str
-    size: int
-    mtime_ns: int
-    state: FileState
-    digest: str | None = None
-    job: str | None = None
-    target: Path | None = None
-    same_as: str | None = None
-    reason: str = ""
-    tries: int = 0
-    retry_at: float | None = None
-    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +119,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What goes on in a folder; times are seconds since 1970, UTC.
+    """Counts of a folder's files; times are seconds since 1970, UTC.
 
-    `waiting` files are not left alone yet, or wait for their turn or for their time of the day. `passed_over` are
-    files whose names say that they are no media; `passed_over_names` are the first of them.
+    `waiting` files are not stable or not validated yet, or wait in the queue or for the schedule. `passed_over` counts
+    files without a media suffix; `passed_over_names` are the first of them.
     """
 
     waiting: int

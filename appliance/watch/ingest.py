@@ -1,37 +1,36 @@
-"""Takes the files of one folder: from found to settled to checked, by what they contain, to a job or a reason.
+"""Moves the files of one folder through their states: seen, stable, validated by content, then a job or a reason.
 
-Everything that must survive a restart is in the ledger; what is only here (how long a file has been left alone) is
-found out again.
+Every state is in the table of files, so that a restart goes on from there; only the hold time is measured anew.
 """
 
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from appliance.jobs.errors import JobNotFoundError, JobStateError
 from appliance.jobs.job import options_to_json
 from appliance.jobs.queue import JobQueue
 from appliance.watch.errors import UnreadableError
-from appliance.watch.file_index import KnownFiles, digest_file, find_missing_mount, is_stat, mark_content
-from appliance.watch.folder import FileState, WatchedFile, WatchFolder
+from appliance.watch.file_index import FileIndex, digest_file, is_stat, mark_content
+from appliance.watch.file_state import NO_FILE, FileEvent, FileState, WatchedFile
+from appliance.watch.folder import WatchFolder
 from appliance.watch.integrity_process import Inspector
-from appliance.watch.job_tracker import Following, Patience, Tell
-from appliance.watch.path_rules import identity
-from appliance.watch.scan import Identity, Look, SeenFile, look_at, result_name, show_name
-from appliance.watch.stability import Settling
+from appliance.watch.job_tracker import JobTracker, Notify, RetryPolicy
+from appliance.watch.path_rules import find_missing_mount, identity
+from appliance.watch.scan import Identity, ScanResult, SeenFile, result_name, scan, show_name
+from appliance.watch.stability import StabilityTracker
 from appliance.watch.store import FolderStore
 from runtime.errors import CancelledError
 
-_NO_FILE: Final = -1
-_MOST_TOLD: Final = 1000
+_MAX_NOTIFIED: Final = 1000
+_WAITING: Final = (FileState.SEEN, FileState.STABLE, FileState.VALIDATED)
 
 
-class Taking:
+class FolderIngest:
     """The files of one folder; used by one thread."""
 
     def __init__(
@@ -41,207 +40,209 @@ class Taking:
         queue: JobQueue,
         inspector: Inspector,
         *,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = datetime.now,
-        tell: Tell = lambda *_: None,
+        notify: Notify = lambda *_: None,
     ) -> None:
-        """Begin where the ledger says that it was.
+        """Read the states of the files.
 
         Args:
             folder: The folder.
-            store: Where the ledger is.
-            queue: Where the jobs go.
-            inspector: Looks into files.
-            patience: How often what failed is tried.
-            is_stopped: Ends a look early.
+            store: The watch folders.
+            queue: The queue for the jobs.
+            inspector: Validates files.
+            retry_policy: When failures are retried.
+            is_stopped: Ends a scan early.
             clock: Measures the hold time.
-            now: The local time, for the schedule.
-            tell: Is told of what happens to a file, in words.
+            now: Returns the local time, for the schedule.
+            notify: Is called with a file's name and a message for every event.
         """
-        self.folder, self.wish = folder, folder.wish
-        self.settling = Settling(folder.wish.hold_s, clock=clock)
+        self.folder, self.config = folder, folder.config
+        self.stability = StabilityTracker(folder.config.hold_s, clock=clock)
         self._store, self._queue, self._inspector = store, queue, inspector
-        self._patience = patience or Patience()
-        self._is_stopped, self._tell = is_stopped, tell
-        self._options = options_to_json(folder.wish.options)
-        self._passed_over: set[str] = set()
-        self._known = KnownFiles(folder, store.ledger(folder.id))
-        self._jobs = Following(folder, store, queue, self._known, patience=self._patience, now=now, tell=tell)
+        self._retry_policy = retry_policy or RetryPolicy()
+        self._is_stopped, self._notify = is_stopped, notify
+        self._options = options_to_json(folder.config.options)
+        self._notified: set[str] = set()
+        self._index = FileIndex(store.files(folder.id))
+        self._jobs = JobTracker(
+            folder, store, queue, self._index, retry_policy=self._retry_policy, now=now, notify=notify
+        )
 
-    def look(self) -> Look:
-        """Look at the folder once, and take what is settled."""
-        look = look_at(self.wish, never=self._never())
-        look.missing = look.missing or find_missing_mount(self.folder.mount, self.wish.path)
-        self._store.set_trouble(self.folder.id, look.missing or self._jobs.destination_trouble)
-        if look.missing:
-            return look
-        self._note_faults(look)
-        self._note_changes(look)
-        settled = self.settling.update(look, ignore=self._known)
-        self._note_seen(look)
-        for file in settled:
+    def scan(self) -> ScanResult:
+        """Scan the folder once, and validate the files that are stable."""
+        result = scan(self.config, excluded=self._list_excluded())
+        result.missing = result.missing or find_missing_mount(self.folder.mount, self.config.path)
+        self._store.set_trouble(self.folder.id, result.missing or self._jobs.destination_trouble)
+        if result.missing:
+            return result
+        self._update_unusable(result)
+        self._update_changed(result)
+        self._update_new(result)
+        self._report_passed_over(result)
+        for file in [*self._index.all(FileState.STABLE), *self._list_retries()]:
             if self._is_stopped():
-                return look
-            self._take(file)
-        for known in self._unread():
-            if known.name in look.files and not self._is_stopped():
-                self._take(look.files[known.name])
-        self._note_seen(look)
-        return look
+                break
+            if file.name in result.files:
+                self._validate(file, result.files[file.name])
+        return result
 
-    def follow(self) -> None:
-        """See what became of the jobs, and make those that are due."""
-        self._jobs.follow()
+    def follow_jobs(self) -> None:
+        """Follow the jobs of the files, and add those that are due."""
+        self._jobs.update()
 
     @property
     def is_retry_due(self) -> bool:
-        """Return whether a file that could not be read shall be looked into again now."""
-        return bool(self._unread())
+        """Return True if the validation of a file is to be retried now."""
+        return bool(self._list_retries())
 
     @property
     def open_jobs(self) -> int:
         """Count the files whose jobs have not ended."""
-        return len(self._known.all(FileState.QUEUED))
+        return len(self._index.all(FileState.QUEUED))
+
+    @property
+    def unstable(self) -> int:
+        """Count the files that are not stable yet."""
+        return len(self._index.all(FileState.SEEN))
 
     @property
     def waiting(self) -> int:
-        """Count the files that wait to be left alone, or for their time of the day."""
-        return self.settling.waiting + len(self._known.all(FileState.WAITING))
+        """Count the files that have no job yet."""
+        return len(self._index.all(*_WAITING))
 
     @property
     def retried(self) -> int:
-        """Count the files that will be tried again."""
-        return sum(known.retry_at is not None for known in self._known.all())
+        """Count the files that will be retried."""
+        return sum(file.retry_at is not None for file in self._index.all())
 
-    def _unread(self) -> list[WatchedFile]:
-        """Return the files that could not be read and shall be tried again now."""
-        broken = self._known.all(FileState.BROKEN)
-        return [known for known in broken if known.job is None and self._patience.is_due(known)]
+    def _list_retries(self) -> list[WatchedFile]:
+        """Return the files whose validation failed and is to be retried now."""
+        failed = self._index.all(FileState.FAILED)
+        return [file for file in failed if file.is_file and file.job is None and self._retry_policy.is_due(file)]
 
-    def _never(self) -> set[Identity]:
+    def _list_excluded(self) -> set[Identity]:
         """Return the folders that are not entered even where a mount shows them in this one."""
-        places = [self._store.data]
+        folders = [self._store.data]
         for folder in self._store.list():
-            places += [place for place in (folder.wish.destination, folder.wish.done_folder) if place is not None]
-        return {found for place in places if (found := identity(place)) is not None}
+            folders += [path for path in (folder.config.destination, folder.config.done_folder) if path is not None]
+        return {found for path in folders if (found := identity(path)) is not None}
 
-    def _note_seen(self, look: Look) -> None:
-        """Say which files are not left alone yet, and which are passed over for their names."""
-        self._store.set_seen(self.folder.id, settling=self.settling.waiting, passed_over=look.passed_over)
-        for name in look.passed_over:
-            if name not in self._passed_over and len(self._passed_over) < _MOST_TOLD:
-                self._passed_over.add(name)
-                self._tell(name, "passed over: not a name of a film or a recording; add a pattern to include it")
+    def _report_passed_over(self, result: ScanResult) -> None:
+        self._store.set_passed_over(self.folder.id, result.passed_over)
+        for name in result.passed_over:
+            if name not in self._notified and len(self._notified) < _MAX_NOTIFIED:
+                self._notified.add(name)
+                self._notify(name, "skipped: not a video or audio file by its name; add a pattern to include it")
 
-    def _note_faults(self, look: Look) -> None:
-        for name, reason in look.faults.items():
-            known = self._known.get(name)
-            if known is None or known.reason != reason:
-                self._known.put(WatchedFile(name, _NO_FILE, _NO_FILE, FileState.BROKEN, reason=reason, tries=1))
-                self._tell(name, f"not usable: {reason}")
-        for known in self._known.all(FileState.BROKEN):
-            if known.size == _NO_FILE and known.name not in look.faults:
-                self._known.forget(known)
+    def _update_unusable(self, result: ScanResult) -> None:
+        """Record entries that can never be enhanced, such as pipes, and remove those that are gone."""
+        for name, reason in result.faults.items():
+            file = self._index.get(name)
+            if file is None or file.reason != reason:
+                self._index.add([WatchedFile(name, NO_FILE, NO_FILE, FileState.FAILED, reason=reason, tries=1)])
+                self._notify(name, f"not usable: {reason}")
+        for file in self._index.all(FileState.FAILED):
+            if not file.is_file and file.name not in result.faults:
+                self._index.transition(file, FileEvent.GONE)
 
-    def _note_changes(self, look: Look) -> None:
-        """Take back what was decided of files that are gone or have changed since."""
-        for known in self._known.all():
-            file = look.files.get(known.name)
-            if known.size == _NO_FILE or (file is not None and _is_same(file, known)):
+    def _update_changed(self, result: ScanResult) -> None:
+        """Reset the files that have changed, and remove those that are gone."""
+        for file in self._index.all():
+            seen = result.files.get(file.name)
+            if not file.is_file:
                 continue
-            if known.state is FileState.QUEUED:
-                if file is not None:
-                    self._withdraw(known)
-            elif known.state is FileState.DONE:
-                if file is not None:
-                    # Kept in the ledger until the new content is known: it may only have been touched.
-                    self._known.overlook(known)
-            else:
-                if known.state in (FileState.WAITING, FileState.BROKEN):
-                    self._known.release(known)
-                self._known.forget(known)
+            if seen is None:
+                if file.state not in (FileState.QUEUED, FileState.DONE):
+                    self._index.transition(file, FileEvent.GONE)
+            # The stability of files that are only seen is measured below, without a row for every new size.
+            elif file.state is not FileState.SEEN and not file.is_unchanged(seen.size, seen.mtime_ns):
+                self._reset(file, seen)
 
-    def _withdraw(self, known: WatchedFile) -> None:
-        """Cancel the job of a file that has changed since."""
-        assert known.job is not None
-        with suppress(JobNotFoundError, JobStateError):
-            self._queue.cancel(known.job)
-        self._tell(known.name, "changed; it is taken anew")
-        self._known.release(known)
-        self._known.forget(known)
+    def _reset(self, file: WatchedFile, seen: SeenFile) -> None:
+        """Treat a file that has changed as a new one."""
+        if file.state is FileState.QUEUED:
+            assert file.job is not None
+            with suppress(JobNotFoundError, JobStateError):
+                self._queue.cancel(file.job)
+            self._notify(file.name, "changed; it is processed anew")
+        # A file that is done may only have been touched: its content and result are kept until the content is known.
+        is_done = file.state is FileState.DONE
+        kept = {"digest": file.digest, "target": file.target} if is_done else {}
+        self._transition(file, FileEvent.CHANGED, size=seen.size, mtime_ns=seen.mtime_ns, **kept)
 
-    def _take(self, file: SeenFile) -> None:
-        """Check a settled file, find out whether its content is known, and let it wait for its job."""
-        before = self._known.ledger.get(file.name)
+    def _update_new(self, result: ScanResult) -> None:
+        """Add new files, and mark those that are stable."""
+        new = [file for name, file in result.files.items() if name not in self._index]
+        self._index.add(WatchedFile(file.name, file.size, file.mtime_ns) for file in new)
+        stable = self.stability.update(result, [file.name for file in self._index.all(FileState.SEEN)])
+        if not stable:
+            return
+        with self._store.database.transaction(durable=False):
+            for seen in stable:
+                file = self._index.get(seen.name)
+                assert file is not None
+                self._index.transition(file, FileEvent.SETTLED, size=seen.size, mtime_ns=seen.mtime_ns)
+
+    def _validate(self, file: WatchedFile, seen: SeenFile) -> None:
+        """Check a stable file, identify its content, and let it wait for its job."""
         try:
-            is_result = self._known.ledger.is_result(mark_content(file.path))
-            if is_result and _is_unchanged(file):
-                self._known.put(WatchedFile(file.name, file.size, file.mtime_ns, FileState.OURS))
+            if self._index.table.is_result(mark_content(seen.path)) and _is_unchanged(seen):
+                self._transition(file, FileEvent.CONTENT_OUTPUT)
                 return
             suffix = self._inspector.inspect(
-                file.path, self.wish.options, is_declared=file.sidecar is not None, is_cancelled=self._is_stopped
+                seen.path, self.config.options, is_declared=seen.sidecar is not None, is_cancelled=self._is_stopped
             )
-            digest = digest_file(file.path, is_cancelled=self._is_stopped)
+            digest = digest_file(seen.path, is_cancelled=self._is_stopped)
         except UnreadableError as error:
-            if _is_unchanged(file):
-                self._break(file, str(error), before)
+            if not _is_unchanged(seen):
+                self._reset(file, seen)
+                return
+            tries, reason = file.tries + 1, str(error)
+            retry_at = self._retry_policy.retry_at(tries)
+            self._transition(file, FileEvent.UNREADABLE, reason=reason, tries=tries, retry_at=retry_at)
+            self._notify(file.name, f"not usable: {reason}")
             return
         except CancelledError:
             return
-        if not _is_unchanged(file):
-            return  # it is waited for again
+        if not _is_unchanged(seen):
+            self._reset(file, seen)
+            return
         with self._store.database.transaction():
-            taken = self._identify(file, digest, suffix, before)
-            self._known.ledger.put(taken)
-        self._known.note(taken)
-        if taken.state is FileState.SAME:
-            self._tell(file.name, f"same as {show_name(taken.same_as or '')}; it is not done twice")
+            self._identify(file, digest, suffix)
 
-    def _identify(self, file: SeenFile, digest: str, suffix: str, before: WatchedFile | None) -> WatchedFile:
-        new = WatchedFile(file.name, file.size, file.mtime_ns, FileState.WAITING, digest=digest)
-        if self._known.ledger.is_result(digest):
-            return replace(new, state=FileState.OURS)
-        name, is_new = self._known.ledger.claim_content(digest, self._options, file.name)
+    def _identify(self, file: WatchedFile, digest: str, suffix: str) -> None:
+        """Find out whether the content of a file is new; inside a transaction."""
+        if self._index.table.is_result(digest):
+            self._transition(file, FileEvent.CONTENT_OUTPUT, digest=digest)
+            return
+        name, is_new = self._index.table.claim_content(digest, self._options, file.name)
         if is_new:
-            return replace(new, target=self._reserve(file.name, suffix))
-        if name != file.name:
-            return replace(new, state=FileState.SAME, same_as=name)
-        if before is not None and before.digest == digest and before.state is not FileState.DONE:
-            return replace(new, target=before.target or self._reserve(file.name, suffix))
-        # It stands for this content already, and was only touched, or put back.
-        target = before.target if before is not None and before.digest == digest else None
-        return replace(new, state=FileState.DONE, target=target)
+            self._transition(file, FileEvent.CONTENT_NEW, digest=digest, target=self._reserve(file.name, suffix))
+        elif name == file.name:
+            # It was only touched, or put back.
+            target = file.target if file.digest == digest else None
+            self._transition(file, FileEvent.CONTENT_DONE, digest=digest, target=target)
+        else:
+            self._transition(file, FileEvent.CONTENT_DUPLICATE, digest=digest, same_as=name)
+            duplicate = f"same content as {show_name(name)}; it is not processed again"
+            self._store.database.after_commit(lambda: self._notify(file.name, duplicate))
+
+    def _transition(self, file: WatchedFile, event: FileEvent, **changes: Any) -> None:
+        """Apply an event after which nothing of an earlier job or failure is kept."""
+        cleared = WatchedFile(file.name, file.size, file.mtime_ns)
+        columns = ("digest", "job", "target", "same_as", "reason", "tries", "retry_at", "held")
+        self._index.transition(file, event, **{**{name: getattr(cleared, name) for name in columns}, **changes})
 
     def _reserve(self, name: str, suffix: str) -> Path:
         number = 1
         while True:
-            target = self.wish.destination / result_name(name, suffix, number)
-            if not os.path.lexists(target) and self._known.ledger.reserve(target):
+            target = self.config.destination / result_name(name, suffix, number)
+            if not os.path.lexists(target) and self._index.table.reserve(target):
                 return target
             number += 1
-
-    def _break(self, file: SeenFile, reason: str, before: WatchedFile | None) -> None:
-        tries = 1
-        if before is not None and before.state is FileState.BROKEN and _is_same(file, before):
-            tries += before.tries
-        self._known.put(
-            WatchedFile(
-                file.name,
-                file.size,
-                file.mtime_ns,
-                FileState.BROKEN,
-                reason=reason,
-                tries=tries,
-                retry_at=self._patience.retry_at(tries),
-            )
-        )
-        self._tell(file.name, f"not usable: {reason}")
-
-
-def _is_same(file: SeenFile, known: WatchedFile) -> bool:
-    return (file.size, file.mtime_ns) == (known.size, known.mtime_ns)
 
 
 def _is_unchanged(file: SeenFile) -> bool:

@@ -1,4 +1,4 @@
-"""Wakes a folder's thread when something changes in the folder, where the kernel tells of it."""
+"""Inotify on a watch folder, which wakes the folder's thread after a change."""
 
 import logging
 import threading
@@ -11,16 +11,15 @@ from runtime.closing import Closing
 logger = logging.getLogger(__name__)
 
 _STEP_MS: Final = 250
-_GATHER_MS: Final = 500
-_AGAIN_S: Final = 30.0
+_DEBOUNCE_MS: Final = 500
+_RETRY_S: Final = 30.0
 
 
-class Notices(Closing):
-    """Inotify on folders that a look found.
+class InotifyWatcher(Closing):
+    """Inotify watches on the folders of a scan.
 
-    Each is watched by itself: a recursive watch of the library would follow links out of the folder, over the whole
-    disk if need be. What it misses (the kernel's limit of watches reached, folders made meanwhile) the looks find
-    that are made now and then anyway.
+    Each folder has its own watch: a recursive watch of the library follows links out of the folder, over the whole
+    disk. Changes that are missed (the kernel's limit of watches reached, new folders) are found by the next scan.
     """
 
     def __init__(self) -> None:
@@ -28,26 +27,26 @@ class Notices(Closing):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._folders: frozenset[str] = frozenset()
-        self._begun = 0.0
-        self.is_deaf = False
-        """Whether the kernel cannot be asked now, so that the folder has to be polled."""
+        self._started = 0.0
+        self.unavailable = False
+        """True if inotify does not work now, so that the folder must be polled."""
 
     def watch(self, folders: Sequence[str]) -> None:
-        """Watch these folders from now on, and no others."""
+        """Watch these folders and no others."""
         wanted = frozenset(folders)
-        if wanted == self._folders and not (self.is_deaf and time.monotonic() - self._begun > _AGAIN_S):
+        if wanted == self._folders and not (self.unavailable and time.monotonic() - self._started > _RETRY_S):
             return
         self.close()
         self._folders, self._stop = wanted, threading.Event()
-        self.is_deaf, self._begun = False, time.monotonic()
+        self.unavailable, self._started = False, time.monotonic()
         if wanted:
             self._thread = threading.Thread(
-                target=self._run, args=(sorted(wanted), self._stop), name="relume-notices", daemon=True
+                target=self._run, args=(sorted(wanted), self._stop), name="relume-inotify", daemon=True
             )
             self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a change; tell whether there was one."""
+        """Wait for a change; return True if there was one."""
         found = self._woken.wait(timeout_s)
         self._woken.clear()
         return found
@@ -57,7 +56,7 @@ class Notices(Closing):
         self._woken.set()
 
     def close(self) -> None:
-        """Watch nothing more."""
+        """Remove all watches."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -67,7 +66,7 @@ class Notices(Closing):
     def _run(self, folders: list[str], stop: threading.Event) -> None:
         from watchfiles import watch
 
-        # What changed between the look and the start of the watch is found by another look.
+        # Changes between the scan and the start of the watches are found by another scan.
         self._woken.set()
         try:
             for _ in watch(
@@ -75,7 +74,7 @@ class Notices(Closing):
                 watch_filter=None,
                 recursive=False,
                 step=_STEP_MS,
-                debounce=_GATHER_MS,
+                debounce=_DEBOUNCE_MS,
                 stop_event=stop,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
@@ -83,6 +82,6 @@ class Notices(Closing):
                 self._woken.set()
         except (OSError, RuntimeError) as error:
             # Too many watches, a folder that is gone, or a name that is not valid Unicode.
-            logger.info("the kernel does not tell of changes in %s for now: %s", folders[0], error)
-            self.is_deaf = True
+            logger.info("inotify does not work in %s, which is polled for now: %s", folders[0], error)
+            self.unavailable = True
             self._woken.set()

@@ -1,4 +1,4 @@
-"""Whether a media file is whole: it opens, its index fits into it, its end can be decoded and is where it should be."""
+"""Whether a media file is complete: its declared size, its index, and its end, which must decode and be in time."""
 
 import os
 from contextlib import suppress
@@ -23,34 +23,34 @@ from runtime.options import EnhanceOptions
 from runtime.plan import MAX_SPEECH_TRACKS, plan_job
 
 _TAILS_S: Final = (2, 60, None)
-"""How long before the end to begin: earlier where there is no key frame so near to it, and at the beginning of the file
+"""Seconds before the end at which decoding starts: earlier where no key frame is that near, and at the beginning (None)
 where the stream ends before the others."""
-# A shorter file needs no seeking, which not every container does well.
+# Shorter files are read without seeking, which not every container supports well.
 _SHORT_S: Final = 20
-_LEAST_GROUP: Final = 10
-# A group that is longer, as of a camera that sends one key frame an hour, is not decoded: it takes too much memory.
-_LONGEST_GROUP: Final = 1000
+_MIN_GROUP: Final = 10
+# Longer groups, as of a camera with one key frame an hour, are not decoded: they take too much memory.
+_MAX_GROUP: Final = 1000
 _ADVICE: Final = "copy it again"
 
 
 def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = False) -> str:
-    """Check that a file can be enhanced with these options, and that it is whole.
+    """Check that a file can be enhanced with these options, and that it is complete.
 
     Args:
         path: The file.
-        options: What is wished of it.
-        is_declared: Someone says that it is complete, so its end is not looked at.
+        options: Options of the job.
+        is_declared: It was declared complete, so its end is not checked.
 
     Returns:
-        The suffix that its result will have.
+        The suffix of its result.
 
     Raises:
-        RelumeError: It cannot be enhanced, or not yet; the message says why.
+        RelumeError: It cannot be enhanced, or not yet.
     """
     try:
         plan = plan_job(path, None, options)
     except RelumeError as error:
-        # A file that is cut short may look like one of another kind, or like one that holds nothing.
+        # A truncated file may look like one of another format, or like an empty one.
         reason = None if is_declared else find_missing_end(path)
         if reason is not None:
             raise UnreadableError(reason) from error
@@ -62,9 +62,9 @@ def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = Fals
 
 
 def find_damage(info: MediaInfo) -> str | None:
-    """Say what this check finds wrong with a file that can be opened; None where it is whole.
+    """Return the fault of a file that can be opened, None for a complete one.
 
-    The main picture and the sound are looked at, as a job with the standard options would enhance them.
+    The video and audio tracks that a job with the standard options would enhance are checked.
 
     Raises:
         DecodeError: The file cannot be opened any more.
@@ -79,7 +79,7 @@ def find_damage(info: MediaInfo) -> str | None:
 
 
 def find_missing_end(path: Path) -> str | None:
-    """Say that a file is shorter than its own headers tell; None where it is not, or cannot be read."""
+    """Return a message if a file is shorter than its headers declare, None otherwise or if it cannot be read."""
     try:
         if not os.path.isfile(path):
             return None
@@ -92,7 +92,7 @@ def find_missing_end(path: Path) -> str | None:
 
 
 def check_whole(path: Path, streams: list[VideoStream | AudioStream]) -> None:
-    """Check that the end of a file is there.
+    """Check that a file is complete.
 
     Raises:
         UnreadableError: It is not.
@@ -118,7 +118,7 @@ def _check_size(path: Path) -> None:
 
 
 def _check_index(stream: Stream, size: int) -> None:
-    """Compare an MP4's own index with the bytes that are there."""
+    """Compare the index of an MP4 file with its size."""
     end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     if end > size:
         raise UnreadableError(_describe_incomplete(size, end))
@@ -132,10 +132,10 @@ def _describe_incomplete(size: int, whole: int) -> str:
 
 
 def _check_tail(path: Path, container: InputContainer, facts: VideoStream | AudioStream, tail_s: int | None) -> bool:
-    """Read from shortly before the end, or from the beginning where it is not known, and decode what is last.
+    """Read from shortly before the end, or from the beginning if it is unknown, and decode the last packets.
 
     Returns:
-        Whether anything could be tried: a packet was there and, near the end, a key frame.
+        True if that was possible: there was a packet and, near the end, a key frame.
     """
     stream = container.streams[facts.index]
     expected = told_end(container, facts) or _last_time(container, facts)
@@ -155,7 +155,7 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
     if finder.incomplete:
         raise UnreadableError(
             f"file is damaged: packets of stream {facts.index} are missing "
-            f"in {finder.incomplete} of its pictures; {_ADVICE}"
+            f"in {finder.incomplete} of its frames; {_ADVICE}"
         )
     last.decode(_finder(container, facts))
     if reached is None:
@@ -169,7 +169,7 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
 
 
 class _LastPackets:
-    """The packets of the last two groups that begin with a key frame; so much can be decoded by itself."""
+    """The packets of the last two groups that start with a key frame, which decode independently."""
 
     def __init__(self) -> None:
         self._before: list[AnyPacket] = []
@@ -177,21 +177,21 @@ class _LastPackets:
         self.can_be_decoded = False
 
     def add(self, packet: AnyPacket) -> None:
-        """Take in the next packet; the last one is empty and flushes the decoder."""
+        """Add the next packet; the last one is empty and flushes the decoder."""
         is_key = bool(packet.size) and packet.is_keyframe
-        if is_key and len(self._now) >= _LEAST_GROUP:
+        if is_key and len(self._now) >= _MIN_GROUP:
             self._before, self._now = self._now, []
-        if len(self._now) == _LONGEST_GROUP:
+        if len(self._now) == _MAX_GROUP:
             self._before, self._now, self.can_be_decoded = [], [], False
         self.can_be_decoded = self.can_be_decoded or is_key
         if self.can_be_decoded:
             self._now.append(packet)
 
     def decode(self, finder: DamageFinder) -> None:
-        """Decode them, judged as a job judges them, but for pictures that refer to some before these.
+        """Decode the packets; damage is judged as in a job, except in frames that refer to earlier ones.
 
         Raises:
-            UnreadableError: They are damaged, or nothing comes out.
+            UnreadableError: They are damaged, or no frame is decoded.
         """
         count, cause = 0, None
         if not self.can_be_decoded:
@@ -236,7 +236,7 @@ def _end(packet: AnyPacket, facts: VideoStream | AudioStream) -> Fraction | None
 
 
 def _last_time(container: InputContainer, facts: VideoStream | AudioStream) -> Fraction | None:
-    """Return about where the file ends, to begin reading not far from there."""
+    """Return the approximate end of the file, near which reading starts."""
     if facts.duration_pts is not None:
         return ((facts.start_pts or 0) + facts.duration_pts) * facts.time_base
     if container.duration is None:

@@ -1,4 +1,4 @@
-"""Asks the reader process about files; a crash or a hang of it is a fact about the file, not of Relume."""
+"""Integrity checks in a process of their own, whose crash or hang is a fault of the file and not of Relume."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 180.0
 _LEAST_SPEED: Final = 5e6
-"""Bytes a second that the slowest network drive gives: files that tell of no end are read whole."""
+"""Bytes per second of the slowest network drive: files without a declared duration are read completely."""
 _POLL_S: Final = 0.2
 _IDLE_S: Final = 20.0
 _END_S: Final = 2.0
@@ -36,9 +36,9 @@ _COMMAND: Final = (sys.executable, "-m", "appliance.watch.integrity_process")
 
 
 class Inspector(Closing):
-    """One reader process, started when it is needed and ended after a while of rest.
+    """One reader process, started on demand and ended when idle.
 
-    Each watch folder has its own: a file that takes hours to read holds up no other folder.
+    Each watch folder has its own: a file that takes hours to read delays no other folder.
     """
 
     def __init__(self, *, timeout_s: float = _TIMEOUT_S, command: tuple[str, ...] = _COMMAND) -> None:
@@ -55,14 +55,14 @@ class Inspector(Closing):
         is_declared: bool = False,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> str:
-        """Check that a file can be enhanced and is whole.
+        """Check that a file can be enhanced and is complete.
 
         Returns:
-            The suffix that its result will have.
+            The suffix of its result.
 
         Raises:
-            UnreadableError: It cannot be; the message is for the user.
-            CancelledError: `is_cancelled` said so while waiting.
+            UnreadableError: It is not; the message is for the user.
+            CancelledError: `is_cancelled` returned True while waiting.
         """
         request = {"path": path, "options": options_to_json(options), "is_declared": is_declared}
         with self._lock:
@@ -71,8 +71,8 @@ class Inspector(Closing):
             raise UnreadableError(_shorten(str(found["reason"]), path))
         return str(found["suffix"])
 
-    def rest(self) -> None:
-        """End the process if it has had nothing to do for a while; return at once if it reads now."""
+    def end_if_idle(self) -> None:
+        """End the process if it has been idle for a while; return at once if it is at work."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -107,12 +107,10 @@ class Inspector(Closing):
             while not select.select([process.stdout], [], [], _POLL_S)[0]:
                 if is_cancelled():
                     self._end()
-                    raise CancelledError("looking into the file was stopped")
+                    raise CancelledError("checking the file was cancelled")
                 if time.monotonic() > deadline:
                     self._end()
-                    return {
-                        "reason": f"file is damaged: reading it did not end within {timeout_s:.3g} s; copy it again"
-                    }
+                    return {"reason": f"file is damaged: reading it took longer than {timeout_s:.3g} s; copy it again"}
             line = process.stdout.readline()
         except BrokenPipeError:
             line = b""
@@ -131,8 +129,8 @@ class Inspector(Closing):
         try:
             process.communicate(timeout=_END_S)
         except subprocess.TimeoutExpired:
-            # It hangs in a file system that does not answer, and ends when that does.
-            logger.warning("the reader process %d does not end; is a network drive out of reach?", process.pid)
+            # It hangs in a file system that does not respond, and ends when that does.
+            logger.warning("the reader process %d does not end; check the network drives", process.pid)
 
 
 def _size(path: str) -> int:
@@ -143,17 +141,17 @@ def _size(path: str) -> int:
 
 
 def _shorten(reason: str, path: str) -> str:
-    """Leave the path out of a reason that stands beside the file's name."""
+    """Remove the path from a reason, which is shown beside the file's name."""
     if reason.startswith(f"{path} "):
         return reason.removeprefix(f"{path} ")
     return reason.replace(path, "it")
 
 
-_MOST_MEMORY_BYTES: Final = 6 * 1024**3
+_MAX_MEMORY_BYTES: Final = 6 * 1024**3
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Check one file: the suffix of its result, or why it cannot be enhanced."""
+    """Check one file; return the suffix of its result, or the reason why it cannot be enhanced."""
     from appliance.watch.integrity import check_media
 
     path = Path(request["path"])
@@ -165,21 +163,21 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         return {"reason": describe_unreadable(path, error)}
     except MemoryError:
-        return {"reason": f"{path} needs more memory than any film should; it is damaged"}
+        return {"reason": f"{path} needs too much memory to be read; it is damaged"}
     finally:
         release_converted()
     return {"suffix": suffix}
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer requests, a line of JSON each, until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY_BYTES, resource.RLIM_INFINITY))
     forbid_network()
-    # Told by the parent: asked for here, it would be another one's if the parent ended while this process began.
+    # From the command line: `getppid` may return another process here, if the parent has ended already.
     end_with_parent(int(sys.argv[-1]))
-    # Libraries may print: what they print must not be taken for an answer.
+    # Libraries may print: their output must not be mistaken for an answer.
     answers: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:

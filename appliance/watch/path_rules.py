@@ -1,14 +1,14 @@
-"""What the kernel says of mounts: which file system a path is on, and whether other machines write to it too."""
+"""Which folders may be watched or written to, by path, mount and inode."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import LONGEST_HOLD_S, NewFolder
-from appliance.watch.scan import is_excluded, is_text
+from appliance.watch.folder import LONGEST_HOLD_S, FolderConfig
+from appliance.watch.scan import is_excluded, is_text, show_name
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 
@@ -23,7 +23,7 @@ _NETWORK_KINDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo: the part `root` of a file system, seen at `point`."""
+    """One line of mountinfo: the directory `root` of a file system, mounted at `point`."""
 
     device: str
     root: str
@@ -33,16 +33,15 @@ class Mount:
 
     @property
     def is_network(self) -> bool:
-        """Return whether changes by other machines may go unnoticed by this one's kernel.
+        """Return True if inotify may miss changes, which other machines make.
 
-        FUSE counts as well: what lies behind it (sshfs, rclone, s3fs, NTFS) is seldom local, and polling is right for
-        all of it.
+        So may it with FUSE: the file systems behind it (sshfs, rclone, s3fs, NTFS) are seldom local.
         """
         return self.kind in _NETWORK_KINDS or self.kind.startswith("fuse")
 
 
 def read_mounts(text: str) -> tuple[Mount, ...]:
-    """Read the text of /proc/self/mountinfo; a later mount at the same place hides an earlier one."""
+    """Parse /proc/self/mountinfo; a later mount at the same point hides an earlier one."""
     mounts = {}
     for line in text.splitlines():
         before, dash, after = line.partition(" - ")
@@ -55,7 +54,7 @@ def read_mounts(text: str) -> tuple[Mount, ...]:
 
 
 def current_mounts() -> tuple[Mount, ...]:
-    """Read the mounts of now; none where the kernel has no mountinfo."""
+    """Return the current mounts; none where the kernel has no mountinfo."""
     try:
         return read_mounts(os.fsdecode(MOUNTINFO.read_bytes()))
     except OSError:
@@ -68,8 +67,8 @@ def mount_of(path: str, mounts: tuple[Mount, ...]) -> Mount | None:
     return max(inside, key=lambda mount: len(mount.point), default=None)
 
 
-def place_in_file_system(path: str, mounts: tuple[Mount, ...]) -> tuple[str, str]:
-    """Return the file system of a real path and the place in it, the same for every bind mount that shows it."""
+def locate(path: str, mounts: tuple[Mount, ...]) -> tuple[str, str]:
+    """Return the file system of a real path and the path in it, the same for every bind mount."""
     mount = mount_of(path, mounts)
     if mount is None:
         return "", path
@@ -78,7 +77,7 @@ def place_in_file_system(path: str, mounts: tuple[Mount, ...]) -> tuple[str, str
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Return whether a path is a folder or lies in it, by their names alone."""
+    """Return True if a path is a folder or in it, by names alone."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
@@ -93,30 +92,30 @@ _SYSTEM: Final = (Path("/proc"), Path("/sys"), Path("/dev"), Path("/run/udev"))
 
 
 def check_folder(
-    wish: NewFolder, others: Iterable[NewFolder], *, data: Path | None, mounts: tuple[Mount, ...] | None = None
+    config: FolderConfig, others: Iterable[FolderConfig], *, data: Path | None, mounts: tuple[Mount, ...] | None = None
 ) -> None:
-    """Refuse a folder whose results, or those of another one, would be taken as new files.
+    """Refuse a folder whose results, or those of another one, would be found as new files.
 
     Args:
-        wish: The folder; its path must exist.
+        config: The folder; its path must exist.
         others: The other watch folders.
         data: The data directory, which holds results too.
-        mounts: The mounts; those of now if None.
+        mounts: The mounts; the current ones if None.
 
     Raises:
-        FolderError: It is refused; the message says why and what to choose instead.
+        FolderError: It is refused; the message names the reason and a remedy.
     """
     mounts = current_mounts() if mounts is None else mounts
-    _check_values(wish)
-    _check_own(wish, mounts)
+    _check_values(config)
+    _check_own(config, mounts)
     if data is not None:
-        _check_data(wish, data, mounts)
+        _check_data(config, data, mounts)
     for other in others:
-        _check_pair(wish, other, mounts)
-        _check_pair(other, wish, mounts)
-        if same_place(wish.path, other.path, mounts):
-            raise FolderError(f"{wish.path} is watched already; change that watch folder instead", field="path")
-        for outer, inner in ((wish, other), (other, wish)):
+        _check_pair(config, other, mounts)
+        _check_pair(other, config, mounts)
+        if is_same(config.path, other.path, mounts):
+            raise FolderError(f"{config.path} is already watched; change that watch folder instead", field="path")
+        for outer, inner in ((config, other), (other, config)):
             if _feeds(outer, inner.path, mounts):
                 raise FolderError(
                     f"{inner.path} is inside the watch folder {outer.path}, so its files would be processed twice; "
@@ -125,43 +124,49 @@ def check_folder(
                 )
 
 
-def is_system_place(path: Path) -> bool:
-    """Return whether a path is the root, or among what the kernel makes up: there are no recordings there."""
+def is_system_path(path: Path) -> bool:
+    """Return True for the root directory and for virtual file systems, which hold no media."""
     real = Path(os.path.realpath(path))
     return real == Path("/") or any(real == place or place in real.parents for place in _SYSTEM)
 
 
 def network_mount(path: Path, mounts: tuple[Mount, ...] | None = None) -> Mount | None:
-    """Return the network file system that a path is on, None where it is on a disk of this machine."""
+    """Return the network file system of a path, None for a local disk."""
     mount = mount_of(os.path.realpath(path), current_mounts() if mounts is None else mounts)
     return mount if mount is not None and mount.is_network else None
 
 
 def mount_name(path: Path, mounts: tuple[Mount, ...] | None = None) -> str | None:
-    """Name the share or separate disk that a path is on, for telling later whether it is still there.
+    """Return the name of the share or separate disk of a path, for finding out later whether it is still mounted.
 
-    None where the path is on the disk of the system, or where a mount shows just a part of a disk, as those of a
-    container and of a service do.
+    None for the system's disk, and for mounts of a directory of a disk, as in a container or service.
     """
     mount = mount_of(os.path.realpath(path), current_mounts() if mounts is None else mounts)
     if mount is None:
         return None
     if mount.is_network:
         return f"{mount.source} ({mount.kind})"
-    # A disk's device may have another name after the next start, so it is known by its place.
+    # By mount point: the device of a disk may have another name after the next start.
     return f"the disk at {mount.point} ({mount.kind})" if mount.root == "/" != mount.point else None
 
 
-def same_place(path: Path, other: Path, mounts: tuple[Mount, ...]) -> bool:
-    """Return whether two paths are one folder."""
+def find_missing_mount(mount: str | None, path: Path) -> str | None:
+    """Return a message if a share or disk is no longer mounted at a path, whose content is then another one."""
+    if mount is None or mount_name(path) == mount:
+        return None
+    return f"{mount} is not mounted any more, so {show_name(str(path))} is another folder; mount it again"
+
+
+def is_same(path: Path, other: Path, mounts: tuple[Mount, ...]) -> bool:
+    """Return True if two paths are the same folder."""
     return _lies_in(path, other, mounts) and _lies_in(other, path, mounts)
 
 
-def _check_values(wish: NewFolder) -> None:
+def _check_values(config: FolderConfig) -> None:
     named = (
-        ("watch folder", "path", wish.path),
-        ("destination", "destination", wish.destination),
-        ("done folder", "done_folder", wish.done_folder),
+        ("watch folder", "path", config.path),
+        ("destination", "destination", config.destination),
+        ("done folder", "done_folder", config.done_folder),
     )
     for what, field, path in named:
         if path is None:
@@ -172,32 +177,33 @@ def _check_values(wish: NewFolder) -> None:
             raise FolderError(f"the {what} is {path}: type the full path, beginning with /", field=field)
         if os.path.lexists(path) and not os.path.isdir(path):
             raise FolderError(f"the {what} {path} is a file; choose a folder", field=field)
-        if is_system_place(path):
+        if is_system_path(path):
             raise FolderError(f"the {what} {path} belongs to the system; choose another folder", field=field)
-    if not os.path.isdir(wish.path):
+    if not os.path.isdir(config.path):
         raise FolderError(
-            f"the watch folder {wish.path} does not exist or cannot be reached; create or mount it first", field="path"
+            f"the watch folder {config.path} does not exist or cannot be reached; create or mount it first",
+            field="path",
         )
-    if not 0 <= wish.hold_s <= LONGEST_HOLD_S:
+    if not 0 <= config.hold_s <= LONGEST_HOLD_S:
         raise FolderError(
-            f"the waiting time is {wish.hold_s:g} s: type a number between 0 and {LONGEST_HOLD_S:g}", field="hold_s"
+            f"the waiting time is {config.hold_s:g} s: type a number between 0 and {LONGEST_HOLD_S:g}", field="hold_s"
         )
-    if not all(pattern.strip() and is_text(pattern) for pattern in (*wish.include, *wish.exclude)):
+    if not all(pattern.strip() and is_text(pattern) for pattern in (*config.include, *config.exclude)):
         raise FolderError("a file name to include or exclude is empty; type one such as *.mp4", field="include")
-    if wish.options.compare is not None or wish.options.overwrite:
-        raise FolderError("a watch folder never overwrites and saves no comparison picture; leave these options out")
+    if config.options.compare is not None or config.options.overwrite:
+        raise FolderError("a watch folder never overwrites and saves no comparison image; leave these options out")
 
 
-def _check_own(wish: NewFolder, mounts: tuple[Mount, ...]) -> None:
-    _check_pair(wish, wish, mounts)
-    if wish.done_folder is not None and same_place(wish.done_folder, wish.destination, mounts):
+def _check_own(config: FolderConfig, mounts: tuple[Mount, ...]) -> None:
+    _check_pair(config, config, mounts)
+    if config.done_folder is not None and is_same(config.done_folder, config.destination, mounts):
         raise FolderError(
-            f"{wish.destination} is both the destination and the done folder; choose two folders", field="done_folder"
+            f"{config.destination} is both the destination and the done folder; choose two folders", field="done_folder"
         )
 
 
-def _check_pair(watched: NewFolder, writer: NewFolder, mounts: tuple[Mount, ...]) -> None:
-    """Refuse that what one folder's jobs write is found by another one, or by the same."""
+def _check_pair(watched: FolderConfig, writer: FolderConfig, mounts: tuple[Mount, ...]) -> None:
+    """Refuse that one folder finds the files that the jobs of another, or its own, write."""
     for what, field, place in (
         ("destination", "destination", writer.destination),
         ("done folder", "done_folder", writer.done_folder),
@@ -206,34 +212,34 @@ def _check_pair(watched: NewFolder, writer: NewFolder, mounts: tuple[Mount, ...]
             continue
         if _feeds(watched, place, mounts):
             raise FolderError(
-                f"the {what} {place} is inside the watch folder {watched.path}, so results would be taken as new "
+                f"the {what} {place} is inside the watch folder {watched.path}, so results would be found as new "
                 f"files; {_advice(watched.path, place)}choose a folder outside it",
                 field=field,
             )
         if _lies_in(watched.path, place, mounts):
             raise FolderError(
-                f"the watch folder {watched.path} is inside the {what} {place}, so results could land in it; "
+                f"the watch folder {watched.path} is inside the {what} {place}, so results could be written to it; "
                 "choose a folder beside it",
                 field=field,
             )
 
 
-def _check_data(wish: NewFolder, data: Path, mounts: tuple[Mount, ...]) -> None:
-    if _feeds(wish, data, mounts):
+def _check_data(config: FolderConfig, data: Path, mounts: tuple[Mount, ...]) -> None:
+    if _feeds(config, data, mounts):
         raise FolderError(
-            f"the watch folder {wish.path} contains Relume's own data; choose another folder", field="path"
+            f"the watch folder {config.path} contains Relume's own data; choose another folder", field="path"
         )
     for what, field, place in (
-        ("watch folder", "path", wish.path),
-        ("destination", "destination", wish.destination),
-        ("done folder", "done_folder", wish.done_folder),
+        ("watch folder", "path", config.path),
+        ("destination", "destination", config.destination),
+        ("done folder", "done_folder", config.done_folder),
     ):
         if place is not None and _lies_in(place, data, mounts):
             raise FolderError(f"the {what} {place} is inside Relume's own data; choose another folder", field=field)
 
 
-def _feeds(watched: NewFolder, place: Path, mounts: tuple[Mount, ...]) -> bool:
-    """Return whether files written to a place are found by a watch folder."""
+def _feeds(watched: FolderConfig, place: Path, mounts: tuple[Mount, ...]) -> bool:
+    """Return True if a watch folder finds files that are written to a folder."""
     if not _lies_in(place, watched.path, mounts):
         return False
     relative = _relative(watched.path, place)
@@ -241,20 +247,20 @@ def _feeds(watched: NewFolder, place: Path, mounts: tuple[Mount, ...]) -> bool:
 
 
 def _lies_in(path: Path, folder: Path, mounts: tuple[Mount, ...]) -> bool:
-    """Return whether a path is a folder or below it: by real path, by place in the file system, and by inode."""
+    """Return True if a path is a folder or in it: by real path, by path in the file system, and by inode."""
     real, real_folder = os.path.realpath(path), os.path.realpath(folder)
     if is_below(real, real_folder):
         return True
-    device, place = place_in_file_system(real, mounts)
-    folder_device, folder_place = place_in_file_system(real_folder, mounts)
-    if device and device == folder_device and is_below(place, folder_place):
+    device, inner = locate(real, mounts)
+    folder_device, folder_inner = locate(real_folder, mounts)
+    if device and device == folder_device and is_below(inner, folder_inner):
         return True
     wanted = identity(real_folder)
-    return wanted is not None and any(identity(step) == wanted for step in _upwards(real))
+    return wanted is not None and any(identity(step) == wanted for step in (Path(real), *Path(real).parents))
 
 
 def identity(path: str | Path) -> tuple[int, int] | None:
-    """Return the device and inode of what is at a path, None where nothing is."""
+    """Return device and inode of a path, None where nothing is."""
     try:
         found = os.stat(path)
     except OSError:
@@ -262,18 +268,13 @@ def identity(path: str | Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _upwards(path: str) -> Sequence[str]:
-    found = Path(path)
-    return [str(found), *(str(parent) for parent in found.parents)]
-
-
 def _relative(folder: Path, place: Path) -> str:
-    """Return the path of a place below a folder; empty where it is the folder, or is below it by a mount alone."""
+    """Return the path of a folder relative to another; empty if it is the same, or in it only by a mount."""
     relative = os.path.relpath(os.path.realpath(place), os.path.realpath(folder))
     return "" if relative == "." or relative.startswith("..") else relative
 
 
 def _advice(folder: Path, place: Path) -> str:
-    """Say how a folder inside a watch folder can be left out of it, where it can."""
+    """Return advice for excluding a folder inside a watch folder, empty where that is not possible."""
     relative = _relative(folder, place)
     return f"exclude “{relative}” there, or " if relative else ""

@@ -1,4 +1,4 @@
-"""Which names in a watch folder count: media, not temporary, and as its patterns say."""
+"""Scan of a watch folder: its media files by name and pattern, without temporary and unusable entries."""
 
 import os
 import stat
@@ -8,11 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Final
 
-from appliance.watch.folder import NewFolder
+from appliance.watch.folder import FolderConfig
 from runtime.media.containers import media_suffixes
 
 READY_SUFFIXES: Final = (".ready", ".done")
-"""`clip.mp4.ready` beside `clip.mp4` says that it is complete."""
+"""`clip.mp4.ready` beside `clip.mp4` declares it complete."""
 
 _TEMPORARY_SUFFIXES: Final = frozenset(
     {
@@ -26,15 +26,15 @@ _TEMPORARY_INNER: Final = frozenset(
         ".part", ".partial", ".tmp", ".crdownload", ".filepart", ".incomplete",
     }
 )  # fmt: skip
-"""Those that also count before the last suffix, as in `clip.part.mp4`."""
+"""Suffixes that also mark a temporary file before the last one, as in `clip.part.mp4`."""
 
 _TEMPORARY_STARTS: Final = (".", "~", "#")
-_LONGEST_NAME: Final = 200
-"""Bytes of a result's name: what 255 leave beside the additions of a temporary name."""
+_MAX_NAME_BYTES: Final = 200
+"""Of a result: 255 without the additions of a temporary name."""
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file's own name says that it is not finished, or not meant to be seen."""
+    """Return True for the name of an unfinished or hidden file."""
     lower = name.lower()
     suffixes = PurePosixPath(lower).suffixes[-2:]
     return (
@@ -46,7 +46,7 @@ def is_temporary(name: str) -> bool:
 
 
 def is_wanted(relative: str, *, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Return whether a file counts by its patterns; without include patterns every suffix that can be read does."""
+    """Return True if a file matches the patterns; without include patterns every media suffix matches."""
     if is_excluded(relative, exclude):
         return False
     if include:
@@ -55,20 +55,20 @@ def is_wanted(relative: str, *, include: Sequence[str], exclude: Sequence[str]) 
 
 
 def is_excluded(relative: str, exclude: Sequence[str]) -> bool:
-    """Return whether a file or folder, or a folder above it, is excluded."""
+    """Return True if a file or folder, or a folder above it, is excluded."""
     path = PurePosixPath(relative)
     steps = [path, *path.parents][:-1]
     return any(_matches(str(step), pattern) for step in steps for pattern in exclude)
 
 
 def show_name(name: str) -> str:
-    """Write a name on one line, what is not text or cannot be shown in escapes."""
+    """Return a name on one line, with escapes for invalid and unprintable characters."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def is_text(name: str) -> bool:
-    """Return whether a name is valid Unicode, as a database and the readers of media need it."""
+    """Return True if a name is valid Unicode, which the database and FFmpeg require."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -77,41 +77,38 @@ def is_text(name: str) -> bool:
 
 
 def result_name(relative: str, suffix: str, number: int = 1) -> PurePosixPath:
-    """Name the result of a file: its place in the tree, with the suffix of the result.
+    """Return the relative path of a file's result: the same folder and name, with the suffix of the result.
 
     Args:
         relative: The source's path below its folder.
         suffix: The result's suffix.
-        number: 2 and more give other names, for where the first is taken.
+        number: 2 and above return alternatives for a name that is taken.
     """
     path = PurePosixPath(relative)
     ending = suffix if number == 1 else f".{number}{suffix}"
     stem = path.name[: -len(path.suffix)] if path.suffix else path.name
-    room = _LONGEST_NAME - len(ending.encode())
+    room = _MAX_NAME_BYTES - len(ending.encode())
     stem = stem.encode()[:room].decode(errors="ignore") or "result"
     return path.with_name(stem + ending)
 
 
 def _matches(relative: str, pattern: str) -> bool:
-    """Match a pattern against the whole path, or against the name alone where the pattern has no slash."""
+    """Match a pattern against the whole path, or only against the name if the pattern has no slash."""
     lower, pattern = relative.lower(), pattern.lower().removeprefix("./").rstrip("/")
     if "/" not in pattern:
         return fnmatchcase(PurePosixPath(lower).name, pattern)
     return fnmatchcase(lower, pattern) or fnmatchcase(lower, pattern.removesuffix("/**"))
 
 
-_DEEPEST: Final = 60
-_MOST_FILES: Final = 200_000
+_MAX_DEPTH: Final = 60
+_MAX_FILES: Final = 200_000
 
 Identity = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:
-    """A file as a look found it; `is_declared` where a sidecar or a rename says that it is complete.
-
-    `sidecar` is that sidecar's name.
-    """
+    """A file in a scan; `is_declared` if the file `sidecar` declares it complete."""
 
     name: str
     path: str
@@ -123,13 +120,12 @@ class SeenFile:
 
 
 @dataclass(slots=True)
-class Look:
-    """What one look found.
+class ScanResult:
+    """The result of one scan.
 
-    `passed_over` are files whose suffix is none of a film or a recording.
-
-    `faults` are names of things that will never be enhanced as they are, with the reason. `unfinished` are the files
-    with temporary names, for noticing that one gets its final name. `missing` says why the folder could not be read.
+    `passed_over` are files without a media suffix. `faults` are entries that cannot be enhanced, with the reason.
+    `unfinished` are files with temporary names, for recognising one when it gets its final name. `missing` is the
+    reason why the folder could not be read.
     """
 
     files: dict[str, SeenFile] = field(default_factory=dict)
@@ -140,29 +136,29 @@ class Look:
     missing: str | None = None
 
 
-def look_at(wish: NewFolder, *, never: Collection[Identity] = ()) -> Look:
-    """Look at a folder and everything below it.
+def scan(config: FolderConfig, *, excluded: Collection[Identity] = ()) -> ScanResult:
+    """Scan a folder and its subfolders.
 
     Args:
-        wish: The folder and its patterns.
-        never: Folders that are not entered even where a mount shows them: destinations and the data directory.
+        config: The folder and its patterns.
+        excluded: Folders that are not entered even where a mount shows them: destinations and the data directory.
     """
-    look = Look()
-    root = str(wish.path)
+    result = ScanResult()
+    root = str(config.path)
     try:
         with os.scandir(root):
             pass
     except OSError as error:
-        look.missing = f"the folder {show_name(root)} cannot be read: {error.strerror}; is it there, and mounted?"
-        return look
+        result.missing = f"the folder {show_name(root)} cannot be read: {error.strerror}; is it there, and mounted?"
+        return result
     entered: set[Identity] = set()
-    waiting = [("", root, 0)]
-    while waiting:
-        relative, path, depth = waiting.pop()
+    pending = [("", root, 0)]
+    while pending:
+        relative, path, depth = pending.pop()
         try:
             info = os.stat(path, follow_symlinks=False)
             identity = (info.st_dev, info.st_ino)
-            if identity in entered or (relative and identity in never):
+            if identity in entered or (relative and identity in excluded):
                 continue
             entered.add(identity)
             with os.scandir(path) as entries:
@@ -170,27 +166,27 @@ def look_at(wish: NewFolder, *, never: Collection[Identity] = ()) -> Look:
         except OSError as error:
             if relative:
                 advice = "check its permissions" if isinstance(error, PermissionError) else "is its drive still there?"
-                look.faults[show_name(relative)] = f"the folder cannot be read: {error.strerror}; {advice}"
+                result.faults[show_name(relative)] = f"the folder cannot be read: {error.strerror}; {advice}"
             else:
-                look.missing = f"the folder {show_name(path)} cannot be read: {error.strerror}; is it there?"
+                result.missing = f"the folder {show_name(path)} cannot be read: {error.strerror}; is it there?"
             continue
-        look.folders.append(path)
+        result.folders.append(path)
         names = {entry.name for entry in found}
         for entry in found:
             inner = f"{relative}/{entry.name}" if relative else entry.name
             if _is_real_folder(entry):
-                if entry.name.startswith(".") or is_excluded(inner, wish.exclude):
+                if entry.name.startswith(".") or is_excluded(inner, config.exclude):
                     continue
-                if depth >= _DEEPEST:
-                    look.faults[show_name(inner)] = f"more than {_DEEPEST} folders deep; move it up"
+                if depth >= _MAX_DEPTH:
+                    result.faults[show_name(inner)] = f"more than {_MAX_DEPTH} folders deep; move it up"
                     continue
-                waiting.append((inner, entry.path, depth + 1))
+                pending.append((inner, entry.path, depth + 1))
             else:
-                _note(look, wish, entry, inner, names)
-        if len(look.files) > _MOST_FILES:
-            look.missing = f"more than {_MOST_FILES} files are in the folder; move finished ones away"
-            return look
-    return look
+                _record(result, config, entry, inner, names)
+        if len(result.files) > _MAX_FILES:
+            result.missing = f"more than {_MAX_FILES} files are in the folder; move finished ones away"
+            return result
+    return result
 
 
 def _is_real_folder(entry: os.DirEntry[str]) -> bool:
@@ -200,27 +196,29 @@ def _is_real_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _note(look: Look, wish: NewFolder, entry: os.DirEntry[str], relative: str, names: Collection[str]) -> None:
+def _record(
+    result: ScanResult, config: FolderConfig, entry: os.DirEntry[str], relative: str, names: Collection[str]
+) -> None:
     try:
         info = entry.stat(follow_symlinks=False)
     except OSError:
-        return  # gone, or about to be: the next look tells
+        return  # gone: the next scan will tell
     if is_temporary(entry.name):
         if stat.S_ISREG(info.st_mode):
-            look.unfinished[info.st_dev, info.st_ino] = info.st_size
+            result.unfinished[info.st_dev, info.st_ino] = info.st_size
         return
-    if not is_wanted(relative, include=wish.include, exclude=wish.exclude):
-        if stat.S_ISLNK(info.st_mode) and _leads_out(wish, entry) and not is_excluded(relative, wish.exclude):
-            look.faults[show_name(relative)] = "a link that leads out of the folder; it is not followed"
-        if stat.S_ISREG(info.st_mode) and not wish.include and not is_excluded(relative, wish.exclude):
-            _pass_over(look, entry, relative, names)
+    if not is_wanted(relative, include=config.include, exclude=config.exclude):
+        if stat.S_ISLNK(info.st_mode) and _leads_out(config, entry) and not is_excluded(relative, config.exclude):
+            result.faults[show_name(relative)] = "a link that leads out of the folder; it is not followed"
+        if stat.S_ISREG(info.st_mode) and not config.include and not is_excluded(relative, config.exclude):
+            _record_passed_over(result, entry, relative, names)
         return
     if any(relative.lower().endswith(ending) for ending in READY_SUFFIXES):
         return
-    fault = _fault(wish, entry, info, relative)
+    fault = _fault(config, entry, info, relative)
     if fault is None:
         sidecar = _sidecar(entry, info, names)
-        look.files[relative] = SeenFile(
+        result.files[relative] = SeenFile(
             name=relative,
             path=entry.path,
             size=info.st_size,
@@ -230,20 +228,20 @@ def _note(look: Look, wish: NewFolder, entry: os.DirEntry[str], relative: str, n
             is_declared=sidecar is not None,
         )
     elif fault:
-        look.faults[show_name(relative)] = fault
+        result.faults[show_name(relative)] = fault
 
 
-def _pass_over(look: Look, entry: os.DirEntry[str], relative: str, names: Collection[str]) -> None:
-    """Note a file that is not taken, unless it only says that another one is complete."""
+def _record_passed_over(result: ScanResult, entry: os.DirEntry[str], relative: str, names: Collection[str]) -> None:
+    """Record a file without a media suffix, unless it declares another one complete."""
     lower = entry.name.lower()
     if not any(lower.endswith(ending) and entry.name[: -len(ending)] in names for ending in READY_SUFFIXES):
-        look.passed_over.append(relative)
+        result.passed_over.append(relative)
 
 
-def _fault(wish: NewFolder, entry: os.DirEntry[str], info: os.stat_result, relative: str) -> str | None:
-    """Say why something is no file to enhance; empty where it is passed over without a word."""
+def _fault(config: FolderConfig, entry: os.DirEntry[str], info: os.stat_result, relative: str) -> str | None:
+    """Return why an entry cannot be enhanced, None for a usable file, and "" for an entry that is skipped silently."""
     if stat.S_ISLNK(info.st_mode):
-        return "a link that leads out of the folder; it is not followed" if _leads_out(wish, entry) else ""
+        return "a link that leads out of the folder; it is not followed" if _leads_out(config, entry) else ""
     kinds = (
         (stat.S_ISFIFO, "a pipe"),
         (stat.S_ISSOCK, "a socket"),
@@ -258,17 +256,17 @@ def _fault(wish: NewFolder, entry: os.DirEntry[str], info: os.stat_result, relat
     return None
 
 
-def _leads_out(wish: NewFolder, entry: os.DirEntry[str]) -> bool:
-    """Return whether a link leads out of the folder; one that stays inside shows what is found there anyway."""
-    root = os.path.realpath(wish.path)
+def _leads_out(config: FolderConfig, entry: os.DirEntry[str]) -> bool:
+    """Return True if a link leads out of the folder; the target of any other is found anyway."""
+    root = os.path.realpath(config.path)
     target = os.path.realpath(entry.path)
     return not (target == root or target.startswith(root.rstrip("/") + "/"))
 
 
 def _sidecar(entry: os.DirEntry[str], info: os.stat_result, names: Collection[str]) -> str | None:
-    """Return the name of the file that says that another one is complete.
+    """Return the name of the file that declares another one complete.
 
-    One that is older than the file was for what had that name before. Both times are of one machine.
+    One that is older than the file was for an earlier file of that name. Both times are of one machine.
     """
     for ending in READY_SUFFIXES:
         if entry.name + ending not in names:

@@ -1,76 +1,72 @@
-"""Tells when a file has been left alone: its size and time unchanged over several looks and the whole hold time."""
+"""How long files have been unchanged: size and time the same over several scans and the whole hold time."""
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.watch.scan import Identity, Look, SeenFile
+from appliance.watch.scan import Identity, ScanResult, SeenFile
 
-LEAST_LOOKS: Final = 3
+MIN_SCANS: Final = 3
 
 
 @dataclass(slots=True)
-class _Watched:
+class _Observation:
     size: int
     mtime_ns: int
     since: float
-    looks: int = 1
+    scans: int = 1
     is_renamed: bool = False
 
 
-class Settling:
-    """Remembers the files that are not taken yet, from one look to the next.
+class StabilityTracker:
+    """Measures how long files have been unchanged, from one scan to the next.
 
-    The hold time is measured on a clock that nobody sets, and a file's own time is only compared with itself, so
-    neither a wrong clock here nor one on the machine that writes the file matters.
+    The hold time is monotonic, and a file's own time is only compared with itself: a wrong clock here, or on the
+    machine that writes the file, does not matter.
     """
 
     def __init__(self, hold_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.hold_s = hold_s
         self._clock = clock
-        self._files: dict[str, _Watched] = {}
+        self._observations: dict[str, _Observation] = {}
         self._unfinished: set[Identity] = set()
 
-    def update(self, look: Look, *, ignore: Container[str] = ()) -> list[SeenFile]:
-        """Take in a look, and give the files that are settled now; one that is not taken is waited for anew.
+    def update(self, result: ScanResult, names: Iterable[str]) -> list[SeenFile]:
+        """Return the files that are stable now; they are measured anew after that.
 
         Args:
-            look: What was found.
-            ignore: Names that are dealt with already.
+            result: The scan.
+            names: The files to measure.
         """
         now = self._clock()
-        settled = []
-        found: dict[str, _Watched] = {}
-        for name, file in look.files.items():
-            if name in ignore:
+        stable = []
+        observations: dict[str, _Observation] = {}
+        for name in names:
+            file = result.files.get(name)
+            if file is None:
                 continue
-            state = self._next(self._files.get(name), file, now)
-            held = state.looks >= LEAST_LOOKS and now - state.since >= self.hold_s
-            if held or file.is_declared or state.is_renamed:
-                settled.append(file)
+            observation = self._observe(self._observations.get(name), file, now)
+            is_held = observation.scans >= MIN_SCANS and now - observation.since >= self.hold_s
+            if is_held or file.is_declared or observation.is_renamed:
+                stable.append(file)
             else:
-                found[name] = state
-        self._files = found
-        self._unfinished = set(look.unfinished)
-        return settled
-
-    @property
-    def waiting(self) -> int:
-        """Count the files that are being waited for."""
-        return len(self._files)
+                observations[name] = observation
+        self._observations = observations
+        self._unfinished = set(result.unfinished)
+        return stable
 
     @property
     def pause_s(self) -> float:
-        """Say after how long the next look is worth while."""
-        return min(5.0, max(0.05, self.hold_s / LEAST_LOOKS))
+        """The pause before the next scan while files are measured."""
+        return min(5.0, max(0.05, self.hold_s / MIN_SCANS))
 
-    def _next(self, before: _Watched | None, file: SeenFile, now: float) -> _Watched:
+    def _observe(self, before: _Observation | None, file: SeenFile, now: float) -> _Observation:
         if before is None:
-            # A file that had a temporary name at the last look has been finished by whoever renamed it.
+            # A file that had a temporary name in the last scan was complete when it was renamed.
             renamed = file.identity in self._unfinished
-            return _Watched(file.size, file.mtime_ns, now, is_renamed=renamed)
+            return _Observation(file.size, file.mtime_ns, now, is_renamed=renamed)
         if (before.size, before.mtime_ns) != (file.size, file.mtime_ns):
-            return _Watched(file.size, file.mtime_ns, now)
-        before.looks += 1
+            return _Observation(file.size, file.mtime_ns, now)
+        before.scans += 1
         return before

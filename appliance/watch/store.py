@@ -1,4 +1,4 @@
-"""The watch folders in the database. What became of their files is in `ledger`."""
+"""The watch folders in the database; their files are in `file_index`."""
 
 import builtins
 import json
@@ -15,16 +15,21 @@ from typing import Final
 from appliance.jobs.job import options_from_json, options_to_json
 from appliance.store.database import Database
 from appliance.watch.errors import FolderError, FolderNotFoundError
-from appliance.watch.file_index import Ledger
-from appliance.watch.folder import Activity, NewFolder, Problem, Schedule, WatchFolder
+from appliance.watch.file_index import FileTable
+from appliance.watch.file_state import FileEvent, FileState, WatchedFile, next_state
+from appliance.watch.folder import Activity, FolderConfig, Problem, Schedule, WatchFolder
 from appliance.watch.path_rules import check_folder, mount_name
 from appliance.watch.scan import show_name
 
-_MOST_NAMES: Final = 50
+_MAX_NAMES: Final = 50
+_WAITING: Final = (FileState.SEEN, FileState.STABLE, FileState.VALIDATED)
 _JOBS: Final = "SELECT state, COUNT(*) FROM jobs WHERE folder = ? GROUP BY state"
 _FILES: Final = "SELECT state, COUNT(*) FROM watched_files WHERE folder = ? GROUP BY state"
 _DONE_SINCE: Final = "SELECT COUNT(*) FROM jobs WHERE folder = ? AND state = 'done' AND finished_at >= ?"
-_LAST: Final = "SELECT name, changed_at FROM watched_files WHERE folder = ? ORDER BY changed_at DESC LIMIT 1"
+_LAST: Final = (
+    "SELECT name, changed_at FROM watched_files WHERE folder = ? AND state NOT IN ('seen', 'stable') "
+    "ORDER BY changed_at DESC LIMIT 1"
+)
 
 
 class FolderStore:
@@ -35,26 +40,26 @@ class FolderStore:
 
     @property
     def data(self) -> Path:
-        """The data directory, in which nothing is watched."""
+        """The data directory, which cannot be watched."""
         return self.database.path.parent
 
-    def add(self, wish: NewFolder) -> WatchFolder:
-        """Watch a folder from now on; what is in it already is taken too.
+    def add(self, config: FolderConfig) -> WatchFolder:
+        """Add a watch folder; files that are in it already are processed too.
 
         Raises:
-            FolderError: It cannot be watched, or its results would be taken as new files.
+            FolderError: It cannot be watched, or its results would be found as new files.
         """
-        wish = _absolute(wish)
+        config = _absolute(config)
         folder_id, created_at = secrets.token_urlsafe(9), time.time()
         while True:
-            # A share that does not answer must not hold up the database, so that is asked before.
+            # Before the transaction: a share that does not answer must not block the database.
             others = self.list()
-            check_folder(wish, [folder.wish for folder in others], data=self.data)
-            columns = {"id": folder_id, "created_at": created_at, **_columns(wish), **_mounts(wish)}
+            check_folder(config, [folder.config for folder in others], data=self.data)
+            columns = {"id": folder_id, "created_at": created_at, **_columns(config), **_mounts(config)}
             marks = ", ".join("?" * len(columns))
             with self.database.transaction() as connection:
                 if self.list() != others:
-                    continue  # somebody else changed a folder meanwhile
+                    continue  # another process changed a folder meanwhile
                 query = f"INSERT INTO folders ({', '.join(columns)}) VALUES ({marks})"
                 connection.execute(query, tuple(columns.values()))
                 return self.get(folder_id)
@@ -77,22 +82,22 @@ class FolderStore:
             rows = connection.execute("SELECT * FROM folders ORDER BY created_at, id").fetchall()
         return [_folder(row) for row in rows]
 
-    def update(self, folder_id: str, wish: NewFolder) -> WatchFolder:
-        """Change a folder; files that were dealt with before are not done again.
+    def update(self, folder_id: str, config: FolderConfig) -> WatchFolder:
+        """Change the configuration of a folder; files that were processed before are not processed again.
 
         Raises:
             FolderNotFoundError: No folder has that id.
             FolderError: It cannot be watched like that; it stays as it was.
         """
-        wish = _absolute(wish)
+        config = _absolute(config)
         while True:
             before, everyone = self.get(folder_id), self.list()
-            if replace(before.wish, enabled=wish.enabled) != wish:
-                others = [folder.wish for folder in everyone if folder.id != folder_id]
-                check_folder(wish, others, data=self.data)
-            columns = {**_columns(wish), "trouble": None, "trouble_tries": 0}
-            if (wish.path, wish.destination) != (before.wish.path, before.wish.destination):
-                columns |= _mounts(wish)
+            if replace(before.config, enabled=config.enabled) != config:
+                others = [folder.config for folder in everyone if folder.id != folder_id]
+                check_folder(config, others, data=self.data)
+            columns = {**_columns(config), "trouble": None, "trouble_tries": 0}
+            if (config.path, config.destination) != (before.config.path, before.config.destination):
+                columns |= _mounts(config)
             settings = ", ".join(f"{name} = ?" for name in columns)
             with self.database.transaction() as connection:
                 if self.list() != everyone:
@@ -101,7 +106,7 @@ class FolderStore:
                 return self.get(folder_id)
 
     def remove(self, folder_id: str) -> None:
-        """Watch a folder no more; its jobs go on, its files and results stay.
+        """Remove a watch folder; its jobs go on, its files and results stay.
 
         Raises:
             FolderNotFoundError: No folder has that id.
@@ -114,73 +119,76 @@ class FolderStore:
         """Return the folder with that id or path.
 
         Raises:
-            FolderNotFoundError: There is none, or more than one fits.
+            FolderNotFoundError: There is none, or more than one matches.
         """
         path = Path(os.path.abspath(text))
-        fitting = [folder for folder in self.list() if folder.id == text or folder.wish.path == path]
-        if len(fitting) != 1:
+        matching = [folder for folder in self.list() if folder.id == text or folder.config.path == path]
+        if len(matching) != 1:
             raise FolderNotFoundError(f"no watch folder has the id or path {text!r}; `relume folders list` shows them")
-        return fitting[0]
+        return matching[0]
 
-    def ledger(self, folder_id: str) -> Ledger:
-        """Return the record of a folder's files."""
-        return Ledger(self.database, folder_id)
+    def files(self, folder_id: str) -> FileTable:
+        """Return the table of a folder's files."""
+        return FileTable(self.database, folder_id)
 
     def problems(self, folder_id: str) -> builtins.list[Problem]:
-        """List what is wrong with a folder and its files, in plain words."""
+        """Return the problems of a folder and its files, as messages for the user."""
         with self.database.read() as connection:
             row = connection.execute("SELECT trouble, trouble_tries FROM folders WHERE id = ?", (folder_id,)).fetchone()
             if row is None:
                 raise FolderNotFoundError(f"no watch folder has the id {folder_id!r}")
             own = [Problem("", row["trouble"], row["trouble_tries"])] if row["trouble"] else []
-            return own + self.ledger(folder_id).problems()
+            return own + self.files(folder_id).problems()
 
     def retry(self, folder_id: str, file: str | None = None) -> None:
-        """Try again now what failed in a folder.
+        """Retry failures of a folder now.
 
         Args:
             folder_id: The folder.
-            file: The file as `problems` names it; every one if None.
+            file: The file as `problems` names it; all if None.
 
         Raises:
             FolderNotFoundError: No folder has that id.
-            FolderError: Nothing of that name failed in it.
+            FolderError: No file of that name failed.
         """
-        change = "retry_at = ?"
-        self._settle(
-            folder_id, file, change, time.time(), where="(state = 'broken' OR (state = 'done' AND reason <> ''))"
-        )
+        with self.database.transaction():
+            for failed in self._list_failed(folder_id, file, FileState.FAILED, FileState.DONE):
+                self.files(folder_id).put(replace(failed, retry_at=time.time()))
 
     def ignore(self, folder_id: str, file: str) -> None:
-        """List a file that failed no longer, and try it again only when it changes.
+        """Dismiss the failure of a file, which is processed again only when it changes.
 
         Raises:
             FolderNotFoundError: No folder has that id.
-            FolderError: Nothing of that name failed in it.
+            FolderError: No file of that name failed.
         """
-        change = "state = 'cancelled', retry_at = NULL, reason = ?"
-        self._settle(folder_id, file, change, "ignored by an administrator", where="state = 'broken' AND size >= 0")
+        with self.database.transaction():
+            for failed in self._list_failed(folder_id, file, FileState.FAILED):
+                state = next_state(failed.state, FileEvent.DISMISSED)
+                assert state is not None
+                dismissed = replace(failed, state=state, retry_at=None, reason="dismissed by an administrator")
+                self.files(folder_id).put(dismissed)
 
-    def _settle(self, folder_id: str, file: str | None, change: str, value: object, *, where: str) -> None:
+    def _list_failed(self, folder_id: str, file: str | None, *states: FileState) -> builtins.list[WatchedFile]:
+        """Return failed files, and let the watcher read them again after the transaction."""
+        self.get(folder_id)
+        failed = [
+            found
+            for found in self.files(folder_id).files(*states)
+            if found.is_file and found.reason and file in (None, show_name(found.name))
+        ]
+        if file is not None and not failed:
+            raise FolderError(f"{file} is not among the files that failed; reload the list", field="file")
         with self.database.transaction() as connection:
-            self.get(folder_id)
-            query = f"SELECT name FROM watched_files WHERE folder = ? AND {where}"
-            names = [row["name"] for row in connection.execute(query, (folder_id,))]
-            chosen = [name for name in names if file in (None, show_name(name))]
-            if file is not None and not chosen:
-                raise FolderError(f"{file} is not among the files that failed here; load the list again", field="file")
-            connection.executemany(
-                f"UPDATE watched_files SET {change} WHERE folder = ? AND name = ?",
-                [(value, folder_id, name) for name in chosen],
-            )
             connection.execute("UPDATE folders SET asked = asked + 1 WHERE id = ?", (folder_id,))
+        return failed
 
     def activity(self, folder_id: str, *, now: datetime | None = None) -> Activity:
-        """Count what goes on in a folder.
+        """Return counts of a folder's files and jobs.
 
         Args:
             folder_id: The folder.
-            now: The local time, for what counts as today.
+            now: The local time, which defines today.
 
         Raises:
             FolderNotFoundError: No folder has that id.
@@ -195,34 +203,32 @@ class FolderStore:
             (done_today,) = connection.execute(_DONE_SINCE, (folder_id, midnight)).fetchone()
             last = connection.execute(_LAST, (folder_id,)).fetchone()
         return Activity(
-            waiting=row["settling"] + files.get("waiting", 0) + jobs.get("queued", 0) + jobs.get("paused", 0),
+            waiting=sum(files.get(state, 0) for state in _WAITING) + jobs.get("queued", 0) + jobs.get("paused", 0),
             working=jobs.get("running", 0),
             done_today=done_today,
-            failed=files.get("broken", 0),
+            failed=files.get("failed", 0),
             last_file=None if last is None else show_name(last["name"]),
             last_at=None if last is None else last["changed_at"],
             passed_over=row["passed_over"],
             passed_over_names=tuple(json.loads(row["passed_over_names"])),
         )
 
-    def set_seen(self, folder_id: str, *, settling: int, passed_over: Sequence[str]) -> None:
-        """Note how many files are not left alone yet, and which are no media by their names."""
-        names = json.dumps([show_name(name) for name in sorted(passed_over)[:_MOST_NAMES]])
-        seen = (settling, len(passed_over), names)
+    def set_passed_over(self, folder_id: str, names: Sequence[str]) -> None:
+        """Store the files without a media suffix."""
+        first = json.dumps([show_name(name) for name in sorted(names)[:_MAX_NAMES]])
         with self.database.read() as connection:
             row = connection.execute(
-                "SELECT settling, passed_over, passed_over_names FROM folders WHERE id = ?", (folder_id,)
+                "SELECT passed_over, passed_over_names FROM folders WHERE id = ?", (folder_id,)
             ).fetchone()
-        if row is None or tuple(row) == seen:
+        if row is None or tuple(row) == (len(names), first):
             return
         with self.database.transaction() as connection:
             connection.execute(
-                "UPDATE folders SET settling = ?, passed_over = ?, passed_over_names = ? WHERE id = ?",
-                (*seen, folder_id),
+                "UPDATE folders SET passed_over = ?, passed_over_names = ? WHERE id = ?", (len(names), first, folder_id)
             )
 
     def set_trouble(self, folder_id: str, trouble: str | None) -> None:
-        """Note what is wrong with the folder itself, None where nothing is."""
+        """Store the problem of the folder itself, None for none."""
         with self.database.read() as connection:
             row = connection.execute("SELECT trouble FROM folders WHERE id = ?", (folder_id,)).fetchone()
         if row is None or (trouble is None and row["trouble"] is None):
@@ -235,44 +241,44 @@ class FolderStore:
             )
 
 
-def _absolute(wish: NewFolder) -> NewFolder:
-    """Write the paths of a folder without detours; what is not from the root stays and is refused by the checks."""
+def _absolute(config: FolderConfig) -> FolderConfig:
+    """Normalise the paths of a configuration; relative ones stay, and are refused by the checks."""
 
     def tidy(path: Path) -> Path:
         return Path(os.path.normpath(path))
 
     return replace(
-        wish,
-        path=tidy(wish.path),
-        destination=tidy(wish.destination),
-        done_folder=None if wish.done_folder is None else tidy(wish.done_folder),
+        config,
+        path=tidy(config.path),
+        destination=tidy(config.destination),
+        done_folder=None if config.done_folder is None else tidy(config.done_folder),
     )
 
 
-def _columns(wish: NewFolder) -> dict[str, object]:
-    begin, end = (None, None) if wish.schedule is None else wish.schedule.to_text()
+def _columns(config: FolderConfig) -> dict[str, object]:
+    begin, end = (None, None) if config.schedule is None else config.schedule.to_text()
     return {
-        "path": str(wish.path),
-        "destination": str(wish.destination),
-        "options": options_to_json(wish.options),
+        "path": str(config.path),
+        "destination": str(config.destination),
+        "options": options_to_json(config.options),
         "schedule_begin": begin,
         "schedule_end": end,
-        "hold_s": wish.hold_s,
-        "include": json.dumps(wish.include),
-        "exclude": json.dumps(wish.exclude),
-        "polling": int(wish.polling),
-        "done_folder": None if wish.done_folder is None else str(wish.done_folder),
-        "enabled": int(wish.enabled),
+        "hold_s": config.hold_s,
+        "include": json.dumps(config.include),
+        "exclude": json.dumps(config.exclude),
+        "polling": int(config.polling),
+        "done_folder": None if config.done_folder is None else str(config.done_folder),
+        "enabled": int(config.enabled),
     }
 
 
-def _mounts(wish: NewFolder) -> dict[str, object]:
-    return {"mount": mount_name(wish.path), "destination_mount": mount_name(wish.destination)}
+def _mounts(config: FolderConfig) -> dict[str, object]:
+    return {"mount": mount_name(config.path), "destination_mount": mount_name(config.destination)}
 
 
 def _folder(row: sqlite3.Row) -> WatchFolder:
     begin, end = row["schedule_begin"], row["schedule_end"]
-    wish = NewFolder(
+    config = FolderConfig(
         path=Path(row["path"]),
         destination=Path(row["destination"]),
         options=options_from_json(row["options"]),
@@ -284,7 +290,4 @@ def _folder(row: sqlite3.Row) -> WatchFolder:
         done_folder=None if row["done_folder"] is None else Path(row["done_folder"]),
         enabled=bool(row["enabled"]),
     )
-    return WatchFolder(row["id"], row["created_at"], wish, row["mount"], row["destination_mount"], row["asked"])
-
-
-__all__ = ["FolderError", "FolderNotFoundError", "FolderStore"]
+    return WatchFolder(row["id"], row["created_at"], config, row["mount"], row["destination_mount"], row["asked"])

@@ -1,4 +1,4 @@
-"""Watches all folders of a data directory, each in a thread of its own, so that one that hangs holds up no other."""
+"""Watches all folders of a data directory, each in a thread of its own, so that one that hangs delays no other."""
 
 import logging
 import threading
@@ -9,10 +9,10 @@ from typing import Final
 from appliance.jobs.queue import JobQueue
 from appliance.validation_messages import clean_message
 from appliance.watch.folder import WatchFolder
-from appliance.watch.ingest import Taking
-from appliance.watch.inotify import Notices
+from appliance.watch.ingest import FolderIngest
+from appliance.watch.inotify import InotifyWatcher
 from appliance.watch.integrity_process import Inspector
-from appliance.watch.job_tracker import Patience
+from appliance.watch.job_tracker import RetryPolicy
 from appliance.watch.path_rules import network_mount
 from appliance.watch.scan import show_name
 from appliance.watch.store import FolderStore
@@ -21,21 +21,22 @@ from runtime.closing import Closing
 logger = logging.getLogger(__name__)
 
 _RELOAD_S: Final = 2.0
-_FOLLOW_S: Final = 1.0
+_JOBS_S: Final = 1.0
+"""Interval of checking jobs."""
 _POLL_S: Final = 10.0
-"""Between looks at a polled folder."""
-_SAFETY_S: Final = 60.0
-"""Between looks at a folder of which the kernel tells: what it missed is found then."""
+"""Interval of scans of a polled folder."""
+_RESCAN_S: Final = 60.0
+"""Interval of scans of a folder with inotify, for changes that it missed."""
 _RECOVER_S: Final = 5.0
-"""Between looks at a folder that is missing."""
+"""Interval of scans of a missing folder."""
 _HANGS_AFTER_S: Final = 120.0
 _JOIN_S: Final = 5.0
 
 
 class Watcher(Closing):
-    """The watch folders at work; a context manager.
+    """Watches the folders of a store; a context manager.
 
-    Folders that are added, changed or removed in the database, by any process, are noticed within seconds.
+    Folders that any process adds, changes or removes in the database are picked up within seconds.
     """
 
     def __init__(
@@ -43,25 +44,25 @@ class Watcher(Closing):
         store: FolderStore,
         queue: JobQueue,
         *,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         poll_s: float = _POLL_S,
         only: Collection[str] | None = None,
-        tell: Callable[[WatchFolder, str, str], None] = lambda *_: None,
+        notify: Callable[[WatchFolder, str, str], None] = lambda *_: None,
         open_inspector: Callable[[], Inspector] = Inspector,
     ) -> None:
-        """Begin to watch.
+        """Start watching.
 
         Args:
-            store: The folders.
-            queue: Where the jobs go.
-            patience: How often what failed is tried.
-            poll_s: Seconds between looks at a polled folder.
+            store: The watch folders.
+            queue: The queue for the jobs.
+            retry_policy: When failures are retried.
+            poll_s: Interval of scans of a polled folder.
             only: Ids of the folders to watch; all of the database if None.
-            tell: Is told of what happens to a file, from any thread.
-            open_inspector: Makes what looks into the files of one folder.
+            notify: Is called with a folder, a file's name and a message for every event, from any thread.
+            open_inspector: Returns the inspector of one folder.
         """
-        self._store, self._queue, self._patience, self._poll_s = store, queue, patience, poll_s
-        self._only, self._tell, self._open_inspector = only, tell, open_inspector
+        self._store, self._queue, self._retry_policy, self._poll_s = store, queue, retry_policy, poll_s
+        self._only, self._notify, self._open_inspector = only, notify, open_inspector
         self._stop = threading.Event()
         self._threads: dict[str, FolderThread] = {}
         self._reload = threading.Event()
@@ -69,19 +70,19 @@ class Watcher(Closing):
         self._thread.start()
 
     def is_idle(self, folder_id: str) -> bool:
-        """Return whether a folder was looked at, and nothing in it is left to be done."""
+        """Return True when the folder has been scanned and is idle."""
         thread = self._threads.get(folder_id)
         return thread is not None and thread.is_idle
 
     def reload(self) -> None:
-        """Look at the list of folders now rather than within two seconds."""
+        """Read the list of folders now rather than within two seconds."""
         self._reload.set()
 
     def close(self) -> None:
-        """Stop watching; jobs that are queued stay queued."""
+        """Stop watching; queued jobs stay queued."""
         self._stop.set()
         self._reload.set()
-        # First of all: whoever waits for a folder, as the thread below may, waits for a short time only.
+        # First: the thread below may wait for the thread of a folder.
         for thread in tuple(self._threads.values()):
             thread.stop()
         self._thread.join()
@@ -96,9 +97,9 @@ class Watcher(Closing):
             try:
                 self._load()
             except Exception:  # the outermost loop of the thread
-                logger.exception("the watch folders could not be read; they are read again soon")
+                logger.exception("the watch folders could not be read; retrying")
             for thread in self._threads.values():
-                thread.inspector.rest()
+                thread.inspector.end_if_idle()
             self._reload.wait(_RELOAD_S)
             self._reload.clear()
 
@@ -106,27 +107,33 @@ class Watcher(Closing):
         wanted = {
             folder.id: folder
             for folder in self._store.list()
-            if folder.wish.enabled and (self._only is None or folder.id in self._only)
+            if folder.config.enabled and (self._only is None or folder.id in self._only)
         }
         for folder_id, thread in list(self._threads.items()):
             if wanted.get(folder_id) != thread.folder:
                 thread.stop()
                 if not thread.join(_JOIN_S):
-                    continue  # it hangs in a dead file system; its place is taken when it has ended
+                    continue  # it hangs in a dead file system; another starts when it has ended
                 del self._threads[folder_id]
             elif thread.hangs:
-                where = show_name(str(thread.folder.wish.path))
-                trouble = f"the folder {where} does not answer; is the machine that it is on reachable?"
+                path = show_name(str(thread.folder.config.path))
+                trouble = f"the folder {path} does not respond; check that its server or drive is reachable"
                 self._store.set_trouble(folder_id, trouble)
         for folder_id, folder in wanted.items():
             if folder_id not in self._threads:
                 self._threads[folder_id] = FolderThread(
-                    folder, self._store, self._queue, self._open_inspector(), self._patience, self._poll_s, self._tell
+                    folder,
+                    self._store,
+                    self._queue,
+                    self._open_inspector(),
+                    self._retry_policy,
+                    self._poll_s,
+                    self._notify,
                 )
 
 
 class FolderThread:
-    """One folder at work, until it is stopped."""
+    """The thread of one folder."""
 
     def __init__(
         self,
@@ -134,91 +141,91 @@ class FolderThread:
         store: FolderStore,
         queue: JobQueue,
         inspector: Inspector,
-        patience: Patience | None,
+        retry_policy: RetryPolicy | None,
         poll_s: float,
-        tell: Callable[[WatchFolder, str, str], None],
+        notify: Callable[[WatchFolder, str, str], None],
     ) -> None:
         self.folder = folder
         self.is_idle = False
-        """Whether the last look left nothing to be done; for ending when all is done."""
+        """True if the last scan left nothing to do; for ending when all is done."""
         self.inspector = inspector
         self._store, self._queue = store, queue
-        self._patience, self._poll_s, self._tell = patience, poll_s, tell
+        self._retry_policy, self._poll_s, self._notify = retry_policy, poll_s, notify
         self._stop = threading.Event()
-        self._notices = Notices()
-        self._beat: float | None = None
+        self._inotify = InotifyWatcher()
+        self._active_at: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"relume-watch-{folder.id}", daemon=True)
         self._thread.start()
 
     @property
     def hangs(self) -> bool:
-        """Return whether a look at the folder has not got on for a long time."""
-        beat = self._beat
-        return beat is not None and time.monotonic() - beat > _HANGS_AFTER_S
+        """Return True if a scan has made no progress for a long time."""
+        active_at = self._active_at
+        return active_at is not None and time.monotonic() - active_at > _HANGS_AFTER_S
 
     def stop(self) -> None:
         """Ask the thread to end."""
         self._stop.set()
-        self._notices.wake()
+        self._inotify.wake()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end, and tell whether it came."""
+        """Wait for the end of the thread; return True if it has ended."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        with self._notices, self.inspector:
+        with self._inotify, self.inspector:
             while not self._stop.is_set():
                 try:
                     self._watch()
                 except Exception as error:  # the outermost loop of the thread
-                    logger.exception("watching %s failed; it is begun again", self.folder.wish.path)
-                    self._note(f"cannot be watched ({clean_message(str(error))}); retrying")
+                    logger.exception("watching %s failed; retrying", self.folder.config.path)
+                    self._set_trouble(f"cannot be watched ({clean_message(str(error))}); retrying")
                     self._stop.wait(_RECOVER_S)
 
-    def _note(self, trouble: str) -> None:
+    def _set_trouble(self, trouble: str) -> None:
         try:
             self._store.set_trouble(self.folder.id, trouble)
         except Exception:  # the database itself may be what failed
-            logger.exception("the trouble of %s could not be noted", self.folder.wish.path)
+            logger.exception("the problem of %s could not be stored", self.folder.config.path)
 
     def _watch(self) -> None:
-        taking = Taking(
+        ingest = FolderIngest(
             self.folder,
             self._store,
             self._queue,
             self.inspector,
-            patience=self._patience,
+            retry_policy=self._retry_policy,
             is_stopped=self._is_stopped,
-            tell=lambda name, text: self._tell(self.folder, name, text),
+            notify=lambda name, text: self._notify(self.folder, name, text),
         )
-        next_look = 0.0
+        next_scan = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
-            if now >= next_look or taking.is_retry_due:
-                next_look = now + self._look(taking)
-            taking.follow()
-            self.is_idle = not taking.waiting and not taking.open_jobs
-            busy = taking.open_jobs or taking.waiting or taking.retried
-            pause_s = min(_FOLLOW_S if busy else _SAFETY_S, max(0.0, next_look - time.monotonic()))
-            if self._notices.wait(pause_s):
-                next_look = 0.0
+            if now >= next_scan or ingest.is_retry_due:
+                next_scan = now + self._scan(ingest)
+            ingest.follow_jobs()
+            self.is_idle = not ingest.waiting and not ingest.open_jobs
+            busy = ingest.open_jobs or ingest.waiting or ingest.retried
+            pause_s = min(_JOBS_S if busy else _RESCAN_S, max(0.0, next_scan - time.monotonic()))
+            if self._inotify.wait(pause_s):
+                next_scan = 0.0
 
     def _is_stopped(self) -> bool:
-        """Answer a look that asks, which shows that it gets on."""
-        self._beat = time.monotonic()
+        """Return True if the thread is to end; each call shows that a scan makes progress."""
+        self._active_at = time.monotonic()
         return self._stop.is_set()
 
-    def _look(self, taking: Taking) -> float:
-        """Look once; say after how long to look again."""
+    def _scan(self, ingest: FolderIngest) -> float:
+        """Scan once; return the pause before the next scan."""
         self.is_idle = False
-        self._beat = time.monotonic()
-        polled = self.folder.wish.polling or network_mount(self.folder.wish.path) is not None
-        look = taking.look()
-        self._beat = None
-        if look.missing:
-            self._notices.watch([])
+        self._active_at = time.monotonic()
+        polled = self.folder.config.polling or network_mount(self.folder.config.path) is not None
+        result = ingest.scan()
+        self._active_at = None
+        if result.missing:
+            self._inotify.watch([])
             return _RECOVER_S
-        self._notices.watch([] if polled else look.folders)
-        pause_s = self._poll_s if polled or self._notices.is_deaf else _SAFETY_S
-        return min(pause_s, taking.settling.pause_s) if taking.settling.waiting else pause_s
+        self._inotify.watch([] if polled else result.folders)
+        pause_s = self._poll_s if polled or self._inotify.unavailable else _RESCAN_S
+        return min(pause_s, ingest.stability.pause_s) if ingest.unstable else pause_s

@@ -10,8 +10,8 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, NewFolder, Schedule, WatchFolder
-from appliance.watch.path_rules import is_system_place
+from appliance.watch.folder import DEFAULT_HOLD_S, LONGEST_HOLD_S, FolderConfig, Schedule, WatchFolder
+from appliance.watch.path_rules import is_system_path
 from appliance.watch.scan import is_text
 from appliance.web.routes.job_requests import OptionsIn
 from appliance.web.security import Administrator, ServicesDep
@@ -126,8 +126,8 @@ def list_folders(services: ServicesDep, caller: Administrator) -> list[FolderOut
 def add_folder(services: ServicesDep, caller: Administrator, body: FolderIn) -> FolderOut:
     """Add a watch folder."""
     _check_folders_exist(body)
-    folder = services.folders.add(_to_new_folder(body, services.settings.zoo))
-    services.audit.add(caller.actor, "folder_added", str(folder.wish.path))
+    folder = services.folders.add(_to_config(body, services.settings.zoo))
+    services.audit.add(caller.actor, "folder_added", str(folder.config.path))
     return _show(services, folder)
 
 
@@ -138,9 +138,9 @@ def change_folder(services: ServicesDep, caller: Administrator, folder_id: Folde
     kept = {name: before[name] for name in FolderIn.model_fields if name in before}
     changed = FolderIn.model_validate({**kept, **body.model_dump(exclude_unset=True, by_alias=True)})
     _check_folders_exist(changed)
-    wish = _to_new_folder(changed, services.settings.zoo)
+    wish = _to_config(changed, services.settings.zoo)
     folder = services.folders.update(folder_id, wish)
-    services.audit.add(caller.actor, "folder_changed", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_changed", str(folder.config.path))
     return _show(services, folder)
 
 
@@ -149,7 +149,7 @@ def remove_folder(services: ServicesDep, caller: Administrator, folder_id: Folde
     """Stop watching a folder; its files and results are kept."""
     folder = services.folders.get(folder_id)
     services.folders.remove(folder_id)
-    services.audit.add(caller.actor, "folder_removed", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_removed", str(folder.config.path))
     return Response(status_code=204)
 
 
@@ -174,7 +174,7 @@ def retry_files(services: ServicesDep, caller: Administrator, folder_id: FolderI
     """Retry one failed file of a watch folder, or all, immediately."""
     services.folders.retry(folder_id, body.file)
     folder = services.folders.get(folder_id)
-    services.audit.add(caller.actor, "folder_retried", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_retried", str(folder.config.path))
     return _show(services, folder)
 
 
@@ -183,7 +183,7 @@ def ignore_file(services: ServicesDep, caller: Administrator, folder_id: FolderI
     """Remove a failed file from the problems; it is retried only when it changes."""
     services.folders.ignore(folder_id, body.file)
     folder = services.folders.get(folder_id)
-    services.audit.add(caller.actor, "folder_ignored", str(folder.wish.path))
+    services.audit.add(caller.actor, "folder_ignored", str(folder.config.path))
     return _show(services, folder)
 
 
@@ -219,7 +219,7 @@ def list_places(
     """Return the subfolders of a folder, without hidden ones, system folders and Relume's own data."""
     del caller
     here = Path(os.path.normpath(path))
-    if not here.is_absolute() or (is_system_place(here) and here != Path("/")):
+    if not here.is_absolute() or (is_system_path(here) and here != Path("/")):
         raise FolderError("enter the full path, starting with /", field="path")
     try:
         with os.scandir(here) as entries:
@@ -235,7 +235,7 @@ def list_places(
         reason = "permission denied" if isinstance(error, PermissionError) else "it does not exist"
         raise FolderError(f"cannot open the folder {here}: {reason}", code="folder_missing", field="path") from error
     data = services.settings.data
-    found = [here / name for name in names if not is_system_place(here / name) and here / name != data]
+    found = [here / name for name in names if not is_system_path(here / name) and here / name != data]
     return PlacesOut(
         path=str(here),
         parent=None if here == here.parent else str(here.parent),
@@ -245,8 +245,8 @@ def list_places(
     )
 
 
-def _to_new_folder(body: FolderIn, zoo: Path | None) -> NewFolder:
-    return NewFolder(
+def _to_config(body: FolderIn, zoo: Path | None) -> FolderConfig:
+    return FolderConfig(
         path=Path(body.path),
         destination=Path(body.destination),
         options=replace(body.options(zoo=zoo), threads=None),
@@ -261,7 +261,7 @@ def _to_new_folder(body: FolderIn, zoo: Path | None) -> NewFolder:
 
 
 def _show(services: Services, folder: WatchFolder) -> FolderOut:
-    wish, options = folder.wish, folder.wish.options
+    wish, options = folder.config, folder.config.options
     times = None if wish.schedule is None else wish.schedule.to_text()
     return FolderOut(
         id=folder.id,

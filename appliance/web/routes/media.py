@@ -143,7 +143,7 @@ def _folder_of_result(services: Services, job: JobRecord, result: Path) -> Path:
         return services.queue.files(job.id).results
     if job.folder is not None:
         with suppress(FolderNotFoundError):
-            destination = services.folders.get(job.folder).wish.destination
+            destination = services.folders.get(job.folder).config.destination
             if result.is_relative_to(destination):
                 return destination
     # The destination has changed, or the folder is no longer watched; jobs of the command line have none.

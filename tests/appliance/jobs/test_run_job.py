@@ -14,7 +14,8 @@ from appliance.jobs.job import JobState, Origin, WorkerOptions
 from appliance.jobs.progress_reporter import MemoryGauge, ProgressReporter
 from appliance.jobs.run_job import Attempt, preview_span
 from appliance.jobs.worker import _run_job
-from appliance.watch.folder import FileState, NewFolder, WatchedFile
+from appliance.watch.file_state import FileState, WatchedFile
+from appliance.watch.folder import FolderConfig
 from appliance.watch.store import FolderStore
 from benchmarks.survive import read_packets
 from runtime.errors import EncodeError
@@ -470,11 +471,11 @@ def watched(database, add, tmp_path, clip_bytes):
     source, target = tmp_path / "in/day/clip.mp4", tmp_path / "out/day/clip.mp4"
     source.write_bytes(clip_bytes)
     store = FolderStore(database)
-    folder = store.add(NewFolder(tmp_path / "in", tmp_path / "out"))
+    folder = store.add(FolderConfig(tmp_path / "in", tmp_path / "out"))
     job = add(source=source, target=target, folder=folder.id, options=SILENT)
     facts = source.stat()
     file = WatchedFile("day/clip.mp4", facts.st_size, facts.st_mtime_ns, FileState.QUEUED, job=job.id, target=target)
-    store.ledger(folder.id).put(file)
+    store.files(folder.id).put(file)
     return source, target
 
 

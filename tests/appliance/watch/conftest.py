@@ -16,10 +16,10 @@ import pytest
 from appliance.jobs.job import JobRecord, JobState
 from appliance.jobs.queue import JobQueue
 from appliance.store.database import Database
-from appliance.watch.folder import NewFolder, WatchFolder
-from appliance.watch.ingest import Taking
+from appliance.watch.folder import FolderConfig, WatchFolder
+from appliance.watch.ingest import FolderIngest
 from appliance.watch.integrity_process import Inspector
-from appliance.watch.job_tracker import Patience
+from appliance.watch.job_tracker import RetryPolicy
 from appliance.watch.store import FolderStore
 from runtime.progress import Progress
 
@@ -106,7 +106,7 @@ class Box:
     database: Database
     inspector: Inspector
     clock: Clock = field(default_factory=Clock)
-    told: list[tuple[str, str]] = field(default_factory=list)
+    notified: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def store(self) -> FolderStore:
@@ -124,28 +124,28 @@ class Box:
     def out(self) -> Path:
         return self.root / "out"
 
-    def wish(self, **changes: object) -> NewFolder:
-        return NewFolder(**{"path": self.inbox, "destination": self.out, **changes})
+    def config(self, **changes: object) -> FolderConfig:
+        return FolderConfig(**{"path": self.inbox, "destination": self.out, **changes})
 
     def add(self, **changes: object) -> WatchFolder:
-        return self.store.add(self.wish(**changes))
+        return self.store.add(self.config(**changes))
 
-    def taking(self, folder: WatchFolder, **changes: object) -> Taking:
-        settings = {"clock": self.clock, "patience": Patience(first_s=0.0), "tell": self.tell, **changes}
-        return Taking(folder, self.store, self.queue, self.inspector, **settings)
+    def ingest(self, folder: WatchFolder, **changes: object) -> FolderIngest:
+        settings = {"clock": self.clock, "retry_policy": RetryPolicy(first_s=0.0), "notify": self.notify, **changes}
+        return FolderIngest(folder, self.store, self.queue, self.inspector, **settings)
 
-    def tell(self, name: str, text: str) -> None:
-        self.told.append((name, text))
+    def notify(self, name: str, text: str) -> None:
+        self.notified.append((name, text))
 
     def jobs(self, *states: JobState) -> list[JobRecord]:
         return self.queue.list(states=states or None, limit=10_000)
 
-    def settle(self, taking: Taking, looks: int = 4) -> None:
-        """Let the hold time pass, looking meanwhile."""
-        for _ in range(looks):
-            taking.look()
-            taking.follow()
-            self.clock.go(1.01 * taking.wish.hold_s / (looks - 1))
+    def settle(self, ingest: FolderIngest, scans: int = 4) -> None:
+        """Let the hold time pass during a number of scans."""
+        for _ in range(scans):
+            ingest.scan()
+            ingest.follow_jobs()
+            self.clock.go(1.01 * ingest.config.hold_s / (scans - 1))
 
     def work(self, *, fails: Callable[[JobRecord], str | None] = lambda _: None) -> int:
         """Do all queued jobs as a worker does, but for the enhancing: the result is the source's bytes and more."""

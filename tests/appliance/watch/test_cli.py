@@ -8,7 +8,7 @@ import pytest
 from appliance import cli
 from appliance.store.database import Database
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import FileState, WatchedFile
+from appliance.watch.file_state import FileState, WatchedFile
 from appliance.watch.store import FolderStore
 from runtime.errors import ManifestError
 from runtime.manifest import zoo_folder
@@ -33,14 +33,15 @@ def test_a_folder_is_added_shown_switched_and_removed(folders, tmp_path):
     with Database(tmp_path / "data/relume.db") as database:
         store = FolderStore(database)
         (folder,) = store.list()
-        store.ledger(folder.id).put(WatchedFile("a\nb.mp4", 0, 0, FileState.BROKEN, reason="is empty", tries=1))
-        store.set_seen(folder.id, settling=2, passed_over=["notes.txt"])
+        store.files(folder.id).put(WatchedFile("a\nb.mp4", 0, 0, FileState.FAILED, reason="is empty", tries=1))
+        store.files(folder.id).put(WatchedFile("new.mp4", 1, 1), WatchedFile("newer.mp4", 1, 1, FileState.STABLE))
+        store.set_passed_over(folder.id, ["notes.txt"])
 
     out = folders("list")
     assert folder.id in out
     assert "22:00-06:00" in out
     assert f"{tmp_path / 'in'}  a\\nb.mp4  is empty" in out.splitlines()
-    assert any(line.startswith(f"{tmp_path / 'in'}  notes.txt  not a film") for line in out.splitlines())
+    assert any(line.startswith(f"{tmp_path / 'in'}  notes.txt  not a video") for line in out.splitlines())
     folders("disable", tmp_path / "in")
     (facts,) = json.loads(folders("list", "--json"))
     assert (facts["enabled"], facts["preset"], facts["schedule"]) == (
@@ -69,7 +70,7 @@ def test_a_folder_takes_a_model_of_ones_own(folders, tmp_path, monkeypatch):
 
     with Database(tmp_path / "data/relume.db") as database:
         (folder,) = FolderStore(database).list()
-    assert (folder.wish.options.model, folder.wish.options.zoo) == ("own", tmp_path / "zoo")
+    assert (folder.config.options.model, folder.config.options.zoo) == ("own", tmp_path / "zoo")
 
 
 def test_refusals_say_what_is_wrong_and_change_nothing(folders, tmp_path):

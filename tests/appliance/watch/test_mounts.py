@@ -1,4 +1,4 @@
-from appliance.watch.path_rules import mount_of, place_in_file_system, read_mounts
+from appliance.watch.path_rules import locate, mount_of, read_mounts
 
 TEXT = r"""
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -35,6 +35,6 @@ def test_a_later_mount_at_the_same_place_counts():
 def test_a_bind_mount_is_the_same_place_as_what_it_shows():
     mounts = read_mounts(TEXT)
 
-    assert place_in_file_system("/mnt/bound/deep", mounts) == ("254:0", "/srv/in/sub/deep")
-    assert place_in_file_system("/srv/in/sub/deep", mounts) == ("254:0", "/srv/in/sub/deep")
-    assert place_in_file_system("/mnt/bound", mounts) == ("254:0", "/srv/in/sub")
+    assert locate("/mnt/bound/deep", mounts) == ("254:0", "/srv/in/sub/deep")
+    assert locate("/srv/in/sub/deep", mounts) == ("254:0", "/srv/in/sub/deep")
+    assert locate("/mnt/bound", mounts) == ("254:0", "/srv/in/sub")

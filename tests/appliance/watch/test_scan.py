@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.watch.folder import NewFolder
+from appliance.watch.folder import FolderConfig
 from appliance.watch.path_rules import identity
-from appliance.watch.scan import look_at
+from appliance.watch.scan import scan
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def look(folder: Path, **changes):
-    never = changes.pop("never", ())
-    return look_at(NewFolder(folder, folder.parent / "out", **changes), never=never)
+    excluded = changes.pop("excluded", ())
+    return scan(FolderConfig(folder, folder.parent / "out", **changes), excluded=excluded)
 
 
 def test_files_are_found_at_any_depth_with_their_size_and_time(folder):
@@ -50,7 +50,7 @@ def test_a_folder_that_is_a_destination_under_another_path_is_not_entered(folder
     (folder / "mounted").mkdir()
     (folder / "mounted/clip.mp4").touch()
 
-    assert not look(folder, never={identity(folder / "mounted")}).files
+    assert not look(folder, excluded={identity(folder / "mounted")}).files
 
 
 def test_what_is_no_file_is_named_with_its_reason(folder):

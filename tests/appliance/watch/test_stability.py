@@ -1,18 +1,18 @@
-from appliance.watch.scan import Look, SeenFile
-from appliance.watch.stability import Settling
+from appliance.watch.scan import ScanResult, SeenFile
+from appliance.watch.stability import StabilityTracker
 
 
 class Scene:
     def __init__(self, hold_s=10.0):
         self.now = 0.0
-        self.settling = Settling(hold_s, clock=lambda: self.now)
+        self.tracker = StabilityTracker(hold_s, clock=lambda: self.now)
 
     def look(self, *, after=0.0, unfinished=(), ignore=(), **files):
         self.now += after
-        found = Look(unfinished={(1, inode): 1 for inode in unfinished})
+        found = ScanResult(unfinished={(1, inode): 1 for inode in unfinished})
         for number, (name, (size, mtime_ns)) in enumerate(files.items()):
             found.files[name] = SeenFile(name, f"/in/{name}", size, mtime_ns, (1, 100 + number))
-        return [file.name for file in self.settling.update(found, ignore=ignore)]
+        return [file.name for file in self.tracker.update(found, [name for name in files if name not in ignore])]
 
 
 def test_a_file_is_settled_after_the_hold_time_and_three_looks():
@@ -60,7 +60,6 @@ def test_a_file_that_was_gone_in_between_is_waited_for_anew():
     scene.look(after=1)
 
     assert scene.look(a=(1, 1), after=1) == []
-    assert scene.settling.waiting == 1
 
 
 def test_a_file_that_gets_its_final_name_is_settled_at_once():
@@ -78,14 +77,13 @@ def test_a_new_name_for_a_finished_file_is_not_a_rename_from_a_temporary_one():
 
 
 def test_a_sidecar_settles_at_once():
-    settling = Settling(3600.0)
+    tracker = StabilityTracker(3600.0)
     file = SeenFile("a", "/in/a", 1, 1, (1, 1), sidecar="a.ready", is_declared=True)
 
-    assert settling.update(Look(files={"a": file})) == [file]
+    assert tracker.update(ScanResult(files={"a": file}), ["a"]) == [file]
 
 
 def test_files_that_are_dealt_with_are_passed_over():
     scene = Scene(hold_s=0.0)
 
     assert [scene.look(a=(1, 1), b=(1, 1), ignore=["a"]) for _ in range(3)] == [[], [], ["b"]]
-    assert scene.settling.waiting == 0

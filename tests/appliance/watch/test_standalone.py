@@ -13,7 +13,7 @@ import pytest
 
 from appliance.store.errors import DirectoryInUseError
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import NewFolder
+from appliance.watch.folder import FolderConfig
 from appliance.watch.standalone import watch_folder
 from runtime.media.probe import probe
 from runtime.options import EnhanceOptions
@@ -29,14 +29,14 @@ def inbox(tmp_path: Path) -> Path:
 
 def once(inbox: Path, **changes):
     lines: list[str] = []
-    wish = NewFolder(
+    config = FolderConfig(
         inbox,
         inbox.parent / "out",
         options=EnhanceOptions(preset="restore"),
         hold_s=changes.pop("hold_s", 0.2),
         **changes,
     )
-    outcome = watch_folder(wish, once=True, cancel=threading.Event(), say=lines.append)
+    outcome = watch_folder(config, once=True, cancel=threading.Event(), say=lines.append)
     return outcome, lines
 
 
@@ -67,7 +67,7 @@ def run(count: int, inbox: Path, make_media) -> None:
     assert attempts(out) == sorted(("again.mp4" if p.name == "good0.mp4" else p.name, "done", 1) for p in good)
     assert (outcome.done, outcome.is_stopped) == (len(good), False)
     assert sorted(problem.file for problem in outcome.problems) == sorted(f"bad{n}.mp4" for n in range(broken))
-    assert "good0.mp4: same as again.mp4; it is not done twice" in lines
+    assert "good0.mp4: same content as again.mp4; it is not processed again" in lines
     assert {path: path.read_bytes() for path in inbox.iterdir()} == sources
 
 
@@ -87,9 +87,9 @@ def test_200_files_of_mixed_kinds_are_enhanced_by_real_jobs_once_each(inbox, mak
 
 def test_a_second_watch_of_the_same_place_is_refused(inbox):
     cancel, begun = threading.Event(), threading.Event()
-    wish = NewFolder(inbox, inbox.parent / "out")
+    config = FolderConfig(inbox, inbox.parent / "out")
     first = threading.Thread(
-        target=watch_folder, args=(wish,), kwargs={"cancel": cancel, "say": lambda _: begun.set(), "devices": ()}
+        target=watch_folder, args=(config,), kwargs={"cancel": cancel, "say": lambda _: begun.set(), "devices": ()}
     )
     first.start()
     try:
@@ -102,10 +102,10 @@ def test_a_second_watch_of_the_same_place_is_refused(inbox):
 
 
 def test_a_missing_folder_and_a_destination_inside_are_refused(tmp_path, inbox):
-    with pytest.raises(FolderError, match="does not exist; create it first"):
+    with pytest.raises(FolderError, match="does not exist; create or mount it first"):
         once(tmp_path / "missing")
     with pytest.raises(FolderError, match="is inside the watch folder"):
-        watch_folder(NewFolder(inbox, inbox / "out"), once=True, cancel=threading.Event(), say=print)
+        watch_folder(FolderConfig(inbox, inbox / "out"), once=True, cancel=threading.Event(), say=print)
 
 
 def test_the_command_stops_on_ctrl_c_and_goes_on_at_the_next_start(start_watch, inbox, make_media):

@@ -14,9 +14,9 @@ import pytest
 from appliance.jobs.job import JobState
 from appliance.watch import ingest
 from appliance.watch.errors import FolderError
-from appliance.watch.folder import FileState
+from appliance.watch.file_state import FileState
 from appliance.watch.integrity_process import Inspector
-from appliance.watch.job_tracker import Patience
+from appliance.watch.job_tracker import RetryPolicy
 from appliance.watch.watcher import Watcher
 
 KINDS = (".mp4", ".mkv", ".mov", ".avi", ".ts", ".wav", ".flac", ".mp3", ".ogg", ".mka")
@@ -28,7 +28,7 @@ def watch(box):
     running = []
 
     def start(**options) -> Watcher:
-        settings = {"patience": Patience(tries=2, first_s=0.2), "poll_s": 0.2, **options}
+        settings = {"retry_policy": RetryPolicy(tries=2, first_s=0.2), "poll_s": 0.2, **options}
         running.append(Watcher(box.store, box.queue, **settings))
         return running[-1]
 
@@ -48,7 +48,7 @@ def test_a_file_that_lands_is_done_and_the_next_too(box, watch, work_on, until, 
     (box.inbox / "new").mkdir()
     make_media(box.inbox / "new/deep.mkv", seed=5)
 
-    until(lambda: len(box.store.ledger(folder.id).files(FileState.DONE)) == 3)
+    until(lambda: len(box.store.files(folder.id).files(FileState.DONE)) == 3)
     assert (box.out / "new/deep.mkv").exists()
 
 
@@ -59,13 +59,13 @@ def test_folders_are_added_disabled_and_removed_while_it_runs(box, watch, work_o
     folder = box.add(hold_s=0.1)
     make_media(box.inbox / "a.mkv", seed=1)
     until((box.out / "a.mkv").exists)
-    box.store.update(folder.id, replace(folder.wish, enabled=False))
+    box.store.update(folder.id, replace(folder.config, enabled=False))
     until(lambda: not any(t.name.startswith("relume-watch-") for t in threading.enumerate()))
     make_media(box.inbox / "b.mkv", seed=2)
     time.sleep(0.3)
     assert len(box.jobs()) == 1
 
-    box.store.update(folder.id, folder.wish)
+    box.store.update(folder.id, folder.config)
     until((box.out / "b.mkv").exists)
     box.store.remove(folder.id)
     until(lambda: not any(t.name.startswith("relume-watch-") for t in threading.enumerate()))
@@ -91,14 +91,14 @@ def test_what_goes_wrong_in_one_folder_is_noted_and_tried_again(box, watch, unti
     folder = box.add(hold_s=0.1)
     broken = threading.Event()
     broken.set()
-    look_at = ingest.look_at
+    scan = ingest.scan
 
     def fail(*args, **options):
         if broken.is_set():
             raise RuntimeError("out of luck")
-        return look_at(*args, **options)
+        return scan(*args, **options)
 
-    monkeypatch.setattr(ingest, "look_at", fail)
+    monkeypatch.setattr(ingest, "scan", fail)
     watch()
     until(lambda: "out of luck" in "".join(problem.reason for problem in box.store.problems(folder.id)))
     broken.clear()
@@ -114,19 +114,19 @@ def test_a_folder_that_does_not_answer_is_said_and_holds_up_no_other(box, watch,
     dead = box.add(path=box.root / "dead", destination=box.root / "out2", hold_s=0.1)
     box.add(hold_s=0.1)
     answers = threading.Event()
-    real = ingest.look_at
+    real = ingest.scan
 
-    def hang(wish, **options):
-        if wish.path.name == "dead":
+    def hang(config, **options):
+        if config.path.name == "dead":
             answers.wait(60)
-        return real(wish, **options)
+        return real(config, **options)
 
-    monkeypatch.setattr(ingest, "look_at", hang)
+    monkeypatch.setattr(ingest, "scan", hang)
     watch()
     make_media(box.inbox / "a.mkv")
 
     until(lambda: len(box.jobs()) == 1)
-    until(lambda: "does not answer" in "".join(problem.reason for problem in box.store.problems(dead.id)))
+    until(lambda: "does not respond" in "".join(problem.reason for problem in box.store.problems(dead.id)))
     answers.set()
     until(lambda: not box.store.problems(dead.id))
 
@@ -144,7 +144,7 @@ for line in sys.stdin:
 def test_a_file_that_takes_long_to_read_holds_up_neither_other_folders_nor_the_end(box, watch, until, make_media):
     (box.root / "other").mkdir()
     slow = box.add(hold_s=0)
-    other = box.store.add(box.wish(path=box.root / "other", destination=box.root / "done", hold_s=0))
+    other = box.store.add(box.config(path=box.root / "other", destination=box.root / "done", hold_s=0))
     make_media(box.inbox / "slow.mkv", seed=1)
     readers = []
 
@@ -156,8 +156,8 @@ def test_a_file_that_takes_long_to_read_holds_up_neither_other_folders_nor_the_e
     until(lambda: any(reader._process is not None for reader in readers))
     make_media(box.root / "other/a.mkv", seed=2)
 
-    until(lambda: box.store.ledger(other.id).files(FileState.QUEUED))
-    assert box.store.ledger(slow.id).files() == []
+    until(lambda: box.store.files(other.id).files(FileState.QUEUED))
+    assert [file.state for file in box.store.files(slow.id).files()] == [FileState.STABLE]
     watcher.close()
     assert not any(thread.name.startswith("relume-watch") for thread in threading.enumerate())
     assert all(reader._process is None for reader in readers)
@@ -167,9 +167,9 @@ def test_what_failed_is_tried_again_or_ignored_when_asked(box, watch, until, mak
     folder = box.add(hold_s=0.1)
     for name in ("a.mkv", "b.mkv"):
         (box.inbox / name).write_bytes(b"no film" * 100)
-    watch(patience=Patience(tries=1))
-    ledger = box.store.ledger(folder.id)
-    until(lambda: len(ledger.files(FileState.BROKEN)) == 2)
+    watch(retry_policy=RetryPolicy(tries=1))
+    ledger = box.store.files(folder.id)
+    until(lambda: len(ledger.files(FileState.FAILED)) == 2)
 
     box.store.ignore(folder.id, "b.mkv")
     until(lambda: [problem.file for problem in box.store.problems(folder.id)] == ["a.mkv"])
@@ -177,7 +177,7 @@ def test_what_failed_is_tried_again_or_ignored_when_asked(box, watch, until, mak
     until(lambda: [problem.tries for problem in box.store.problems(folder.id)] == [2])
     box.store.retry(folder.id)
     until(lambda: [problem.tries for problem in box.store.problems(folder.id)] == [3])
-    with pytest.raises(FolderError, match=r"c\.mkv is not among the files that failed here"):
+    with pytest.raises(FolderError, match=r"c\.mkv is not among the files that failed; reload the list"):
         box.store.retry(folder.id, "c.mkv")
     # What was ignored is taken as soon as it changes.
     make_media(box.root / "whole.mkv").rename(box.inbox / "b.mkv")
@@ -187,7 +187,7 @@ def test_what_failed_is_tried_again_or_ignored_when_asked(box, watch, until, mak
 def test_a_folder_at_rest_takes_no_time(box, watch, until):
     box.add()
     watch()
-    until(lambda: any(t.name == "relume-notices" for t in threading.enumerate()))
+    until(lambda: any(t.name == "relume-inotify" for t in threading.enumerate()))
     time.sleep(1.0)
     process = psutil.Process()
     begun, before = time.monotonic(), process.cpu_times()
@@ -222,8 +222,8 @@ def test_of_many_files_at_once_each_good_one_is_done_once_and_each_broken_one_na
         shutil.copy(path, box.inbox / f"twin of {path.name}")
     _grow(growing, box.inbox)
 
-    ledger = box.store.ledger(folder.id)
-    counts = {FileState.DONE: len(good), FileState.SAME: twins, FileState.BROKEN: len(broken)}
+    ledger = box.store.files(folder.id)
+    counts = {FileState.DONE: len(good), FileState.DUPLICATE: twins, FileState.FAILED: len(broken)}
     until(lambda: Counter(file.state for file in ledger.files()) == counts, timeout_s=120, every_s=0.3)
 
     expected = sorted(path.read_bytes() + b"enhanced" for path in good)

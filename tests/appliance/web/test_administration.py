@@ -8,7 +8,8 @@ import pytest
 
 from appliance.jobs.job import NewJob, Origin
 from appliance.settings_file import load_settings
-from appliance.watch.folder import FileState, NewFolder, WatchedFile
+from appliance.watch.file_state import FileState, WatchedFile
+from appliance.watch.folder import FolderConfig
 from appliance.web.system import read_tail, warmest
 from appliance.web.tls import provide_certificate
 from runtime.options import EnhanceOptions
@@ -318,7 +319,7 @@ def test_folders_of_the_server_are_listed_for_choosing(admin, operator, tmp_path
 
 def test_jobs_name_their_watch_folder_and_are_found_by_it(admin, viewer, tmp_path: Path, services, add_job):
     (tmp_path / "recorder").mkdir()
-    folder = services.folders.add(NewFolder(tmp_path / "recorder", tmp_path / "out"))
+    folder = services.folders.add(FolderConfig(tmp_path / "recorder", tmp_path / "out"))
     add_job()
     new = NewJob(tmp_path / "recorder/a.mp4", "a.mp4", EnhanceOptions(), origin=Origin.WATCH, folder=folder.id)
     job = services.queue.add(new)
@@ -334,17 +335,18 @@ def test_jobs_name_their_watch_folder_and_are_found_by_it(admin, viewer, tmp_pat
 
 def test_files_that_failed_are_tried_again_or_ignored(admin, tmp_path: Path, services):
     (tmp_path / "in").mkdir()
-    folder = services.folders.add(NewFolder(tmp_path / "in", tmp_path / "out"))
+    folder = services.folders.add(FolderConfig(tmp_path / "in", tmp_path / "out"))
     for name in ("a.mp4", "b.mp4"):
-        broken = WatchedFile(name, 1, 1, FileState.BROKEN, reason="damaged", tries=4)
-        services.folders.ledger(folder.id).put(broken)
+        broken = WatchedFile(name, 1, 1, FileState.FAILED, reason="damaged", tries=4)
+        services.folders.files(folder.id).put(broken)
 
     ignored = admin.post(f"/api/folders/{folder.id}/ignore", {"file": "a.mp4"})
     retried = admin.post(f"/api/folders/{folder.id}/retry", {})
 
     assert [problem["file"] for problem in ignored.json()["problems"]] == ["b.mp4"]
     assert retried.status_code == 200
-    assert services.folders.ledger(folder.id).get("b.mp4").retry_at is not None
+    (retry,) = services.folders.files(folder.id).files(FileState.FAILED)
+    assert (retry.name, retry.retry_at is not None) == ("b.mp4", True)
     again = admin.post(f"/api/folders/{folder.id}/ignore", {"file": "a.mp4"})
     assert (again.status_code, again.json()["error"]["field"]) == (422, "file")
     assert admin.post("/api/folders/none/retry", {}).status_code == 404

@@ -10,7 +10,8 @@ import pytest
 from appliance.accounts.audit import COMMAND_LINE
 from appliance.accounts.credentials import hash_secret
 from appliance.accounts.principal import Role
-from appliance.watch.folder import FileState, NewFolder, WatchedFile
+from appliance.watch.file_state import FileState, WatchedFile
+from appliance.watch.folder import FolderConfig
 from appliance.web import events
 from appliance.web.events import Listener, Update, make_event
 
@@ -94,10 +95,10 @@ def test_what_goes_on_in_the_watch_folders_is_told(listening, log_in, services, 
     (tmp_path / "in").mkdir()
     with listening(log_in(Role.VIEWER, client=object())) as (told, _):
         wait_for(lambda: len(told) >= 2)
-        folder = services.folders.add(NewFolder(tmp_path / "in", tmp_path / "out"))
+        folder = services.folders.add(FolderConfig(tmp_path / "in", tmp_path / "out"))
         wait_for(lambda: ("folders", {}) in told)
         told.clear()
-        services.folders.ledger(folder.id).put(WatchedFile("a.mp4", 1, 1, FileState.BROKEN, reason="damaged"))
+        services.folders.files(folder.id).put(WatchedFile("a.mp4", 1, 1, FileState.FAILED, reason="damaged"))
         wait_for(lambda: ("folders", {}) in told)
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 from appliance.jobs.job import NewJob
-from appliance.watch.folder import NewFolder
+from appliance.watch.folder import FolderConfig
 from appliance.web.report_views import describe_report
 from runtime.options import EnhanceOptions
 from runtime.report import (
@@ -198,7 +198,7 @@ def watched(services, done, tmp_path):
     source, destination = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     (destination / "day").mkdir(parents=True)
-    folder = services.folders.add(NewFolder(source, destination))
+    folder = services.folders.add(FolderConfig(source, destination))
     result = destination / "day/clip.mp4"
     result.write_bytes(b"film")
     facts = result.stat()
