@@ -13,27 +13,15 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 # Groups that take longest begin first, so that the workers end together.
-FIRST = (
-    "page-1",
-    "export/test_engine.py",
-    "page-2",
-    "appliance/jobs/test_supervisor.py",
-    "export/test_int8.py",
-    "export/test_import_chain.py",
-    "export/test_graph.py",
-    "runtime/engine",
-    "training",
-)
+FIRST = ("page", "appliance/jobs/test_supervisor.py", "export", "runtime/resume", "training", "appliance")
 
 
 def group_of(file: Path) -> str:
     """Return the name of the tests that one worker runs: a file's, for much is made once for a file.
 
-    The page's tests have a server and a browser, which start once for a worker: they are two groups.
+    The page's tests share servers and a browser, and two browsers at once would take each other's time.
     """
-    if file.is_relative_to("appliance/page"):
-        return "page-1" if file.stem < "test_n" else "page-2"
-    return file.as_posix()
+    return "page" if file.is_relative_to("appliance/page") else file.as_posix()
 
 
 def rank_of(group: str) -> int:
