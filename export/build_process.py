@@ -35,28 +35,28 @@ def main() -> int:
 
     lower_priority(niceness=_NICENESS, oom_score=_OOM_SCORE)
     forbid_network()
-    litter: list[Path] = []
-    end_with_parent(options.parent, partial(_stop, litter))
-    threading.Thread(target=_wait_for_signal, args=(litter,), name="relume-signals", daemon=True).start()
+    temporary: list[Path] = []
+    end_with_parent(options.parent, partial(_stop, temporary))
+    threading.Thread(target=_wait_for_signal, args=(temporary,), name="relume-signals", daemon=True).start()
 
     from export.build_for_store import build_for_store
-    from runtime.engine.store.builder import UNABLE
-    from runtime.engine.store.layout import Wish
+    from runtime.engine.store.builder import EXIT_UNABLE
+    from runtime.engine.store.layout import BuildRequest
     from runtime.engine.store.store import EngineStore
     from runtime.errors import EngineStoreError
 
     try:
         result = build_for_store(
             EngineStore(options.store),
-            Wish.model_validate_json(sys.stdin.buffer.read()),
+            BuildRequest.model_validate_json(sys.stdin.buffer.read()),
             capability=options.capability,
             threads=options.threads,
-            tell=lambda stage: _say(stage=stage),
-            litter=litter,
+            on_stage=lambda stage: _say(stage=stage),
+            temporary=temporary,
         )
     except (OSError, EngineStoreError) as error:
         print(error, file=sys.stderr)
-        return UNABLE
+        return EXIT_UNABLE
     _say(outcome=result.outcome, name=result.name, reason=result.reason)
     return 0
 
@@ -65,20 +65,20 @@ def _say(**words: str) -> None:
     print(json.dumps(words), flush=True)
 
 
-def _wait_for_signal(litter: list[Path]) -> None:
+def _wait_for_signal(temporary: list[Path]) -> None:
     signal.sigwait(_SIGNALS)
-    _stop(litter)
+    _stop(temporary)
 
 
-def _stop(litter: list[Path]) -> None:
+def _stop(temporary: list[Path]) -> None:
     """Remove what is half built and end, whatever the builder is doing."""
-    from runtime.engine.store.builder import STOPPED
+    from runtime.engine.store.builder import EXIT_STOPPED
 
-    for folder in litter:
+    for folder in temporary:
         # Twice, since the builder may have been writing into it.
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
-    os._exit(STOPPED)
+    os._exit(EXIT_STOPPED)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from export.int8.qdq import Form
 from export.networks import build_network, make_graphs
 from export.onnx_export import Graph, export_graph, file_shapes, set_static_shapes
 from models.registry import REGISTRY
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.manifest import Model, find_model
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -80,7 +80,7 @@ def run_export(request: ExportRequest, *, console: Console | None = None) -> lis
 
 
 def _export_one(
-    graph: Graph, request: ExportRequest, targets: list[tuple[Flavour, str | None]], console: Console
+    graph: Graph, request: ExportRequest, targets: list[tuple[EngineType, str | None]], console: Console
 ) -> Iterator[Row]:
     stem = f"{request.model}-{graph.role}"
     exact = request.output / f"{stem}.fp32.onnx"
@@ -110,12 +110,12 @@ def _export_one(
             yield _int8_row(graph.role, form, made)
         files["int8"] = forms[Form.TENSORRT].path
     for precision in request.precisions:
-        for flavour, capability in targets:
+        for engine_type, capability in targets:
             console.print(f"{stem}: {precision} engine for {capability or 'this GPU'} ...")
             source = files[precision]
-            target = source.with_suffix(f".{flavour}-{capability or 'native'}.engine")
-            built = build_engine(source, target, flavour=flavour, capability=capability)
-            kind = f"{precision} {flavour} {built.version} {built.target}"
+            target = source.with_suffix(f".{engine_type}-{capability or 'native'}.engine")
+            built = build_engine(source, target, engine_type=engine_type, capability=capability)
+            kind = f"{precision} {engine_type} {built.version} {built.target}"
             yield Row(graph.role, kind, "built, not run", built.size_bytes, "", built.time_s)
 
 
@@ -168,14 +168,14 @@ def run_shipped(
         rows.append(_int8_row("step", Form.TENSORRT, made))
         sources.append(whole)
     for source in sources:
-        for flavour, capability in targets:
+        for engine_type, capability in targets:
             built = build_engine(
                 source,
-                source.with_suffix(f".{flavour}-{capability or 'native'}.engine"),
-                flavour=flavour,
+                source.with_suffix(f".{engine_type}-{capability or 'native'}.engine"),
+                engine_type=engine_type,
                 capability=capability,
             )
-            kind = f"{source.stem.rpartition('.')[2]} {flavour} {built.version} {built.target}"
+            kind = f"{source.stem.rpartition('.')[2]} {engine_type} {built.version} {built.target}"
             rows.append(Row("step", kind, "built, not run", built.size_bytes, "", built.time_s))
     (console or Console()).print(_table(name, rows))
     return rows

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.atomic_files import write_durably
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 
 
 class EngineBuildError(RuntimeError):
@@ -26,7 +26,7 @@ class EngineBuild:
     """What a build made; `target` is the compute capability, such as `sm86`, or this machine's device."""
 
     path: Path
-    flavour: Flavour
+    engine_type: EngineType
     version: str
     target: str
     size_bytes: int
@@ -37,7 +37,7 @@ def build_engine(
     source: Path,
     target: Path,
     *,
-    flavour: Flavour = Flavour.RTX,
+    engine_type: EngineType = EngineType.RTX,
     capability: str | None = None,
     dimensions: Mapping[str, int] | None = None,
     cache: Path | None = None,
@@ -47,7 +47,7 @@ def build_engine(
     Args:
         source: ONNX file.
         target: Where the engine goes.
-        flavour: The builder.
+        engine_type: The builder.
         capability: `sm86`, `sm89`, `sm120`, ... for TensorRT for RTX; without it the machine's own device.
         dimensions: A size for every named dimension of the file.
         cache: Where TensorRT keeps what it measured of the GPU from build to build.
@@ -56,22 +56,22 @@ def build_engine(
         EngineBuildError: With what the builder said.
     """
     started = time.monotonic()
-    if flavour is Flavour.OPENVINO:
+    if engine_type is EngineType.OPENVINO:
         version, content = _build_openvino(source, dimensions or {}, capability)
     else:
-        version, content = _build_tensorrt(source, dimensions or {}, flavour, capability, cache)
+        version, content = _build_tensorrt(source, dimensions or {}, engine_type, capability, cache)
     write_durably(target, content)
-    device = capability or ("this processor" if flavour is Flavour.OPENVINO else "this GPU")
-    return EngineBuild(target, flavour, version, device, target.stat().st_size, time.monotonic() - started)
+    device = capability or ("this processor" if engine_type is EngineType.OPENVINO else "this GPU")
+    return EngineBuild(target, engine_type, version, device, target.stat().st_size, time.monotonic() - started)
 
 
-def has_builder(flavour: Flavour) -> bool:
+def has_builder(engine_type: EngineType) -> bool:
     """Return whether a builder is installed."""
-    return find_spec(_MODULES[flavour]) is not None
+    return find_spec(_MODULES[engine_type]) is not None
 
 
-_MODULES = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt", Flavour.OPENVINO: "openvino"}
-_PACKAGES = {Flavour.RTX: "tensorrt-rtx-cu13", Flavour.TENSORRT: "tensorrt-cu13", Flavour.OPENVINO: "openvino"}
+_MODULES = {EngineType.RTX: "tensorrt_rtx", EngineType.TENSORRT: "tensorrt", EngineType.OPENVINO: "openvino"}
+_PACKAGES = {EngineType.RTX: "tensorrt-rtx-cu13", EngineType.TENSORRT: "tensorrt-cu13", EngineType.OPENVINO: "openvino"}
 _BUILD_THREADS = 2
 
 
@@ -90,9 +90,9 @@ def _build_openvino(source: Path, dimensions: Mapping[str, int], capability: str
 
 
 def _build_tensorrt(
-    source: Path, dimensions: Mapping[str, int], flavour: Flavour, capability: str | None, cache: Path | None
+    source: Path, dimensions: Mapping[str, int], engine_type: EngineType, capability: str | None, cache: Path | None
 ) -> tuple[str, bytes]:
-    library = _load(flavour)
+    library = _load(engine_type)
     said = _Said(library)
     builder = library.Builder(said.logger)
     network = builder.create_network(_creation_flags(library))
@@ -104,8 +104,8 @@ def _build_tensorrt(
         _fix_sizes(network.get_input(index), dimensions)
     config = builder.create_builder_config()
     if capability is not None:
-        _aim(library, config, flavour, capability)
-    if flavour is Flavour.RTX:
+        _aim(library, config, engine_type, capability)
+    if engine_type is EngineType.RTX:
         cache = None  # It measures when an engine is opened, and keeps that beside the engine.
     if cache is not None:
         timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
@@ -134,10 +134,10 @@ def _fix_sizes(tensor: Any, dimensions: Mapping[str, int]) -> None:
     tensor.shape = shape
 
 
-def _load(flavour: Flavour) -> Any:
-    if not has_builder(flavour):
-        raise EngineBuildError(f"{_MODULES[flavour]} is not installed; install {_PACKAGES[flavour]}")
-    return import_module(_MODULES[flavour])
+def _load(engine_type: EngineType) -> Any:
+    if not has_builder(engine_type):
+        raise EngineBuildError(f"{_MODULES[engine_type]} is not installed; install {_PACKAGES[engine_type]}")
+    return import_module(_MODULES[engine_type])
 
 
 def _creation_flags(library: Any) -> int:
@@ -145,13 +145,13 @@ def _creation_flags(library: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _aim(library: Any, config: Any, flavour: Flavour, capability: str) -> None:
+def _aim(library: Any, config: Any, engine_type: EngineType, capability: str) -> None:
     known = getattr(library, "ComputeCapability", None)
     wanted = getattr(known, capability.upper(), None)
     if wanted is None:
         raise EngineBuildError(
-            f"{flavour} cannot build for {capability}; leave it out to build for this machine's GPU, or take TensorRT "
-            "for RTX and one of sm75, sm80, sm86, sm89, sm120, sm121"
+            f"{engine_type} cannot build for {capability}; leave it out to build for this machine's GPU, or use "
+            "TensorRT for RTX and one of sm75, sm80, sm86, sm89, sm120, sm121"
         )
     config.num_compute_capabilities = 1
     config.set_compute_capability(wanted, 0)
@@ -178,13 +178,13 @@ class _Said:
         return self.lines[-1] if self.lines else "the builder gave no reason"
 
 
-def find_target(name: str) -> tuple[Flavour, str | None]:
+def find_target(name: str) -> tuple[EngineType, str | None]:
     """Read a builder and what it builds for: `rtx:sm86`; without a capability for this machine's GPU.
 
     Raises:
         ValueError: There is no such builder.
     """
-    flavour, _, capability = name.partition(":")
-    if flavour not in set(Flavour):
-        raise ValueError(f"got --engine {name}; expected {' or '.join(Flavour)}, with what to build for: rtx:sm86")
-    return Flavour(flavour), capability or None
+    engine_type, _, capability = name.partition(":")
+    if engine_type not in set(EngineType):
+        raise ValueError(f"got --engine {name}; expected {' or '.join(EngineType)}, with what to build for: rtx:sm86")
+    return EngineType(engine_type), capability or None

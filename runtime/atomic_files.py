@@ -30,7 +30,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class FileMark:
+class FileSignature:
     """What tells a large file from others without reading all of it: its size, and a digest of parts.
 
     A file of up to 8 MiB is read whole, of a larger one its ends and 32 parts between.
@@ -41,7 +41,7 @@ class FileMark:
 
 
 @contextmanager
-def told_errors(folder: Path) -> Generator[None]:
+def convert_os_errors(folder: Path) -> Generator[None]:
     """Turn what the file system refuses into words.
 
     Raises:
@@ -129,7 +129,7 @@ def record_file(path: Path) -> FileRecord:
     return FileRecord(path.name, path.stat().st_size, _digest(path))
 
 
-def is_whole(folder: Path, record: FileRecord) -> bool:
+def is_intact(folder: Path, record: FileRecord) -> bool:
     """Return whether a file is as it was noted."""
     path = folder / record.name
     try:
@@ -138,17 +138,17 @@ def is_whole(folder: Path, record: FileRecord) -> bool:
         return False
 
 
-def mark_file(path: Path) -> FileMark:
+def read_signature(path: Path) -> FileSignature:
     """Return what tells a file from others."""
     size = path.stat().st_size
     if size <= _WHOLE_BYTES:
-        return FileMark(size, _digest(path))
+        return FileSignature(size, _digest(path))
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for part in range(_PARTS + 2):
             file.seek((size - _CHUNK_BYTES) * part // (_PARTS + 1))
             digest.update(file.read(_CHUNK_BYTES if part in (0, _PARTS + 1) else _CHUNK_BYTES // 16))
-    return FileMark(size, digest.hexdigest())
+    return FileSignature(size, digest.hexdigest())
 
 
 def _digest(path: Path) -> str:

@@ -18,7 +18,7 @@ from runtime.media.verify import CarriedData, Verification
 from runtime.media.video_encoder import EncodeSettings
 from runtime.media.video_reader import VideoReader
 from runtime.plan import JobPlan, VideoPlan
-from runtime.read_back import Pairs, compare_parts, pair_streams, true_plan
+from runtime.read_back import Pairs, actual_plan, compare_parts, pair_streams
 from runtime.report import (
     Action,
     AvOffset,
@@ -92,7 +92,7 @@ def build_report(outcome: Outcome, written: Path) -> Report:
     result = replace(probe(written), path=plan.target)
     pairs = pair_streams(plan.streams, result)
     counts = outcome.tracks.copies.counts
-    mapped = [true_plan(one, pairs, result, written=counts, found=check.packets) for one in plan.streams]
+    mapped = [actual_plan(one, pairs, result, written=counts, found=check.packets) for one in plan.streams]
     parts = compare_parts(
         plan.info,
         result,

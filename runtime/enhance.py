@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from runtime.atomic_files import mark_file, told_errors
+from runtime.atomic_files import convert_os_errors, read_signature
 from runtime.audio.pipeline import AudioOutcome
 from runtime.backend_selection import JobBackends, parse_engine_fingerprint, run_with_backends, select_backends
 from runtime.build_report import Outcome, VideoOutcome, build_report, describe_source
@@ -54,7 +54,7 @@ from runtime.resume.packets import PacketHead, PacketReader, PacketWriter, join_
 from runtime.resume.position import FrameCrcs, SourceChangedError, seek_to_resume_point
 from runtime.resume.states import read_passed, read_start
 from runtime.resume.workspace import PictureEnd, SoundRecord, Workspace
-from runtime.resume.writer import SegmentRule, SegmentWriter, usual_rule
+from runtime.resume.writer import SegmentRule, SegmentWriter, default_rule
 from runtime.stages import StopSignal
 
 _REPORT_EVERY = 50
@@ -96,7 +96,7 @@ def enhance(
             file is left.
     """
     plan = plan_job(source, target, options)
-    rule = rule or usual_rule(plan.video.stream.average_rate if plan.video is not None else None)
+    rule = rule or default_rule(plan.video.stream.average_rate if plan.video is not None else None)
     threads = options.threads or len(os.sched_getaffinity(0))
     with _open_workspace(workspace, plan) as work:
 
@@ -129,7 +129,7 @@ def _open_workspace(folder: Path | None, plan: JobPlan) -> Generator[Workspace]:
             yield workspace
         return
     refuse_target(plan.target, overwrite=plan.options.overwrite)
-    with told_errors(plan.target.parent):
+    with convert_os_errors(plan.target.parent):
         temporary = Path(tempfile.mkdtemp(prefix=".relume-", suffix=".work", dir=plan.target.parent))
     try:
         with Workspace(temporary, is_temporary=True) as workspace:
@@ -141,7 +141,7 @@ def _open_workspace(folder: Path | None, plan: JobPlan) -> Generator[Workspace]:
 def _run(run: JobRun, workspace: Workspace, rule: SegmentRule) -> Report:
     """Do what is not stored in the workspace yet, then merge."""
     plan = run.plan
-    workspace.clear_target()
+    workspace.remove_empty_target()
     _refuse_place(plan, workspace)
     run.progress.stage("opening")
     speech = None if run.backends.speech is None else SharedSessions(run.backends.speech.backend)
@@ -167,7 +167,7 @@ def _refuse_place(plan: JobPlan, workspace: Workspace) -> None:
     """Check that the result can be written before hours of work are done for it."""
     refuse_target(plan.target, overwrite=plan.options.overwrite)
     trial = partial_path(plan.target, workspace.manifest.token)
-    with told_errors(plan.target.parent):
+    with convert_os_errors(plan.target.parent):
         trial.touch()
         trial.unlink()
 
@@ -193,12 +193,12 @@ def _store_audio(
         pipeline = stack.enter_context(open_audio_pipeline(run, stream, encoder, speech=speech, stop=run.new_stop()))
         context = encoder.stream.codec_context
         head = PacketHead(settings.codec, context.time_base, bytes(context.extradata or b""))
-        with told_errors(workspace.folder):
+        with convert_os_errors(workspace.folder):
             file = stack.enter_context(PacketWriter(workspace.folder / f"sound-{index}.packets", head))
         for packet in pipeline.packets():
-            with told_errors(workspace.folder):
+            with convert_os_errors(workspace.folder):
                 file.write(packet)
-        with told_errors(workspace.folder):
+        with convert_os_errors(workspace.folder):
             record = SoundRecord(file.finish(), pipeline.outcome())
     workspace.commit(sounds=(*workspace.manifest.sounds, record))
     return record.outcome
@@ -344,7 +344,7 @@ def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, sounds
         report = build_report(outcome, written)
         refuse_unverified(plan, muxer, report)
         # From here on the next attempt recognises the result by its mark, should the end be interrupted.
-        workspace.commit(result=mark_file(written), report=report)
+        workspace.commit(result=read_signature(written), report=report)
         muxer.publish()
     workspace.clear()
     return report

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from runtime.atomic_files import mark_file
+from runtime.atomic_files import read_signature
 from runtime.backend_selection import JobBackends
 from runtime.engine.choose import Choice
 from runtime.errors import DecodeError
@@ -48,7 +48,7 @@ def identify_source(path: Path) -> str:
         DecodeError: It cannot be read.
     """
     try:
-        mark, changed_ns = mark_file(path), path.stat().st_mtime_ns
+        mark, changed_ns = read_signature(path), path.stat().st_mtime_ns
     except OSError as error:
         raise DecodeError(f"{path} cannot be read: {error.strerror}; check that it is still there") from error
     return f"{mark.size_bytes} bytes, {changed_ns} ns, {mark.sha256}"

@@ -1,6 +1,6 @@
-"""The golden test: an engine against ONNX Runtime in FP32, on a stored clip, before it may be used and whenever asked.
+"""The golden test: a stored clip through an engine and through ONNX Runtime in FP32, before the engine may be used.
 
-The clip is short but goes the whole way of a job: motion, state from frame to frame, two tiles side by side.
+The clip is short but goes the whole way of a job: motion, recurrent state, two tiles side by side.
 """
 
 import time
@@ -19,12 +19,12 @@ from runtime.atomic_files import write_durably
 from runtime.audio.denoiser import RecurrentDenoiser
 from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.session import Backend, Session
-from runtime.engine.store.inventory import find_change, find_ready
+from runtime.engine.store.inventory import describe_changes, find_ready
 from runtime.engine.store.key import EngineRequest, find_file
-from runtime.engine.store.layout import SETBACK, Proof, Setback, SetbackKind, move_folder, request_of
-from runtime.engine.store.store import EngineStore, find_fault
+from runtime.engine.store.layout import FAILURE, BuildFailure, FailureKind, GoldenTestResult, move_folder, request_of
+from runtime.engine.store.store import EngineStore, find_defect
 from runtime.errors import EngineStoreError, RelumeError
 from runtime.file_lock import FileLock
 from runtime.manifest import Model, Role, VideoSpec, zoo_folder
@@ -32,47 +32,47 @@ from runtime.video.motion import MotionEstimator
 from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import Canvas, plan_canvas
 
-LEAST_AGREEMENT_DB: Final = {"fp32": 50.0, "fp16": 50.0, "int8": 40.0}
-"""Against FP32, of a peak of 1. INT8 is judged by quality; far below this it would be another picture all the same."""
-MOST_LOSS_DB: Final = 0.15
-"""How much farther from the truth than FP32 an engine may be: what INT8 is allowed on real clips."""
+MIN_AGREEMENT_DB: Final = {"fp32": 50.0, "fp16": 50.0, "int8": 40.0}
+"""PSNR against FP32. INT8 is judged by its quality; far below this it would be a different image all the same."""
+MAX_LOSS_DB: Final = 0.15
+"""Loss of PSNR against the ground truth, compared with FP32, that is accepted: that of INT8 on real clips."""
 
 
-class UnsoundError(EngineStoreError):
+class GoldenTestError(EngineStoreError):
     """The engine runs, but fails the golden test."""
 
 
 class NotRunnableError(EngineStoreError):
-    """The engine cannot be opened here, so nothing is known of it."""
+    """The engine cannot be opened here, so it was not tested."""
 
 
-def prove_engine(request: EngineRequest, engine: Path, *, threads: int) -> Proof:
+def validate_engine(request: EngineRequest, engine: Path, *, threads: int) -> GoldenTestResult:
     """Run the golden test.
 
     Args:
-        request: What the engine was built of.
+        request: The request that the engine was built from.
         engine: Its file.
-        threads: Of the processor.
+        threads: CPU threads.
 
     Raises:
         NotRunnableError: The engine cannot be opened here.
-        UnsoundError: It gives something that is not finite, another picture or sound than FP32, or a seam.
+        GoldenTestError: Its output is not finite, differs too much from FP32, or has a seam.
         ManifestError: The model has no FP32 file to compare with.
     """
     started = time.monotonic()
     model, entry = find_file(request.source)
     model.file(role=entry.role, precision="fp32")  # the reference, refused before the engine is opened
     try:
-        session = open_engine(engine, flavour=request.flavour, precision=request.precision, threads=threads)
+        session = open_engine(engine, engine_type=request.engine_type, precision=request.precision, threads=threads)
     except RelumeError as error:
         raise NotRunnableError(f"{engine.name} cannot be opened here: {error}") from error
 
     with session:
         reference = ModelBackend(find_backend("cpu"), threads=threads)
         tested = _EngineUnderTest(session, entry.role, reference)
-        proof = _compare(model, request, tested, reference)
-    _judge(request, proof)
-    return proof.model_copy(update={"time_s": time.monotonic() - started})
+        measured = _compare(model, request, tested, reference)
+    _judge(request, measured)
+    return measured.model_copy(update={"time_s": time.monotonic() - started})
 
 
 class _EngineUnderTest:
@@ -86,22 +86,22 @@ class _EngineUnderTest:
         return self._engine if role == self._role else self._reference.open(model, role, shape)
 
 
-def open_engine(path: Path, *, flavour: Flavour, precision: str, threads: int) -> Session:
+def open_engine(path: Path, *, engine_type: EngineType, precision: str, threads: int) -> Session:
     """Open a built engine.
 
     Raises:
         SessionError: It cannot be opened here.
     """
-    if flavour is Flavour.OPENVINO:
+    if engine_type is EngineType.OPENVINO:
         from runtime.engine.openvino import OpenVinoSession
 
         return OpenVinoSession(path, dimensions={}, precision=precision, threads=threads)
     from runtime.engine.tensorrt import TensorRtSession
 
-    return TensorRtSession(path, flavour=flavour, precision=precision)
+    return TensorRtSession(path, engine_type=engine_type, precision=precision)
 
 
-def _compare(model: Model, request: EngineRequest, tested: Backend, reference: Backend) -> Proof:
+def _compare(model: Model, request: EngineRequest, tested: Backend, reference: Backend) -> GoldenTestResult:
     if model.manifest.video is not None:
         return compare_video(model, dict(request.dimensions), tested, reference)
     if model.manifest.audio is not None:
@@ -111,16 +111,16 @@ def _compare(model: Model, request: EngineRequest, tested: Backend, reference: B
     )
 
 
-def _judge(request: EngineRequest, proof: Proof) -> None:
-    least = LEAST_AGREEMENT_DB[request.precision]
-    if not proof.agreement_db >= least:
-        raise UnsoundError(
-            f"it agrees with ONNX Runtime in FP32 to {proof.agreement_db:.1f} dB, expected {least:g} dB in "
+def _judge(request: EngineRequest, measured: GoldenTestResult) -> None:
+    least = MIN_AGREEMENT_DB[request.precision]
+    if not measured.agreement_db >= least:
+        raise GoldenTestError(
+            f"its PSNR against ONNX Runtime in FP32 is {measured.agreement_db:.1f} dB, expected {least:g} dB in "
             f"{request.precision}"
         )
-    if proof.quality_loss_db is not None and not proof.quality_loss_db <= MOST_LOSS_DB:
-        raise UnsoundError(
-            f"it is {proof.quality_loss_db:.2f} dB farther from the truth than FP32, expected {MOST_LOSS_DB} dB at most"
+    if measured.quality_loss_db is not None and not measured.quality_loss_db <= MAX_LOSS_DB:
+        raise GoldenTestError(
+            f"it loses {measured.quality_loss_db:.2f} dB against FP32, expected {MAX_LOSS_DB} dB at most"
         )
 
 
@@ -129,30 +129,30 @@ Samples = NDArray[np.float32]
 _BEST_DB: Final = 150.0
 
 
-def compare_audio(model: Model, tested: Backend, reference: Backend) -> Proof:
-    """Run the golden sound through an engine and through the reference, block by block with their states.
+def compare_audio(model: Model, tested: Backend, reference: Backend) -> GoldenTestResult:
+    """Run the golden audio through an engine and through the reference, block by block with their states.
 
     Raises:
-        UnsoundError: Something is not finite.
+        GoldenTestError: A block is not finite.
     """
     assert model.manifest.audio is not None
     sound = read_sound(model.manifest.audio.sample_rate)
     ours, broken = _run_audio(model, tested, sound)
     if broken:
-        raise UnsoundError(f"{broken} of its blocks are not finite")
+        raise GoldenTestError(f"{broken} of its blocks are not finite")
     theirs, _ = _run_audio(model, reference, sound)
-    return Proof(agreement_db=measure_agreement(ours, theirs), time_s=0.0)
+    return GoldenTestResult(agreement_db=measure_agreement(ours, theirs), time_s=0.0)
 
 
 def measure_agreement(ours: Samples, theirs: Samples) -> float:
-    """Measure the signal of the reference over what an engine differs from it by, in dB, at most 150."""
+    """Return the PSNR of an engine's output against the reference, in dB, at most 150."""
     error = float(np.mean((ours.astype(np.float64) - theirs) ** 2))
     peak = float(np.max(np.abs(theirs)))
     return _BEST_DB if error == 0 else min(_BEST_DB, 10 * float(np.log10(peak**2 / error)))
 
 
 def read_sound(sample_rate: int) -> Samples:
-    """Read the stored sound: (n,) float32 in [-1, 1].
+    """Read the stored audio: (n,) float32 in [-1, 1].
 
     Raises:
         EngineStoreError: It is missing, or of another rate.
@@ -162,9 +162,9 @@ def read_sound(sample_rate: int) -> Samples:
         with wave.open(str(path), "rb") as file:
             rate, content = file.getframerate(), file.readframes(file.getnframes())
     except (OSError, wave.Error) as error:
-        raise EngineStoreError(f"the golden sound {path} cannot be read: {error}; reinstall Relume") from error
+        raise EngineStoreError(f"the golden audio {path} cannot be read: {error}; reinstall Relume") from error
     if rate != sample_rate:
-        raise EngineStoreError(f"the golden sound is at {rate} Hz, the model at {sample_rate} Hz")
+        raise EngineStoreError(f"the golden audio is at {rate} Hz, the model at {sample_rate} Hz")
     samples: Samples = np.frombuffer(content, "<i2").astype(np.float32)
     return samples / np.float32(32768)
 
@@ -183,79 +183,79 @@ Frame = NDArray[np.float32]
 _LEAST_FRAMES: Final = 3
 _BESIDE_TILES: Final = 32
 _MOTION: Final = (2, 5)
-"""Of the enlarged picture from frame to frame: downwards and to the right, in pixels."""
+"""Motion of the full-size image from frame to frame: downwards and to the right, in pixels."""
 _NOISE: Final = 4 / 255
 _BESIDE: Final = 4
-"""What counts as the joint: so many pixels of the source on either side."""
+"""Width of the seam: pixels of the source on either side of where two tiles meet."""
 _MOST_RATIO: Final = 2.0
 _LEAST_ERROR: Final = 1e-4
-"""Root of the mean square; under it, 80 dB, errors are roundings and their ratio means nothing."""
+"""RMS error under which, at 80 dB, errors are rounding errors and their ratio has no meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenClip:
-    """Frames and what they were made of: (3, height, width) and (3, scale height, scale width), RGB in [0, 1]."""
+    """Frames and their ground truth: (3, height, width) and (3, scale height, scale width), RGB in [0, 1]."""
 
     frames: tuple[Frame, ...]
     truths: tuple[Frame, ...]
 
 
-def compare_video(model: Model, dimensions: dict[str, int], tested: Backend, reference: Backend) -> Proof:
+def compare_video(model: Model, dimensions: dict[str, int], tested: Backend, reference: Backend) -> GoldenTestResult:
     """Run the golden clip through an engine and through the reference, in two tiles, and the reference in one.
 
     Raises:
-        UnsoundError: Something is not finite, or there is a seam.
+        GoldenTestError: A tile is not finite, or there is a seam.
     """
     spec = model.manifest.video
     assert spec is not None
     shape = tile_shape(spec, dimensions)
-    # Two tiles that overlap by much: frames of two whole ones would take gigabytes for the largest shapes.
+    # The two tiles overlap by much: two whole ones would take gigabytes for the largest shapes.
     width = min(2 * (shape[1] - spec.halo), shape[1] + 2 * spec.halo + _BESIDE_TILES)
     rows, columns = shape[0] * spec.grid, width * spec.grid
     clip = make_clip(rows, columns, scale=spec.scale, count=max(_LEAST_FRAMES, spec.look_ahead + 1))
     in_two = plan_canvas(rows, columns, spec.model_copy(update={"tile_shapes": (shape,)}))
     theirs, broken = _run_video(model, reference, in_two, clip)
     if broken:
-        raise UnsoundError(
+        raise GoldenTestError(
             f"in FP32 too {broken} of its tiles are not finite or far too large: the model itself is at fault"
         )
     ours, broken = _run_video(model, tested, in_two, clip)
     if broken:
-        raise UnsoundError(f"{broken} of its tiles are not finite or far too large")
+        raise GoldenTestError(f"{broken} of its tiles are not finite or far too large")
     aim = theirs
     if "height" in dimensions and spec.halo and not spec.overlap and width % spec.tile_multiple == 0:
-        # With a halo as wide as the network sees, tiles leave no trace; blended ones are only compared with their like.
+        # With a halo of the receptive field, tiling is exact; blended tiles are only compared with blended ones.
         whole = spec.model_copy(update={"tile_shapes": ((shape[0], width),)})
         aim, _ = _run_video(model, reference, plan_canvas(rows, columns, whole), clip)
     ratio = find_seam([mine - other for mine, other in zip(ours, aim, strict=True)], in_two)
     del aim
     if ratio > _MOST_RATIO:
-        raise UnsoundError(f"where two tiles meet its error is {ratio:.1f} times the error elsewhere: a seam")
+        raise GoldenTestError(f"where two tiles meet its error is {ratio:.1f} times the error elsewhere: a seam")
     loss = measure_psnr(theirs, clip.truths) - measure_psnr(ours, clip.truths)
-    return Proof(agreement_db=measure_psnr(ours, theirs), quality_loss_db=loss, seam_ratio=ratio, time_s=0.0)
+    return GoldenTestResult(agreement_db=measure_psnr(ours, theirs), quality_loss_db=loss, seam_ratio=ratio, time_s=0.0)
 
 
 def tile_shape(spec: VideoSpec, dimensions: dict[str, int]) -> tuple[int, int]:
-    """Return the tile that an engine is for: its own sizes, or the manifest's only shape where the file has no names.
+    """Return the tile shape of an engine: its own sizes, or the manifest's only shape where the file has fixed sizes.
 
     Raises:
-        EngineStoreError: The file has no names, and the manifest more than one shape.
+        EngineStoreError: The file has fixed sizes, and the manifest more than one shape.
     """
     if "height" in dimensions and "width" in dimensions:
         return dimensions["height"], dimensions["width"]
     if len(spec.tile_shapes) != 1:
-        raise EngineStoreError(f"got sizes {dimensions}; of {len(spec.tile_shapes)} tile shapes one is to be named")
+        raise EngineStoreError(f"got sizes {dimensions}; expected one of the {len(spec.tile_shapes)} tile shapes")
     return spec.tile_shapes[0]
 
 
 def make_clip(height: int, width: int, *, scale: int, count: int) -> GoldenClip:
-    """Make the golden clip: the stored picture, mirrored until it is large enough, moves on from frame to frame.
+    """Generate the golden clip: the stored image, mirrored until it is large enough, moves from frame to frame.
 
     Args:
-        height: Of a frame.
-        width: Of a frame.
-        scale: How much larger the truth is.
-        count: Of frames.
+        height: Height of a frame.
+        width: Width of a frame.
+        scale: Scale of the ground truth.
+        count: Number of frames.
     """
     tall, wide = height * scale, width * scale
     picture = _mirror(_stored_picture(), tall + _MOTION[0] * count, wide + _MOTION[1] * count)
@@ -273,11 +273,11 @@ def make_clip(height: int, width: int, *, scale: int, count: int) -> GoldenClip:
 
 
 def find_seam(errors: Sequence[Frame], canvas: Canvas) -> float:
-    """Compare the error where tiles meet with the error elsewhere: a ratio of roots of mean squares; 0 without a joint.
+    """Return the RMS error where tiles meet over the RMS error elsewhere; 0 for a single tile.
 
     Args:
         errors: (3, scale height, scale width) of each frame.
-        canvas: Of two tiles side by side.
+        canvas: Two tiles side by side.
     """
     if len(canvas.tiles) < 2:
         return 0.0
@@ -292,13 +292,13 @@ def find_seam(errors: Sequence[Frame], canvas: Canvas) -> float:
 
 
 def measure_psnr(ours: Sequence[Frame], theirs: Sequence[Frame]) -> float:
-    """Measure PSNR over all frames, of a peak of 1; what is not finite gives NaN, no difference gives 150 dB."""
+    """Return the PSNR over all frames, in dB: NaN where one is not finite, 150 where there is no difference."""
     error = float(np.mean([np.square(a - b).mean(dtype=np.float64) for a, b in zip(ours, theirs, strict=True)]))
     return _BEST_DB if error == 0 else min(_BEST_DB, -10 * float(np.log10(error)))
 
 
 def _run_video(model: Model, backend: Backend, canvas: Canvas, clip: GoldenClip) -> tuple[list[Frame], int]:
-    """Run the clip as a job would; give the frames, and how many tiles were not sound."""
+    """Run the clip as a job would; return the frames, and the number of tiles that were not valid."""
     spec = model.manifest.video
     assert spec is not None
     window = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
@@ -306,7 +306,7 @@ def _run_video(model: Model, backend: Backend, canvas: Canvas, clip: GoldenClip)
     made: list[Frame] = []
     try:
         for number, frame in enumerate(clip.frames):
-            # A view of an array that the step fills again would change under us.
+            # The step may fill the array again.
             pushed = step.push(window.push(frame, pts=number, duration=1))
             made.extend(np.array(finished.rgb) for finished in pushed)
         made.extend(np.array(finished.rgb) for finished in step.flush())
@@ -331,42 +331,42 @@ def _mirror(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What an engine was found to be: sound with a proof, or at fault, and then in quarantine unless it is outdated."""
+class VerifiedEngine:
+    """The result of a check: a golden test, or a defect; the engine is then quarantined unless it is outdated."""
 
     name: str
-    proof: Proof | None
-    fault: str = ""
+    golden_test: GoldenTestResult | None
+    defect: str = ""
 
 
-def verify_engine(store: EngineStore, name: str, *, threads: int) -> Verified:
-    """Check one ready engine; what fails goes into quarantine, so that it is used no more.
+def verify_engine(store: EngineStore, name: str, *, threads: int) -> VerifiedEngine:
+    """Check one ready engine, and quarantine it if it fails.
 
     Args:
-        store: Where it is.
-        name: Of the engine, or the beginning of it.
-        threads: Of the processor, in the golden test.
+        store: The store.
+        name: The name of the engine, or its beginning.
+        threads: CPU threads of the golden test.
 
     Raises:
         EngineStoreError: There is no such engine, or it is just being built again.
     """
     folder, entry = find_ready(store, name)
-    change = find_change(store, entry)
+    change = describe_changes(store, entry)
     if change:
-        return Verified(entry.name, None, f"outdated, so it is not used: {change}")
-    lock = FileLock.try_exclusive(store.shelves.lock(entry.name))
+        return VerifiedEngine(entry.name, None, f"outdated, so it is not used: {change}")
+    lock = FileLock.try_exclusive(store.layout.lock(entry.name))
     if lock is None:
         raise EngineStoreError(f"engine {entry.name} is just being built again; wait for it")
     with lock:
-        kind, fault, proof = SetbackKind.DAMAGED, find_fault(folder, entry.digest), None
-        if not fault:
+        kind, defect, golden_test = FailureKind.DAMAGED, find_defect(folder, entry.digest), None
+        if not defect:
             try:
                 request = request_of(entry.parts, entry.source)
-                proof = prove_engine(request, folder / entry.file.path, threads=threads)
+                golden_test = validate_engine(request, folder / entry.file.path, threads=threads)
             except RelumeError as error:
-                kind, fault = SetbackKind.UNSOUND, str(error)
-        if fault:
-            setback = Setback(kind=kind, reason=fault, at=time.time(), source=entry.source, parts=entry.parts)
-            write_durably(folder / SETBACK, setback.dump())
-            move_folder(folder, store.shelves.quarantine / entry.name)
-    return Verified(entry.name, proof, fault)
+                kind, defect = FailureKind.FAILED_TEST, str(error)
+        if defect:
+            failure = BuildFailure(kind=kind, reason=defect, at=time.time(), source=entry.source, parts=entry.parts)
+            write_durably(folder / FAILURE, failure.dump())
+            move_folder(folder, store.layout.quarantine / entry.name)
+    return VerifiedEngine(entry.name, golden_test, defect)

@@ -41,7 +41,7 @@ def pair_streams(plans: Sequence[StreamPlan], result: MediaInfo) -> Pairs:
     return pairs
 
 
-def true_plan(
+def actual_plan(
     plan: StreamPlan, pairs: Pairs, result: MediaInfo, *, written: Mapping[int, int], found: Mapping[int, int]
 ) -> StreamPlan:
     """Return what became of a stream, now that the finished file was read.

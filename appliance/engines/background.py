@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.closing import Closing
-from runtime.common_shapes import preset_models, requests_for, usual_flavour
+from runtime.common_shapes import default_engine_type, preset_models, requests_for
 from runtime.engine.backends import quant_scheme
 from runtime.engine.choose import offered_precisions
-from runtime.engine.device import Flavour
-from runtime.engine.store.builder import build_apart
+from runtime.engine.device import EngineType
+from runtime.engine.store.builder import build_in_subprocess
 from runtime.engine.store.inventory import list_engines
-from runtime.engine.store.layout import Wish
+from runtime.engine.store.layout import BuildRequest
 from runtime.engine.store.pruning import prune
 from runtime.engine.store.store import EngineStore
 from runtime.errors import CancelledError, EngineStoreError
@@ -88,18 +88,18 @@ class EngineKeeper(Closing):
                 self._stopping.wait(60 * self._look_s)
 
     def _want_usual(self) -> None:
-        flavour = usual_flavour()
-        if flavour is Flavour.OPENVINO or self._store.wishes() or list_engines(self._store):
+        engine_type = default_engine_type()
+        if engine_type is EngineType.OPENVINO or self._store.build_requests() or list_engines(self._store):
             return
         for model in preset_models():
             for precision in ("fp16", "fp32"):
-                if precision in offered_precisions(model, quant_scheme(flavour)):
-                    for request in requests_for(model, flavour, precision=precision):
-                        self._store.want(request)
+                if precision in offered_precisions(model, quant_scheme(engine_type)):
+                    for request in requests_for(model, engine_type, precision=precision):
+                        self._store.request_build(request)
                     break
 
     def _build_next(self) -> None:
-        for wish in self._store.wishes():
+        for wish in self._store.build_requests():
             try:
                 name = self._store.key(wish.request).name
             except EngineStoreError:
@@ -108,10 +108,10 @@ class EngineKeeper(Closing):
                 self._build(wish, name)
                 return
 
-    def _build(self, wish: Wish, name: str) -> None:
+    def _build(self, wish: BuildRequest, name: str) -> None:
         logger.info("engine %s is being built", name)
         try:
-            result = build_apart(
+            result = build_in_subprocess(
                 self._store,
                 wish.request,
                 again=wish.again,

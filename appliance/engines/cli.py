@@ -15,14 +15,14 @@ from appliance.exit_codes import ExitCode, cancel_on_signal
 from runtime.errors import CancelledError, EngineStoreError
 
 if TYPE_CHECKING:
-    from runtime.engine.device import Flavour
+    from runtime.engine.device import EngineType
     from runtime.engine.store.builder import BuildResult
     from runtime.engine.store.inventory import ListedEngine
     from runtime.engine.store.key import EngineRequest
-    from runtime.engine.store.layout import Proof
+    from runtime.engine.store.layout import GoldenTestResult
     from runtime.engine.store.pruning import Pruned
     from runtime.engine.store.store import EngineStore
-    from runtime.golden_test import Verified
+    from runtime.golden_test import VerifiedEngine
 
 
 def show_engines(engines: "Sequence[ListedEngine]", *, as_json: bool) -> str:
@@ -42,16 +42,16 @@ def show_built(results: "Sequence[BuildResult]", *, as_json: bool) -> str:
     return format_table([(result.name, str(result.outcome), result.reason) for result in results])
 
 
-def show_verified(found: "Sequence[Verified]", *, as_json: bool) -> str:
+def show_verified(found: "Sequence[VerifiedEngine]", *, as_json: bool) -> str:
     """Tell what engines were found to be."""
     if as_json:
         return format_json(
-            [{"name": one.name, "proof": _proof_to_plain(one.proof), "fault": one.fault} for one in found]
+            [{"name": one.name, "proof": _proof_to_plain(one.golden_test), "fault": one.defect} for one in found]
         )
     if not found:
         return "no engines"
     return format_table(
-        [(one.name, "failed" if one.fault else "sound", one.fault or _proof(one.proof)) for one in found]
+        [(one.name, "failed" if one.defect else "sound", one.defect or _proof(one.golden_test)) for one in found]
     )
 
 
@@ -77,14 +77,14 @@ def _row(engine: "ListedEngine") -> tuple[str, ...]:
     return engine.name, str(engine.state), size, used, _proof(engine.proof), engine.reason
 
 
-def _proof(proof: "Proof | None") -> str:
+def _proof(proof: "GoldenTestResult | None") -> str:
     if proof is None:
         return ""
     loss = "" if proof.quality_loss_db is None else f", {max(0.0, proof.quality_loss_db):.3f} dB lost"
     return f"{proof.agreement_db:.0f} dB{loss}"
 
 
-def _proof_to_plain(proof: "Proof | None") -> dict[str, object] | None:
+def _proof_to_plain(proof: "GoldenTestResult | None") -> dict[str, object] | None:
     return None if proof is None else proof.model_dump()
 
 
@@ -102,22 +102,24 @@ def build_all(
         CancelledError: It was stopped.
         EngineStoreError: The store cannot be used, or a builder was killed.
     """
-    from runtime.engine.store.builder import build_apart
+    from runtime.engine.store.builder import build_in_subprocess
     from runtime.engine.store.key import describe_dimensions
 
     results = []
     for number, request in enumerate(requests, 1):
         words = f"{number}/{len(requests)} {request.model} {request.precision}"
-        words += f" {describe_dimensions(request.dimensions)} {request.flavour}"
+        words += f" {describe_dimensions(request.dimensions)} {request.engine_type}"
 
-        def tell(stage: str, words: str = words) -> None:
+        def print_stage(stage: str, words: str = words) -> None:
             print(f"{words}: {stage}", file=sys.stderr, flush=True)
 
-        results.append(build_apart(store, request, stop=stop, again=again, capability=capability, tell=tell))
+        results.append(
+            build_in_subprocess(store, request, stop=stop, again=again, capability=capability, on_stage=print_stage)
+        )
     return results
 
 
-def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[], bool]) -> "list[Verified]":
+def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[], bool]) -> "list[VerifiedEngine]":
     """Check the ready engines, or the one whose name begins so.
 
     Raises:
@@ -125,9 +127,9 @@ def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[]
         EngineStoreError: There is no such engine.
     """
     from runtime.engine.store.layout import list_names
-    from runtime.golden_test import Verified, verify_engine
+    from runtime.golden_test import VerifiedEngine, verify_engine
 
-    names = list_names(store.shelves.ready) if beginning is None else [beginning]
+    names = list_names(store.layout.ready) if beginning is None else [beginning]
     found = []
     for name in names:
         if stop():
@@ -138,7 +140,7 @@ def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[]
         except EngineStoreError as error:
             if beginning is not None:
                 raise
-            found.append(Verified(name, None, str(error)))
+            found.append(VerifiedEngine(name, None, str(error)))
     return found
 
 
@@ -188,15 +190,15 @@ def build(
 
     An engine is used once it has passed the golden test. Ends with exit code 5 if one has not.
     """
-    from runtime.common_shapes import usual_flavour
-    from runtime.engine.device import Flavour
+    from runtime.common_shapes import default_engine_type
+    from runtime.engine.device import EngineType
     from runtime.errors import OptionError
 
     if (model is None) is not everything:
         raise OptionError("give a model's name, or --all for every preset's models; not both")
-    if flavour is not None and flavour not in set(Flavour):
-        raise OptionError(f"there is no flavour {flavour!r}; there are: {', '.join(Flavour)}")
-    chosen = usual_flavour() if flavour is None else Flavour(flavour)
+    if flavour is not None and flavour not in set(EngineType):
+        raise OptionError(f"there is no flavour {flavour!r}; there are: {', '.join(EngineType)}")
+    chosen = default_engine_type() if flavour is None else EngineType(flavour)
     requests = _requests(model, chosen, precision=precision, tile=tile, zoo=zoo)
     with cancel_on_signal() as cancel:
         results = build_all(_store(data), requests, stop=cancel.is_set, again=again, capability=capability)
@@ -221,7 +223,7 @@ def verify(
     with cancel_on_signal() as cancel:
         found = verify_all(_store(data), engine, stop=cancel.is_set)
     print(show_verified(found, as_json=json))
-    if any(one.fault for one in found):
+    if any(one.defect for one in found):
         sys.exit(ExitCode.ENGINE)
 
 
@@ -254,7 +256,7 @@ def _store(data: Path | None) -> "EngineStore":
 
 
 def _requests(
-    model: str | None, flavour: "Flavour", *, precision: str | None, tile: str | None, zoo: Path | None
+    model: str | None, flavour: "EngineType", *, precision: str | None, tile: str | None, zoo: Path | None
 ) -> "list[EngineRequest]":
     from runtime.common_shapes import preset_models, requests_for
     from runtime.manifest import find_model

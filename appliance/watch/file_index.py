@@ -15,7 +15,7 @@ from appliance.watch.errors import UnreadableError
 from appliance.watch.file_state import RELEASES, FileEvent, FileState, WatchedFile, next_state
 from appliance.watch.folder import Problem
 from appliance.watch.scan import show_name
-from runtime.atomic_files import mark_file
+from runtime.atomic_files import read_signature
 from runtime.errors import CancelledError
 from runtime.media.demux import describe_unreadable
 from runtime.safe_open import open_plain
@@ -228,7 +228,7 @@ def mark_content(path: str) -> str:
     try:
         handle = _open(path)
         try:
-            mark = mark_file(Path(f"/proc/self/fd/{handle}"))
+            mark = read_signature(Path(f"/proc/self/fd/{handle}"))
         finally:
             os.close(handle)
     except OSError as error:

@@ -33,7 +33,7 @@ from export.validate.report import (
     write_result,
 )
 from runtime.child_process import end_with_parent
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 
 logger = logging.getLogger(__name__)
 
@@ -180,23 +180,23 @@ def _validate_graph(graph: Graph, shipped: Path | None, request: ValidationReque
 
 def _with_engines(result: GraphResult, source: Path, precision: str, engines: tuple[str, ...]) -> Iterator[GraphResult]:
     for name in engines:
-        flavour, capability = find_target(name)
+        engine_type, capability = find_target(name)
         result = result.model_copy(
-            update={"engines": (*result.engines, _build(source, precision, flavour, capability))}
+            update={"engines": (*result.engines, _build(source, precision, engine_type, capability))}
         )
         yield result
 
 
-def _build(source: Path, precision: str, flavour: Flavour, capability: str | None) -> EngineResult:
+def _build(source: Path, precision: str, engine_type: EngineType, capability: str | None) -> EngineResult:
     target = source.with_suffix(".engine")
     try:
-        built = build_engine(source, target, flavour=flavour, capability=capability)
+        built = build_engine(source, target, engine_type=engine_type, capability=capability)
     except EngineBuildError as error:
-        return EngineResult(precision=precision, target=f"{flavour} {capability or 'this GPU'}", failure=str(error))
+        return EngineResult(precision=precision, target=f"{engine_type} {capability or 'this GPU'}", failure=str(error))
     target.unlink()
     return EngineResult(
         precision=precision,
-        target=f"{flavour} {built.target}",
+        target=f"{engine_type} {built.target}",
         version=built.version,
         size_bytes=built.size_bytes,
         time_s=round(built.time_s, 1),

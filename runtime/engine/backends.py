@@ -9,15 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.session import Session
 from runtime.errors import OptionError, SessionError
 from runtime.manifest import QuantScheme
 
 
-def quant_scheme(flavour: Flavour | None) -> QuantScheme:
+def quant_scheme(engine_type: EngineType | None) -> QuantScheme:
     """Return the scheme of the INT8 files that engines of a type are built from; None is a backend without engines."""
-    return QuantScheme.SYMMETRIC_S8 if flavour in (Flavour.TENSORRT, Flavour.RTX) else QuantScheme.ASYMMETRIC_U8
+    return (
+        QuantScheme.SYMMETRIC_S8 if engine_type in (EngineType.TENSORRT, EngineType.RTX) else QuantScheme.ASYMMETRIC_U8
+    )
 
 
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg")
@@ -37,7 +39,7 @@ class BackendInfo:
 
     precisions: Of the files that it runs, the safest first.
     libraries: The names under which its library is installed, whose version decides its results' last bits.
-    flavour: Of the engine that it needs from the store, where it runs no ONNX file.
+    engine_type: Of the engine that it needs from the store, where it runs no ONNX file.
     """
 
     name: str
@@ -46,12 +48,12 @@ class BackendInfo:
     precisions: tuple[str, ...]
     libraries: tuple[str, ...]
     on_gpu: bool = False
-    flavour: Flavour | None = None
+    engine_type: EngineType | None = None
 
     @property
     def quant_scheme(self) -> QuantScheme:
         """The scheme of the INT8 files that it runs."""
-        return quant_scheme(self.flavour)
+        return quant_scheme(self.engine_type)
 
     @property
     def library_version(self) -> str:
@@ -87,16 +89,16 @@ def list_backends() -> tuple[BackendInfo, ...]:
         ("cpu", (ort,), "ONNX Runtime runs on every processor", on_cpu, _ORT, None),
         (
             "openvino", (ort, _lacks("openvino", "relume[cpu]")), "OpenVINO runs on this processor", on_cpu,
-            ("openvino",), Flavour.OPENVINO,
+            ("openvino",), EngineType.OPENVINO,
         ),
         ("cuda", (gpu, ort_gpu), "ONNX Runtime runs on the GPU", on_gpu, _ORT_GPU, None),
         (
             "tensorrt", (gpu, arrays, trt), "TensorRT runs engines of the store", engines,
-            ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"), Flavour.TENSORRT,
+            ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"), EngineType.TENSORRT,
         ),
         (
             "rtx", (gpu, arrays, rtx), "TensorRT for RTX runs engines of the store", engines,
-            ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12"), Flavour.RTX,
+            ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12"), EngineType.RTX,
         ),
     )  # fmt: skip
     return tuple(_judge(*row) for row in rows)
@@ -123,10 +125,10 @@ def _judge(
     reason: str,
     precisions: tuple[str, ...],
     libraries: tuple[str, ...],
-    flavour: Flavour | None,
+    engine_type: EngineType | None,
 ) -> BackendInfo:
     missing = next((lack for lack in lacks if lack), "")
-    return BackendInfo(name, not missing, missing or reason, precisions, libraries, name not in _ON_CPU, flavour)
+    return BackendInfo(name, not missing, missing or reason, precisions, libraries, name not in _ON_CPU, engine_type)
 
 
 def _lacks_gpu() -> str:
@@ -178,14 +180,14 @@ def _open_tensorrt(path: Path, shape: Mapping[str, int], precision: str, threads
     from runtime.engine.tensorrt import TensorRtSession
 
     del shape, threads  # the engine has fixed shapes and runs on the GPU
-    return TensorRtSession(path, flavour=Flavour.TENSORRT, precision=precision)
+    return TensorRtSession(path, engine_type=EngineType.TENSORRT, precision=precision)
 
 
 def _open_rtx(path: Path, shape: Mapping[str, int], precision: str, threads: int) -> Session:
     from runtime.engine.tensorrt import TensorRtSession
 
     del shape, threads
-    return TensorRtSession(path, flavour=Flavour.RTX, precision=precision)
+    return TensorRtSession(path, engine_type=EngineType.RTX, precision=precision)
 
 
 _OPENERS: Final[Mapping[str, Callable[[Path, Mapping[str, int], str, int], Session]]] = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.engine.backends import BackendInfo, list_backends
 from runtime.engine.choose import ModelBackend, candidates_for
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.session import Array, Session
 from runtime.engine.speeds import Speed, describe_device, digest_files, is_current, read_speeds
 from runtime.errors import EngineError, OpenError
@@ -31,7 +31,7 @@ _TWICE: Final = ("flow",)
 """Parts of a chain that a frame needs twice: its motion towards the frame before and the frame after."""
 
 
-class _Contestant:
+class Candidate:
     """One way to run a model: the session of each of its files, and how long each run of all took."""
 
     def __init__(self, backend: BackendInfo, precision: str) -> None:
@@ -72,16 +72,16 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
     threads = len(os.sched_getaffinity(0)) if model.manifest.video else 1
     shape, size = _usual_size(model)
     available = [backend for backend in list_backends() if backend.available]
-    contestants = [_Contestant(*pair) for pair in candidates_for(model, available)]
+    contestants = [Candidate(*pair) for pair in candidates_for(model, available)]
     with ExitStack() as stack:
         for one in contestants:
             # OpenVINO is as fast without an engine, so none is asked for what may never be used.
-            store = None if one.backend.flavour is Flavour.OPENVINO else engines
+            store = None if one.backend.engine_type is EngineType.OPENVINO else engines
             try:
                 one.open(ModelBackend(one.backend, one.precision, threads, store), model, shape, stack)
             except EngineError as error:
                 one.problem, one.waits = str(error), isinstance(error, OpenError) and error.waits
-        _take_turns([one for one in contestants if not one.problem], budget_s)
+        run_interleaved([one for one in contestants if not one.problem], budget_s)
     return tuple(_speed(one, model, hardware, threads=threads, size=size) for one in contestants)
 
 
@@ -98,7 +98,7 @@ def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
     ]
 
 
-def _take_turns(contestants: list[_Contestant], budget_s: float) -> None:
+def run_interleaved(contestants: list[Candidate], budget_s: float) -> None:
     """Let all run in turn until the time is up; the first run of each, which warms it up, does not count."""
     ends = time.perf_counter() + budget_s * len(contestants)
     for turn in range(1 + _MOST_RUNS):
@@ -115,7 +115,7 @@ def _take_turns(contestants: list[_Contestant], budget_s: float) -> None:
                 one.times_s.clear()
 
 
-def _speed(one: _Contestant, model: Model, hardware: Hardware, *, threads: int, size: str) -> Speed:
+def _speed(one: Candidate, model: Model, hardware: Hardware, *, threads: int, size: str) -> Speed:
     return Speed(
         model=model.manifest.name,
         sha256=digest_files(model, one.precision, one.backend.quant_scheme),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtime.closing import Closing
 from runtime.engine.backends import BackendInfo, find_backend, list_backends
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.session import Array, Session
 from runtime.engine.speeds import is_current, read_speeds
 from runtime.errors import EngineStoreError, OpenError, OptionError, SessionError
@@ -65,11 +65,11 @@ class ModelBackend:
         """
         info, name = self.info, model.manifest.name
         source = model.file(role=role, precision=self.precision, form=info.quant_scheme)
-        engine = None if info.flavour is None else _find_engine(source, shape, info.flavour, self.engines)
+        engine = None if info.engine_type is None else _find_engine(source, shape, info.engine_type, self.engines)
         try:
             if engine is not None:
                 return self._open_engine(engine, shape)
-            if info.flavour in (None, Flavour.OPENVINO):
+            if info.engine_type in (None, EngineType.OPENVINO):
                 return info.open_file(source, shape, precision=self.precision, threads=self.threads)
         except OpenError:
             raise
@@ -77,7 +77,7 @@ class ModelBackend:
             raise OpenError(str(error), model=name, backend=info.name) from error
         sizes = "x".join(str(size) for size in shape.values())
         raise OpenError(
-            f"the {info.flavour} engine for {name} {self.precision} at {sizes} is not built yet"
+            f"the {info.engine_type} engine for {name} {self.precision} at {sizes} is not built yet"
             + ("" if self.engines is None else "; it is requested: see `relume engines list`"),
             model=name,
             backend=info.name,
@@ -87,7 +87,7 @@ class ModelBackend:
     def _open_engine(self, engine: "StoredEngine", shape: Mapping[str, int]) -> Session:
         try:
             session = self.info.open_file(engine.path, shape, precision=self.precision, threads=self.threads)
-            return StoredSession(session, engine)
+            return StoredEngineSession(session, engine)
         except BaseException:
             engine.close()
             raise
@@ -174,7 +174,7 @@ def candidates_for(model: Model, backends: Iterable[BackendInfo]) -> list[tuple[
 def _choice(
     model: Model, info: BackendInfo, precision: str, reason: str, *, threads: int, engines: Path | None
 ) -> Choice:
-    any_shape = info.flavour in (None, Flavour.OPENVINO) and _names_its_sides(model)
+    any_shape = info.engine_type in (None, EngineType.OPENVINO) and _names_its_sides(model)
     return Choice(model, ModelBackend(info, precision, threads, engines), reason, any_shape)
 
 
@@ -298,7 +298,7 @@ def _only(preference: BackendPreference) -> str:
     return f"asked for {' '.join(named)}" if named else "the only way to run it here"
 
 
-class StoredSession(Closing):
+class StoredEngineSession(Closing):
     """A session on an engine of the store, which is not cleared away before the session is closed."""
 
     def __init__(self, session: Session, engine: "StoredEngine") -> None:
@@ -317,7 +317,7 @@ class StoredSession(Closing):
 
 
 def _find_engine(
-    source: Path, shape: Mapping[str, int], flavour: Flavour, engines: Path | None
+    source: Path, shape: Mapping[str, int], engine_type: EngineType, engines: Path | None
 ) -> "StoredEngine | None":
     """Return the store's engine, or request it and return None; a store that cannot be used counts as empty."""
     if engines is None:
@@ -327,11 +327,11 @@ def _find_engine(
 
     store = EngineStore(engines)
     try:
-        request = request_engine(source, dimensions=shape, flavour=flavour)
+        request = request_engine(source, dimensions=shape, engine_type=engine_type)
         engine = store.find(request)
     except EngineStoreError as error:
         logger.warning("the engine store cannot be used: %s", error)
         return None
     if engine is None:
-        store.want(request)
+        store.request_build(request)
     return engine

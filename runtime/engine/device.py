@@ -15,7 +15,7 @@ from runtime.errors import EngineStoreError
 from runtime.hardware import Gpu, read_cpu_model, read_cuda_version, read_gpus
 
 
-class Flavour(StrEnum):
+class EngineType(StrEnum):
     """Whose engine: TensorRT for RTX, TensorRT, or OpenVINO."""
 
     RTX = "rtx"
@@ -23,13 +23,17 @@ class Flavour(StrEnum):
     OPENVINO = "openvino"
 
 
-_MODULES: Final = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt", Flavour.OPENVINO: "openvino"}
+_MODULES: Final = {EngineType.RTX: "tensorrt_rtx", EngineType.TENSORRT: "tensorrt", EngineType.OPENVINO: "openvino"}
 _DISTRIBUTIONS: Final = {
-    Flavour.RTX: ("tensorrt-rtx-cu13", "tensorrt-rtx"),
-    Flavour.TENSORRT: ("tensorrt-cu13", "tensorrt"),
-    Flavour.OPENVINO: ("openvino",),
+    EngineType.RTX: ("tensorrt-rtx-cu13", "tensorrt-rtx"),
+    EngineType.TENSORRT: ("tensorrt-cu13", "tensorrt"),
+    EngineType.OPENVINO: ("openvino",),
 }
-_REMEDIES: Final = {Flavour.RTX: "'relume[rtx]'", Flavour.TENSORRT: "'relume[tensorrt]'", Flavour.OPENVINO: "openvino"}
+_REMEDIES: Final = {
+    EngineType.RTX: "'relume[rtx]'",
+    EngineType.TENSORRT: "'relume[tensorrt]'",
+    EngineType.OPENVINO: "openvino",
+}
 _MIB: Final = 1 << 20
 
 
@@ -50,14 +54,14 @@ class EngineDevice:
 
 
 @lru_cache
-def detect_device(flavour: Flavour) -> EngineDevice:
+def detect_device(engine_type: EngineType) -> EngineDevice:
     """Return the device that engines of a type run on here; read once, since a driver does not change under a process.
 
     Raises:
         EngineStoreError: The library is missing, or there is no such device.
     """
-    runtime_version = read_version(flavour)
-    if flavour is Flavour.OPENVINO:
+    runtime_version = read_version(engine_type)
+    if engine_type is EngineType.OPENVINO:
         return EngineDevice(runtime_version, read_cpu_model(), _digest_instructions())
     for gpu in read_gpus()[:1]:
         try:
@@ -65,24 +69,24 @@ def detect_device(flavour: Flavour) -> EngineDevice:
         except ValueError:
             break  # as on a Jetson, where nvidia-smi does not know everything
         return EngineDevice(runtime_version, name, capability, memory_bytes, driver, read_cuda_version())
-    return _ask_cuda(flavour, runtime_version)
+    return _ask_cuda(engine_type, runtime_version)
 
 
-def read_version(flavour: Flavour) -> str:
-    """Return the version of a flavour's library.
+def read_version(engine_type: EngineType) -> str:
+    """Return the version of a engine_type's library.
 
     Raises:
         EngineStoreError: It is not installed.
     """
-    if find_spec(_MODULES[flavour]) is None:
-        raise EngineStoreError(f"{_MODULES[flavour]} is not installed; pip install {_REMEDIES[flavour]}")
-    for distribution in _DISTRIBUTIONS[flavour]:
+    if find_spec(_MODULES[engine_type]) is None:
+        raise EngineStoreError(f"{_MODULES[engine_type]} is not installed; pip install {_REMEDIES[engine_type]}")
+    for distribution in _DISTRIBUTIONS[engine_type]:
         try:
             return version(distribution)
         except PackageNotFoundError:
             continue
     # JetPack's own package has no metadata that pip could read.
-    return str(import_module(_MODULES[flavour]).__version__)
+    return str(import_module(_MODULES[engine_type]).__version__)
 
 
 def parse_gpu(gpu: Gpu) -> tuple[str, str, int, str]:
@@ -104,22 +108,22 @@ def _digest_instructions() -> str:
     return hashlib.sha256(" ".join(sorted(text.split())).encode()).hexdigest()[:16]
 
 
-def _ask_cuda(flavour: Flavour, runtime_version: str) -> EngineDevice:
+def _ask_cuda(engine_type: EngineType, runtime_version: str) -> EngineDevice:
     if find_spec("cupy") is None:
-        raise _no_gpu(flavour)
+        raise _no_gpu(engine_type)
     import cupy
 
     try:
         found = cupy.cuda.runtime.getDeviceProperties(0)
         driver = str(cupy.cuda.runtime.driverGetVersion())
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise _no_gpu(flavour) from error
+        raise _no_gpu(engine_type) from error
     capability = f"sm{found['major']}{found['minor']}"
     return EngineDevice(runtime_version, found["name"].decode(), capability, int(found["totalGlobalMem"]), driver)
 
 
-def _no_gpu(flavour: Flavour) -> EngineStoreError:
+def _no_gpu(engine_type: EngineType) -> EngineStoreError:
     return EngineStoreError(
-        f"no NVIDIA GPU is found here, and {flavour} engines run on nothing else; name the GPU to build for "
+        f"no NVIDIA GPU is found here, and {engine_type} engines run on nothing else; name the GPU to build for "
         "(--for sm89), or build for the processor (--flavour openvino)"
     )

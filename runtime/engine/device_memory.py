@@ -121,7 +121,7 @@ def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stre
         if is_shared(integrated=bool(properties["integrated"]), has_pycuda=find_spec("pycuda") is not None):
             return MappedBuffers(inputs, outputs, stream)
         free_bytes, _ = cupy.cuda.runtime.memGetInfo()
-        check_room(needed_bytes(inputs) + needed_bytes(outputs), free_bytes)
+        check_device_memory(tensor_bytes(inputs) + tensor_bytes(outputs), free_bytes)
         return StagedBuffers(inputs, outputs, stream)
     except (RuntimeError, MemoryError) as error:
         raise SessionError(f"the tensors cannot be put on the GPU: {error}") from error
@@ -136,12 +136,12 @@ def is_shared(*, integrated: bool, has_pycuda: bool) -> bool:
     return integrated and has_pycuda
 
 
-def needed_bytes(bindings: Iterable[Binding]) -> int:
+def tensor_bytes(bindings: Iterable[Binding]) -> int:
     """Count the bytes of some tensors."""
     return sum(prod(binding.shape) * binding.dtype.itemsize for binding in bindings)
 
 
-def check_room(needed: int, free: int) -> None:
+def check_device_memory(needed: int, free: int) -> None:
     """Refuse tensors that are larger than what is free.
 
     Raises:

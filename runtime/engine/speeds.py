@@ -96,11 +96,11 @@ def write_speeds(folder: Path, speeds: tuple[Speed, ...]) -> None:
     """
     from pydantic import TypeAdapter
 
-    from runtime.atomic_files import told_errors, write_durably
+    from runtime.atomic_files import convert_os_errors, write_durably
 
     models = {speed.model for speed in speeds}
     kept = tuple(speed for speed in read_speeds(folder) if speed.model not in models)
     measured = tuple(speed for speed in speeds if not speed.waits)
-    with told_errors(folder):
+    with convert_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / _FILE, TypeAdapter(_File).dump_json(_File(_SCHEMA, kept + measured), indent=1))

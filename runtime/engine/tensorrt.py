@@ -14,14 +14,14 @@ import numpy as np
 
 from runtime.atomic_files import write_durably
 from runtime.closing import Closing
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.device_memory import Buffers, open_buffers
 from runtime.engine.session import Array, Binding, check_tensors
 from runtime.errors import SessionError
 
 logger = logging.getLogger(__name__)
 
-_MODULES: Final = {Flavour.RTX: "tensorrt_rtx", Flavour.TENSORRT: "tensorrt"}
+_MODULES: Final = {EngineType.RTX: "tensorrt_rtx", EngineType.TENSORRT: "tensorrt"}
 _CACHE: Final = ".runtime-cache"
 
 
@@ -34,15 +34,15 @@ class TensorRtSession(Closing):
 
     Args:
         path: The serialised engine.
-        flavour: Whose it is; not OpenVINO.
+        engine_type: Whose it is; not OpenVINO.
         precision: Of the network in it.
 
     Raises:
         SessionError: A library is missing, or the engine is not for this GPU and version, or does not fit.
     """
 
-    def __init__(self, path: Path, *, flavour: Flavour, precision: str) -> None:
-        library, cupy = _load(flavour), _load_cupy()
+    def __init__(self, path: Path, *, engine_type: EngineType, precision: str) -> None:
+        library, cupy = _load(engine_type), _load_cupy()
         self._said = _Said(library)
         self._cache: Any = None
         self._cache_path = path.with_name(path.name + _CACHE)
@@ -53,15 +53,15 @@ class TensorRtSession(Closing):
                 f"no NVIDIA GPU can be used: {error}; install its driver, or take --backend cpu"
             ) from error
         self._engine = self._deserialise(library, path)
-        self.backend, self.precision = f"{flavour}-gpu", precision
+        self.backend, self.precision = f"{engine_type}-gpu", precision
         self.inputs, self.outputs = read_tensors(library, self._engine, path)
-        self._context = self._open_context(library, flavour)
+        self._context = self._open_context(library, engine_type)
         self._buffers: Buffers = open_buffers(self.inputs, self.outputs, self._stream)
         for name, address in self._buffers.addresses.items():
             if not self._context.set_tensor_address(name, address):
                 raise SessionError(f"{path.name} takes no address for {name}: {self._said.cause()}")
         self.graph_problem = ""
-        self._graph: Any = self._warm_up(capture=flavour is Flavour.TENSORRT)
+        self._graph: Any = self._warm_up(capture=engine_type is EngineType.TENSORRT)
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once; see `Session.run`."""
@@ -100,8 +100,8 @@ class TensorRtSession(Closing):
             )
         return engine
 
-    def _open_context(self, library: Any, flavour: Flavour) -> Any:
-        if flavour is not Flavour.RTX:
+    def _open_context(self, library: Any, engine_type: EngineType) -> Any:
+        if engine_type is not EngineType.RTX:
             context = self._engine.create_execution_context()
         else:
             config = self._engine.create_runtime_config()
@@ -189,12 +189,12 @@ class _Said:
         return cause
 
 
-def _load(flavour: Flavour) -> Any:
-    if flavour not in _MODULES:
-        raise SessionError(f"engines of {flavour} are not run by TensorRT; open them with their own session")
-    module = _MODULES[flavour]
+def _load(engine_type: EngineType) -> Any:
+    if engine_type not in _MODULES:
+        raise SessionError(f"engines of {engine_type} are not run by TensorRT; open them with their own session")
+    module = _MODULES[engine_type]
     if find_spec(module) is None:
-        raise SessionError(f"{module} is not installed; pip install 'relume[{flavour}]', or take another backend")
+        raise SessionError(f"{module} is not installed; pip install 'relume[{engine_type}]', or take another backend")
     return import_module(module)
 
 

@@ -103,9 +103,9 @@ class CopyTrack(Closing):
             return
         streams = [self._source.streams[index] for index in self._routes]
         discard_others(self._source, self._routes)
-        is_whole = any(isinstance(order, ShownOrder) for order in self._orders.values())
+        is_intact = any(isinstance(order, ShownOrder) for order in self._orders.values())
         covers = any(stream.disposition & Disposition.attached_pic for stream in streams)
-        if self._trims and not covers and not is_whole and can_seek(self._source, self._info.path, self._start):
+        if self._trims and not covers and not is_intact and can_seek(self._source, self._info.path, self._start):
             with suppress(av.FFmpegError):
                 self._source.seek(max(0, int(self._start * 1_000_000) - _SEEK_EARLIER_US))
         packets = ContinuousPackets(self._source, *streams)

@@ -8,13 +8,13 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 from runtime.atomic_files import (
-    FileMark,
     FileRecord,
-    is_whole,
-    mark_file,
+    FileSignature,
+    convert_os_errors,
+    is_intact,
+    read_signature,
     remove_durably,
     sync_path,
-    told_errors,
     write_durably,
 )
 from runtime.audio.pipeline import AudioOutcome
@@ -106,7 +106,7 @@ class Manifest:
     precision: str = ""
     picture: PictureEnd | None = None
     sounds: tuple[SoundRecord, ...] = ()
-    result: FileMark | None = None
+    result: FileSignature | None = None
     report: Report | None = None
     schema: int = SCHEMA
 
@@ -169,7 +169,7 @@ class Workspace(Closing):
         self.folder = workspace / _FOLDER
         self.is_temporary = is_temporary
         self._lock: FileLock | None = None
-        with told_errors(workspace):
+        with convert_os_errors(workspace):
             self.folder.mkdir(parents=True, exist_ok=True)
             sync_path(workspace)
             if not is_temporary:
@@ -243,7 +243,7 @@ class Workspace(Closing):
             OutputError: The disk is full; the manifest is then as it was.
         """
         manifest = replace(self.manifest, **changes)
-        with told_errors(self.folder):
+        with convert_os_errors(self.folder):
             sync_path(self.folder)
             write_durably(self.folder / _MANIFEST, manifest_to_json(manifest))
         self._manifest = manifest
@@ -251,7 +251,7 @@ class Workspace(Closing):
     def tidy(self) -> None:
         """Remove every file that the manifest does not name."""
         named = {*self.manifest.files(), _MANIFEST}
-        with told_errors(self.folder):
+        with convert_os_errors(self.folder):
             remove_durably(*(path for path in self.folder.iterdir() if path.name not in named))
 
     def is_published(self) -> bool:
@@ -260,11 +260,11 @@ class Workspace(Closing):
         if mark is None or self.manifest.report is None:
             return False
         try:
-            return target.stat().st_size == mark.size_bytes and mark_file(target) == mark
+            return target.stat().st_size == mark.size_bytes and read_signature(target) == mark
         except OSError:
             return False
 
-    def clear_target(self) -> None:
+    def remove_empty_target(self) -> None:
         """Remove the empty file that a crash leaves at the target, where a file system has no hard links."""
         target = Path(self.manifest.target)
         with suppress(OSError):
@@ -291,17 +291,17 @@ class Workspace(Closing):
 
         Without the state before a frame, the work can go on only where a scene begins.
         """
-        sounds = tuple(sound for sound in manifest.sounds if is_whole(self.folder, sound.file))
+        sounds = tuple(sound for sound in manifest.sounds if is_intact(self.folder, sound.file))
         segments = manifest.segments
         whole = 0
-        while whole < len(segments) and is_whole(self.folder, segments[whole].file):
+        while whole < len(segments) and is_intact(self.folder, segments[whole].file):
             whole += 1
         snapshot = manifest.snapshot
-        if snapshot is not None and not is_whole(self.folder, snapshot):
+        if snapshot is not None and not is_intact(self.folder, snapshot):
             snapshot, whole = None, 0
         keep = whole
         state = manifest.state if whole == len(segments) else None
-        stateless = state is None or not is_whole(self.folder, state)
+        stateless = state is None or not is_intact(self.folder, state)
         if manifest.picture is None or whole < len(segments):
             while stateless and not manifest.begins_scene(keep):
                 keep -= 1

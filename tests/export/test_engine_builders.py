@@ -9,7 +9,7 @@ from export.comparison_inputs import random_tiles
 from export.conversion import run_shipped
 from export.engine_builders import EngineBuildError, build_engine, has_builder
 from export.fp16.convert import convert_to_fp16
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.manifest import find_model
 
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean", "unet-clean", "sr-unet")
@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize(
 )
 
 needs_rtx = pytest.mark.skipif(
-    not has_builder(Flavour.RTX), reason="no TensorRT for RTX here: pip install tensorrt-rtx-cu13"
+    not has_builder(EngineType.RTX), reason="no TensorRT for RTX here: pip install tensorrt-rtx-cu13"
 )
 
 
@@ -75,10 +75,10 @@ def test_a_generation_that_the_builder_does_not_know_is_refused(tmp_path) -> Non
         build_engine(tiny(tmp_path), tmp_path / "engine", capability="sm87")
 
 
-@pytest.mark.skipif(has_builder(Flavour.TENSORRT), reason="TensorRT is installed here")
+@pytest.mark.skipif(has_builder(EngineType.TENSORRT), reason="TensorRT is installed here")
 def test_a_missing_builder_names_its_package(tmp_path) -> None:
     with pytest.raises(EngineBuildError, match="tensorrt is not installed; install tensorrt-cu13"):
-        build_engine(tiny(tmp_path), tmp_path / "engine", flavour=Flavour.TENSORRT)
+        build_engine(tiny(tmp_path), tmp_path / "engine", engine_type=EngineType.TENSORRT)
 
 
 @needs_rtx
@@ -129,15 +129,15 @@ def test_the_builder_itself_fixes_named_sizes(tmp_path) -> None:
     assert target.read_bytes() == before
 
 
-@pytest.mark.skipif(not has_builder(Flavour.OPENVINO), reason="openvino is not installed")
+@pytest.mark.skipif(not has_builder(EngineType.OPENVINO), reason="openvino is not installed")
 def test_openvino_builds_for_this_processor_alone(tmp_path) -> None:
     source, target = find_model("light-x4").file(), tmp_path / "engine.blob"
 
-    built = build_engine(source, target, flavour=Flavour.OPENVINO, dimensions={"height": 16, "width": 24})
+    built = build_engine(source, target, engine_type=EngineType.OPENVINO, dimensions={"height": 16, "width": 24})
 
     assert (built.target, built.size_bytes) == ("this processor", target.stat().st_size)
     with pytest.raises(EngineBuildError, match="openvino builds for this machine's processor alone; leave sm86 out"):
-        build_engine(source, target, flavour=Flavour.OPENVINO, capability="sm86")
+        build_engine(source, target, engine_type=EngineType.OPENVINO, capability="sm86")
     with pytest.raises(EngineBuildError, match="height"):
-        build_engine(source, tmp_path / "other", flavour=Flavour.OPENVINO, dimensions={"width": 24})
+        build_engine(source, tmp_path / "other", engine_type=EngineType.OPENVINO, dimensions={"width": 24})
     assert not (tmp_path / "other").exists()

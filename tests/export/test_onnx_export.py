@@ -103,7 +103,7 @@ def test_whole_windows_agree_with_torch_and_build(tmp_path, name: str, small_vsr
     from export.comparison_inputs import random_tiles
     from export.engine_builders import build_engine, has_builder
     from export.fp16.convert import convert_to_fp16
-    from runtime.engine.device import Flavour
+    from runtime.engine.device import EngineType
 
     make, window, size = WINDOWS[name]
     torch.manual_seed(0)
@@ -118,7 +118,7 @@ def test_whole_windows_agree_with_torch_and_build(tmp_path, name: str, small_vsr
 
     assert exported.parity <= 1e-4
     assert converted.psnr_db >= 50
-    if has_builder(Flavour.RTX):
+    if has_builder(EngineType.RTX):
         for path in (exported.path, converted.path):
             assert build_engine(path, tmp_path / "engine", capability="sm86").size_bytes > 0
 

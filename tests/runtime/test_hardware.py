@@ -9,14 +9,14 @@ from importlib.util import find_spec
 import pytest
 
 from runtime.engine import device
-from runtime.engine.device import Flavour, detect_device, parse_gpu
+from runtime.engine.device import EngineType, detect_device, parse_gpu
 from runtime.errors import EngineStoreError
 from runtime.hardware import Gpu, detect_hardware
 
 
 def test_a_processor_is_told_by_its_name_and_instructions() -> None:
     detect_device.cache_clear()
-    device = detect_device(Flavour.OPENVINO)
+    device = detect_device(EngineType.OPENVINO)
 
     assert device.product
     assert len(device.capability) == 16
@@ -41,7 +41,7 @@ def test_nvidia_smi_runs_once_a_minute_at_most(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(device, "read_version", lambda _: "10.16")
     detect_device.cache_clear()
 
-    found = [detect_device(Flavour.RTX), detect_device(Flavour.TENSORRT)]
+    found = [detect_device(EngineType.RTX), detect_device(EngineType.TENSORRT)]
     gpus = detect_hardware().gpus
     monkeypatch.setattr(time, "monotonic", lambda: 661.0)
     detect_hardware()
@@ -56,15 +56,15 @@ def test_nvidia_smi_runs_once_a_minute_at_most(monkeypatch, tmp_path) -> None:
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 def test_a_missing_gpu_is_told_with_what_to_do() -> None:
     with pytest.raises(EngineStoreError, match=r"no NVIDIA GPU is found here.*--for sm89.*--flavour openvino"):
-        detect_device(Flavour.RTX)
+        detect_device(EngineType.RTX)
 
 
 def test_looking_loads_nothing_heavy() -> None:
     program = (
         "import sys\n"
-        "from runtime.engine.backends import Flavour\n"
+        "from runtime.engine.backends import EngineType\n"
         "from runtime.engine.device import detect_device\n"
-        "detect_device(Flavour.OPENVINO)\n"
+        "detect_device(EngineType.OPENVINO)\n"
         "heavy = {'openvino', 'torch', 'onnxruntime', 'tensorrt_rtx', 'cupy'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )

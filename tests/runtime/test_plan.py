@@ -13,7 +13,7 @@ from runtime import backend_selection, build_report
 from runtime.backend_selection import parse_engine_fingerprint, select_backends
 from runtime.engine.backends import BackendInfo, find_backend
 from runtime.engine.choose import BackendPreference, Choice, ModelBackend
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.speeds import read_speeds
 from runtime.enhance import enhance
 from runtime.errors import ManifestError, OptionError, SessionError
@@ -177,7 +177,7 @@ def test_the_report_names_the_int8_file_of_the_form_that_the_backend_took():
     """A model has an INT8 file for processors and one for TensorRT."""
     model = find_model("light-restore")
     forms = {file.form: file.sha256 for file in model.manifest.files if file.precision == "int8"}
-    gpu = BackendInfo("rtx", True, "made up", ("int8",), ("onnxruntime",), True, Flavour.RTX)
+    gpu = BackendInfo("rtx", True, "made up", ("int8",), ("onnxruntime",), True, EngineType.RTX)
 
     for backend, form in ((find_backend("openvino"), "cpu"), (gpu, "tensorrt")):
         chosen = Choice(model, ModelBackend(backend, "int8"), "")

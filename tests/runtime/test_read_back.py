@@ -12,7 +12,7 @@ from runtime.media.media_info import OtherStream
 from runtime.media.probe import probe
 from runtime.media.stream_mapping import StreamPlan
 from runtime.options import EnhanceOptions
-from runtime.read_back import pair_streams, true_plan
+from runtime.read_back import actual_plan, pair_streams
 from runtime.report import Action, PartOutcome
 
 SOUND = EnhanceOptions(preset="sound-only")
@@ -96,7 +96,7 @@ def test_a_stream_that_is_not_found_was_not_carried(tmp_path):
     pairs = pair_streams(plans, result)
 
     assert {index: stream.index for index, stream in pairs.items()} == {0: 0}
-    actions = [true_plan(plan, pairs, result, written={}, found={}) for plan in plans]
+    actions = [actual_plan(plan, pairs, result, written={}, found={}) for plan in plans]
     assert [plan.action for plan in actions] == [Action.TRANSCODED, *[Action.NOT_CARRIED] * 3]
     assert [plan.reason for plan in actions[1:3]] == ["it was written, but is not found in the finished file"] * 2
     assert actions[3].reason == "no place"
@@ -107,8 +107,8 @@ def test_subtitles_are_counted_in_the_result(tmp_path):
     plan = StreamPlan(2, "subtitle", "subrip", Action.TRANSCODED, "mov_text")
     pairs = {2: OtherStream(1, "subtitle", "mov_text", Fraction(1, 1000), False, 0, {})}
 
-    kept = true_plan(plan, pairs, result, written={2: 5}, found={1: 9})
-    lost = true_plan(plan, pairs, result, written={2: 5}, found={1: 4})
+    kept = actual_plan(plan, pairs, result, written={2: 5}, found={1: 9})
+    lost = actual_plan(plan, pairs, result, written={2: 5}, found={1: 4})
 
     assert kept is plan
     assert (lost.action, lost.out_codec) == (Action.NOT_CARRIED, None)

@@ -146,7 +146,7 @@ def rebuild(services: ServicesDep, caller: Administrator, name: EngineName) -> R
     request = find_listed(store, name)
     if request is None:
         raise ApiError(404, "not_found", f"there is no engine {name}; reload the list")
-    if not store.want(request, again=True):
+    if not store.request_build(request, again=True):
         raise ApiError(409, "engine", "the engine cannot be rebuilt; see the server log")
     services.audit.add(caller.actor, "engine_rebuild", name)
     return Response(status_code=204)

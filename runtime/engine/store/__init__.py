@@ -1,1 +1,1 @@
-"""The engines that were built on this box: asked for, built by a process of their own, proven, kept, checked at use."""
+"""The store of engines built on this machine: requested, built in a subprocess, validated, stored, checked at use."""

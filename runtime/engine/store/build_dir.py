@@ -1,4 +1,4 @@
-"""Where one engine is made: its key's lock, an empty folder, and nothing left of it unless it was published."""
+"""The folder in which one engine is built: it holds the key's lock, and nothing is left unless it is published."""
 
 import hashlib
 import os
@@ -10,46 +10,46 @@ from typing import Final
 
 from runtime.atomic_files import remove_durably, write_durably
 from runtime.closing import Closing
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.store.key import EngineKey
 from runtime.engine.store.layout import (
     ENTRY,
-    SETBACK,
+    FAILURE,
+    BuildFailure,
     EngineEntry,
     EngineFile,
-    Proof,
-    Setback,
-    SetbackKind,
-    Shelves,
+    FailureKind,
+    GoldenTestResult,
+    StoreLayout,
     move_folder,
     remove_folder,
 )
 from runtime.file_lock import FileLock
 
 SUFFIXES: Final = (".blob", ".engine")
-"""Of an engine's file: OpenVINO's, and TensorRT's of either flavour."""
+"""Of the engine's file: OpenVINO's, and TensorRT's and TensorRT for RTX's."""
 
 
-class Bench(Closing):
-    """The place of one build; a context manager that holds the key's lock.
+class BuildDir(Closing):
+    """The folder of one build; a context manager that holds the key's lock.
 
-    Waits while another process builds the same engine, and clears away what a killed builder left.
+    Waits while another process builds the same engine, and removes what a killed builder left.
 
     Raises:
         CancelledError: `stop` was set while it waited.
     """
 
-    def __init__(self, shelves: Shelves, key: EngineKey, source: Path, stop: threading.Event) -> None:
-        self._shelves, self._key, self._source = shelves, key, source
-        self._lock = FileLock.wait_exclusive(shelves.lock(key.name), stop, holder="builds the same engine")
-        self.folder = shelves.partial / key.name
+    def __init__(self, layout: StoreLayout, key: EngineKey, source: Path, stop: threading.Event) -> None:
+        self._layout, self._key, self._source = layout, key, source
+        self._lock = FileLock.wait_exclusive(layout.lock(key.name), stop, holder="builds the same engine")
+        self.folder = layout.partial / key.name
         self._clear()
         self.folder.mkdir(mode=0o700)
-        self.engine = self.folder / f"engine{SUFFIXES[key.parts.flavour is not Flavour.OPENVINO]}"
-        """Where the builder writes."""
+        self.engine = self.folder / f"engine{SUFFIXES[key.parts.engine_type is not EngineType.OPENVINO]}"
+        """The file that the builder writes."""
 
-    def publish(self, *, build_time_s: float, proof: Proof | None) -> EngineEntry:
-        """Put the engine on its shelf: with a proof among the ready ones, else among those for another device."""
+    def publish(self, *, build_time_s: float, golden_test: GoldenTestResult | None) -> EngineEntry:
+        """Move the engine to the ready ones, or, without a golden test, to those for other devices."""
         entry = EngineEntry(
             name=self._key.name,
             digest=self._key.digest,
@@ -58,24 +58,24 @@ class Bench(Closing):
             file=_seal(self.engine),
             built_at=time.time(),
             build_time_s=build_time_s,
-            proof=proof,
+            golden_test=golden_test,
         )
         write_durably(self.folder / ENTRY, entry.dump())
-        shelf = self._shelves.unproven if proof is None else self._shelves.ready
-        move_folder(self.folder, shelf / self._key.name)
-        remove_folder(self._shelves.quarantine / self._key.name)
-        remove_durably(self._shelves.wish(self._key.name))
+        target = self._layout.unverified if golden_test is None else self._layout.ready
+        move_folder(self.folder, target / self._key.name)
+        remove_folder(self._layout.quarantine / self._key.name)
+        remove_durably(self._layout.request_file(self._key.name))
         return entry
 
-    def set_aside(self, kind: SetbackKind, reason: str) -> None:
-        """Put what there is into quarantine with the reason; a wish for it is forgotten, or it would fail for ever."""
-        setback = Setback(kind=kind, reason=reason, at=time.time(), source=self._source, parts=self._key.parts)
-        write_durably(self.folder / SETBACK, setback.dump())
-        move_folder(self.folder, self._shelves.quarantine / self._key.name)
-        remove_durably(self._shelves.wish(self._key.name))
+    def quarantine(self, kind: FailureKind, reason: str) -> None:
+        """Move the folder to quarantine with the reason, and drop the request, which would fail for ever."""
+        failure = BuildFailure(kind=kind, reason=reason, at=time.time(), source=self._source, parts=self._key.parts)
+        write_durably(self.folder / FAILURE, failure.dump())
+        move_folder(self.folder, self._layout.quarantine / self._key.name)
+        remove_durably(self._layout.request_file(self._key.name))
 
     def close(self) -> None:
-        """Clear the place and let go of the key."""
+        """Remove the folder and release the lock."""
         self._clear()
         self._lock.close()
 
@@ -85,7 +85,7 @@ class Bench(Closing):
 
 
 def _seal(path: Path) -> EngineFile:
-    """Bring a file to the disk and note what it is."""
+    """Flush a file to the disk and return its size and digest."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())

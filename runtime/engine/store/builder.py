@@ -1,8 +1,8 @@
-"""Builds an engine in a process of its own, which gives way to everything else on the box and can be stopped.
+"""Builds an engine in a subprocess of low priority, which can be stopped.
 
-The process is `python -m export.build_process`: the half of `export` that makes engines of ONNX files and needs no
-torch. It is started by name, since what ships imports nothing of what builds. It takes a wish on its standard input,
-tells what it does in lines of JSON, and holds the key's lock, builds, tests and publishes all by itself.
+The process is `python -m export.build_process`: the part of `export` that builds engines from ONNX files and needs no
+torch. It is started by name, since what ships imports nothing of what builds. It takes a request on its standard input,
+reports its stages in lines of JSON, and locks, builds, tests and publishes by itself.
 """
 
 import json
@@ -20,30 +20,30 @@ from pathlib import Path
 from typing import IO, Final
 
 import runtime
-from runtime.engine.store.build_dir import Bench
+from runtime.engine.store.build_dir import BuildDir
 from runtime.engine.store.key import EngineRequest
-from runtime.engine.store.layout import SetbackKind, Wish
-from runtime.engine.store.pruning import clear_litter
+from runtime.engine.store.layout import BuildRequest, FailureKind
+from runtime.engine.store.pruning import remove_stale_builds
 from runtime.engine.store.store import EngineStore
 from runtime.errors import CancelledError, EngineStoreError
 
-STOPPED: Final = 143
-"""The exit code of a builder that was told to stop."""
-UNABLE: Final = 74
-"""The exit code of a builder that could not write, or lacks its device: that is no fault of the engine (EX_IOERR)."""
+EXIT_STOPPED: Final = 143
+"""Exit code of a builder that was stopped."""
+EXIT_UNABLE: Final = 74
+"""Exit code of a builder that could not write, or lacks its device, which is no defect of the engine (EX_IOERR)."""
 _STOP_S: Final = 10.0
-_LOOK_S: Final = 0.2
-_LAST_WORDS: Final = 2000
+_POLL_S: Final = 0.2
+_STDERR_TAIL: Final = 2000
 
 
 class BuildOutcome(StrEnum):
-    """How a build ended; `found`: another process had built the engine."""
+    """The outcome of a build; `found`: another process had built the engine."""
 
     READY = "ready"
     FOUND = "found"
-    UNPROVEN = "built, not proven"
+    UNVERIFIED = "built, not proven"
     REFUSED = "refused"
-    UNSOUND = "unsound"
+    FAILED_TEST = "unsound"
 
     @property
     def usable(self) -> bool:
@@ -53,14 +53,14 @@ class BuildOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """The end of a build: the engine's name, and why there is none."""
+    """The result of a build: the engine's name, or the reason for which there is none."""
 
     outcome: BuildOutcome
     name: str
     reason: str = ""
 
 
-def build_apart(
+def build_in_subprocess(
     store: EngineStore,
     request: EngineRequest,
     *,
@@ -68,29 +68,29 @@ def build_apart(
     again: bool = False,
     capability: str | None = None,
     threads: int = 0,
-    tell: Callable[[str], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> BuildResult:
-    """Build, prove and publish one engine, and wait for it.
+    """Build, test and publish one engine, and wait for it.
 
     Args:
-        store: Where it goes.
-        request: What to build.
-        stop: Asked five times a second; a build that is to stop leaves nothing.
-        again: Also where there is one already, which stays until the new one is proven.
-        capability: `sm89` or the like: for another device than this one's, so that it cannot be proven here.
-        threads: Of the processor, in the golden test; 0 takes all.
-        tell: Hears of each stage: waiting, building, testing, publishing.
+        store: The store.
+        request: The engine.
+        stop: Called five times a second; a stopped build leaves nothing.
+        again: Build it even if there is one, which stays until the new one is validated.
+        capability: Such as `sm89`: for another device, so that it cannot be tested here.
+        threads: CPU threads of the golden test; 0 takes all.
+        on_stage: Called with each stage: waiting, building, testing, publishing.
 
     Raises:
         CancelledError: It was stopped.
         EngineStoreError: The builder was killed; or the store cannot be used, or the device is missing.
     """
     if find_spec("export") is None:
-        raise EngineStoreError("what builds engines is not installed; reinstall Relume, whose package has it")
+        raise EngineStoreError("the engine builder is not installed; reinstall Relume, whose package includes it")
     if capability is None:
-        store.key(request)  # Tells at once of a device that is not there.
-    store.shelves.prepare()
-    command = [sys.executable, "-m", "export.build_process", "--store", str(store.shelves.folder.absolute())]
+        store.key(request)  # raises at once if the device is missing
+    store.layout.prepare()
+    command = [sys.executable, "-m", "export.build_process", "--store", str(store.layout.folder.absolute())]
     command += ["--parent", str(os.getpid()), "--threads", str(threads or len(os.sched_getaffinity(0)))]
     if capability is not None:
         command += ["--for", capability]
@@ -102,76 +102,81 @@ def build_apart(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=Path(runtime.__file__).parents[1],
-        # Ctrl-C is for the one who waits here, who then ends the builder in order.
+        # Ctrl-C is for the waiting process, which then terminates the builder in order.
         start_new_session=True,
     )
     with process:
         try:
-            heard = _listen(process, Wish(request=request, again=again), tell or _say_nothing, stop)
+            output = _read_output(process, BuildRequest(request=request, again=again), on_stage or _ignore_stage, stop)
         finally:
             if process.poll() is None:
-                _end(process)
-                clear_litter(store)
-    if heard.stopped:
+                _terminate(process)
+                remove_stale_builds(store)
+    if output.is_stopped:
         raise CancelledError(f"the build of an engine for model {request.model} was stopped; nothing is left of it")
-    return heard.result or _bury(store, request, capability, process.returncode, heard.last_words)
+    return output.result or _record_crash(store, request, capability, process.returncode, output.stderr_tail)
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Output:
+    """The builder's output so far; `is_stopped` where the caller asked to stop before its end."""
+
     result: BuildResult | None = None
-    last_words: str = ""
-    stopped: bool = False
+    stderr_tail: str = ""
+    is_stopped: bool = False
 
 
-def _listen(
-    process: "subprocess.Popen[bytes]", wish: Wish, tell: Callable[[str], None], stop: Callable[[], bool]
-) -> _Heard:
-    """Hear the builder out, or until it is to stop."""
+def _read_output(
+    process: "subprocess.Popen[bytes]",
+    request: BuildRequest,
+    on_stage: Callable[[str], None],
+    stop: Callable[[], bool],
+) -> _Output:
+    """Send the request and read the builder's output until it ends, or is to be stopped."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    heard = _Heard()
+    output = _Output()
     try:
-        process.stdin.write(wish.dump())
+        process.stdin.write(request.dump())
         process.stdin.close()
     except BrokenPipeError:
-        pass  # It ended at once; its last words say why.
-    waiting = b""
+        pass  # It ended at once; its standard error says why.
+    incomplete = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         while selector.get_map():
-            if heard.result is None and stop():
-                heard.stopped = True
-                return heard
-            for key, _ in selector.select(_LOOK_S):
+            if output.result is None and stop():
+                output.is_stopped = True
+                return output
+            for key, _ in selector.select(_POLL_S):
                 pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]
                 content = os.read(pipe.fileno(), 1 << 16)
                 if not content:
                     selector.unregister(pipe)
                 elif pipe is process.stderr:
-                    heard.last_words = (heard.last_words + content.decode(errors="replace"))[-_LAST_WORDS:]
+                    output.stderr_tail = (output.stderr_tail + content.decode(errors="replace"))[-_STDERR_TAIL:]
                 else:
-                    *lines, waiting = (waiting + content).split(b"\n")
+                    *lines, incomplete = (incomplete + content).split(b"\n")
                     for line in lines:
-                        heard.result = _take(json.loads(line), tell) or heard.result
+                        output.result = _parse_line(json.loads(line), on_stage) or output.result
     process.wait()
-    return heard
+    return output
 
 
-def _say_nothing(stage: str) -> None:
+def _ignore_stage(stage: str) -> None:
     del stage
 
 
-def _take(line: dict[str, str], tell: Callable[[str], None]) -> BuildResult | None:
+def _parse_line(line: dict[str, str], on_stage: Callable[[str], None]) -> BuildResult | None:
     if "stage" in line:
-        tell(line["stage"])
+        on_stage(line["stage"])
         return None
     return BuildResult(BuildOutcome(line["outcome"]), line["name"], line["reason"])
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _terminate(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
         process.wait(_STOP_S)
@@ -180,23 +185,23 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _bury(
-    store: EngineStore, request: EngineRequest, capability: str | None, code: int, last_words: str
+def _record_crash(
+    store: EngineStore, request: EngineRequest, capability: str | None, code: int, stderr_tail: str
 ) -> BuildResult:
-    """Note a builder's crash as a refusal, so that it is not tried for ever; one that was killed may do better later.
+    """Record a builder's crash as a failed build, so that it is not tried for ever; one that was killed may be retried.
 
     Raises:
-        EngineStoreError: It was killed, could not write, or built for another device, whose engines nobody asks for.
+        EngineStoreError: It was killed, could not write, or built for another device, whose engines nobody requests.
     """
-    last = next((line for line in reversed(last_words.splitlines()) if line.strip()), "it said nothing")
+    last = next((line for line in reversed(stderr_tail.splitlines()) if line.strip()), "it printed nothing")
     reason = f"the builder ended with code {code}: {last}"
-    if code == UNABLE:
+    if code == EXIT_UNABLE:
         raise EngineStoreError(f"the engine of model {request.model} cannot be built: {last}")
-    if code in (STOPPED, -9, -15):
+    if code in (EXIT_STOPPED, -9, -15):
         raise EngineStoreError(f"{reason}; perhaps memory ran out: end other programs and build it again")
     if capability is not None:
         raise EngineStoreError(reason)
     key = store.key(request)
-    with Bench(store.shelves, key, request.source, threading.Event()) as bench:
-        bench.set_aside(SetbackKind.REFUSED, reason)
+    with BuildDir(store.layout, key, request.source, threading.Event()) as folder:
+        folder.quarantine(FailureKind.REFUSED, reason)
     return BuildResult(BuildOutcome.REFUSED, key.name, reason)

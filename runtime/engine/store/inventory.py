@@ -1,17 +1,17 @@
-"""What is in the store, for those who look after it: engines, builds, wishes and what failed."""
+"""The contents of the store for its administration: engines, builds, requests and failures."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.store.key import EngineRequest, KeyParts, describe_dimensions
 from runtime.engine.store.layout import (
     ENTRY,
-    SETBACK,
+    FAILURE,
+    BuildFailure,
     EngineEntry,
-    Proof,
-    Setback,
+    GoldenTestResult,
     list_names,
     request_of,
 )
@@ -21,14 +21,14 @@ from runtime.file_lock import is_held
 
 
 class EngineState(StrEnum):
-    """How an engine is."""
+    """The state of an engine."""
 
     READY = "ready"
     OUTDATED = "outdated"
     BUILDING = "building"
     WAITING = "waiting"
     QUARANTINED = "quarantined"
-    UNPROVEN = "built, not proven"
+    UNVERIFIED = "built, not proven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,70 +36,70 @@ class ListedEngine:
     """An engine of the store; times are seconds since 1970.
 
     Attributes:
-        sizes: Of its named dimensions, in words.
-        device: What it is for.
-        runtime_version: Of the library that runs it.
-        last_used: None where it was never in use.
-        reason: Why it is in quarantine, or outdated; empty otherwise.
+        sizes: The sizes of its named dimensions as text.
+        device: The device that it was built for.
+        runtime_version: The version of the library that runs it.
+        last_used: None if it was never used.
+        reason: Why it is quarantined or outdated; empty otherwise.
     """
 
     name: str
     model: str
     precision: str
     sizes: str
-    flavour: Flavour
+    flavour: EngineType
     runtime_version: str
     device: str
     state: EngineState
     size_bytes: int
     last_used: float | None
     reason: str
-    proof: Proof | None
+    proof: GoldenTestResult | None
 
 
 def list_engines(store: EngineStore) -> list[ListedEngine]:
-    """List what is in a store, in order of name; an engine that is built anew is listed once, as being built."""
-    shelves = store.shelves
+    """Return the engines of a store by name; one that is being rebuilt is listed once, as being built."""
+    layout = store.layout
     found = {entry.name: entry for entry in _list_built(store)}
-    for name in list_names(shelves.quarantine):
+    for name in list_names(layout.quarantine):
         try:
-            setback = Setback.read(shelves.quarantine / name / SETBACK)
+            failure = BuildFailure.read(layout.quarantine / name / FAILURE)
         except (FileNotFoundError, EngineStoreError):
             continue
-        found.setdefault(name, _describe(name, setback.parts, EngineState.QUARANTINED, reason=setback.reason))
-    for wish in store.wishes():
+        found.setdefault(name, _describe(name, failure.parts, EngineState.QUARANTINED, reason=failure.reason))
+    for pending in store.build_requests():
         try:
-            key = store.key(wish.request)
+            key = store.key(pending.request)
         except EngineStoreError as error:
-            unmet = _describe_unmet(wish.request, reason=f"cannot be built here: {error}")
+            unmet = _describe_unmet(pending.request, reason=f"cannot be built here: {error}")
             found[unmet.name] = unmet
             continue
-        state = EngineState.BUILDING if is_held(shelves.lock(key.name)) else EngineState.WAITING
+        state = EngineState.BUILDING if is_held(layout.lock(key.name)) else EngineState.WAITING
         found[key.name] = _describe(key.name, key.parts, state)
     return [found[name] for name in sorted(found)]
 
 
 def _list_built(store: EngineStore) -> list[ListedEngine]:
-    shelves = store.shelves
+    layout = store.layout
     found = []
-    for shelf in (shelves.unproven, shelves.ready):
-        for name in list_names(shelf):
-            path = shelf / name / ENTRY
+    for folder in (layout.unverified, layout.ready):
+        for name in list_names(folder):
+            path = folder / name / ENTRY
             try:
                 entry = EngineEntry.read(path)
                 used = path.stat().st_mtime
             except (FileNotFoundError, EngineStoreError):
                 continue
-            state, reason = EngineState.UNPROVEN, ""
-            if shelf == shelves.ready:
-                reason = find_change(store, entry)
+            state, reason = EngineState.UNVERIFIED, ""
+            if folder == layout.ready:
+                reason = describe_changes(store, entry)
                 state = EngineState.OUTDATED if reason else EngineState.READY
             found.append(_describe(name, entry.parts, state, reason=reason, entry=entry, used=used))
     return found
 
 
-def find_change(store: EngineStore, entry: EngineEntry) -> str:
-    """Tell what changed since an engine was built, so that it is not used any more; empty where nothing did."""
+def describe_changes(store: EngineStore, entry: EngineEntry) -> str:
+    """Return the changes since an engine was built, for which it is no longer used; empty where there are none."""
     try:
         now = store.key(request_of(entry.parts, entry.source)).parts
     except EngineStoreError as error:
@@ -126,25 +126,25 @@ def _describe(
         model=parts.model,
         precision=parts.precision,
         sizes=describe_dimensions(parts.dimensions),
-        flavour=parts.flavour,
+        flavour=parts.engine_type,
         runtime_version=parts.runtime_version,
         device=parts.product,
         state=state,
         size_bytes=0 if entry is None else entry.file.size_bytes,
         last_used=used,
         reason=reason,
-        proof=None if entry is None else entry.proof,
+        proof=None if entry is None else entry.golden_test,
     )
 
 
 def _describe_unmet(request: EngineRequest, *, reason: str) -> ListedEngine:
     sizes = describe_dimensions(request.dimensions)
     return ListedEngine(
-        name="-".join((request.model, request.precision, sizes.replace(" ", "-"), request.flavour)),
+        name="-".join((request.model, request.precision, sizes.replace(" ", "-"), request.engine_type)),
         model=request.model,
         precision=request.precision,
         sizes=sizes,
-        flavour=request.flavour,
+        flavour=request.engine_type,
         runtime_version="",
         device="",
         state=EngineState.WAITING,
@@ -156,17 +156,17 @@ def _describe_unmet(request: EngineRequest, *, reason: str) -> ListedEngine:
 
 
 def find_ready(store: EngineStore, beginning: str) -> tuple[Path, EngineEntry]:
-    """Return the folder and manifest of the one ready engine whose name begins so.
+    """Return the folder and manifest of the one ready engine whose name has this beginning.
 
     Raises:
         EngineStoreError: There is none, or more than one.
     """
-    names = [name for name in list_names(store.shelves.ready) if name.startswith(beginning)]
+    names = [name for name in list_names(store.layout.ready) if name.startswith(beginning)]
     if len(names) != 1:
         raise EngineStoreError(
             f"{len(names) or 'no'} ready engines have names that begin with {beginning}; `relume engines list` has them"
         )
-    folder = store.shelves.ready / names[0]
+    folder = store.layout.ready / names[0]
     try:
         return folder, EngineEntry.read(folder / ENTRY)
     except FileNotFoundError as error:
@@ -174,17 +174,17 @@ def find_ready(store: EngineStore, beginning: str) -> tuple[Path, EngineEntry]:
 
 
 def find_listed(store: EngineStore, name: str) -> EngineRequest | None:
-    """Return the request that a ready engine, or one in quarantine, was built of; None where there is no such one."""
-    shelves = store.shelves
-    if name not in {*list_names(shelves.ready), *list_names(shelves.quarantine)}:
+    """Return the request that a ready or quarantined engine was built from; None if there is no such engine."""
+    layout = store.layout
+    if name not in {*list_names(layout.ready), *list_names(layout.quarantine)}:
         return None
     try:
-        entry = EngineEntry.read(shelves.ready / name / ENTRY)
+        entry = EngineEntry.read(layout.ready / name / ENTRY)
         return request_of(entry.parts, entry.source)
     except (FileNotFoundError, EngineStoreError):
         pass
     try:
-        setback = Setback.read(shelves.quarantine / name / SETBACK)
-        return request_of(setback.parts, setback.source)
+        failure = BuildFailure.read(layout.quarantine / name / FAILURE)
+        return request_of(failure.parts, failure.source)
     except (FileNotFoundError, EngineStoreError):
         return None

@@ -1,4 +1,4 @@
-"""What is wanted of the store: one file of a model at fixed sizes, as an engine of one flavour."""
+"""A request for an engine (a file of a model at fixed sizes), and its key: everything that an engine depends on."""
 
 import hashlib
 import json
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from runtime.engine.device import EngineDevice, Flavour
+from runtime.engine.device import EngineDevice, EngineType
 from runtime.errors import ManifestError
 from runtime.manifest import Model, ModelFile, load_model
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """An engine that is wanted.
+    """A file of a model at fixed sizes, to be run as an engine.
 
     Attributes:
         model: The model's name.
@@ -25,8 +25,8 @@ class EngineRequest:
         sha256: Of that file.
         dimensions: Sorted pairs of a named dimension and its size.
         precision: Of the file: `fp32`, `fp16` or `int8`.
-        calibration: Digest of how the file was quantised; empty where it was not.
-        flavour: Whose engine.
+        calibration: Digest of its calibration; empty for a file that is not quantised.
+        engine_type: The type of the engine.
     """
 
     model: str
@@ -35,16 +35,16 @@ class EngineRequest:
     dimensions: tuple[tuple[str, int], ...]
     precision: str
     calibration: str
-    flavour: Flavour
+    engine_type: EngineType
 
 
-def request_engine(source: Path, *, dimensions: Mapping[str, int], flavour: Flavour) -> EngineRequest:
-    """Ask for the engine of one file of a model, which is checked against its manifest.
+def request_engine(source: Path, *, dimensions: Mapping[str, int], engine_type: EngineType) -> EngineRequest:
+    """Return the request for the engine of one file of a model, which is checked against its manifest.
 
     Args:
         source: An ONNX file beside its manifest.
-        dimensions: The size of every named dimension; names that the model does not have are left out.
-        flavour: Whose engine.
+        dimensions: The size of every named dimension; names that the model does not have are ignored.
+        engine_type: The type of the engine.
 
     Raises:
         ManifestError: The manifest does not name the file, or the file was altered; or a dimension has no size.
@@ -64,12 +64,12 @@ def request_engine(source: Path, *, dimensions: Mapping[str, int], flavour: Flav
         dimensions=tuple(sorted((name, dimensions[name]) for name in names)),
         precision=entry.precision,
         calibration="" if entry.calibration is None else entry.calibration.digest,
-        flavour=flavour,
+        engine_type=engine_type,
     )
 
 
 def find_file(source: Path) -> tuple[Model, ModelFile]:
-    """Return the model that a file belongs to, and what its manifest says of the file.
+    """Return the model that a file belongs to, and the file's entry in its manifest.
 
     Raises:
         ManifestError: There is no manifest beside it, or it does not name the file.
@@ -83,7 +83,7 @@ def find_file(source: Path) -> tuple[Model, ModelFile]:
 
 
 BUILDER_VERSION: Final = 1
-"""Raised whenever engines are built or proven in another way, so that those of before are built again."""
+"""Raised whenever engines are built or tested differently, so that all are built again."""
 _DIGITS: Final = 12
 
 
@@ -97,7 +97,9 @@ class KeyParts(BaseModel):
     calibration: str
     dimensions: tuple[tuple[str, int], ...]
     precision: str
-    flavour: Flavour
+    engine_type: EngineType = Field(
+        validation_alias=AliasChoices("engine_type", "flavour"), serialization_alias="flavour"
+    )
     builder_version: int
     runtime_version: str
     product: str
@@ -117,14 +119,14 @@ class EngineKey:
 
 
 def make_key(request: EngineRequest, device: EngineDevice) -> EngineKey:
-    """Make the key of a request on a device."""
+    """Return the key of a request on a device."""
     parts = KeyParts(
         model=request.model,
         source_sha256=request.sha256,
         calibration=request.calibration,
         dimensions=request.dimensions,
         precision=request.precision,
-        flavour=request.flavour,
+        engine_type=request.engine_type,
         builder_version=BUILDER_VERSION,
         runtime_version=device.runtime_version,
         product=device.product,
@@ -133,20 +135,20 @@ def make_key(request: EngineRequest, device: EngineDevice) -> EngineKey:
         driver=device.driver,
         cuda=device.cuda,
     )
-    text = json.dumps(parts.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(parts.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()
     words = [parts.model, parts.precision, describe_dimensions(parts.dimensions)]
-    words += [str(parts.flavour), parts.runtime_version, parts.product, digest[:_DIGITS]]
+    words += [str(parts.engine_type), parts.runtime_version, parts.product, digest[:_DIGITS]]
     return EngineKey(parts, digest, "-".join(_plain(word) for word in words if word))
 
 
 def describe_dimensions(dimensions: tuple[tuple[str, int], ...]) -> str:
-    """Return sizes as words: `320x180` (width, then height) for a picture, `samples 1024` for anything else."""
+    """Return sizes as words: `320x180` (width, then height) for video, `samples 1024` for anything else."""
     sizes = {name: size for name, size in dimensions if (name, size) != ("batch", 1)}
     picture = [str(sizes.pop(name)) for name in ("width", "height") if name in sizes]
     return " ".join([*(["x".join(picture)] if picture else []), *(f"{name} {size}" for name, size in sizes.items())])
 
 
 def _plain(word: str) -> str:
-    """Keep what every file system takes."""
+    """Replace characters that some file systems refuse."""
     return re.sub(r"[^a-z0-9._]+", "-", word.lower()).strip("-.")[:48]

@@ -1,4 +1,4 @@
-"""What the store writes beside an engine, about one that failed, and about one that is wanted."""
+"""The documents and folders of an engine store."""
 
 import os
 import shutil
@@ -7,14 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.atomic_files import sync_path
 from runtime.engine.store.key import EngineRequest, KeyParts
 from runtime.errors import EngineStoreError
 
 ENTRY: Final = "manifest.json"
-SETBACK: Final = "reason.json"
+FAILURE: Final = "reason.json"
 
 
 class _Document(BaseModel):
@@ -26,7 +26,7 @@ class _Document(BaseModel):
 
         Raises:
             FileNotFoundError: There is none.
-            EngineStoreError: It cannot be read, or is no such document.
+            EngineStoreError: It cannot be read, or is not such a document.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -39,14 +39,15 @@ class _Document(BaseModel):
 
     def dump(self) -> bytes:
         """Return the document's bytes."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+        return self.model_dump_json(indent=2, by_alias=True).encode() + b"\n"
 
 
-class Proof(_Document):
-    """What the golden test measured; `agreement_db` is against ONNX Runtime in FP32.
+class GoldenTestResult(_Document):
+    """The measurements of the golden test.
 
-    `quality_loss_db` is how much farther from the truth than FP32, for video; `seam_ratio` the error at the joint of
-    two tiles as a multiple of the error elsewhere. None where it was not measured.
+    `agreement_db` is the PSNR against ONNX Runtime in FP32. `quality_loss_db` is the loss of PSNR against the ground
+    truth compared with FP32, for video; `seam_ratio` is the error where two tiles meet as a multiple of the error
+    elsewhere. None where it was not measured.
     """
 
     agreement_db: float
@@ -64,7 +65,7 @@ class EngineFile(_Document):
 
 
 class EngineEntry(_Document):
-    """The manifest of an engine; times are seconds since 1970. Without a proof it is for another device."""
+    """The manifest of an engine; times are seconds since 1970. One for another device was not tested here."""
 
     name: str
     digest: str
@@ -73,68 +74,76 @@ class EngineEntry(_Document):
     file: EngineFile
     built_at: float
     build_time_s: float
-    proof: Proof | None
+    golden_test: GoldenTestResult | None = Field(
+        validation_alias=AliasChoices("golden_test", "proof"), serialization_alias="proof"
+    )
 
 
-class SetbackKind(StrEnum):
-    """Why there is no engine: the builder refused, the golden test failed, or the file changed on the disk."""
+class FailureKind(StrEnum):
+    """The reason for which there is no engine: the build or the golden test failed, or the file changed on the disk."""
 
     REFUSED = "refused"
-    UNSOUND = "unsound"
+    FAILED_TEST = "unsound"
     DAMAGED = "damaged"
 
 
-class Setback(_Document):
-    """An engine in quarantine, or one that could not be built."""
+class BuildFailure(_Document):
+    """An engine in quarantine, or a failed build."""
 
-    kind: SetbackKind
+    kind: FailureKind
     reason: str
     at: float
     source: Path
     parts: KeyParts
 
 
-class Wish(_Document):
-    """An engine that is to be built; `again` builds it although there is one, or although it failed before."""
+class BuildRequest(_Document):
+    """The request for a build; `again` builds the engine even if there is one, or if its build failed before."""
 
     request: EngineRequest
     again: bool = False
 
 
 def request_of(parts: KeyParts, source: Path) -> EngineRequest:
-    """Return the request that a key was made of."""
+    """Return the request that a key was made from."""
     return EngineRequest(
-        parts.model, source, parts.source_sha256, parts.dimensions, parts.precision, parts.calibration, parts.flavour
+        parts.model,
+        source,
+        parts.source_sha256,
+        parts.dimensions,
+        parts.precision,
+        parts.calibration,
+        parts.engine_type,
     )
 
 
 _FOLDERS: Final = ("ready", "unproven", "partial", "quarantine", "wanted", "locks", "cache")
 
 
-class Shelves:
-    """Where everything lies in a store's folder.
+class StoreLayout:
+    """The folders of a store.
 
     Attributes:
-        ready: Proven engines, a folder each.
-        unproven: Engines that were built for another device; never used here.
-        partial: Engines that are being built; without a builder it is litter.
-        quarantine: What failed, with the reason.
-        wanted: Engines that are to be built, a file each.
+        ready: Validated engines, a folder each.
+        unverified: Engines for other devices; never used here.
+        partial: Engines that are being built; without a running builder they are stale.
+        quarantine: Failed engines with the reason.
+        requests: Build requests, a file each.
         locks: A lock for each key.
-        cache: What builders remember of their own between builds.
+        cache: The builders' own caches.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ready, self.unproven, self.partial = folder / "ready", folder / "unproven", folder / "partial"
-        self.quarantine, self.wanted = folder / "quarantine", folder / "wanted"
+        self.ready, self.unverified, self.partial = folder / "ready", folder / "unproven", folder / "partial"
+        self.quarantine, self.requests = folder / "quarantine", folder / "wanted"
         self.locks, self.cache = folder / "locks", folder / "cache"
 
     def prepare(self) -> None:
-        """Make the folders.
+        """Create the folders.
 
         Raises:
-            EngineStoreError: They cannot be made.
+            EngineStoreError: They cannot be created.
         """
         try:
             for name in _FOLDERS:
@@ -146,16 +155,16 @@ class Shelves:
             ) from error
 
     def lock(self, name: str) -> Path:
-        """Return the lock of a key."""
+        """Return the path of the lock of a key."""
         return self.locks / f"{name}.lock"
 
-    def wish(self, name: str) -> Path:
-        """Return the file in which a wish is written down."""
-        return self.wanted / f"{name}.json"
+    def request_file(self, name: str) -> Path:
+        """Return the file of a build request."""
+        return self.requests / f"{name}.json"
 
 
 def move_folder(source: Path, target: Path) -> None:
-    """Put a folder in the place of another; after any crash the target is the old one, the new one, or missing."""
+    """Replace a folder by another one; after any crash the target is the old one, the new one, or missing."""
     sync_path(source)
     remove_folder(target)
     os.rename(source, target)
@@ -164,7 +173,7 @@ def move_folder(source: Path, target: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that may be missing: first its name, so that nobody finds half of it."""
+    """Remove a folder that may be missing; it is renamed first, so that nobody finds half of it."""
     doomed = folder.with_name(f".{folder.name}.gone")
     shutil.rmtree(doomed, ignore_errors=True)
     with suppress(FileNotFoundError):
@@ -173,7 +182,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def list_names(folder: Path) -> list[str]:
-    """Return the names in a folder that may be missing, but for those that are being removed."""
+    """Return the names in a folder that may be missing, without those that are being removed."""
     try:
         return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:

@@ -1,4 +1,4 @@
-"""Clean-up of the store: what nobody needs, then the engines whose last use is longest ago, down to a budget."""
+"""Pruning of the store: stale and outdated engines, then the least recently used ones, down to a budget."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from runtime.file_lock import FileLock
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was cleared away, and what is left; `kept_in_use` would have gone but is in use."""
+    """The removed engines and the remaining size; those of `kept_in_use` were not removed because they are in use."""
 
     removed: tuple[str, ...]
     removed_bytes: int
@@ -24,33 +24,33 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelved:
+class _StoredFolder:
     folder: Path
     size_bytes: int
     last_used: float
 
 
 def prune(store: EngineStore, budget_bytes: int) -> Pruned:
-    """Clear away what killed builders left, outdated engines and those for other devices, then down to a budget.
+    """Remove stale builds, outdated engines and those for other devices, then others down to a budget.
 
-    What is in use or being built stays. Quarantine counts, and goes before any ready engine. An engine whose device
-    or library is not there at the moment is not outdated by that.
+    Engines in use or being built stay. Quarantined ones count, and are removed before any ready one. An engine whose
+    device or library is missing at the moment is not outdated by that.
 
     Args:
         store: The store.
-        budget_bytes: What ready engines and quarantine may take.
+        budget_bytes: The size that ready and quarantined engines may have.
 
     Raises:
-        EngineStoreError: Something cannot be removed.
+        EngineStoreError: A folder cannot be removed.
     """
-    shelves = store.shelves
+    layout = store.layout
     removed, kept, freed = [], [], 0
     try:
-        clear_litter(store)
-        doomed = list(_shelved(shelves.unproven))
-        ready = list(_shelved(shelves.ready))
+        remove_stale_builds(store)
+        doomed = list(_list_folders(layout.unverified))
+        ready = list(_list_folders(layout.ready))
         outdated = [one for one in ready if _is_outdated(store, one.folder)]
-        quarantine = sorted(_shelved(shelves.quarantine), key=lambda one: one.last_used)
+        quarantine = sorted(_list_folders(layout.quarantine), key=lambda one: one.last_used)
         current = sorted((one for one in ready if one not in outdated), key=lambda one: one.last_used)
         left = sum(one.size_bytes for one in [*quarantine, *current])
         for one in [*doomed, *outdated, *quarantine, *current]:
@@ -64,19 +64,19 @@ def prune(store: EngineStore, budget_bytes: int) -> Pruned:
             freed += one.size_bytes
             left -= one.size_bytes if counts else 0
     except OSError as error:
-        raise EngineStoreError(f"the engine store {shelves.folder} cannot be cleared: {error.strerror}") from error
-    return Pruned(tuple(removed), freed, tuple(kept), sum(one.size_bytes for one in _shelved(shelves.ready)))
+        raise EngineStoreError(f"the engine store {layout.folder} cannot be pruned: {error.strerror}") from error
+    return Pruned(tuple(removed), freed, tuple(kept), sum(one.size_bytes for one in _list_folders(layout.ready)))
 
 
-def _shelved(shelf: Path) -> Iterator[_Shelved]:
-    for name in list_names(shelf):
-        folder = shelf / name
+def _list_folders(parent: Path) -> Iterator[_StoredFolder]:
+    for name in list_names(parent):
+        folder = parent / name
         with suppress(FileNotFoundError):
             files = [path.stat() for path in folder.iterdir()]
             used = max((path.st_mtime for path in files), default=0.0)
             with suppress(FileNotFoundError):
                 used = (folder / ENTRY).stat().st_mtime
-            yield _Shelved(folder, sum(path.st_size for path in files), used)
+            yield _StoredFolder(folder, sum(path.st_size for path in files), used)
 
 
 def _is_outdated(store: EngineStore, folder: Path) -> bool:
@@ -88,7 +88,7 @@ def _is_outdated(store: EngineStore, folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove an engine's folder; not where the engine is in use."""
+    """Remove an engine's folder unless the engine is in use; return whether it was removed."""
     engine = next((path for path in folder.iterdir() if path.suffix in SUFFIXES), None)
     if engine is None:
         remove_folder(folder)
@@ -101,14 +101,14 @@ def _remove(folder: Path) -> bool:
     return True
 
 
-def clear_litter(store: EngineStore) -> None:
-    """Remove what killed processes left: partial engines whose builder is gone, and folders that were half removed."""
-    shelves = store.shelves
-    for name in list_names(shelves.partial):
-        lock = FileLock.try_exclusive(shelves.lock(name))
+def remove_stale_builds(store: EngineStore) -> None:
+    """Remove partial engines whose builder was killed, and folders that were half removed."""
+    layout = store.layout
+    for name in list_names(layout.partial):
+        lock = FileLock.try_exclusive(layout.lock(name))
         if lock is not None:
             with lock:
-                remove_folder(shelves.partial / name)
-    for shelf in (shelves.ready, shelves.unproven, shelves.partial, shelves.quarantine):
-        for path in shelf.glob(".*.gone"):
+                remove_folder(layout.partial / name)
+    for parent in (layout.ready, layout.unverified, layout.partial, layout.quarantine):
+        for path in parent.glob(".*.gone"):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The store as those see it who use engines: find one that is whole, or ask for it."""
+"""The engine store for its users: find an intact engine, or request a build."""
 
 import hashlib
 import logging
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from runtime.atomic_files import remove_durably, write_durably
 from runtime.closing import Closing
-from runtime.engine.device import EngineDevice, Flavour, detect_device
+from runtime.engine.device import EngineDevice, EngineType, detect_device
 from runtime.engine.store.key import EngineKey, EngineRequest, make_key
 from runtime.engine.store.layout import (
     ENTRY,
-    SETBACK,
+    FAILURE,
+    BuildFailure,
+    BuildRequest,
     EngineEntry,
-    Setback,
-    SetbackKind,
-    Shelves,
-    Wish,
+    FailureKind,
+    StoreLayout,
     list_names,
     move_folder,
     request_of,
@@ -30,156 +30,160 @@ from runtime.file_lock import FileLock
 
 logger = logging.getLogger(__name__)
 
-LookAtDevice = Callable[[Flavour], EngineDevice]
+DetectDevice = Callable[[EngineType], EngineDevice]
 
 
 @dataclass(slots=True)
 class StoredEngine(Closing):
-    """An engine that was whole when it was handed out; it is not cleared away before this is closed."""
+    """An engine that is in use: intact when it was opened, and not pruned before this is closed."""
 
     path: Path
     entry: EngineEntry
     _use: FileLock
 
     def close(self) -> None:
-        """Say that the engine is not used any more."""
+        """Release the engine."""
         self._use.close()
 
 
 class EngineStore:
-    """The engines in a folder, which many processes may share; nothing is made in it before something is wanted."""
+    """The engines in a folder, which processes may share; nothing is created in it before the first request."""
 
-    def __init__(self, folder: Path, *, look: LookAtDevice = detect_device) -> None:
-        self.shelves = Shelves(folder)
-        self._look = look
+    def __init__(self, folder: Path, *, detect: DetectDevice = detect_device) -> None:
+        self.layout = StoreLayout(folder)
+        self._detect = detect
 
     def key(self, request: EngineRequest) -> EngineKey:
         """Return the key of a request on this device.
 
         Raises:
-            EngineStoreError: The flavour's library or device is missing here.
+            EngineStoreError: The library or device of the engine type is missing here.
         """
-        return make_key(request, self._look(request.flavour))
+        return make_key(request, self._detect(request.engine_type))
 
     def find(self, request: EngineRequest) -> StoredEngine | None:
-        """Return the engine of a request, its SHA-256 checked and its use noted; None where there is none.
+        """Return the engine of a request, its SHA-256 checked and its last use updated; None where there is none.
 
-        An engine that is not as it was built goes into quarantine, and is asked for again.
+        An engine that changed since it was built is quarantined, and its build requested again.
 
         Raises:
-            EngineStoreError: The store cannot be read; or the flavour's library or device is missing here.
+            EngineStoreError: The store cannot be read; or the library or device of the engine type is missing here.
         """
         key = self.key(request)
-        folder = self.shelves.ready / key.name
+        folder = self.layout.ready / key.name
         try:
             entry = EngineEntry.read(folder / ENTRY)
             path = folder / entry.file.path
-            # The lock comes first: what is looked at cannot be cleared away before it is used.
+            # The lock comes first: an engine that is being checked cannot be pruned before it is used.
             use = FileLock.try_existing(path, shared=True)
-            fault = find_fault(folder, key.digest)
+            defect = find_defect(folder, key.digest)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise EngineStoreError(f"the engine in {folder} cannot be read: {error.strerror}") from error
         except EngineStoreError as error:
-            use, fault = None, str(error)
-        if use is not None and not fault:
-            _note_use(folder)
+            use, defect = None, str(error)
+        if use is not None and not defect:
+            _touch(folder)
             return StoredEngine(path, entry, use)
         if use is not None:
             use.close()
-        if fault:
+        if defect:
             self._quarantine(key, request.source)
         return None
 
-    def want(self, request: EngineRequest, *, again: bool = False) -> bool:
-        """Write down that an engine is to be built.
+    def request_build(self, request: EngineRequest, *, again: bool = False) -> bool:
+        """Request the build of an engine.
 
         Args:
-            request: What is wanted.
-            again: Also where there is one, or where building it has failed before.
+            request: The engine.
+            again: Build it even if there is one, or if its build failed before.
 
         Returns:
-            Whether it is written down now; a wish that cannot be is no reason for a job to fail.
+            Whether the request is stored; one that cannot be stored is no reason for a job to fail.
         """
         try:
             key = self.key(request)
-            if not again and ((self.shelves.ready / key.name / ENTRY).exists() or self.setback(key) is not None):
+            if not again and ((self.layout.ready / key.name / ENTRY).exists() or self.build_failure(key) is not None):
                 return False
-            if again or not self.shelves.wish(key.name).exists():
-                self.shelves.prepare()
-                write_durably(self.shelves.wish(key.name), Wish(request=request, again=again).dump())
+            if again or not self.layout.request_file(key.name).exists():
+                self.layout.prepare()
+                write_durably(self.layout.request_file(key.name), BuildRequest(request=request, again=again).dump())
         except (OSError, EngineStoreError) as error:
-            logger.warning("engine for model %s cannot be asked for: %s", request.model, error)
+            logger.warning("the engine for model %s cannot be requested: %s", request.model, error)
             return False
         return True
 
-    def forget_wish(self, name: str) -> None:
-        """Take a wish back."""
-        remove_durably(self.shelves.wish(name))
+    def withdraw_request(self, name: str) -> None:
+        """Remove a build request."""
+        remove_durably(self.layout.request_file(name))
 
-    def wishes(self) -> list[Wish]:
-        """Return what is to be built, the oldest wish first."""
+    def build_requests(self) -> list[BuildRequest]:
+        """Return the build requests, the oldest first."""
         found = []
-        for path in self.shelves.wanted.glob("*.json"):
+        for path in self.layout.requests.glob("*.json"):
             try:
-                found.append((path.stat().st_mtime, Wish.read(path)))
+                found.append((path.stat().st_mtime, BuildRequest.read(path)))
             except FileNotFoundError:
                 continue
             except EngineStoreError as error:
                 logger.warning("%s; it is removed", error)
                 remove_durably(path)
-        return [wish for _, wish in sorted(found, key=lambda pair: pair[0])]
+        return [request for _, request in sorted(found, key=lambda pair: pair[0])]
 
-    def setback(self, key: EngineKey) -> Setback | None:
-        """Tell why building an engine failed; None where it did not, or where only the file was damaged."""
+    def build_failure(self, key: EngineKey) -> BuildFailure | None:
+        """Return the failure of an engine's build; None where it did not fail, or where only the file was damaged."""
         try:
-            setback = Setback.read(self.shelves.quarantine / key.name / SETBACK)
+            failure = BuildFailure.read(self.layout.quarantine / key.name / FAILURE)
         except (FileNotFoundError, EngineStoreError):
             return None
-        return None if setback.kind is SetbackKind.DAMAGED else setback
+        return None if failure.kind is FailureKind.DAMAGED else failure
 
     def renew(self) -> list[str]:
-        """Ask for every engine whose device, driver or library changed since it was built; give their names."""
-        asked = []
-        for name in list_names(self.shelves.ready):
+        """Request every engine whose device, driver or library changed since it was built; return their names."""
+        requested = []
+        for name in list_names(self.layout.ready):
             try:
-                entry = EngineEntry.read(self.shelves.ready / name / ENTRY)
+                entry = EngineEntry.read(self.layout.ready / name / ENTRY)
                 request = request_of(entry.parts, entry.source)
-                if self.key(request).digest != entry.digest and request.source.is_file() and self.want(request):
-                    asked.append(name)
+                if (
+                    self.key(request).digest != entry.digest
+                    and request.source.is_file()
+                    and self.request_build(request)
+                ):
+                    requested.append(name)
             except (FileNotFoundError, EngineStoreError):
                 continue
-        return asked
+        return requested
 
     def _quarantine(self, key: EngineKey, source: Path) -> None:
-        """Take a damaged engine out and ask for it again; whoever holds the key's lock at this moment replaces it."""
-        folder = self.shelves.ready / key.name
+        """Quarantine a damaged engine and request it again; a process that holds its lock is just replacing it."""
+        folder = self.layout.ready / key.name
         try:
-            self.shelves.prepare()
-            lock = FileLock.try_exclusive(self.shelves.lock(key.name))
+            self.layout.prepare()
+            lock = FileLock.try_exclusive(self.layout.lock(key.name))
             if lock is None:
                 return
             with lock:
-                # Another process may have set it aside, and yet another built it again, since it was looked at.
-                fault = find_fault(folder, key.digest)
-                if not fault:
+                # Since the check, another process may have quarantined it, and yet another built it again.
+                defect = find_defect(folder, key.digest)
+                if not defect:
                     return
-                logger.warning("engine %s goes into quarantine: %s", key.name, fault)
-                setback = Setback(
-                    kind=SetbackKind.DAMAGED, reason=fault, at=time.time(), source=source, parts=key.parts
+                logger.warning("engine %s is quarantined: %s", key.name, defect)
+                failure = BuildFailure(
+                    kind=FailureKind.DAMAGED, reason=defect, at=time.time(), source=source, parts=key.parts
                 )
-                write_durably(folder / SETBACK, setback.dump())
-                move_folder(folder, self.shelves.quarantine / key.name)
+                write_durably(folder / FAILURE, failure.dump())
+                move_folder(folder, self.layout.quarantine / key.name)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise EngineStoreError(f"the damaged engine {folder} cannot be set aside: {error.strerror}") from error
-        self.want(request_of(key.parts, source))
+            raise EngineStoreError(f"the damaged engine {folder} cannot be quarantined: {error.strerror}") from error
+        self.request_build(request_of(key.parts, source))
 
 
-def find_fault(folder: Path, digest: str) -> str:
-    """Tell what is wrong with a ready engine: empty where its file is as it was built and its key is the one expected.
+def find_defect(folder: Path, digest: str) -> str:
+    """Return the defect of a ready engine; empty where its file is intact and its key is the expected one.
 
     Raises:
         FileNotFoundError: There is no engine.
@@ -202,7 +206,7 @@ def find_fault(folder: Path, digest: str) -> str:
     return ""
 
 
-def _note_use(folder: Path) -> None:
-    """Note that an engine was used now: the time of its manifest. One that cannot be noted is used all the same."""
+def _touch(folder: Path) -> None:
+    """Set the time of an engine's last use, which is that of its manifest; a failure does not matter."""
     with suppress(OSError):
         os.utime(folder / ENTRY)

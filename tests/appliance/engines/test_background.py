@@ -8,11 +8,11 @@ import pytest
 
 from appliance.engines import background
 from appliance.engines.background import EngineKeeper
-from runtime.engine.device import Flavour, detect_device
-from runtime.engine.store.build_dir import Bench
+from runtime.engine.device import EngineType, detect_device
+from runtime.engine.store.build_dir import BuildDir
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import request_engine
-from runtime.engine.store.layout import Proof
+from runtime.engine.store.layout import GoldenTestResult
 from runtime.engine.store.store import EngineStore
 from runtime.manifest import find_model
 
@@ -22,7 +22,7 @@ DEADLINE_S = 60.0
 @pytest.fixture
 def wanted():
     source = find_model("light-x4").file()
-    return request_engine(source, dimensions={"height": 32, "width": 32}, flavour=Flavour.OPENVINO)
+    return request_engine(source, dimensions={"height": 32, "width": 32}, engine_type=EngineType.OPENVINO)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def states(store):
 
 def test_nothing_is_begun_while_a_job_runs(store, wanted, caplog):
     caplog.set_level("INFO")
-    store.want(wanted)
+    store.request_build(wanted)
     with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.05) as keeper:
         keeper.start()
         time.sleep(0.5)
@@ -55,7 +55,7 @@ def test_nothing_is_begun_while_a_job_runs(store, wanted, caplog):
 @pytest.mark.slow  # The page's tests have a server do it too.
 def test_a_wanted_engine_is_built_once_no_job_runs(store, wanted):
     idle = threading.Event()
-    store.want(wanted)
+    store.request_build(wanted)
     with EngineKeeper(store, idle.is_set, budget_bytes=10**9, look_s=0.05) as keeper:
         keeper.start()
         time.sleep(0.5)
@@ -67,23 +67,23 @@ def test_a_wanted_engine_is_built_once_no_job_runs(store, wanted):
 def test_a_job_stops_a_build_which_is_begun_again_later(store, wanted):
     idle = threading.Event()
     idle.set()
-    store.want(wanted)
+    store.request_build(wanted)
     with EngineKeeper(store, idle.is_set, budget_bytes=10**9, look_s=0.05) as keeper:
         keeper.start()
         wait_until(lambda: states(store) == [EngineState.BUILDING])
         idle.clear()
         wait_until(lambda: states(store) == [EngineState.WAITING])
-        assert list(store.shelves.partial.iterdir()) == []
+        assert list(store.layout.partial.iterdir()) == []
     assert states(store) == [EngineState.WAITING]
 
 
 def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
-    store.shelves.prepare()
-    with Bench(store.shelves, store.key(wanted), wanted.source, threading.Event()) as bench:
+    store.layout.prepare()
+    with BuildDir(store.layout, store.key(wanted), wanted.source, threading.Event()) as bench:
         bench.engine.write_bytes(b"engine")
-        bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
+        bench.publish(build_time_s=1.0, golden_test=GoldenTestResult(agreement_db=100.0, time_s=1.0))
     later = EngineStore(
-        store.shelves.folder, look=lambda flavour: replace(detect_device(flavour), runtime_version="2030.1")
+        store.layout.folder, detect=lambda engine_type: replace(detect_device(engine_type), runtime_version="2030.1")
     )
     with EngineKeeper(later, lambda: False, budget_bytes=10**9, look_s=0.05) as keeper:
         keeper.start()
@@ -92,21 +92,21 @@ def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
 
 def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
-    store.want(wanted)
+    store.request_build(wanted)
     with EngineKeeper(store, lambda: True, budget_bytes=10**9, look_s=0.05) as keeper:
         keeper.start()
         wait_until(lambda: states(store) == [EngineState.QUARANTINED])
-        assert store.wishes() == []
+        assert store.build_requests() == []
 
 
 def test_a_box_with_a_gpu_and_an_empty_store_asks_for_what_usual_sources_want(store, monkeypatch):
-    monkeypatch.setattr(background, "usual_flavour", lambda: Flavour.RTX)
-    monkeypatch.setattr(store, "_look", lambda _: detect_device(Flavour.OPENVINO))
+    monkeypatch.setattr(background, "default_engine_type", lambda: EngineType.RTX)
+    monkeypatch.setattr(store, "_detect", lambda _: detect_device(EngineType.OPENVINO))
     with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.02) as keeper:
         keeper.start()
-        wait_until(lambda: len(store.wishes()) > 5)
+        wait_until(lambda: len(store.build_requests()) > 5)
         time.sleep(0.2)
-        wanted = {(wish.request.model, wish.request.precision) for wish in store.wishes()}
+        wanted = {(wish.request.model, wish.request.precision) for wish in store.build_requests()}
 
     assert {("light-x2", "fp16"), ("light-restore", "fp16"), ("light-x4", "fp16")} <= wanted
 
@@ -116,15 +116,15 @@ def test_a_box_without_a_gpu_asks_for_nothing_by_itself(store):
         keeper.start()
         time.sleep(0.3)
 
-    assert store.wishes() == []
+    assert store.build_requests() == []
 
 
 def test_who_waits_for_an_engine_is_told_that_it_is_ready(store, wanted, monkeypatch):
     told = []
     outcome = type("Outcome", (), {"usable": True, "__str__": lambda _: "built"})()
     result = type("Result", (), {"outcome": outcome, "reason": ""})()
-    monkeypatch.setattr(background, "build_apart", lambda *_, **__: result)
-    store.want(wanted)
+    monkeypatch.setattr(background, "build_in_subprocess", lambda *_, **__: result)
+    store.request_build(wanted)
     with EngineKeeper(store, lambda: True, budget_bytes=10**9, look_s=0.02, on_ready=lambda: told.append(1)) as keeper:
         keeper.start()
         wait_until(lambda: told)

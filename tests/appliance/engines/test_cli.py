@@ -86,9 +86,9 @@ def test_ctrl_c_stops_a_build_and_leaves_no_half_engine(tmp_path):
 
 def test_all_means_every_presets_models_at_usual_sizes():
     from runtime.common_shapes import preset_models, requests_for
-    from runtime.engine.device import Flavour
+    from runtime.engine.device import EngineType
 
-    requests = [request for model in preset_models() for request in requests_for(model, Flavour.OPENVINO)]
+    requests = [request for model in preset_models() for request in requests_for(model, EngineType.OPENVINO)]
 
     assert {request.model for request in requests} == {"light-restore", "light-x2", "light-x4", "speech-mask"}
     speech = [request for request in requests if request.model == "speech-mask"]

@@ -14,7 +14,7 @@ from runtime.engine import backends, benchmark, choose
 from runtime.engine.backends import BackendInfo, find_backend, list_backends
 from runtime.engine.benchmark import list_unmeasured, measure_model
 from runtime.engine.choose import BackendPreference, candidates_for, choose_engine
-from runtime.engine.device import Flavour, detect_device
+from runtime.engine.device import EngineType, detect_device
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
 from runtime.engine.store.build_dir import Bench
 from runtime.engine.store.layout import Proof
@@ -142,7 +142,7 @@ def children():
 @pytest.fixture
 def gpu_box(monkeypatch):
     """A box whose `rtx` takes engines of the store; there is one only once `built` is set."""
-    backend = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    backend = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, EngineType.RTX)
     cpu = next(backend for backend in list_backends() if backend.name == "cpu")
     built = threading.Event()
 
@@ -194,10 +194,10 @@ def test_an_engine_is_wanted_built_measured_and_chosen(monkeypatch, tmp_path):
     """On a box with a GPU, of which all but the library is real: it is this processor, and its engines do nothing."""
     model = find_model("speech-mask")
     cpu = find_backend("cpu")
-    rtx = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    rtx = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, EngineType.RTX)
     opened = []
     monkeypatch.setitem(backends._OPENERS, "rtx", lambda path, *_: opened.append(path) or InstantSession(model))
-    monkeypatch.setitem(EngineStore.__init__.__kwdefaults__, "look", lambda _: detect_device(Flavour.OPENVINO))
+    monkeypatch.setitem(EngineStore.__init__.__kwdefaults__, "detect", lambda _: detect_device(EngineType.OPENVINO))
     monkeypatch.setattr(manifest, "list_models", lambda: [model])
     for module in (benchmark, choose):
         monkeypatch.setattr(module, "list_backends", lambda: (cpu, rtx))
@@ -205,10 +205,10 @@ def test_an_engine_is_wanted_built_measured_and_chosen(monkeypatch, tmp_path):
 
     measure_missing(tmp_path)
     assert choose_engine(model, BackendPreference(), threads=1, engines=tmp_path).backend.name == "cpu"
-    (wish,) = store.wishes()
-    assert (wish.request.model, wish.request.flavour) == ("speech-mask", Flavour.RTX)
+    (wish,) = store.build_requests()
+    assert (wish.request.model, wish.request.engine_type) == ("speech-mask", EngineType.RTX)
 
-    with Bench(store.shelves, store.key(wish.request), wish.request.source, threading.Event()) as bench:
+    with Bench(store.layout, store.key(wish.request), wish.request.source, threading.Event()) as bench:
         bench.engine.write_bytes(b"engine")
         bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
     measure_missing(tmp_path)

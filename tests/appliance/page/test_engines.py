@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.device import Flavour
-from runtime.engine.store.build_dir import Bench
+from runtime.engine.device import EngineType
+from runtime.engine.store.build_dir import BuildDir
 from runtime.engine.store.key import request_engine
-from runtime.engine.store.layout import SetbackKind
+from runtime.engine.store.layout import FailureKind
 from runtime.engine.store.store import EngineStore
 from runtime.manifest import find_model
 
@@ -22,10 +22,12 @@ def failed(furnished: Any) -> str:
     """Put an engine that failed into the store of the box."""
     store = EngineStore(furnished.box.data / "engines")
     source = find_model("light-x4").file()
-    request = request_engine(source, dimensions={"height": 32, "width": 32}, flavour=Flavour.OPENVINO)
-    store.shelves.prepare()
-    with Bench(store.shelves, store.key(request), request.source, threading.Event()) as bench:
-        bench.set_aside(SetbackKind.UNSOUND, "where two tiles meet its error is 9.0 times the error elsewhere: a seam")
+    request = request_engine(source, dimensions={"height": 32, "width": 32}, engine_type=EngineType.OPENVINO)
+    store.layout.prepare()
+    with BuildDir(store.layout, store.key(request), request.source, threading.Event()) as bench:
+        bench.quarantine(
+            FailureKind.FAILED_TEST, "where two tiles meet its error is 9.0 times the error elsewhere: a seam"
+        )
     return store.key(request).name
 
 

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from runtime.engine.device import EngineDevice, Flavour
-from runtime.engine.store.build_dir import Bench
+from runtime.engine.device import EngineDevice, EngineType
+from runtime.engine.store.build_dir import BuildDir
 from runtime.engine.store.key import request_engine
-from runtime.engine.store.layout import Proof, SetbackKind
+from runtime.engine.store.layout import FailureKind, GoldenTestResult
 from runtime.engine.store.store import EngineStore
 from runtime.manifest import find_model
 
@@ -16,7 +16,7 @@ from runtime.manifest import find_model
 def store(services, monkeypatch):
     """Return the store of the box, on a processor that is the same wherever the test runs."""
     device = EngineDevice("2026.4", "a processor", "e346b97ae311a868")
-    monkeypatch.setattr(EngineStore.__init__, "__kwdefaults__", {"look": lambda _: device})
+    monkeypatch.setattr(EngineStore.__init__, "__kwdefaults__", {"detect": lambda _: device})
     return EngineStore(services.settings.engines)
 
 
@@ -26,15 +26,15 @@ def shelve(store):
 
     def put(width, *, reason=""):
         request = request_engine(
-            find_model("light-x4").file(), dimensions={"height": 32, "width": width}, flavour=Flavour.OPENVINO
+            find_model("light-x4").file(), dimensions={"height": 32, "width": width}, engine_type=EngineType.OPENVINO
         )
-        store.shelves.prepare()
-        with Bench(store.shelves, store.key(request), request.source, threading.Event()) as bench:
+        store.layout.prepare()
+        with BuildDir(store.layout, store.key(request), request.source, threading.Event()) as bench:
             bench.engine.write_bytes(b"engine")
             if reason:
-                bench.set_aside(SetbackKind.UNSOUND, reason)
+                bench.quarantine(FailureKind.FAILED_TEST, reason)
             else:
-                bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
+                bench.publish(build_time_s=1.0, golden_test=GoldenTestResult(agreement_db=100.0, time_s=1.0))
         return store.key(request).name
 
     return put
@@ -55,10 +55,10 @@ def test_an_administrator_has_an_engine_built_again(admin, operator, services, s
     name = shelve(64, reason="a seam")
 
     assert operator.post(f"/api/engines/{name}/rebuild").status_code == 403
-    assert store.wishes() == []
+    assert store.build_requests() == []
     assert admin.post(f"/api/engines/{name}/rebuild").status_code == 204
 
-    assert store.wishes()[0].again
+    assert store.build_requests()[0].again
     assert [engine["state"] for engine in admin.get("/api/engines").json()] == ["waiting"]
     assert services.audit.list()[0][0].what == "engine_rebuild"
 

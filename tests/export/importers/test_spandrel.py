@@ -12,7 +12,7 @@ from export.engine_builders import build_engine, has_builder
 from export.fp16.convert import convert_to_fp16
 from export.importers.spandrel import load_image_network
 from export.onnx_export import Graph, export_graph
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the exporter's own deprecations
@@ -89,6 +89,6 @@ def test_image_networks_pass_every_gate(tmp_path, name: str) -> None:
     assert descriptor.architecture.name == name
     assert exported.parity <= 1e-4
     assert converted.psnr_db >= 50
-    if has_builder(Flavour.RTX):
+    if has_builder(EngineType.RTX):
         for source in (exported.path, converted.path):
             assert build_engine(source, tmp_path / "engine", capability="sm86").size_bytes > 0

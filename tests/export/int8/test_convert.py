@@ -12,7 +12,7 @@ from export.int8.convert import Int8Error, convert_forms, convert_to_int8, find_
 from export.int8.layers import find_layers
 from export.int8.qdq import Form
 from export.int8.ranges import CalibrationError, measure_ranges
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 
 SMALL = ("unet-clean", "sr-unet", "rvrt-align", "rvrt-group")
 OTHERS = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean")
@@ -36,7 +36,7 @@ def test_every_kind_of_network_has_both_forms(exported_graphs, tmp_path, name: s
         assert result.tiles == 2
         stored = {tensor.name: tensor.data_type for tensor in onnx.load(result.path).graph.initializer}
         assert sum(kind == onnx.TensorProto.INT8 for kind in stored.values()) >= len(result.layers)
-    if has_builder(Flavour.RTX):
+    if has_builder(EngineType.RTX):
         for capability in CAPABILITIES if name == "sr-unet" else CAPABILITIES[:1]:
             target = tmp_path / f"{capability}.engine"
             assert build_engine(made[Form.TENSORRT].path, target, capability=capability).size_bytes > 1000

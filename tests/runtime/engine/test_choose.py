@@ -9,7 +9,7 @@ import pytest
 from runtime.engine import choose as choose_module
 from runtime.engine.backends import BackendInfo, list_backends
 from runtime.engine.choose import BackendPreference, candidates_for, choose_engine, offered_precisions
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.speeds import digest_files, read_speeds, write_speeds
 from runtime.errors import OptionError, SessionError
 from runtime.manifest import Calibration, ModelFile, Quality, find_model
@@ -212,7 +212,7 @@ def test_measuring_a_model_again_replaces_its_speeds_and_leaves_others(measured)
 
 def test_what_opens_files_takes_tiles_of_any_shape_and_what_runs_engines_does_not(monkeypatch):
     model = find_model("light-x4")
-    gpu = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, Flavour.RTX)
+    gpu = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, EngineType.RTX)
     monkeypatch.setattr(choose_module, "list_backends", lambda: (*list_backends(), gpu))
 
     assert choose_engine(model, BackendPreference("cpu"), threads=1).any_shape

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from runtime.engine.device_memory import check_room, is_shared, needed_bytes, open_buffers
+from runtime.engine.device_memory import check_device_memory, is_shared, open_buffers, tensor_bytes
 from runtime.engine.session import Binding
 from runtime.errors import SessionError
 
@@ -18,13 +18,13 @@ TENSORS = (
 
 
 def test_bytes_are_counted_by_shape_and_dtype():
-    assert needed_bytes(TENSORS) == 3 * 180 * 320 * 4 + 5 * 2 + 8
+    assert tensor_bytes(TENSORS) == 3 * 180 * 320 * 4 + 5 * 2 + 8
 
 
 def test_tensors_that_do_not_fit_are_refused_with_both_sizes():
-    check_room(100, 100)
+    check_device_memory(100, 100)
     with pytest.raises(SessionError, match="the tensors take 3072 MiB and the GPU has 2048 MiB free; end what else"):
-        check_room(3 << 30, 2 << 30)
+        check_device_memory(3 << 30, 2 << 30)
 
 
 def test_an_integrated_gpu_without_pycuda_is_told_what_it_lacks(caplog):
@@ -55,7 +55,7 @@ def test_tensors_are_copied_once_each_way_and_not_at_all_where_memory_is_shared(
 def test_memory_is_released_when_tensors_are_closed(fake_gpu):
     stream = sys.modules["cupy"].cuda.Stream()
     buffers = open_buffers(TENSORS[:2], TENSORS[2:], stream)
-    assert fake_gpu.used >= needed_bytes(TENSORS)
+    assert fake_gpu.used >= tensor_bytes(TENSORS)
 
     buffers.close()
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from runtime.engine.backends import BackendInfo, find_backend
-from runtime.engine.choose import ModelBackend, StoredSession
-from runtime.engine.device import Flavour
-from runtime.engine.store.builder import BuildOutcome, build_apart
+from runtime.engine.choose import ModelBackend, StoredEngineSession
+from runtime.engine.device import EngineType
+from runtime.engine.store.builder import BuildOutcome, build_in_subprocess
 from runtime.engine.store.key import request_engine
 from runtime.engine.store.store import EngineStore
 from runtime.errors import OpenError
@@ -47,9 +47,9 @@ def test_an_engine_that_is_missing_is_asked_for_and_openvino_compiles_meanwhile(
     with backend.open(model, "step", SIZES) as session:
         assert session.run(random_tensors(session))["output"].shape == (1, 3, 128, 128)
 
-    (wish,) = EngineStore(tmp_path).wishes()
+    (wish,) = EngineStore(tmp_path).build_requests()
     assert (wish.request.model, wish.request.precision) == ("light-x4", "int8")
-    assert wish.request.flavour is Flavour.OPENVINO
+    assert wish.request.engine_type is EngineType.OPENVINO
     assert wish.request.dimensions == (("height", 32), ("width", 32))
 
 
@@ -63,7 +63,7 @@ def test_a_store_that_cannot_be_used_is_no_reason_to_fail(model, tmp_path):
 
 def test_a_backend_of_engines_alone_tells_that_its_engine_is_missing(model):
     # Pretended, as on a box with the GPU, where the engine is looked for before its library is loaded.
-    rtx = BackendInfo("rtx", True, "", ("fp32",), ("tensorrt-rtx-cu13",), on_gpu=True, flavour=Flavour.RTX)
+    rtx = BackendInfo("rtx", True, "", ("fp32",), ("tensorrt-rtx-cu13",), on_gpu=True, engine_type=EngineType.RTX)
 
     with pytest.raises(OpenError, match="the rtx engine for light-x4 fp32 at 32x32x1 is not built yet") as caught:
         ModelBackend(rtx).open(model, "step", SIZES)
@@ -73,18 +73,18 @@ def test_a_backend_of_engines_alone_tells_that_its_engine_is_missing(model):
 
 def test_an_engine_of_the_store_is_opened_and_gives_the_bytes_of_its_file(model, tmp_path):
     backend, store = find_backend("openvino"), EngineStore(tmp_path)
-    request = request_engine(model.file(), dimensions=SIZES, flavour=Flavour.OPENVINO)
-    assert build_apart(store, request, stop=lambda: False).outcome is BuildOutcome.READY
+    request = request_engine(model.file(), dimensions=SIZES, engine_type=EngineType.OPENVINO)
+    assert build_in_subprocess(store, request, stop=lambda: False).outcome is BuildOutcome.READY
 
     with (
         ModelBackend(backend).open(model, "step", SIZES) as compiled,
         ModelBackend(backend, engines=tmp_path).open(model, "step", SIZES) as stored,
     ):
-        assert isinstance(stored, StoredSession)
-        assert not isinstance(compiled, StoredSession)
+        assert isinstance(stored, StoredEngineSession)
+        assert not isinstance(compiled, StoredEngineSession)
         given = random_tensors(compiled)
         expected, result = compiled.run(given), stored.run(given)
 
-    assert store.wishes() == []
+    assert store.build_requests() == []
     for name, array in expected.items():
         np.testing.assert_array_equal(result[name], array)

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.engine import tensorrt
 from runtime.engine.backends import list_backends
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.tensorrt import TensorRtSession, read_tensors
 from runtime.errors import SessionError
@@ -97,23 +97,23 @@ def test_without_a_gpu_an_engine_is_refused_with_what_the_library_said(tmp_path,
     monkeypatch.setattr(tensorrt, "_load_cupy", lambda: stream)
 
     with pytest.raises(SessionError, match=r"x\.engine is not an engine for this GPU and tensorrt_rtx .*; build it"):
-        TensorRtSession(path, flavour=Flavour.RTX, precision="fp32")
+        TensorRtSession(path, engine_type=EngineType.RTX, precision="fp32")
 
 
 @pytest.mark.parametrize(
     ("missing", "flavour", "message"),
     [
-        ("tensorrt", Flavour.TENSORRT, r"tensorrt is not installed; pip install 'relume\[tensorrt\]'"),
-        ("cupy", Flavour.RTX, r"cupy is not installed; pip install 'relume\[cuda\]'"),
-        ("", Flavour.OPENVINO, "engines of openvino are not run by TensorRT"),
+        ("tensorrt", EngineType.TENSORRT, r"tensorrt is not installed; pip install 'relume\[tensorrt\]'"),
+        ("cupy", EngineType.RTX, r"cupy is not installed; pip install 'relume\[cuda\]'"),
+        ("", EngineType.OPENVINO, "engines of openvino are not run by TensorRT"),
     ],
 )
-def test_what_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch, missing, flavour, message):
+def test_what_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch, missing, engine_type, message):
     monkeypatch.setattr(tensorrt, "find_spec", lambda name: None if name == missing else name)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace())
 
     with pytest.raises(SessionError, match=message):
-        TensorRtSession(tmp_path / "x.engine", flavour=flavour, precision="fp32")
+        TensorRtSession(tmp_path / "x.engine", engine_type=engine_type, precision="fp32")
 
 
 class Context:
@@ -142,7 +142,7 @@ def test_a_session_runs_and_releases_the_memory_when_it_is_closed(fake_gpu, tmp_
     monkeypatch.setitem(sys.modules, "tensorrt", library)
     (tmp_path / "x.engine").write_bytes(b"engine")
 
-    session = TensorRtSession(tmp_path / "x.engine", flavour=Flavour.TENSORRT, precision="fp32")
+    session = TensorRtSession(tmp_path / "x.engine", flavour=EngineType.TENSORRT, precision="fp32")
     made = session.run({"x": np.ones((2, 3), np.float32)})
     used = fake_gpu.used
     session.close()
@@ -166,7 +166,7 @@ def test_an_engine_agrees_with_onnx_runtime_and_keeps_its_kernels(tiny_network, 
         expected = reference.run(tensors)
 
     for _ in range(2):
-        with TensorRtSession(path, flavour=Flavour.RTX, precision="fp32") as session:
+        with TensorRtSession(path, engine_type=EngineType.RTX, precision="fp32") as session:
             first, second = session.run(tensors), session.run(tensors)
             assert session.graph_problem == ""
         for name, array in expected.items():

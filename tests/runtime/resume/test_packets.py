@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from av.packet import Packet, PacketSideData
 
-from runtime.atomic_files import FileRecord, is_whole, record_file
+from runtime.atomic_files import FileRecord, is_intact, record_file
 from runtime.errors import DecodeError
 from runtime.resume.packets import PacketHead, PacketReader, PacketWriter
 
@@ -64,7 +64,7 @@ def test_a_file_that_is_given_up_is_removed(tmp_path):
 def test_a_changed_file_is_not_whole(tmp_path, change):
     path = tmp_path / "a.packets"
     record = write(path, [packet(b"some bytes", pts=1)])
-    assert is_whole(tmp_path, record)
+    assert is_intact(tmp_path, record)
     content = bytearray(path.read_bytes())
 
     if change == "cut":
@@ -77,7 +77,7 @@ def test_a_changed_file_is_not_whole(tmp_path, change):
     else:
         path.unlink()
 
-    assert not is_whole(tmp_path, record)
+    assert not is_intact(tmp_path, record)
 
 
 def test_a_file_of_something_else_is_told(tmp_path):
@@ -85,4 +85,4 @@ def test_a_file_of_something_else_is_told(tmp_path):
 
     with pytest.raises(DecodeError, match="not a file of packets"):
         PacketReader(tmp_path / "a.packets")
-    assert not is_whole(tmp_path, FileRecord("none.packets", 1, ""))
+    assert not is_intact(tmp_path, FileRecord("none.packets", 1, ""))

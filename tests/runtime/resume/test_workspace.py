@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runtime.atomic_files import mark_file
+from runtime.atomic_files import read_signature
 from runtime.enhance import enhance
 from runtime.errors import CancelledError, DecodeError, OutputError
 from runtime.media.video_encoder import VideoEncoder
@@ -184,7 +184,7 @@ def test_leave_to_replace_the_target_changes_nothing_of_the_work(stopped: Callab
 
     assert counts[0] == 20
     assert report.warnings == ()
-    assert mark_file(tmp_path / "out.mp4").size_bytes == report.result.size_bytes
+    assert read_signature(tmp_path / "out.mp4").size_bytes == report.result.size_bytes
 
 
 def test_two_processes_do_not_work_in_one_folder(stopped: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from runtime.errors import OptionError
-from runtime.resume.writer import SegmentRule, usual_rule
+from runtime.resume.writer import SegmentRule, default_rule
 
 
 def test_a_segment_ends_at_a_cut_once_it_is_long_enough_and_anywhere_at_its_longest():
@@ -22,6 +22,6 @@ def test_a_rule_that_cannot_be_is_refused(least, most):
 
 
 def test_the_usual_rule_follows_the_rate():
-    assert usual_rule(Fraction(30000, 1001)) == SegmentRule(150, 450)
-    assert usual_rule(None) == SegmentRule(125, 375)
-    assert usual_rule(Fraction(1, 10)) == SegmentRule(2, 2)
+    assert default_rule(Fraction(30000, 1001)) == SegmentRule(150, 450)
+    assert default_rule(None) == SegmentRule(125, 375)
+    assert default_rule(Fraction(1, 10)) == SegmentRule(2, 2)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.device import Flavour
-from runtime.engine.store.build_dir import Bench
+from runtime.engine.device import EngineType
+from runtime.engine.store.build_dir import BuildDir
 from runtime.engine.store.builder import BuildResult
 from runtime.engine.store.key import EngineRequest, request_engine
-from runtime.engine.store.layout import Proof, Wish
+from runtime.engine.store.layout import BuildRequest, GoldenTestResult
 from runtime.engine.store.store import EngineStore
 from runtime.manifest import zoo_folder
 
@@ -34,7 +34,7 @@ def model_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def wanted(model_folder: Path) -> EngineRequest:
     """Return a request for a small engine of it."""
-    return request_engine(model_folder / "step.onnx", dimensions=SIZES, flavour=Flavour.OPENVINO)
+    return request_engine(model_folder / "step.onnx", dimensions=SIZES, engine_type=EngineType.OPENVINO)
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def build() -> Callable[..., BuildResult]:
     from export.build_for_store import build_for_store
 
     def run(store: EngineStore, request: EngineRequest, *, again: bool = False) -> BuildResult:
-        wish = Wish(request=request, again=again)
-        return build_for_store(store, wish, capability=None, threads=2, tell=lambda _: None, litter=[])
+        wish = BuildRequest(request=request, again=again)
+        return build_for_store(store, wish, capability=None, threads=2, on_stage=lambda _: None, temporary=[])
 
     return run
 
@@ -60,10 +60,10 @@ def shelve(store: EngineStore) -> Callable[..., str]:
 
     def put(request: EngineRequest, content: bytes = b"engine", *, by: EngineStore = store) -> str:
         key = by.key(request)
-        by.shelves.prepare()
-        with Bench(by.shelves, key, request.source, threading.Event()) as bench:
+        by.layout.prepare()
+        with BuildDir(by.layout, key, request.source, threading.Event()) as bench:
             bench.engine.write_bytes(content)
-            bench.publish(build_time_s=0.0, proof=Proof(agreement_db=100.0, time_s=0.0))
+            bench.publish(build_time_s=0.0, golden_test=GoldenTestResult(agreement_db=100.0, time_s=0.0))
         return key.name
 
     return put

@@ -11,10 +11,10 @@ import sys
 import threading
 from pathlib import Path
 
-from runtime.engine.device import Flavour
-from runtime.engine.store.build_dir import Bench
+from runtime.engine.device import EngineType
+from runtime.engine.store.build_dir import BuildDir
 from runtime.engine.store.key import EngineRequest, request_engine
-from runtime.engine.store.layout import Proof
+from runtime.engine.store.layout import GoldenTestResult
 from runtime.engine.store.store import EngineStore
 from tests.killing import StepCounter
 
@@ -23,9 +23,9 @@ STEPS = ("fsync", "replace", "rename", "unlink")
 
 def build(store: EngineStore, request: EngineRequest, content: bytes) -> None:
     """Go the steps of a build."""
-    with Bench(store.shelves, store.key(request), request.source, threading.Event()) as bench:
+    with BuildDir(store.layout, store.key(request), request.source, threading.Event()) as bench:
         bench.engine.write_bytes(content)
-        bench.publish(build_time_s=0.0, proof=Proof(agreement_db=100.0, time_s=0.0))
+        bench.publish(build_time_s=0.0, golden_test=GoldenTestResult(agreement_db=100.0, time_s=0.0))
 
 
 def found(store: EngineStore, request: EngineRequest) -> bytes | None:
@@ -40,8 +40,8 @@ def found(store: EngineStore, request: EngineRequest) -> bytes | None:
 def main() -> None:
     """Kill a first build, and one that replaces it, before each of their steps."""
     store, source = EngineStore(Path(sys.argv[1])), Path(sys.argv[2])
-    request = request_engine(source, dimensions={"height": 32, "width": 32}, flavour=Flavour.OPENVINO)
-    store.shelves.prepare()
+    request = request_engine(source, dimensions={"height": 32, "width": 32}, engine_type=EngineType.OPENVINO)
+    store.layout.prepare()
     for content in (b"first", b"second"):
         step, ended = 0, signal.SIGKILL
         while ended:
@@ -54,7 +54,7 @@ def main() -> None:
                 os._exit(0)
             ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             after = found(store, request)
-            quarantine = len(list(store.shelves.quarantine.iterdir()))
+            quarantine = len(list(store.layout.quarantine.iterdir()))
             print(
                 json.dumps({"step": step, "ended": ended, "found": after and after.decode(), "set_aside": quarantine})
             )

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.device import Flavour
-from runtime.engine.store.builder import STOPPED, BuildOutcome, build_apart
+from runtime.engine.device import EngineType
+from runtime.engine.store.builder import EXIT_STOPPED, BuildOutcome, build_in_subprocess
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import request_engine
-from runtime.engine.store.layout import SETBACK, Setback, SetbackKind, Wish
+from runtime.engine.store.layout import FAILURE, BuildFailure, BuildRequest, FailureKind
 from runtime.engine.store.pruning import prune
 from runtime.errors import CancelledError, EngineStoreError
 from runtime.file_lock import FileLock
@@ -37,12 +37,12 @@ def start_builder(store, request):
         "-m",
         "export.build_process",
         "--store",
-        str(store.shelves.folder),
+        str(store.layout.folder),
         "--parent",
         str(os.getpid()),
     ]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stdin.write(Wish(request=request).dump())
+    process.stdin.write(BuildRequest(request=request).dump())
     process.stdin.close()
     return process
 
@@ -55,7 +55,7 @@ def test_two_processes_that_build_the_same_engine_make_one(store, wanted) -> Non
     results, stages = [], [[], []]
 
     def run(number: int) -> None:
-        results.append(build_apart(store, wanted, stop=never, threads=1, tell=stages[number].append))
+        results.append(build_in_subprocess(store, wanted, stop=never, threads=1, on_stage=stages[number].append))
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -79,9 +79,9 @@ def test_a_killed_builder_leaves_no_engine_and_the_next_one_succeeds(store, want
 
     assert process.returncode == -signal.SIGKILL
     assert store.find(wanted) is None
-    assert list(store.shelves.ready.iterdir()) == []
+    assert list(store.layout.ready.iterdir()) == []
     assert build(store, wanted).outcome is BuildOutcome.READY
-    assert list(store.shelves.partial.iterdir()) == []
+    assert list(store.layout.partial.iterdir()) == []
     with store.find(wanted):
         pass
 
@@ -91,7 +91,7 @@ def test_killed_at_any_durable_step_the_store_has_the_old_engine_the_new_one_or_
         [
             sys.executable,
             str(Path(__file__).parent / "killing.py"),
-            str(store.shelves.folder),
+            str(store.layout.folder),
             str(model_folder / "step.onnx"),
         ],
         capture_output=True,
@@ -118,20 +118,20 @@ def test_a_builder_that_is_told_to_stop_leaves_nothing(store, wanted) -> None:
         wait_for(process, "building")
         process.terminate()
 
-    assert process.returncode == STOPPED
-    assert list(store.shelves.partial.iterdir()) == []
-    assert list(store.shelves.ready.iterdir()) == []
+    assert process.returncode == EXIT_STOPPED
+    assert list(store.layout.partial.iterdir()) == []
+    assert list(store.layout.ready.iterdir()) == []
     # Its lock is free again.
-    FileLock.try_exclusive(store.shelves.lock(store.key(wanted).name)).close()
+    FileLock.try_exclusive(store.layout.lock(store.key(wanted).name)).close()
 
 
 def test_a_build_that_is_stopped_ends_soon_while_another_builds(store, wanted) -> None:
-    store.shelves.prepare()
+    store.layout.prepare()
     stages: list[str] = []
-    with FileLock.try_exclusive(store.shelves.lock(store.key(wanted).name)):
+    with FileLock.try_exclusive(store.layout.lock(store.key(wanted).name)):
         began = time.monotonic()
         with pytest.raises(CancelledError, match=r"model light-x4 was stopped; nothing is left"):
-            build_apart(store, wanted, stop=lambda: bool(stages), tell=stages.append)
+            build_in_subprocess(store, wanted, stop=lambda: bool(stages), on_stage=stages.append)
     assert time.monotonic() - began < 30
     assert stages == ["waiting"]
 
@@ -141,23 +141,23 @@ def test_a_builder_ends_with_the_one_who_started_it(store, wanted) -> None:
     program = (
         "import sys, threading\n"
         "from pathlib import Path\n"
-        "from runtime.engine.store.builder import build_apart\n"
-        "from runtime.engine.store.layout import Wish\n"
+        "from runtime.engine.store.builder import build_in_subprocess\n"
+        "from runtime.engine.store.layout import BuildRequest\n"
         "from runtime.engine.store.store import EngineStore\n"
-        "wish = Wish.model_validate_json(sys.stdin.read())\n"
+        "wish = BuildRequest.model_validate_json(sys.stdin.read())\n"
         "store, tell = EngineStore(Path(sys.argv[1])), lambda stage: print(stage, flush=True)\n"
-        "build_apart(store, wish.request, stop=lambda: False, tell=tell)"
+        "build_in_subprocess(store, wish.request, stop=lambda: False, on_stage=tell)"
     )
-    store.shelves.prepare()
-    lock_path = store.shelves.lock(store.key(wanted).name)
+    store.layout.prepare()
+    lock_path = store.layout.lock(store.key(wanted).name)
     with FileLock.try_exclusive(lock_path):
         starter = subprocess.Popen(
-            [sys.executable, "-c", program, str(store.shelves.folder)],
+            [sys.executable, "-c", program, str(store.layout.folder)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        starter.stdin.write(Wish(request=wanted).dump())
+        starter.stdin.write(BuildRequest(request=wanted).dump())
         starter.stdin.close()
         assert starter.stdout.readline() == b"waiting\n"
         children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().split()
@@ -180,18 +180,18 @@ def test_a_model_that_the_builder_refuses_is_noted_with_the_reason_and_not_tried
 
     assert result.outcome is BuildOutcome.REFUSED
     assert "does not match its manifest" in result.reason
-    assert Setback.read(store.shelves.quarantine / result.name / SETBACK).kind is SetbackKind.REFUSED
-    assert not store.want(wanted)
+    assert BuildFailure.read(store.layout.quarantine / result.name / FAILURE).kind is FailureKind.REFUSED
+    assert not store.request_build(wanted)
 
 
 def test_a_builder_that_crashes_is_noted_too(store, wanted, monkeypatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
-    result = build_apart(store, wanted, stop=never)
+    result = build_in_subprocess(store, wanted, stop=never)
 
     assert result.outcome is BuildOutcome.REFUSED
-    assert result.reason == "the builder ended with code 1: it said nothing"
-    assert store.setback(store.key(wanted)) is not None
+    assert result.reason == "the builder ended with code 1: it printed nothing"
+    assert store.build_failure(store.key(wanted)) is not None
 
 
 def test_a_builder_that_is_killed_may_be_tried_again(store, wanted, tmp_path, monkeypatch) -> None:
@@ -199,34 +199,36 @@ def test_a_builder_that_is_killed_may_be_tried_again(store, wanted, tmp_path, mo
     script.write_text("#!/bin/sh\nkill -9 $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    store.want(wanted)
+    store.request_build(wanted)
 
     with pytest.raises(EngineStoreError, match=r"ended with code -9: .*perhaps memory ran out"):
-        build_apart(store, wanted, stop=never)
-    assert len(store.wishes()) == 1
+        build_in_subprocess(store, wanted, stop=never)
+    assert len(store.build_requests()) == 1
 
 
 def test_a_store_that_cannot_be_written_is_no_fault_of_the_engine(store, wanted) -> None:
-    store.shelves.prepare()
-    store.want(wanted)
-    store.shelves.lock(store.key(wanted).name).mkdir()
+    store.layout.prepare()
+    store.request_build(wanted)
+    store.layout.lock(store.key(wanted).name).mkdir()
 
     with pytest.raises(EngineStoreError, match=r"the engine of model light-x4 cannot be built: .*Is a directory"):
-        build_apart(store, wanted, stop=never)
-    assert len(store.wishes()) == 1
-    assert store.setback(store.key(wanted)) is None
+        build_in_subprocess(store, wanted, stop=never)
+    assert len(store.build_requests()) == 1
+    assert store.build_failure(store.key(wanted)) is None
 
 
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 def test_an_engine_for_another_device_is_built_but_never_used(store, model_folder) -> None:
-    request = request_engine(model_folder / "step.onnx", dimensions={"height": 32, "width": 32}, flavour=Flavour.RTX)
+    request = request_engine(
+        model_folder / "step.onnx", dimensions={"height": 32, "width": 32}, engine_type=EngineType.RTX
+    )
 
-    result = build_apart(store, request, stop=never, capability="sm86")
+    result = build_in_subprocess(store, request, stop=never, capability="sm86")
 
-    assert result.outcome is BuildOutcome.UNPROVEN
+    assert result.outcome is BuildOutcome.UNVERIFIED
     (listed,) = list_engines(store)
-    assert (listed.state, listed.device, listed.proof) == (EngineState.UNPROVEN, "any sm86", None)
-    assert list(store.shelves.ready.iterdir()) == []
+    assert (listed.state, listed.device, listed.proof) == (EngineState.UNVERIFIED, "any sm86", None)
+    assert list(store.layout.ready.iterdir()) == []
     assert prune(store, 10**9).removed == (result.name,)
 
 

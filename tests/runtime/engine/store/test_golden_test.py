@@ -12,13 +12,13 @@ import pytest
 from onnx import helper, numpy_helper
 
 from export.engine_builders import build_engine
-from runtime.engine.device import Flavour
+from runtime.engine.device import EngineType
 from runtime.engine.store.builder import BuildOutcome
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import request_engine
-from runtime.engine.store.layout import SETBACK, Setback, SetbackKind
+from runtime.engine.store.layout import FAILURE, BuildFailure, FailureKind
 from runtime.errors import EngineStoreError, ManifestError
-from runtime.golden_test import NotRunnableError, UnsoundError, find_seam, make_clip, prove_engine, verify_engine
+from runtime.golden_test import GoldenTestError, NotRunnableError, find_seam, make_clip, validate_engine, verify_engine
 from runtime.manifest import find_model, zoo_folder
 from runtime.video.tile_plan import plan_canvas
 
@@ -34,8 +34,8 @@ def prove_spoilt(wanted, tmp_path: Path) -> Callable[..., object]:
         spoil(network)
         onnx.save(network, tmp_path / "spoilt.onnx")
         blob = tmp_path / "engine.blob"
-        build_engine(tmp_path / "spoilt.onnx", blob, flavour=Flavour.OPENVINO, dimensions=SIZES)
-        return prove_engine(wanted, blob, threads=2)
+        build_engine(tmp_path / "spoilt.onnx", blob, engine_type=EngineType.OPENVINO, dimensions=SIZES)
+        return validate_engine(wanted, blob, threads=2)
 
     return run
 
@@ -57,12 +57,12 @@ def test_a_true_engine_passes(prove_spoilt) -> None:
 
 
 def test_altered_weights_fail(prove_spoilt) -> None:
-    with pytest.raises(UnsoundError, match=r"agrees with ONNX Runtime in FP32 to [\d.]+ dB, expected 50 dB in fp32"):
+    with pytest.raises(GoldenTestError, match=r"PSNR against ONNX Runtime in FP32 is [\d.]+ dB, expected 50 dB"):
         prove_spoilt(lambda network: change_weights(network, lambda weights: weights * 1.5))
 
 
 def test_what_is_not_finite_fails(prove_spoilt) -> None:
-    with pytest.raises(UnsoundError, match=r"^\d+ of its tiles are not finite"):
+    with pytest.raises(GoldenTestError, match=r"^\d+ of its tiles are not finite"):
         prove_spoilt(lambda network: change_weights(network, lambda weights: weights * np.float32(np.nan)))
 
 
@@ -75,10 +75,10 @@ def test_a_model_that_is_at_fault_itself_is_told_from_its_engine(wanted, tmp_pat
     described["files"][0]["sha256"] = hashlib.sha256(wanted.source.read_bytes()).hexdigest()
     manifest.write_text(json.dumps(described))
     blob = tmp_path / "engine.blob"
-    build_engine(wanted.source, blob, flavour=Flavour.OPENVINO, dimensions=SIZES)
+    build_engine(wanted.source, blob, engine_type=EngineType.OPENVINO, dimensions=SIZES)
 
-    with pytest.raises(UnsoundError, match=r"^in FP32 too \d+ .*: the model itself is at fault"):
-        prove_engine(wanted, blob, threads=2)
+    with pytest.raises(GoldenTestError, match=r"^in FP32 too \d+ .*: the model itself is at fault"):
+        validate_engine(wanted, blob, threads=2)
 
 
 def test_a_seam_fails_although_the_picture_is_close(prove_spoilt) -> None:
@@ -86,7 +86,7 @@ def test_a_seam_fails_although_the_picture_is_close(prove_spoilt) -> None:
     # Right before column 104 of the enlarged tile, where the second tile takes over.
     band[..., 88:104] = 0.004
 
-    with pytest.raises(UnsoundError, match=r"where two tiles meet its error is [\d.]+ times .*: a seam"):
+    with pytest.raises(GoldenTestError, match=r"where two tiles meet its error is [\d.]+ times .*: a seam"):
         prove_spoilt(lambda network: add_to_output(network, band))
 
 
@@ -103,30 +103,30 @@ def test_what_cannot_be_opened_is_told(wanted, tmp_path: Path) -> None:
     (tmp_path / "engine.blob").write_bytes(b"no engine")
 
     with pytest.raises(NotRunnableError, match=r"engine\.blob cannot be opened here"):
-        prove_engine(wanted, tmp_path / "engine.blob", threads=1)
+        validate_engine(wanted, tmp_path / "engine.blob", threads=1)
 
 
 def test_an_engine_that_fails_goes_into_quarantine(store, wanted, build, monkeypatch) -> None:
-    monkeypatch.setattr("runtime.golden_test.LEAST_AGREEMENT_DB", {"fp32": 1000.0})
+    monkeypatch.setattr("runtime.golden_test.MIN_AGREEMENT_DB", {"fp32": 1000.0})
     result = build(store, wanted)
 
-    assert result.outcome is BuildOutcome.UNSOUND
+    assert result.outcome is BuildOutcome.FAILED_TEST
     assert store.find(wanted) is None
     (listed,) = list_engines(store)
     assert (listed.state, listed.reason) == (EngineState.QUARANTINED, result.reason)
-    assert Setback.read(store.shelves.quarantine / result.name / SETBACK).kind is SetbackKind.UNSOUND
-    assert (store.shelves.quarantine / result.name / "engine.blob").exists()
+    assert BuildFailure.read(store.layout.quarantine / result.name / FAILURE).kind is FailureKind.FAILED_TEST
+    assert (store.layout.quarantine / result.name / "engine.blob").exists()
 
 
 def test_verifying_runs_the_golden_test_again(store, wanted, build, monkeypatch) -> None:
     name = build(store, wanted).name
 
     sound = verify_engine(store, name[:12], threads=2)
-    monkeypatch.setattr("runtime.golden_test.MOST_LOSS_DB", -1.0)
+    monkeypatch.setattr("runtime.golden_test.MAX_LOSS_DB", -1.0)
     failed = verify_engine(store, name, threads=2)
 
-    assert (sound.fault, sound.proof.agreement_db > 100) == ("", True)
-    assert "dB farther from the truth than FP32" in failed.fault
+    assert (sound.defect, sound.golden_test.agreement_db > 100) == ("", True)
+    assert "dB against FP32, expected -1.0 dB at most" in failed.defect
     assert store.find(wanted) is None
     with pytest.raises(EngineStoreError, match="no ready engines have names that begin with"):
         verify_engine(store, name, threads=2)
@@ -138,7 +138,10 @@ def test_an_int8_engine_is_judged_by_its_quality(store, build) -> None:
         pytest.skip("light-x4 ships no INT8 file")
     path = model.file(precision="int8")
 
-    assert build(store, request_engine(path, dimensions=SIZES, flavour=Flavour.OPENVINO)).outcome is BuildOutcome.READY
+    assert (
+        build(store, request_engine(path, dimensions=SIZES, engine_type=EngineType.OPENVINO)).outcome
+        is BuildOutcome.READY
+    )
     (listed,) = list_engines(store)
     assert 40 < listed.proof.agreement_db < 90
     assert abs(listed.proof.quality_loss_db) < 0.15
@@ -147,7 +150,7 @@ def test_an_int8_engine_is_judged_by_its_quality(store, build) -> None:
 @pytest.mark.parametrize("name", ["speech-mask", pytest.param("speech-demucs", marks=pytest.mark.slow)])
 def test_speech_models_have_a_golden_sound(store, build, name: str) -> None:
     source = find_model(name).file()
-    request = request_engine(source, dimensions={"samples": 1024}, flavour=Flavour.OPENVINO)
+    request = request_engine(source, dimensions={"samples": 1024}, engine_type=EngineType.OPENVINO)
 
     assert build(store, request).outcome is BuildOutcome.READY
     (listed,) = list_engines(store)
@@ -192,4 +195,4 @@ def test_a_model_without_fp32_cannot_be_compared(wanted, tmp_path: Path) -> None
     manifest.write_text(json.dumps(described))
 
     with pytest.raises(ManifestError, match="has no step file in fp32"):
-        prove_engine(wanted, tmp_path / "engine.blob", threads=1)
+        validate_engine(wanted, tmp_path / "engine.blob", threads=1)

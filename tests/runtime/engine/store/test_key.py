@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.device import EngineDevice, Flavour
+from runtime.engine.device import EngineDevice, EngineType
 from runtime.engine.store import key as key_module
 from runtime.engine.store.key import EngineRequest, make_key, request_engine
 from runtime.errors import ManifestError
 
 REQUEST = EngineRequest(
-    "light-x4", Path("/zoo/step.onnx"), "a" * 64, (("height", 180), ("width", 320)), "int8", "c" * 64, Flavour.RTX
+    "light-x4", Path("/zoo/step.onnx"), "a" * 64, (("height", 180), ("width", 320)), "int8", "c" * 64, EngineType.RTX
 )
 DEVICE = EngineDevice("11.2", "NVIDIA RTX A2000 12GB", "sm86", 12 << 30, "580.65", "13.0")
 OTHER_REQUESTS = {
@@ -22,7 +22,7 @@ OTHER_REQUESTS = {
     "dimensions": (("height", 180), ("width", 322)),
     "precision": "fp16",
     "calibration": "d" * 64,
-    "flavour": Flavour.TENSORRT,
+    "engine_type": EngineType.TENSORRT,
 }
 OTHER_DEVICES = {
     "runtime_version": "11.3",
@@ -80,7 +80,9 @@ def test_a_changed_model_file_or_calibration_is_another_request(model_folder: Pa
 
     def ask() -> EngineRequest:
         manifest.write_text(json.dumps(described))
-        return request_engine(source, dimensions={"height": 32, "width": 32, "batch": 1}, flavour=Flavour.OPENVINO)
+        return request_engine(
+            source, dimensions={"height": 32, "width": 32, "batch": 1}, engine_type=EngineType.OPENVINO
+        )
 
     before = ask()
     ranges = {"path": "ranges.json", "digest": "e" * 64, "method": "minmax", "samples": 8}
@@ -100,6 +102,6 @@ def test_a_changed_model_file_or_calibration_is_another_request(model_folder: Pa
 
 def test_what_a_request_lacks_is_told(model_folder: Path) -> None:
     with pytest.raises(ManifestError, match="got sizes for height, but an engine of model light-x4 also needs width"):
-        request_engine(model_folder / "step.onnx", dimensions={"height": 32}, flavour=Flavour.OPENVINO)
+        request_engine(model_folder / "step.onnx", dimensions={"height": 32}, engine_type=EngineType.OPENVINO)
     with pytest.raises(ManifestError, match=r"other\.onnx is not a file of model light-x4, which has step\.onnx"):
-        request_engine(model_folder / "other.onnx", dimensions={"height": 32}, flavour=Flavour.OPENVINO)
+        request_engine(model_folder / "other.onnx", dimensions={"height": 32}, engine_type=EngineType.OPENVINO)

@@ -17,7 +17,7 @@ def three(store, wanted, shelve):
     """Return three requests whose engines take about 1 MB each, the first used longest ago."""
     requests = [replace(wanted, dimensions=(("height", 32), ("width", 32 * number))) for number in (3, 1, 2)]
     for number, request in enumerate(requests):
-        manifest = store.shelves.ready / shelve(request, bytes(1_000_000)) / "manifest.json"
+        manifest = store.layout.ready / shelve(request, bytes(1_000_000)) / "manifest.json"
         os.utime(manifest, (1_000_000 + number, 1_000_000 + number))
     return requests
 
@@ -51,7 +51,7 @@ def test_an_engine_in_use_stays_and_goes_once_it_is_closed(store, three) -> None
 
 
 def test_within_the_budget_only_what_nobody_can_use_goes(store, wanted, shelve, three) -> None:
-    earlier = EngineStore(store.shelves.folder, look=lambda kind: replace(detect_device(kind), runtime_version="1.0"))
+    earlier = EngineStore(store.layout.folder, detect=lambda kind: replace(detect_device(kind), runtime_version="1.0"))
     outdated = shelve(wanted, by=earlier)
 
     pruned = prune(store, 10_000_000)
@@ -62,24 +62,24 @@ def test_within_the_budget_only_what_nobody_can_use_goes(store, wanted, shelve, 
 
 def test_quarantine_goes_before_any_ready_engine(store, three) -> None:
     name = store.key(three[2]).name
-    (store.shelves.ready / name).rename(store.shelves.quarantine / name)
+    (store.layout.ready / name).rename(store.layout.quarantine / name)
 
     assert prune(store, 2_500_000).removed == (name,)
 
 
 def test_what_a_killed_builder_left_goes_and_what_a_living_one_makes_stays(store) -> None:
-    store.shelves.prepare()
+    store.layout.prepare()
     for name in ("dead", "alive"):
-        (store.shelves.partial / name).mkdir()
-    with FileLock.try_exclusive(store.shelves.lock("alive")):
+        (store.layout.partial / name).mkdir()
+    with FileLock.try_exclusive(store.layout.lock("alive")):
         prune(store, 0)
 
-    assert [path.name for path in store.shelves.partial.iterdir()] == ["alive"]
+    assert [path.name for path in store.layout.partial.iterdir()] == ["alive"]
 
 
 @pytest.mark.usefixtures("three")
 def test_an_engine_whose_library_is_missing_today_is_no_rubbish(store) -> None:
-    def look(flavour):
-        raise EngineStoreError(f"{flavour} is not installed")
+    def look(engine_type):
+        raise EngineStoreError(f"{engine_type} is not installed")
 
-    assert prune(EngineStore(store.shelves.folder, look=look), 10_000_000).removed == ()
+    assert prune(EngineStore(store.layout.folder, detect=look), 10_000_000).removed == ()

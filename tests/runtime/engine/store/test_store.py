@@ -13,7 +13,7 @@ from runtime.engine.device import detect_device
 from runtime.engine.store.builder import BuildOutcome
 from runtime.engine.store.inventory import EngineState, list_engines
 from runtime.engine.store.key import EngineRequest
-from runtime.engine.store.layout import SETBACK, Setback, SetbackKind
+from runtime.engine.store.layout import FAILURE, BuildFailure, FailureKind
 from runtime.engine.store.store import EngineStore
 from runtime.errors import EngineStoreError
 from runtime.golden_test import open_engine
@@ -32,19 +32,19 @@ def flip(path: Path, place: int) -> None:
 def test_an_engine_is_asked_for_built_proven_and_found(store, wanted, build) -> None:
     name = store.key(wanted).name
     assert store.find(wanted) is None
-    assert not store.shelves.folder.exists()
+    assert not store.layout.folder.exists()
 
-    assert store.want(wanted)
+    assert store.request_build(wanted)
     assert states(store) == {name: EngineState.WAITING}
     assert build(store, wanted).outcome is BuildOutcome.READY
 
     assert states(store) == {name: EngineState.READY}
-    assert store.wishes() == []
-    assert not store.want(wanted)
+    assert store.build_requests() == []
+    assert not store.request_build(wanted)
     with store.find(wanted) as engine:
-        assert engine.entry.proof.agreement_db > 100
-        assert engine.entry.proof.seam_ratio < 1
-        with open_engine(engine.path, flavour=wanted.flavour, precision="fp32", threads=1) as session:
+        assert engine.entry.golden_test.agreement_db > 100
+        assert engine.entry.golden_test.seam_ratio < 1
+        with open_engine(engine.path, engine_type=wanted.engine_type, precision="fp32", threads=1) as session:
             made = session.run({entry.name: np.zeros(entry.shape, entry.dtype) for entry in session.inputs})
     assert made["output"].shape == (1, 3, 128, 128)
     assert build(store, wanted).outcome is BuildOutcome.FOUND
@@ -58,26 +58,26 @@ def test_a_flipped_bit_is_found_before_the_engine_is_used(store, wanted, build) 
     assert store.find(wanted) is None
 
     name = store.key(wanted).name
-    setback = Setback.read(store.shelves.quarantine / name / SETBACK)
-    assert setback.kind is SetbackKind.DAMAGED
-    assert "engine.blob changed on the disk: its SHA-256 is" in setback.reason
-    assert [wish.request for wish in store.wishes()] == [wanted]
+    failure = BuildFailure.read(store.layout.quarantine / name / FAILURE)
+    assert failure.kind is FailureKind.DAMAGED
+    assert "engine.blob changed on the disk: its SHA-256 is" in failure.reason
+    assert [wish.request for wish in store.build_requests()] == [wanted]
     assert build(store, wanted).outcome is BuildOutcome.READY
     with store.find(wanted):
         assert states(store) == {name: EngineState.READY}
-    assert list(store.shelves.quarantine.iterdir()) == []
+    assert list(store.layout.quarantine.iterdir()) == []
 
 
 @pytest.mark.parametrize("place", [0, 1_500_000, -1])
 def test_a_flipped_bit_is_found_wherever_it_is(store, wanted, shelve, place: int) -> None:
-    flip(store.shelves.ready / shelve(wanted, bytes(3_000_000)) / "engine.blob", place)
+    flip(store.layout.ready / shelve(wanted, bytes(3_000_000)) / "engine.blob", place)
 
     assert store.find(wanted) is None
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "missing", "manifest", "other key"])
 def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelve, spoil: str) -> None:
-    folder = store.shelves.ready / shelve(wanted)
+    folder = store.layout.ready / shelve(wanted)
     manifest = folder / "manifest.json"
     if spoil == "truncated":
         (folder / "engine.blob").write_bytes(b"engin")
@@ -90,16 +90,16 @@ def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelv
 
     assert store.find(wanted) is None
     assert not folder.exists()
-    assert len(store.wishes()) == 1
+    assert len(store.build_requests()) == 1
 
 
 def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, shelve) -> None:
     from runtime.file_lock import FileLock
 
-    folder = store.shelves.ready / shelve(wanted)
+    folder = store.layout.ready / shelve(wanted)
     (folder / "engine.blob").write_bytes(b"other")
 
-    with FileLock.try_exclusive(store.shelves.lock(folder.name)):
+    with FileLock.try_exclusive(store.layout.lock(folder.name)):
         assert store.find(wanted) is None
         assert folder.exists()
 
@@ -107,32 +107,32 @@ def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, s
 @pytest.mark.parametrize("change", [{"runtime_version": "2030.1"}, {"driver": "999.1"}, {"product": "another"}])
 def test_a_changed_library_driver_or_device_makes_an_engine_outdated(store, wanted, shelve, change) -> None:
     name = shelve(wanted)
-    later = EngineStore(store.shelves.folder, look=lambda flavour: replace(detect_device(flavour), **change))
+    later = EngineStore(store.layout.folder, detect=lambda engine_type: replace(detect_device(engine_type), **change))
 
     assert later.find(wanted) is None
     (listed,) = list_engines(later)
     assert listed.state is EngineState.OUTDATED
     assert f"{next(iter(change)).replace('_', ' ')} was" in listed.reason
     assert later.renew() == [name]
-    assert [wish.request for wish in later.wishes()] == [wanted]
+    assert [wish.request for wish in later.build_requests()] == [wanted]
     assert store.renew() == []
 
 
 def test_an_engine_that_failed_is_not_asked_for_again_unless_a_person_does(store, wanted, shelve) -> None:
-    folder = store.shelves.ready / shelve(wanted)
-    setback = Setback(
-        kind=SetbackKind.UNSOUND, reason="a seam", at=0.0, source=wanted.source, parts=store.key(wanted).parts
+    folder = store.layout.ready / shelve(wanted)
+    failure = BuildFailure(
+        kind=FailureKind.FAILED_TEST, reason="a seam", at=0.0, source=wanted.source, parts=store.key(wanted).parts
     )
-    (folder / SETBACK).write_bytes(setback.dump())
-    shutil.move(folder, store.shelves.quarantine / folder.name)
+    (folder / FAILURE).write_bytes(failure.dump())
+    shutil.move(folder, store.layout.quarantine / folder.name)
 
-    assert not store.want(wanted)
-    assert store.want(wanted, again=True)
-    assert store.wishes()[0].again
+    assert not store.request_build(wanted)
+    assert store.request_build(wanted, again=True)
+    assert store.build_requests()[0].again
 
 
 def test_finding_an_engine_notes_its_use(store, wanted, shelve) -> None:
-    manifest = store.shelves.ready / shelve(wanted) / "manifest.json"
+    manifest = store.layout.ready / shelve(wanted) / "manifest.json"
     os.utime(manifest, (1_000_000, 1_000_000))
 
     store.find(wanted).close()
@@ -143,21 +143,21 @@ def test_finding_an_engine_notes_its_use(store, wanted, shelve) -> None:
 def test_a_wish_that_cannot_be_written_down_fails_no_job(tmp_path: Path, wanted: EngineRequest, caplog) -> None:
     (tmp_path / "file").write_text("")
 
-    assert not EngineStore(tmp_path / "file").want(wanted)
-    assert "engine for model light-x4 cannot be asked for" in caplog.text
+    assert not EngineStore(tmp_path / "file").request_build(wanted)
+    assert "the engine for model light-x4 cannot be requested" in caplog.text
 
 
 def test_wishes_are_built_in_the_order_in_which_they_came(store, wanted) -> None:
     wide = replace(wanted, dimensions=(("height", 32), ("width", 64)))
-    store.want(wide)
-    store.want(wanted)
-    os.utime(store.shelves.wish(store.key(wide).name), (1_000_000, 1_000_000))
+    store.request_build(wide)
+    store.request_build(wanted)
+    os.utime(store.layout.request_file(store.key(wide).name), (1_000_000, 1_000_000))
 
-    assert [wish.request for wish in store.wishes()] == [wide, wanted]
+    assert [wish.request for wish in store.build_requests()] == [wide, wanted]
 
 
 def test_a_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(EngineStoreError, match=r"engine store .* cannot be used: .*choose another data directory"):
-        EngineStore(tmp_path / "file").shelves.prepare()
+        EngineStore(tmp_path / "file").layout.prepare()
