@@ -17,11 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-import av
 import numpy as np
 
 from appliance.jobs.job import JobRecord, JobState, NewJob
@@ -34,6 +32,7 @@ from appliance.store.database import Database
 from benchmarks.survive import read_packets
 from runtime.file_lock import read_holder
 from runtime.options import EnhanceOptions
+from tests import media
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SCENE_FRAMES: Final = 10
@@ -222,26 +221,19 @@ def supervise(data: Path, limits: Limits, segment_frames: str) -> None:
 
 def write_clip(path: Path, *, scene_frames: int = SCENE_FRAMES) -> Path:
     """Write three scenes of 64x48 at 25 fps, with a tone."""
-    width, height, scenes, rate, sample_rate = 64, 48, 3, 25, 48_000
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "12", "preset": "veryfast"})
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        audio = container.add_stream("aac", rate=sample_rate, layout="mono")
-        for number in range(scene_frames * scenes):
-            scene = number // scene_frames
-            level = (x * (3 + 5 * scene) + y * (2 + scene) + number * 3) % 128 + 127 * (scene % 2)
-            pixels = np.stack([level, np.roll(level, 9 * scene, 0), level[::-1]], -1).astype(np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(video.encode(None))
-        tone = 0.2 * np.sin(np.arange(scene_frames * scenes * sample_rate // rate) * 2 * np.pi * 440 / sample_rate)
-        for start in range(0, tone.size, 1024):
-            block = np.ascontiguousarray(tone[None, start : start + 1024].astype(np.float32))
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = sample_rate, start
-            container.mux(audio.encode(frame))
-        container.mux(audio.encode(None))
-    return path
+    x, y = np.meshgrid(np.arange(64), np.arange(48))
+
+    def draw(number: int) -> media.Pixels:
+        scene = number // scene_frames
+        level = (x * (3 + 5 * scene) + y * (2 + scene) + number * 3) % 128 + 127 * (scene % 2)
+        return np.stack([level, np.roll(level, 9 * scene, 0), level[::-1]], -1).astype(np.uint8)
+
+    return media.write_clip(
+        path,
+        map(draw, range(3 * scene_frames)),
+        options={"crf": "12", "preset": "veryfast"},
+        sound=media.Sound(media.tone(3 * scene_frames * 1920)),
+    )
 
 
 def main() -> int:

@@ -2,14 +2,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
-from av.container import OutputContainer
+
+from tests import media
 
 from .warm import WarmCommand
 
@@ -66,35 +64,19 @@ def _write_clip(
     sound: bool = True,
 ) -> Path:
     """Write moving stripes with a tone beside them."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=Fraction(25))
-        video.width, video.height, video.pix_fmt = *size, pixel_format
-        audio = container.add_stream("aac", rate=48000, layout="mono") if sound else None
-        columns = np.arange(size[0])
-        for number in range(frames):
-            stripe = (128 + 100 * np.sin((columns + 2 * number) / 5)).astype(np.uint8)
-            pixels = np.broadcast_to(stripe[None, :, None], (size[1], size[0], 3)).copy()
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(video.encode(None))
-        if audio is not None:
-            _write_tone(container, audio, samples=frames * 1920)
-    return path
+    return media.write_clip(
+        path,
+        media.stripes(frames, *size),
+        codec=codec,
+        pixel_format=pixel_format,
+        sound=media.Sound(media.tone(frames * 1920)) if sound else None,
+    )
 
 
 @pytest.fixture(scope="session")
 def write_clip() -> Callable[..., Path]:
     """Return the function that writes a small clip of moving stripes and a tone."""
     return _write_clip
-
-
-def _write_tone(container: OutputContainer, audio: av.AudioStream, samples: int) -> None:
-    tone = (0.2 * np.sin(np.arange(samples) * 2 * np.pi * 440 / 48000)).astype(np.float32)
-    for start in range(0, samples, 1024):
-        block = np.ascontiguousarray(tone[None, start : start + 1024])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = 48000, start
-        container.mux(audio.encode(frame))
-    container.mux(audio.encode(None))
 
 
 @pytest.fixture(scope="session")

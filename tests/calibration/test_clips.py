@@ -11,6 +11,7 @@ from runtime.errors import DecodeError
 from runtime.manifest import find_model
 from runtime.video.motion import MotionEstimator
 from runtime.video.tile_plan import plan_canvas
+from tests.media import write_clip
 
 HEIGHT, WIDTH = 40, 52
 
@@ -20,14 +21,8 @@ def clip(tmp_path):
     """A texture that moves by two columns a frame."""
     path = tmp_path / "moving.mkv"
     texture = np.kron(np.random.default_rng(5).integers(40, 215, (12, 20, 3)), np.ones((4, 4, 1))).astype(np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv444p"
-        for shift in range(4):
-            pixels = np.ascontiguousarray(texture[:HEIGHT, 2 * shift : 2 * shift + WIDTH])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    frames = [texture[:HEIGHT, 2 * shift : 2 * shift + WIDTH] for shift in range(4)]
+    return write_clip(path, frames, codec="ffv1", pixel_format="yuv444p")
 
 
 def test_the_engine_gets_the_frame_and_the_warped_state_tile_by_tile(clip):

@@ -1,12 +1,12 @@
 """`relume-build` exports, shows what it made, and says in words what it cannot do."""
 
-import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from export.cli import app
 from export.comparison_inputs import real_tiles
+from tests.media import write_clip
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 
@@ -15,14 +15,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecat
 def clip(tmp_path):
     path = tmp_path / "clip.mkv"
     generator = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 32, 24, "bgr0"
-        for _ in range(3):
-            picture = generator.integers(0, 255, (24, 32, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    frames = [generator.integers(0, 255, (24, 32, 3), np.uint8) for _ in range(3)]
+    return write_clip(path, frames, codec="ffv1", pixel_format="bgr0")
 
 
 def test_export_makes_every_precision_and_a_table(clip, tmp_path) -> None:

@@ -10,18 +10,13 @@ from onnx import TensorProto, helper
 
 from export.comparison_inputs import graph_tiles, random_tiles, real_tiles, sound_tiles, stream_tiles
 from export.onnx_export import Graph
+from tests import media
 
 
 def write_clip(path: Path, *, first: int, count: int = 4) -> Path:
     """Write frames whose grey level is their number."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 16, 12, "bgr0"
-        for index in range(first, first + count):
-            picture = np.full((12, 16, 3), index, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    frames = [np.full((12, 16, 3), index, np.uint8) for index in range(first, first + count)]
+    return media.write_clip(path, frames, codec="ffv1", pixel_format="bgr0")
 
 
 def write_sound(path: Path, samples: int) -> Path:

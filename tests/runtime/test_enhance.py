@@ -14,6 +14,7 @@ from runtime.media.muxer import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action, VerificationError
 from runtime.resume.writer import SegmentRule
+from tests import media
 
 RESTORE = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
@@ -35,29 +36,18 @@ def write_clip(
     sound=False,
 ):
     """Write a clip at the given times in milliseconds; `colour` is FFmpeg's matrix and range."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=Fraction(25), options={"crf": "4", "preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = *size, pixel_format
-        video.codec_context.time_base = Fraction(1, 1000)
-        video.codec_context.colorspace, video.codec_context.color_range = colour
-        audio = container.add_stream("pcm_s16le" if path.suffix == ".mkv" else "aac", rate=48000) if sound else None
-        if audio is not None:
-            audio.layout = "stereo"
-        for index, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(moving(index, size[1], size[0]), format="rgb24")
-            frame = frame.reformat(format=pixel_format, dst_colorspace=colour[0], dst_color_range=colour[1])
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if audio is not None:
-            rng = np.random.default_rng(1)
-            for start in range(0, 96000, 1024):
-                block = rng.normal(0, 3000, (1, 2 * min(1024, 96000 - start))).astype(np.int16)
-                frame = av.AudioFrame.from_ndarray(block, format="s16", layout="stereo")
-                frame.sample_rate, frame.pts = 48000, start
-                container.mux(audio.encode(frame))
-            container.mux(audio.encode(None))
-    return path
+    noise = np.random.default_rng(1).normal(0, 3000, (1, 2 * 96000)).astype(np.int16)
+    return media.write_clip(
+        path,
+        [moving(index, size[1], size[0]) for index in range(len(times))],
+        codec=codec,
+        pixel_format=pixel_format,
+        options={"crf": "4", "preset": "ultrafast"},
+        times_ms=times,
+        colour=colour,
+        is_converted=True,
+        sound=media.Sound(noise, "pcm_s16le" if path.suffix == ".mkv" else "aac", layout="stereo") if sound else None,
+    )
 
 
 def read_pictures(path, form="rgb24"):
@@ -199,12 +189,7 @@ def test_scene_cuts_are_reported_and_the_comparison_is_drawn(tmp_path):
     source = tmp_path / "in.mp4"
     rng = np.random.default_rng(3)
     scenes = [np.kron(rng.integers(0, 255, (8, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2)]
-    with av.open(str(source), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(25))
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for index in range(12):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(scenes[index >= 7], format="rgb24")))
-        container.mux(stream.encode(None))
+    media.write_clip(source, [scenes[index >= 7] for index in range(12)])
 
     report = enhance(source, tmp_path / "out.mp4", EnhanceOptions(scale=4, compare=tmp_path / "c.png"))
 

@@ -14,6 +14,7 @@ from runtime.enhance import enhance
 from runtime.errors import ManifestError, OptionError
 from runtime.manifest import Model
 from runtime.options import AudioMode, Codec, EnhanceOptions
+from tests import media
 
 TIMES = [0, 40, 73, 140, 141, 300, 333, 700, 1000, 1001, 1100]
 LICENCE = "CC-BY-NC-4.0: non-commercial use only"
@@ -21,19 +22,9 @@ LICENCE = "CC-BY-NC-4.0: non-commercial use only"
 
 def write_clip(path: Path) -> Path:
     """Write a picture that moves, losslessly, at uneven times in milliseconds, 72x48."""
-    scene = np.kron(np.random.default_rng(3).integers(20, 230, (6, 12, 3)), np.ones((8, 8, 1)))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=Fraction(25))
-        stream.width, stream.height, stream.pix_fmt = 72, 48, "yuv444p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
-        for index, time in enumerate(TIMES):
-            picture = np.ascontiguousarray(scene[:, index : index + 72]).astype(np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv444p")
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    scene = media.blocks(np.random.default_rng(3), 6, 12, low=20, high=230)
+    frames = media.pan(scene, len(TIMES), 72)
+    return media.write_clip(path, frames, codec="ffv1", pixel_format="yuv444p", times_ms=TIMES, colour=(6, 1))
 
 
 def read(path: Path) -> tuple[list[Any], list[Any]]:

@@ -5,7 +5,6 @@ import json
 import shutil
 from importlib.util import find_spec
 
-import av
 import numpy as np
 import pytest
 
@@ -20,6 +19,7 @@ from runtime.errors import ManifestError, OptionError, SessionError
 from runtime.manifest import find_model, load_model
 from runtime.options import AudioMode, EnhanceOptions
 from runtime.plan import plan_job
+from tests import media
 
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 
@@ -29,21 +29,9 @@ def clip(tmp_path_factory):
     """Write four small pictures and noise beside them."""
     path = tmp_path_factory.mktemp("clip") / "in.mp4"
     random = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
-        audio = container.add_stream("aac", rate=48000, layout="mono")
-        for _ in range(4):
-            picture = np.kron(random.integers(0, 256, (4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(video.encode(None))
-        samples = random.normal(0, 0.05, (1, 7680)).astype(np.float32)
-        for start in range(0, 7680, 1024):
-            frame = av.AudioFrame.from_ndarray(samples[:, start : start + 1024].copy(), format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 48000, start
-            container.mux(audio.encode(frame))
-        container.mux(audio.encode(None))
-    return path
+    frames = [media.blocks(random, 4, 6).astype(np.uint8) for _ in range(4)]
+    sound = media.Sound(random.normal(0, 0.05, (1, 7680)).astype(np.float32))
+    return media.write_clip(path, frames, sound=sound)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -22,6 +21,7 @@ from appliance.watch.integrity_process import Inspector
 from appliance.watch.job_tracker import RetryPolicy
 from appliance.watch.store import FolderStore
 from runtime.progress import Progress
+from tests import media
 
 ROOT = Path(__file__).resolve().parents[3]
 SOUND_CODECS = {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "libmp3lame", ".ogg": "libopus", ".mka": "pcm_s16le"}
@@ -40,35 +40,26 @@ def write_video(
 ) -> Path:
     """Write a tiny film; another seed gives another content."""
     noise = np.random.default_rng(seed)
-    with av.open(str(path), "w", container_options=container_options or {}) as container:
-        stream = container.add_stream("mpeg4" if path.suffix == ".avi" else codec, rate=25, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        audio = container.add_stream("aac", rate=48000, layout="mono") if sound else None
-        for _ in range(frames):
-            pixels = noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-        if audio is not None:
-            _write_noise(container, audio, noise, frames * 1920 if samples is None else samples)
-    return path
+    pictures = [noise.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(frames)]
+    samples = frames * 1920 if samples is None else samples
+    return media.write_clip(
+        path,
+        pictures,
+        codec="mpeg4" if path.suffix == ".avi" else codec,
+        options=options,
+        container_options=container_options,
+        sound=make_noise(noise, samples, "aac") if sound else None,
+    )
 
 
 def write_sound(path: Path, *, seed: int = 0, samples: int = 4800) -> Path:
     """Write a tiny recording."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(SOUND_CODECS[path.suffix], rate=48000, layout="mono")
-        _write_noise(container, stream, np.random.default_rng(seed), samples)
-    return path
+    return media.write_sound(path, make_noise(np.random.default_rng(seed), samples, SOUND_CODECS[path.suffix]))
 
 
-def _write_noise(container, stream, noise, samples: int) -> None:
-    sound = (0.1 * noise.standard_normal(samples)).astype(np.float32)
-    resampler = av.AudioResampler(stream.format.name, "mono", 48000, stream.codec_context.frame_size or None)
-    frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-    frame.sample_rate, frame.pts = 48000, 0
-    for block in [*resampler.resample(frame), *resampler.resample(None)]:
-        container.mux(stream.encode(block))
-    container.mux(stream.encode(None))
+def make_noise(noise: np.random.Generator, samples: int, codec: str) -> media.Sound:
+    sound = (0.1 * noise.standard_normal((1, samples))).astype(np.float32)
+    return media.Sound(sound, codec, is_resampled=True)
 
 
 def write_media(path: Path, *, seed: int = 0, **options: object) -> Path:

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+
+from tests import media
 
 SCENES = (8, 15, 9)
 RATE = 48_000
@@ -31,35 +32,21 @@ def write_scenes(
 ) -> Path:
     """Write scenes of so many pictures each, which move, at times in milliseconds, and noisy sound."""
     width, height = size
-    rng = np.random.default_rng(5)
-    count = sum(scenes)
-    times = times or [40 * number for number in range(count)]
-    with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=25, options=options or {"crf": "12", "preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
-        video.codec_context.gop_size = gop
-        video.codec_context.colorspace, video.codec_context.color_range = 6, 1
-        audio = container.add_stream("aac", rate=RATE, layout="mono") if sound else None
-        number = 0
-        for length in scenes:
-            scene = np.kron(rng.integers(0, 256, (height // 8, width // 8 + 8, 3)), np.ones((8, 8, 1)))
-            for step in range(length):
-                picture = np.ascontiguousarray(scene[:, step : step + width]).astype(np.uint8)
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
-                container.mux(video.encode(frame))
-                number += 1
-        container.mux(video.encode(None))
-        if audio is not None:
-            samples = rng.normal(0, 0.05, (1, RATE * count // 25)).astype(np.float32)
-            for start in range(0, samples.shape[1], 1024):
-                block = np.ascontiguousarray(samples[:, start : start + 1024])
-                sound_frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-                sound_frame.sample_rate, sound_frame.pts = RATE, start
-                container.mux(audio.encode(sound_frame))
-            container.mux(audio.encode(None))
-    return path
+    noise = np.random.default_rng(5)
+    frames: list[media.Pixels] = []
+    for length in scenes:
+        frames += media.pan(media.blocks(noise, height // 8, width // 8 + 8), length, width)
+    samples = noise.normal(0, 0.05, (1, RATE * len(frames) // 25)).astype(np.float32)
+    return media.write_clip(
+        path,
+        frames,
+        codec=codec,
+        options=options or {"crf": "12", "preset": "ultrafast"},
+        times_ms=times or [40 * number for number in range(len(frames))],
+        colour=(6, 1),
+        gop=gop,
+        sound=media.Sound(samples) if sound else None,
+    )
 
 
 def read_packets(path: Path) -> list[tuple[Any, ...]]:
