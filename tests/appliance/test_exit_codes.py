@@ -8,6 +8,7 @@ from appliance.exit_codes import ExitCode, cancel_on_signal, exit_code
 from appliance.jobs.errors import JobNotFoundError
 from appliance.store.errors import DirectoryInUseError
 from runtime import errors
+from runtime.report import VerificationError
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from runtime import errors
         (errors.UnsupportedMediaError, ExitCode.SOURCE),
         (errors.OutputError, ExitCode.OUTPUT),
         (errors.EncodeError, ExitCode.OUTPUT),
-        (errors.VerificationError, ExitCode.UNVERIFIED),
+        (VerificationError, ExitCode.UNVERIFIED),
         (errors.ManifestError, ExitCode.ENGINE),
         (errors.SessionError, ExitCode.ENGINE),
         (errors.CancelledError, ExitCode.CANCELLED),

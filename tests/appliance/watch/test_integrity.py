@@ -92,7 +92,7 @@ def test_a_stream_that_lost_a_packet_is_refused_as_the_job_would(tmp_path, make_
     lost = 188 * (len(data) // 188 // 2)
     path.write_bytes(data[:lost] + data[lost + 188 :])
 
-    with pytest.raises(UnreadableError, match=r"packets of stream 0 are missing in 1 of its pictures"):
+    with pytest.raises(UnreadableError, match=r"packets of stream 0 are missing in 1 of its frames"):
         check_media(path, EnhanceOptions())
 
 
