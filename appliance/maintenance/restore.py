@@ -39,7 +39,7 @@ def restore(archive: Path, data: Path, *, replace: bool = False) -> tuple[Summar
                         f"{place} already has a database; restore into another directory, or use --replace "
                         f"(the current database is then kept in {place / 'backups'})"
                     )
-                _check_room(place, manifest)
+                _check_free_space(place, manifest)
                 with tempfile.TemporaryDirectory(prefix=".restore-", dir=place) as scratch:
                     extract(tar, manifest, Path(scratch))
                     _check_database(archive, Path(scratch) / DATABASE)
@@ -63,7 +63,7 @@ def _check_version(archive: Path, version: int) -> None:
         )
 
 
-def _check_room(data: Path, manifest: Manifest) -> None:
+def _check_free_space(data: Path, manifest: Manifest) -> None:
     needed, free = sum(entry.size for entry in manifest.files), shutil.disk_usage(data).free
     if needed > free:
         raise BackupError(f"not enough disk space in {data}: {format_bytes(needed)} needed, {format_bytes(free)} free")

@@ -88,7 +88,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make an application return every error in the same form."""
+    """Register handlers that return every error in the same form."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RelumeError, _known)

@@ -10,7 +10,10 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
 
 from appliance.engines.background import EngineKeeper
 from appliance.engines.measuring import SpeedKeeper
@@ -26,16 +29,18 @@ from appliance.store.data_dir import open_data_directory
 from appliance.store.database import Database
 from appliance.watch.store import FolderStore
 from appliance.watch.watcher import Watcher
+from appliance.web.app import create_app
+from appliance.web.connections import (
+    IDLE_S,
+    ConnectionLimiter,
+    TimedProtocol,
+    limit_connections,
+    open_connection_limiter,
+)
 from appliance.web.mdns import announce
+from appliance.web.services import Services, open_services
 from appliance.web.tls import Certificate, own_addresses, provide_certificate, serve_redirects
 from runtime.engine.store.store import EngineStore
-
-if TYPE_CHECKING:
-    import uvicorn
-    from fastapi import FastAPI
-
-    from appliance.web.connections import ConnectionLimiter
-    from appliance.web.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +79,6 @@ def serve(data: Path | None = None, **given: object) -> None:
         database = stack.enter_context(Database(settings.database, check=True))
         if start.problem:
             logger.error("%s", start.problem)
-        from appliance.web.app import create_app
-        from appliance.web.connections import limit_connections, open_connection_limiter
-        from appliance.web.services import open_services
-
         limiter = open_connection_limiter()
         listening = stack.enter_context(limit_connections(start.listening, limiter))
         supervisor = stack.enter_context(start_background_services(database, settings))
@@ -166,11 +167,7 @@ def _open_network(data: Path, file_name: str, given: Mapping[str, object]) -> _S
     return _Start(settings, file_name, listening, certificate)
 
 
-def _make_server(app: "FastAPI", services: "Services", certificate: Certificate | None) -> "uvicorn.Server":
-    import uvicorn
-
-    from appliance.web.connections import IDLE_S, TimedProtocol
-
+def _make_server(app: FastAPI, services: Services, certificate: Certificate | None) -> uvicorn.Server:
     settings = services.settings
     config = uvicorn.Config(
         app,
@@ -192,7 +189,7 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
     inner = app.router.lifespan_context
 
     @asynccontextmanager
-    async def lifespan(scope: "FastAPI") -> AsyncIterator[None]:
+    async def lifespan(scope: FastAPI) -> AsyncIterator[None]:
         async with inner(scope), _redirects(settings, services.connections), _certificate_renewal(settings, config):
             yield
 
@@ -209,7 +206,7 @@ def _make_server(app: "FastAPI", services: "Services", certificate: Certificate 
 
 
 @asynccontextmanager
-async def _certificate_renewal(settings: Settings, config: "uvicorn.Config") -> AsyncIterator[None]:
+async def _certificate_renewal(settings: Settings, config: uvicorn.Config) -> AsyncIterator[None]:
     """Renew the server's own certificate in time, and reload a replaced one without a restart."""
 
     async def renew() -> None:
@@ -235,7 +232,7 @@ async def _certificate_renewal(settings: Settings, config: "uvicorn.Config") -> 
 
 
 @asynccontextmanager
-async def _redirects(settings: Settings, limiter: "ConnectionLimiter") -> AsyncIterator[None]:
+async def _redirects(settings: Settings, limiter: ConnectionLimiter) -> AsyncIterator[None]:
     """Redirect http:// to https:// while the block runs; a port that is in use does not prevent the start."""
     server: asyncio.Server | None = None
     if settings.tls and settings.plain_port:
@@ -250,7 +247,7 @@ async def _redirects(settings: Settings, limiter: "ConnectionLimiter") -> AsyncI
             server.close()
 
 
-def _print_addresses(services: "Services", certificate: Certificate | None) -> None:
+def _print_addresses(services: Services, certificate: Certificate | None) -> None:
     settings = services.settings
     if services.settings_problem:
         print(f"Note: {services.settings_problem}")

@@ -38,7 +38,7 @@ class SystemStatus:
         disk = shutil.disk_usage(self._settings.data)
         return {
             "disk": {"free": disk.free, "total": disk.total, "reserve": self._settings.disk_reserve_bytes},
-            "temperature_c": warmest(psutil.sensors_temperatures()),
+            "temperature_c": highest_temperature(psutil.sensors_temperatures()),
             "load": os.getloadavg()[0],
             "cores": len(os.sched_getaffinity(0)),
             "settings_fallback": self._fallback,
@@ -115,7 +115,7 @@ class SystemStatus:
             return choose_engine(model, BackendPreference(), threads=1, engines=settings.engines)
 
 
-def warmest(sensors: Mapping[str, Sequence[Any]]) -> float | None:
+def highest_temperature(sensors: Mapping[str, Sequence[Any]]) -> float | None:
     """Return the highest of the temperatures that psutil reads, in degrees Celsius; None without a valid one."""
     readings = [reading.current for sensor in sensors.values() for reading in sensor]
     # A sensor that is switched off reports absurd values.

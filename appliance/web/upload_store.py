@@ -110,7 +110,7 @@ class UploadStore:
                 "ELSE MIN(size_bytes - offset_bytes, ?3) END), 0) FROM uploads WHERE finished_at IS NULL",
                 (caller.id, now - _SILENT_S, _SOON_BYTES),
             ).fetchone()
-            self._check_room(size_bytes + coming, free)
+            self._check_free_space(size_bytes + coming, free)
             connection.execute(
                 "INSERT INTO uploads (id, owner, name, size_bytes, created_at, touched_at) VALUES (?, ?, ?, ?, ?, ?)",
                 (upload.id, caller.id, upload.name, size_bytes, now, now),
@@ -119,18 +119,18 @@ class UploadStore:
             self.path(upload).touch(mode=0o600)
         return upload
 
-    def check_room(self, more_bytes: int) -> None:
+    def check_free_space(self, more_bytes: int) -> None:
         """Check that more bytes can be written without using the disk reserve.
 
         Raises:
             UploadSpaceError: They cannot.
         """
-        self._check_room(more_bytes, self._free_bytes())
+        self._check_free_space(more_bytes, self._free_bytes())
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._settings.uploads).free - self._settings.disk_reserve_bytes
 
-    def _check_room(self, more_bytes: int, free: int) -> None:
+    def _check_free_space(self, more_bytes: int, free: int) -> None:
         if more_bytes > free:
             reserve = self._settings.disk_reserve_bytes
             raise UploadSpaceError(describe_disk_full(more_bytes, free + reserve, reserve), code="disk_full_upload")

@@ -152,9 +152,9 @@ class UploadWriter:
                 chunk = b""
             writer.chunks += 1
             block += chunk
-            room = file.room
-            too_much, ended = len(block) > room, not chunk
-            del block[room:]
+            missing = file.missing_bytes
+            too_much, ended = len(block) > missing, not chunk
+            del block[missing:]
             if block and (len(block) >= _BLOCK_BYTES or ended or too_much):
                 writer.writing = True
                 try:
@@ -179,7 +179,7 @@ class _File:
         self._checked_at = 0.0
 
     @property
-    def room(self) -> int:
+    def missing_bytes(self) -> int:
         """The number of missing bytes."""
         return self._upload.size_bytes - self._written
 
@@ -196,7 +196,7 @@ class _File:
         """Append a block."""
         assert self._handle is not None
         if block and time.monotonic() - self._checked_at > 1.0:
-            self._uploads.check_room(len(block))
+            self._uploads.check_free_space(len(block))
             self._checked_at = time.monotonic()
         view = memoryview(block)
         try:

@@ -189,7 +189,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             sound_before=files.sound_before.name in there,
             sound_after=done and files.sound_after.name in there,
             report=done and files.report.name in there,
-            result=done and job.result is not None and _is_plain(job.result),
+            result=done and job.result is not None and _is_regular_file(job.result),
         ),
     )
 
@@ -225,7 +225,7 @@ def plain_message(job: JobRecord, files: JobFiles) -> str:
 _UNEXPECTED: Final = re.compile(r"(?:unexpected error|this should not happen) \(.*\); the details are in .*", re.DOTALL)
 
 
-def _is_plain(path: Path) -> bool:
+def _is_regular_file(path: Path) -> bool:
     """Return True for a regular file; links are never served."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)

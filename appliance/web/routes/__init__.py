@@ -1,1 +1,1 @@
-"""The routes of the API, one subject a file; each names the role that it needs."""
+"""The routes of the API, one subject per file; every route names the role that it requires."""

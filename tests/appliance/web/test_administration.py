@@ -10,7 +10,7 @@ from appliance.jobs.job import NewJob, Origin
 from appliance.settings_file import load_settings
 from appliance.watch.file_state import FileState, WatchedFile
 from appliance.watch.folder import FolderConfig
-from appliance.web.system import read_tail, warmest
+from appliance.web.system import highest_temperature, read_tail
 from appliance.web.tls import provide_certificate
 from runtime.options import EnhanceOptions
 
@@ -198,8 +198,8 @@ def test_the_warmest_sensible_sensor_counts():
     def sensors(*values):
         return {"cpu": [SimpleNamespace(current=value) for value in values]}
 
-    assert warmest(sensors(41.5, 39.0, -274.0, 1e6)) == 41.5
-    assert warmest({}) is None
+    assert highest_temperature(sensors(41.5, 39.0, -274.0, 1e6)) == 41.5
+    assert highest_temperature({}) is None
 
 
 def test_figures_for_prometheus(viewer, add_job, services, operator):
