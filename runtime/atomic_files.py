@@ -22,7 +22,7 @@ _PARTS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file of the workspace that was whole and on the disk when it was noted."""
+    """The name, size and digest of a complete file."""
 
     name: str
     size_bytes: int
@@ -31,9 +31,9 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class FileSignature:
-    """What tells a large file from others without reading all of it: its size, and a digest of parts.
+    """The size of a file and a digest of parts of it, which identify a large file without reading all of it.
 
-    A file of up to 8 MiB is read whole, of a larger one its ends and 32 parts between.
+    A file of up to 8 MiB is read whole; of a larger one its ends and 32 parts between.
     """
 
     size_bytes: int
@@ -42,7 +42,7 @@ class FileSignature:
 
 @contextmanager
 def convert_os_errors(folder: Path) -> Generator[None]:
-    """Turn what the file system refuses into words.
+    """Convert errors of the file system.
 
     Raises:
         OutputError: The disk is full, or the folder cannot be written.
@@ -63,7 +63,7 @@ def convert_os_errors(folder: Path) -> Generator[None]:
 
 @contextmanager
 def removed_on_error(path: Path) -> Generator[None]:
-    """Remove a file that could not be written whole, so that it takes no room on a full disk."""
+    """Remove a file that could not be written completely, so that it takes no space on a full disk."""
     try:
         yield
     except OSError:
@@ -125,12 +125,12 @@ def remove_durably(*paths: Path) -> None:
 
 
 def record_file(path: Path) -> FileRecord:
-    """Note a file as it is."""
+    """Return the record of a file as it is."""
     return FileRecord(path.name, path.stat().st_size, _digest(path))
 
 
 def is_intact(folder: Path, record: FileRecord) -> bool:
-    """Return whether a file is as it was noted."""
+    """Return whether a file is as it was recorded."""
     path = folder / record.name
     try:
         return path.stat().st_size == record.size_bytes and _digest(path) == record.sha256
@@ -139,7 +139,7 @@ def is_intact(folder: Path, record: FileRecord) -> bool:
 
 
 def read_signature(path: Path) -> FileSignature:
-    """Return what tells a file from others."""
+    """Return the signature of a file."""
     size = path.stat().st_size
     if size <= _WHOLE_BYTES:
         return FileSignature(size, _digest(path))
@@ -162,7 +162,7 @@ def publish_file(partial: Path, target: Path, *, overwrite: bool) -> None:
     Args:
         partial: The file under its temporary name.
         target: Its name, in the same folder.
-        overwrite: Replace what has that name.
+        overwrite: Replace an existing file of that name.
 
     Raises:
         OutputError: The name is taken, or the file system refuses.
@@ -181,7 +181,7 @@ def publish_file(partial: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def describe_taken(target: Path) -> str:
-    """Say that a name is taken."""
+    """Return the message for a name that is taken."""
     return f"{target} exists already; choose another name or allow overwriting"
 
 

@@ -26,11 +26,11 @@ _MACHINES: Final = {"x86_64": (0xC000003E, 317, 41), "aarch64": (0xC00000B7, 277
 _IO_URING_SETUP: Final = 425
 _X32: Final = 0x40000000
 _LOCAL_FAMILIES: Final = (1, 16)
-"""AF_UNIX, which drivers of GPUs use, and AF_NETLINK, which asks the kernel alone."""
+"""AF_UNIX, which GPU drivers use, and AF_NETLINK, which reaches the kernel alone."""
 
 
 def end_with_parent(parent: int | None, on_end: Callable[[], None] | None = None) -> None:
-    """End this process when its parent ends, in the middle of native code too; a thread looks twice a second.
+    """End this process when its parent ends, in the middle of native code too; a thread checks twice a second.
 
     `prctl(PR_SET_PDEATHSIG)` would end it with the parent's thread that started it, which may be gone long before.
 
@@ -59,9 +59,9 @@ def lower_priority(*, niceness: int = 10, oom_score: int = 500) -> None:
 
 
 def forbid_network(*, kill: bool = False) -> bool:
-    """Keep this process and its children from the network for good: they open files of strangers, and libraries.
+    """Forbid the network to this process and its children: they open untrusted files with third-party libraries.
 
-    Every socket but AF_UNIX and AF_NETLINK is refused with EACCES, whoever asks for it, native code too.
+    Every socket but AF_UNIX and AF_NETLINK is refused with EACCES, in native code too.
 
     Args:
         kill: End the process (SIGSYS) instead, so that a test sees that a library tried.

@@ -1,4 +1,4 @@
-"""What is closed at the end of a `with` block."""
+"""A base class for context managers."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -10,7 +10,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what is held; a second call does nothing."""
+        """Release the resources; a second call does nothing."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""A before/after picture: source and result side by side, below them one detail of both."""
+"""A before/after image: source and result side by side, below them one detail of both."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from runtime.errors import OutputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
 _LARGEST_PANEL: Final = (960, 720)
@@ -25,8 +25,8 @@ _BACKGROUND: Final = (24, 24, 24)
 _INK: Final = (235, 235, 235)
 
 
-def save_comparison(before: Picture, after: Picture, path: Path) -> None:
-    """Write a before/after picture as PNG; it appears only when complete.
+def save_comparison(before: RgbImage, after: RgbImage, path: Path) -> None:
+    """Write a before/after image as PNG; it appears only when complete.
 
     Args:
         before: (height, width, 3) uint8, RGB, the source's frame.
@@ -44,7 +44,7 @@ def save_comparison(before: Picture, after: Picture, path: Path) -> None:
         raise OutputError(f"the before/after picture cannot be written to {path}: {error.strerror or error}") from error
 
 
-def draw_comparison(before: Picture, after: Picture) -> "Image":
+def draw_comparison(before: RgbImage, after: RgbImage) -> "Image":
     """Draw the sheet of `save_comparison`: two whole frames above, three details below."""
     from PIL import Image
 
@@ -71,20 +71,20 @@ def draw_comparison(before: Picture, after: Picture) -> "Image":
     return sheet
 
 
-def find_detail(picture: Picture, panel: tuple[int, int]) -> Box:
+def find_detail(image: RgbImage, panel: tuple[int, int]) -> Box:
     """Find the region with most detail, of which two by two pixels fill one of the panel.
 
     Args:
-        picture: (height, width, 3) uint8, RGB.
+        image: (height, width, 3) uint8, RGB.
         panel: Width and height of the panel that shall show the region.
 
     Returns:
-        Left, top, right and bottom, inside the picture.
+        Left, top, right and bottom, inside the image.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     region_width = max(1, min(panel[0] // 2, width))
     region_height = max(1, min(panel[1] // 2, height))
-    grey = picture.mean(axis=2, dtype=np.float32)
+    grey = image.mean(axis=2, dtype=np.float32)
     energy = np.zeros((height + 1, width + 1))
     energy[1:-1, 1:-1] = np.abs(np.diff(grey, axis=0))[:, 1:] + np.abs(np.diff(grey, axis=1))[1:]
     total = energy.cumsum(axis=0).cumsum(axis=1)
@@ -108,7 +108,7 @@ def _fit(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _cut_details(
-    source: "Image", grown: "Image", result: "Image", after: Picture, *, row_width: int
+    source: "Image", grown: "Image", result: "Image", after: RgbImage, *, row_width: int
 ) -> list[tuple[str, "Image"]]:
     from PIL import Image
 
@@ -124,7 +124,7 @@ def _cut_details(
     width = (row_width - (len(panels) - 1) * _GAP) // len(panels)
     size = (width, round(width / _DETAIL_ASPECT))
     box = find_detail(after, size)
-    return [(label, picture.crop(box).resize(size, way)) for label, picture, way in panels]
+    return [(label, image.crop(box).resize(size, filter_)) for label, image, filter_ in panels]
 
 
 def _put_row(sheet: "Image", panels: list[tuple[str, "Image"]], *, top: int) -> None:
@@ -134,7 +134,7 @@ def _put_row(sheet: "Image", panels: list[tuple[str, "Image"]], *, top: int) -> 
     font = ImageFont.load_default(size=18)
     left = _GAP
     slot = (sheet.width - _GAP) // len(panels)
-    for label, picture in panels:
+    for label, image in panels:
         draw.text((left, top + 6), label, fill=_INK, font=font)
-        sheet.paste(picture, (left, top + _LABEL_HEIGHT))
+        sheet.paste(image, (left, top + _LABEL_HEIGHT))
         left += slot

@@ -1,6 +1,6 @@
-"""What this box has and what Relume makes of it: hardware, libraries, codecs, models, speed.
+"""The diagnosis of a machine: hardware, libraries, backends, codecs, models, speed.
 
-Nothing here raises for something that is missing: it is said in `problems` or beside the entry.
+Nothing here raises for something that is missing: `problems` or the entry itself describes it.
 """
 
 import os
@@ -24,7 +24,7 @@ from runtime.version import relume_version
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A library, the version that is installed (None: missing), and how to get it."""
+    """A library, its installed version (None if it is missing), and how to install it."""
 
     name: str
     version: str | None
@@ -35,7 +35,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class BackendState:
-    """Something that can run models: whether it can here, whether it will run any, and why or why not."""
+    """A backend: whether it is available, whether jobs use it by default, and the reason."""
 
     name: str
     available: bool
@@ -45,7 +45,7 @@ class BackendState:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """What a job will run a model with, where nobody asks for another, and why."""
+    """The backend and precision that jobs use for a model by default, and the reason."""
 
     model: str
     backend: str
@@ -55,7 +55,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class CodecSupport:
-    """What PyAV's FFmpeg can do with a codec: decoders and encoders by their FFmpeg names."""
+    """The decoders and encoders of PyAV's FFmpeg for a codec, by their FFmpeg names."""
 
     name: str
     decoders: tuple[str, ...]
@@ -64,7 +64,7 @@ class CodecSupport:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model; `problem` is empty when its files match their checksums."""
+    """A model; `problem` is empty if its files match their checksums."""
 
     name: str
     title: str
@@ -76,7 +76,7 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Everything that `relume doctor` knows; with no `problems` the box can work."""
+    """The result of `relume doctor`; a machine without `problems` can run jobs."""
 
     relume: str
     python: str
@@ -90,15 +90,15 @@ class Diagnosis:
     problems: tuple[str, ...]
 
 
-# Distribution, module, what for, extra that installs it (empty: installed with Relume).
+# Distribution, module, purpose, extra that installs it (empty: installed with Relume).
 _LIBRARIES: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("av", "av", "reading and writing media", ""),
     ("numpy", "numpy", "arrays", ""),
     ("numba", "numba", "kernels on the CPU", ""),
     ("onnxruntime", "onnxruntime", "models on the CPU", "cpu"),
     ("openvino", "openvino", "models on x86 processors, faster", "cpu"),
-    ("soxr", "soxr", "resampling of sound", ""),
-    ("pillow", "PIL", "before/after pictures", ""),
+    ("soxr", "soxr", "audio resampling", ""),
+    ("pillow", "PIL", "before/after images", ""),
     ("cupy-cuda13x", "cupy", "kernels on NVIDIA GPUs", "cuda"),
     ("onnxruntime-gpu", "onnxruntime", "models on NVIDIA GPUs", "cuda"),
     ("tensorrt-cu13", "tensorrt", "the fastest engines on NVIDIA GPUs", "tensorrt"),
@@ -125,13 +125,13 @@ _CODECS: Final = (
 def diagnose(
     *, trials: bool = True, engines: Path | None = None, own: Path | None = None, budget_s: float = BUDGET_S
 ) -> Diagnosis:
-    """Look at this box.
+    """Return the diagnosis of this machine.
 
     Args:
-        trials: Run every model in every way too, and keep the speeds, by which jobs choose.
-        engines: The folder of the box's engines and measurements; None for neither.
-        own: A folder of the owner's own models, to be looked at too.
-        budget_s: Seconds for each way to run a model.
+        trials: Benchmark every model on every backend too, and store the speeds, by which jobs choose.
+        engines: The folder of this machine's engines and measurements; None for neither.
+        own: A folder of the owner's own models, to be checked too.
+        budget_s: Seconds for each backend and precision of a model.
     """
     hardware = detect_hardware()
     # There is no OpenVINO to install but on x86; elsewhere nothing lacks it.
@@ -252,7 +252,7 @@ def _check_model(model: Model) -> ModelState:
 
 
 def _measure(models: list[Model], engines: Path | None, problems: list[str], budget_s: float) -> tuple[Speed, ...]:
-    """Measure every model, and keep what was measured; a model that runs in no way is a problem."""
+    """Measure every model and store the speeds; a model that runs on no backend is a problem."""
     speeds: list[Speed] = []
     for model in models:
         found = measure_model(model, engines=engines, budget_s=budget_s)
@@ -264,5 +264,5 @@ def _measure(models: list[Model], engines: Path | None, problems: list[str], bud
         try:
             write_speeds(engines, tuple(speeds))
         except OutputError as error:
-            problems.append(f"the speeds cannot be kept, so jobs take the safe choice: {error}")
+            problems.append(f"the speeds cannot be stored, so jobs use the default backend: {error}")
     return tuple(speeds)

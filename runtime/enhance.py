@@ -116,7 +116,7 @@ def enhance(
             return _run(JobRun(plan, backends, manifest.threads, progress, cancel), work, rule)
 
         # Measurements and engines that are newer than the job must not change the backends that it resumes with.
-        before = work.facts()
+        before = work.stored_fingerprint()
         kept = parse_engine_fingerprint(before["engine"]) if before.get("options") == describe_options(plan) else {}
         return run_with_backends(plan, run, threads=threads, engines=engines, kept=kept)
 
@@ -150,7 +150,7 @@ def _run(run: JobRun, workspace: Workspace, rule: SegmentRule) -> Report:
     video = None
     if plan.video is not None and run.backends.video is not None:
         video = _store_video(run, plan.video, run.backends.video, workspace, rule)
-    _refuse_change(plan.info.path, workspace.manifest.facts["source"])
+    _refuse_change(plan.info.path, workspace.manifest.fingerprint["source"])
     return _merge(run, workspace, video, sounds)
 
 

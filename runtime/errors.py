@@ -8,9 +8,9 @@ RelumeError
 │   └── UnsupportedMediaError  readable, but not something Relume enhances (also a ValueError)
 ├── EngineError
 │   ├── ManifestError          a model's manifest or file is missing, broken or altered (also a ValueError)
-│   ├── EngineStoreError       an engine cannot be built, proven or kept (also a RuntimeError)
+│   ├── EngineStoreError       an engine cannot be built, validated or stored (also a RuntimeError)
 │   └── SessionError           a backend cannot open or run a model (also a RuntimeError)
-│       └── OpenError          it cannot open it; another backend may take its place
+│       └── OpenError          it cannot open a model; another backend may take its place
 ├── OptionError                an option or a combination of options is refused (also a ValueError)
 ├── OutputError                the place of the result is refused or taken (also an OSError)
 ├── ReportError                a text is no report (also a ValueError); in `runtime.report`
@@ -32,7 +32,7 @@ class DecodeError(MediaError, OSError):
 
 
 class DamagedError(DecodeError):
-    """The source is damaged or cut short; what is left of it is enhanced where the options allow it."""
+    """The source is damaged or truncated; the readable part is enhanced if the options allow it."""
 
 
 class EncodeError(MediaError, OSError):
@@ -52,7 +52,7 @@ class ManifestError(EngineError, ValueError):
 
 
 class EngineStoreError(EngineError, RuntimeError):
-    """An engine cannot be built, proven or kept in the store."""
+    """An engine cannot be built, validated or stored."""
 
 
 class SessionError(EngineError, RuntimeError):
@@ -60,9 +60,9 @@ class SessionError(EngineError, RuntimeError):
 
 
 class OpenError(SessionError):
-    """The backend that was chosen cannot open a model; nothing was run yet, so another may take its place.
+    """The chosen backend cannot open a model; nothing was run yet, so another one may take its place.
 
-    `waits`: only an engine is missing, which was asked for and may be there the next time.
+    `waits`: only an engine is missing, which was requested and may be there the next time.
     """
 
     def __init__(self, message: str, *, model: str, backend: str, waits: bool = False) -> None:

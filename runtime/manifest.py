@@ -1,4 +1,4 @@
-"""What a shipped model says of itself: the manifest beside its ONNX files, read and checked.
+"""The manifest of a model, beside its ONNX files: read and checked.
 
 One folder of the zoo is one model: `manifest.json` and the files that it names. Everything the pipelines need to
 run a network (state, halo, scale, tile shapes, delays) is read from here, never from the code.
@@ -20,7 +20,7 @@ Dimension = Annotated[int, Field(gt=0)] | Literal["batch", "height", "width", "s
 
 
 Role = Literal["step", "window", "clean", "flow", "backward", "forward", "reconstruction"]
-"""What a file is run for: a frame with its state, a window of frames at once, or one part of a chain."""
+"""The role of a file: a step over a frame with its state, a window of frames, or a part of a bidirectional network."""
 
 
 class QuantScheme(StrEnum):
@@ -44,7 +44,7 @@ class TensorSpec(_Part):
 
 
 class StateSpec(_Part):
-    """One recurrent tensor: the input that takes it and the output that gives its next value."""
+    """One recurrent tensor: its input and the output with its next value."""
 
     input: str
     output: str
@@ -61,10 +61,10 @@ class Quality(_Part):
 
 
 class Calibration(_Part):
-    """How an INT8 file came about.
+    """The calibration of an INT8 file.
 
     `digest`: SHA-256 of the activation ranges, kept beside the manifest as `path`; another calibration is another
-    engine. `in_float`: layers that were left in float32. `loss`: what it gives beside the float32 file (`before`).
+    engine. `in_float`: layers that were left in float32. `loss`: its quality and that of float32 (`before`).
     """
 
     path: str
@@ -77,7 +77,7 @@ class Calibration(_Part):
 
 
 class ModelFile(_Part):
-    """One ONNX file of a model, beside its manifest; an INT8 file tells its calibration, and whom it is for."""
+    """One ONNX file of a model, beside its manifest; an INT8 file has a calibration and a quantisation `form`."""
 
     path: str
     role: Role
@@ -92,7 +92,7 @@ class ModelFile(_Part):
 
 
 class VideoSpec(_Part):
-    """How the video pipeline runs a network.
+    """The parameters with which the video pipeline runs a network.
 
     `halo`: pixels of the grid (the plane on which the network computes: the source divided by `grid`) by which a
     tile must be larger than what is kept of it, so that the kept part equals the untiled result.
@@ -129,7 +129,7 @@ class VideoSpec(_Part):
 
 
 class AudioSpec(_Part):
-    """How the audio pipeline runs a network: rates and delays in samples at `sample_rate`.
+    """The parameters with which the audio pipeline runs a network: rates and delays in samples at `sample_rate`.
 
     A stream begins with `lead_in_samples` zeros; after `reset_after_frames` frames `reset_states` are set to zero.
     Output sample j then belongs to input sample j - (lead_in_samples + delay_samples). A network that `predicts` noise
@@ -148,7 +148,7 @@ class AudioSpec(_Part):
 
 
 class Training(_Part):
-    """Where the weights come from."""
+    """The origin of the weights."""
 
     recipe: str
     data: tuple[str, ...]
@@ -159,7 +159,7 @@ class Training(_Part):
 
 
 class Manifest(_Part):
-    """Everything a shipped model says of itself."""
+    """The manifest of a model."""
 
     name: str
     title: str

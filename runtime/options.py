@@ -13,7 +13,7 @@ from runtime.errors import OptionError
 Scale = Literal["auto", 1, 2, 4]
 
 Speed = Literal["fast", "balanced", "small"]
-"""How much time the encoder may take for the same picture in fewer bytes."""
+"""Encoder speed: slower encoding gives a smaller file at the same quality."""
 
 DEFAULT_PRESET = "upscale"
 
@@ -21,16 +21,16 @@ _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 
 
 class AudioMode(StrEnum):
-    """What happens to the sound."""
+    """Audio processing."""
 
     SPEECH = "speech"
-    """Speech is cleaned of noise."""
+    """Speech is denoised."""
     OFF = "off"
-    """The sound is copied bit for bit."""
+    """Audio is copied bit for bit."""
 
 
 class Codec(StrEnum):
-    """How the enhanced picture is encoded."""
+    """Codec of the enhanced video."""
 
     H264 = "h264"
     HEVC = "hevc"
@@ -40,15 +40,15 @@ class Codec(StrEnum):
 
 
 CRF_RANGES = {Codec.H264: range(52), Codec.HEVC: range(52), Codec.AV1: range(64)}
-"""The constant rate factors that a codec takes; the other codecs have none."""
+"""The range of the constant rate factor of a codec; the other codecs have none."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnhanceOptions:
-    """The wishes for one job; None means "as the preset says".
+    """The options of one job; None means the preset's value.
 
-    `model` enhances the picture in place of the preset's; it is looked for in `zoo`, an owner's own folder of models,
-    or among those that ship.
+    `model` replaces the preset's video model; it is searched in `zoo`, an owner's own folder of models, or among those
+    that ship.
     `allow_damaged` enhances a damaged source as far as it can be read, instead of refusing it. `keep_unverified` gives
     the result its name although the check of the finished file failed. `start` and `end` are seconds of the source's
     time line, `start` included and `end` not.
@@ -74,7 +74,7 @@ class EnhanceOptions:
 
 
 def check_options(options: EnhanceOptions) -> None:
-    """Check every option by itself; what depends on the preset is checked in `runtime.presets`.
+    """Check every option by itself; `runtime.presets` checks them against the preset.
 
     Raises:
         OptionError: An option is outside its range.
@@ -92,10 +92,10 @@ def check_options(options: EnhanceOptions) -> None:
 
 
 def check_crf(codec: Codec, crf: int) -> None:
-    """Check a constant rate factor against the codec that shall use it.
+    """Check a constant rate factor against its codec.
 
     Raises:
-        OptionError: The codec takes no such factor, or none at all.
+        OptionError: It is out of the codec's range, or the codec has none.
     """
     allowed = CRF_RANGES.get(codec)
     if allowed is None:

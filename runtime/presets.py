@@ -31,7 +31,7 @@ class Preset:
     """A named way to enhance.
 
     `models` names the zoo's video model for each scale that the preset offers; none means that
-    the picture is copied. `auto_limit` is the largest scale that `--scale auto` takes.
+    the video is copied. `auto_limit` is the largest scale that `--scale auto` takes.
     `least_bits` is the least bit depth of the result; a deeper source keeps its own.
     """
 
@@ -51,13 +51,13 @@ class Preset:
 
     @property
     def copies_picture(self) -> bool:
-        """Return whether the picture is copied instead of enhanced."""
+        """Return whether the video is copied instead of enhanced."""
         return not self.models
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleChoice:
-    """A scale and, in words for the report, why it was chosen."""
+    """A scale and the reason for it, for the report."""
 
     scale: Factor
     reason: str
@@ -201,8 +201,8 @@ def _choose_crf(options: EnhanceOptions, preset: Preset, codec: Codec) -> int | 
 
 
 def _refuse_picture_options(options: EnhanceOptions, preset: Preset) -> None:
-    wishes = {"--codec": options.codec, "--crf": options.crf, "--compare": options.compare, "--model": options.model}
-    given = [name for name, value in wishes.items() if value is not None]
+    values = {"--codec": options.codec, "--crf": options.crf, "--compare": options.compare, "--model": options.model}
+    given = [name for name, value in values.items() if value is not None]
     if options.scale not in (None, 1, "auto"):
         given.append("--scale")
     if given:

@@ -1,4 +1,4 @@
-"""Compares a finished file with its source: which streams, tags, chapters and facts of the picture are in it."""
+"""The comparison of a finished file with its source: streams, tags, chapters and properties of the video."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -44,11 +44,11 @@ def pair_streams(plans: Sequence[StreamPlan], result: MediaInfo) -> Pairs:
 def actual_plan(
     plan: StreamPlan, pairs: Pairs, result: MediaInfo, *, written: Mapping[int, int], found: Mapping[int, int]
 ) -> StreamPlan:
-    """Return what became of a stream, now that the finished file was read.
+    """Return the actual mapping of a stream, now that the finished file was read.
 
     Args:
-        plan: What was planned.
-        pairs: What `pair_streams` gave.
+        plan: The planned mapping.
+        pairs: The result of `pair_streams`.
         result: The finished file.
         written: Packets of copied streams, by index of the source's stream.
         found: Packets of subtitles and data in the finished file, by index of its streams; a container may add empty
@@ -75,16 +75,16 @@ def compare_parts(
     start: Fraction | None,
     end: Fraction | None,
 ) -> tuple[PartOutcome, ...]:
-    """Return what became of all that is not a stream.
+    """Return the outcome of everything but the streams.
 
     Args:
         source: The source.
         result: The finished file.
-        pairs: What `pair_streams` gave.
+        pairs: The result of `pair_streams`.
         encoded: Indexes of the streams that were encoded.
-        side_data: What pictures that were processed carry beside their samples, as counted in the finished file.
-        start: Where the span that was taken begins.
-        end: Where it ends.
+        side_data: The side data of processed frames, as counted in the finished file.
+        start: The start of the processed span.
+        end: Its end.
     """
     found = [*_chapters(source, result, trimmed=start is not None or end is not None)]
     found += _tags(source, result, start)
@@ -129,7 +129,7 @@ def _tags(source: MediaInfo, result: MediaInfo, start: Fraction | None) -> Itera
 
 
 def _plain(text: str) -> str:
-    """Return a text without what containers write in their own way: space around it, fractions of a second."""
+    """Return a text without the parts that depend on the container: surrounding space, fractions of a second."""
     text = text.strip()
     return text[:_SECONDS] if text[10:11] == "T" and text[:4].isdecimal() else text
 
@@ -142,7 +142,7 @@ def _time_code(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
 
 
 def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartOutcome]:
-    """Name the titles and languages of streams that are gone."""
+    """Yield the titles and languages of streams that were lost."""
     lost = []
     count = 0
     for stream in source.streams:
@@ -174,7 +174,7 @@ def _wave_chunks(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
 
 
 def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartOutcome]:
-    """Name what is told of a whole track of pictures."""
+    """Yield the outcome of the properties of a whole video track."""
     place = "the format of the result has no place for it, or the encoder none"
     if before.sample_aspect != after.sample_aspect:
         shape = f"{before.sample_aspect.numerator}:{before.sample_aspect.denominator}"

@@ -1,4 +1,4 @@
-"""What a job did, as data: written as JSON beside the result and read back.
+"""The report of a job: written as JSON beside the result, and read back.
 
 Rationals are text ("30000/1001"); positions along the picture are frame numbers, along the
 sound sample numbers. Durations in seconds are for reading, not for computing.
@@ -17,7 +17,7 @@ SCHEMA: Final = 1
 
 
 class Action(StrEnum):
-    """What happens to a stream, or to chapters, tags and the like."""
+    """What happened to a stream, or to chapters, tags and the like."""
 
     ENHANCED = "enhanced"
     COPIED = "copied"
@@ -37,7 +37,7 @@ class MediaFile:
 
 @dataclass(frozen=True, slots=True)
 class StreamOutcome:
-    """One stream of the source and what became of it.
+    """The outcome of one stream of the source.
 
     `out_index` and `out_codec` are None for a stream that was not carried; `reason` is empty
     where the action explains itself.
@@ -55,7 +55,7 @@ class StreamOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PartOutcome:
-    """Chapters, tags, attachments or side data: how many, and what became of them."""
+    """The outcome of chapters, tags, attachments or side data, and their number."""
 
     what: str
     count: int
@@ -65,7 +65,7 @@ class PartOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PictureFacts:
-    """The picture on one side: its size, exact rates, pixels and colour description."""
+    """Video properties: size, exact rates, pixel format and colour description."""
 
     width: int
     height: int
@@ -103,7 +103,7 @@ class StateReset:
 
 @dataclass(frozen=True, slots=True)
 class PictureReport:
-    """What was done to the picture."""
+    """The processing of the video."""
 
     source: PictureFacts
     result: PictureFacts
@@ -122,7 +122,7 @@ class PictureReport:
 
 @dataclass(frozen=True, slots=True)
 class SoundReport:
-    """What was done to one track of sound.
+    """The processing of one audio track.
 
     `guard_share` is the share of the time in which the guard held the effect back, and
     `mean_effect` the mean effect that remained (1 is full); both None for a copied track.
@@ -165,7 +165,7 @@ class DamagedPlace:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """A model, what ran it, and why that."""
+    """A model, the backend that ran it, and the reason for the choice."""
 
     model: str
     sha256: str
@@ -185,7 +185,7 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast the job was and what it took."""
+    """Speed and resources of the job."""
 
     wall_s: float
     first_frame_s: float | None
@@ -198,8 +198,8 @@ class Speed:
 class Report:
     """One finished job.
 
-    `check_failures` says what the check of the finished file found wrong; empty where it passed. `resumes` counts how
-    often it went on after an interruption; `speed` is then that of the last attempt alone.
+    `check_failures` are the failures of the check of the finished file. `resumes` counts the interruptions after which
+    it continued; `speed` is then that of the last attempt alone.
     """
 
     relume: str
@@ -222,9 +222,9 @@ class Report:
 
 
 class VerificationError(RelumeError):
-    """The finished file was read back and does not hold what was written into it; it is kept under another name.
+    """The finished file was read back and differs from what was written; it is kept under another name.
 
-    `failures` says what is wrong; `kept` is the file's name; `report` is the job's where one could be made.
+    `failures` describe the differences; `kept` is the file's name; `report` is the job's where there is one.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class VerificationError(RelumeError):
 
 
 class ReportError(RelumeError, ValueError):
-    """A text is no report, or one of another schema."""
+    """A text is not a report, or one of another schema."""
 
 
 def report_to_json(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""Opens files and makes folders whose names other people can change, without following their links or blocking.
+"""Opens files and creates folders that other people can replace, without following their links or blocking.
 
 Whoever may write to a watch folder or to a destination can replace a file by a link to a secret, or by a pipe that
 blocks whoever opens it. What is opened here is a regular file, and is where it was asked for.
@@ -20,7 +20,7 @@ _KINDS = (
 
 
 class NotPlainError(OSError):
-    """What has that name is no regular file or folder, or is reached over a link; `strerror` is for the user."""
+    """A path is not a regular file or folder, or is reached over a link; `strerror` is for the user."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(0, reason, str(path))
@@ -61,7 +61,7 @@ def open_plain(path: Path, *, below: Path | None = None) -> int:
 
 
 def make_plain_folder(path: Path, *, below: Path) -> None:
-    """Make a folder and those above it, down from another one, which is made too where it is missing.
+    """Create a folder and its parents below another folder, which is created too if it is missing.
 
     Raises:
         NotPlainError: A name on the way is a link or a file, or the folder is not below the other one.

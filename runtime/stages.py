@@ -45,26 +45,22 @@ class StageClock:
 
 
 class StopSignal:
-    """Tells every stage of a job to end: set by the job itself, or by whoever asked for it through `cancel`."""
+    """Stops the stages of a part of a job: set by the part itself, or by the caller's `cancel`."""
 
     def __init__(self, cancel: threading.Event | None = None) -> None:
         self._own = threading.Event()
         self._cancel = cancel
 
-    def renewed(self) -> "StopSignal":
-        """Return the signal for the next part of a job: set by whoever asked for it, but not by the part that ended."""
-        return StopSignal(self._cancel)
-
     def set(self) -> None:
-        """End the job's stages."""
+        """Stop the stages."""
         self._own.set()
 
     def is_set(self) -> bool:
-        """Return whether the stages shall end."""
+        """Return whether the stages are to stop."""
         return self._own.is_set() or (self._cancel is not None and self._cancel.is_set())
 
     def check(self) -> None:
-        """Go on unless the stages shall end.
+        """Return unless the stages are to stop.
 
         Raises:
             CancelledError: The signal was set.
@@ -73,7 +69,7 @@ class StopSignal:
             raise CancelledError("the job was stopped")
 
     def take(self, queue: "Queue[Out]") -> Out:
-        """Take from a queue, waiting for it.
+        """Wait for the next item of a queue and return it.
 
         Raises:
             CancelledError: The signal was set while waiting.
@@ -87,7 +83,7 @@ class StopSignal:
 
 
 class _End:
-    """The last thing in a queue: the source ended, or failed with `error`."""
+    """The last item of a queue: the source ended, or failed with `error`."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -96,7 +92,7 @@ class _End:
 class Stage(Generic[In, Out]):
     """Run one step of a pipeline in a thread of its own.
 
-    Iterating gives the results in order; an error in the thread is raised from there. When `stop` is set the thread
+    Iterating yields the results in order and raises an error of the thread. When `stop` is set the thread
     ends and iterating raises `CancelledError`.
     """
 

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def relume_version() -> str:
-    """Return the installed version, or say that this is a source tree that is not installed."""
+    """Return the installed version, or `not installed` for a source tree."""
     try:
         return version("relume")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What kinds of engine there are: whose builder made one, and whose runtime opens it."""
+"""The inference backends: whether each is available on this machine, and how it opens a file."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ def quant_scheme(engine_type: EngineType | None) -> QuantScheme:
 
 
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu", "/dev/dxg")
-"""What the driver of an NVIDIA GPU shows on a PC, on a Jetson (two names), and under WSL."""
+"""Device files of an NVIDIA GPU on a PC, on a Jetson (two names), and under WSL."""
 _ON_CPU: Final = ("cpu", "openvino")
 _ORT: Final = ("onnxruntime", "onnxruntime-gpu")
 _ORT_GPU: Final = ("onnxruntime-gpu",)
@@ -35,11 +35,11 @@ TWO_ORTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """A way to run a model: whether it can be used here, and why or why not.
+    """A backend: whether it is available here, and the reason.
 
-    precisions: Of the files that it runs, the safest first.
-    libraries: The names under which its library is installed, whose version decides its results' last bits.
-    engine_type: Of the engine that it needs from the store, where it runs no ONNX file.
+    precisions: Of the files that it runs, the most accurate first.
+    libraries: The names under which its library is installed; the version decides the last bits of its results.
+    engine_type: The type of engine that it runs, for one that runs no ONNX files.
     """
 
     name: str
@@ -57,7 +57,7 @@ class BackendInfo:
 
     @property
     def library_version(self) -> str:
-        """The library with its version, as a measurement and a job's folder keep it."""
+        """The library with its version, as measurements and workspaces store it."""
         for library in self.libraries:
             with suppress(PackageNotFoundError):
                 return f"{library} {version(library)}"
@@ -79,7 +79,7 @@ class BackendInfo:
 
 
 def list_backends() -> tuple[BackendInfo, ...]:
-    """Look for every backend, the safest first; nothing heavy is imported."""
+    """Return every backend, the default one first; nothing heavy is imported."""
     gpu = _lacks_gpu()
     ort, arrays = _lacks("onnxruntime", "relume[cpu]"), _lacks("cupy", "relume[cuda]")
     trt, rtx = _lacks("tensorrt", "relume[tensorrt]"), _lacks("tensorrt_rtx", "relume[rtx]")
@@ -142,7 +142,7 @@ def _lacks(module: str, package: str) -> str:
 
 
 def _lacks_ort_gpu() -> str:
-    """Tell why ONNX Runtime has no GPU here: each of its two distributions writes over the other's module."""
+    """Return why ONNX Runtime cannot use a GPU: its two distributions overwrite each other's module."""
     if not is_installed("onnxruntime-gpu"):
         instead = "pip uninstall onnxruntime, then " if is_installed("onnxruntime") else ""
         return f"onnxruntime-gpu is missing; {instead}pip install 'relume[cuda]'"

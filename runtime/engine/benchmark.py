@@ -1,4 +1,4 @@
-"""Short runs of a model on this box, on every backend and in every precision, to say which is the fastest here."""
+"""The benchmark of a model on this machine, on every backend and in every precision."""
 
 import os
 import statistics
@@ -21,18 +21,18 @@ from runtime.hardware import Hardware, detect_hardware
 from runtime.manifest import Model
 
 BUDGET_S: Final = 1.0
-"""For each way to run the model."""
-_LEAST_RUNS: Final = 3
-_MOST_RUNS: Final = 50
+"""For each backend and precision."""
+_MIN_RUNS: Final = 3
+_MAX_RUNS: Final = 50
 _USUAL_PIXELS: Final = 320 * 180
 
 
 _TWICE: Final = ("flow",)
-"""Parts of a chain that a frame needs twice: its motion towards the frame before and the frame after."""
+"""Parts that a frame needs twice: its motion towards the previous and the next frame."""
 
 
 class Candidate:
-    """One way to run a model: the session of each of its files, and how long each run of all took."""
+    """A backend and precision for a model: the session of each of its files, and the times of the runs."""
 
     def __init__(self, backend: BackendInfo, precision: str) -> None:
         self.backend, self.precision = backend, precision
@@ -49,7 +49,7 @@ class Candidate:
             self._parts += [(session, tensors)] * (2 if role in _TWICE else 1)
 
     def run(self) -> None:
-        """Run what a frame needs once and note the time."""
+        """Run all that a frame needs once and record the time."""
         started = time.perf_counter()
         for session, tensors in self._parts:
             session.run(tensors)
@@ -57,32 +57,32 @@ class Candidate:
 
 
 def measure_model(model: Model, *, engines: Path | None = None, budget_s: float = BUDGET_S) -> tuple[Speed, ...]:
-    """Run a model on noise in every way that there is here, the safest first.
+    """Run a model on noise on every backend and in every precision, the default one first.
 
-    The runs take turns, so that what else the box does meets all alike. A picture's model has every core, at the tile
-    shape nearest to 320x180; a sound's model has one, as in a job. Of a model in parts one run is all that a frame
-    needs, where windows of frames share none.
+    The runs are interleaved, so that other load affects all alike. A video model has every core, at the tile shape
+    nearest to 320x180; a speech model has one, as in a job. Of a model in parts, one run is all that a frame needs,
+    for windows of frames that do not overlap.
 
     Args:
         model: Any model of the zoo.
         engines: The folder of the engine store.
-        budget_s: For each way to run it; a slow one gets three runs at least.
+        budget_s: For each backend and precision; a slow one gets three runs at least.
     """
     hardware = detect_hardware()
     threads = len(os.sched_getaffinity(0)) if model.manifest.video else 1
     shape, size = _usual_size(model)
     available = [backend for backend in list_backends() if backend.available]
-    contestants = [Candidate(*pair) for pair in candidates_for(model, available)]
+    candidates = [Candidate(*pair) for pair in candidates_for(model, available)]
     with ExitStack() as stack:
-        for one in contestants:
-            # OpenVINO is as fast without an engine, so none is asked for what may never be used.
+        for one in candidates:
+            # OpenVINO is as fast without an engine, so none is requested that may never be used.
             store = None if one.backend.engine_type is EngineType.OPENVINO else engines
             try:
                 one.open(ModelBackend(one.backend, one.precision, threads, store), model, shape, stack)
             except EngineError as error:
                 one.problem, one.waits = str(error), isinstance(error, OpenError) and error.waits
-        run_interleaved([one for one in contestants if not one.problem], budget_s)
-    return tuple(_speed(one, model, hardware, threads=threads, size=size) for one in contestants)
+        run_interleaved([one for one in candidates if not one.problem], budget_s)
+    return tuple(_speed(one, model, hardware, threads=threads, size=size) for one in candidates)
 
 
 def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
@@ -98,13 +98,13 @@ def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
     ]
 
 
-def run_interleaved(contestants: list[Candidate], budget_s: float) -> None:
-    """Let all run in turn until the time is up; the first run of each, which warms it up, does not count."""
-    ends = time.perf_counter() + budget_s * len(contestants)
-    for turn in range(1 + _MOST_RUNS):
-        if turn > _LEAST_RUNS and time.perf_counter() > ends:
+def run_interleaved(candidates: list[Candidate], budget_s: float) -> None:
+    """Run all in turn until the time is up; the first run of each, its warm-up, does not count."""
+    ends = time.perf_counter() + budget_s * len(candidates)
+    for turn in range(1 + _MAX_RUNS):
+        if turn > _MIN_RUNS and time.perf_counter() > ends:
             return
-        for one in contestants:
+        for one in candidates:
             if one.problem:
                 continue
             try:
@@ -134,7 +134,7 @@ def _speed(one: Candidate, model: Model, hardware: Hardware, *, threads: int, si
 
 
 def _usual_size(model: Model) -> tuple[dict[str, int], str]:
-    """Return the sizes at which a model is tried, and their name."""
+    """Return the sizes at which a model is measured, and their name."""
     video, audio = model.manifest.video, model.manifest.audio
     if video is None:
         samples = audio.block_samples if audio is not None else 1

@@ -1,4 +1,4 @@
-"""The choice of what runs a model in a job: by the user's preference, else by measurements on this machine."""
+"""The choice of the backend for a model: by the user's preference, else by measurements on this machine."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 MIN_SPEEDUP: Final = 1.1
-"""How many times as fast something must be to take the place of what is safer."""
+"""How many times as fast as a more accurate one a backend must be to replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +116,19 @@ def choose_engine(
     kept: BackendPreference | None = None,
     without: str | None = None,
 ) -> Choice:
-    """Choose what runs a model.
+    """Choose the backend and precision for a model.
 
     Args:
-        model: The model; it offers the precisions in which it has every file.
+        model: The model; it offers the precisions in which it has a file for each role.
         preference: The user's; it has priority.
         threads: CPU threads that an engine may use.
-        engines: The folder of the box's engines and measurements; None for neither.
-        kept: What an earlier attempt with the same preference used: used again while it can be.
-        without: A backend that failed, and is not to be taken.
+        engines: The folder of this machine's engines and measurements; None for neither.
+        kept: The choice of an earlier attempt with the same preference, which is used again if possible.
+        without: A backend that failed and is excluded.
 
     Raises:
         OptionError: No backend or precision has that name, or the model has no such file.
-        SessionError: The backend that was asked for cannot be used here.
+        SessionError: The requested backend cannot be used here.
     """
     _check(model, preference)
     backends = [backend for backend in list_backends() if backend.available and backend.name != without]
@@ -148,7 +148,7 @@ def choose_engine(
 
 
 def offered_precisions(model: Model, scheme: QuantScheme | None = None) -> tuple[str, ...]:
-    """Return the precisions in which a model has a file for each of its roles, the safest first.
+    """Return the precisions in which a model has a file for each of its roles, the most accurate first.
 
     Args:
         model: Any model.
@@ -161,7 +161,7 @@ def offered_precisions(model: Model, scheme: QuantScheme | None = None) -> tuple
 
 
 def candidates_for(model: Model, backends: Iterable[BackendInfo]) -> list[tuple[BackendInfo, str]]:
-    """Return every way to run a model, the safest first."""
+    """Return every backend and precision that runs a model, the default one first."""
     found = list(backends)
     return [
         (backend, precision)
@@ -190,7 +190,7 @@ def _names_its_sides(model: Model) -> bool:
 
 
 def _passed_gate(model: Model, precision: str) -> bool:
-    """Return whether a precision may be taken unasked: of int8 files it must have been measured what they lose."""
+    """Return whether a precision may be chosen by default: the loss of INT8 files must have been measured."""
     if precision != "int8":
         return True
     files = [file for file in model.manifest.files if file.precision == precision]
@@ -214,7 +214,7 @@ def _check(model: Model, preference: BackendPreference) -> None:
 
 
 def _in_order(backends: Sequence[BackendInfo], precision: str) -> list[BackendInfo]:
-    """Return the backends that run a precision, the safest first.
+    """Return the backends that run a precision, the default one first.
 
     For int8 that is OpenVINO: ONNX Runtime's own integer convolutions are slower than its float32 on these networks.
     """
@@ -223,7 +223,7 @@ def _in_order(backends: Sequence[BackendInfo], precision: str) -> list[BackendIn
 
 
 def _nothing_runs(model: Model, preference: BackendPreference) -> str:
-    """Tell that nothing can run a model as it is wished, and what could."""
+    """Return the message for a preference that nothing here can meet."""
     kind = "" if preference.precision == "auto" else f" in {preference.precision}"
     able = [one.name for one in list_backends() if preference.precision in ("auto", *one.precisions)]
     return (
@@ -234,27 +234,27 @@ def _nothing_runs(model: Model, preference: BackendPreference) -> str:
 def _decide(
     model: Model, candidates: list[tuple[BackendInfo, str]], preference: BackendPreference, *, engines: Path | None
 ) -> tuple[BackendInfo, str, str]:
-    default, safest = candidates[0]
+    default, reference = candidates[0]
     if len(candidates) == 1:
         return (
             default,
-            safest,
+            reference,
             "asked for" if "auto" not in (preference.backend, preference.precision) else _only(preference),
         )
     speeds = _measured(model, candidates, engines)
     best = candidates[0]
-    if (default.name, safest) in speeds:
+    if (default.name, reference) in speeds:
         for backend, precision in candidates[1:]:
             ms = speeds.get((backend.name, precision))
             if ms is not None and ms * MIN_SPEEDUP < speeds[best[0].name, best[1]]:
                 best = backend, precision
-        return *best, _compare(speeds, best, safest=(default.name, safest))
+        return *best, _compare(speeds, best, reference=(default.name, reference))
     part = "" if preference == BackendPreference() else f"; {_only(preference)}"
-    return default, safest, f"default (run `relume doctor` once to benchmark this machine){part}"
+    return default, reference, f"default (run `relume doctor` once to benchmark this machine){part}"
 
 
 def is_measured(model: Model, engines: Path | None) -> bool:
-    """Return whether some way to run a model was measured here, with the files and libraries of now."""
+    """Return whether a backend was measured for a model here, with the current files and libraries."""
     available = [backend for backend in list_backends() if backend.available]
     candidates = candidates_for(model, available)
     return len(candidates) < 2 or bool(_measured(model, candidates, engines))
@@ -278,14 +278,16 @@ def _measured(
     }
 
 
-def _compare(speeds: Mapping[tuple[str, str], float], best: tuple[BackendInfo, str], *, safest: tuple[str, str]) -> str:
-    """Tell the speed of what was chosen beside the safest's, or beside the next best where that is the safest."""
+def _compare(
+    speeds: Mapping[tuple[str, str], float], best: tuple[BackendInfo, str], *, reference: tuple[str, str]
+) -> str:
+    """Return the speed of the choice beside that of the default, or of the next best where it is the default."""
     chosen = best[0].name, best[1]
     others = {pair: ms for pair, ms in speeds.items() if pair != chosen}
     text = f"measured here: {_ms(speeds[chosen])}"
     if not others:
         return text
-    backend, precision = safest if safest in others else min(others, key=lambda pair: others[pair])
+    backend, precision = reference if reference in others else min(others, key=lambda pair: others[pair])
     return f"{text}, against {_ms(others[backend, precision])} of {backend} {precision}"
 
 
@@ -299,7 +301,7 @@ def _only(preference: BackendPreference) -> str:
 
 
 class StoredEngineSession(Closing):
-    """A session on an engine of the store, which is not cleared away before the session is closed."""
+    """A session on an engine of the store, which is not pruned before the session is closed."""
 
     def __init__(self, session: Session, engine: "StoredEngine") -> None:
         self._session, self._engine = session, engine
@@ -311,7 +313,7 @@ class StoredEngineSession(Closing):
         return self._session.run(tensors)
 
     def close(self) -> None:
-        """Close the session, then let go of the engine."""
+        """Close the session, then release the engine."""
         self._session.close()
         self._engine.close()
 

@@ -25,11 +25,11 @@ class Buffers(Protocol):
     addresses: dict[str, int]
 
     def upload(self, tensors: Mapping[str, Array]) -> None:
-        """Bring the inputs to the device, in the order of the session's stream."""
+        """Copy the inputs to the device, in the order of the session's stream."""
         ...
 
     def download(self) -> dict[str, Array]:
-        """Wait for the stream, and give the outputs as new arrays."""
+        """Wait for the stream, and return the outputs as new arrays."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""An ONNX file in ONNX Runtime: its named dimensions given sizes, its tensors by name, dtype and shape, and its run."""
+"""Sessions of ONNX Runtime, on the CPU and on a GPU."""
 
 import os
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class OnnxRuntimeSession(Closing):
 
 
 def load_onnxruntime() -> Any:
-    """Import ONNX Runtime with its telemetry switched off; nothing else may import it.
+    """Import ONNX Runtime with its telemetry disabled; nothing else may import it.
 
     Since 1.32 its Linux wheel keeps a device id and a queue of events in the user's cache folder, and sends them to
     Microsoft now and then. The variable must be set before the import: `disable_telemetry_events` alone still leaves
@@ -68,7 +68,7 @@ def load_onnxruntime() -> Any:
 
 
 def fix_dimensions(options: Any, dimensions: Mapping[str, int]) -> None:
-    """Give every named dimension its size in ONNX Runtime's session options, which are changed in place."""
+    """Fix the size of every named dimension in ONNX Runtime's session options, in place."""
     for name, size in dimensions.items():
         options.add_free_dimension_override_by_name(name, size)
         for multiple in _MULTIPLES:

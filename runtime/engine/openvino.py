@@ -1,4 +1,4 @@
-"""OpenVINO on an x86 processor: the engine that makes INT8 pay there.
+"""Sessions of OpenVINO on an x86 processor, where INT8 is faster than float32.
 
 A model is compiled from its ONNX file, or imported from a `.blob` that was compiled for this processor before.
 """
@@ -84,13 +84,13 @@ def load_openvino() -> Any:
     """Import OpenVINO without its telemetry.
 
     The import of its conversion tool, which it does by itself, reports to Google Analytics from a thread unless the
-    package `openvino_telemetry` is out of reach (tools/ovc/__init__.py of 2026.4). This box talks to nobody.
+    package `openvino_telemetry` is out of reach (tools/ovc/__init__.py of 2026.4).
 
     Raises:
         SessionError: It is not installed, or was imported with its telemetry before.
     """
     if find_spec("openvino") is None:
-        raise SessionError("OpenVINO is not installed; pip install 'relume[cpu]', or take another backend")
+        raise SessionError("OpenVINO is not installed; pip install 'relume[cpu]', or use another backend")
     if sys.modules.setdefault("openvino_telemetry", None) is not None:  # type: ignore[arg-type]
         raise SessionError("OpenVINO was imported with its telemetry; import it through load_openvino alone")
     import openvino  # noqa: TID251

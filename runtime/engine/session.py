@@ -43,7 +43,7 @@ class Session(Protocol):
             tensors: One C-contiguous array per input, of the binding's dtype and shape.
 
         Returns:
-            One new array per output, in the caller's hands.
+            One new array per output, owned by the caller.
 
         Raises:
             SessionError: A tensor is missing, unknown, or of another dtype or shape; or the backend failed.
@@ -86,7 +86,7 @@ def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array]) -
     """Check arrays against a session's inputs by name, dtype and shape.
 
     Raises:
-        SessionError: What was given and what was expected.
+        SessionError: A tensor is missing, unknown, or of another dtype or shape.
     """
     expected = {binding.name for binding in bindings}
     if tensors.keys() != expected:
@@ -119,7 +119,7 @@ class SharedSessions:
 
 
 class _Shared:
-    """A session, who uses it, and whose turn it is."""
+    """A session, the number of its users, and the lock for its runs."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -138,12 +138,12 @@ class _Share:
         self.inputs, self.outputs = session.inputs, session.outputs
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the network once, when it is this user's turn."""
+        """Run the network once, after the other users' runs."""
         with self._shared.lock:
             return self._shared.session.run(tensors)
 
     def close(self) -> None:
-        """Give up the share; the last one closes the session."""
+        """Close the share; the last one closes the session."""
         with self._shared.lock:
             if not self._is_open:
                 return

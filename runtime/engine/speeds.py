@@ -1,4 +1,4 @@
-"""What `relume doctor` measured on this box: how fast each model runs on each backend, kept in a file."""
+"""The speeds of the models on the backends of this machine, as `relume doctor` measured them, stored in a file."""
 
 import hashlib
 import logging
@@ -20,11 +20,11 @@ _SCHEMA: Final = 1
 class Speed:
     """One model on one backend in one precision: the median of interleaved runs, the engine alone.
 
-    size: What one run takes, as a picture's 320x180 or a block's 1024.
-    sha256: `digest_files` of the model in that precision; with `library` and `device` it tells whether this
-        still holds.
-    problem: Why it did not run; `ms` is 0 then.
-    waits: Only its engine is not built yet. That is no measurement, and is not kept as one.
+    size: The input of one run, such as 320x180 for a frame or 1024 for a block.
+    sha256: `digest_files` of the model in that precision; with `library` and `device` it decides whether the
+        measurement is current.
+    problem: The reason for which it did not run; `ms` is 0 then.
+    waits: Only its engine is not built yet. That is no measurement, and is not stored as one.
     """
 
     model: str
@@ -49,14 +49,14 @@ class _File:
 
 
 def describe_device(hardware: Hardware, backend: BackendInfo) -> str:
-    """Name what a backend runs on: a measurement holds for this alone."""
+    """Return the name of the device that a backend runs on; a measurement is valid for it alone."""
     if backend.on_gpu:
         return hardware.gpus[0] if hardware.gpus else hardware.board or "an unknown GPU"
     return f"{hardware.cpu}, {hardware.cores} cores"
 
 
 def is_current(speed: Speed, model: Model, backend: BackendInfo, hardware: Hardware) -> bool:
-    """Return whether a measurement holds: the same file, library and device."""
+    """Return whether a measurement is current: of the same file, library and device."""
     return (speed.model, speed.backend) == (model.manifest.name, backend.name) and (
         speed.sha256 == digest_files(model, speed.precision, backend.quant_scheme)
         and speed.library == backend.library_version
@@ -71,7 +71,7 @@ def digest_files(model: Model, precision: str, scheme: QuantScheme = QuantScheme
 
 
 def read_speeds(folder: Path | None) -> tuple[Speed, ...]:
-    """Read what was measured; nothing where nothing was, or the file cannot be read, which is logged."""
+    """Read the measurements; none where there are none, or where the file cannot be read, which is logged."""
     from pydantic import TypeAdapter, ValidationError
 
     if folder is None:
@@ -81,15 +81,13 @@ def read_speeds(folder: Path | None) -> tuple[Speed, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError) as error:
-        logger.warning(
-            "%s cannot be read and is passed over; `relume doctor` writes it anew: %s", folder / _FILE, error
-        )
+        logger.warning("%s cannot be read and is ignored; `relume doctor` writes it anew: %s", folder / _FILE, error)
         return ()
     return file.speeds if file.schema == _SCHEMA else ()
 
 
 def write_speeds(folder: Path, speeds: tuple[Speed, ...]) -> None:
-    """Keep measurements, in place of those of the same models.
+    """Store measurements in place of those of the same models.
 
     Raises:
         OutputError: The folder cannot be written.

@@ -43,14 +43,14 @@ class TensorRtSession(Closing):
 
     def __init__(self, path: Path, *, engine_type: EngineType, precision: str) -> None:
         library, cupy = _load(engine_type), _load_cupy()
-        self._said = _Said(library)
+        self._errors = _ErrorLog(library)
         self._cache: Any = None
         self._cache_path = path.with_name(path.name + _CACHE)
         try:
             self._stream = cupy.cuda.Stream(non_blocking=True)
         except RuntimeError as error:
             raise SessionError(
-                f"no NVIDIA GPU can be used: {error}; install its driver, or take --backend cpu"
+                f"no NVIDIA GPU can be used: {error}; install its driver, or use --backend cpu"
             ) from error
         self._engine = self._deserialise(library, path)
         self.backend, self.precision = f"{engine_type}-gpu", precision
@@ -59,7 +59,7 @@ class TensorRtSession(Closing):
         self._buffers: Buffers = open_buffers(self.inputs, self.outputs, self._stream)
         for name, address in self._buffers.addresses.items():
             if not self._context.set_tensor_address(name, address):
-                raise SessionError(f"{path.name} takes no address for {name}: {self._said.cause()}")
+                raise SessionError(f"{path.name} takes no address for {name}: {self._errors.first_error()}")
         self.graph_problem = ""
         self._graph: Any = self._warm_up(capture=engine_type is EngineType.TENSORRT)
 
@@ -79,10 +79,10 @@ class TensorRtSession(Closing):
             raise SessionError(f"TensorRT failed while running: {error}") from error
 
     def close(self) -> None:
-        """Keep the compiled kernels, and release the device's memory."""
+        """Store the compiled kernels, and release the device's memory."""
         if self._cache is not None:
-            self._keep_cache()
-        # The order matters to TensorRT: what was made of something goes before it.
+            self._store_cache()
+        # The order matters to TensorRT: an object is released before the one that created it.
         self._graph = self._cache = self._context = self._engine = None
         self._buffers.close()
 
@@ -91,12 +91,12 @@ class TensorRtSession(Closing):
             content = path.read_bytes()
         except OSError as error:
             raise SessionError(f"engine {path} cannot be read: {error.strerror}; build it again") from error
-        self._runtime = library.Runtime(self._said.logger)
+        self._runtime = library.Runtime(self._errors.logger)
         engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise SessionError(
                 f"{path.name} is not an engine for this GPU and {library.__name__} {library.__version__}: "
-                f"{self._said.cause()}; build it again with `relume engines build`"
+                f"{self._errors.first_error()}; build it again with `relume engines build`"
             )
         return engine
 
@@ -108,15 +108,18 @@ class TensorRtSession(Closing):
             config.cuda_graph_strategy = library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             self._cache = config.create_runtime_cache()
             if self._cache_path.is_file() and not self._cache.deserialize(self._cache_path.read_bytes()):
-                logger.info("%s is of another driver or version; kernels are compiled anew", self._cache_path.name)
+                logger.info(
+                    "runtime cache %s was built by another driver or version; recompiling kernels",
+                    self._cache_path.name,
+                )
             config.set_runtime_cache(self._cache)
             context = self._engine.create_execution_context(config)
         if context is None:
-            raise SessionError(f"the engine cannot be made ready to run: {self._said.cause()}")
+            raise SessionError(f"the engine's execution context cannot be created: {self._errors.first_error()}")
         return context
 
     def _warm_up(self, *, capture: bool) -> Any:
-        """Run once on zeros, which allocates what the library allocates late, then capture the same as a graph."""
+        """Run once on zeros, for the library's late allocations, then capture the run as a CUDA graph."""
         self._buffers.upload({one.name: np.zeros(one.shape, one.dtype) for one in self.inputs})
         self._enqueue()
         self._buffers.download()
@@ -136,10 +139,10 @@ class TensorRtSession(Closing):
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.ptr):
-            raise SessionError(f"TensorRT failed while running: {self._said.cause()}")
+            raise SessionError(f"TensorRT failed while running: {self._errors.first_error()}")
 
-    def _keep_cache(self) -> None:
-        """Write the compiled kernels beside the engine; without them the next start is slower, no more."""
+    def _store_cache(self) -> None:
+        """Write the compiled kernels beside the engine; without them only the next start is slower."""
         try:
             write_durably(self._cache_path, bytes(self._cache.serialize()), is_shared=True)
         except OSError as error:
@@ -165,8 +168,8 @@ def read_tensors(library: Any, engine: Any, path: Path) -> tuple[tuple[Binding, 
     return tuple(inputs), tuple(outputs)
 
 
-class _Said:
-    """Keeps the errors that the library logs, for our own."""
+class _ErrorLog:
+    """Collects the errors that the library logs."""
 
     def __init__(self, library: Any) -> None:
         lines: list[str] = []
@@ -182,8 +185,8 @@ class _Said:
         self._lines = lines
         self.logger = Logger()
 
-    def cause(self) -> str:
-        """Return the first of the errors since the last call: it is the cause, the others follow from it."""
+    def first_error(self) -> str:
+        """Return the first error since the last call, of which the others are consequences."""
         cause = self._lines[0] if self._lines else "the library gave no reason"
         self._lines.clear()
         return cause
@@ -194,13 +197,13 @@ def _load(engine_type: EngineType) -> Any:
         raise SessionError(f"engines of {engine_type} are not run by TensorRT; open them with their own session")
     module = _MODULES[engine_type]
     if find_spec(module) is None:
-        raise SessionError(f"{module} is not installed; pip install 'relume[{engine_type}]', or take another backend")
+        raise SessionError(f"{module} is not installed; pip install 'relume[{engine_type}]', or use another backend")
     return import_module(module)
 
 
 def _load_cupy() -> Any:
     if find_spec("cupy") is None:
-        raise SessionError("cupy is not installed; pip install 'relume[cuda]', or take --backend cpu")
+        raise SessionError("cupy is not installed; pip install 'relume[cuda]', or use --backend cpu")
     import cupy
 
     return cupy

@@ -1,1 +1,1 @@
-"""Durable segments: a job's work on the disk, piece by piece, so that it goes on after any interruption."""
+"""Durable segments: finished work on the disk, so that a job resumes after any interruption."""

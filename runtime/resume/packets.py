@@ -1,6 +1,6 @@
-"""Encoded packets in a file of their own, exactly as the encoder gave them.
+"""Files of encoded packets, exactly as the encoder returned them.
 
-No container keeps all of a packet of every codec that Relume writes, so the format is our own and small. All numbers
+No container stores all of a packet of every codec that Relume writes, so the format is our own and small. All numbers
 are little-endian. The file is `RLPK0001`, the length of the head (u32) and the head as JSON: `codec`, `time_base` as
 text, `extradata` in hexadecimal. Then packet after packet:
 
@@ -8,7 +8,7 @@ text, `extradata` in hexadecimal. Then packet after packet:
     for each piece of side data: kind u8 (its number in FFmpeg), size u32, bytes;
     the packet's bytes.
 
-Whether the file is whole is told by its digest, which its owner keeps.
+The digest that its owner keeps tells whether the file is intact.
 """
 
 import hashlib
@@ -41,13 +41,13 @@ _SIDE: Final = struct.Struct("<BI")
 _NONE: Final = -(1 << 63)
 _KEY_FRAME: Final = 1
 _KINDS: Final = get_args(PktSideDataT)
-# What encoders say of their own quality, which no container takes.
+# Quality statistics of the encoder, which no container stores.
 _LEFT_OUT: Final = ("quality_stats",)
 
 
 @dataclass(frozen=True, slots=True)
 class PacketHead:
-    """What all packets of a file have in common."""
+    """The properties that all packets of a file share."""
 
     codec: str
     time_base: Fraction
@@ -55,10 +55,10 @@ class PacketHead:
 
 
 class PacketWriter(Closing):
-    """A file of packets being written; `finish` makes it durable, leaving without it removes it."""
+    """A file of packets being written; `finish` makes it durable, closing it before removes it."""
 
     def __init__(self, path: Path, head: PacketHead) -> None:
-        """Start a file, replacing what has its name."""
+        """Create the file, in place of one of the same name."""
         self.path = path
         self.head = head
         self.packets = 0
@@ -86,7 +86,7 @@ class PacketWriter(Closing):
         self.packets += 1
 
     def finish(self) -> FileRecord:
-        """Bring the bytes to the disk; the file's name is durable only when its folder is synced too."""
+        """Flush the file to the disk; its name is durable only when its folder is synced too."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._finished = True
@@ -94,11 +94,11 @@ class PacketWriter(Closing):
         return FileRecord(self.path.name, self._size, self._digest.hexdigest())
 
     def close(self) -> None:
-        """Give up a file that was not finished."""
+        """Remove a file that was not finished."""
         if self._finished:
             return
         self._finished = True
-        with suppress(OSError):  # what is still to be written may not fit on the disk either
+        with suppress(OSError):  # the rest of its buffer may not fit on the disk either
             self._file.close()
         with suppress(OSError):
             self.path.unlink()
@@ -110,7 +110,7 @@ class PacketWriter(Closing):
 
 
 class PacketReader:
-    """A file of packets, whose digest was checked before; it may be gone through more than once."""
+    """A file of packets whose digest was checked before; it can be read more than once."""
 
     def __init__(self, path: Path) -> None:
         """Read the head.
@@ -135,7 +135,7 @@ class PacketReader:
                     kept.append((kind, file.read(length)))
                 packet: AnyPacket = Packet(file.read(size)) if size else Packet()
                 packet.time_base = self.head.time_base
-                packet.pts, packet.dts, packet.duration = _told(pts), _told(dts), _told(duration)
+                packet.pts, packet.dts, packet.duration = _or_none(pts), _or_none(dts), _or_none(duration)
                 packet.is_keyframe = bool(flags & _KEY_FRAME)
                 for kind, content in kept:
                     side: PacketSideData = PacketSideData(kind, len(content))  # type: ignore[call-arg]
@@ -157,7 +157,7 @@ class PacketReader:
 
     @contextmanager
     def _open(self) -> Generator[BufferedReader]:
-        """Open the file, and tell what is wrong with it while it is read."""
+        """Open the file, and convert the errors of reading it."""
         try:
             with open(self.path, "rb") as file:
                 yield file
@@ -171,16 +171,16 @@ class PacketReader:
         return PacketHead(fields["codec"], Fraction(fields["time_base"]), bytes.fromhex(fields["extradata"]))
 
 
-def _told(value: int) -> int | None:
+def _or_none(value: int) -> int | None:
     return None if value == _NONE else value
 
 
-_LONGEST_WAIT: Final = 16
-"""More places than any encoder here puts between the coding and the showing of a picture."""
+_MAX_REORDER: Final = 16
+"""More frames than any encoder here reorders by."""
 
 
 def read_times(folder: Path, segments: Sequence[SegmentRecord]) -> "array[int]":
-    """Return the PTS of every picture in the order of being shown; eight bytes a picture.
+    """Return the PTS of every frame in presentation order; eight bytes a frame.
 
     Raises:
         DecodeError: A file cannot be read.
@@ -206,14 +206,14 @@ def join_segments(
 ) -> Iterator[AnyPacket]:
     """Yield the packets of all segments as one stream of the result.
 
-    A packet is decoded when the picture `reorder` places before it is shown, as encoders do it themselves; every
-    segment's own order then holds, DTS rise strictly, and none is later than its PTS.
+    The DTS of a packet is the PTS of the frame `reorder` places before it, as encoders set it themselves; so every
+    segment keeps its own order, DTS rise strictly, and none is later than its PTS.
 
     Args:
-        folder: Where the segments are.
+        folder: The folder of the segments.
         segments: All of them, in order.
         encoder: The stream of the result: its headers must be those of the segments.
-        times: What `read_times` gave.
+        times: The result of `read_times`.
         stop: Ends the stream.
         remove: Remove each segment's file once it was read, where no later attempt needs it.
 
@@ -221,7 +221,7 @@ def join_segments(
         EncodeError: A segment has other headers than the stream.
     """
     reorder = max((segment.reorder for segment in segments), default=0)
-    assert reorder <= _LONGEST_WAIT
+    assert reorder <= _MAX_REORDER
     headers = bytes(encoder.stream.codec_context.extradata or b"")
     held: AnyPacket | None = None
     number = 0

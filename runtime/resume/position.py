@@ -78,22 +78,22 @@ def seek_to_resume_point(
     if seek:
         reader = open_reader(tail[0].pts)
         try:
-            pictures = iter(reader)
-            if _skip(pictures, tail, None, on_frame) and reader.is_plain:
-                return reader, pictures
+            following = iter(reader)
+            if _skip(following, tail, None, on_frame) and reader.is_plain:
+                return reader, following
         except BaseException:
             reader.close()
             raise
         reader.close()
     reader = open_reader(None)
     try:
-        pictures = iter(reader)
-        if not _skip(pictures, tail, frames, on_frame):
+        following = iter(reader)
+        if not _skip(following, tail, frames, on_frame):
             raise SourceChangedError
     except BaseException:
         reader.close()
         raise
-    return reader, pictures
+    return reader, following
 
 
 def _skip(

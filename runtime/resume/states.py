@@ -22,7 +22,7 @@ Frame = NDArray[np.float32]
 
 
 def write_state(path: Path, previous: Frame | None, states: States) -> FileRecord:
-    """Write the state before a frame to the disk; its name is durable when the folder is synced."""
+    """Write the state before a frame; its name is durable when the folder is synced."""
     arrays: dict[str, NDArray[Any]] = {_STATE + name: state for name, state in states.items()}
     if previous is not None:
         arrays[_PREVIOUS] = previous
@@ -30,7 +30,7 @@ def write_state(path: Path, previous: Frame | None, states: States) -> FileRecor
 
 
 def read_state(path: Path) -> tuple[Frame | None, States]:
-    """Read what `write_state` wrote, every bit of it."""
+    """Read the state that `write_state` wrote, bit for bit."""
     arrays = _read(path)
     previous = arrays.pop(_PREVIOUS, None)
     return previous, {name.removeprefix(_STATE): state for name, state in arrays.items()}
@@ -42,7 +42,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> FileRecord:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read what `write_snapshot` wrote."""
+    """Read the snapshot that `write_snapshot` wrote."""
     arrays = _read(path)
     return Snapshot(arrays["before"], arrays["after"])
 

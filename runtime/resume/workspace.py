@@ -1,4 +1,4 @@
-"""What a workspace's manifest holds, and its text: the one file that says what of a job is done."""
+"""The workspace of a job: its folder, and the manifest in it, which alone decides what is done."""
 
 import json
 from contextlib import suppress
@@ -30,7 +30,7 @@ SCHEMA: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class FrameCrc:
-    """A source picture, as decoded: its PTS, and the CRC-32 of its samples."""
+    """The PTS of a decoded source frame and the CRC-32 of its samples."""
 
     pts: int
     crc32: int
@@ -40,13 +40,13 @@ class FrameCrc:
 class SegmentRecord:
     """A finished segment; frames are counted from the clip's first.
 
-    begins_scene: Its first frame needs nothing of those before.
-    end_pts: Where its last picture ends.
-    reorder: By how many places a packet lies before its turn of being shown, at most.
-    reruns: Frame, tile, and whether running it again cured it.
-    tail: The source's last pictures, by which the place is found again.
-    seekable: The source can be read from near the tail on, for it was plain up to there.
-    side_data: What its pictures carry beside their samples.
+    begins_scene: Its first frame does not depend on earlier ones.
+    end_pts: The end of its last frame.
+    reorder: The greatest number of places by which a packet precedes its presentation order.
+    reruns: Frame, tile, and whether running the tile again gave a valid result.
+    tail: The last frames of the source, by which the resume point is found again.
+    seekable: The source can be read from near the tail on, since it was plain up to there.
+    side_data: The side data of its frames.
     """
 
     file: FileRecord
@@ -65,7 +65,7 @@ class SegmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class PictureEnd:
-    """The picture is through: what its reader said at the end."""
+    """The end of the video: the warnings of its reader and the damaged places."""
 
     warnings: tuple[str, ...]
     damage: tuple[DamagedPlace, ...] = ()
@@ -73,7 +73,7 @@ class PictureEnd:
 
 @dataclass(frozen=True, slots=True)
 class SoundRecord:
-    """A track of sound that is through."""
+    """A finished audio track."""
 
     file: FileRecord
     outcome: AudioOutcome
@@ -81,18 +81,18 @@ class SoundRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The state of a job on the disk.
+    """The state of a job on the disk; in the file `fingerprint` is called `facts`.
 
-    facts: What decides every bit of the result; another workspace with the same facts would hold the same files.
-    token: The part of the temporary file's name beside the target.
-    threads: Of the first attempt; encoders give other bytes with another number.
-    attempts: How often the job was started.
-    next_is_cut: The frame after the last segment begins a scene; if not, `state` holds what it needs.
-    backend, precision: What ran the video model.
+    fingerprint: Everything that decides the bits of the result; with the same one, all files would be the same.
+    token: A part of the name of the temporary file beside the target.
+    threads: Those of the first attempt; encoders produce other bytes with another number.
+    attempts: The number of times that the job was started.
+    next_is_cut: The frame after the last segment begins a scene; if not, `state` has the state before it.
+    backend, precision: Those of the video model.
     result, report: Set before the result gets its name.
     """
 
-    facts: dict[str, str]
+    fingerprint: dict[str, str]
     token: str
     target: str
     threads: int
@@ -112,11 +112,11 @@ class Manifest:
 
     @property
     def frames(self) -> int:
-        """Pictures that are durable."""
+        """The number of stored frames."""
         return sum(segment.frames for segment in self.segments)
 
     def begins_scene(self, number: int) -> bool:
-        """Return whether a segment, or the one after the last, needs nothing of the frames before it."""
+        """Return whether a segment, or the one after the last, does not depend on the frames before it."""
         if number == len(self.segments):
             return number == 0 or self.next_is_cut
         return number == 0 or self.segments[number].begins_scene
@@ -130,16 +130,19 @@ class Manifest:
 
 def manifest_to_json(manifest: Manifest) -> bytes:
     """Write a manifest as JSON text."""
-    return json.dumps(asdict(manifest), separators=(",", ":")).encode()
+    fields = asdict(manifest)
+    return json.dumps({"facts": fields.pop("fingerprint"), **fields}, separators=(",", ":")).encode()
 
 
 def manifest_from_json(text: bytes) -> Manifest | None:
-    """Read a manifest; None where the text is not whole, or of another schema: then nothing in it can be relied on."""
-    from pydantic import TypeAdapter, ValidationError
+    """Read a manifest; None where the text is incomplete, or of another schema."""
+    from pydantic import TypeAdapter
 
     try:
-        manifest = TypeAdapter(Manifest).validate_json(text, strict=True, extra="forbid")
-    except ValidationError:
+        fields = json.loads(text)
+        fields["fingerprint"] = fields.pop("facts")
+        manifest = TypeAdapter(Manifest).validate_json(json.dumps(fields), strict=True, extra="forbid")
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return manifest if manifest.schema == SCHEMA else None
 
@@ -149,10 +152,10 @@ _MANIFEST: Final = "manifest.json"
 
 
 class Workspace(Closing):
-    """A job's folder, held by this process alone, and the manifest of what is done.
+    """A job's folder, locked by this process, and its manifest.
 
-    Only what the manifest names is relied on: a file is written and synced first, then the manifest that names it
-    replaces the old one. Whatever else lies there is left over from an interruption and is removed.
+    Only files that the manifest names are used: a file is written and synced first, then the manifest that names it
+    replaces the old one. All others are left over from an interruption and are removed.
     """
 
     def __init__(self, workspace: Path, *, is_temporary: bool = False) -> None:
@@ -190,24 +193,24 @@ class Workspace(Closing):
 
     @property
     def manifest(self) -> Manifest:
-        """What is done."""
+        """The current manifest."""
         assert self._manifest is not None
         return self._manifest
 
-    def facts(self) -> dict[str, str]:
-        """Return what decided the work that is kept here; nothing where there is none."""
-        return {} if self._manifest is None else self._manifest.facts
+    def stored_fingerprint(self) -> dict[str, str]:
+        """Return the fingerprint of the stored work; empty where there is none."""
+        return {} if self._manifest is None else self._manifest.fingerprint
 
-    def begin(self, facts: dict[str, str], *, target: Path, threads: int) -> None:
-        """Go on with the work in the folder where it is this job's, and begin anew where not; clear what is left over.
+    def begin(self, fingerprint: dict[str, str], *, target: Path, threads: int) -> None:
+        """Resume the work in the folder if its fingerprint is equal, or start over; remove all other files.
 
-        Afterwards every file that the manifest names is whole, unless the result is published already.
+        Afterwards every file that the manifest names is intact, unless the result is published already.
         """
         found, old = self._manifest, self._manifest
         warnings: tuple[str, ...] = ()
-        if found is not None and found.facts != facts:
-            changed = [name for name in facts if found.facts.get(name) != facts[name]]
-            # A backend that could not be opened has left no work behind, and nothing is lost with it.
+        if found is not None and found.fingerprint != fingerprint:
+            changed = [name for name in fingerprint if found.fingerprint.get(name) != fingerprint[name]]
+            # After a backend that could not be opened there is no work that would be lost.
             if found.segments or found.sounds or found.result is not None:
                 warnings = (f"the work kept from before was done with another {' and '.join(changed)}; started over",)
             found = None
@@ -215,7 +218,7 @@ class Workspace(Closing):
             warnings = ("the list of the work kept from before was not readable; started over",)
         if found is None:
             token = uuid4().hex[:8] if old is None else old.token
-            found = Manifest(facts, token, str(target), threads, warnings=warnings)
+            found = Manifest(fingerprint, token, str(target), threads, warnings=warnings)
         elif found.target != str(target):
             found = replace(found, target=str(target), result=None, report=None)
         if old is not None:
@@ -224,12 +227,12 @@ class Workspace(Closing):
         self._manifest = found
         if self.is_published():
             return
-        self._manifest = self._whole_part(found)
+        self._manifest = self._intact_part(found)
         self.commit(attempts=found.attempts + 1)
         self.tidy()
 
     def start_over(self, reason: str) -> None:
-        """Give up the picture's segments; `reason` goes into the report."""
+        """Drop the segments of the video; `reason` goes into the report."""
         self.commit(
             segments=(), next_is_cut=False, state=None, snapshot=None, picture=None,
             warnings=(*self.manifest.warnings, reason),
@@ -237,7 +240,7 @@ class Workspace(Closing):
         self.tidy()
 
     def commit(self, **changes: Any) -> None:
-        """Change the manifest and bring it to the disk; the files that it names must be there, synced.
+        """Change the manifest durably; the files that it names must be synced already.
 
         Raises:
             OutputError: The disk is full; the manifest is then as it was.
@@ -255,7 +258,7 @@ class Workspace(Closing):
             remove_durably(*(path for path in self.folder.iterdir() if path.name not in named))
 
     def is_published(self) -> bool:
-        """Return whether the target is this job's result, complete."""
+        """Return whether the target is the complete result of this job."""
         target, mark = Path(self.manifest.target), self.manifest.result
         if mark is None or self.manifest.report is None:
             return False
@@ -265,14 +268,14 @@ class Workspace(Closing):
             return False
 
     def remove_empty_target(self) -> None:
-        """Remove the empty file that a crash leaves at the target, where a file system has no hard links."""
+        """Remove the empty file that a crash leaves at the target on a file system without hard links."""
         target = Path(self.manifest.target)
         with suppress(OSError):
             if self.manifest.result is not None and target.stat().st_size == 0:
                 target.unlink()
 
     def clear(self) -> None:
-        """Remove the work, once the result has its name; what was done, and the report, stay known."""
+        """Remove the stored work, once the result has its name; the manifest with the report stays."""
         with suppress(OSError):
             remove_durably(partial_path(Path(self.manifest.target), self.manifest.token))
         self.commit(segments=(), sounds=(), state=None, snapshot=None, picture=None, next_is_cut=False)
@@ -286,10 +289,10 @@ class Workspace(Closing):
     def __enter__(self) -> Self:
         return self
 
-    def _whole_part(self, manifest: Manifest) -> Manifest:
+    def _intact_part(self, manifest: Manifest) -> Manifest:
         """Return the manifest up to the first file that is missing or damaged.
 
-        Without the state before a frame, the work can go on only where a scene begins.
+        Without the state before a frame, the job can resume only where a scene begins.
         """
         sounds = tuple(sound for sound in manifest.sounds if is_intact(self.folder, sound.file))
         segments = manifest.segments

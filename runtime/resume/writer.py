@@ -1,4 +1,4 @@
-"""Where one segment of the picture ends and the next begins."""
+"""Writes the video in segments: each with an encoder and a file of packets of its own."""
 
 from array import array
 from bisect import bisect_left
@@ -27,30 +27,30 @@ from runtime.video.pipeline import PipelineResult, SegmentBoundary, Snapshot
 
 _LEAST_S: Final = 5
 _MOST_S: Final = 15
-"""Three times the longest way between key frames, so that a forced join costs no key frame more."""
+"""Three times the longest interval between key frames, so that a forced boundary adds no key frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRule:
-    """A segment ends at a change of scene once it has `at_least` pictures, and anywhere at `at_most`."""
+    """A segment ends at a scene cut once it has `at_least` frames, and anywhere at `at_most`."""
 
     at_least: int
     at_most: int
 
     def __post_init__(self) -> None:
-        # Two pictures at least: H.264 forbids two key frames in a row that carry the same number, as two encoders give.
+        # Two frames at least: H.264 forbids two key frames in a row of the same number, as two encoders would write.
         if not 2 <= self.at_least <= self.at_most:
             raise OptionError(
-                f"a segment has {self.at_least} to {self.at_most} pictures, expected 2 or more, and the least first"
+                f"a segment has {self.at_least} to {self.at_most} frames, expected 2 or more, and the least first"
             )
 
-    def ends(self, pictures: int, *, is_cut: bool) -> bool:
-        """Return whether a segment of that many pictures ends before the next one, which begins a scene if `is_cut`."""
-        return pictures >= self.at_most or (is_cut and pictures >= self.at_least)
+    def ends(self, frames: int, *, is_cut: bool) -> bool:
+        """Return whether a segment of that many frames ends before the next one, which begins a scene if `is_cut`."""
+        return frames >= self.at_most or (is_cut and frames >= self.at_least)
 
 
 def default_rule(rate: Fraction | None) -> SegmentRule:
-    """Return the rule for a picture rate."""
+    """Return the rule for a frame rate."""
     least = max(2, round((rate or Fraction(25)) * _LEAST_S))
     return SegmentRule(least, max(least, round((rate or Fraction(25)) * _MOST_S)))
 
@@ -62,7 +62,7 @@ _SNAPSHOT: Final = "snapshot-{:05d}.npz"
 
 @dataclass(slots=True)
 class _Open:
-    """The segment being written; `pts` are its packets', in the order of coding."""
+    """The segment being written; `pts` are those of its packets, in decoding order."""
 
     container: OutputContainer
     encoder: VideoEncoder
@@ -74,7 +74,7 @@ class _Open:
 
 
 class SegmentWriter(Closing):
-    """The pipeline's encoder and segmenter in one; a context manager, whose leaving gives up an unfinished segment.
+    """The encoder and the segmenter of the pipeline; a context manager that removes an unfinished segment.
 
     `begins` is called from the thread that sees scene cuts, `keep_state` from the engine's, the rest from the
     encoder's and, once that has ended, `finish` from the job's.
@@ -91,16 +91,16 @@ class SegmentWriter(Closing):
         is_plain: Callable[[], bool],
         snapshot: Snapshot | None = None,
     ) -> None:
-        """Go on after the segments that the workspace holds.
+        """Continue after the segments that the workspace has.
 
         Args:
-            workspace: Where the segments go.
-            settings: How the pictures are encoded.
+            workspace: The workspace of the job.
+            settings: Those of the encoder.
             suffix: The container of the result.
-            rule: Where a segment ends.
+            rule: Decides where a segment ends.
             crcs: Those of the source's frames.
-            is_plain: Tells whether the source can be read from a later place on.
-            snapshot: What the workspace holds already of the pictures to be compared.
+            is_plain: Returns whether the source can be read from a later position on.
+            snapshot: The frame to be compared that the workspace has already.
         """
         self._workspace, self._settings, self._suffix = workspace, settings, suffix
         self._rule, self._crcs, self._is_plain = rule, crcs, is_plain
@@ -118,7 +118,7 @@ class SegmentWriter(Closing):
         return True
 
     def keep_state(self, join: SegmentBoundary, states: States) -> None:
-        """Write what the frame of a join needs of those before; the first of a scene needs nothing."""
+        """Write the state before the frame of a boundary; the first frame of a scene needs none."""
         if join.is_cut:
             return
         path = self._workspace.folder / _STATE.format(join.index)
@@ -126,7 +126,7 @@ class SegmentWriter(Closing):
             self._states[join.index] = write_state(path, join.previous, states)
 
     def encode(self, picture: YuvFrame) -> list[AnyPacket]:
-        """Encode the next picture; its packets go to the segment's file."""
+        """Encode the next frame; its packets go to the segment's file."""
         segment = self._open = self._open or self._begin()
         self._store(segment, segment.encoder.encode(picture))
         segment.end_pts = picture.pts + picture.duration
@@ -134,19 +134,19 @@ class SegmentWriter(Closing):
         return []
 
     def flush(self) -> list[AnyPacket]:
-        """Do nothing: `finish` ends the last segment, and only when every picture is through."""
+        """Return nothing: `finish` ends the last segment, and only after the last frame."""
         return []
 
     def end_segment(self, join: SegmentBoundary, passed: PipelineResult) -> None:
-        """Make the segment before a join durable."""
+        """Store the segment before a boundary durably."""
         self._end(passed, next_is_cut=join.is_cut, state=self._states.pop(join.index, None), picture=None)
 
     def finish(self, passed: PipelineResult, picture: PictureEnd) -> None:
-        """Make the last segment durable, and note that the picture is through."""
+        """Store the last segment durably, and the end of the video."""
         self._end(passed, next_is_cut=False, state=None, picture=picture)
 
     def close(self) -> None:
-        """Give up the segment that was not finished."""
+        """Remove the segment that was not finished."""
         segment, self._open = self._open, None
         if segment is not None:
             _close(segment)
@@ -193,7 +193,7 @@ class SegmentWriter(Closing):
         self._drop(manifest.state, manifest.snapshot)
 
     def _drop(self, *records: FileRecord | None) -> None:
-        """Remove files that the manifest named before; a later state may be among the files already."""
+        """Remove files that the manifest no longer names; a later state may have been written already."""
         named = self._workspace.manifest.files()
         for record in records:
             if record is not None and record.name not in named:
@@ -208,7 +208,7 @@ class SegmentWriter(Closing):
             frames=last - first,
             begins_scene=segment.begins_scene,
             end_pts=segment.end_pts,
-            reorder=find_reorder(segment.pts),
+            reorder=count_reorder(segment.pts),
             scene_cuts=tuple(cut for cut in passed.scene_cuts if first <= cut < last),
             reruns=tuple((one.frame, one.tile, one.cured) for one in passed.reruns if first <= one.frame < last),
             warnings=tuple(segment.encoder.warnings),
@@ -218,8 +218,8 @@ class SegmentWriter(Closing):
         )
 
 
-def find_reorder(pts: "array[int]") -> int:
-    """Tell by how many places a packet lies before its turn of being shown, at most; in the order of coding."""
+def count_reorder(pts: "array[int]") -> int:
+    """Return the greatest number of places by which a packet precedes its presentation order."""
     shown = sorted(pts)
     return max((number - bisect_left(shown, value) for number, value in enumerate(pts)), default=0)
 

@@ -101,7 +101,7 @@ def test_without_a_gpu_an_engine_is_refused_with_what_the_library_said(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("missing", "flavour", "message"),
+    ("missing", "engine_type", "message"),
     [
         ("tensorrt", EngineType.TENSORRT, r"tensorrt is not installed; pip install 'relume\[tensorrt\]'"),
         ("cupy", EngineType.RTX, r"cupy is not installed; pip install 'relume\[cuda\]'"),
@@ -142,7 +142,7 @@ def test_a_session_runs_and_releases_the_memory_when_it_is_closed(fake_gpu, tmp_
     monkeypatch.setitem(sys.modules, "tensorrt", library)
     (tmp_path / "x.engine").write_bytes(b"engine")
 
-    session = TensorRtSession(tmp_path / "x.engine", flavour=EngineType.TENSORRT, precision="fp32")
+    session = TensorRtSession(tmp_path / "x.engine", engine_type=EngineType.TENSORRT, precision="fp32")
     made = session.run({"x": np.ones((2, 3), np.float32)})
     used = fake_gpu.used
     session.close()

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.enhance import enhance
 from runtime.options import AudioMode, Codec, EnhanceOptions
-from runtime.resume.writer import SegmentRule, find_reorder
+from runtime.resume.writer import SegmentRule, count_reorder
 
 RULE = SegmentRule(5, 10)
 UNEVEN = [0, 40, 73, 140, 141, 300, 333, 360, 400, 444, 480, 1000, 1001, 1002, 1040, 1080, 1100, 1200, 1240, 1300]
@@ -82,7 +82,7 @@ def test_the_joined_stream_is_as_long_as_a_streamed_one(clip: Callable[..., Path
 
 
 def test_the_reorder_is_how_far_a_packet_comes_before_its_turn() -> None:
-    assert find_reorder(array("q", [0, 1, 2, 3])) == 0
-    assert find_reorder(array("q", [0, 20, 10, 30])) == 1
-    assert find_reorder(array("q", [0, 40, 20, 10, 30])) == 2
-    assert find_reorder(array("q")) == 0
+    assert count_reorder(array("q", [0, 1, 2, 3])) == 0
+    assert count_reorder(array("q", [0, 20, 10, 30])) == 1
+    assert count_reorder(array("q", [0, 40, 20, 10, 30])) == 2
+    assert count_reorder(array("q")) == 0
