@@ -1,4 +1,4 @@
-"""What a job will probably take, told before it starts: time, memory and disk, from a trial of the real thing."""
+"""Estimate of time, memory and disk of a job before it starts, from a test run of two seconds."""
 
 import json
 import os
@@ -17,26 +17,26 @@ from appliance.console import describe_disk_full, format_bytes
 from appliance.jobs.errors import JobError
 from appliance.jobs.estimate_process import Measured
 from appliance.jobs.job import options_to_json
-from appliance.jobs.job_files import COMPARED_S
+from appliance.jobs.job_files import PROXY_S
 from appliance.settings import engines_folder
 from runtime.errors import OutputError
 from runtime.options import EnhanceOptions
 from runtime.plan import plan_job
 
 BUDGET_S: Final = 10.0
-LONGEST_TRIAL_S: Final = 120.0
+MAX_TRIAL_S: Final = 120.0
 _PROXY_BYTES: Final = 60_000_000
 _MARGIN: Final = 1.1
 RESERVE_BYTES: Final = 200_000_000
 
 
 class TrialError(JobError):
-    """The trial did not come to an end."""
+    """The test run failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a job will probably take; `message` says it in words, and what is missing if it does not fit."""
+    """Estimate of a job; `message` is for the user, and says what is missing if the job does not fit."""
 
     time_s: float
     memory_bytes: int
@@ -48,11 +48,11 @@ class Estimate:
 
 
 def try_out(source: Path, options: EnhanceOptions, data_directory: Path, *, budget_s: float = BUDGET_S) -> Measured:
-    """Try two seconds from the middle of a source, fewer where they take longer than the budget.
+    """Measure two seconds from the middle of a source, fewer where they take longer than the budget.
 
     Raises:
         RelumeError: The source or the options are refused.
-        TrialError: The trial took too long, or ended unexpectedly.
+        TrialError: The test run took too long, or ended unexpectedly.
     """
     return _try(source, options, data_directory, budget_s)
 
@@ -68,27 +68,27 @@ def estimate(
     budget_s: float = BUDGET_S,
     measured: Measured | None = None,
 ) -> Estimate:
-    """Extend to the whole job what a trial of two seconds told.
+    """Extrapolate a test run of two seconds to the whole job.
 
     Args:
         source: The file.
-        options: The wishes.
-        data_directory: Where the work is kept meanwhile.
+        options: Options of the job.
+        data_directory: The data directory, which holds the workspace.
         target: The result, None for one in the data directory.
-        memory_limit_bytes: What a worker may take, None for all there is.
-        reserve_bytes: What a disk shall still have free afterwards.
-        budget_s: About how long the trial may run, beside its start.
-        measured: What a trial told already; None for a new one.
+        memory_limit_bytes: Memory limit of a worker, None for no limit.
+        reserve_bytes: Bytes that stay free on a disk.
+        budget_s: Approximate duration of the test run, without its start.
+        measured: Measurements of an earlier test run; None for a new one.
 
     Raises:
-        RelumeError: The source or the options are refused, as the job would refuse them.
-        TrialError: The trial took too long, or ended unexpectedly.
+        RelumeError: The source or the options are refused.
+        TrialError: The test run took too long, or ended unexpectedly.
     """
     plan = plan_job(source, None, options)
     length = _length(plan.info.duration, options)
     measured = measured or _try(source, options, data_directory, budget_s)
     share = 1.0 if length is None else float(length) / measured.span_s
-    compared = 1.0 if length is None else min(float(length), COMPARED_S) / measured.span_s
+    compared = 1.0 if length is None else min(float(length), PROXY_S) / measured.span_s
     time_s = measured.start_s + measured.run_s * share + measured.compare_s * compared
     result_bytes = int(measured.result_bytes * share * _MARGIN)
     memory_bytes = int(measured.memory_bytes * _MARGIN)
@@ -106,7 +106,7 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """What may be taken."""
+    """Limits of a job."""
 
     memory_bytes: int | None
     reserve_bytes: int
@@ -114,7 +114,7 @@ class _Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """What will be taken."""
+    """Needs of a job."""
 
     memory_bytes: int
     result_bytes: int
@@ -132,8 +132,8 @@ def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, 
         )
     if allowed is not None and memory_bytes > allowed:
         missing.append(
-            f"it needs about {format_bytes(memory_bytes)} of memory, and there are only {format_bytes(allowed)}; "
-            "end other programs, or choose a smaller size"
+            f"it needs about {format_bytes(memory_bytes)} of memory, but only {format_bytes(allowed)} are available; "
+            "close other programs, or choose a smaller size"
         )
     facts = (
         f"about {describe_time(time_s)}, {format_bytes(memory_bytes)} of memory and "
@@ -141,7 +141,7 @@ def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, 
     )
     message = "This does not fit: " + "; and ".join(missing) if missing else f"This will take {facts}"
     if not is_known:
-        message += "; the file does not tell its length, so it may well be more"
+        message += "; the file does not declare its duration, so it may be more"
     return Estimate(
         time_s=round(time_s, 1),
         memory_bytes=memory_bytes,
@@ -155,7 +155,7 @@ def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, 
 
 @dataclass(frozen=True, slots=True)
 class _Disk:
-    """What is needed and free where a folder is, or will be."""
+    """Needed and free bytes on the disk of a folder, which may not exist yet."""
 
     folder: Path
     device: int
@@ -169,7 +169,7 @@ class _Disk:
 
 
 def describe_time(seconds: float) -> str:
-    """Write a duration as one would say it."""
+    """Return a duration in words."""
     if seconds < 5:
         return "a few seconds"
     if seconds < 60:
@@ -178,18 +178,18 @@ def describe_time(seconds: float) -> str:
     if minutes < 60:
         return "1 minute" if minutes == 1 else f"{minutes} minutes"
     hours, rest = divmod(minutes, 60)
-    # Beyond some hours, minutes would only look exact.
+    # Beyond some hours, minutes would suggest a precision that there is not.
     tail = "" if hours > 5 or rest == 0 else f" {rest} minutes"
     return ("1 hour" if hours == 1 else f"{hours + (hours > 5 and rest >= 30)} hours") + tail
 
 
 def _try(source: Path, options: EnhanceOptions, data: Path, budget_s: float) -> Measured:
-    """Run the trial in a process of its own, in a folder that is gone afterwards."""
+    """Run the test run in a process of its own, in a temporary folder."""
     asked = {"source": str(source.absolute()), "options": json.loads(options_to_json(options))}
     try:
         folder = tempfile.TemporaryDirectory(prefix=".trial-", dir=data)
     except OSError as error:
-        raise OutputError(f"no trial can be made in {data}: {error.strerror}; free some space") from error
+        raise OutputError(f"no test run is possible in {data}: {error.strerror}; free some space") from error
     with folder:
         command = [sys.executable, "-m", "appliance.jobs.estimate_process", "--folder", folder.name]
         command += ["--budget-s", str(budget_s), "--parent", str(os.getpid())]
@@ -200,12 +200,12 @@ def _try(source: Path, options: EnhanceOptions, data: Path, budget_s: float) -> 
                 input=json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogateescape"),
                 capture_output=True,
                 cwd=Path(appliance.__file__).parents[1],
-                timeout=LONGEST_TRIAL_S,
+                timeout=MAX_TRIAL_S,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise TrialError(
-                f"the trial did not end within {LONGEST_TRIAL_S:g} s; the box may be busy: try again, "
+                f"the test run took longer than {MAX_TRIAL_S:g} s; the server may be busy: try again, "
                 "or start the job without an estimate"
             ) from error
     return _read(process.returncode, process.stdout, process.stderr)
@@ -217,12 +217,12 @@ def _read(code: int, output: bytes, errors: bytes) -> Measured:
     except ValueError as error:
         if code < 0:
             raise TrialError(
-                f"the trial was ended by signal {-code}, probably for want of memory; choose a smaller size"
+                f"the test run was killed by signal {-code}, probably out of memory; choose a smaller size"
             ) from error
         last = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise TrialError(f"the trial failed unexpectedly ({' '.join(last) or f'code {code}'})") from error
+        raise TrialError(f"the test run failed unexpectedly ({' '.join(last) or f'code {code}'})") from error
     if "error" in answer:
-        raise TrialError(f"the trial failed, as the job would: {answer['error']}")
+        raise TrialError(f"the test run failed: {answer['error']}")
     return Measured(**answer)
 
 
@@ -234,12 +234,12 @@ def _length(duration: Fraction | None, options: EnhanceOptions) -> Fraction | No
 
 
 def _proxies(length: Fraction | None) -> int:
-    share = 1.0 if length is None else min(1.0, float(length) / COMPARED_S)
+    share = 1.0 if length is None else min(1.0, float(length) / PROXY_S)
     return int(_PROXY_BYTES * share)
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above that exists."""
+    """Return the folder, or its nearest existing parent."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 

@@ -1,7 +1,6 @@
 """Enhances two seconds of a source and prints time, memory and disk use as JSON.
 
-It runs as a process of its own (`python -m appliance.jobs.estimate_process`), so
- that its peak of memory is the job's, and the server stays small.
+A process of its own (`python -m appliance.jobs.estimate_process`), so that its peak memory is the job's.
 """
 
 import argparse
@@ -23,15 +22,15 @@ from runtime.progress import Progress
 
 SPAN_S: Final = Fraction(2)
 _FIRST_FRAMES: Final = 4
-_LEAST_FRAMES: Final = 2
+_MIN_FRAMES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the trial took.
+    """Measurements of a test run.
 
-    `span_s` are seconds of the source; `start_s` passes once a job, `run_s` and `compare_s` for that span, and so do
-    `result_bytes`. `memory_bytes` is the peak of the whole process.
+    `span_s` are seconds of the source; `start_s` is needed once a job, `run_s`, `compare_s` (preview proxies) and
+    `result_bytes` for that span. `memory_bytes` is the peak of the whole process.
     """
 
     span_s: float
@@ -45,14 +44,14 @@ class Measured:
 def measure(
     source: Path, options: EnhanceOptions, folder: Path, *, budget_s: float, engines: Path | None = None
 ) -> Measured:
-    """Enhance a part from the middle that takes about `budget_s` at most, two seconds where that is enough.
+    """Enhance a part from the middle: two seconds, or fewer where they take longer than `budget_s`.
 
-    `engines` is that of `runtime.enhance.enhance`, so that the trial runs on what the job will run on.
+    `engines` is that of `runtime.enhance.enhance`, so that the backend is the job's.
 
     Raises:
         RelumeError: The source cannot be enhanced.
     """
-    from appliance.jobs.previews import Pair, write_picture_proxies
+    from appliance.jobs.previews import Pair, write_video_proxies
     from runtime.enhance import enhance
     from runtime.plan import plan_job
 
@@ -61,12 +60,12 @@ def measure(
     rate = None if plan.video is None else plan.video.stream.average_rate or Fraction(25)
     span, start_s = SPAN_S, 0.0
     if rate is not None:
-        # A few pictures first: they tell how many fit into the budget, and take the time that passes once.
+        # A few frames first: they show how many fit into the budget, and include the start-up time.
         watch = _Watch()
         first = _middle(plan.info.duration, options, _FIRST_FRAMES / rate)
         enhance(source, folder / f"first{suffix}", first, on_progress=watch, engines=engines)
         start_s = watch.first_s
-        span = min(SPAN_S, max(_LEAST_FRAMES / rate, Fraction(int(budget_s * watch.fps)) / rate))
+        span = min(SPAN_S, max(_MIN_FRAMES / rate, Fraction(int(budget_s * watch.fps)) / rate))
     part = _middle(plan.info.duration, options, span)
     result = folder / f"trial{suffix}"
     report = enhance(source, result, part, engines=engines)
@@ -76,7 +75,7 @@ def measure(
         pair = Pair(source, result, part.start, part.end)
         paths = folder / "before.mp4", folder / "after.mp4"
         threads = options.threads or len(os.sched_getaffinity(0))
-        write_picture_proxies(pair, report, *paths, threads=threads, stop=threading.Event())
+        write_video_proxies(pair, report, *paths, threads=threads, stop=threading.Event())
     length = span if part.end is None else part.end - (part.start or 0)
     return Measured(
         span_s=float(length),
@@ -89,7 +88,7 @@ def measure(
 
 
 class _Watch:
-    """Notes when the first picture came, and how fast the others followed."""
+    """Measures the time of the first frame, and the speed of the others."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -105,7 +104,7 @@ class _Watch:
 
 
 def _middle(duration: Fraction | None, options: EnhanceOptions, span: Fraction) -> EnhanceOptions:
-    """Narrow the options to a part in the middle of what they take."""
+    """Limit the options to a part in the middle of what they select."""
     begin = options.start or Fraction(0)
     ends = [end for end in (duration, options.end) if end is not None]
     end = min(ends) if ends else begin + span
@@ -115,7 +114,7 @@ def _middle(duration: Fraction | None, options: EnhanceOptions, span: Fraction) 
 
 
 def main() -> int:
-    """Run the trial."""
+    """Run the test run."""
     parser = argparse.ArgumentParser(prog="python -m appliance.jobs.estimate_process", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--budget-s", type=float, required=True)
@@ -125,7 +124,7 @@ def main() -> int:
     end_with_parent(arguments.parent)
     lower_priority()
     forbid_network()
-    # The name of the source comes this way because it may be no text.
+    # On standard input, because the name of the source may not be valid Unicode.
     asked = json.loads(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
     try:
         source, options = Path(asked["source"]), options_from_json(json.dumps(asked["options"]))

@@ -1,4 +1,4 @@
-"""One film that browsers play, being written: H.264 and AAC in MP4, its index at the front."""
+"""Writer of a preview proxy: H.264 and AAC in MP4 with the index at the front, which browsers play."""
 
 import threading
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ from runtime.media.video_reader import VideoReader
 _TIME_BASE: Final = Fraction(1, 90_000)
 _SAMPLE_RATE: Final = 48_000
 _CRF: Final = "21"
-# A player that follows another one seeks often, and a key frame is where a seek begins.
-_KEY_FRAME_EVERY: Final = 25
-_SOUND_BIT_RATE: Final = 128_000
+# Two players in sync seek often, and seeks start at key frames.
+_KEY_FRAME_INTERVAL: Final = 25
+_AUDIO_BIT_RATE: Final = 128_000
 
 
 @dataclass(frozen=True, slots=True)
 class ProxySize:
-    """Square pixels; `rotation` is counter-clockwise degrees that the player turns it by."""
+    """Size in square pixels; `rotation` in degrees counter-clockwise, applied by the player."""
 
     width: int
     height: int
@@ -38,13 +38,13 @@ class ProxySize:
 
 
 class ProxyFile:
-    """A film as a context manager: leaving it without `publish` deletes what was written."""
+    """A proxy as a context manager: without `publish` its file is deleted at the end."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        """Begin a temporary file beside the path.
+        """Create a temporary file beside the path.
 
         Raises:
-            EncodeError: It cannot be made.
+            EncodeError: It cannot be created.
         """
         self._path, self._partial, self._threads = path, path.with_name(f".{path.name}.part"), threads
         self._published = False
@@ -53,13 +53,13 @@ class ProxyFile:
         self._audio: Any = None
         self._blocks: Iterator[tuple[int, NDArray[np.float32]]] = iter(())
         self._next_block: tuple[int, NDArray[np.float32]] | None = None
-        self._sound_rate = _SAMPLE_RATE
+        self._audio_rate = _SAMPLE_RATE
         self._resampler: AudioResampler | None = None
         with self._explained():
             self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
 
-    def add_picture(self, size: ProxySize, reader: VideoReader) -> None:
-        """Add the film's pictures, which mean the same colours as a reader's."""
+    def add_video(self, size: ProxySize, reader: VideoReader) -> None:
+        """Add a video track with the colour description of a reader."""
         options = {"crf": _CRF, "preset": "veryfast", "bf": "0", "profile": "high"}
         rate = (reader.stream.average_rate or Fraction(25)).limit_denominator(1001)
         with self._explained():
@@ -67,7 +67,7 @@ class ProxyFile:
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = size.width, size.height, "yuv420p"
         context.time_base = stream.time_base = _TIME_BASE
-        context.gop_size = _KEY_FRAME_EVERY
+        context.gop_size = _KEY_FRAME_INTERVAL
         context.thread_count = self._threads
         colour = reader.colour
         context.colorspace, context.color_range = colour.matrix_code, colour.range_code
@@ -76,20 +76,20 @@ class ProxyFile:
             stream.set_display_rotation(size.rotation)
         self._video, self._size, self._colour = stream, size, colour
 
-    def add_sound(self, reader: AudioReader, *, zero: Fraction, longest_s: int) -> None:
-        """Add a track of sound; what lies before `zero` (seconds) is left out, and silence fills up from there."""
+    def add_audio(self, reader: AudioReader, *, zero: Fraction, longest_s: int) -> None:
+        """Add an audio track that starts at `zero` (seconds), with silence in gaps."""
         with self._explained():
             stream = self._container.add_stream("aac", rate=_SAMPLE_RATE)
             layout = "stereo" if reader.channels == 2 else "mono"
             stream.codec_context.layout = layout
-            stream.codec_context.bit_rate = _SOUND_BIT_RATE
+            stream.codec_context.bit_rate = _AUDIO_BIT_RATE
             self._resampler = AudioResampler(format="fltp", layout=layout, rate=_SAMPLE_RATE, frame_size=1024)
-        self._audio, self._sound_rate = stream, reader.sample_rate
+        self._audio, self._audio_rate = stream, reader.sample_rate
         self._blocks = _from_zero(reader, round(zero * reader.sample_rate), longest_s * reader.sample_rate)
         self._next_block = next(self._blocks, None)
 
-    def write_picture(self, picture: YuvFrame, time: Fraction, duration: Fraction) -> None:
-        """Write a picture that is shown at a time, in seconds."""
+    def write_frame(self, picture: YuvFrame, time: Fraction, duration: Fraction) -> None:
+        """Write a frame at a time in seconds."""
         colour = self._colour
         frame = write_planes(picture, width=picture.width, height=picture.height)
         frame.colorspace, frame.color_range = colour.matrix_code, colour.range_code
@@ -108,23 +108,23 @@ class ProxyFile:
         with self._explained():
             self._container.mux(self._video.encode(frame))
 
-    def write_sound_until(self, time: Fraction | None, stop: threading.Event) -> None:
-        """Write the sound up to a time in seconds, or all that is left.
+    def write_audio_until(self, time: Fraction | None, stop: threading.Event) -> None:
+        """Write the audio up to a time in seconds, or all remaining.
 
         Raises:
             CancelledError: `stop` was set.
         """
         while self._next_block is not None:
             place, samples = self._next_block
-            if time is not None and place > time * self._sound_rate:
+            if time is not None and place > time * self._audio_rate:
                 return
             if stop.is_set():
-                raise CancelledError("the sound to compare was stopped")
-            self._encode_sound(place, samples)
+                raise CancelledError("writing the preview proxies was cancelled")
+            self._encode_audio(place, samples)
             self._next_block = next(self._blocks, None)
 
     def finish(self) -> None:
-        """Write the last bytes."""
+        """Flush the encoders and close the file."""
         with self._explained():
             if self._audio is not None and self._resampler is not None:
                 for frame in self._resampler.resample(None):
@@ -135,7 +135,7 @@ class ProxyFile:
             self._container.close()
 
     def publish(self) -> None:
-        """Give the finished film its name."""
+        """Rename the finished file."""
         with self._explained():
             self._partial.replace(self._path)
         self._published = True
@@ -152,12 +152,12 @@ class ProxyFile:
             with suppress(OSError):
                 self._partial.unlink()
 
-    def _encode_sound(self, place: int, samples: NDArray[np.float32]) -> None:
+    def _encode_audio(self, place: int, samples: NDArray[np.float32]) -> None:
         assert self._resampler is not None
         mixed = samples if samples.shape[0] <= 2 else samples.mean(axis=0, keepdims=True)
         layout = "stereo" if mixed.shape[0] == 2 else "mono"
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(mixed), format="fltp", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = self._sound_rate, place, Fraction(1, self._sound_rate)
+        frame.sample_rate, frame.pts, frame.time_base = self._audio_rate, place, Fraction(1, self._audio_rate)
         with self._explained():
             for part in self._resampler.resample(frame):
                 self._container.mux(self._audio.encode(part))
@@ -167,7 +167,7 @@ class ProxyFile:
 
 
 class _Explained:
-    """Turns the library's errors into ours."""
+    """Turns errors of PyAV and the system into ours."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -183,7 +183,7 @@ class _Explained:
 
 
 def _from_zero(reader: AudioReader, zero: int, longest: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield blocks that begin exactly at 0 and end after `longest` samples at the latest."""
+    """Yield blocks that start at 0 and end after `longest` samples at the latest."""
     follows = 0
     for block in reader:
         first = block.pts - zero

@@ -225,7 +225,7 @@ class Attempt:
 
     def _write_proxies(self, result: Path, reporter: ProgressReporter) -> str:
         """Write the preview proxies; the result is complete without them. Return a message for the user."""
-        from appliance.jobs.previews import Pair, write_picture_proxies, write_sound_proxies
+        from appliance.jobs.previews import Pair, write_audio_proxies, write_video_proxies
 
         job, files = self._job, self._files
         reporter.stage("comparing")
@@ -234,9 +234,9 @@ class Attempt:
             pair = Pair(job.source, result, self._options.start, self._options.end)
             if report.picture is not None:
                 threads = self._options.threads or len(os.sched_getaffinity(0))
-                write_picture_proxies(pair, report, files.before, files.after, threads=threads, stop=reporter.cancel)
+                write_video_proxies(pair, report, files.before, files.after, threads=threads, stop=reporter.cancel)
             if any(sound.mode == "speech" for sound in report.sound):
-                write_sound_proxies(pair, report, files.sound_before, files.sound_after, stop=reporter.cancel)
+                write_audio_proxies(pair, report, files.sound_before, files.sound_after, stop=reporter.cancel)
         except CancelledError:
             # The result has its name: it is too late for a command.
             if self._stopping.is_set() or reporter.is_lost:

@@ -1,1 +1,1 @@
-"""What the box remembers: one SQLite database in one data directory."""
+"""One SQLite database in one data directory."""

@@ -1,4 +1,4 @@
-"""The data directory: its folders, and the one server that may work in it."""
+"""The data directory: its folders, and the lock of the one server that uses it."""
 
 import os
 from collections.abc import Generator
@@ -11,21 +11,21 @@ from runtime.file_lock import FileLock, read_holder
 
 _FOLDERS: Final = ("uploads", "jobs", "results", "logs", "backups", "workers", "secrets")
 _FILES: Final = ("relume.db", "relume.db-wal", "relume.db-shm", "relume.toml")
-"""What earlier versions left readable for every user of the machine."""
+"""Files that earlier versions left readable for every user."""
 
 
 def database_path(data: Path) -> Path:
-    """Return the place of the database in a data directory."""
+    """Return the path of the database in a data directory."""
     return data / "relume.db"
 
 
 @contextmanager
 def open_data_directory(path: Path) -> Generator[Path]:
-    """Make the data directory where it is missing, and keep every other server out while the block runs.
+    """Create the data directory if necessary, and lock it against other servers during the block.
 
     Raises:
-        DirectoryInUseError: Another server works in it; nothing was changed.
-        StoreError: It cannot be made or written to.
+        DirectoryInUseError: Another server uses it; nothing was changed.
+        StoreError: It cannot be created or written.
     """
     data = path.absolute()
     lock = _take_lock(data)
@@ -35,14 +35,14 @@ def open_data_directory(path: Path) -> Generator[Path]:
 
 
 def prepare_data_directory(data: Path) -> None:
-    """Make the folders of a data directory, for its owner's eyes only, one that others made before as well.
+    """Create the folders of a data directory, and restrict them to their owner.
 
     Raises:
-        StoreError: They cannot be made.
+        StoreError: They cannot be created.
     """
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # What holds no secret stays as it is where another user owns it, as the root of a volume may.
+        # The directory itself may belong to another user, as the root of a volume.
         if data.stat().st_uid == os.geteuid():
             data.chmod(0o700)
         for name in _FOLDERS:

@@ -1,4 +1,4 @@
-"""The SQLite database: connections, transactions, and its errors in plain words."""
+"""The SQLite database: connections, transactions, and errors."""
 
 import os
 import sqlite3
@@ -24,24 +24,24 @@ _KEPT_CONNECTIONS: Final = 8
 class Database(Closing):
     """One database file, for any number of threads and processes.
 
-    WAL lets readers go on beside the one writer, and every commit is on the disk before it returns. A thread that
-    needs a connection borrows an idle one; inside `read` or `transaction` it keeps it, so that they nest.
+    With WAL readers do not wait for the writer, and every durable commit is on the disk before it returns. A thread
+    borrows an idle connection, and keeps it inside `read` or `transaction`, so that they nest.
     """
 
     def __init__(
         self, path: Path, *, migrations: Path = MIGRATIONS, busy_timeout_s: float = BUSY_TIMEOUT_S, check: bool = False
     ) -> None:
-        """Open or make the database, and bring it up to date.
+        """Open or create the database, and apply missing migrations.
 
         Args:
             path: The file; its folder must exist.
             migrations: The folder of the numbered migrations.
-            busy_timeout_s: How long to wait for another process.
-            check: Look for damage first, which reads the whole file.
+            busy_timeout_s: Time to wait for another process.
+            check: Check the integrity first, which reads the whole file.
 
         Raises:
-            DatabaseDamagedError: The file is no database, or a broken one; it is left as it is.
-            DatabaseNewerError: A newer version of Relume wrote it; it is left as it is.
+            DatabaseDamagedError: The file is not a database, or damaged; it is left unchanged.
+            DatabaseNewerError: A newer version of Relume wrote it; it is left unchanged.
             StoreError: It cannot be opened or changed.
         """
         self.path = path
@@ -54,7 +54,7 @@ class Database(Closing):
             with self.read() as connection:
                 if check:
                     self._check(connection)
-                with self._explained():
+                with self._translate_errors():
                     migrate(connection, path, migrations)
         except BaseException:
             self.close()
@@ -65,21 +65,21 @@ class Database(Closing):
         """Borrow a connection; inside a transaction of this thread, it is that transaction's.
 
         Raises:
-            StoreError: The database is held by another process, damaged, or out of space.
+            StoreError: The database is locked by another process, damaged, or out of space.
         """
         held: sqlite3.Connection | None = getattr(self._held, "connection", None)
         if held is not None:
-            with self._explained():
+            with self._translate_errors():
                 yield held
             return
-        connection = self._take()
+        connection = self._borrow()
         self._held.connection = connection
         try:
-            with self._explained():
+            with self._translate_errors():
                 yield connection
         finally:
             self._held.connection = None
-            self._give_back(connection)
+            self._return(connection)
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Generator[sqlite3.Connection]:
@@ -95,7 +95,7 @@ class Database(Closing):
                 for progress and heartbeats, which would wear out a memory card and wait for it twice a second.
 
         Raises:
-            StoreError: The database is held by another process, damaged, or out of space.
+            StoreError: The database is locked by another process, damaged, or out of space.
         """
         with self.read() as connection:
             if connection.in_transaction:
@@ -122,7 +122,7 @@ class Database(Closing):
             action()
 
     def after_commit(self, action: Callable[[], None]) -> None:
-        """Do something once this thread's transaction is over and has succeeded; at once where there is none."""
+        """Call a function after this thread's transaction has been committed; at once where there is none."""
         later: list[Callable[[], None]] | None = getattr(self._held, "later", None)
         if later is None:
             action()
@@ -130,7 +130,7 @@ class Database(Closing):
             later.append(action)
 
     def backup(self, target: Path) -> None:
-        """Copy the database as it is at this moment, while others go on using it; an existing file is replaced.
+        """Copy the current state of the database while others use it; an existing file is replaced.
 
         Raises:
             StoreError: The copy cannot be written.
@@ -146,7 +146,8 @@ class Database(Closing):
             partial.replace(target)
         except DatabaseFullError as error:
             raise DatabaseFullError(
-                f"the database cannot be copied to {target}: no space is left there; free some, or choose another place"
+                f"the database cannot be copied to {target}: no space is left there; free some space, or choose "
+                "another folder"
             ) from error
         except OSError as error:
             raise StoreError(f"the database cannot be copied to {target}: {error.strerror}") from error
@@ -155,23 +156,23 @@ class Database(Closing):
                 partial.unlink()
 
     def close(self) -> None:
-        """Close every connection that no thread holds; a held one is closed when it is given back."""
+        """Close all idle connections; borrowed ones are closed when they are returned."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
-    def _take(self) -> sqlite3.Connection:
+    def _borrow(self) -> sqlite3.Connection:
         with self._lock:
             if self._closed:
                 raise StoreError(f"the database {self.path} was closed; open it again")
             if self._idle:
                 return self._idle.pop()
-        with self._explained():
+        with self._translate_errors():
             return self._connect()
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _return(self, connection: sqlite3.Connection) -> None:
         with self._lock:
             if not self._closed and len(self._idle) < _KEPT_CONNECTIONS:
                 self._idle.append(connection)
@@ -179,8 +180,8 @@ class Database(Closing):
         connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        # SQLite would make it readable for everyone; its log files get the mode of the database. One that exists is
-        # not opened here: to close it again would let go of the locks that SQLite holds on it in this process.
+        # SQLite would create it readable for everyone; its log files get the mode of the database. An existing file is
+        # not opened here: closing it would release the locks that SQLite holds on it in this process.
         with suppress(OSError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(
@@ -203,8 +204,8 @@ class Database(Closing):
             raise DatabaseDamagedError(_describe_damage(self.path, found))
 
     @contextmanager
-    def _explained(self) -> Generator[None]:
-        """Turn what SQLite says about the file into our errors; mistakes in SQL and broken constraints pass."""
+    def _translate_errors(self) -> Generator[None]:
+        """Turn SQLite errors about the file into ours; errors in SQL and violated constraints pass."""
         try:
             yield
         except sqlite3.IntegrityError:
@@ -217,19 +218,19 @@ class Database(Closing):
 
 
 def _explain(path: Path, busy_timeout_s: float, error: sqlite3.DatabaseError) -> StoreError | None:
-    # The lower byte is the kind; the upper ones only tell its circumstances.
+    # The lower byte is the primary code.
     code = getattr(error, "sqlite_errorcode", None)
     kind = None if code is None else code & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return DatabaseBusyError(
-            f"the database {path} was held by another program for more than {busy_timeout_s:g} s; "
-            "end what has it open (a backup or a database browser), then try again"
+            f"the database {path} was locked by another program for more than {busy_timeout_s:g} s; "
+            "close that program (a backup or a database browser), then try again"
         )
-    # Bytes that changed inside a text: SQLite's own check does not read them.
+    # Changed bytes inside a text, which SQLite's own check does not read.
     if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("Could not decode to UTF-8"):
         return DatabaseDamagedError(_describe_damage(path, str(error)))
     if kind == sqlite3.SQLITE_FULL:
-        return DatabaseFullError(f"the database {path} cannot grow: no space is left in {path.parent}; free some")
+        return DatabaseFullError(f"the database {path} cannot grow: no space is left in {path.parent}; free some space")
     if kind == sqlite3.SQLITE_IOERR:
         return StoreError(f"the database {path} cannot be read or written ({error}); is the disk full or broken?")
     if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):

@@ -1,12 +1,12 @@
-"""Errors of the store; each message says what was found, what was expected and what to do.
+"""Errors of the store.
 
 RelumeError
 └── StoreError
-    ├── DatabaseBusyError     another process holds the database
-    ├── DatabaseDamagedError  the file is no database, or a broken one
+    ├── DatabaseBusyError     another process locks the database
+    ├── DatabaseDamagedError  the file is not a database, or damaged
     ├── DatabaseFullError     no space is left for it
     ├── DatabaseNewerError    a newer version of Relume wrote it
-    └── DirectoryInUseError   another server works in the data directory
+    └── DirectoryInUseError   another server uses the data directory
 """
 
 from runtime.errors import RelumeError
@@ -17,11 +17,11 @@ class StoreError(RelumeError):
 
 
 class DatabaseBusyError(StoreError):
-    """Another process holds the database for too long."""
+    """Another process locks the database for too long."""
 
 
 class DatabaseDamagedError(StoreError):
-    """The file is no database, or a broken one."""
+    """The file is not a database, or damaged."""
 
 
 class DatabaseFullError(StoreError):
@@ -33,4 +33,4 @@ class DatabaseNewerError(StoreError):
 
 
 class DirectoryInUseError(StoreError):
-    """Another server works in the data directory."""
+    """Another server uses the data directory."""

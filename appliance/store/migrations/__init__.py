@@ -1,4 +1,4 @@
-"""Numbered changes of the database: `NNNN_name.sql` in this folder, applied in order, each once."""
+"""Numbered migrations of the database: `NNNN_name.sql` in this folder, each applied once, in order."""
 
 import re
 import sqlite3
@@ -18,7 +18,7 @@ _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One change; `number` is the version that the database has afterwards."""
+    """One migration; `number` is the version of the database after it."""
 
     number: int
     path: Path
@@ -28,7 +28,7 @@ def list_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     """Return the migrations of a folder in order.
 
     Raises:
-        StoreError: A name or a number is not as expected.
+        StoreError: A name is invalid, or a number is used twice.
     """
     found: dict[int, Migration] = {}
     for path in sorted(folder.glob("*.sql")):
@@ -43,15 +43,15 @@ def list_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
 
 
 def migrate(connection: sqlite3.Connection, path: Path, folder: Path = MIGRATIONS) -> None:
-    """Apply what is missing; before the first change the database is copied to `backups/` beside it.
+    """Apply missing migrations; before the first one the database is copied to `backups/` beside it.
 
     Args:
         connection: An open connection in autocommit mode, outside a transaction.
         path: The database's file.
-        folder: Where the migrations lie.
+        folder: The folder of the migrations.
 
     Raises:
-        DatabaseNewerError: The database has a version that no migration here leads to.
+        DatabaseNewerError: The version of the database is unknown.
     """
     migrations = list_migrations(folder)
     newest = migrations[-1].number if migrations else 0
@@ -72,7 +72,7 @@ def migrate(connection: sqlite3.Connection, path: Path, folder: Path = MIGRATION
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Another process may have been quicker.
+        # Another process may have applied it meanwhile.
         if _version(connection) < migration.number:
             for statement in _statements(migration.path.read_text(encoding="utf-8")):
                 connection.execute(statement)
@@ -85,7 +85,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
 
 
 def _statements(text: str) -> Iterator[str]:
-    """Split a script; `executescript` would commit the transaction around it."""
+    """Split a script into statements; `executescript` would commit the transaction."""
     statement = ""
     for line in text.splitlines(keepends=True):
         statement += line
@@ -101,7 +101,9 @@ def _save(connection: sqlite3.Connection, path: Path, version: int) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise StoreError(f"the folder {folder} for a copy of the database cannot be made: {error.strerror}") from error
+        raise StoreError(
+            f"the folder {folder} for a copy of the database cannot be created: {error.strerror}"
+        ) from error
     target = folder / f"{path.stem}-version-{version}-{time.strftime('%Y%m%d-%H%M%S')}.db"
     with closing(sqlite3.connect(target)) as copy:
         connection.backup(copy)

@@ -88,13 +88,13 @@ def test_memory_that_is_too_small_is_told(trial, clip, data, limits):
     found = estimate(clip, SILENT, data, memory_limit_bytes=limits.get("limit"))
 
     assert not found.fits
-    assert "it needs about 550 MB of memory, and there are only 300 MB; end other programs" in found.message
+    assert "it needs about 550 MB of memory, but only 300 MB are available; close other programs" in found.message
 
 
 def test_an_unknown_length_is_admitted(trial, clip, data):
     trial(length=None)
 
-    assert "the file does not tell its length, so it may well be more" in estimate(clip, SILENT, data).message
+    assert "the file does not declare its duration, so it may be more" in estimate(clip, SILENT, data).message
 
 
 def test_what_the_job_would_refuse_is_refused_at_once(clip, data, tmp_path):
@@ -110,7 +110,7 @@ def test_a_trial_without_an_end_is_told(clip, data, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", takes_too_long)
 
-    with pytest.raises(TrialError, match="did not end within 120 s; the box may be busy"):
+    with pytest.raises(TrialError, match="took longer than 120 s; the server may be busy"):
         estimate(clip, SILENT, data)
     assert not list(data.glob(".trial-*"))
 
@@ -118,9 +118,9 @@ def test_a_trial_without_an_end_is_told(clip, data, monkeypatch):
 @pytest.mark.parametrize(
     ("code", "output", "message"),
     [
-        (0, b'{"error": "the picture has alpha"}', "the trial failed, as the job would: the picture has alpha"),
-        (-9, b"", "ended by signal 9, probably for want of memory; choose a smaller size"),
-        (1, b"", r"the trial failed unexpectedly \(ValueError: oh\)"),
+        (0, b'{"error": "the picture has alpha"}', "the test run failed: the picture has alpha"),
+        (-9, b"", "killed by signal 9, probably out of memory; choose a smaller size"),
+        (1, b"", r"the test run failed unexpectedly \(ValueError: oh\)"),
     ],
 )
 def test_a_trial_that_fails_says_why(code, output, message):

@@ -1,4 +1,4 @@
-"""The films to compare: the same times and size on both sides, whatever the source is like."""
+"""Preview proxies: the same times and size on both sides, whatever the source is like."""
 
 import threading
 from fractions import Fraction
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from appliance.jobs import previews
-from appliance.jobs.previews import Pair, write_picture_proxies, write_sound_proxies, write_thumbnail
+from appliance.jobs.previews import Pair, write_audio_proxies, write_thumbnail, write_video_proxies
 from runtime.enhance import enhance
 from runtime.errors import CancelledError
 from runtime.options import EnhanceOptions
@@ -66,7 +66,7 @@ def compare(tmp_path, source, *, options=None, stop=None):
     report = enhance(source, tmp_path / "result.mkv", options)
     pair = Pair(source, tmp_path / "result.mkv", options.start, options.end)
     before, after = tmp_path / "before.mp4", tmp_path / "after.mp4"
-    write_picture_proxies(pair, report, before, after, threads=1, stop=stop or threading.Event())
+    write_video_proxies(pair, report, before, after, threads=1, stop=stop or threading.Event())
     return look(before), look(after)
 
 
@@ -106,7 +106,7 @@ def test_a_part_of_the_source_is_compared_with_itself(tmp_path):
 
 
 def test_a_large_picture_is_made_to_fit(tmp_path, monkeypatch):
-    monkeypatch.setattr(previews, "LARGEST_SIDE", 80)
+    monkeypatch.setattr(previews, "MAX_SIDE", 80)
     before, after = compare(
         tmp_path, write(tmp_path / "in.mp4", times=[0, 40]), options=EnhanceOptions(preset="upscale", scale=2)
     )
@@ -116,7 +116,7 @@ def test_a_large_picture_is_made_to_fit(tmp_path, monkeypatch):
 
 
 def test_no_more_than_the_beginning_is_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr(previews, "COMPARED_S", Fraction(1, 4))
+    monkeypatch.setattr(previews, "PROXY_S", Fraction(1, 4))
 
     before, after = compare(tmp_path, write(tmp_path / "in.mp4"))
 
@@ -155,7 +155,7 @@ def test_a_film_without_sound_has_no_sound_to_compare(tmp_path):
     report = enhance(source, tmp_path / "result.mp4", EnhanceOptions(preset="restore"))
 
     paths = tmp_path / "a.m4a", tmp_path / "b.m4a"
-    write_sound_proxies(Pair(source, tmp_path / "result.mp4"), report, *paths, stop=threading.Event())
+    write_audio_proxies(Pair(source, tmp_path / "result.mp4"), report, *paths, stop=threading.Event())
 
     assert not any(path.exists() for path in paths)
 
@@ -174,7 +174,7 @@ def test_sound_of_many_channels_is_cleaned_and_compared(tmp_path, layout):
     report = enhance(source, tmp_path / "result.wav", EnhanceOptions())
 
     paths = tmp_path / "a.m4a", tmp_path / "b.m4a"
-    write_sound_proxies(Pair(source, tmp_path / "result.wav"), report, *paths, stop=threading.Event())
+    write_audio_proxies(Pair(source, tmp_path / "result.wav"), report, *paths, stop=threading.Event())
 
     assert (report.sound[0].channels, report.sound[0].samples_out) == (channels, 24_000)
     for path in paths:

@@ -230,13 +230,13 @@ def test_a_result_that_is_there_already_needs_no_source(add, work, clip, tmp_pat
 
 def test_a_fault_in_the_comparison_does_not_cost_the_result(add, work, queue, clip, monkeypatch):
     add("clip", clip, options=SILENT)
-    monkeypatch.setattr("appliance.jobs.previews.write_picture_proxies", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("appliance.jobs.previews.write_video_proxies", lambda *_, **__: 1 / 0)
 
     job = work()
 
     assert (job.state, job.result.exists()) == (JobState.DONE, True)
     log = queue.files(job.id).log
-    said = "the result is complete, but its preview videos could not be created (ZeroDivisionError); the details are in"
+    said = "the result is complete, but its preview videos could not be created (ZeroDivisionError); see"
     assert job.message == f"{said} {log}"
 
 
@@ -314,7 +314,7 @@ def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tm
     assert (job.state, job.code) == (JobState.FAILED, "unverified")
     assert job.message == (
         f"the check of the finished file failed: 30 pictures were written, 29 are in the file; "
-        f"it is kept as {kept}: look at it"
+        f"it is kept as {kept} for inspection"
     )
     assert [path.name for path in kept.parent.iterdir()] == ["done.unverified.mp4"]
 

@@ -206,7 +206,9 @@ def test_a_lock_of_some_time_is_waited_for(database):
 def test_a_lock_without_end_is_told(tmp_path, migrations):
     with Database(tmp_path / "a.db", migrations=migrations, busy_timeout_s=0.2) as database:
         with hold(database.path) as holder:
-            with pytest.raises(DatabaseBusyError, match=r"held by another program for more than 0\.2 s; end what has"):
+            with pytest.raises(
+                DatabaseBusyError, match=r"locked by another program for more than 0\.2 s; close that program"
+            ):
                 add(database, "never")
             assert names(database) == []
             holder.stdin.close()

@@ -176,7 +176,7 @@ def test_what_makes_no_sense_in_a_state_is_refused_in_words(operator, add_job):
     removed = operator.delete(f"/api/jobs/{job.id}")
 
     assert (retried.status_code, retried.json()["error"]["code"]) == (409, "job_state")
-    assert "is queued, so it cannot be tried again" in retried.json()["error"]["message"]
+    assert "is queued, so it cannot be retried" in retried.json()["error"]["message"]
     assert removed.status_code == 409
     assert "cancel it before removing" in removed.json()["error"]["message"]
     assert operator.post(f"/api/jobs/{job.id}/explode").status_code == 422
@@ -388,7 +388,7 @@ def test_a_waiting_job_is_changed_and_one_that_started_is_not(operator, uploaded
     services.queue.lease("w").progress(job["id"], Progress("enhancing", 3, 10))
     refused = operator.patch(f"/api/jobs/{job['id']}", {"wishes": {"preset": "restore"}})
     assert refused.status_code == 409
-    assert "has started, so it cannot be changed" in refused.json()["error"]["message"]
+    assert "has started, so its settings cannot be changed" in refused.json()["error"]["message"]
     services.queue.lease("w").stop(job["id"], JobCommand.PAUSE)
     assert operator.patch(f"/api/jobs/{job['id']}", {"wishes": {"preset": "restore"}}).status_code == 409
     assert services.queue.get(job["id"]).options.preset == "surveillance"
