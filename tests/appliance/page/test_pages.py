@@ -1,5 +1,6 @@
 """What the pages have in common: focus, Back, addresses, what one may not see, banners, and other languages."""
 
+import re
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -9,6 +10,12 @@ from typing import Any
 from playwright.sync_api import expect
 
 PASSWORD = "three green lamps"
+# What the German page shows as it is: names and values.
+NAMES = re.compile(
+    r"(Greta|Ben|Guard|Maria|Nina|Recorder|Relume|English|Deutsch|JSON|none|starttls|tls|cpu|fp16|fp32|int8|openvino|"
+    r"DEBUG|INFO|WARNING|ERROR|archive-x2|<.*>|/.*|https?:.*|\S+\.(mp4|mkv|wav|mov)|Café at noon.mp4.*|"
+    r".*: (operator|viewer|administrator)|[\w-]{16} .*)"
+)
 FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
 
 
@@ -345,6 +352,13 @@ def test_the_page_speaks_german_to_whoever_chose_it(
     page.locator(".job-title", has_text="Café at noon.mp4").first.wait_for()
     assert page.locator(".state-done").first.inner_text() == "Fertig"
     assert faults == []
+    left = page.evaluate(
+        """async () => {
+          const main = document.querySelector('script[type=module]').src;
+          return (await import(main.replace('main.js', 'language.js'))).untranslated();
+        }"""
+    )
+    assert [text for text in left if not NAMES.fullmatch(text)] == []
 
     # Another user's page stays English.
     other = log_in(furnished.url, "Guard")

@@ -160,7 +160,8 @@ export function formatFps(fps) {
 export function formatTime(seconds) {
   const tenths = Math.round(seconds * 10);
   const [hours, minutes, rest] = [Math.floor(tenths / 36000), Math.floor(tenths / 600) % 60, (tenths % 600) / 10];
-  const text = `${String(Math.floor(rest)).padStart(2, "0")}${tenths % 10 ? `.${tenths % 10}` : ""}`;
+  const fraction = tenths % 10 ? `.${tenths % 10}` : "";
+  const text = String(Math.floor(rest)).padStart(2, "0") + fraction;
   return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${text}` : `${minutes}:${text}`;
 }
 

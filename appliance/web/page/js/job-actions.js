@@ -19,7 +19,7 @@ export const PRIORITIES = [
 const ACTIONS = {
   retryDamaged: {
     word: "Enhance what can be read",
-    symbol: "retry",
+    symbol: "spark",
     states: ["failed"],
     applies: (job) => job.code === "source_damaged" && !job.options?.allow_damaged,
     run: (job) => post(`/api/jobs/${job.id}/retry`, { allow_damaged: true }),

@@ -6,6 +6,7 @@ import { count, formatClock, STATES } from "./format.js";
 import { icon } from "./icons.js";
 import { setQueuePaused, moveJob } from "./job-actions.js";
 import { jobCard } from "./job-card.js";
+import { translate } from "./language.js";
 import { listen } from "./live.js";
 import { announce, notifyError } from "./messages.js";
 import { selectable } from "./selection.js";
@@ -113,7 +114,7 @@ export async function showJobs(root, signal) {
       if (job.removed) jobs.delete(job.id);
       else if (!known || known.revision <= job.revision) jobs.set(job.id, job);
       if (known && !job.removed && known.state !== job.state && STATES[job.state].over) {
-        announce(`${job.title}: ${STATES[job.state].word}`);
+        announce(`${job.title}: ${translate(STATES[job.state].word)}`);
       }
       drawSoon();
     },

@@ -1,10 +1,14 @@
 /**
  * The language of the page. English is the source; every other language is a flat catalogue keyed by the English text.
  *
- * `dom.js` passes every text of the page through `translate`. A key may hold `{}` as a placeholder: "{} of {}" matches "3 of 7".
+ * `dom.js` passes every text of the page through `translate`. A key may hold placeholders: `{}` for any text, and `{#}` for a
+ * number with its unit, so that "{#} of {#}" matches "3 of 7" and "1.2 MB of 7 MB" and no sentence.
  * Texts that no key matches are shown unchanged: names, numbers, and texts without a translation.
  */
 
+const PLACEHOLDER = /\{#?\}/;
+const NUMBER = String.raw`(\d[\d.,:]*(?:\s?(?:%|\p{L}{1,5}))?)`;
+const A_NUMBER = new RegExp(`^${NUMBER}$`, "u");
 const CATALOGUES = { de: () => import("./languages/de.js") };
 
 let language = "en";
@@ -20,11 +24,11 @@ export async function useLanguage(wanted) {
   if (next === language) return;
   const entries = next === "en" ? {} : (await CATALOGUES[next]()).TEXTS;
   language = next;
-  exact = new Map(Object.entries(entries).filter(([key]) => !key.includes("{}")));
+  exact = new Map(Object.entries(entries).filter(([key]) => !PLACEHOLDER.test(key)));
   patterns = Object.entries(entries)
-    .filter(([key]) => key.includes("{}"))
+    .filter(([key]) => PLACEHOLDER.test(key))
     .sort(([a], [b]) => b.length - a.length)
-    .map(([key, text]) => [new RegExp(`^${key.split("{}").map(escape).join("(.+?)")}$`, "s"), text]);
+    .map(([key, text]) => [compile(key), text]);
   known.clear();
   document.documentElement.lang = language;
 }
@@ -53,6 +57,8 @@ function find(text) {
   const [, before, core, after] = /^(\s*)(.*?)(\s*)$/s.exec(text);
   const whole = exact.get(core);
   if (whole !== undefined) return before + whole + after;
+  // Lines of facts consist of several texts.
+  if (core.includes(" · ")) return before + core.split(" · ").map(translate).join(" · ") + after;
   for (const [pattern, template] of patterns) {
     const found = pattern.exec(core);
     if (found === null) continue;
@@ -60,10 +66,13 @@ function find(text) {
     // A placeholder may hold another text of the page: a state, a preset, a count.
     return before + template.replaceAll(/\{(\d*)\}/g, (_, number) => translate(found[number ? Number(number) : ++index])) + after;
   }
-  // Lines of facts consist of several texts.
-  if (core.includes(" · ")) return before + core.split(" · ").map(translate).join(" · ") + after;
-  missing.add(core);
+  if (!A_NUMBER.test(core)) missing.add(core);
   return text;
+}
+
+function compile(key) {
+  const parts = key.split(/(\{#?\})/).map((part) => ({ "{}": "(.+?)", "{#}": NUMBER })[part] ?? escape(part));
+  return new RegExp(`^${parts.join("")}$`, "su");
 }
 
 function escape(text) {

@@ -11,7 +11,7 @@ const SHORTCUTS = [
       ["Space", "Play or pause"],
       ["← →", "Previous or next frame"],
       ["B", "Hold to see the original"],
-      ["1 – 4", "Choose the view"],
+      ["1 – 5", "Choose the view"],
       ["+ − 0", "Zoom in, out, or fit"],
       ["F", "Full screen"],
       ["M", "Mute"],

@@ -29,6 +29,8 @@ const EVENT_NAMES = {
   login_locked: "Account locked",
   sessions_ended: "Logged out elsewhere",
   logout: "Logged out",
+  queue_pause: "Queue paused",
+  queue_resume: "Queue resumed",
 };
 
 /** Show the view. */

@@ -9,6 +9,7 @@ import { icon } from "../icons.js";
 import { actionButton, allowedActions, formLinks } from "../job-actions.js";
 import { progressBar, thumbnail } from "../job-card.js";
 import { describeJob, loadPresets } from "../job-options.js";
+import { translate } from "../language.js";
 import { listen } from "../live.js";
 import { announce } from "../messages.js";
 import { setTitle } from "../notifications.js";
@@ -54,7 +55,7 @@ export async function show(root, id, signal) {
     }
     const before = job.state;
     job = now;
-    if (before !== now.state) announce(`${now.title}: ${STATES[now.state].word}`);
+    if (before !== now.state) announce(`${now.title}: ${translate(STATES[now.state].word)}`);
     draw().catch(() => {});
   };
   listen("job", change, signal);
