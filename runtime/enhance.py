@@ -249,7 +249,7 @@ def _store_video(
             with writer, pipeline as stages:
                 for _ in stages.packets():
                     pass
-                writer.finish(stages.passed(), PictureEnd(tuple(reader.warnings), damaged_places(reader.holes)))
+                writer.finish(stages.result(), PictureEnd(tuple(reader.warnings), damaged_places(reader.holes)))
         source = describe_source(reader)
     segments, end = workspace.manifest.segments, workspace.manifest.picture
     assert end is not None

@@ -36,8 +36,6 @@ class BidirectionalRunner(Closing):
     clamps positions to the canvas, then reads them.
     """
 
-    fills_buffers: bool = False
-
     def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
         spec = model.manifest.video
         if spec is None:
@@ -66,9 +64,8 @@ class BidirectionalRunner(Closing):
         self._carried: tuple[Frame, Frame] | None = None
         """The newest given frame as the network saw it, and its forward features."""
 
-    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
         """Take the next frame; when a window is full, all of it but the overlap comes."""
-        del out
         if frame.flow is None:
             yield from self.flush()
         self._held.append(frame)

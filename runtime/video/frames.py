@@ -22,15 +22,13 @@ States = dict[str, NDArray[Any]]
 class EnhancedFrame:
     """A finished frame with the times that it came with.
 
-    rgb: (3, scale height, scale width) float32, not clamped.
-    buffer: The array that `push` was given, where the picture lies in it.
+    rgb: (3, scale height, scale width) float32, not clamped; the next `push` may overwrite it.
     """
 
     index: int
     pts: int
     duration: int
     rgb: Frame
-    buffer: Frame | None = None
 
 
 class Runner(Protocol):
@@ -39,8 +37,6 @@ class Runner(Protocol):
     backend: str
     precision: str
     reruns: list[TileRetry]
-    fills_buffers: bool
-    """Whether each frame's result is written to the array that `push` was given."""
 
     @property
     def states(self) -> States:
@@ -51,7 +47,7 @@ class Runner(Protocol):
         """Go on with an earlier run's `states`; frames that waited in it come out again."""
         ...
 
-    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
         """Take the next frame and give those that are finished by it; a frame without flow begins a scene.
 
         The iterator must be used up before anything else is asked of the step.

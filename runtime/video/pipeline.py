@@ -1,4 +1,4 @@
-"""The choice of what runs a model over a clip: the roles of its files say it."""
+"""The stages of video enhancement: decode, prepare, engine and encode, each a thread of its own."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -122,21 +122,25 @@ class Segmenter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    frame: PreparedFrame
-    join: SegmentBoundary | None
+class _Enhanced:
+    """A frame on its way to the encoder; the first of a segment carries the boundary before it."""
+
+    index: int
+    frame: YuvFrame
+    boundary: SegmentBoundary | None
+    snapshot: Snapshot | None
 
 
 class VideoPipeline(Generic[Packet]):
-    """Enhance pictures from a reader and give encoded packets; memory is constant in the length of the clip.
+    """Enhance frames from a reader and yield encoded packets; memory is constant in the length of the clip.
 
     A context manager: leaving it stops every thread. `snapshot` holds the last frame whose index is among
-    `snapshots`, once it has passed. With `start` it goes on where an earlier run ended, and `pictures` begin there.
+    `snapshots`, once it has passed. With `start` it resumes where an earlier run ended, and `frames` begin there.
     """
 
     def __init__(
         self,
-        pictures: Iterable[YuvFrame],
+        frames: Iterable[YuvFrame],
         encoder: Encoder[Packet],
         *,
         model: Model,
@@ -154,47 +158,43 @@ class VideoPipeline(Generic[Packet]):
     ) -> None:
         spec = model.manifest.video
         assert spec is not None
-        self._pictures, self._encoder, self._clock, self._stop = pictures, encoder, clock, stop
+        self._frames, self._encoder, self._clock, self._stop = frames, encoder, clock, stop
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
+        self._motion = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
+        self._runner = open_runner(model, backend, canvas, strength=strength)
         self._before: dict[int, NDArray[np.uint8]] = {}
-        self.window = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
-        self.step = open_runner(model, backend, canvas, strength=strength)
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
-        """What travels with the pictures that are between the colour and the encoder, by frame."""
-        self._joins: dict[int, SegmentBoundary] = {}
-        """The joins that the engine has seen and the encoder has not, by the frame that they come before."""
-        self.snapshot: Snapshot | None = None
-        self.pts = array("q")
-        """PTS of every picture that came in, in order; eight bytes a picture."""
+        self._boundaries: dict[int, SegmentBoundary] = {}
+        """By index of frame, like the two above: what was found before the engine and is needed after it."""
+        self._snapshot: Snapshot | None = None
+        self._pts = array("q")
         self._first = 0 if start is None else len(start.pts)
         if start is not None:
-            self.pts.extend(start.pts)
-            self.window.restore(len(start.pts), start.previous, start.scene_cuts)
-            self.step.restore(start.states, start.reruns)
-            self.snapshot = start.snapshot
+            self._pts.extend(start.pts)
+            self._motion.restore(len(start.pts), start.previous, start.scene_cuts)
+            self._runner.restore(start.states, start.reruns)
+            self._snapshot = start.snapshot
         self._stages: list[Stage[Any, Any]] = []
+        self._slots: Queue[None] = Queue()
+        """Tokens for the RGB frames between decoder and engine."""
 
     def packets(self) -> Iterator[Packet]:
-        """Start the threads and give the encoded packets in order."""
-        factor = self._canvas.scale * self._canvas.grid
-        shape = (3, self._canvas.height * factor, self._canvas.width * factor)
-        large = 4 * int(np.prod(shape)) > _LARGE_CANVAS_BYTES
-        self._buffers: Queue[Frame] | None = None
-        if self.step.fills_buffers and len(self._canvas.tiles) > 1:
-            self._buffers = Queue()
-            for _ in range(1 if large else 3):
-                self._buffers.put(np.empty(shape, np.float32))
+        """Start the threads and yield the encoded packets in order."""
+        canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
+        large = 4 * 3 * canvas.height * canvas.width * factor**2 > _LARGE_CANVAS_BYTES
+        for _ in range(2 if large else 4):
+            self._slots.put(None)
         depth = 1 if large else 2
-        decoded = self._stage("decode", self._pictures, self._decode, depth)
+        decoded = self._stage("decode", self._frames, self._decode, depth)
         prepared = self._stage("prepare", decoded, self._prepare, depth)
         enhanced = self._stage("engine", prepared, self._enhance, depth)
         return iter(self._stage("encode", enhanced, self._encode, 64))
 
-    def passed(self) -> PipelineResult:
-        """Tell of the pictures that came through so far."""
-        cuts, reruns = tuple(self.window.scene_cuts), tuple(self.step.reruns)
-        return PipelineResult(self.pts, cuts, reruns, self.snapshot, self.step.backend, self.step.precision)
+    def result(self) -> PipelineResult:
+        """Return what is known of the frames that came through so far."""
+        cuts, reruns = tuple(self._motion.scene_cuts), tuple(self._runner.reruns)
+        return PipelineResult(self._pts, cuts, reruns, self._snapshot, self._runner.backend, self._runner.precision)
 
     def __enter__(self) -> Self:
         return self
@@ -205,7 +205,7 @@ class VideoPipeline(Generic[Packet]):
         self._stop.set()
         for stage in self._stages:
             stage.join()
-        self.step.close()
+        self._runner.close()
 
     def _stage(
         self, name: str, source: Iterable[In], work: Callable[[Iterator[In]], Iterator[Out]], depth: int
@@ -214,64 +214,68 @@ class VideoPipeline(Generic[Packet]):
         self._stages.append(stage)
         return stage
 
-    def _decode(self, pictures: Iterator[YuvFrame]) -> Iterator[YuvFrame]:
-        return self._clock.timed("decode", pictures)
+    def _decode(self, frames: Iterator[YuvFrame]) -> Iterator[YuvFrame]:
+        return self._clock.timed("decode", frames)
 
-    def _prepare(self, pictures: Iterator[YuvFrame]) -> Iterator[_Prepared]:
+    def _prepare(self, frames: Iterator[YuvFrame]) -> Iterator[PreparedFrame]:
+        """Convert to RGB, estimate the motion, and find where segments begin."""
         canvas = self._canvas
         size = (3, canvas.height * canvas.grid, canvas.width * canvas.grid)
-        for picture in pictures:
-            index, previous = self.window.count, self.window.previous
-            if picture.side_data and index >= self._first:
-                self._side_data[index] = picture.side_data
+        for source in frames:
+            self._stop.take(self._slots)
+            index, previous = self._motion.count, self._motion.previous
+            if source.side_data and index >= self._first:
+                self._side_data[index] = source.side_data
             with self._clock.measure("colour"):
                 rgb = np.empty(size, np.float32)
-                yuv_to_rgb(picture.planes, self._layout_in, rgb)
+                yuv_to_rgb(source.planes, self._layout_in, rgb)
                 if canvas.padded:
                     _repeat_edge(rgb, canvas.source_height, canvas.source_width)
             if index in self._snapshots:
                 self._before[index] = _to_bytes(rgb[:, : canvas.source_height, : canvas.source_width])
             with self._clock.measure("flow"):
-                frame = self.window.push(rgb, pts=picture.pts, duration=picture.duration)
-            self.pts.append(picture.pts)
-            join, is_cut = None, frame.flow is None
+                frame = self._motion.push(rgb, pts=source.pts, duration=source.duration)
+            self._pts.append(source.pts)
+            is_cut = frame.flow is None
             if self._segmenter is not None and self._segmenter.starts_segment(index, is_cut=is_cut):
-                join = SegmentBoundary(index, is_cut, previous)
-            yield _Prepared(frame, join)
+                self._boundaries[index] = SegmentBoundary(index, is_cut, previous)
+            yield frame
 
-    def _enhance(self, prepared: Iterator[_Prepared]) -> Iterator[EnhancedFrame]:
-        for one in prepared:
-            if one.join is not None and self._segmenter is not None:
-                with self._clock.measure("store"):
-                    self._segmenter.keep_state(one.join, self.step.states)
-                self._joins[one.frame.index] = one.join
-            buffer = None if self._buffers is None else self._stop.take(self._buffers)
-            yield from self._finished(self.step.push(one.frame, buffer))
-        yield from self._finished(self.step.flush())
-
-    def _finished(self, frames: Iterator[EnhancedFrame]) -> Iterator[EnhancedFrame]:
-        """Pass on what the step gives, but for the frames that an earlier run encoded."""
-        return (frame for frame in self._clock.timed("engine", frames) if frame.index >= self._first)
-
-    def _encode(self, frames: Iterator[EnhancedFrame]) -> Iterator[Packet]:
-        layout = self._layout_out
+    def _enhance(self, frames: Iterator[PreparedFrame]) -> Iterator[_Enhanced]:
         for frame in frames:
-            join = self._joins.pop(frame.index, None)
-            if join is not None and self._segmenter is not None:
+            boundary = self._boundaries.get(frame.index)
+            if boundary is not None and self._segmenter is not None:
                 with self._clock.measure("store"):
-                    self._segmenter.end_segment(join, self.passed())
+                    self._segmenter.keep_state(boundary, self._runner.states)
+            yield from self._convert(self._runner.push(frame))
+            self._slots.put(None)
+        yield from self._convert(self._runner.flush())
+
+    def _convert(self, frames: Iterator[EnhancedFrame]) -> Iterator[_Enhanced]:
+        """Convert frames to the result's planes as they come, but for those that an earlier run encoded."""
+        layout = self._layout_out
+        for frame in self._clock.timed("engine", frames):
+            if frame.index < self._first:
+                continue
             with self._clock.measure("colour"):
                 planes = rgb_to_yuv(frame.rgb, layout)
-            if frame.index in self._snapshots:
-                self.snapshot = Snapshot(self._before.pop(frame.index), _to_bytes(frame.rgb))
-            if frame.buffer is not None and self._buffers is not None:
-                self._buffers.put(frame.buffer)
-            side_data = self._side_data.pop(frame.index, ())
-            picture = YuvFrame(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
+            snapshot, index = None, frame.index
+            if index in self._snapshots:
+                snapshot = Snapshot(self._before.pop(index), _to_bytes(frame.rgb))
+            side_data = self._side_data.pop(index, ())
+            result = YuvFrame(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
+            yield _Enhanced(index, result, self._boundaries.pop(index, None), snapshot)
+
+    def _encode(self, frames: Iterator[_Enhanced]) -> Iterator[Packet]:
+        for one in frames:
+            if one.boundary is not None and self._segmenter is not None:
+                with self._clock.measure("store"):
+                    self._segmenter.end_segment(one.boundary, self.result())
+            self._snapshot = one.snapshot or self._snapshot
             with self._clock.measure("encode"):
-                packets = list(self._encoder.encode(picture))
+                packets = list(self._encoder.encode(one.frame))
             yield from packets
-            self._on_frame(frame.index + 1)
+            self._on_frame(one.index + 1)
         with self._clock.measure("encode"):
             packets = list(self._encoder.flush())
         yield from packets

@@ -26,8 +26,6 @@ class RecurrentRunner(Closing):
     (1, 3, scale h, scale w) and the next states. A context manager; frames come in order, from one thread.
     """
 
-    fills_buffers: bool = True
-
     def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
         spec = model.manifest.video
         if spec is None:
@@ -41,40 +39,32 @@ class RecurrentRunner(Closing):
         self._channels = {state.input: shapes[state.input][1] for state in model.manifest.states}
         self._strength = np.array([strength], np.float32)
         self._states: dict[str, Frame] | None = None
-        self._spare: dict[str, Frame] = {}
+        self._output: Frame | None = None
         self.backend, self.precision = self._session.backend, self._session.precision
         self.reruns: list[TileRetry] = []
 
-    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
         """Enhance the next frame at once; see `run`."""
-        yield EnhancedFrame(frame.index, frame.pts, frame.duration, self.run(frame, out), out)
+        yield EnhancedFrame(frame.index, frame.pts, frame.duration, self.run(frame))
 
     def flush(self) -> Iterator[EnhancedFrame]:
         """Return nothing: no frame waits."""
         return iter(())
 
-    def run(self, window: PreparedFrame, out: Frame | None = None) -> Frame:
+    def run(self, frame: PreparedFrame) -> Frame:
         """Enhance the next frame.
 
-        Args:
-            window: The frame, and its motion since the previous one (None begins a new state).
-            out: (3, scale padded height, scale padded width) float32 to fill; a new array without it.
-
         Returns:
-            The enhanced frame, cut to the source's size times the scale: a view of `out` or of a new array.
+            The enhanced frame, cut to the source's size times the scale: a view of an array that the next call
+            overwrites.
         """
-        canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
-        states = self._states if window.flow is not None else None
+        canvas = self._canvas
+        states = self._states if frame.flow is not None else None
         if len(canvas.tiles) == 1:
-            result, following = self._run_tile(window, 0, states)
-            self._states = following
-            picture = result
+            result, self._states = self._run_tile(frame, 0, states)
         else:
-            picture = (
-                out if out is not None else np.empty((3, canvas.height * factor, canvas.width * factor), np.float32)
-            )
-            self._run_tiles(window, states, picture)
-        return picture[:, : canvas.source_height * canvas.scale, : canvas.source_width * canvas.scale]
+            result = self._run_tiles(frame, states)
+        return result[:, : canvas.source_height * canvas.scale, : canvas.source_width * canvas.scale]
 
     @property
     def states(self) -> States:
@@ -89,26 +79,30 @@ class RecurrentRunner(Closing):
         """Close the engine's session."""
         self._session.close()
 
-    def _run_tiles(self, window: PreparedFrame, states: dict[str, Frame] | None, picture: Frame) -> None:
-        """Run every tile; the next state goes to a second canvas, for neighbours still read the first."""
+    def _run_tiles(self, frame: PreparedFrame, states: dict[str, Frame] | None) -> Frame:
+        """Run every tile; its next state takes the place of the old one once no later tile reads there."""
         canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
-        following = self._spare or self._new_states()
-        weight = np.zeros(picture.shape[1:], np.float32) if self._spec.overlap else None
-        if weight is not None:
-            picture[:] = 0
+        if self._output is None:
+            self._output = np.empty((3, canvas.height * factor, canvas.width * factor), np.float32)
+        output, weight = self._output, None
+        if self._spec.overlap:
+            output[:], weight = 0, np.zeros(output.shape[1:], np.float32)
+        last_readers = find_last_readers(canvas, frame.flow if states is not None else None)
+        self._states = self._states or self._new_states()
+        waiting: dict[int, dict[str, Frame]] = {}
         for number, tile in enumerate(canvas.tiles):
-            result, tile_states = self._run_tile(window, number, states)
+            result, waiting[number] = self._run_tile(frame, number, states)
             if weight is None:
-                write_tile(picture, tile, result, scale=factor)
+                write_tile(output, tile, result, scale=factor)
             else:
                 fade = tile_window(tile, canvas.height, canvas.width, overlap=self._spec.overlap, scale=factor)
-                add_tile(picture, weight, tile, result, fade, scale=factor)
-            for name, state in tile_states.items():
-                write_tile(following[name], tile, state)
+                add_tile(output, weight, tile, result, fade, scale=factor)
+            for ready in [one for one in waiting if last_readers[one] <= number]:
+                for name, state in waiting.pop(ready).items():
+                    write_tile(self._states[name], canvas.tiles[ready], state)
         if weight is not None:
-            picture /= weight
-        self._spare = self._states or {}
-        self._states = following
+            output /= weight
+        return output
 
     def _new_states(self) -> dict[str, Frame]:
         canvas = self._canvas
@@ -118,34 +112,59 @@ class RecurrentRunner(Closing):
         }
 
     def _run_tile(
-        self, window: PreparedFrame, number: int, states: dict[str, Frame] | None
+        self, frame: PreparedFrame, number: int, states: dict[str, Frame] | None
     ) -> tuple[Frame, dict[str, Frame]]:
         """Run one tile; where its result is not finite, once more from a clean state, then fall back to bicubic."""
         tile = self._canvas.tiles[number]
-        frame = np.ascontiguousarray(read_tile(window.rgb, tile, scale=self._canvas.grid))
-        result, following = self._call(frame, self._read_states(tile, window, states))
-        if is_valid(result, following.values()):
-            return result, following
-        result, following = self._call(frame, self._read_states(tile, window, None))
-        cured = is_valid(result, following.values())
-        self.reruns.append(TileRetry(window.index, number, cured))
+        rgb = np.ascontiguousarray(read_tile(frame.rgb, tile, scale=self._canvas.grid))
+        result, next_states = self._call(rgb, self._read_states(tile, frame, states))
+        if is_valid(result, next_states.values()):
+            return result, next_states
+        result, next_states = self._call(rgb, self._read_states(tile, frame, None))
+        cured = is_valid(result, next_states.values())
+        self.reruns.append(TileRetry(frame.index, number, cured))
         if cured:
-            return result, following
-        clean = {name: np.zeros_like(state) for name, state in following.items()}
-        return upscale_bicubic(frame, self._canvas.scale), clean
+            return result, next_states
+        clean = {name: np.zeros_like(state) for name, state in next_states.items()}
+        return upscale_bicubic(rgb, self._canvas.scale), clean
 
-    def _call(self, frame: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
-        tensors = {"frame": frame[None], "strength": self._strength}
+    def _call(self, rgb: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
+        tensors = {"frame": rgb[None], "strength": self._strength}
         tensors |= {name: state[None] for name, state in states.items()}
         results = self._session.run(tensors)
         return results["output"][0], {into: results[outof][0] for into, outof in self._pairs}
 
-    def _read_states(self, tile: Tile, window: PreparedFrame, states: dict[str, Frame] | None) -> dict[str, Frame]:
+    def _read_states(self, tile: Tile, frame: PreparedFrame, states: dict[str, Frame] | None) -> dict[str, Frame]:
         """Fetch a tile's states from where its pixels were in the previous frame; zeros at the start."""
         if states is None:
             return {
                 name: np.zeros((count, tile.height, tile.width), np.float32) for name, count in self._channels.items()
             }
-        assert window.flow is not None
-        flow = read_tile(window.flow, tile)
+        assert frame.flow is not None
+        flow = read_tile(frame.flow, tile)
         return {name: warp(state, flow, top=tile.top, left=tile.left) for name, state in states.items()}
+
+
+def find_last_readers(canvas: Canvas, flow: Frame | None) -> list[int]:
+    """Return for each tile the last one that reads the state where this one keeps it.
+
+    Args:
+        canvas: The tiles, in the order in which they run.
+        flow: (2, height, width) float32, along which states are warped; None where none are read.
+    """
+    tiles = canvas.tiles
+    if flow is None:
+        return list(range(len(tiles)))
+    low, high = np.empty((len(tiles), 2)), np.empty((len(tiles), 2))
+    for number, tile in enumerate(tiles):
+        motion = read_tile(flow, tile)
+        for axis, (start, length) in enumerate(((tile.left, tile.width), (tile.top, tile.height))):
+            low[number, axis] = np.floor(start + float(motion[axis].min()))
+            high[number, axis] = np.floor(start + length - 1 + float(motion[axis].max())) + 2
+    # Positions outside the canvas read its border; bilinear sampling reads one pixel further.
+    border = np.array([canvas.width - 1, canvas.height - 1])
+    low, high = np.clip(low, 0, border), np.clip(high, 0, border)
+    kept_low = np.array([(tile.keep_left, tile.keep_top) for tile in tiles])
+    kept_high = np.array([(tile.keep_right - 1, tile.keep_bottom - 1) for tile in tiles])
+    reads: NDArray[np.bool_] = np.all((low[:, None] <= kept_high) & (high[:, None] >= kept_low), axis=2)
+    return [max(number, int(np.flatnonzero(reads[:, number]).max(initial=0))) for number in range(len(tiles))]

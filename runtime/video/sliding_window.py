@@ -33,8 +33,6 @@ class SlidingWindowRunner(Closing):
     estimated frame by frame. Such networks know no strength: the result is mixed with the bicubic enlargement.
     """
 
-    fills_buffers: bool = False
-
     def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
         spec = model.manifest.video
         if spec is None:
@@ -60,9 +58,8 @@ class SlidingWindowRunner(Closing):
         """Results that the next window fades out, of the frames before the newest `_fresh`."""
         self._fresh = 0
 
-    def push(self, frame: PreparedFrame, out: Frame | None = None) -> Iterator[EnhancedFrame]:
+    def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
         """Take the next frame; every `frames - window_overlap` frames a window is full, and all but its tail come."""
-        del out
         if frame.flow is None:
             yield from self.flush()
         self._held = [*self._held, frame][-self._length :]

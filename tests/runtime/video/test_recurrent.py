@@ -14,7 +14,7 @@ from runtime.errors import ManifestError
 from runtime.manifest import Model, ModelFile, StateSpec, find_model
 from runtime.video.fallback import TileRetry
 from runtime.video.motion import MotionEstimator, PreparedFrame
-from runtime.video.recurrent import RecurrentRunner
+from runtime.video.recurrent import RecurrentRunner, find_last_readers
 from runtime.video.tile_plan import plan_canvas
 
 CPU = ModelBackend(find_backend("cpu"))
@@ -258,3 +258,34 @@ def test_the_host_takes_little_time_beside_the_network(name):
         copies.append(time.thread_time() - begun)
 
     assert min(times[1:]) < 12 * min(copies)
+
+
+@pytest.mark.parametrize("motion", [(0.0, 0.0), (37.5, -21.25), (-400.0, 400.0)])
+def test_a_state_is_overwritten_only_when_no_later_tile_reads_there(motion):
+    canvas = plan_canvas(200, 260, with_shapes(find_model("light-x4"), (64, 64)).manifest.video)
+    rng = np.random.default_rng(2)
+    flow = (np.array(motion)[:, None, None] + rng.normal(0, 2, (2, canvas.height, canvas.width))).astype(np.float32)
+    owner = np.empty((canvas.height, canvas.width), np.int64)
+    for number, tile in enumerate(canvas.tiles):
+        owner[tile.keep_top : tile.keep_bottom, tile.keep_left : tile.keep_right] = number
+
+    last = find_last_readers(canvas, flow)
+
+    rows, columns = np.mgrid[: canvas.height, : canvas.width]
+    for number, tile in enumerate(canvas.tiles):
+        part = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
+        for step in (0, 1):
+            y = np.clip(np.floor((rows + flow[1])[part]) + step, 0, canvas.height - 1).astype(int)
+            x = np.clip(np.floor((columns + flow[0])[part]) + step, 0, canvas.width - 1).astype(int)
+            assert all(last[one] >= number for one in np.unique(owner[y, x]))
+    assert all(one >= number for number, one in enumerate(last))
+    assert find_last_readers(canvas, None) == list(range(len(canvas.tiles)))
+
+
+def test_still_tiles_wait_for_one_row_of_neighbours_alone():
+    canvas = plan_canvas(300, 300, with_shapes(find_model("light-x4"), (64, 64)).manifest.video)
+    columns = sum(tile.top == 0 for tile in canvas.tiles)
+
+    last = find_last_readers(canvas, np.zeros((2, canvas.height, canvas.width), np.float32))
+
+    assert max(one - number for number, one in enumerate(last)) <= columns + 1
