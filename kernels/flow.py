@@ -100,7 +100,9 @@ def _double(flow: Any, height: int, width: int) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+# Inlined by force: a process that compiles would otherwise call the function as compiled by itself, one that loads the
+# compiled code from the cache a copy that was optimised with its caller, and the two round differently.
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def _distance(template: Any, target: Any, y: int, x: int, u: Any, v: Any, diff: Any) -> Any:
     """Fill `diff` with the mean-free difference of a patch displaced by (u, v); give its sum of squares."""
     height, width = target.shape[0] - 2 * _MARGIN, target.shape[1] - 2 * _MARGIN
@@ -212,7 +214,7 @@ def _descend(patch: Any, gx: Any, gy: Any, target: Any, y: int, x: int, u: Any, 
     return u, v, best
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def _spread(template: Any, target: Any, found: Any) -> Any:
     """Average the displacements of the patches over each pixel, each weighted by how well it explains it."""
     height, width = template.shape

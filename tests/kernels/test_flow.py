@@ -1,5 +1,10 @@
 """The flow finds motion that is known."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -78,3 +83,40 @@ def test_frames_of_two_sizes_are_refused():
 def test_bytes_are_refused():
     with pytest.raises(DtypeError, match="expected float32 luma"):
         estimate_flow(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8))
+
+
+_DIGEST = """
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from kernels.colour import YuvLayout, rgb_to_luma, rgb_to_yuv, yuv_to_rgb
+from kernels.flow import estimate_flow
+from kernels.warp import warp
+
+pattern = np.kron(np.random.default_rng(1).random((40, 60)), np.ones((4, 4))).astype(np.float32)
+frame, previous = (np.ascontiguousarray(pattern[k : k + 120, 2 * k : 2 * k + 200]) for k in (0, 1))
+flow = estimate_flow(frame, previous)
+layout = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma="420")
+planes = rgb_to_yuv(np.stack([frame, previous, frame]), layout)
+rgb = yuv_to_rgb(planes, layout)
+digest = hashlib.sha256()
+for array in (flow, warp(np.stack([frame, previous]), flow), *planes, rgb, rgb_to_luma(rgb, 2)):
+    digest.update(np.ascontiguousarray(array).tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_compiles_computes_the_same_bits_as_one_that_loads(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", _DIGEST]
+
+    compiling, loading = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+
+    assert compiling == loading
