@@ -1,8 +1,10 @@
 """Errors of the kernels.
 
 KernelError
-├── ShapeError   an array has another shape than the kernel takes (also a ValueError)
-└── DtypeError   an array has another dtype than the kernel takes (also a TypeError)
+├── ShapeError       an array has another shape than the kernel takes (also a ValueError)
+├── DtypeError       an array has another dtype than the kernel takes (also a TypeError)
+├── LayoutError      an array is not C-contiguous (also a ValueError)
+└── NotFiniteError   an array holds NaN or infinity where positions are computed from it (also a ValueError)
 """
 
 
@@ -16,3 +18,11 @@ class ShapeError(KernelError, ValueError):
 
 class DtypeError(KernelError, TypeError):
     """An array has another dtype than the kernel takes."""
+
+
+class LayoutError(KernelError, ValueError):
+    """An array is not C-contiguous."""
+
+
+class NotFiniteError(KernelError, ValueError):
+    """An array holds NaN or infinity where positions are computed from it."""

@@ -1,4 +1,4 @@
-"""Flow warp: fetch the recurrent state from where each pixel was in the previous frame."""
+"""Backward warp: sample the recurrent state along the optical flow (bilinear, border clamp)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.errors import DtypeError, ShapeError
+from kernels.errors import DtypeError, LayoutError, NotFiniteError, ShapeError
 
 
 def warp(
@@ -17,15 +17,15 @@ def warp(
     left: int = 0,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Sample a state canvas bilinearly at each pixel's displacement, clamped to the canvas.
+    """Backward-warp a state canvas along the flow: bilinear, positions clamped to the border.
 
     Only the rectangle that the flow covers is computed, so that a tile reads from the whole canvas.
 
     Args:
-        state: (channels, height, width) float32, the canvas.
-        flow: (2, rows, columns) float32, displacement in pixels, x then y.
-        top: First row of the canvas that the flow speaks of.
-        left: First column of the canvas that the flow speaks of.
+        state: (channels, height, width) float32, C-contiguous, the canvas.
+        flow: (2, rows, columns) float32, finite, displacement in pixels, x then y.
+        top: First row of the canvas that the flow covers.
+        left: First column of the canvas that the flow covers.
         out: (channels, rows, columns) float32 to fill; a new array without it.
 
     Returns:
@@ -34,6 +34,8 @@ def warp(
     Raises:
         ShapeError: The arrays do not fit together.
         DtypeError: An array is not float32.
+        LayoutError: The state is not C-contiguous: each of its planes would be copied for each row of the result.
+        NotFiniteError: The flow holds NaN or infinity.
     """
     if state.ndim != 3 or flow.ndim != 3 or flow.shape[0] != 2:
         raise ShapeError(
@@ -46,8 +48,11 @@ def warp(
         raise ShapeError(f"got out {out.shape}, expected {expected}")
     if not state.dtype == flow.dtype == out.dtype == np.float32:
         raise DtypeError(f"got {state.dtype}, {flow.dtype}, {out.dtype}, expected float32")
-    # Its planes are read as rows of numbers, which of any other layout would be copied for each row of the result.
-    _warp(np.ascontiguousarray(state), flow, top, left, out)
+    if not state.flags.c_contiguous:
+        raise LayoutError(f"got a state with strides {state.strides}, expected a C-contiguous array; copy it once")
+    if not np.isfinite(flow).all():
+        raise NotFiniteError("got a flow with NaN or infinity, expected finite displacements; use zeros in its place")
+    _warp(state, flow, top, left, out)
     return out
 
 
@@ -67,7 +72,6 @@ def _warp(state: Any, flow: Any, top: int, left: int, out: Any) -> None:
         for x in range(columns):
             sx = min(max(np.float32(left + x) + flow[0, y, x], np.float32(0)), np.float32(width - 1))
             sy = min(max(np.float32(top + y) + flow[1, y, x], np.float32(0)), np.float32(height - 1))
-            # Converting NaN to an integer gives any number, which must not become a place outside the plane.
             ix, iy = min(max(int(sx), 0), width - 1), min(max(int(sy), 0), height - 1)
             fx, fy = sx - np.float32(ix), sy - np.float32(iy)
             right, low = min(ix + 1, width - 1), min(iy + 1, height - 1)
