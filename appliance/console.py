@@ -238,7 +238,7 @@ def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
 def _sound_rows(report: Report) -> Iterable[tuple[str, str]]:
     for track in report.sound:
         text = f"{track.mode}: {track.samples_in} samples in, {track.samples_out} out"
-        if track.guard_share is not None:
+        if track.guard_share is not None and track.guard_share >= 0.005:
             text += f"; noise reduction reduced for {track.guard_share:.0%} of the time"
         yield f"audio {track.index}", text
 

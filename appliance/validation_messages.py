@@ -83,6 +83,8 @@ _NOISE: Final = (
     (re.compile(r"<urlopen error (.*?)>"), r"\1"),
     (re.compile(r"\b(?:Posix|Windows)Path\('([^']*)'\)"), r"\1"),
     (re.compile(r"\bValue error, "), ""),
+    (re.compile(r"\bInput should be a valid integer\b.*"), "enter a whole number"),
+    (re.compile(r"\bInput should be a valid number\b.*"), "enter a number"),
 )
 
 

@@ -29,7 +29,7 @@ def _sentences(report: Report) -> Iterator[str]:
     speed = report.speed
     rate = f" ({speed.fps:.1f} fps)" if speed.fps else ""
     size = format_bytes(report.result.size_bytes)
-    yield f"Processed in {describe_duration(speed.wall_s)}{rate}. File size {size}."
+    yield f"Processed in {_time_taken(speed.wall_s)}{rate}. File size: {size}."
     for warning in report.warnings:
         yield f"Note: {warning}."
 
@@ -48,7 +48,7 @@ def _picture(picture: PictureReport) -> Iterator[str]:
     if picture.deinterlaced:
         yield "Interlaced video was deinterlaced."
     if picture.strength < 1:
-        yield f"Strength {picture.strength:.0%}."
+        yield f"Strength: {picture.strength:.0%}."
     if picture.state_resets:
         yield f"{_count(len(picture.state_resets), 'tile')} processed a second time because of invalid values."
 
@@ -56,6 +56,15 @@ def _picture(picture: PictureReport) -> Iterator[str]:
 def _capital(text: str) -> str:
     """Capitalise the first letter and leave the others unchanged, unlike `str.capitalize`."""
     return text[:1].upper() + text[1:]
+
+
+def _time_taken(seconds: float) -> str:
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole // 60 % 60} min"
 
 
 def _count(number: int, noun: str) -> str:
@@ -69,7 +78,7 @@ def _sound(report: Report) -> Iterator[str]:
             yield _capital(f"{which}audio copied unchanged.")
             continue
         yield _capital(f"{which}background noise removed from speech.")
-        if track.guard_share:
+        if track.guard_share is not None and track.guard_share >= 0.005:
             yield _capital(
                 f"{which}noise reduction was lowered for {track.guard_share:.0%} of the time to protect speech."
             )

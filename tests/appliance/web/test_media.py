@@ -124,10 +124,10 @@ def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
     text = " ".join(lines)
     assert "Video cleaned at its original size, 64 × 48." in text
     assert "All 30 frames preserved" in text
-    assert "Strength 50%." in text
+    assert "Strength: 50%." in text
     assert "1 subtitle track kept." in text
     assert "(data) could not be kept: mp4 has no place for it" in text
-    assert "Processed in 1:01" in text
+    assert "Processed in 1 min 1 s" in text
     assert "Note: something odd." in text
 
 
