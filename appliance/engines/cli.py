@@ -1,4 +1,4 @@
-"""Engines as text for a terminal, and as JSON."""
+"""`relume engines`: list, build, verify and remove engines on the command line."""
 
 import os
 import sys
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 
 def show_engines(engines: "Sequence[ListedEngine]", *, as_json: bool) -> str:
-    """List engines, a line each."""
+    """Return a table of engines, or JSON."""
     if as_json:
         return format_json([engine_to_plain(engine) for engine in engines])
     if not engines:
-        return "no engines; ONNX Runtime serves every model"
-    heading = ("engine", "state", "size", "last used", "proof", "reason")
+        return "no engines; all models run with ONNX Runtime"
+    heading = ("engine", "state", "size", "last used", "golden test", "reason")
     return format_table([heading, *(_row(engine) for engine in engines)])
 
 
 def show_built(results: "Sequence[BuildResult]", *, as_json: bool) -> str:
-    """Tell how builds ended."""
+    """Return a table of build results, or JSON."""
     if as_json:
         return format_json([asdict(result) for result in results])
     return format_table([(result.name, str(result.outcome), result.reason) for result in results])
 
 
 def show_verified(found: "Sequence[VerifiedEngine]", *, as_json: bool) -> str:
-    """Tell what engines were found to be."""
+    """Return a table of verified engines, or JSON."""
     if as_json:
         return format_json(
             [{"name": one.name, "proof": _proof_to_plain(one.golden_test), "fault": one.defect} for one in found]
@@ -51,22 +51,22 @@ def show_verified(found: "Sequence[VerifiedEngine]", *, as_json: bool) -> str:
     if not found:
         return "no engines"
     return format_table(
-        [(one.name, "failed" if one.defect else "sound", one.defect or _proof(one.golden_test)) for one in found]
+        [(one.name, "failed" if one.defect else "passed", one.defect or _proof(one.golden_test)) for one in found]
     )
 
 
 def show_pruned(pruned: "Pruned", *, as_json: bool) -> str:
-    """Tell what was cleared away."""
+    """Return the removed engines as text or JSON."""
     if as_json:
         return format_json(asdict(pruned))
     lines = [f"removed {name}" for name in pruned.removed]
-    lines += [f"kept {name}: it is in use" for name in pruned.kept_in_use]
+    lines += [f"kept {name}: in use" for name in pruned.kept_in_use]
     lines.append(f"{format_bytes(pruned.removed_bytes)} freed, {format_bytes(pruned.left_bytes)} left")
     return "\n".join(lines)
 
 
 def engine_to_plain(engine: "ListedEngine") -> dict[str, object]:
-    """Return an engine as plain data."""
+    """Return an engine as data for JSON."""
     plain = {name: getattr(engine, name) for name in engine.__slots__ if name != "proof"}
     return {**plain, "proof": _proof_to_plain(engine.proof)}
 
@@ -96,11 +96,11 @@ def build_all(
     again: bool,
     capability: str | None,
 ) -> "list[BuildResult]":
-    """Build engines; those that were done before a stop stay.
+    """Build engines; after a stop, those already built are kept.
 
     Raises:
         CancelledError: It was stopped.
-        EngineStoreError: The store cannot be used, or a builder was killed.
+        EngineStoreError: The store cannot be used, or a build process was killed.
     """
     from runtime.engine.store.builder import build_in_subprocess
     from runtime.engine.store.key import describe_dimensions
@@ -120,7 +120,7 @@ def build_all(
 
 
 def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[], bool]) -> "list[VerifiedEngine]":
-    """Check the ready engines, or the one whose name begins so.
+    """Verify all ready engines, or the one whose name starts with `beginning`.
 
     Raises:
         CancelledError: It was stopped.
@@ -133,8 +133,8 @@ def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[]
     found = []
     for name in names:
         if stop():
-            raise CancelledError("stopped; the engines that were checked so far are as they were told to be")
-        print(f"{name}: testing", file=sys.stderr, flush=True)
+            raise CancelledError("stopped; the engines verified so far have passed")
+        print(f"{name}: verifying", file=sys.stderr, flush=True)
         try:
             found.append(verify_engine(store, name, threads=len(os.sched_getaffinity(0))))
         except EngineStoreError as error:
@@ -150,12 +150,12 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list", cls=PlainCommand)
 def list_all(*, data: Data = None, json: Json = False) -> None:
-    """List engines: those that are ready, wanted, being built or in quarantine."""
+    """List engines: ready, requested, in progress or quarantined."""
     from runtime.engine.store.inventory import list_engines
 
     print(show_engines(list_engines(_store(data)), as_json=json))
@@ -163,41 +163,43 @@ def list_all(*, data: Data = None, json: Json = False) -> None:
 
 @app.command(cls=PlainCommand)
 def build(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model of `relume doctor`.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Name of a model; see `relume doctor`.")] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Of every preset's models, at the usual sizes.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Build for the models of all presets.")] = False,
     tile: Annotated[
         str | None,
-        typer.Option(metavar="WxH", help="Width x height on the network's grid; the usual ones if left out."),
+        typer.Option(metavar="WxH", help="Tile size on the grid of the network; default: the common sizes."),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="fp32|fp16|int8", help="Each that the model offers, if left out.")
+        str | None, typer.Option(metavar="fp32|fp16|int8", help="Precision; default: all that the model offers.")
     ] = None,
     flavour: Annotated[
-        str | None, typer.Option(metavar="rtx|tensorrt|openvino", help="What suits this box, if left out.")
+        str | None,
+        typer.Option(metavar="rtx|tensorrt|openvino", help="Engine type; default: the one for this machine."),
     ] = None,
     capability: Annotated[
-        str | None, typer.Option("--for", metavar="sm89", help="For another device; it cannot be proven here.")
+        str | None, typer.Option("--for", metavar="sm89", help="Build for another device; not tested on this machine.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also where there is one, or where it failed before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Rebuild existing engines and retry failed ones.")] = False,
     zoo: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Your own folder of models.")
+        Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models.")
     ] = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Build engines now, each in a process of low priority; Ctrl-C stops and leaves no half engine.
+    """Build engines now, with low priority.
 
-    An engine is used once it has passed the golden test. Ends with exit code 5 if one has not.
+    Ctrl-C stops without leaving partial engines. An engine is used once it has passed the golden test; exit code 5
+    means that one has not.
     """
     from runtime.common_shapes import default_engine_type
     from runtime.engine.device import EngineType
     from runtime.errors import OptionError
 
     if (model is None) is not everything:
-        raise OptionError("give a model's name, or --all for every preset's models; not both")
+        raise OptionError("name a model, or use --all for the models of all presets, but not both")
     if flavour is not None and flavour not in set(EngineType):
-        raise OptionError(f"there is no flavour {flavour!r}; there are: {', '.join(EngineType)}")
+        raise OptionError(f"unknown flavour {flavour!r}; choose from {', '.join(EngineType)}")
     chosen = default_engine_type() if flavour is None else EngineType(flavour)
     requests = _requests(model, chosen, precision=precision, tile=tile, zoo=zoo)
     with cancel_on_signal() as cancel:
@@ -210,15 +212,15 @@ def build(
 @app.command(cls=PlainCommand)
 def verify(
     engine: Annotated[
-        str | None, typer.Argument(metavar="ENGINE", help="Its name or the beginning of it; all if left out.")
+        str | None, typer.Argument(metavar="ENGINE", help="Name of an engine or its first characters; default: all.")
     ] = None,
     *,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Check that engines are as they were built, and run the golden test again.
+    """Check engine files and repeat the golden test.
 
-    What fails goes into quarantine and is used no more. Ends with exit code 5 then.
+    Engines that fail are quarantined and no longer used; exit code 5 means that one has failed.
     """
     with cancel_on_signal() as cancel:
         found = verify_all(_store(data), engine, stop=cancel.is_set)
@@ -232,14 +234,14 @@ def prune(
     *,
     budget_gib: Annotated[
         float | None,
-        typer.Option("--budget", metavar="GIB", min=0, help="What engines may take; the setting if left out."),
+        typer.Option("--budget", metavar="GIB", min=0, help="Disk space for engines; default: as in the settings."),
     ] = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Clear away what nobody needs, then the engines whose use is longest ago, down to a budget.
+    """Remove unused engines.
 
-    Engines that are in use stay.
+    Then removes the least recently used ones, down to a budget. Engines that are in use are kept.
     """
     from appliance.settings_file import load_settings
     from runtime.engine.store.pruning import prune as run
@@ -271,5 +273,5 @@ def _shape(text: str) -> tuple[int, int]:
 
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise OptionError(f"got --tile {text}; expected width x height, such as 320x180")
+        raise OptionError(f"--tile is {text}, expected width x height such as 320x180")
     return int(height), int(width)

@@ -50,7 +50,7 @@ def test_refusals_are_one_line_with_their_exit_code(data, tmp_path):
         for arguments, code, words in (
             (("backup", tmp_path / "b.tar", "--data", data), 4, "already exists"),
             (("restore", tmp_path / "b.tar", "--data", data), 4, "--replace"),
-            (("restore", tmp_path / "letter", "--data", tmp_path / "new"), 3, "no backup of Relume"),
+            (("restore", tmp_path / "letter", "--data", tmp_path / "new"), 3, "not a Relume backup"),
             (
                 ("restore", tmp_path / "b.tar", "--data", tmp_path / "live"),
                 ExitCode.DATA,
