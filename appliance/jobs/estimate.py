@@ -12,6 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 import appliance
 from appliance.console import describe_disk_full, format_bytes
 from appliance.jobs.errors import JobError
@@ -122,15 +124,15 @@ class _Sizes:
 
 def _judge(time_s: float, sizes: _Sizes, disks: "list[_Disk]", limits: _Limits, *, is_known: bool) -> Estimate:
     tightest = min(disks, key=lambda disk: disk.free_bytes - disk.needed_bytes)
-    memory_bytes, memory_free = sizes.memory_bytes, _available_memory()
-    allowed = min((value for value in (limits.memory_bytes, memory_free) if value is not None), default=None)
+    memory_bytes, available = sizes.memory_bytes, psutil.virtual_memory().available
+    allowed = available if limits.memory_bytes is None else min(limits.memory_bytes, available)
     missing = []
     if tightest.needed_bytes + limits.reserve_bytes > tightest.free_bytes:
         missing.append(
             describe_disk_full(tightest.needed_bytes, tightest.free_bytes, limits.reserve_bytes)
             + ", or choose a smaller size"
         )
-    if allowed is not None and memory_bytes > allowed:
+    if memory_bytes > allowed:
         missing.append(
             f"it needs about {format_bytes(memory_bytes)} of memory, but only {format_bytes(allowed)} are available; "
             "close other programs, or choose a smaller size"
@@ -245,11 +247,3 @@ def _existing(folder: Path) -> Path:
 
 def _device(folder: Path) -> int:
     return os.stat(_existing(folder)).st_dev
-
-
-def _available_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

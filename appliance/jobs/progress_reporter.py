@@ -6,10 +6,11 @@ import resource
 import shutil
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from appliance.console import format_bytes
 from appliance.jobs.errors import JobLostError
@@ -39,18 +40,16 @@ class MemoryGauge:
     def __init__(self) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
         self.limit_bytes = None if soft == resource.RLIM_INFINITY else soft
-        self._most_bytes = 0
+        self._peak_bytes = 0
 
     def sample(self) -> None:
         """Read the memory in use; does nothing without a limit."""
         if self.limit_bytes is not None:
-            with suppress(OSError, ValueError, IndexError):
-                pages = int(Path("/proc/self/statm").read_bytes().split()[5])
-                self._most_bytes = max(self._most_bytes, pages * resource.getpagesize())
+            self._peak_bytes = max(self._peak_bytes, psutil.Process().memory_info().data)
 
     def was_near(self) -> bool:
         """Return True if a sample was near the limit."""
-        return self.limit_bytes is not None and self._most_bytes >= _NEAR * self.limit_bytes
+        return self.limit_bytes is not None and self._peak_bytes >= _NEAR * self.limit_bytes
 
 
 logger = logging.getLogger(__name__)

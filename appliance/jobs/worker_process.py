@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 import appliance
 from appliance.jobs.job import ExitCause, JobCommand
 from appliance.jobs.lease import MAX_CRASHES, MAX_EXTERNAL_KILLS, JobLease
@@ -290,7 +292,7 @@ def read_oom_kills() -> int | None:
 def is_worker(pid: int, data: Path) -> bool:
     """Return True if a process is a worker of a data directory: its id may belong to another one by now."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:
         return False
-    return b"appliance.jobs.worker" in words and os.fsencode(data) in words
+    return "appliance.jobs.worker" in words and str(data) in words

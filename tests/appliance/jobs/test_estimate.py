@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections import namedtuple
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +26,7 @@ def trial(monkeypatch):
     def become(*, length=Fraction(600), measured=MEASURED, disk=10**12, memory=10**10):
         monkeypatch.setattr(estimate_module, "_try", lambda *_: measured)
         monkeypatch.setattr(estimate_module, "_length", lambda *_: length)
-        monkeypatch.setattr(estimate_module, "_available_memory", lambda: memory)
+        monkeypatch.setattr(estimate_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=memory))
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, disk))
 
     return become
