@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -22,6 +23,8 @@ from tests.killing import write_clip
 
 SEGMENT_FRAMES = (8, 12)
 RULE = SegmentRule(*SEGMENT_FRAMES)
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -101,16 +104,17 @@ def work(queue: JobQueue) -> Callable[..., JobRecord]:
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None:
-    """Wait for something that another process does."""
+def wait_until(condition: Callable[[], T], *, seconds: float = 120) -> T:
+    """Wait for something that another process does, and return what the condition found."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 @pytest.fixture(scope="session")
-def until() -> Callable[..., None]:
+def until() -> Callable[..., object]:
     return wait_until
 
 

@@ -56,9 +56,9 @@ def undisturbed(add, work, long_clip, tmp_path):
 def test_a_killed_worker_is_replaced_and_its_job_goes_on(add, queue, long_clip, supervise, until, undisturbed):
     job = add("long", long_clip, options=SILENT)
     supervisor = supervise()
-    until(lambda: queue.files(job.id).count_segments() > 3)
+    pid = until(lambda: queue.files(job.id).count_segments() > 3 and holder(supervisor, job))
 
-    os.kill(holder(supervisor, job), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     until(lambda: queue.get(job.id).is_finished)
 
     done = queue.get(job.id)
@@ -85,9 +85,9 @@ def test_a_job_for_which_the_kernel_kills_the_worker_fails_after_three_times(add
     supervisor = supervise(count_oom_kills=lambda: kills[0])
 
     for attempt in (1, 2, 3):
-        until(lambda attempt=attempt: holder(supervisor, job) and queue.get(job.id).attempts == attempt)
+        pid = until(lambda attempt=attempt: queue.get(job.id).attempts == attempt and holder(supervisor, job))
         kills[0] += 1
-        os.kill(holder(supervisor, job), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         until(lambda: queue.get(job.id).state is not JobState.RUNNING)
 
     failed = queue.get(job.id)
@@ -110,9 +110,7 @@ def test_the_workers_own_lines_go_to_a_file_if_one_is_named(add, queue, tmp_path
 def test_a_hanging_worker_is_ended(add, queue, clip, supervise, until):
     job = add("clip", clip, options=SILENT)
     supervisor = supervise(limits=Limits(hang_timeout_s=3.0))
-    until(lambda: holder(supervisor, job))
-
-    os.kill(holder(supervisor, job), signal.SIGSTOP)
+    os.kill(until(lambda: holder(supervisor, job)), signal.SIGSTOP)
     until(lambda: queue.get(job.id).is_finished)
 
     assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.DONE, 2)
@@ -123,8 +121,8 @@ def test_a_job_that_waits_for_ever_is_given_up(add, queue, long_clip, supervise,
 
     supervisor = supervise(limits=Limits(hang_timeout_s=2.5, max_crashes=2))
     for attempt in (1, 2):
-        until(lambda attempt=attempt: holder(supervisor, job) and queue.get(job.id).attempts == attempt)
-        os.kill(holder(supervisor, job), signal.SIGSTOP)
+        pid = until(lambda attempt=attempt: queue.get(job.id).attempts == attempt and holder(supervisor, job))
+        os.kill(pid, signal.SIGSTOP)
     until(lambda: queue.get(job.id).is_finished)
 
     assert queue.get(job.id).message.startswith(
@@ -136,9 +134,9 @@ def test_a_job_that_waits_for_ever_is_given_up(add, queue, long_clip, supervise,
 def test_a_worker_that_does_not_do_what_is_wished_is_ended(add, queue, long_clip, supervise, until, wish, state):
     job = add("long", long_clip, options=SILENT)
     supervisor = supervise(limits=Limits(command_timeout_s=1.0))
-    until(lambda: queue.get(job.id).frames_done > 0)
+    pid = until(lambda: queue.get(job.id).frames_done > 0 and holder(supervisor, job))
 
-    os.kill(holder(supervisor, job), signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
     getattr(queue, wish)(job.id)
     until(lambda: queue.get(job.id).state is state)
 
