@@ -16,8 +16,8 @@ from runtime.engine.benchmark import list_unmeasured, measure_model
 from runtime.engine.choose import BackendPreference, candidates_for, choose_engine
 from runtime.engine.device import EngineType, detect_device
 from runtime.engine.speeds import Speed, describe_device, read_speeds, write_speeds
-from runtime.engine.store.build_dir import Bench
-from runtime.engine.store.layout import Proof
+from runtime.engine.store.build_dir import BuildDir
+from runtime.engine.store.layout import GoldenTestResult
 from runtime.engine.store.store import EngineStore
 from runtime.errors import OutputError
 from runtime.hardware import detect_hardware
@@ -208,9 +208,9 @@ def test_an_engine_is_wanted_built_measured_and_chosen(monkeypatch, tmp_path):
     (wish,) = store.build_requests()
     assert (wish.request.model, wish.request.engine_type) == ("speech-mask", EngineType.RTX)
 
-    with Bench(store.layout, store.key(wish.request), wish.request.source, threading.Event()) as bench:
-        bench.engine.write_bytes(b"engine")
-        bench.publish(build_time_s=1.0, proof=Proof(agreement_db=100.0, time_s=1.0))
+    with BuildDir(store.layout, store.key(wish.request), wish.request.source, threading.Event()) as build:
+        build.engine.write_bytes(b"engine")
+        build.publish(build_time_s=1.0, golden_test=GoldenTestResult(agreement_db=100.0, time_s=1.0))
     measure_missing(tmp_path)
 
     choice = choose_engine(model, BackendPreference(), threads=1, engines=tmp_path)
