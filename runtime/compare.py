@@ -41,7 +41,7 @@ def save_comparison(before: RgbImage, after: RgbImage, path: Path) -> None:
     try:
         write_durably(path, content.getvalue())
     except OSError as error:
-        raise OutputError(f"the before/after picture cannot be written to {path}: {error.strerror or error}") from error
+        raise OutputError(f"the before/after image cannot be written to {path}: {error.strerror or error}") from error
 
 
 def draw_comparison(before: RgbImage, after: RgbImage) -> "Image":

@@ -288,7 +288,7 @@ def _open_at_resume_point(
                 on_frame=on_frame,
             )
         except SourceChangedError:
-            workspace.start_over("the source gives other pictures than before the interruption; started over")
+            workspace.start_over("the source decodes to other frames than before the interruption; started over")
     reader = open_frames(run, video)
     return reader, iter(reader)
 

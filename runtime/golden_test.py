@@ -258,13 +258,13 @@ def make_clip(height: int, width: int, *, scale: int, count: int) -> GoldenClip:
         count: Number of frames.
     """
     tall, wide = height * scale, width * scale
-    picture = _mirror(_stored_picture(), tall + _MOTION[0] * count, wide + _MOTION[1] * count)
+    image = _mirror(_stored_image(), tall + _MOTION[0] * count, wide + _MOTION[1] * count)
     random = np.random.default_rng(20_261_121)
     frames: list[Frame] = []
     truths: list[Frame] = []
     for number in range(count):
         top, left = (number * step for step in _MOTION)
-        truth = np.ascontiguousarray(picture[top : top + tall, left : left + wide])
+        truth = np.ascontiguousarray(image[top : top + tall, left : left + wide])
         small = np.asarray(Image.fromarray(truth).reduce(scale) if scale > 1 else truth) / np.float32(255)
         noisy = small + random.normal(0.0, _NOISE, small.shape).astype(np.float32)
         frames.append(np.ascontiguousarray(np.clip(noisy, 0.0, 1.0).transpose(2, 0, 1)))
@@ -316,18 +316,18 @@ def _run_video(model: Model, backend: Backend, canvas: Canvas, clip: GoldenClip)
 
 
 @lru_cache(maxsize=1)
-def _stored_picture() -> NDArray[np.uint8]:
+def _stored_image() -> NDArray[np.uint8]:
     path = zoo_folder() / "golden" / "picture.webp"
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        with Image.open(path) as file:
+            return np.asarray(file.convert("RGB"))
     except OSError as error:
         raise EngineStoreError(f"the golden clip {path} cannot be read: {error}; reinstall Relume") from error
 
 
-def _mirror(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    more = [(0, max(0, want - have)) for want, have in zip((height, width), picture.shape, strict=False)]
-    return np.pad(picture, (*more, (0, 0)), mode="symmetric")[:height, :width]
+def _mirror(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    more = [(0, max(0, want - have)) for want, have in zip((height, width), image.shape, strict=False)]
+    return np.pad(image, (*more, (0, 0)), mode="symmetric")[:height, :width]
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ def _choose_model(preset: ResolvedPreset, options: EnhanceOptions, video: VideoS
     model = find_model(options.model, options.zoo)
     spec = model.manifest.video
     if spec is None:
-        raise OptionError(f"model {options.model} is for {model.manifest.task}, not for the picture; name another one")
+        raise OptionError(f"model {options.model} is for {model.manifest.task}, not for video; name another one")
     if options.scale not in (None, "auto", spec.scale):
         raise OptionError(f"model {options.model} is for scale {spec.scale}, got --scale {options.scale}; leave it out")
     return ScaleChoice(spec.scale, f"the scale of model {options.model}"), model
@@ -199,26 +199,26 @@ def _scale(preset: ResolvedPreset, options: EnhanceOptions, video: VideoStream) 
 
 def _check_frames(source: Path, video: VideoStream) -> None:
     if video.codec == "unknown":
-        raise UnsupportedMediaError(f"{source} holds pictures of an unknown codec; convert it to H.264 first")
+        raise UnsupportedMediaError(f"{source} has video of an unknown codec; convert it to H.264 first")
     if is_too_large(video.width, video.height):
         raise UnsupportedMediaError(
-            f"{source} shows pictures of more pixels than 8192x8192 has, or of no size; make them smaller first"
+            f"{source} has frames of more than 8192x8192 pixels, or of no size; scale it down first"
         )
     if min(video.width, video.height) < MIN_SIDE:
         raise UnsupportedMediaError(
-            f"{source} shows pictures of {video.width}x{video.height}, expected at least {MIN_SIDE}x{MIN_SIDE}; "
+            f"{source} has frames of {video.width}x{video.height}, expected at least {MIN_SIDE}x{MIN_SIDE}; "
             "there is nothing in it to enhance"
         )
 
 
 def _check_memory(source: Path, video: VideoStream, scale: int) -> None:
     """Refuse frames that need more memory than there is, before any work is done."""
-    pixels, told = video.width * video.height, f"{source} shows pictures of {video.width}x{video.height}"
+    pixels = video.width * video.height
     needed, there = pixels * (_BYTES_PER_PIXEL + _BYTES_PER_RESULT_PIXEL * scale * scale), _memory_bytes()
     if needed > there:
         raise UnsupportedMediaError(
-            f"{told}, for which about {needed / 2**30:.1f} GiB of memory are needed, but {there / 2**30:.1f} GiB are "
-            "there; make them smaller first, or choose a smaller scale"
+            f"{source} has frames of {video.width}x{video.height}, which need about {needed / 2**30:.1f} GiB of memory "
+            f"of {there / 2**30:.1f} GiB; scale it down first, or choose a smaller scale"
         )
 
 
@@ -233,15 +233,15 @@ def _nothing_to_do(
     info: MediaInfo, preset: ResolvedPreset, options: EnhanceOptions, left_out: Mapping[int, str]
 ) -> str:
     if preset.audio is AudioMode.SPEECH and info.audios and len(left_out) == len(info.audios):
-        reason = f"{info.path} has no sound to enhance: {next(iter(left_out.values()))}"
+        reason = f"{info.path} has no audio to enhance: {next(iter(left_out.values()))}"
         if options.start is None and options.end is None:
             raise UnsupportedMediaError(reason)
         return reason
     if preset.preset.copies_picture:
-        return f"{info.path} has no sound that can be read, and preset {preset.preset.name} works on sound alone"
+        return f"{info.path} has no audio that can be read, and preset {preset.preset.name} enhances audio alone"
     if info.audios:
-        return f"{info.path} has only sound, and the sound is to be copied: nothing is left to enhance"
-    raise DecodeError(f"{info.path} has no moving picture and no sound that can be read")
+        return f"{info.path} has only audio, and the audio is to be copied: nothing is left to enhance"
+    raise DecodeError(f"{info.path} has no video and no audio that can be read")
 
 
 def _default_target(source: Path, info: MediaInfo, codec: CodecName | None) -> Path:

@@ -162,7 +162,7 @@ def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
         _refuse_picture_options(options, preset)
         if audio is AudioMode.OFF:
             raise OptionError(
-                f"preset {preset.name} copies the picture and --audio off copies the sound: nothing is left to enhance"
+                f"preset {preset.name} copies the video and --audio off copies the audio: nothing is left to enhance"
             )
         return ResolvedPreset(preset, 1, None, None, audio, strength)
     scale = preset.scale if options.scale is None else options.scale
@@ -207,6 +207,6 @@ def _refuse_picture_options(options: EnhanceOptions, preset: Preset) -> None:
         given.append("--scale")
     if given:
         raise OptionError(
-            f"preset {preset.name} copies the picture, so {' and '.join(given)} cannot be used; "
+            f"preset {preset.name} copies the video, so {' and '.join(given)} cannot be used; "
             "leave it out or choose another preset"
         )

@@ -15,7 +15,7 @@ from runtime.media.wave_chunks import MARKS
 from runtime.report import Action, PartOutcome
 
 _NOT_FOUND: Final = "it was written, but is not found in the finished file"
-_NO_TIME_CODE: Final = "the container takes no time code at the frame rate of the pictures"
+_NO_TIME_CODE: Final = "the container takes no time code at the frame rate of the video"
 _NO_CHUNK: Final = "it belongs to another format, or to what was left out or changed"
 _SHORT_TEXT: Final = 3
 _SECONDS: Final = len("2024-05-01T10:20:30")
@@ -190,7 +190,7 @@ def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> It
         name = f"spherical projection ({before.spherical.name})"
         yield PartOutcome(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
     if before.picture_time_code and is_encoded and "timecode" not in map(str.lower, after.tags):
-        yield PartOutcome("time code in the pictures", 1, Action.NOT_CARRIED, "only a time code of the file is written")
+        yield PartOutcome("time code in the frames", 1, Action.NOT_CARRIED, "only a time code of the file is written")
     if before.dolby_vision is not None:
         kept = after.dolby_vision == before.dolby_vision
         reason = "" if kept else "its values are not true of the result; what plays without them is kept"
@@ -216,6 +216,6 @@ def _edges(crop: Crop) -> str:
 
 def _side_data(check: SideDataCheck) -> PartOutcome:
     if check.found == check.written:
-        return PartOutcome(check.name, check.written, Action.COPIED, f"in {check.written} pictures")
-    reason = f"found in {check.found} of {check.written} pictures"
+        return PartOutcome(check.name, check.written, Action.COPIED, f"in {check.written} frames")
+    reason = f"found in {check.found} of {check.written} frames"
     return PartOutcome(check.name, check.written, Action.NOT_CARRIED, reason)

@@ -1,6 +1,6 @@
 """The report of a job: written as JSON beside the result, and read back.
 
-Rationals are text ("30000/1001"); positions along the picture are frame numbers, along the
+Rationals are text ("30000/1001"); positions along the video are frame numbers, along the
 sound sample numbers. Durations in seconds are for reading, not for computing.
 """
 
@@ -142,7 +142,7 @@ class SoundReport:
 
 @dataclass(frozen=True, slots=True)
 class AvOffset:
-    """By how many samples the sound starts after the picture; `rate` is the sample rate."""
+    """The number of samples by which the audio starts after the video; `rate` is the sample rate."""
 
     index: int
     rate: int

@@ -125,11 +125,11 @@ class SegmentWriter(Closing):
         with convert_os_errors(self._workspace.folder):
             self._states[join.index] = write_state(path, join.previous, states)
 
-    def encode(self, picture: YuvFrame) -> list[AnyPacket]:
+    def encode(self, frame: YuvFrame) -> list[AnyPacket]:
         """Encode the next frame; its packets go to the segment's file."""
         segment = self._open = self._open or self._begin()
-        self._store(segment, segment.encoder.encode(picture))
-        segment.end_pts = picture.pts + picture.duration
+        self._store(segment, segment.encoder.encode(frame))
+        segment.end_pts = frame.pts + frame.duration
         self._next += 1
         return []
 

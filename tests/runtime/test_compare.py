@@ -50,7 +50,7 @@ def test_the_file_is_a_png_and_nothing_else_is_left(tmp_path):
 
 
 def test_a_place_that_does_not_exist_is_told(tmp_path):
-    with pytest.raises(OutputError, match="before/after picture cannot be written to"):
+    with pytest.raises(OutputError, match="before/after image cannot be written to"):
         save_comparison(_flat(9, 16), _flat(18, 32), tmp_path / "none" / "look.png")
 
 

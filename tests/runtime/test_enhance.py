@@ -224,7 +224,7 @@ def test_cancelling_leaves_no_file_and_the_source_as_it_was(tmp_path):
             OptionError,
             r"codec ffv1 does not go into \.mp4; name the result",
         ),
-        (EnhanceOptions(preset="sound-only"), "out.mp4", OptionError, "has no sound that can be read"),
+        (EnhanceOptions(preset="sound-only"), "out.mp4", OptionError, "has no audio that can be read"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, options, target, error, message):
@@ -239,7 +239,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, opt
 def test_a_picture_of_one_pixel_is_refused(tmp_path):
     source = write_clip(tmp_path / "in.mkv", size=(1, 1), codec="ffv1", pixel_format="yuv444p")
 
-    with pytest.raises(UnsupportedMediaError, match="pictures of 1x1, expected at least 16x16"):
+    with pytest.raises(UnsupportedMediaError, match="frames of 1x1, expected at least 16x16"):
         enhance(source, tmp_path / "out.mp4", EnhanceOptions())
 
 

@@ -97,7 +97,7 @@ def test_a_model_that_ships_can_be_named_and_no_licence_is_told(tmp_path: Path) 
         ({"model": None}, OptionError, r"--zoo .*zoo names a folder of models but no model; name one with --model"),
         ({"scale": 4}, OptionError, "model clip is for scale 1, got --scale 4; leave it out"),
         ({"preset": "sound-only", "codec": None}, OptionError, "so --model cannot be used"),
-        ({"model": "speech-mask", "zoo": None}, OptionError, "speech-mask is for speech-denoise, not for the picture"),
+        ({"model": "speech-mask", "zoo": None}, OptionError, "speech-mask is for speech-denoise, not for video"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -79,7 +79,7 @@ def test_a_span_in_which_a_track_is_silent_leaves_the_track_out(tmp_path: Path, 
 def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, 0)])
 
-    with pytest.raises(UnsupportedMediaError, match=r"a\.mkv has no sound to enhance: nothing in it"):
+    with pytest.raises(UnsupportedMediaError, match=r"a\.mkv has no audio to enhance: nothing in it"):
         enhance(path, tmp_path / "b.mp4", SOUND_ONLY)
 
     assert not (tmp_path / "b.mp4").exists()
@@ -88,7 +88,7 @@ def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) ->
 def test_a_span_without_any_sound_is_refused_in_words(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, RATE)])
 
-    with pytest.raises(OptionError, match="no sound to enhance: nothing in it from --start to --end"):
+    with pytest.raises(OptionError, match="no audio to enhance: nothing in it from --start to --end"):
         enhance(path, tmp_path / "b.mkv", EnhanceOptions(preset="sound-only", start=Fraction(3, 2)))
 
 

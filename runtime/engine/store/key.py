@@ -145,8 +145,8 @@ def make_key(request: EngineRequest, device: EngineDevice) -> EngineKey:
 def describe_dimensions(dimensions: tuple[tuple[str, int], ...]) -> str:
     """Return sizes as words: `320x180` (width, then height) for video, `samples 1024` for anything else."""
     sizes = {name: size for name, size in dimensions if (name, size) != ("batch", 1)}
-    picture = [str(sizes.pop(name)) for name in ("width", "height") if name in sizes]
-    return " ".join([*(["x".join(picture)] if picture else []), *(f"{name} {size}" for name, size in sizes.items())])
+    frame = [str(sizes.pop(name)) for name in ("width", "height") if name in sizes]
+    return " ".join([*(["x".join(frame)] if frame else []), *(f"{name} {size}" for name, size in sizes.items())])
 
 
 def _plain(word: str) -> str:

@@ -155,7 +155,7 @@ def test_what_is_no_film_is_named_as_what_it_is(name, data, kind, words, tmp_pat
 
 
 def test_a_preset_that_does_not_fit_the_file_is_told_before_the_job(tmp_path, make_media):
-    with pytest.raises(OptionError, match="no sound that can be read"):
+    with pytest.raises(OptionError, match="no audio that can be read"):
         check_media(make_media(tmp_path / "silent.mp4"), EnhanceOptions(preset="sound-only"))
 
 

@@ -97,7 +97,7 @@ def test_a_job_counts_the_captions_of_the_result(tmp_path: Path, durable: bool) 
 
     assert read(tmp_path / "b.mp4", Type.A53_CC) == [captions(number) for number in range(2, FRAMES)]
     (part,) = [part for part in report.parts if "captions" in part.what]
-    assert (part.count, part.action, part.reason) == (10, Action.COPIED, "in 10 pictures")
+    assert (part.count, part.action, part.reason) == (10, Action.COPIED, "in 10 frames")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
@@ -152,5 +152,5 @@ def test_mpeg2_names_a_time_code_and_no_window_that_is_the_whole_picture(
 
     report = enhance(tmp_path / "a.ts", tmp_path / "b.mkv", EnhanceOptions(preset="restore"))
 
-    assert [part.what for part in report.parts] == ["time code in the pictures"] * named
+    assert [part.what for part in report.parts] == ["time code in the frames"] * named
     assert not any("not carried" in warning for warning in report.warnings)

@@ -168,7 +168,7 @@ def test_a_source_that_gives_other_pictures_starts_the_job_over(stopped: Callabl
 
     report, counts = go_on(source, tmp_path)
 
-    assert report.warnings == ("the source gives other pictures than before the interruption; started over",)
+    assert report.warnings == ("the source decodes to other frames than before the interruption; started over",)
     assert counts[0] == 1
     assert report.picture.frames_out == 32
 
