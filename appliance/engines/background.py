@@ -1,6 +1,6 @@
-"""Builds the engines that are wanted while no job runs: one at a time, from a thread of the server.
+"""Builds requested engines while no job runs: one at a time, from a thread of the server.
 
-A job that starts has the box for itself: the build is stopped, leaves nothing, and is begun again when the box is idle.
+A job has priority: when one starts, the build is cancelled without leftovers, and restarted when no job runs.
 """
 
 import logging
@@ -23,12 +23,12 @@ from runtime.errors import CancelledError, EngineStoreError
 
 logger = logging.getLogger(__name__)
 
-_LOOK_S: Final = 3.0
-_MOST_DEATHS: Final = 3
+_POLL_S: Final = 3.0
+_MAX_CRASHES: Final = 3
 
 
 class EngineKeeper(Closing):
-    """Builds what is wanted, and keeps the store within its budget; `close` stops a running build."""
+    """Builds requested engines, and keeps the store within its budget; `close` cancels a running build."""
 
     def __init__(
         self,
@@ -36,28 +36,28 @@ class EngineKeeper(Closing):
         is_idle: Callable[[], bool],
         *,
         budget_bytes: int,
-        look_s: float = _LOOK_S,
+        poll_s: float = _POLL_S,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make the thread.
+        """Create the thread.
 
         Args:
-            store: The engines of the box.
-            is_idle: Tells whether no job runs.
-            budget_bytes: What engines may take.
-            look_s: How often to look for wishes.
-            on_ready: Called after an engine was built that can be used.
+            store: The engine store.
+            is_idle: Returns True while no job runs.
+            budget_bytes: Disk space for engines.
+            poll_s: Interval of checking for requests.
+            on_ready: Called when a usable engine has been built.
         """
-        self._store, self._is_idle, self._budget, self._look_s = store, is_idle, budget_bytes, look_s
+        self._store, self._is_idle, self._budget, self._poll_s = store, is_idle, budget_bytes, poll_s
         self._on_ready, self._stopping = on_ready, threading.Event()
-        self._deaths: Counter[str] = Counter()
+        self._crashes: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="relume-engines", daemon=True)
 
     def start(self) -> None:
-        """Ask for what a new driver, library or device made outdated, and begin to build.
+        """Request engines that a new driver, library or device has outdated, and start building.
 
-        A box with a GPU whose store is empty is asked for what usual sources will want: nothing else runs on it until
-        there is an engine, and no job should have to be the first.
+        On a machine with a GPU and an empty store, engines for common sources are requested: the GPU is not used until
+        there is an engine, and the first job should not have to wait for one.
         """
         self._thread.start()
 
@@ -69,14 +69,14 @@ class EngineKeeper(Closing):
 
     def _run(self) -> None:
         was_idle, renewed = False, False
-        while not self._stopping.wait(self._look_s):
+        while not self._stopping.wait(self._poll_s):
             try:
                 if not renewed:
                     for name in self._store.renew():
-                        logger.info("engine %s is outdated; it will be built again", name)
+                        logger.info("engine %s is outdated and will be rebuilt", name)
                     self._want_usual()
                     renewed = True
-                # Twice in a row, or a build would begin and be stopped between two jobs.
+                # Twice in a row, or a build would be started and cancelled between two jobs.
                 idle = self._is_idle()
                 if idle and was_idle:
                     self._build_next()
@@ -84,8 +84,8 @@ class EngineKeeper(Closing):
             except EngineStoreError as error:
                 logger.warning("%s", error)
             except Exception:
-                logger.exception("engines cannot be built; trying again")
-                self._stopping.wait(60 * self._look_s)
+                logger.exception("building engines failed; retrying")
+                self._stopping.wait(60 * self._poll_s)
 
     def _want_usual(self) -> None:
         engine_type = default_engine_type()
@@ -103,13 +103,13 @@ class EngineKeeper(Closing):
             try:
                 name = self._store.key(wish.request).name
             except EngineStoreError:
-                continue  # Its library or its device is not there today; the list says so.
-            if self._deaths[name] < _MOST_DEATHS:
+                continue  # Its library or device is missing now, which the list shows.
+            if self._crashes[name] < _MAX_CRASHES:
                 self._build(wish, name)
                 return
 
     def _build(self, wish: BuildRequest, name: str) -> None:
-        logger.info("engine %s is being built", name)
+        logger.info("building engine %s", name)
         try:
             result = build_in_subprocess(
                 self._store,
@@ -118,9 +118,9 @@ class EngineKeeper(Closing):
                 stop=lambda: self._stopping.is_set() or not self._is_idle(),
             )
         except CancelledError:
-            logger.info("the build of engine %s makes room for a job", name)
+            logger.info("the build of engine %s was cancelled for a job", name)
         except EngineStoreError as error:
-            self._deaths[name] += 1
+            self._crashes[name] += 1
             logger.warning("engine %s: %s", name, error)
         else:
             level = logging.INFO if result.outcome.usable else logging.WARNING

@@ -1,7 +1,7 @@
-"""Measures how fast the models run on this box, where that was not done yet, while it is idle.
+"""Benchmarks models that have no measurements on this machine, while it is idle.
 
-`python -m appliance.engines.measuring` is the process that does it; `SpeedKeeper` is the server's thread that runs it.
-A job that starts has the box for itself: the process is ended, and begun again when the box is idle.
+`python -m appliance.engines.measuring` is the process, and `SpeedKeeper` the server's thread that runs it. A job has
+priority: when one starts, the process is ended, and restarted when the machine is idle.
 """
 
 import argparse
@@ -23,23 +23,23 @@ from runtime.errors import RelumeError
 logger = logging.getLogger(__name__)
 
 _QUIET_S: Final = 60.0
-_LOOK_S: Final = 1.0
+_POLL_S: Final = 1.0
 _END_S: Final = 5.0
 
 
 class SpeedKeeper(Closing):
-    """Has measured what was not measured yet: once, and again when it is told of a new engine; `close` ends it."""
+    """Runs missing benchmarks: once, and again after `remeasure`; `close` ends it."""
 
     def __init__(
         self, engines: Path, is_idle: Callable[[], bool], *, own: Path | None = None, quiet_s: float = _QUIET_S
     ) -> None:
-        """Make the thread.
+        """Create the thread.
 
         Args:
-            engines: The folder of the box's engines and measurements.
-            is_idle: Tells whether no job runs.
-            own: A folder of the owner's own models, which are measured too.
-            quiet_s: How long no job must have run.
+            engines: The folder of engines and measurements.
+            is_idle: Returns True while no job runs.
+            own: A folder of the user's own models, which are measured as well.
+            quiet_s: Time without a job before it starts.
         """
         self._engines, self._is_idle, self._own, self._quiet_s = engines, is_idle, own, quiet_s
         self._stopping, self._due = threading.Event(), threading.Event()
@@ -47,22 +47,22 @@ class SpeedKeeper(Closing):
         self._thread = threading.Thread(target=self._run, name="relume-speeds", daemon=True)
 
     def start(self) -> None:
-        """Begin to wait for a quiet minute."""
+        """Start waiting for an idle machine."""
         self._thread.start()
 
-    def look_again(self) -> None:
-        """Measure once more what has no measurement: a way that waited for its engine may run now."""
+    def remeasure(self) -> None:
+        """Run missing benchmarks again: a backend that waited for its engine may run now."""
         self._due.set()
 
     def close(self) -> None:
-        """End the thread, and the process that measures."""
+        """End the thread and its process."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         since = time.monotonic()
-        while not self._stopping.wait(min(_LOOK_S, self._quiet_s)):
+        while not self._stopping.wait(min(_POLL_S, self._quiet_s)):
             try:
                 if not self._is_idle():
                     since = time.monotonic()
@@ -72,18 +72,18 @@ class SpeedKeeper(Closing):
                         self._due.set()
                     since = time.monotonic()
             except Exception:
-                logger.exception("the speeds cannot be measured; `relume doctor` measures them too")
+                logger.exception("the benchmarks failed; `relume doctor` runs them too")
                 return
 
     def _measure(self) -> bool:
-        """Run the process; tell whether it came to its end."""
+        """Run the process; return True if it completed."""
         command = [sys.executable, "-m", "appliance.engines.measuring", "--engines", str(self._engines)]
         command += ["--parent", str(os.getpid())]
         if self._own is not None:
             command += ["--zoo", str(self._own)]
         with subprocess.Popen(command, cwd=Path(appliance.__file__).parents[1], stdin=subprocess.DEVNULL) as process:
             while process.poll() is None:
-                if self._stopping.wait(_LOOK_S / 4) or not self._is_idle():
+                if self._stopping.wait(_POLL_S / 4) or not self._is_idle():
                     process.terminate()
                     try:
                         process.wait(_END_S)
@@ -94,11 +94,11 @@ class SpeedKeeper(Closing):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure as a process that ends with its server."""
+    """Run the benchmarks in this process, which ends with the server."""
     parser = argparse.ArgumentParser(prog="python -m appliance.engines.measuring", description=__doc__)
-    parser.add_argument("--engines", type=Path, required=True, help="the folder that keeps the speeds")
-    parser.add_argument("--zoo", type=Path, help="a folder of the owner's own models")
-    parser.add_argument("--parent", type=int, required=True, help="the process with which it ends")
+    parser.add_argument("--engines", type=Path, required=True, help="folder of the measurements")
+    parser.add_argument("--zoo", type=Path, help="folder of your own models")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the server, with which it ends")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s speeds: %(message)s")
     end_with_parent(options.parent)
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure_missing(engines: Path, own: Path | None = None) -> None:
-    """Measure what was not measured yet of the shipped and the owner's own models, and keep it model by model.
+    """Benchmark shipped and own models without measurements, and store the results model by model.
 
     Raises:
         RelumeError: The folder cannot be written, or a model is damaged.

@@ -121,7 +121,7 @@ def start_background_services(database: Database, settings: Settings) -> Iterato
         speeds = stack.enter_context(SpeedKeeper(settings.engines, is_idle, own=settings.zoo))
         speeds.start()
         keeper = EngineKeeper(
-            EngineStore(settings.engines), is_idle, budget_bytes=settings.engines_bytes, on_ready=speeds.look_again
+            EngineStore(settings.engines), is_idle, budget_bytes=settings.engines_bytes, on_ready=speeds.remeasure
         )
         stack.enter_context(keeper).start()
         stack.enter_context(Watcher(FolderStore(database), JobQueue(database)))

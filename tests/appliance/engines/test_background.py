@@ -44,7 +44,7 @@ def states(store):
 def test_nothing_is_begun_while_a_job_runs(store, wanted, caplog):
     caplog.set_level("INFO")
     store.request_build(wanted)
-    with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.05) as keeper:
+    with EngineKeeper(store, lambda: False, budget_bytes=10**9, poll_s=0.05) as keeper:
         keeper.start()
         time.sleep(0.5)
 
@@ -56,7 +56,7 @@ def test_nothing_is_begun_while_a_job_runs(store, wanted, caplog):
 def test_a_wanted_engine_is_built_once_no_job_runs(store, wanted):
     idle = threading.Event()
     store.request_build(wanted)
-    with EngineKeeper(store, idle.is_set, budget_bytes=10**9, look_s=0.05) as keeper:
+    with EngineKeeper(store, idle.is_set, budget_bytes=10**9, poll_s=0.05) as keeper:
         keeper.start()
         time.sleep(0.5)
         assert states(store) == [EngineState.WAITING]
@@ -68,7 +68,7 @@ def test_a_job_stops_a_build_which_is_begun_again_later(store, wanted):
     idle = threading.Event()
     idle.set()
     store.request_build(wanted)
-    with EngineKeeper(store, idle.is_set, budget_bytes=10**9, look_s=0.05) as keeper:
+    with EngineKeeper(store, idle.is_set, budget_bytes=10**9, poll_s=0.05) as keeper:
         keeper.start()
         wait_until(lambda: states(store) == [EngineState.BUILDING])
         idle.clear()
@@ -85,7 +85,7 @@ def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
     later = EngineStore(
         store.layout.folder, detect=lambda engine_type: replace(detect_device(engine_type), runtime_version="2030.1")
     )
-    with EngineKeeper(later, lambda: False, budget_bytes=10**9, look_s=0.05) as keeper:
+    with EngineKeeper(later, lambda: False, budget_bytes=10**9, poll_s=0.05) as keeper:
         keeper.start()
         wait_until(lambda: EngineState.WAITING in states(later))
 
@@ -93,7 +93,7 @@ def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
 def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
     store.request_build(wanted)
-    with EngineKeeper(store, lambda: True, budget_bytes=10**9, look_s=0.05) as keeper:
+    with EngineKeeper(store, lambda: True, budget_bytes=10**9, poll_s=0.05) as keeper:
         keeper.start()
         wait_until(lambda: states(store) == [EngineState.QUARANTINED])
         assert store.build_requests() == []
@@ -102,7 +102,7 @@ def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch
 def test_a_box_with_a_gpu_and_an_empty_store_asks_for_what_usual_sources_want(store, monkeypatch):
     monkeypatch.setattr(background, "default_engine_type", lambda: EngineType.RTX)
     monkeypatch.setattr(store, "_detect", lambda _: detect_device(EngineType.OPENVINO))
-    with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.02) as keeper:
+    with EngineKeeper(store, lambda: False, budget_bytes=10**9, poll_s=0.02) as keeper:
         keeper.start()
         wait_until(lambda: len(store.build_requests()) > 5)
         time.sleep(0.2)
@@ -112,7 +112,7 @@ def test_a_box_with_a_gpu_and_an_empty_store_asks_for_what_usual_sources_want(st
 
 
 def test_a_box_without_a_gpu_asks_for_nothing_by_itself(store):
-    with EngineKeeper(store, lambda: False, budget_bytes=10**9, look_s=0.02) as keeper:
+    with EngineKeeper(store, lambda: False, budget_bytes=10**9, poll_s=0.02) as keeper:
         keeper.start()
         time.sleep(0.3)
 
@@ -125,6 +125,6 @@ def test_who_waits_for_an_engine_is_told_that_it_is_ready(store, wanted, monkeyp
     result = type("Result", (), {"outcome": outcome, "reason": ""})()
     monkeypatch.setattr(background, "build_in_subprocess", lambda *_, **__: result)
     store.request_build(wanted)
-    with EngineKeeper(store, lambda: True, budget_bytes=10**9, look_s=0.02, on_ready=lambda: told.append(1)) as keeper:
+    with EngineKeeper(store, lambda: True, budget_bytes=10**9, poll_s=0.02, on_ready=lambda: told.append(1)) as keeper:
         keeper.start()
         wait_until(lambda: told)

@@ -226,7 +226,7 @@ def test_a_box_measures_again_when_an_engine_was_built(tmp_path, monkeypatch):
     with SpeedKeeper(tmp_path, lambda: True, quiet_s=0.02) as keeper:
         keeper.start()
         assert wait_for(lambda: len(measured) == 1)
-        keeper.look_again()
+        keeper.remeasure()
         assert wait_for(lambda: len(measured) == 2)
         time.sleep(0.2)
     assert len(measured) == 2
