@@ -109,7 +109,7 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default."),
 ]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its first characters.")]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list", cls=PlainCommand)

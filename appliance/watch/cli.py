@@ -180,7 +180,7 @@ def watch(
 
 @folders.command("list", cls=PlainCommand)
 def list_folders(
-    *, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+    *, data: Data = None, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """List watch folders and their problems."""
     with _open(data) as store:
