@@ -21,10 +21,9 @@ from onnx import helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from calibration.clips import make_sample
-from calibration.plot import Point, write_plot
-from calibration.quality import Spoiling, make_test_clip, measure_psnr
-from calibration.speed import time_in_turn
+from calibration.quality import TestDegradation, make_test_clip, measure_psnr
+from calibration.recording import make_sample
+from calibration.speed import Point, time_in_turn, write_plot
 from export.int8.convert import GATE_DB
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.openvino import OpenVinoSession, load_openvino
@@ -103,8 +102,10 @@ def score(model: Model, arguments: argparse.Namespace) -> dict[str, float]:
             if arguments.media is None
             else [arguments.media / "video" / name for name in model.manifest.training.held_out]
         )
-        spoiling = Spoiling(arguments.kind, arguments.noise_sigma, arguments.crf)
-        clips = [make_test_clip(model, path, frames=arguments.frames, side=360, spoiling=spoiling) for path in paths]
+        degradation = TestDegradation(arguments.kind, arguments.noise_sigma, arguments.crf)
+        clips = [
+            make_test_clip(model, path, frames=arguments.frames, side=360, degradation=degradation) for path in paths
+        ]
 
     return {
         name: measure_psnr(model, clips, _Variant(opener, precision, arguments.threads))

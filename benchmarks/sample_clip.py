@@ -65,8 +65,8 @@ def render_frames(frames_per_scene: int, *, seed: int = 1) -> Iterator[NDArray[n
         for number in range(frames_per_scene):
             view = _between(scene.start, scene.end, number / max(1, frames_per_scene - 1))
             clean = np.asarray(_film(photograph, view), dtype=np.float32)
-            spoiled = clean + noise.normal(0.0, _NOISE, clean.shape)
-            yield spoiled.round().clip(0, 255).astype(np.uint8)
+            noisy = clean + noise.normal(0.0, _NOISE, clean.shape)
+            yield noisy.round().clip(0, 255).astype(np.uint8)
 
 
 def _open_photograph(name: str) -> "Image":

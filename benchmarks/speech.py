@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.sound import enhance_speech
+from calibration.recording import enhance_speech
 from runtime.audio.speech_enhancer import SpeechEnhancer
 from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend

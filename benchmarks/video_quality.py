@@ -1,10 +1,9 @@
-"""`python -m benchmarks.video_quality MODEL --media FOLDER`: what a shipped video model gains on clips it never saw.
+"""`python -m benchmarks.video_quality MODEL --media FOLDER`: PSNR and SSIM of a shipped model on held-out clips.
 
-The clip is the truth; clips that are compressed are first brought down to a short side of `--truth-side`, which takes
-their coding marks away. What the model gets is the truth brought down by bicubic (`bicubic`), or that with noise and
-H.264 on top (`degraded`); what it is compared with is bicubic enlargement, or the degraded clip itself at the same
-size. The shipped ONNX file runs through the shipped window and tiles. PSNR and SSIM are of BT.601 luma, 8 pixels of
-border left out.
+The clip is the ground truth, downscaled to a short side of `--truth-side`, which removes compression artefacts. The
+model's input is the ground truth downscaled by bicubic (`bicubic`), with noise and H.264 added (`degraded`). The
+baseline is bicubic upscaling, or the degraded clip itself at the same size. The shipped ONNX file runs in the shipped
+pipeline, in tiles. PSNR and SSIM are computed on BT.601 luma without 8 border pixels.
 """
 
 import argparse
@@ -13,14 +12,14 @@ from pathlib import Path
 
 from skimage.metrics import structural_similarity
 
-from calibration.quality import Pixels, Spoiling, enhance, luma, make_test_clip, psnr, resize
+from calibration.quality import Pixels, TestDegradation, enhance, luma, make_test_clip, psnr, resize
 from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.manifest import Model, Quality, find_model
 
 
 def ssim(one: Pixels, other: Pixels) -> float:
-    """Return SSIM of luma with the Gaussian window of its paper."""
+    """Return the SSIM of luma, with the Gaussian window of the paper (Wang et al. 2004)."""
     return float(
         structural_similarity(
             luma(one), luma(other), data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
@@ -31,24 +30,24 @@ def ssim(one: Pixels, other: Pixels) -> float:
 def measure(model: Model, path: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one clip: PSNR-Y and SSIM before (bicubic, or the degraded clip) and after."""
     assert model.manifest.video is not None
-    spoiling = Spoiling(arguments.kind, arguments.noise_sigma, arguments.crf)
-    clip = make_test_clip(model, path, frames=arguments.frames, side=arguments.truth_side, spoiling=spoiling)
+    degradation = TestDegradation(arguments.kind, arguments.noise_sigma, arguments.crf)
+    clip = make_test_clip(model, path, frames=arguments.frames, side=arguments.truth_side, degradation=degradation)
     figures = {"psnr_before": 0.0, "psnr_after": 0.0, "ssim_before": 0.0, "ssim_after": 0.0}
-    truth = clip.truth
-    height, width = truth[0].shape[:2]
+    gt = clip.gt
+    height, width = gt[0].shape[:2]
     backend = ModelBackend(find_backend(arguments.backend), arguments.precision, arguments.threads)
-    made = enhance(model, clip.poor, backend)
-    for sharp, small, result in zip(truth, clip.poor, made, strict=True):
-        plain = resize(small, width, height)
-        figures["psnr_before"] += psnr(plain, sharp) / len(truth)
-        figures["psnr_after"] += psnr(result, sharp) / len(truth)
-        figures["ssim_before"] += ssim(plain, sharp) / len(truth)
-        figures["ssim_after"] += ssim(result, sharp) / len(truth)
+    made = enhance(model, clip.lq, backend)
+    for frame, small, result in zip(gt, clip.lq, made, strict=True):
+        baseline = resize(small, width, height)
+        figures["psnr_before"] += psnr(baseline, frame) / len(gt)
+        figures["psnr_after"] += psnr(result, frame) / len(gt)
+        figures["ssim_before"] += ssim(baseline, frame) / len(gt)
+        figures["ssim_after"] += ssim(result, frame) / len(gt)
     return figures
 
 
 def write_quality(model: Model, arguments: argparse.Namespace, means: dict[str, float], *, clips: int) -> None:
-    """Put the measured means into the model's manifest, in place of those of the same kind."""
+    """Write the means into the model's manifest, replacing those of the same command."""
     what = {
         "bicubic": "bicubic degradation",
         "degraded": f"bicubic, noise sigma {arguments.noise_sigma:g}, H.264 CRF {arguments.crf}",
@@ -79,23 +78,23 @@ def write_quality(model: Model, arguments: argparse.Namespace, means: dict[str, 
 
 
 def main() -> None:
-    """Measure the held-out clips and print a line for each."""
+    """Measure the held-out clips and print a line per clip."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.video_quality", description=__doc__)
-    parser.add_argument("model", help="a model of the zoo")
+    parser.add_argument("model", help="a shipped model")
     parser.add_argument("--media", type=Path, required=True, help="folder with video/")
     parser.add_argument("--kind", choices=("bicubic", "degraded"), default="bicubic")
     parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--truth-side", type=int, default=360, help="short side that larger clips are brought down to")
+    parser.add_argument("--truth-side", type=int, default=360, help="short side that larger clips are downscaled to")
     parser.add_argument("--noise-sigma", type=float, default=8.0, help="of 255, before compression; `degraded` only")
     parser.add_argument("--crf", type=int, default=28, help="of the H.264 compression; `degraded` only")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="which of the model's files")
-    parser.add_argument("--backend", choices=("cpu", "openvino"), default="cpu", help="what runs it")
-    parser.add_argument("--clips", nargs="*", help="file names; by default those that training held out")
-    parser.add_argument("--write", action="store_true", help="put the means into the model's manifest")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="precision of the model")
+    parser.add_argument("--backend", choices=("cpu", "openvino"), default="cpu", help="inference backend")
+    parser.add_argument("--clips", nargs="*", help="file names (default: those held out by training)")
+    parser.add_argument("--write", action="store_true", help="write the means into the model's manifest")
     arguments = parser.parse_args()
     if arguments.write and (arguments.precision, arguments.backend) != ("fp32", "cpu"):
-        parser.error("--write is for fp32 on cpu; what INT8 gives is written by relume-build calibrate --ship")
+        parser.error("--write is for fp32 on cpu; INT8 figures are written by relume-build calibrate --ship")
     model = find_model(arguments.model)
     totals: dict[str, float] = {}
     names = arguments.clips or model.manifest.training.held_out

@@ -1,4 +1,4 @@
-"""`relume-build calibrate`: a model of a zoo to INT8, with what it costs, from clips to files that are kept."""
+"""`relume-build calibrate`: quantise a model to INT8, from clips to measured files in the zoo."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ from calibration.sensitivity import (
     write_parts,
     write_report,
 )
-from calibration.shipping import Int8Part, enter_int8
 from export.int8.qdq import Form
-from export.int8.ranges import Ranges, measure_ranges
-from runtime.manifest import Model, Quality, find_model
+from export.int8.ranges import Ranges, file_digest, measure_ranges
+from export.zoo import enter_files
+from runtime.manifest import Calibration, Model, ModelFile, Quality, find_model
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What came of it, by the role of the file; a role of which nothing is quantised has its float32 file.
+    """The results by the role of the file; a role without quantised layers has its float32 file.
 
-    paths: The files for processors; those for TensorRT lie beside them, if they lose no more than allowed.
+    paths: The files for CPUs; those for TensorRT lie beside them if they pass the gate.
     """
 
     paths: Mapping[str, Path]
@@ -37,31 +37,31 @@ class Calibrated:
 
 
 def calibrate(request: CalibrationRequest, *, console: Console | None = None, zoo: Path | None = None) -> Calibrated:
-    """Measure ranges, measure what each layer costs, choose, and write the INT8 files if the gate holds.
+    """Measure ranges and the cost of each layer, choose the layers, and write the INT8 files if the gate is passed.
 
     Raises:
         ManifestError: There is no such model.
-        CalibrationError: There is nothing to calibrate with.
-        Int8Error: The gate cannot be reached; no file is left.
+        CalibrationError: There are no clips.
+        Int8Error: The gate cannot be passed; no file is left.
     """
     console = console or Console()
     model = find_model(request.model, zoo)
     sources = float_files(model)
     with tempfile.TemporaryDirectory() as folder:
         material = read_material(model, request, Path(folder))
-        console.print(f"{request.model}: ranges from {len(material.learnt)} clips ...")
+        console.print(f"{request.model}: ranges from {len(material.calibrated)} clips ...")
         ranges = {
-            role: measure_ranges(source, material.samples(role), method=request.method, clips=material.learnt)
+            role: measure_ranges(source, material.samples(role), method=request.method, clips=material.calibrated)
             for role, source in sources.items()
         }
-    # In ONNX Runtime, which also runs the form for TensorRT as it is; OpenVINO does not (docs/int8.md).
+    # ONNX Runtime also runs the scheme for TensorRT correctly; OpenVINO does not (docs/int8.md).
     score_in_ort = score_with(material.measure, backends=("cpu",))
     costs = measure_layers(
         sources,
         ranges,
         score_in_ort,
         sizes=material.sizes,
-        on_layer=lambda name: console.print(f"{request.model}: {name} alone ..."),
+        on_layer=lambda name: console.print(f"{request.model}: {name} ..."),
     )
     score = score_with(material.measure)
     choice = choose_layers(sources, ranges, score, costs, gate_db=request.gate_db)
@@ -74,12 +74,12 @@ def calibrate(request: CalibrationRequest, *, console: Console | None = None, zo
         lost_db = score_in_ort(sources) - score_in_ort(signed)
     if lost_db <= request.gate_db:
         after_db[Form.TENSORRT] = choice.before_db - lost_db
-    console.print(f"{request.model}: {lost_db:.3f} dB lost in the form for TensorRT")
+    console.print(f"{request.model}: {lost_db:.3f} dB lost in the scheme for TensorRT")
     losses = {form: _loss(request, material, choice.before_db, reached, zoo) for form, reached in after_db.items()}
     if request.ship:
         paths = _ship(model, ranges, choice, losses)
     else:
-        paths = _set_down(model, ranges, choice, forms=tuple(losses), folder=request.output / request.model)
+        paths = _write_files(model, ranges, choice, forms=tuple(losses), folder=request.output / request.model)
     return Calibrated(paths, ranges, costs, choice)
 
 
@@ -95,7 +95,7 @@ def _loss(
     )
 
 
-def _set_down(
+def _write_files(
     model: Model, ranges: Mapping[str, Ranges], choice: Choice, *, forms: Sequence[Form], folder: Path
 ) -> dict[str, Path]:
     """Write the files and their ranges into a folder."""
@@ -111,7 +111,7 @@ def _set_down(
 def _ship(
     model: Model, ranges: Mapping[str, Ranges], choice: Choice, losses: Mapping[Form, Quality]
 ) -> dict[str, Path]:
-    """Put the files into the model's folder and its manifest."""
+    """Move the files into the model's folder and enter them in its manifest."""
     sources = float_files(model)
     parts = {role: Int8Part(measured, choice.in_float.get(role, ())) for role, measured in ranges.items()}
     with tempfile.TemporaryDirectory(dir=model.folder, prefix=".int8-") as name:
@@ -125,7 +125,7 @@ def _ship(
 
 
 def _command(request: CalibrationRequest, *, own: bool) -> str:
-    spoiling = request.spoiling
+    degradation = request.degradation
     named = ["--zoo OWN_ZOO"] if own else []
     named += [f"--test-clip {name}" for name in request.test_clips]
     if request.side is not None:
@@ -135,7 +135,70 @@ def _command(request: CalibrationRequest, *, own: bool) -> str:
             f"relume-build calibrate {request.model} --clips FOLDER",
             *named,
             f"--method {request.method} --frames {request.frames} --test-frames {request.test_frames}",
-            f"--truth-side {request.truth_side} --kind {spoiling.kind} --noise-sigma {spoiling.noise_sigma:g}",
-            f"--crf {spoiling.crf} --blur-sigma {spoiling.blur_sigma:g} --ship",
+            f"--truth-side {request.truth_side} --kind {degradation.kind} --noise-sigma {degradation.noise_sigma:g}",
+            f"--crf {degradation.crf} --blur-sigma {degradation.blur_sigma:g} --ship",
         )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Part:
+    """The ranges of one role's INT8 files; `in_float`: layers that stay in float32."""
+
+    ranges: Ranges
+    in_float: tuple[str, ...]
+
+
+def enter_int8(
+    model: Model,
+    parts: Mapping[str, Int8Part],
+    written: Mapping[Form, Mapping[str, Path]],
+    losses: Mapping[Form, Sequence[Quality]],
+) -> tuple[ModelFile, ...]:
+    """Move INT8 files into a model's folder and enter them in the manifest, replacing earlier ones.
+
+    Args:
+        model: The model; its folder is changed.
+        parts: By the role of the file; every role of the model.
+        written: The files of each scheme by role, on the same file system; the model's own float32 file where nothing
+            is quantised.
+        losses: Measured figures of the model in each scheme, float32 before and INT8 after.
+    """
+    for role, part in parts.items():
+        part.ranges.save(model.folder / _ranges_name(role))
+    entered = tuple(
+        _move(model, role, form, parts[role], path, losses[form])
+        for form, files in written.items()
+        for role, path in files.items()
+    )
+    enter_files(model, entered)
+    return entered
+
+
+def _ranges_name(role: str) -> str:
+    return f"{role}.calibration.json"
+
+
+def _move(model: Model, role: str, form: Form, part: Int8Part, written: Path, loss: Sequence[Quality]) -> ModelFile:
+    target = written
+    if written != model.file(role=role):
+        target = model.folder / (f"{role}.int8.onnx" if form is Form.CPU else f"{role}.int8-{form}.onnx")
+        written.replace(target)
+    return ModelFile.model_validate(
+        {
+            "path": target.name,
+            "role": role,
+            "precision": "int8",
+            "form": form.value,
+            "sha256": file_digest(target),
+            "calibration": Calibration(
+                path=_ranges_name(role),
+                digest=part.ranges.digest,
+                method=part.ranges.method.value,
+                samples=part.ranges.samples,
+                clips=part.ranges.clips,
+                in_float=part.in_float,
+                loss=tuple(loss),
+            ),
+        }
     )

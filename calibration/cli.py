@@ -1,4 +1,4 @@
-"""`relume-build` with all its commands: those of `export`, and `calibrate`."""
+"""`relume-build`: the commands of `export`, and `calibrate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,41 +11,42 @@ from runtime.errors import RelumeError
 
 @app.command("calibrate")
 def calibrate_command(
-    model: Annotated[str, typer.Argument(help="A model of the zoo that ships, or with --zoo of your own.")],
+    model: Annotated[str, typer.Argument(help="A shipped model, or with --zoo one of your own.")],
     clips: Annotated[
         list[Path] | None,
         typer.Option(
-            exists=True, help="Clips, or a folder of them (with speech/ and noise/ for speech); a sample without."
+            exists=True,
+            help="Clips or a folder (for speech: with speech/ and noise/). Default: a generated sample.",
         ),
     ] = None,
     test_clip: Annotated[
         list[str] | None,
-        typer.Option(help="Name of one of these to measure on; those that training held out without. Repeatable."),
+        typer.Option(help="Name of a clip to measure on (default: those held out by training). Repeatable."),
     ] = None,
     zoo: Annotated[Path | None, typer.Option(exists=True, help="Your own folder of models.")] = None,
-    method: Annotated[str, typer.Option(help="minmax, percentile or entropy.")] = "minmax",
-    frames: Annotated[int, typer.Option(min=1, help="Frames (for speech blocks) of each clip to calibrate with.")] = 4,
+    method: Annotated[str, typer.Option(help="Calibration method: minmax, percentile or entropy.")] = "minmax",
+    frames: Annotated[int, typer.Option(min=1, help="Calibration frames per clip (for speech: blocks).")] = 4,
     side: Annotated[
-        int | None, typer.Option(min=16, help="Short side of such a clip; 180, or 270 for a model of scale 1.")
+        int | None, typer.Option(min=16, help="Short side of calibration clips (default: 180, at scale 1 270).")
     ] = None,
     test_frames: Annotated[
-        int, typer.Option(min=1, help="Frames of each clip to measure on; for speech mixtures of each noise.")
+        int, typer.Option(min=1, help="Measured frames per clip (for speech: mixtures per noise).")
     ] = 12,
-    truth_side: Annotated[int, typer.Option(min=64, help="Short side of a measured clip's truth.")] = 360,
-    kind: Annotated[str, typer.Option(help="What the network gets: bicubic, blurred, noisy or degraded.")] = "bicubic",
-    noise_sigma: Annotated[float, typer.Option(min=0, help="Of 255; for noisy and degraded.")] = 8.0,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="Of H.264; for degraded.")] = 28,
-    blur_sigma: Annotated[float, typer.Option(min=0, help="In pixels; for blurred.")] = 1.6,
-    gate: Annotated[float, typer.Option(min=0, help="Most dB of PSNR-Y that INT8 may lose.")] = 0.15,
-    ship: Annotated[bool, typer.Option(help="Put the files into the zoo, with their ranges and figures.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder of the report, and of the files without --ship.")] = Path(
+    truth_side: Annotated[int, typer.Option(min=64, help="Short side of the ground truth.")] = 360,
+    kind: Annotated[str, typer.Option(help="Degradation: bicubic, blurred, noisy or degraded.")] = "bicubic",
+    noise_sigma: Annotated[float, typer.Option(min=0, help="Noise sigma of 255, for noisy and degraded.")] = 8.0,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="H.264 CRF, for degraded.")] = 28,
+    blur_sigma: Annotated[float, typer.Option(min=0, help="Blur sigma in pixels, for blurred.")] = 1.6,
+    gate: Annotated[float, typer.Option(min=0, help="Largest allowed loss of PSNR-Y in dB.")] = 0.15,
+    ship: Annotated[bool, typer.Option(help="Write files, ranges and figures into the zoo.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder of the report, and without --ship of the files.")] = Path(
         "exported"
     ),
 ) -> None:
-    """Make a model's INT8 files: activation ranges, each layer's cost in dB, the layers that stay in float."""
+    """Quantise a model to INT8: measure activation ranges and the cost of each layer, choose the layers to quantise."""
     from calibration.calibrate import calibrate
     from calibration.material import CalibrationRequest
-    from calibration.quality import Spoiling
+    from calibration.quality import TestDegradation
     from export.int8.ranges import Method
 
     try:
@@ -58,7 +59,7 @@ def calibrate_command(
             side=side,
             test_frames=test_frames,
             truth_side=truth_side,
-            spoiling=Spoiling(kind, noise_sigma, crf, blur_sigma),
+            degradation=TestDegradation(kind, noise_sigma, crf, blur_sigma),
             gate_db=gate,
             ship=ship,
             output=output,

@@ -1,6 +1,6 @@
-"""What a model is calibrated with and what its quality is measured on: pictures against their truth, or speech.
+"""Calibration and test data: clips with ground truth for video models, mixtures for speech models.
 
-Either goes through the shipped pipeline, and so do the quantised files that take the place of the model's own.
+Both run through the shipped pipeline, with the model's own files or with quantised ones in their place.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,11 +9,9 @@ from pathlib import Path
 
 import soundfile
 
-from calibration.clips import make_sample, read_frames, record_calls
-from calibration.quality import Spoiling, make_test_clip, measure_psnr
-from calibration.recording import Tensors
+from calibration.quality import TestDegradation, make_test_clip, measure_psnr
+from calibration.recording import Tensors, make_sample, measure_si_sdr, read_frames, record_blocks, record_calls
 from calibration.sensitivity import Files, Score
-from calibration.sound import measure_si_sdr, record_blocks
 from export.int8.convert import GATE_DB
 from export.int8.ranges import CalibrationError, Method
 from runtime.engine.backends import BackendInfo, find_backend, list_backends
@@ -25,30 +23,30 @@ from training.speech_data import SAMPLE_RATE, SpeechCorpus, load_corpora
 from training.speech_measures import Mixture, held_out_mixtures
 
 SIDES = {4: 180, 2: 180, 1: 270}
-"""Short side that a calibration clip is brought down to, by the model's scale: what poor material is like."""
+"""Short side that calibration clips are downscaled to, by the model's scale: typical of real sources."""
 SIZES = {"height": 180, "width": 320}
 RECIPE = Path(__file__).parents[1] / "training" / "recipes" / "speech_demucs.toml"
-"""Tells the speakers and noises that were held out; it is the same for all speech models."""
+"""Names the held-out speakers and noises, which are the same for all speech models."""
 SPEECH_SECONDS = 4.0
 SNRS_DB = (0.0, 5.0, 10.0, 15.0)
 MOST_NOISES = 12
-"""That a speech model is calibrated with."""
+"""Most noises that a speech model is calibrated with."""
 
 Measure = Callable[[Backend], float]
-"""Gives the quality in dB of a model whose engines are opened so."""
+"""Measure the quality in dB of a model that runs in a backend."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
     """What to calibrate, with which clips.
 
-    clips: Files, or folders of them; for speech one folder with `speech/` and `noise/`. Those that the model's training
-        held out are measured on, all others calibrated with; where there are none of a kind, all serve for both, and
-        without clips the generated sample does.
-    test_clips: Names of those to measure on instead, for a model of which nobody knows what training saw.
-    frames: Of each clip that is calibrated with; for speech blocks of each mixture.
-    side: Short side that such a clip is brought down to; that of `SIDES` without it.
-    test_frames: Of each clip that is measured on; for speech mixtures of each noise.
+    clips: Files or folders; for speech one folder with `speech/` and `noise/`. Clips held out by the model's training
+        are used for measuring, all others for calibration; if there are none of a kind, all are used for both. Without
+        clips a generated sample is used.
+    test_clips: Names of the clips to measure on instead, for models whose training data is unknown.
+    frames: Calibration frames per clip; for speech blocks per mixture.
+    side: Short side that calibration clips are downscaled to; None for that of `SIDES`.
+    test_frames: Measured frames per clip; for speech mixtures per noise.
     """
 
     model: str
@@ -59,7 +57,7 @@ class CalibrationRequest:
     side: int | None = None
     test_frames: int = 12
     truth_side: int = 360
-    spoiling: Spoiling = field(default_factory=Spoiling)
+    degradation: TestDegradation = field(default_factory=TestDegradation)
     gate_db: float = GATE_DB
     ship: bool = False
     output: Path = Path("exported")
@@ -67,15 +65,15 @@ class CalibrationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a calibration needs of its clips.
+    """The data of a calibration.
 
-    learnt: Names of what ranges are measured with.
-    samples: Gives, for the role of a file, what its engine got of them.
-    title, data: What is measured, and on what.
-    sizes: Of the named dimensions, to count operations with.
+    calibrated: Names of the calibration clips.
+    samples: Yields the inputs of the engine with a role.
+    title, data: The measure and the test data, for the manifest.
+    sizes: Sizes of the named dimensions, for counting operations.
     """
 
-    learnt: tuple[str, ...]
+    calibrated: tuple[str, ...]
     samples: Callable[[str], Iterator[Tensors]]
     measure: Measure
     title: str
@@ -84,46 +82,46 @@ class Material:
 
 
 def read_material(model: Model, request: CalibrationRequest, folder: Path) -> Material:
-    """Read clips and make what the quality is measured on.
+    """Read the calibration clips and prepare the test data.
 
     Args:
         model: The model.
-        request: Tells the clips.
-        folder: For files that are made; they are read as long as `samples` is called.
+        request: The clips.
+        folder: For generated files; it must exist while `samples` is used.
 
     Raises:
-        CalibrationError: There is nothing to calibrate with.
+        CalibrationError: There are no clips.
     """
-    read = _read_pictures if model.manifest.video is not None else _read_speech
+    read = _read_video if model.manifest.video is not None else _read_speech
     return read(model, request, folder)
 
 
-def _read_pictures(model: Model, request: CalibrationRequest, folder: Path) -> Material:
+def _read_video(model: Model, request: CalibrationRequest, folder: Path) -> Material:
     spec = model.manifest.video
     assert spec is not None
     held_out = request.test_clips or model.manifest.training.held_out
-    learnt, tested = split_clips(request.clips or (make_sample(folder),), held_out)
+    calibrated, tested = split_clips(request.clips or (make_sample(folder),), held_out)
     lacking = sorted(set(request.test_clips) - {path.name for path in tested})
     if lacking:
-        raise CalibrationError(f"there is no clip named {', '.join(lacking)} among those of --clips to measure on")
-    side, spoiling = request.side or SIDES[spec.scale], request.spoiling
+        raise CalibrationError(f"no clip of --clips is named {', '.join(lacking)}; check --test-clip")
+    side, degradation = request.side or SIDES[spec.scale], request.degradation
     tests = [
-        make_test_clip(model, path, frames=request.test_frames, side=request.truth_side, spoiling=spoiling)
+        make_test_clip(model, path, frames=request.test_frames, side=request.truth_side, degradation=degradation)
         for path in tested
     ]
 
     def samples(role: str) -> Iterator[Tensors]:
-        for clip in learnt:
+        for clip in calibrated:
             yield from record_calls(model, read_frames(clip, frames=request.frames, side=side), role=role)
 
     is_unseen = {path.name for path in tested} <= set(model.manifest.training.held_out)
     of_what = f"{len(tests)} clips{' that training never saw' if is_unseen else ''}"
     return Material(
-        learnt=tuple(path.name for path in learnt),
+        calibrated=tuple(path.name for path in calibrated),
         samples=samples,
         measure=lambda backend: measure_psnr(model, tests, backend),
         title="PSNR-Y dB, fp32 and int8",
-        data=f"{of_what}, {request.test_frames} frames each, short side at most {request.truth_side}, {spoiling}",
+        data=f"{of_what}, {request.test_frames} frames each, short side at most {request.truth_side}, {degradation}",
         sizes=SIZES if any(_is_open(tensor) for tensor in model.manifest.inputs) else {},
     )
 
@@ -132,9 +130,7 @@ def _read_speech(model: Model, request: CalibrationRequest, folder: Path) -> Mat
     spec = model.manifest.audio
     assert spec is not None
     if len(request.clips) != 1:
-        raise CalibrationError(
-            f"{model.manifest.name} is calibrated with one folder that holds speech/ and noise/; give it as --clips"
-        )
+        raise CalibrationError(f"{model.manifest.name} needs one folder with speech/ and noise/; give it as --clips")
     settings = SpeechSettings.model_validate(load_recipe(RECIPE).task)
     try:
         kept, held_out = load_corpora(
@@ -143,20 +139,20 @@ def _read_speech(model: Model, request: CalibrationRequest, folder: Path) -> Mat
             held_out_speakers=settings.held_out_speakers,
         )
     except FileNotFoundError as error:
-        raise CalibrationError(f"{error}; {model.manifest.name} is calibrated with speech and noise") from error
+        raise CalibrationError(f"{error}; {model.manifest.name} needs speech and noise") from error
     step = -(-len(kept.noise) // MOST_NOISES)
-    learnt = _mix(SpeechCorpus(kept.speech, kept.noise[::step]), per_noise=1)
+    calibrated = _mix(SpeechCorpus(kept.speech, kept.noise[::step]), per_noise=1)
     tests = _mix(held_out, per_noise=request.test_frames)
 
     def samples(role: str) -> Iterator[Tensors]:
         del role
-        for index, mixture in enumerate(learnt):
+        for index, mixture in enumerate(calibrated):
             path = folder / f"{index}.wav"
             soundfile.write(path, mixture.noisy, SAMPLE_RATE)
             yield from record_blocks(model, path, blocks=request.frames)
 
     return Material(
-        learnt=tuple(f"{mixture.speaker} with {mixture.noise}" for mixture in learnt),
+        calibrated=tuple(f"{mixture.speaker} with {mixture.noise}" for mixture in calibrated),
         samples=samples,
         measure=lambda backend: measure_si_sdr(model, tests, backend),
         title="SI-SDR dB, fp32 and int8",
@@ -171,7 +167,7 @@ def _mix(corpus: SpeechCorpus, *, per_noise: int) -> list[Mixture]:
 
 
 def split_clips(clips: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Return the clips to calibrate with and those to measure on, whose names are `held_out`.
+    """Split clips into those for calibration and those for measuring, whose names are in `held_out`.
 
     Raises:
         CalibrationError: There are none.
@@ -186,10 +182,9 @@ def split_clips(clips: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Pa
 
 
 def score_with(measure: Measure, *, backends: Sequence[str] = ()) -> Score:
-    """Return a function that measures files in the place of the model's own, in the backend where they are worst.
+    """Return a function that measures files in place of the model's own, and returns the worst backend's result.
 
-    Each backend compiles Q/DQ its own way, and a file is only as good as where it is worst; without names those of the
-    CPU that are here.
+    Backends compile Q/DQ differently. Without names the available CPU backends are used.
     """
     here = [backend.name for backend in list_backends() if backend.available]
     usable = backends or [name for name in ("cpu", "openvino") if name in here]

@@ -1,8 +1,8 @@
-"""What a file of a video model gives on clips whose truth is known: PSNR of luma, and how two files differ.
+"""PSNR of luma of a video model on clips with ground truth.
 
-The clip is the truth, brought down to a short side that takes its coding marks away. What the network gets is the truth
-brought down by bicubic (`bicubic`), and then blurred (`blurred`), with noise (`noisy`), or with noise and H.264
-(`degraded`).
+The clip is the ground truth (`gt`), downscaled to a short side that removes compression artefacts. The model's input
+(`lq`) is the ground truth downscaled by bicubic (`bicubic`), then blurred (`blurred`), with noise (`noisy`), or with
+noise and H.264 (`degraded`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from calibration.clips import run_model
+from calibration.recording import run_model
 from runtime.engine.session import Backend
 from runtime.manifest import Model
 from training.degrade import compress
@@ -28,13 +28,15 @@ KINDS = ("bicubic", "blurred", "noisy", "degraded")
 
 
 @dataclass(frozen=True, slots=True)
-class Spoiling:
-    """How the truth is spoiled: one of `KINDS`, and what these need.
+class TestDegradation:
+    """A fixed degradation: one of `KINDS` and its parameters.
 
     noise_sigma: Of 255.
     crf: Of H.264.
-    blur_sigma: Of the Gaussian, in pixels of what the network gets.
+    blur_sigma: Of the Gaussian, in pixels of the model's input.
     """
+
+    __test__ = False  # not a test class of pytest
 
     kind: str = "bicubic"
     noise_sigma: float = 8.0
@@ -42,7 +44,7 @@ class Spoiling:
     blur_sigma: float = 1.6
 
     def __post_init__(self) -> None:
-        """Refuse a kind that there is not."""
+        """Check the kind."""
         if self.kind not in KINDS:
             raise ValueError(f"got kind {self.kind!r}, expected one of {', '.join(KINDS)}")
 
@@ -54,30 +56,30 @@ class Spoiling:
 
 @dataclass(frozen=True, slots=True)
 class TestClip:
-    """A clip's truth and what the network gets of it."""
+    """A clip's ground truth and the model's input."""
 
-    __test__ = False  # pytest takes the name for a test's
+    __test__ = False  # not a test class of pytest
 
     name: str
-    truth: tuple[Pixels, ...]
-    poor: tuple[Pixels, ...]
+    gt: tuple[Pixels, ...]
+    lq: tuple[Pixels, ...]
 
 
-def make_test_clip(model: Model, path: Path, *, frames: int, side: int, spoiling: Spoiling) -> TestClip:
-    """Read a clip's truth and spoil it for a model."""
+def make_test_clip(model: Model, path: Path, *, frames: int, side: int, degradation: TestDegradation) -> TestClip:
+    """Read a clip's ground truth and degrade it for a model."""
     spec = model.manifest.video
     assert spec is not None
-    truth = read_truth(path, frames=frames, multiple=2 * spec.scale, side=side)
-    poor = spoil(truth, spoiling, scale=spec.scale)
-    return TestClip(path.name, tuple(truth), tuple(poor))
+    gt = read_ground_truth(path, frames=frames, multiple=2 * spec.scale, side=side)
+    lq = degrade_clip(gt, degradation, scale=spec.scale)
+    return TestClip(path.name, tuple(gt), tuple(lq))
 
 
 def measure_psnr(model: Model, clips: Sequence[TestClip], backend: Backend) -> float:
-    """Return the mean PSNR-Y in dB over the clips of what a session makes of them; minus infinity if it blew up."""
+    """Return the mean PSNR-Y in dB over the clips."""
     means = []
     for clip in clips:
-        made = enhance(model, clip.poor, backend)
-        means.append(np.mean([psnr(result, truth) for result, truth in zip(made, clip.truth, strict=True)]))
+        made = enhance(model, clip.lq, backend)
+        means.append(np.mean([psnr(result, gt) for result, gt in zip(made, clip.gt, strict=True)]))
     return float(np.mean(means))
 
 
@@ -85,15 +87,15 @@ def enhance(model: Model, frames: Sequence[Pixels], backend: Backend) -> Iterato
     """Run a model over frames as the video pipeline does.
 
     Raises:
-        ArithmeticError: A tile was not finite and something else took its place, which a measurement must not hide.
+        ArithmeticError: A tile was not finite; a measurement must not use its replacement.
     """
     planes = (np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32) / 255 for frame in frames)
     for rgb in run_model(model, planes, backend):
         yield np.asarray((rgb.clip(0, 1) * 255).round(), np.uint8).transpose(1, 2, 0)
 
 
-def read_truth(path: Path, *, frames: int, multiple: int, side: int) -> list[Pixels]:
-    """Read the first frames of a clip as RGB, brought down to a short side, and cut to a multiple of the scale."""
+def read_ground_truth(path: Path, *, frames: int, multiple: int, side: int) -> list[Pixels]:
+    """Read the first frames of a clip as RGB, downscaled to a short side and cropped to a multiple of the scale."""
     found: list[Pixels] = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
@@ -108,24 +110,24 @@ def read_truth(path: Path, *, frames: int, multiple: int, side: int) -> list[Pix
     return found
 
 
-def spoil(truth: Sequence[Pixels], spoiling: Spoiling, *, scale: int) -> list[Pixels]:
-    """Make what the model gets."""
-    height, width = truth[0].shape[:2]
-    small = [resize(frame, width // scale, height // scale) for frame in truth]
-    if spoiling.kind == "bicubic":
+def degrade_clip(gt: Sequence[Pixels], degradation: TestDegradation, *, scale: int) -> list[Pixels]:
+    """Return the model's input."""
+    height, width = gt[0].shape[:2]
+    small = [resize(frame, width // scale, height // scale) for frame in gt]
+    if degradation.kind == "bicubic":
         return small
-    if spoiling.kind == "blurred":
-        blur = ImageFilter.GaussianBlur(spoiling.blur_sigma)
+    if degradation.kind == "blurred":
+        blur = ImageFilter.GaussianBlur(degradation.blur_sigma)
         return [np.asarray(Image.fromarray(frame).filter(blur), np.uint8) for frame in small]
     generator = np.random.default_rng(2026)
-    noisy = [frame + generator.normal(0, spoiling.noise_sigma, frame.shape) for frame in small]
+    noisy = [frame + generator.normal(0, degradation.noise_sigma, frame.shape) for frame in small]
     stack = torch.from_numpy(np.stack(noisy).clip(0, 255).astype(np.float32) / 255).permute(0, 3, 1, 2)
-    coded = compress(stack, spoiling.crf) if spoiling.kind == "degraded" else stack
+    coded = compress(stack, degradation.crf) if degradation.kind == "degraded" else stack
     return [np.asarray((frame * 255).round(), np.uint8) for frame in coded.permute(0, 2, 3, 1).numpy()]
 
 
 def luma(pixels: Pixels) -> NDArray[np.float64]:
-    """Return BT.601 studio luma, 16 to 235, as super-resolution papers do."""
+    """Return BT.601 studio luma, 16 to 235, as in the super-resolution literature."""
     inner = pixels[BORDER:-BORDER, BORDER:-BORDER].astype(np.float64) / 255
     return 16 + inner @ np.array([65.481, 128.553, 24.966])
 

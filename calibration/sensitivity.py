@@ -1,4 +1,4 @@
-"""What each layer costs when it alone computes in INT8, and the choice of the layers that stay in float."""
+"""The sensitivity of each layer to INT8, and the choice of the layers that stay in float32."""
 
 import json
 import tempfile
@@ -20,24 +20,24 @@ Files = Mapping[str, Path]
 """A model's files by their role: `step`, `window`, `backward`, ..."""
 
 Score = Callable[[Files], float]
-"""Gives the quality in dB of a model with these files in the place of its own: PSNR against the truth for a picture,
-SI-SDR for sound; minus infinity for what is not finite."""
+"""Measure the quality in dB of a model with these files in place of its own: PSNR of video, SI-SDR of speech; minus
+infinity if a value is not finite."""
 
 MOST_MEASURED = 20
-"""Layers of a file that are all measured; of a file that has more, only those with enough of the operations."""
+"""Files with more layers have only those with enough operations measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """One layer quantised alone.
+    """The cost of quantising one layer alone.
 
-    layer: The weights' first node. A window's graph has a node for each frame that the weights are applied to.
+    layer: First node that reads the weights; a window's graph has one node per frame.
     weight: Name of the weights.
     share: Of the operations of its file.
-    loss_db: What is lost beside float32; None where it was not measured, for there is nothing to gain.
+    loss_db: Loss against float32; None if it was not measured because the layer has too few operations.
     nodes: All nodes that read the weights.
     role: Of the file.
-    worth: Whether it has enough of the operations to be quantised at all.
+    worth: Whether the layer has enough operations to be quantised.
     """
 
     layer: str
@@ -51,10 +51,10 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The nodes that compute in INT8 and those that do not, by the role of their file.
+    """The nodes in INT8 and those in float32, by the role of their file.
 
     before_db, after_db: Quality in float32 and with the chosen layers in INT8.
-    tried: Loss in dB after each attempt, with the layer that was put back into float before it.
+    tried: For each attempt, the layer that was returned to float32 before it, and the loss in dB.
     """
 
     quantised: Mapping[str, tuple[str, ...]]
@@ -65,7 +65,7 @@ class Choice:
 
     @property
     def loss_db(self) -> float:
-        """What INT8 loses."""
+        """The loss against float32."""
         return self.before_db - self.after_db
 
 
@@ -78,15 +78,15 @@ def measure_layers(
     form: Form = Form.CPU,
     on_layer: Callable[[str], None] = lambda _: None,
 ) -> tuple[LayerCost, ...]:
-    """Quantise one layer at a time and score the model; the costliest comes first.
+    """Quantise one layer at a time and measure the model; return the costliest layer first.
 
     Args:
-        sources: The float32 files that the ranges are of.
+        sources: The float32 files.
         ranges: Measured on `sources`.
-        score: Called with the files in the place of `sources`.
-        sizes: Of the named dimensions, to count operations with.
+        score: Called with files in place of `sources`.
+        sizes: Sizes of the named dimensions, for counting operations.
         form: Of the files that are scored.
-        on_layer: Told each layer before it is scored.
+        on_layer: Called with each layer before it is measured.
     """
     before_db = score(sources)
     costs = []
@@ -112,18 +112,18 @@ def choose_layers(
     gate_db: float = GATE_DB,
     form: Form = Form.CPU,
 ) -> Choice:
-    """Quantise every layer that is worth it, and put the costliest back into float until the gate holds.
+    """Quantise every worthwhile layer, then return the costliest to float32 until the gate is passed.
 
     Args:
         sources: The float32 files.
         ranges: Measured on `sources`.
         score: As for `measure_layers`.
-        costs: What `measure_layers` found.
-        gate_db: Most that may be lost.
+        costs: From `measure_layers`.
+        gate_db: Largest allowed loss.
         form: Of the files that are scored.
 
     Raises:
-        Int8Error: The gate cannot be reached; the message names the layer that costs most.
+        Int8Error: The gate cannot be passed; the message names the costliest layer.
     """
     before_db = score(sources)
     ordered = sorted(costs, key=_costliest)
@@ -142,8 +142,8 @@ def choose_layers(
     least = min((loss for _, loss in tried), default=float("nan"))
     raise Int8Error(
         f"{', '.join(path.name for path in sources.values())} loses {least:.3f} dB at best in INT8, allowed "
-        f"{gate_db:g} dB; the layer that costs most is {ordered[0].layer if ordered else 'none'}: leave int8 out, or "
-        "calibrate with clips that are like its work"
+        f"{gate_db:g} dB; the costliest layer is {ordered[0].layer if ordered else 'none'}: leave int8 out, or "
+        "calibrate with clips that resemble its sources"
     )
 
 
@@ -155,7 +155,7 @@ def write_parts(
     *,
     form: Form = Form.CPU,
 ) -> dict[str, Path]:
-    """Write the INT8 file of each role into a folder; a role of which nothing is chosen keeps its float32 file."""
+    """Write the INT8 file of each role into a folder; a role without chosen layers keeps its float32 file."""
     written = dict(sources)
     for role, nodes in chosen.items():
         if nodes:
@@ -165,7 +165,7 @@ def write_parts(
 
 
 def nodes_by_role(costs: Collection[LayerCost]) -> dict[str, tuple[str, ...]]:
-    """Return the nodes of these layers by the role of their file."""
+    """Return the nodes of layers by the role of their file."""
     ordered = sorted(costs, key=lambda cost: cost.role)
     return {
         role: tuple(node for cost in found for node in cost.nodes)
@@ -178,7 +178,7 @@ def _costliest(cost: LayerCost) -> float:
 
 
 def _list_layers(sources: Files, sizes: Mapping[str, int]) -> list[LayerCost]:
-    """List each file's layers, their loss still 0, or None where it is not to be measured."""
+    """List each file's layers with a loss of 0, or None for those that are not measured."""
     found = []
     for role, source in sources.items():
         layers = _read_layers(source, sizes)
@@ -196,7 +196,7 @@ def _list_layers(sources: Files, sizes: Mapping[str, int]) -> list[LayerCost]:
 
 
 def _read_layers(source: Path, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
-    """Read the layers of a file, its named dimensions at these sizes."""
+    """Read the layers of a file at given sizes of its named dimensions."""
     if not sizes:
         return find_layers(onnx.load(source))
     with tempfile.TemporaryDirectory() as folder:
@@ -206,9 +206,9 @@ def _read_layers(source: Path, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
 
 
 def cost_table(title: str, costs: Collection[LayerCost], choice: Choice) -> Table:
-    """Show what each measured layer costs and where it computes."""
+    """Return a table of the measured layers, their cost and their precision."""
     table = Table(title=title)
-    for heading in ("file", "layer", "weights", "operations", "dB lost alone", "computes in"):
+    for heading in ("file", "layer", "weights", "operations", "dB lost alone", "precision"):
         table.add_column(heading, justify="right" if heading in ("operations", "dB lost alone") else "left")
     measured = [(cost, cost.loss_db) for cost in costs if cost.loss_db is not None]
     for cost, loss_db in measured:
@@ -223,6 +223,6 @@ def cost_table(title: str, costs: Collection[LayerCost], choice: Choice) -> Tabl
 
 
 def write_report(path: Path, costs: Collection[LayerCost], choice: Choice) -> None:
-    """Write both as JSON."""
+    """Write costs and choice as JSON."""
     report = {"layers": [asdict(cost) for cost in costs], "choice": asdict(choice) | {"loss_db": choice.loss_db}}
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -1,18 +1,19 @@
-"""How long sessions take beside each other: turn by turn, so that whatever else the machine does meets them all."""
+"""Interleaved timing of several sessions, and the plot of quality against time."""
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.engine.session import Array, Session
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds of one run: processor time of all threads, and time on the clock; medians.
+    """Median milliseconds per run: CPU time of all threads, and wall-clock time.
 
-    Processor time is what can be compared on a machine that is busy with other work.
+    CPU time is comparable on a busy machine.
     """
 
     processor_ms: float
@@ -20,11 +21,11 @@ class Timing:
 
 
 def time_in_turn(sessions: Mapping[str, Session], tensors: Mapping[str, Array], *, repeats: int) -> dict[str, Timing]:
-    """Run every session once a round, `repeats` rounds after one that does not count.
+    """Run every session once per round, for `repeats` rounds after a warm-up round.
 
     Args:
-        sessions: By the name that they have in the result.
-        tensors: What each of them takes.
+        sessions: By name.
+        tensors: Inputs of every session.
         repeats: Rounds.
     """
     processor: dict[str, list[float]] = {name: [] for name in sessions}
@@ -40,3 +41,45 @@ def time_in_turn(sessions: Mapping[str, Session], tensors: Mapping[str, Array], 
         name: Timing(1e3 * statistics.median(processor[name]), 1e3 * statistics.median(clock[name]))
         for name in sessions
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A precision in a backend: milliseconds per frame and PSNR-Y in dB."""
+
+    label: str
+    frame_ms: float
+    quality_db: float
+
+
+def write_plot(path: Path, title: str, points: Sequence[Point], *, gate_db: float) -> None:
+    """Write the points as a PNG.
+
+    Args:
+        path: Of the PNG.
+        title: Of the plot.
+        points: The first is the reference.
+        gate_db: Largest allowed loss; drawn as a line below the reference.
+    """
+    # Without pyplot, which would look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    gate = points[0].quality_db - gate_db
+    axes.axhline(gate, color="tab:red", linewidth=1, linestyle="--", label=f"{gate_db:g} dB below {points[0].label}")
+    for point in points:
+        axes.plot(point.frame_ms, point.quality_db, "o", color="tab:blue")
+        axes.annotate(point.label, (point.frame_ms, point.quality_db), textcoords="offset points", xytext=(6, 5))
+    lowest = min(gate, *(point.quality_db for point in points))
+    highest = max(point.quality_db for point in points)
+    margin = 0.15 * max(highest - lowest, 0.01)
+    axes.set_ylim(lowest - margin, highest + margin)
+    axes.set_xlim(0, 1.25 * max(point.frame_ms for point in points))
+    axes.set_title(title)
+    axes.set_xlabel("CPU time of a 320x180 frame (ms)")
+    axes.set_ylabel("PSNR-Y (dB)")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)

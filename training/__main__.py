@@ -48,7 +48,7 @@ def _run_queue(arguments: Sequence[str]) -> int:
 def _train(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training",
-        description="Train one network of Relume; `python -m training queue --help` for many.",
+        description="Train one network; see also `python -m training queue --help`.",
     )
     parser.add_argument("recipe", type=Path, help="a TOML file of training/recipes")
     parser.add_argument("--nice", type=int, default=0, help="lower the priority by this much")
@@ -72,15 +72,15 @@ def _train(arguments: Sequence[str]) -> int:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--media", type=Path, required=True, help="folder with video/, images/, speech/, noise/")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and logs go")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes them all")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all")
 
 
 def _task(recipe: Recipe, media: Path) -> Task:
-    if recipe.name.startswith("speech"):
-        from training.speech import SpeechTask
+    if recipe.kind == "speech":
+        from training.speech import open_speech_task
 
-        return SpeechTask(recipe, media)
-    if "network" in recipe.task:
+        return open_speech_task(recipe, media)
+    if recipe.kind == "window":
         from training.window import WindowTask
 
         return WindowTask(recipe, media)

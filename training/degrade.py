@@ -1,4 +1,4 @@
-"""How footage is spoiled for training: blur, noise and compression whose strength walks at random from frame to frame.
+"""Degradation for training: blur, noise and compression, with a strength that follows a random walk over the frames.
 
 After RealBasicVSR (Chan et al., arXiv 2111.12704, section 3.2 and its training set-up): parameters follow a random walk
 along the sequence, because real degradation drifts rather than jumps.
@@ -14,14 +14,14 @@ from torch.nn import functional
 
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
 from runtime.media.codecs import x264_instructions
-from runtime.media.pixel_formats import Picture, read_planes, write_planes
+from runtime.media.pixel_formats import YuvFrame, read_planes, write_planes
 
 _LAYOUT = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma="420")
 
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """Ranges of what may happen to a sequence; a share is the probability that it happens at all."""
+    """Ranges of the degradations of a sequence; a share is the probability of one."""
 
     clean_share: float = 1.0
     blur_share: float = 0.5
@@ -33,7 +33,7 @@ class Degradation:
 
 
 def shrink(sequence: torch.Tensor, factor: int) -> torch.Tensor:
-    """Bring a sequence down by bicubic with anti-aliasing, and to 8 bits.
+    """Downscale a sequence by bicubic with anti-aliasing, and round it to 8 bits.
 
     Args:
         sequence: (frames, 3, height, width) float32 in [0, 1].
@@ -52,12 +52,12 @@ def quantise(sequence: torch.Tensor) -> torch.Tensor:
 
 
 def degrade(sequence: torch.Tensor, factor: int, ranges: Degradation, rng: np.random.Generator) -> torch.Tensor:
-    """Spoil a sharp sequence: blur, shrink, noise, H.264, each with its probability.
+    """Degrade a ground-truth sequence: blur, downscale, noise, H.264, each with its probability.
 
     Args:
         sequence: (frames, 3, height, width) float32 in [0, 1].
-        factor: How much smaller the result is.
-        ranges: What may happen.
+        factor: Of the downscaling.
+        ranges: Ranges and probabilities.
         rng: The only source of randomness.
 
     Returns:
@@ -80,7 +80,7 @@ def degrade(sequence: torch.Tensor, factor: int, ranges: Degradation, rng: np.ra
 
 
 def walk(rng: np.random.Generator, bounds: tuple[float, float], steps: int) -> np.ndarray:
-    """Return a parameter's value at each frame: a start drawn evenly, then small steps, kept within bounds."""
+    """Return a parameter's value at each frame: a uniform start, then small random steps within the bounds."""
     low, high = bounds
     steps_taken = rng.normal(0, 0.03 * (high - low), steps)
     steps_taken[0] = rng.uniform(low, high)
@@ -101,7 +101,7 @@ def _blur(sequence: torch.Tensor, sigmas: np.ndarray) -> torch.Tensor:
 
 
 def _add_noise(sequence: torch.Tensor, sigmas: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Add sensor noise: Gaussian, partly shared by the channels, stronger in the light for half the draws."""
+    """Add sensor noise: Gaussian, partly shared by the channels; in half of the draws stronger in bright areas."""
     shape = sequence.shape
     luma = torch.from_numpy(rng.standard_normal((shape[0], 1, *shape[2:]), np.float32))
     colour = torch.from_numpy(rng.standard_normal(shape, np.float32))
@@ -135,9 +135,9 @@ def compress(sequence: torch.Tensor, crf: int, *, codec: str = "libx264") -> tor
             decoded.extend(_rgb(frame) for frame in decoder.decode(packet))
 
     for index in range(frames):
-        # Our own conversion: swscale's leaves the right edge of small pictures to chance.
+        # Not swscale: its right edge of small frames is not deterministic.
         planes = rgb_to_yuv(sequence[index].numpy(), _LAYOUT)
-        picture = write_planes(Picture(planes, 8, "420", index, 1), width=width, height=height)
+        picture = write_planes(YuvFrame(planes, 8, "420", index, 1), width=width, height=height)
         picture.pts, picture.time_base = index, Fraction(1, 25)
         read(encoder.encode(picture))
     read(encoder.encode(None))

@@ -1,4 +1,4 @@
-"""The training loop of every network: seeded, resumable, with averaged weights and a log that can be read."""
+"""The training loop of every network: seeded, resumable, with averaged weights and a JSON log."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +20,14 @@ Batch = dict[str, torch.Tensor]
 
 
 class Recipe(BaseModel):
-    """How a network is trained; one TOML file of `training/recipes`."""
+    """The settings of a training run; one TOML file of `training/recipes`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    kind: Literal["video", "window", "speech"] = Field(
+        description="the task; recipes without it are told apart by their `[task]` table"
+    )
     seed: int = 1
     iterations: int = Field(gt=0)
     batch: int = Field(gt=0)
@@ -33,32 +36,41 @@ class Recipe(BaseModel):
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up: int = Field(default=100, ge=0, description="iterations of linear warm-up")
     betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float = Field(default=1.0, gt=0, description="gradient norm that is never passed")
+    clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights")
     bfloat16: bool = Field(default=False, description="convolutions in bfloat16, master weights in float32")
     checkpoint_every: int = Field(default=200, gt=0)
     validate_every: int = Field(default=1000, gt=0)
     start_from: str | None = Field(
-        default=None, description="checkpoint whose fitting weights are taken, or a step.onnx of the zoo"
+        default=None, description="checkpoint, or step.onnx of the zoo, whose matching weights are loaded"
     )
     task: dict[str, Any] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_kind(cls, values: Any) -> Any:
+        """Derive `kind` for recipes and checkpoints of releases that did not have it."""
+        if not isinstance(values, dict) or "kind" in values:
+            return values
+        task = values.get("task", {})
+        return {**values, "kind": "speech" if "hidden" in task else "window" if "network" in task else "video"}
+
 
 class Task(Protocol):
-    """What is learned: a model, its batches, its loss and its measure."""
+    """A learning task: a model, its batches, its loss and its validation."""
 
     model: torch.nn.Module
 
     def batch(self, rng: np.random.Generator) -> Batch:
-        """Draw one batch; everything random comes from `rng`."""
+        """Draw one batch, with all randomness from `rng`."""
         ...
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Return the loss to descend and the figures to log."""
+        """Return the loss to minimise and the figures to log."""
         ...
 
     def validate(self, model: torch.nn.Module) -> dict[str, float]:
-        """Measure held-out data; a figure named `score` decides which weights are best."""
+        """Measure held-out data; the figure named `score` selects the best weights."""
         ...
 
 
@@ -71,13 +83,14 @@ def train(task: Task, recipe: Recipe, folder: Path, *, is_stopped: Callable[[], 
     """Train until the recipe's last iteration, resuming from `folder/last.pt` where there is one.
 
     Writes `last.pt` and `best.pt` (keys `model`, `ema`, `iteration`, ...) and appends to `log.jsonl`. The batch of
-    an iteration depends on the seed and the iteration alone, so that a resumed run sees what an unbroken one would.
+    an iteration depends on the seed and the iteration only, so a resumed run sees the same batches as an uninterrupted
+    one.
 
     Args:
-        task: What is trained.
-        recipe: How.
+        task: The model and its data.
+        recipe: The settings.
         folder: Of the checkpoints and the log.
-        is_stopped: Asked after each iteration; if true, a checkpoint is written and training ends.
+        is_stopped: Called after each iteration; if true, a checkpoint is written and training ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -97,7 +110,7 @@ def train(task: Task, recipe: Recipe, folder: Path, *, is_stopped: Callable[[], 
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(task.model.parameters(), recipe.clip_norm)
         if not torch.isfinite(norm):
-            logger.warning("iteration %d has a gradient that is not finite: skipped", iteration)
+            logger.warning("skipping iteration %d: its gradient is not finite", iteration)
             continue
         optimiser.step()
         average.update(task.model, iteration)
@@ -135,7 +148,7 @@ def learning_rate(recipe: Recipe, iteration: int) -> float:
 
 
 class _Average:
-    """Exponential moving average of the weights; its decay grows from 0 so that early steps do not linger."""
+    """Exponential moving average of the weights; the decay grows from 0, so early steps fade quickly."""
 
     def __init__(self, model: torch.nn.Module, decay: float) -> None:
         self.decay = decay
@@ -155,7 +168,7 @@ class _Average:
 
 
 class _Applied:
-    """Put weights into a model for the length of a `with` block."""
+    """Load weights into a model for the duration of a `with` block."""
 
     def __init__(self, model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
         self.model, self.weights = model, weights
@@ -169,7 +182,7 @@ class _Applied:
 
 
 def load_fitting(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
-    """Copy the weights whose name and shape fit; give the names of those left as they were."""
+    """Load the weights whose name and shape match; return the names of the others."""
     own = model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict(own | fitting)
@@ -188,12 +201,12 @@ def _resume(
         model.load_state_dict(kept["model"])
         average.weights = kept["ema"]
         optimiser.load_state_dict(kept["optimiser"])
-        logger.info("going on from iteration %d of %s", kept["iteration"], path)
+        logger.info("resuming from iteration %d of %s", kept["iteration"], path)
         return kept["iteration"], kept["best"]
     if recipe.start_from:
         left = load_fitting(model, _starting_weights(Path(recipe.start_from), model))
         average.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        logger.info("started from %s; new: %s", recipe.start_from, ", ".join(left) or "nothing")
+        logger.info("initialised from %s; not loaded: %s", recipe.start_from, ", ".join(left) or "nothing")
     return 0, -math.inf
 
 
@@ -238,6 +251,6 @@ def _log(folder: Path, **figures: float) -> None:
 
 
 def read_log(folder: Path) -> Iterator[dict[str, float]]:
-    """Read back a run's log, a dictionary a line."""
+    """Yield the entries of a run's log."""
     for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
         yield json.loads(line)

@@ -1,4 +1,4 @@
-"""Pairs of poor and sharp sequences: what every video network learns from and is measured on."""
+"""Pairs of low-quality (`lq`) and ground-truth (`gt`) sequences, for training and validation of video networks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from training.clips import draw_sequence, load_clip, load_clips
 from training.degrade import Degradation, degrade
-from training.footage import load_clip, load_footage
-from training.sequences import draw_sequence
 
 HELD_OUT_FRAMES = 12
 
 
 class PairSettings(BaseModel):
-    """The part of a recipe's `[task]` table that tells how footage becomes pairs."""
+    """The part of a recipe's `[task]` table that describes the pairs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,23 +28,23 @@ class PairSettings(BaseModel):
     clip_frames: int = 90
     degradation: dict[str, Any] = {}
     held_out: tuple[str, ...]
-    held_out_side: int = Field(default=384, gt=31, description="of what validation looks at, sharp pixels at most")
+    held_out_side: int = Field(default=384, gt=31, description="largest side of validation crops, ground-truth pixels")
 
 
 class Pairs:
-    """Draws training pairs out of a folder of footage and makes the fixed ones of the validation.
+    """Draws training pairs from a folder of clips, and prepares the fixed pairs of the validation.
 
     Args:
-        settings: How.
+        settings: Of the pairs.
         media: Folder with `video/` and `images/`.
-        scale: How many times smaller the poor sequence is.
-        multiple: What the sides of the poor sequence are multiples of.
+        scale: Factor between the sizes of `gt` and `lq`.
+        multiple: Divisor of the sides of `lq`.
     """
 
     def __init__(self, settings: PairSettings, media: Path, *, scale: int, multiple: int = 1) -> None:
         self._settings, self._scale = settings, scale
         self._ranges = Degradation(**_tuples(settings.degradation))
-        self._footage = load_footage(
+        self._clips = load_clips(
             media,
             held_out=settings.held_out,
             clip_side=settings.clip_side,
@@ -53,14 +52,14 @@ class Pairs:
             frames=settings.clip_frames,
         )
         self.held_out = self._make_held_out(media, multiple)
-        """Poor and sharp by the clip's name, (frames, 3, height, width) each."""
+        """`lq` and `gt` by the clip's name, (frames, 3, height, width) each."""
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw `size` pairs: poor and sharp, (size, frames, 3, height, width) float32 in [0, 1]."""
+        """Draw `size` pairs: `lq` and `gt`, (size, frames, 3, height, width) float32 in [0, 1]."""
         settings = self._settings
-        sharp = [
+        gt = [
             draw_sequence(
-                self._footage,
+                self._clips,
                 rng,
                 frames=settings.frames,
                 size=settings.crop * self._scale,
@@ -68,11 +67,11 @@ class Pairs:
             )
             for _ in range(size)
         ]
-        poor = [degrade(sequence, self._scale, self._ranges, rng) for sequence in sharp]
-        return torch.stack(poor), torch.stack(sharp)
+        lq = [degrade(sequence, self._scale, self._ranges, rng) for sequence in gt]
+        return torch.stack(lq), torch.stack(gt)
 
     def _make_held_out(self, media: Path, multiple: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Cut the middle out of each held-out clip and spoil it with a fixed seed."""
+        """Crop the centre of each held-out clip and degrade it with a fixed seed."""
         unit = math.lcm(16, self._scale * multiple * 2)  # H.264 takes even sides
         side = self._settings.held_out_side // unit * unit
         pairs = {}
@@ -84,9 +83,9 @@ class Pairs:
             top, left = max(0, (clip.shape[1] - side) // 2), max(0, (clip.shape[2] - side) // 2)
             height = min(side, clip.shape[1] // unit * unit)
             cut = clip[:, top : top + height, left : left + side]
-            sharp = torch.from_numpy(cut.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
+            gt = torch.from_numpy(cut.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
             rng = np.random.default_rng((7, index))
-            pairs[path.stem] = (degrade(sharp, self._scale, self._ranges, rng), sharp)
+            pairs[path.stem] = (degrade(gt, self._scale, self._ranges, rng), gt)
         return pairs
 
 

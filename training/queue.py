@@ -2,7 +2,7 @@
 
 Each recipe runs in a process of its own, so that one that fails does not end the others. The state of a recipe is the
 folder of its name below the runs folder; beside them lies `curves.html`, a page of the learning curves, which is
-written anew every minute.
+rewritten every minute.
 """
 
 import fcntl
@@ -119,7 +119,7 @@ def run_queue(recipes: Sequence[Path], runs: Path, arguments: Sequence[str] = ()
             if stop.signal is not None:
                 return 128 + stop.signal
             if code:
-                logger.error("%s failed with exit code %d; going to the next recipe", state.recipe.name, code)
+                logger.error("%s failed with exit code %d; continuing with the next recipe", state.recipe.name, code)
                 failed = True
     return int(failed)
 

@@ -1,4 +1,4 @@
-"""The weights of a shipped step engine, for training to go on from."""
+"""The weights of a shipped step engine, as a starting point for training."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ Weights = dict[str, torch.Tensor]
 
 
 def read_shipped_weights(path: Path, model: torch.nn.Module) -> Weights:
-    """Read what a `step.onnx` of the zoo gives of a network's weights.
+    """Read a network's weights from a `step.onnx` of the zoo.
 
     Raises:
-        ValueError: The network is of a kind whose weights are not read back; name a checkpoint instead.
+        ValueError: The weights of this kind of network cannot be read back.
     """
     graph = onnx.load(path).graph
     weights = {weight.name: torch.from_numpy(to_array(weight).copy()) for weight in graph.initializer}
@@ -25,11 +25,11 @@ def read_shipped_weights(path: Path, model: torch.nn.Module) -> Weights:
         return network_weights(weights, model.config)
     if isinstance(model, SpeechMask):
         return _mask_weights(graph, weights)
-    raise ValueError(f"{path}: a {type(model).__name__} does not start from a shipped model; name a checkpoint")
+    raise ValueError(f"{path}: a {type(model).__name__} cannot start from a shipped model; name a checkpoint")
 
 
 def _mask_weights(graph: onnx.GraphProto, initializers: Weights) -> Weights:
-    """Undo what the exporter does: products are transposed, and the gates of a GRU come in another order."""
+    """Undo the exporter's changes: products are transposed, and the gates of a GRU are in another order."""
     found: Weights = {}
     products = [
         initializers[name]
@@ -56,6 +56,6 @@ def _mask_weights(graph: onnx.GraphProto, initializers: Weights) -> Weights:
 
 
 def _gates(stacked: torch.Tensor) -> torch.Tensor:
-    """Put ONNX's gates (update, reset, new) into torch's order (reset, update, new)."""
+    """Reorder ONNX's gates (update, reset, new) into torch's order (reset, update, new)."""
     update, reset, new = stacked.chunk(3)
     return torch.cat((reset, update, new))

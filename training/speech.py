@@ -1,6 +1,5 @@
-"""Train a speech network: `python -m training.speech RECIPE --media FOLDER --out FOLDER`."""
+"""The speech task: a speech network learns to remove noise from mixtures of recordings."""
 
-import argparse
 import logging
 from pathlib import Path
 from typing import Literal
@@ -12,11 +11,13 @@ from torch import Tensor
 
 from models.speech_network import Architecture, build_speech_network
 from runtime.audio.denoiser import HOP_SAMPLES, LevelTracker
-from training.loop import Batch, Recipe, load_recipe, train
+from training.loop import Batch, Recipe
 from training.speech_data import SAMPLE_RATE, Samples, SpeechCorpus, load_corpora
 from training.speech_loss import speech_loss
 from training.speech_measures import held_out_mixtures, measure
 from training.speech_mixing import draw_example
+
+logger = logging.getLogger(__name__)
 
 
 class SpeechSettings(BaseModel):
@@ -26,10 +27,10 @@ class SpeechSettings(BaseModel):
 
     architecture: Architecture = "demucs"
     hidden: int = Field(gt=0)
-    predicts: Literal["speech", "noise"] = Field(default="noise", description="of a Demucs")
-    gain_exponent: float = Field(default=1, gt=0, description="of a mask, once shipped; trained at 1")
+    predicts: Literal["speech", "noise"] = Field(default="noise", description="output of a Demucs")
+    gain_exponent: float = Field(default=1, gt=0, description="of a mask, applied on export; training uses 1")
     crop_seconds: tuple[float, ...] = Field(
-        min_length=1, description="one is drawn per batch; longer crops make smaller batches"
+        min_length=1, description="one is drawn per batch; longer crops give smaller batches"
     )
     snr_weight: float = Field(default=0, ge=0, description="of the error over the mixture, in bels")
     stft_weight: float = Field(default=0.5, ge=0, description="of the multi-resolution STFT loss")
@@ -42,7 +43,13 @@ class SpeechSettings(BaseModel):
 
 
 class SpeechTask:
-    """Learn to remove noise from speech; see `training.loop.Task`."""
+    """Train a network to remove noise from speech; see `training.loop.Task`.
+
+    Args:
+        recipe: Of kind speech.
+        kept: Recordings for training.
+        held_out: Recordings for validation.
+    """
 
     def __init__(self, recipe: Recipe, kept: SpeechCorpus, held_out: SpeechCorpus) -> None:
         self._settings = SpeechSettings.model_validate(recipe.task)
@@ -75,7 +82,7 @@ class SpeechTask:
         }
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Compare what the network makes of the mixtures with the targets."""
+        """Return the loss of the network's output against the targets."""
         output = self.model(batch["mixture"])
         with torch.autocast("cpu", enabled=False):
             return speech_loss(
@@ -93,8 +100,23 @@ class SpeechTask:
         return {"score": after["pesq"], **after}
 
     def validate_noisy(self) -> dict[str, float]:
-        """Measure the held-out mixtures as they are."""
+        """Measure the unprocessed held-out mixtures."""
         return measure(self._mixtures, lambda noisy: noisy)
+
+
+def open_speech_task(recipe: Recipe, media: Path) -> SpeechTask:
+    """Read the recordings of a folder with `speech/` and `noise/`, and log the measures of the noisy mixtures.
+
+    Raises:
+        FileNotFoundError: There are too few recordings, or a held-out noise does not exist.
+    """
+    settings = SpeechSettings.model_validate(recipe.task)
+    kept, held_out = load_corpora(
+        media, held_out_noise=settings.held_out_noise, held_out_speakers=settings.held_out_speakers
+    )
+    task = SpeechTask(recipe, kept, held_out)
+    logger.info("noisy held-out mixtures: %s", task.validate_noisy())
+    return task
 
 
 @torch.inference_mode()
@@ -104,27 +126,3 @@ def denoise_whole(model: torch.nn.Module, noisy: Samples) -> Samples:
     level = LevelTracker(SAMPLE_RATE).push(padded)
     output = model(torch.from_numpy(padded / level)[None, None])[0, 0].numpy()
     return (output * level)[: len(noisy)]
-
-
-def main() -> None:
-    """Train from the command line, going on where an earlier run of the same folder stopped."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--media", type=Path, required=True, help="folder with speech/ and noise/")
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and log")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = load_recipe(arguments.recipe)
-    settings = SpeechSettings.model_validate(recipe.task)
-    kept, held_out = load_corpora(
-        arguments.media,
-        held_out_noise=settings.held_out_noise,
-        held_out_speakers=settings.held_out_speakers,
-    )
-    task = SpeechTask(recipe, kept, held_out)
-    logging.info("noisy held-out mixtures: %s", task.validate_noisy())
-    train(task, recipe, arguments.out)
-
-
-if __name__ == "__main__":
-    main()

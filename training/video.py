@@ -1,4 +1,4 @@
-"""The video task: unroll a recurrent network over short sequences and descend a robust loss."""
+"""The video task: unroll a recurrent network over short sequences and minimise a robust loss."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ class VideoTaskSettings(PairSettings):
     channels: int = 32
     blocks: int = 4
     high_pass: bool = False
-    ssim_weight: float = Field(default=0.0, ge=0, description="weight of 1 - SSIM of luma beside the Huber distance")
+    ssim_weight: float = Field(default=0.0, ge=0, description="weight of 1 - SSIM of luma, added to the Huber loss")
 
 
 class VideoTask:
-    """Train `LightVsr` on footage of a folder."""
+    """Train `LightVsr` on the clips of a folder; see `training.loop.Task`."""
 
     def __init__(self, recipe: Recipe, media: Path) -> None:
         self.settings = VideoTaskSettings.model_validate(recipe.task)
@@ -41,61 +41,61 @@ class VideoTask:
         self.held_out = self._pairs.held_out
 
     def batch(self, rng: np.random.Generator) -> Batch:
-        """Draw degraded and sharp sequences and the flow between the degraded frames."""
-        poor, sharp = self._pairs.draw(rng, self.size)
-        flow = torch.stack([sequence_flow(sequence, self.settings.grid) for sequence in poor])
-        return {"poor": poor, "sharp": sharp, "flow": flow}
+        """Draw `lq` and `gt` sequences, and the flow between the `lq` frames."""
+        lq, gt = self._pairs.draw(rng, self.size)
+        flow = torch.stack([sequence_flow(sequence, self.settings.grid) for sequence in lq])
+        return {"lq": lq, "gt": gt, "flow": flow}
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Return the mean distance over all frames: Huber, which is Charbonnier's shape in one fused pass."""
-        outputs = unroll(self.model, batch["poor"], batch["flow"])
-        loss = functional.smooth_l1_loss(outputs, batch["sharp"], beta=0.01)
+        """Return the mean Huber loss over all frames (close to Charbonnier, and one fused operation)."""
+        outputs = unroll(self.model, batch["lq"], batch["flow"])
+        loss = functional.smooth_l1_loss(outputs, batch["gt"], beta=0.01)
         if self.settings.ssim_weight:
-            loss = loss + self.settings.ssim_weight * (1 - ssim_luma(outputs[:, 1::3], batch["sharp"][:, 1::3]))
-        last = outputs.detach()[:, -1] - batch["sharp"][:, -1]
+            loss = loss + self.settings.ssim_weight * (1 - ssim_luma(outputs[:, 1::3], batch["gt"][:, 1::3]))
+        last = outputs.detach()[:, -1] - batch["gt"][:, -1]
         return loss, {"psnr": float(-10 * last.square().mean().log10())}
 
     def validate(self, model: torch.nn.Module) -> dict[str, float]:
-        """Measure the gain in PSNR-Y and SSIM over bicubic (or over the input) on held-out clips."""
+        """Measure the gain in PSNR-Y and SSIM over bicubic upscaling, or over the input, on held-out clips."""
         gains: dict[str, float] = {}
         ssim_gains: list[float] = []
-        for name, (poor, sharp) in self.held_out.items():
+        for name, (lq, gt) in self.held_out.items():
             with torch.no_grad():
-                flow = sequence_flow(poor, self.settings.grid)[None]
-                output = unroll(model, poor[None], flow)[0].clamp(0, 1)
-                plain = model.skip(poor).clamp(0, 1)
-            gains[name] = psnr_luma(output, sharp) - psnr_luma(plain, sharp)
-            ssim_gains.append(float(ssim_luma(output, sharp) - ssim_luma(plain, sharp)))
+                flow = sequence_flow(lq, self.settings.grid)[None]
+                output = unroll(model, lq[None], flow)[0].clamp(0, 1)
+                baseline = model.skip(lq).clamp(0, 1)
+            gains[name] = psnr_luma(output, gt) - psnr_luma(baseline, gt)
+            ssim_gains.append(float(ssim_luma(output, gt) - ssim_luma(baseline, gt)))
         means = {"score": sum(gains.values()) / len(gains), "ssim_gain": sum(ssim_gains) / len(ssim_gains)}
         return {**gains, **means}
 
 
-def unroll(model: torch.nn.Module, poor: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """Run the network over sequences, its state warped from frame to frame.
+def unroll(model: torch.nn.Module, lq: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Run the network over sequences, with its state warped from frame to frame.
 
     Args:
         model: A `LightVsr`.
-        poor: (batch, frames, 3, height, width).
+        lq: (batch, frames, 3, height, width).
         flow: (batch, frames - 1, 2, grid height, grid width), from `sequence_flow`.
 
     Returns:
         (batch, frames, 3, scale height, scale width).
     """
-    batch, frames, _, height, width = poor.shape
+    batch, frames, _, height, width = lq.shape
     config = model.config
-    state = poor.new_zeros(batch, config.state_channels, height // config.grid, width // config.grid)
+    state = lq.new_zeros(batch, config.state_channels, height // config.grid, width // config.grid)
     outputs = []
     for index in range(frames):
         if index:
             state = warp(state, flow[:, index - 1])
-        output, state = model(poor[:, index].contiguous(memory_format=torch.channels_last), state)
+        output, state = model(lq[:, index].contiguous(memory_format=torch.channels_last), state)
         state = state.float()
         outputs.append(output.float())
     return torch.stack(outputs, dim=1)
 
 
 def warp(state: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """Do what `kernels.warp` does, with gradients to the state."""
+    """Warp a state as `kernels.warp` does, with gradients to the state."""
     height, width = flow.shape[2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     column = (x + flow[:, 0]) * (2 / max(1, width - 1)) - 1
@@ -108,7 +108,7 @@ def sequence_flow(sequence: torch.Tensor, grid: int) -> torch.Tensor:
 
     Args:
         sequence: (frames, 3, height, width) in [0, 1].
-        grid: What the network divides the source by.
+        grid: Divisor of the network's grid.
 
     Returns:
         (frames - 1, 2, height / grid, width / grid).

@@ -1,4 +1,4 @@
-"""The window task: any picture network of the registry that takes a window of frames, or one frame, at once."""
+"""The window task: any video network of the registry that takes a window of frames, or one frame, at once."""
 
 from pathlib import Path
 
@@ -14,25 +14,25 @@ from training.video import psnr_luma, ssim_luma
 
 
 class WindowTaskSettings(PairSettings):
-    """The `[task]` table of such a recipe."""
+    """The `[task]` table of a window recipe."""
 
-    network: str = Field(description="its name in the registry: basicvsr, residual-rvrt-small, sr-unet-x2, ...")
-    noise_level: float = Field(default=10.0, ge=0, description="sigma of 255 that a network is told which takes it")
+    network: str = Field(description="name in the registry: basicvsr, residual-rvrt-small, sr-unet-x2, ...")
+    noise_level: float = Field(default=10.0, ge=0, description="sigma of 255, for networks with a noise-level input")
 
 
 class WindowTask:
-    """Train a network of the registry on footage of a folder; see `training.loop.Task`.
+    """Train a network of the registry on the clips of a folder; see `training.loop.Task`.
 
     Raises:
         UnknownNetworkError: There is no such network.
-        ValueError: It takes no window, or the crop does not divide.
+        ValueError: It takes no window, or the crop is not a multiple of its sides.
     """
 
     def __init__(self, recipe: Recipe, media: Path) -> None:
         self.settings = WindowTaskSettings.model_validate(recipe.task)
         entry = REGISTRY.find(self.settings.network)
         if entry.window is None:
-            raise ValueError(f"{entry.name} takes no window of frames; its recipe is another one")
+            raise ValueError(f"{entry.name} takes no window of frames; use a recipe of kind video or speech")
         if self.settings.crop % entry.window.side_multiple:
             raise ValueError(
                 f"got crops of {self.settings.crop} pixels; {entry.name} needs multiples of "
@@ -45,40 +45,40 @@ class WindowTask:
         self._pairs = Pairs(self.settings, media, scale=entry.window.scale, multiple=max(8, entry.window.side_multiple))
 
     def batch(self, rng: np.random.Generator) -> Batch:
-        """Draw poor and sharp sequences."""
-        poor, sharp = self._pairs.draw(rng, self._size)
-        return {"poor": poor, "sharp": sharp}
+        """Draw `lq` and `gt` sequences."""
+        lq, gt = self._pairs.draw(rng, self._size)
+        return {"lq": lq, "gt": gt}
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Return the Huber distance over all frames."""
-        outputs = self._run(self.model, batch["poor"]).float()
-        error = (outputs.detach() - batch["sharp"]).square().mean()
-        return functional.smooth_l1_loss(outputs, batch["sharp"], beta=0.01), {"psnr": float(-10 * error.log10())}
+        """Return the mean Huber loss over all frames."""
+        outputs = self._run(self.model, batch["lq"]).float()
+        error = (outputs.detach() - batch["gt"]).square().mean()
+        return functional.smooth_l1_loss(outputs, batch["gt"], beta=0.01), {"psnr": float(-10 * error.log10())}
 
     def validate(self, model: torch.nn.Module) -> dict[str, float]:
-        """Measure the gain in PSNR-Y and SSIM over bicubic (or over the input) on held-out clips."""
+        """Measure the gain in PSNR-Y and SSIM over bicubic upscaling, or over the input, on held-out clips."""
         gains: dict[str, float] = {}
         similar: list[float] = []
         scale = self._window.scale
         for name, clip in self._pairs.held_out.items():
-            poor, sharp = (part[: self.settings.frames] for part in clip)
+            lq, gt = (part[: self.settings.frames] for part in clip)
             with torch.no_grad():
-                output = self._run(model, poor[None])[0].clamp(0, 1)
-            plain = poor
+                output = self._run(model, lq[None])[0].clamp(0, 1)
+            baseline = lq
             if scale > 1:
-                plain = functional.interpolate(poor, scale_factor=scale, mode="bicubic", align_corners=False)
-            plain = plain.clamp(0, 1)
-            gains[name] = psnr_luma(output, sharp) - psnr_luma(plain, sharp)
-            similar.append(float(ssim_luma(output, sharp) - ssim_luma(plain, sharp)))
+                baseline = functional.interpolate(lq, scale_factor=scale, mode="bicubic", align_corners=False)
+            baseline = baseline.clamp(0, 1)
+            gains[name] = psnr_luma(output, gt) - psnr_luma(baseline, gt)
+            similar.append(float(ssim_luma(output, gt) - ssim_luma(baseline, gt)))
         count = max(1, len(gains))
         return {**gains, "score": sum(gains.values()) / count, "ssim_gain": sum(similar) / count}
 
-    def _run(self, model: torch.nn.Module, poor: torch.Tensor) -> torch.Tensor:
+    def _run(self, model: torch.nn.Module, lq: torch.Tensor) -> torch.Tensor:
         """Map (batch, frames, 3, height, width) to the same with `scale` times the sides."""
         if self._window.channels == 4:
-            level = torch.full_like(poor[:, :, :1], self.settings.noise_level / 255)
-            poor = torch.cat((poor, level), dim=2)
+            level = torch.full_like(lq[:, :, :1], self.settings.noise_level / 255)
+            lq = torch.cat((lq, level), dim=2)
         if self._window.frames > 1:
-            made: torch.Tensor = model(poor)
+            made: torch.Tensor = model(lq)
             return made
-        return torch.Tensor(model(poor.flatten(0, 1))).unflatten(0, poor.shape[:2])
+        return torch.Tensor(model(lq.flatten(0, 1))).unflatten(0, lq.shape[:2])

@@ -1,10 +1,10 @@
-"""The measures are those of the literature, and what is spoiled is spoiled the same way each time."""
+"""Measures are those of the literature, and degradation is repeatable."""
 
 import numpy as np
 import pytest
 
 from benchmarks.video_quality import ssim
-from calibration.quality import KINDS, Spoiling, luma, psnr, spoil
+from calibration.quality import KINDS, TestDegradation, degrade_clip, luma, psnr
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def test_ssim_is_one_for_the_same_and_less_for_noise(picture):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_spoiling_is_repeatable_and_shrinks(picture, kind):
-    one, other = (spoil([picture] * 3, Spoiling(kind), scale=2) for _ in range(2))
+def test_degradation_is_repeatable_and_downscales(picture, kind):
+    one, other = (degrade_clip([picture] * 3, TestDegradation(kind), scale=2) for _ in range(2))
 
     assert one[0].shape == (48, 64, 3)
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    assert np.array_equal(one[0], spoil([picture], Spoiling(), scale=2)[0]) == (kind == "bicubic")
+    assert np.array_equal(one[0], degrade_clip([picture], TestDegradation(), scale=2)[0]) == (kind == "bicubic")
 
 
 def test_a_kind_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="got kind 'dark', expected one of bicubic, blurred, noisy, degraded"):
-        Spoiling("dark")
+        TestDegradation("dark")

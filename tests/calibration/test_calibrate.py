@@ -35,9 +35,9 @@ INT8 = [
 def tested():
     """Two frames of the sample's first scene, a quarter as large for the network."""
     pytest.importorskip("skimage", reason="the sample's photographs come with scikit-image")
-    truth = tuple(np.ascontiguousarray(frame[:176, :256]) for frame, _ in zip(render_frames(2), range(2), strict=False))
-    small = (Image.fromarray(frame).resize((64, 44), Image.Resampling.BICUBIC) for frame in truth)
-    return TestClip("sample", truth, tuple(np.asarray(frame) for frame in small))
+    gt = tuple(np.ascontiguousarray(frame[:176, :256]) for frame, _ in zip(render_frames(2), range(2), strict=False))
+    small = (Image.fromarray(frame).resize((64, 44), Image.Resampling.BICUBIC) for frame in gt)
+    return TestClip("sample", gt, tuple(np.asarray(frame) for frame in small))
 
 
 @pytest.mark.parametrize(("name", "file"), INT8, ids=[f"{name} {file.form}" for name, file in INT8])
@@ -82,7 +82,7 @@ def test_psnr_is_that_of_the_shipped_pipeline(tested):
 
     exact = measure_psnr(model, [tested], backend)
 
-    worse = TestClip("other", tuple(255 - frame for frame in tested.truth), tested.poor)
+    worse = TestClip("other", tuple(255 - frame for frame in tested.gt), tested.lq)
     assert exact > 20
     assert measure_psnr(model, [worse], backend) < 12
     assert measure_psnr(model, [tested, worse], backend) == pytest.approx(

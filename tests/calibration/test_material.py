@@ -45,5 +45,5 @@ def test_a_clip_to_measure_on_that_is_not_there_is_an_error(tmp_path):
     (tmp_path / "a.mp4").touch()
     request = CalibrationRequest("light-x4", clips=(tmp_path,), test_clips=("b.mp4",))
 
-    with pytest.raises(CalibrationError, match=r"there is no clip named b\.mp4"):
+    with pytest.raises(CalibrationError, match=r"no clip of --clips is named b\.mp4"):
         read_material(find_model("light-x4"), request, tmp_path)

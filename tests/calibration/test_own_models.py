@@ -8,8 +8,8 @@ import torch
 from rich.console import Console
 
 from calibration.calibrate import calibrate
-from calibration.clips import run_model
 from calibration.material import CalibrationRequest
+from calibration.recording import run_model
 from export.importers.bidirectional import write_chain
 from export.importers.entry import Imported
 from models.basicvsr import BasicVsr, BasicVsrConfig
@@ -34,9 +34,7 @@ def zoo(tmp_path_factory):
         source=folder / "own.pth", scale=4, tile=(32, 32), frames=3, overlap=1, side_multiple=1,
     )  # fmt: skip
     write_chain(network, imported, folder / "zoo")
-    request = CalibrationRequest(
-        "own", frames=3, side=24, test_frames=3, truth_side=96, ship=True, output=folder / "out"
-    )
+    request = CalibrationRequest("own", frames=3, side=24, test_frames=3, gt_side=96, ship=True, output=folder / "out")
     calibrate(request, console=Console(file=io.StringIO()), zoo=folder / "zoo")
     return folder / "zoo"
 

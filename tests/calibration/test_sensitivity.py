@@ -48,17 +48,17 @@ def source(tmp_path):
 
 @pytest.fixture
 def score(source):
-    """PSNR against a truth that float32 itself misses by a little, as a real network does."""
+    """PSNR against a gt that float32 itself misses by a little, as a real network does."""
 
     def run(path):
         with OnnxRuntimeCpuSession(path, dimensions=SIZES, precision="fp32", threads=1) as session:
             return session.run({"x": PICTURE})["y"]
 
-    truth = run(source)
-    truth = truth + np.random.default_rng(9).normal(0, 0.05 * truth.std(), truth.shape)
+    gt = run(source)
+    gt = gt + np.random.default_rng(9).normal(0, 0.05 * gt.std(), gt.shape)
 
     def psnr(files):
-        return float(10 * np.log10(np.ptp(truth) ** 2 / np.mean((run(files["step"]) - truth) ** 2)))
+        return float(10 * np.log10(np.ptp(gt) ** 2 / np.mean((run(files["step"]) - gt) ** 2)))
 
     return psnr
 

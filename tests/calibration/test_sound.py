@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.sample_clip import SAMPLE_RATE, make_sound
-from calibration.sound import record_blocks
+from calibration.recording import record_blocks
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.errors import DecodeError
 from runtime.manifest import find_model
@@ -51,5 +51,5 @@ def test_a_picture_alone_is_refused(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")))
         container.mux(stream.encode(None))
 
-    with pytest.raises(DecodeError, match="has no sound to calibrate with"):
+    with pytest.raises(DecodeError, match="has no audio stream"):
         list(record_blocks(find_model("speech-mask"), path, blocks=1))

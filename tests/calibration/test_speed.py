@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration.plot import Point, write_plot
-from calibration.speed import time_in_turn
+from calibration.speed import Point, time_in_turn, write_plot
 
 
 class Sleeper:

@@ -1,4 +1,4 @@
-"""Footage that the tests make themselves."""
+"""Clips that the tests generate."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Degradation spoils as much as asked, from its own random source alone."""
+"""Degradation has the requested strength and depends on its seed only."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from training.degrade import Degradation, compress, degrade, shrink, walk
 
 
 @pytest.fixture
-def sharp():
+def gt():
     y, x = np.mgrid[:64, :96]
     frames = [np.stack([np.sin((x + 3 * k) / 5), np.cos(y / 4), np.sin((x + y) / 7)]) * 0.4 + 0.5 for k in range(5)]
     return torch.from_numpy(np.stack(frames)).float()
@@ -19,29 +19,29 @@ def psnr(one, other):
     return float(-10 * (one - other).square().mean().log10())
 
 
-def test_shrinking_is_the_bicubic_of_the_literature(sharp):
-    picture = sharp[0, 0].numpy()
+def test_shrinking_is_the_bicubic_of_the_literature(gt):
+    picture = gt[0, 0].numpy()
     expected = np.asarray(Image.fromarray(picture).resize((24, 16), Image.Resampling.BICUBIC))
 
-    found = shrink(sharp, 4)[0, 0].numpy()
+    found = shrink(gt, 4)[0, 0].numpy()
 
     assert np.abs(found - expected).max() < 1.1 / 255
 
 
-def test_a_clean_share_of_one_only_shrinks(sharp):
-    result = degrade(sharp, 2, Degradation(clean_share=1.0), np.random.default_rng(0))
+def test_a_clean_share_of_one_only_shrinks(gt):
+    result = degrade(gt, 2, Degradation(clean_share=1.0), np.random.default_rng(0))
 
-    torch.testing.assert_close(result, shrink(sharp, 2))
+    torch.testing.assert_close(result, shrink(gt, 2))
 
 
-def test_the_same_seed_spoils_the_same_way(sharp):
+def test_the_same_seed_degrades_the_same_way(gt):
     ranges = Degradation(clean_share=0.0)
 
-    one, other = (degrade(sharp, 2, ranges, np.random.default_rng(9)) for _ in range(2))
+    one, other = (degrade(gt, 2, ranges, np.random.default_rng(9)) for _ in range(2))
 
     torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert one.shape == (5, 3, 32, 48)
-    assert psnr(one, shrink(sharp, 2)) < 45
+    assert psnr(one, shrink(gt, 2)) < 45
 
 
 def test_noise_has_the_strength_asked_for():
@@ -54,11 +54,11 @@ def test_noise_has_the_strength_asked_for():
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_a_higher_crf_is_worse_and_no_frame_is_lost(sharp, codec):
-    fine, coarse = compress(sharp, 16, codec=codec), compress(sharp, 42, codec=codec)
+def test_a_higher_crf_is_worse_and_no_frame_is_lost(gt, codec):
+    fine, coarse = compress(gt, 16, codec=codec), compress(gt, 42, codec=codec)
 
-    assert fine.shape == coarse.shape == sharp.shape
-    assert psnr(fine, sharp) > psnr(coarse, sharp) + 3
+    assert fine.shape == coarse.shape == gt.shape
+    assert psnr(fine, gt) > psnr(coarse, gt) + 3
 
 
 def test_a_walk_drifts_within_its_bounds():

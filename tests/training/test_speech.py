@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from training.loop import Recipe, load_recipe, train
-from training.speech import SpeechSettings, SpeechTask, denoise_whole
+from training.speech import SpeechSettings, SpeechTask, denoise_whole, open_speech_task
 from training.speech_data import SAMPLE_RATE, SpeechCorpus, load_corpora
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
@@ -112,6 +112,12 @@ def test_the_shipped_recipes_are_valid(name: str, hidden: int) -> None:
     recipe = load_recipe(RECIPES / f"{name}.toml")
     assert SpeechSettings.model_validate(recipe.task).hidden == hidden
     assert recipe.start_from is None or Path(recipe.start_from).parts[0] == "zoo"
+
+
+def test_a_task_is_opened_from_a_recipe_and_a_folder(media: Path) -> None:
+    task = open_speech_task(small_recipe(), media)
+
+    assert set(task.batch(np.random.default_rng(0))) == {"mixture", "target"}
 
 
 def test_all_recipes_hold_out_the_same() -> None:

@@ -1,4 +1,4 @@
-"""The video task learns from footage that the test makes, and unrolls as the product runs."""
+"""The video task learns from clips that the test makes, and unrolls as the product runs."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,8 @@ from skimage.metrics import structural_similarity
 
 from kernels.warp import warp as shipped_warp
 from models.light_vsr import LightVsr, LightVsrConfig
-from training.footage import load_footage
+from training.clips import draw_sequence, load_clips
 from training.loop import Recipe, read_log, train
-from training.sequences import draw_sequence
 from training.video import LUMA, VideoTask, psnr_luma, sequence_flow, ssim_luma, unroll, warp
 
 
@@ -28,9 +27,9 @@ def recipe(**changes):
     return Recipe(**values)
 
 
-def test_what_is_held_out_is_not_in_the_footage(media):
-    every = load_footage(media, held_out=(), clip_side=300, photo_side=380, frames=12)
-    most = load_footage(media, held_out=("b.mp4", "photo.png"), clip_side=300, photo_side=380, frames=12)
+def test_what_is_held_out_is_not_in_the_clips(media):
+    every = load_clips(media, held_out=(), clip_side=300, photo_side=380, frames=12)
+    most = load_clips(media, held_out=("b.mp4", "photo.png"), clip_side=300, photo_side=380, frames=12)
 
     assert len(every.clips) == 2 * len(most.clips)
     assert len(every.photos) == 1
@@ -39,10 +38,10 @@ def test_what_is_held_out_is_not_in_the_footage(media):
 
 @pytest.mark.parametrize("photo_share", [0.0, 1.0])
 def test_a_sequence_moves_and_depends_on_its_seed_alone(media, photo_share):
-    footage = load_footage(media, held_out=(), clip_side=300, photo_side=380, frames=12)
+    clips = load_clips(media, held_out=(), clip_side=300, photo_side=380, frames=12)
 
     one, again, other = (
-        draw_sequence(footage, np.random.default_rng(seed), frames=6, size=96, photo_share=photo_share)
+        draw_sequence(clips, np.random.default_rng(seed), frames=6, size=96, photo_share=photo_share)
         for seed in (1, 1, 2)
     )
 
@@ -67,7 +66,7 @@ def test_a_degraded_task_on_a_grid_gives_matching_shapes(media):
 
     batch = task.batch(np.random.default_rng(3))
 
-    assert batch["poor"].shape == batch["sharp"].shape == (2, 4, 3, 32, 32)
+    assert batch["lq"].shape == batch["gt"].shape == (2, 4, 3, 32, 32)
     assert batch["flow"].shape == (2, 3, 2, 16, 16)
     loss, _ = task.loss(batch)
     assert torch.isfinite(loss)
@@ -105,14 +104,14 @@ def test_psnr_of_a_known_error():
 
 def test_ssim_is_that_of_its_paper():
     generator = torch.Generator().manual_seed(1)
-    sharp = torch.rand(2, 3, 40, 52, generator=generator)
-    poor = sharp + 0.1 * torch.randn(sharp.shape, generator=generator)
+    gt = torch.rand(2, 3, 40, 52, generator=generator)
+    lq = gt + 0.1 * torch.randn(gt.shape, generator=generator)
     weights = torch.tensor(LUMA)[:, None, None]
 
-    found = ssim_luma(poor, sharp)
+    found = ssim_luma(lq, gt)
 
     expected = []
-    for one, other in zip(poor, sharp, strict=True):
+    for one, other in zip(lq, gt, strict=True):
         _, plane = structural_similarity(
             *((value * weights).sum(0).numpy() for value in (one, other)),
             data_range=1,

@@ -10,7 +10,7 @@ from training.window import WindowTask
 
 def recipe(network, **changes):
     task = {"network": network, "frames": 4, "crop": 16, "held_out": ["b.mp4"], "clip_frames": 12, "held_out_side": 64}
-    values = {"name": "brief", "iterations": 12, "batch": 1, "learning_rate": 1e-3, "warm_up": 2, "ema": 0.5}
+    values = {"name": "short", "iterations": 12, "batch": 1, "learning_rate": 1e-3, "warm_up": 2, "ema": 0.5}
     return Recipe(**values, validate_every=12, task={**task, **changes})
 
 
@@ -34,7 +34,7 @@ def test_one_frame_at_a_time_and_its_enlargement(media):
 
     batch = task.batch(np.random.default_rng(2))
 
-    assert (batch["poor"].shape, batch["sharp"].shape) == ((1, 1, 3, 16, 16), (1, 1, 3, 32, 32))
+    assert (batch["lq"].shape, batch["gt"].shape) == ((1, 1, 3, 16, 16), (1, 1, 3, 32, 32))
     assert torch.isfinite(task.loss(batch)[0])
 
 
@@ -56,8 +56,8 @@ def test_what_does_not_fit_is_refused(media):
         WindowTask(recipe("light-x4"), media)
 
 
-def test_every_brief_recipe_can_be_read(pytestconfig):
-    paths = sorted((pytestconfig.rootpath / "training" / "recipes" / "brief").glob("*.toml"))
+def test_every_smoke_test_recipe_can_be_read(pytestconfig):
+    paths = sorted((pytestconfig.rootpath / "training" / "recipes" / "smoke_test").glob("*.toml"))
 
     assert len(paths) >= 6
     assert all(load_recipe(path).task["network"].replace("-", "_") == path.stem for path in paths)

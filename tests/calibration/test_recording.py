@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from calibration.clips import read_frames, record_calls
+from calibration.recording import read_frames, record_calls
 from kernels.warp import warp
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.errors import DecodeError
@@ -76,5 +76,5 @@ def test_sound_alone_is_refused(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
-    with pytest.raises(DecodeError, match="has no picture to calibrate with"):
+    with pytest.raises(DecodeError, match="has no video stream"):
         list(read_frames(path, frames=1))
