@@ -1,8 +1,8 @@
-"""`python -m export.build_process`: one engine for the store of a box, from wish to shelf, in a process of its own.
+"""`python -m export.build_process`: the builder process, which builds one engine for the engine store.
 
-Started by `runtime/engine/store/builder.py`. It runs on the box, needs neither torch nor onnx, and gives way to
-everything else there. SIGTERM, or the end of whoever started it, ends it and leaves nothing; after SIGKILL the next
-builder of the same engine, or `relume engines prune`, clears away what was half done.
+Started by `runtime/engine/store/builder.py` on the target machine, at the lowest priority, without torch or onnx. On
+SIGTERM, or when its parent ends, it exits and removes unfinished files; after SIGKILL the next builder of the same
+engine, or `relume engines prune`, removes them.
 """
 
 import argparse
@@ -22,14 +22,14 @@ _OOM_SCORE: Final = 800
 
 
 def main() -> int:
-    """Build what standard input wishes for, and tell of it in lines of JSON."""
+    """Build the engine requested on standard input, and report progress as lines of JSON."""
     # Before anything starts a thread: builders spend minutes in native code, where no Python handler would run.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     parser = argparse.ArgumentParser(prog="python -m export.build_process", description=__doc__)
     parser.add_argument("--store", type=Path, required=True, help="the store's folder")
-    parser.add_argument("--parent", type=int, help="the process with which it ends")
-    parser.add_argument("--threads", type=int, default=1, help="of the processor, in the golden test")
-    parser.add_argument("--for", dest="capability", help="sm89 or the like: for another device")
+    parser.add_argument("--parent", type=int, help="exit together with this process")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the golden test")
+    parser.add_argument("--for", dest="capability", help="compute capability of another device, such as sm89")
     options = parser.parse_args()
     from runtime.child_process import end_with_parent, forbid_network, lower_priority
 
@@ -51,17 +51,17 @@ def main() -> int:
             BuildRequest.model_validate_json(sys.stdin.buffer.read()),
             capability=options.capability,
             threads=options.threads,
-            on_stage=lambda stage: _say(stage=stage),
+            on_stage=lambda stage: _report(stage=stage),
             temporary=temporary,
         )
     except (OSError, EngineStoreError) as error:
         print(error, file=sys.stderr)
         return EXIT_UNABLE
-    _say(outcome=result.outcome, name=result.name, reason=result.reason)
+    _report(outcome=result.outcome, name=result.name, reason=result.reason)
     return 0
 
 
-def _say(**words: str) -> None:
+def _report(**words: str) -> None:
     print(json.dumps(words), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What exported files are compared on: random tiles, and tiles cut out of real clips and recordings."""
+"""Inputs for the comparison of exported files: random tiles, and tiles of real clips and recordings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -13,26 +13,26 @@ from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 
 Tile = dict[str, NDArray[np.float32]]
 MOST_BYTES = 48_000_000
-"""Of frames that are held of one clip; a window is held whole, however large its frames are."""
+"""Limit of the frames held of one clip, except for the frames of one window."""
 SAMPLE_RATE = 16_000
 
 
 def graph_tiles(
     graph: Graph, source: Path, count: int, *, clips: Sequence[Path] = (), sounds: Sequence[Path] = ()
 ) -> Iterator[Tile]:
-    """Return `count` random tiles of a graph, then as many real ones where there are clips or recordings that fit.
+    """Return `count` random tiles of a graph, then as many real ones if there are suitable clips or recordings.
 
     Args:
-        graph: What is compared.
-        source: Its float32 file, which makes the states of each tile of the one before it.
-        count: Of either kind.
-        clips: Videos, for graphs that see pictures.
-        sounds: Recordings, for graphs that hear.
+        graph: The graph.
+        source: Its float32 file, which computes the states of each tile from the previous one.
+        count: Of each kind.
+        clips: Videos, for graphs with frames.
+        sounds: Recordings, for graphs with audio.
     """
     tiles = random_tiles(graph.inputs, count, sound=graph.sound)
     if graph.sound is not None and sounds:
         tiles = chain(tiles, sound_tiles(graph.inputs, sounds, count, sound=graph.sound))
-    elif clips and has_pictures(graph.inputs):
+    elif clips and has_frames(graph.inputs):
         tiles = chain(tiles, real_tiles(graph.inputs, clips, count))
     if graph.derive is not None:
         tiles = map(graph.derive, tiles)
@@ -42,7 +42,7 @@ def graph_tiles(
 def random_tiles(
     shapes: dict[str, tuple[int, ...]], count: int, *, seed: int = 1, sound: str | None = None
 ) -> Iterator[Tile]:
-    """Yield noise in [0, 1]; for a waveform noise of unit level around 0."""
+    """Yield uniform noise in [0, 1]; for a waveform normal noise of unit level."""
     for index in range(count):
         tile = random_inputs(shapes, seed + index)
         if sound is not None:
@@ -53,27 +53,27 @@ def random_tiles(
 def real_tiles(
     shapes: dict[str, tuple[int, ...]], clips: Sequence[Path], count: int, *, seed: int = 1
 ) -> Iterator[Tile]:
-    """Cut tiles of consecutive frames out of clips in turn, at random places; inputs that are no pictures stay noise.
+    """Cut tiles of consecutive frames from each clip in turn, at random positions; other inputs stay noise.
 
     Raises:
-        ValueError: A clip is smaller or shorter than a tile, or no input is a picture.
+        ValueError: A clip is smaller or shorter than a tile, or no input is a frame.
     """
-    pictures = {name: shape for name, shape in shapes.items() if _is_picture(shape)}
-    if not pictures:
-        raise ValueError(f"got inputs {sorted(shapes)}; none of them is a picture to cut out of a clip")
+    frame_inputs = {name: shape for name, shape in shapes.items() if _is_frame(shape)}
+    if not frame_inputs:
+        raise ValueError(f"got inputs {sorted(shapes)}; none of them has the shape of a frame")
     generator = np.random.default_rng(seed)
     for clip, indices in zip(clips, np.array_split(np.arange(count), len(clips)), strict=True):
         if not indices.size:
             continue
-        frames = _decode(clip, sum(_length(shape) for shape in pictures.values()))
+        frames = _decode(clip, sum(_length(shape) for shape in frame_inputs.values()))
         for index in indices:
-            yield random_inputs(shapes, seed + int(index)) | _cut(frames, pictures, generator, clip)
+            yield random_inputs(shapes, seed + int(index)) | _cut(frames, frame_inputs, generator, clip)
 
 
 def sound_tiles(
     shapes: dict[str, tuple[int, ...]], sounds: Sequence[Path], count: int, *, sound: str, seed: int = 1
 ) -> Iterator[Tile]:
-    """Cut consecutive blocks out of recordings in turn, mono at 16 kHz and of unit level over the whole recording.
+    """Cut consecutive blocks from each recording in turn, mono at 16 kHz, scaled to unit level over the recording.
 
     Raises:
         ValueError: A recording is shorter than its share of the blocks.
@@ -82,7 +82,7 @@ def sound_tiles(
     for path, indices in zip(sounds, np.array_split(np.arange(count), len(sounds)), strict=True):
         if not indices.size:
             continue
-        samples = _listen(path)
+        samples = _decode_audio(path)
         if len(samples) < length * len(indices):
             raise ValueError(
                 f"{path} has {len(samples)} samples at 16 kHz; {len(indices)} blocks of {length} are needed: give a "
@@ -94,12 +94,12 @@ def sound_tiles(
 
 
 def stream_tiles(path: Path, tiles: Iterator[Tile], states: Mapping[str, str]) -> Iterator[Tile]:
-    """Yield tiles with the states as they are where a stream begins, then as the file made them of the tile before.
+    """Yield tiles with initial states, then with the states that the file computed for the previous tile.
 
     Args:
         path: A float32 ONNX file of fixed shapes.
-        tiles: Its inputs; what they hold for states is replaced.
-        states: Inputs, each with the output that it is in the next step.
+        tiles: Its inputs; states in them are replaced.
+        states: State inputs, with the output that is their next value.
     """
     with OnnxRuntimeCpuSession(path, dimensions={}, precision="fp32", threads=1) as session:
         shapes = {binding.name: binding.shape for binding in session.inputs}
@@ -110,12 +110,12 @@ def stream_tiles(path: Path, tiles: Iterator[Tile], states: Mapping[str, str]) -
             carried = {name: made[output] for name, output in states.items()}
 
 
-def has_pictures(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether an input is a picture."""
-    return any(_is_picture(shape) for shape in shapes.values())
+def has_frames(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return True if an input has the shape of a frame."""
+    return any(_is_frame(shape) for shape in shapes.values())
 
 
-def _is_picture(shape: tuple[int, ...]) -> bool:
+def _is_frame(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 4 and shape[-3] in (3, 4)
 
 
@@ -124,11 +124,11 @@ def _length(shape: tuple[int, ...]) -> int:
 
 
 def _cut(
-    frames: NDArray[np.uint8], pictures: dict[str, tuple[int, ...]], generator: np.random.Generator, clip: Path
+    frames: NDArray[np.uint8], frame_inputs: dict[str, tuple[int, ...]], generator: np.random.Generator, clip: Path
 ) -> Tile:
-    """Cut all pictures at one place, each of the frames that follow those of the one before."""
-    length = sum(_length(shape) for shape in pictures.values())
-    height, width = (max(shape[axis] for shape in pictures.values()) for axis in (-2, -1))
+    """Cut all frame inputs at one position, each from the frames after those of the previous input."""
+    length = sum(_length(shape) for shape in frame_inputs.values())
+    height, width = (max(shape[axis] for shape in frame_inputs.values()) for axis in (-2, -1))
     spare = (frames.shape[0] - length, frames.shape[1] - height, frames.shape[2] - width)
     if min(spare) < 0:
         raise ValueError(
@@ -137,7 +137,7 @@ def _cut(
         )
     first, top, left = (int(generator.integers(0, limit + 1)) for limit in spare)
     tile: Tile = {}
-    for name, shape in pictures.items():
+    for name, shape in frame_inputs.items():
         last = first + _length(shape)
         cut = frames[first:last, top : top + shape[-2], left : left + shape[-1]].transpose(0, 3, 1, 2)
         picture = cut / np.float32(255)
@@ -159,7 +159,7 @@ def _decode(clip: Path, least: int, *, most: int = 60) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def _listen(path: Path) -> NDArray[np.float32]:
+def _decode_audio(path: Path) -> NDArray[np.float32]:
     resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE)
     blocks: list[NDArray[np.float32]] = []
     with av.open(str(path)) as container:

@@ -1,8 +1,8 @@
-"""An ONNX file to an engine: one path for TensorRT and TensorRT for RTX, with or without a GPU; and OpenVINO's.
+"""Build an engine from an ONNX file with TensorRT, TensorRT for RTX or OpenVINO.
 
-TensorRT for RTX builds for another GPU than the machine's, or with none at all. TensorRT 11 and RTX take the precision
-from the file; TensorRT 10 does so when told that the network is strongly typed. Nothing here needs torch or onnx: this
-runs on the box too.
+TensorRT for RTX also builds for other GPUs and without a GPU. TensorRT 11 and RTX take the precision from the file,
+TensorRT 10 with the flag for strongly typed networks. This module needs neither torch nor onnx, since it also runs on
+the target machine.
 """
 
 import time
@@ -18,7 +18,7 @@ from runtime.engine.device import EngineType
 
 
 class EngineBuildError(RuntimeError):
-    """The builder is missing, or refused the file."""
+    """The builder is missing or refused the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,18 @@ def build_engine(
     dimensions: Mapping[str, int] | None = None,
     cache: Path | None = None,
 ) -> EngineBuild:
-    """Build an engine and put it in place when it is whole.
+    """Build an engine and publish it atomically.
 
     Args:
         source: ONNX file.
-        target: Where the engine goes.
+        target: Path of the engine.
         engine_type: The builder.
         capability: `sm86`, `sm89`, `sm120`, ... for TensorRT for RTX; without it the machine's own device.
         dimensions: A size for every named dimension of the file.
-        cache: Where TensorRT keeps what it measured of the GPU from build to build.
+        cache: File of TensorRT's timing cache.
 
     Raises:
-        EngineBuildError: With what the builder said.
+        EngineBuildError: With the builder's message.
     """
     started = time.monotonic()
     if engine_type is EngineType.OPENVINO:
@@ -66,7 +66,7 @@ def build_engine(
 
 
 def has_builder(engine_type: EngineType) -> bool:
-    """Return whether a builder is installed."""
+    """Return True if a builder is installed."""
     return find_spec(_MODULES[engine_type]) is not None
 
 
@@ -82,7 +82,7 @@ def _build_openvino(source: Path, dimensions: Mapping[str, int], capability: str
     if capability is not None:
         raise EngineBuildError(f"openvino builds for this machine's processor alone; leave {capability} out")
     try:
-        # The session that opens it says for itself how many threads it takes.
+        # The session that opens the engine sets its own number of threads.
         compiled = compile_onnx(source, dimensions=dimensions, threads=_BUILD_THREADS)
         return load_openvino().__version__, bytes(compiled.export_model().getbuffer())
     except SessionError as error:
@@ -93,10 +93,10 @@ def _build_tensorrt(
     source: Path, dimensions: Mapping[str, int], engine_type: EngineType, capability: str | None, cache: Path | None
 ) -> tuple[str, bytes]:
     library = _load(engine_type)
-    said = _Said(library)
-    builder = library.Builder(said.logger)
+    log = _BuilderLog(library)
+    builder = library.Builder(log.logger)
     network = builder.create_network(_creation_flags(library))
-    parser = library.OnnxParser(network, said.logger)
+    parser = library.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(source)):
         reasons = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise EngineBuildError(f"{source.name} cannot be parsed: {reasons}")
@@ -104,22 +104,22 @@ def _build_tensorrt(
         _fix_sizes(network.get_input(index), dimensions)
     config = builder.create_builder_config()
     if capability is not None:
-        _aim(library, config, engine_type, capability)
+        _set_capability(library, config, engine_type, capability)
     if engine_type is EngineType.RTX:
-        cache = None  # It measures when an engine is opened, and keeps that beside the engine.
+        cache = None  # RTX measures when it opens an engine, and caches that beside it.
     if cache is not None:
         timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
         config.set_timing_cache(timings, ignore_mismatch=False)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise EngineBuildError(f"{source.name} cannot be built for {capability or 'this GPU'}: {said.last()}")
+        raise EngineBuildError(f"{source.name} cannot be built for {capability or 'this GPU'}: {log.last()}")
     if cache is not None:
         write_durably(cache, bytes(timings.serialize()))
     return library.__version__, bytes(serialized)
 
 
 def _fix_sizes(tensor: Any, dimensions: Mapping[str, int]) -> None:
-    """Give an input's named sides, such as `height` and `2*height`, their sizes."""
+    """Set the sizes of an input's named dimensions, such as `height` and `2*height`."""
     shape = list(tensor.shape)
     for index, size in enumerate(shape):
         if size >= 0:
@@ -145,7 +145,7 @@ def _creation_flags(library: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _aim(library: Any, config: Any, engine_type: EngineType, capability: str) -> None:
+def _set_capability(library: Any, config: Any, engine_type: EngineType, capability: str) -> None:
     known = getattr(library, "ComputeCapability", None)
     wanted = getattr(known, capability.upper(), None)
     if wanted is None:
@@ -157,8 +157,8 @@ def _aim(library: Any, config: Any, engine_type: EngineType, capability: str) ->
     config.set_compute_capability(wanted, 0)
 
 
-class _Said:
-    """Keeps what the builder says, for the error."""
+class _BuilderLog:
+    """Collects the builder's errors."""
 
     def __init__(self, library: Any) -> None:
         lines: list[str] = []
@@ -179,7 +179,7 @@ class _Said:
 
 
 def find_target(name: str) -> tuple[EngineType, str | None]:
-    """Read a builder and what it builds for: `rtx:sm86`; without a capability for this machine's GPU.
+    """Parse an engine type and a compute capability, such as `rtx:sm86`; without one for this machine's GPU.
 
     Raises:
         ValueError: There is no such builder.

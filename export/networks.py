@@ -23,14 +23,14 @@ from models.registry import Entry, Window
 from runtime.manifest import Model
 
 PREFIXES = ("generator_ema.", "generator.")
-"""What mmediting writes before a network's names beside its training's own; the first is the better one."""
+"""Prefixes of the names in mmediting's checkpoints, the averaged generator first."""
 
 
 def load_checkpoint(model: torch.nn.Module, checkpoint: Path, entry: Entry) -> None:
-    """Load a checkpoint under our names or the published ones, strictly.
+    """Load a checkpoint with our names or the published ones, strictly.
 
     Raises:
-        CheckpointError: It is of another network.
+        CheckpointError: It belongs to another network.
     """
     state = read_state(checkpoint)
     for prefix in PREFIXES:
@@ -46,7 +46,7 @@ def load_checkpoint(model: torch.nn.Module, checkpoint: Path, entry: Entry) -> N
 
 
 def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Read a checkpoint's tensors, with nothing run that it holds.
+    """Read a checkpoint's tensors without executing anything in it.
 
     Raises:
         CheckpointError: The file cannot be read, or holds no tensors.
@@ -64,7 +64,7 @@ def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 class NotExportableError(ValueError):
-    """A network that this module makes no graphs of."""
+    """A network that cannot be exported."""
 
 
 def make_graphs(
@@ -85,7 +85,7 @@ def make_graphs(
         steps: Steps where the network has them, not one window.
 
     Raises:
-        NotExportableError: The size does not divide, or there are no graphs of this kind of network.
+        NotExportableError: The size is not a multiple, or this kind of network has no graphs.
     """
     if isinstance(network, HybridDemucs):
         return (hybrid_demucs_graph(network),)
@@ -106,7 +106,7 @@ def make_graphs(
 
 
 def step_graphs(network: BasicVsr | RealBasicVsr, *, size: tuple[int, int]) -> tuple[Graph, ...]:
-    """Return the step engines of BasicVSR and of what cleans its frames."""
+    """Return the steps of BasicVSR and of its cleaning network."""
     vsr = vsr_of(network)
     cleaning = network.cleaning if isinstance(network, RealBasicVsr) else None
     small = size

@@ -1,4 +1,8 @@
-"""One part of a network to one ONNX file of fixed shapes, kept only if it agrees with PyTorch."""
+"""Export a part of a network to an ONNX file of fixed shapes, and check its parity with PyTorch.
+
+If the outputs differ, the first layer that differs is named: the exporter names each ONNX value after the operation of
+the exported program, so both can run side by side.
+"""
 
 import logging
 import tempfile
@@ -23,13 +27,13 @@ PARITY = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One engine-to-be.
+    """A part of a network that becomes an engine.
 
-    `module` takes the inputs in their order and gives a tensor or a tuple. `traced`: the older exporter runs it and
-    writes down what it did. It is for an LSTM over many frames, which torch.export would unroll, and for networks from
-    elsewhere: torch.export (2.13) crashes the process at one that sets its weights while it runs, as SPAN does.
-    `states`: inputs that are an output of the step before. `sound`: the input that is a waveform of unit level, if one
-    is. `derive`: gives the inputs that follow from another one, as a spectrum does from its waveform.
+    `module` takes the inputs in order and returns a tensor or a tuple. `traced`: use the older, tracing exporter, for
+    an LSTM over many frames, which torch.export would unroll, and for imported networks: torch.export (2.13) crashes on
+    networks that set their weights while they run, such as SPAN. `states`: inputs that are outputs of the previous
+    step, with the names of these outputs. `sound`: name of the input that is a waveform of unit level. `derive`: adds
+    inputs that depend on another one, such as a spectrum on its waveform.
     """
 
     role: str
@@ -44,7 +48,7 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export made: the largest difference from PyTorch as a share of the peak, and what it cost."""
+    """The result of an export; `parity` is the largest difference from PyTorch, relative to the peak."""
 
     path: Path
     parity: float
@@ -54,10 +58,10 @@ class Exported:
 
 
 def export_graph(graph: Graph, path: Path, *, tolerance: float = PARITY, seed: int = 0) -> Exported:
-    """Write a graph in float32 and check it.
+    """Export a graph in float32 and check it.
 
     Raises:
-        ParityError: ONNX Runtime gives another result; the message names the first layer that differs, and no file is
+        ParityError: ONNX Runtime gives another result. The message names the first layer that differs; no file is
             left.
     """
     started = time.monotonic()
@@ -84,7 +88,7 @@ def export_graph(graph: Graph, path: Path, *, tolerance: float = PARITY, seed: i
 
 
 def strip_stack_traces(model: onnx.ModelProto) -> None:
-    """Take out where in which source file each node came from: paths of this machine, which are nobody's business."""
+    """Remove the stack traces of the nodes, which contain local paths."""
     for node in model.graph.node:
         kept = [entry for entry in node.metadata_props if entry.key != "pkg.torch.onnx.stack_trace"]
         del node.metadata_props[:]
@@ -92,13 +96,13 @@ def strip_stack_traces(model: onnx.ModelProto) -> None:
 
 
 def random_inputs(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Return an array in [0, 1] for each input."""
+    """Return uniform noise in [0, 1] for each input."""
     generator = np.random.default_rng(seed)
     return {name: generator.random(shape, np.float32) for name, shape in shapes.items()}
 
 
 class _Tuple(nn.Module):
-    """A module whose result is a tuple, however many tensors it gives."""
+    """A module that always returns a tuple."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -137,8 +141,8 @@ def _export_traced(module: nn.Module, graph: Graph, inputs: dict[str, NDArray[np
     )
 
 
-class _quiet_exporter:  # noqa: N801  used as a function is
-    """Keep the exporter from telling that torchvision is not installed."""
+class _quiet_exporter:  # noqa: N801  used like a function
+    """Suppress the exporter's message that torchvision is not installed."""
 
     def __enter__(self) -> None:
         self.logger = logging.getLogger("torch.onnx")
@@ -170,10 +174,10 @@ def check_parity(
         inputs: By name, in the module's order.
         outputs: Names, in the module's order.
         dimensions: Sizes of the file's named dimensions.
-        tolerance: Largest difference allowed, as a share of the output's peak.
+        tolerance: Largest difference allowed, relative to the output's peak.
 
     Returns:
-        The largest difference found, as a share of the peak.
+        The largest difference, relative to the peak.
 
     Raises:
         ParityError: An output differs by more; the message names it.
@@ -196,16 +200,16 @@ def check_parity(
 
 
 def find_first_difference(program: Any, path: Path, inputs: Mapping[str, NDArray[np.float32]], tolerance: float) -> str:
-    """Name the first layer whose result differs by more than `tolerance` of its peak.
+    """Return the name of the first layer whose result differs by more than `tolerance`.
 
     Args:
         program: The `torch.export.ExportedProgram` behind the file.
         path: The ONNX file.
         inputs: By name, in the program's order.
-        tolerance: As a share of a value's peak.
+        tolerance: Relative to a value's peak.
 
     Returns:
-        The module's name and its operation, or "none" where every layer by itself agrees.
+        The module's name and its operation, or "none" if every single layer agrees.
     """
     made = {name for node in onnx.load(path).graph.node for name in node.output}
     traced = _Recorder(program, made)
@@ -219,11 +223,11 @@ def find_first_difference(program: Any, path: Path, inputs: Mapping[str, NDArray
             continue
         if not float(np.abs(found[name] - reference).max(initial=0.0)) <= tolerance * peak:
             return f"{traced.modules[name]} ({name})"
-    return "none: every layer agrees by itself, the differences add up"
+    return "none: every single layer agrees, the differences accumulate"
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the program and keeps the named results."""
+    """Runs the program and records the named results."""
 
     def __init__(self, program: Any, wanted: set[str]) -> None:
         super().__init__(program.graph_module)
@@ -267,18 +271,18 @@ def _run_with_outputs(
 
 
 def set_static_shapes(source: Path, target: Path, dimensions: Mapping[str, int]) -> None:
-    """Write a copy of a file whose named dimensions have sizes.
+    """Write a copy of a file with numbers for its named dimensions, as builders without optimisation profiles need.
 
     Args:
-        source: With dimensions such as `height` and `2*height`.
-        target: Where the copy goes.
+        source: Has dimensions such as `height` and `2*height`.
+        target: Path of the copy.
         dimensions: A size for every name.
 
     Raises:
         ValueError: A name has no size.
     """
     model = onnx.load(source)
-    # What was inferred with names would contradict the sizes.
+    # Shapes inferred with names would contradict the sizes.
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         for size in value.type.tensor_type.shape.dim:

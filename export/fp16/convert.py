@@ -1,8 +1,8 @@
-"""FP32 to FP16 with float32 fp32_nodes, and the gates that a converted file must pass.
+"""FP32 to FP16 with FP32 exclusions, and the checks that a converted file must pass.
 
-Engines are strongly typed, so the precision lies in the file. Islands are what loses too much in 11 bits: norms and
-softmax, and everything that computes positions, from the last convolution before it to the GridSample or the gather;
-likewise what a recurrence is fed with, and a logarithm, this with the transform before it.
+Engines are strongly typed, so the precision is stored in the file. Nodes that need more than 11 bits stay in FP32:
+norms and softmax; the computation of positions, from the last convolution to the GridSample or gather; the inputs of a
+recurrence; a logarithm together with the transform before it.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from runtime.manifest import Model
 
 GATE_DB = 50.0
 RUNS_DB = 30.0
-"""For the file itself, which is not what the gate is run on: enough to tell that it computes the same network."""
+"""For the file itself, to check that it computes the same network; the gate uses an emulation."""
 FP32_OPERATORS = frozenset(
     (
         "GridSample",
@@ -44,18 +44,18 @@ FP32_OPERATORS = frozenset(
         "Sqrt",
     )
 )
-"""Resize keeps its scales in float32 and costs next to nothing. LSTM: its state adds up over thousands of steps."""
+"""Resize has float32 scales and is cheap. The state of an LSTM accumulates errors over thousands of steps."""
 COMPUTE = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 RECURRENCES = frozenset(("GRU", "LSTM"))
 
 
 class Fp16Error(RuntimeError):
-    """A converted file gives other pictures than the one that it was made of."""
+    """A converted file differs too much from its source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What a conversion made; the PSNR is that of the worst tile."""
+    """The result of a conversion; PSNR vs FP32 of the worst tile."""
 
     path: Path
     psnr_db: float
@@ -79,11 +79,11 @@ def convert_to_fp16(
 
     Args:
         source: A float32 ONNX file.
-        target: Where the float16 one goes; inputs and outputs stay float32.
+        target: Path of the float16 file; its inputs and outputs stay float32.
         tiles: Inputs to compare on, random and real.
         dimensions: Sizes of the file's named dimensions while it is compared.
-        gate_db: PSNR over the reference's peak that every tile must reach, in emulation (`half_graph`).
-        stream: The tiles are the blocks of a signal of unit level: see `compare_files`.
+        gate_db: PSNR vs FP32, relative to the peak, that every tile must reach in emulation (`fp16.graph`).
+        stream: The tiles are blocks of a signal of unit level; see `compare_files`.
 
     Raises:
         Fp16Error: A value is not finite, or a tile is worse; no file is left.
@@ -98,7 +98,7 @@ def convert_to_fp16(
     onnx.save(rewrite_to_fp16(model, fp32_nodes, emulated=True), emulated)
     try:
         psnr_db, count = compare_files(source, emulated, tiles, dimensions=dimensions, gate_db=gate_db, stream=stream)
-        # Emulation does not show whether the file itself opens and runs.
+        # Emulation does not show that the file itself opens and runs.
         compare_files(source, target, [_noise(source, dimensions or {})], dimensions=dimensions, gate_db=RUNS_DB)
     except Fp16Error:
         target.unlink()
@@ -118,10 +118,10 @@ def compare_files(
     gate_db: float,
     stream: bool = False,
 ) -> tuple[float, int]:
-    """Run both files on every tile; give the worst PSNR and the number of tiles.
+    """Run both files on every tile; return the worst PSNR and the number of tiles.
 
-    A picture is held against its own peak. A block of a stream may be a pause, whose peak says nothing of what is
-    heard: with `stream` an output's worst block is held against that output's peak over all blocks.
+    A frame is compared relative to its own peak. A block of a stream may be a pause: with `stream` the worst block of
+    an output is compared relative to its peak over all blocks.
 
     Raises:
         Fp16Error: A value is not finite, or a tile is below the gate.
@@ -161,7 +161,7 @@ def _gate(candidate: Path, name: str, tile: int, psnr_db: float, gate_db: float)
 
 
 def find_fp32_nodes(model: onnx.ModelProto) -> set[str]:
-    """Name the nodes that stay in float32."""
+    """Return the names of the nodes that stay in float32."""
     maker = {output: node for node in model.graph.node for output in node.output}
     fp32_nodes = {node.name for node in model.graph.node if node.op_type in FP32_OPERATORS}
     for node in model.graph.node:
@@ -179,7 +179,7 @@ def find_fp32_nodes(model: onnx.ModelProto) -> set[str]:
 
 
 def _back(maker: Mapping[str, onnx.NodeProto], names: Iterable[str], *, layers: int = 0) -> set[str]:
-    """Name the nodes that values are made by, back to a GridSample or a layer, of which `layers` are passed."""
+    """Return the nodes that compute values, back to a GridSample or a layer, after passing `layers` layers."""
     found: set[str] = set()
     seen: set[tuple[str, int]] = set()
     waiting = [(name, layers) for name in names]
@@ -222,17 +222,17 @@ def add_fp16(
     sounds: Sequence[Path] = (),
     gate_db: float = GATE_DB,
 ) -> dict[str, Converted]:
-    """Convert every float32 file of a model, check each, and enter them in the manifest; all or none.
+    """Convert every float32 file of a model, check each, and enter them in the manifest, all or none.
 
     Args:
-        model: Of any zoo; its folder is changed. Named dimensions stay open.
-        tiles: Random ones to compare on, and as many real ones of `clips` or, for speech, of `sounds`.
+        model: Of any zoo; its folder is changed. Named dimensions are kept.
+        tiles: Number of random tiles, and of real ones from `clips` or, for speech, from `sounds`.
         clips: Videos.
         sounds: Recordings.
         gate_db: PSNR that every tile must reach.
 
     Returns:
-        What each conversion made, by the role of its file.
+        The conversions by the role of the file.
 
     Raises:
         Fp16Error: A file misses the gate; nothing is entered.

@@ -1,7 +1,7 @@
-"""Rewriting a float32 graph so that every node but the named fp32_nodes computes in float16.
+"""Rewrite a float32 graph to float16, except for named nodes.
 
-ONNX Runtime's own converter gives graphs that break single assignment where two fp32_nodes read one value, or that keep
-stale types (1.31); this one keeps the order of nodes and casts each value at most once each way.
+ONNX Runtime's own converter (1.31) gives graphs that break single assignment where two excluded nodes read one value,
+or that keep stale types; this one keeps the order of nodes and casts each value at most once per direction.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 LARGEST = 65504.0
 UNTYPED = frozenset(("Cast", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Shape", "Size"))
-"""What gives no floats though it reads them (Cast says so itself), for values that shape inference left untyped."""
+"""Operators with float inputs and other outputs, for values that shape inference left untyped."""
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
@@ -72,7 +72,7 @@ class _Rewriter:
         self._place(copy, half=half)
 
     def finish(self) -> onnx.ModelProto:
-        # In the file's order, so that a conversion gives the same bytes each time.
+        # In the file's order, so that a conversion is reproducible.
         for name in (value.name for value in self.model.graph.output):
             if self.kinds.get(name) == HALF:
                 self.nodes.append(_cast(f"{name}_half", name, FLOAT))
@@ -94,7 +94,7 @@ class _Rewriter:
         self.nodes.append(node)
 
     def _read(self, name: str, kind: int) -> str:
-        """Return the name under which a value is there in that type, casting it if it is not yet."""
+        """Return the name of a value in a type, casting it if needed."""
         if name in self.weights:
             return self._weight(name, kind)
         if name not in self.floats:
@@ -129,7 +129,7 @@ class _Rewriter:
 
 
 class _Emulator(_Rewriter):
-    """The same graph in float32, with every float16 value rounded where it is made."""
+    """The same graph in float32, with every float16 value rounded where it is computed."""
 
     def finish(self) -> onnx.ModelProto:
         self.kinds.clear()
@@ -158,7 +158,7 @@ class _Emulator(_Rewriter):
 
 
 def _retype(node: NodeProto) -> None:
-    """Let a node that states a type state float16: Cast, Constant, ConstantOfShape (float32 if it says nothing)."""
+    """Change float32 to float16 in the attributes of Cast, Constant and ConstantOfShape (float32 by default)."""
     if node.op_type == "ConstantOfShape" and not node.attribute:
         node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))))
     for attribute in node.attribute:
