@@ -33,7 +33,7 @@ def test_speech_is_calibrated_with_what_training_heard_and_measured_on_what_it_d
 
     material = read_material(model, request, tmp_path)
 
-    assert [name.partition(" with ")[2] for name in material.learnt] == ["own/hum"]
+    assert [name.partition(" with ")[2] for name in material.calibrated] == ["own/hum"]
     assert len(list(material.samples("step"))) == 2
     assert "5 mixtures" in material.data
     assert material.title.startswith("SI-SDR")
