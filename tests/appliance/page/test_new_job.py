@@ -44,6 +44,20 @@ def new_job(furnished: Any, log_in: Callable[..., Any], add_files: Callable[...,
     return begin
 
 
+@pytest.fixture
+def scene(furnished: Any, log_in: Callable[..., Any], clip_file: Path) -> Any:
+    """Open the form of a new job for a file of Ben that stays where it is."""
+    ben = furnished.ben
+    files = ben.send("GET", "/api/files")
+    if [file["name"] for file in files] != ["scene.mp4"]:
+        for file in files:
+            ben.send("DELETE", f"/api/uploads/{file['id']}")
+        ben.upload(clip_file, "scene.mp4")
+    page = log_in(furnished.url, "Ben", "new")
+    page.locator(".file-facts").get_by_text("96 × 64").wait_for()
+    return page
+
+
 def clear(page: Any) -> None:
     # An estimate that is still under way loses its file.
     page.faults.allowed.append("404|422")
@@ -64,32 +78,32 @@ def jobs_of(page: Any, query: str = "") -> list[dict[str, Any]]:
 def test_files_are_in_the_order_of_their_numbers_and_bad_ones_take_one_line(
     new_job: Callable[..., Any], look: Callable[..., list[str]]
 ) -> None:
-    names = ["take 10.mp4", "take 2.mp4", "take 1.mp4", "bad 1.mp4", "bad 2.mp4", f"{'long ' * 17}name.mp4"]
+    names = ["take 10.mp4", "take 2.mp4", "bad 1.mp4", "bad 2.mp4", f"{'long ' * 17}name.mp4"]
     page = new_job(*names)
     page.get_by_text("2 files cannot be used").wait_for()
 
     shown = page.locator(".file-name").all_inner_texts()
-    assert shown == [names[5], "take 1.mp4", "take 2.mp4", "take 10.mp4"]
-    assert page.locator(".file .thumb img").count() == 4, "each has its picture"
-    page.get_by_role("heading", name="4 of 4 files selected").wait_for()
+    assert shown == [names[4], "take 2.mp4", "take 10.mp4"]
+    assert page.locator(".file .thumb img").count() == 3, "each has its picture"
+    page.get_by_role("heading", name="3 of 3 files selected").wait_for()
     page.get_by_role("button", name="Select none").click()
     assert page.get_by_role("button", name="Start").count() == 0, "nothing is chosen"
     page.get_by_role("button", name="Select all").click()
-    page.get_by_role("button", name="Start 4 jobs").wait_for()
+    page.get_by_role("button", name="Start 3 jobs").wait_for()
 
     faults = []
     for width in (320, 390, 900, 1024, 1440):
         page.set_viewport_size({"width": width, "height": 844})
         faults += look(page, f"new-{width}-light", check=width in (390, 1440), whole=True)
     page.emulate_media(color_scheme="dark")
-    faults += look(page, "new-1440-dark", check=True, whole=True)
+    faults += look(page, "new-1440-dark", check=["color-contrast"], whole=True)
     assert faults == []
 
     page.get_by_text("2 files cannot be used").click()
     page.get_by_text("bad 1.mp4", exact=True).wait_for()
     page.get_by_role("button", name="Remove all").click()
     page.get_by_text("cannot be used").wait_for(state="hidden")
-    assert page.locator(".file-name").count() == 4
+    assert page.locator(".file-name").count() == 3
     clear(page)
 
 
@@ -198,9 +212,9 @@ def test_of_a_recording_only_the_speech_is_cleaned(
 
 
 def test_a_preview_opens_over_the_page_and_is_no_part_of_the_history(
-    new_job: Callable[..., Any], look: Callable[..., list[str]], furnished: Any
+    scene: Any, look: Callable[..., list[str]], furnished: Any
 ) -> None:
-    page = new_job("scene.mp4")
+    page = scene
     page.get_by_text("Restore", exact=True).click()
 
     page.get_by_role("button", name="Preview").click()
@@ -219,11 +233,10 @@ def test_a_preview_opens_over_the_page_and_is_no_part_of_the_history(
     page.get_by_role("heading", name="History").wait_for()
     page.locator(".job").first.wait_for()
     assert page.get_by_text("scene.mp4").count() == 0
-    clear(page)
 
 
-def test_every_preset_is_tried_on_the_same_seconds(new_job: Callable[..., Any], look: Callable[..., list[str]]) -> None:
-    page = new_job("which.mp4")
+def test_every_preset_is_tried_on_the_same_seconds(scene: Any, look: Callable[..., list[str]]) -> None:
+    page = scene
     presets = page.locator(".preset-title").all_inner_texts()
 
     page.get_by_role("button", name="Try all presets").click()
@@ -241,13 +254,12 @@ def test_every_preset_is_tried_on_the_same_seconds(new_job: Callable[..., Any], 
     dialog.get_by_role("button", name="Use this: CCTV and low light").click()
     dialog.wait_for(state="detached")
     assert page.get_by_role("radio", name="CCTV and low light").is_checked()
-    clear(page)
 
 
 def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
-    new_job: Callable[..., Any], look: Callable[..., list[str]]
+    scene: Any, look: Callable[..., list[str]]
 ) -> None:
-    page = new_job("saved.mp4")
+    page = scene
     page.get_by_text("Restore", exact=True).click()
     page.get_by_text("Keep original", exact=True).click()
     page.get_by_role("button", name="Save as preset").click()
@@ -268,7 +280,6 @@ def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
     page.get_by_role("button", name="Delete preset: Old tapes").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
     page.get_by_label("Saved preset").wait_for(state="detached")
-    clear(page)
 
 
 def test_a_damaged_file_is_told_and_starts_only_when_it_is_selected(

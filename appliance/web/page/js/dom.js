@@ -3,7 +3,7 @@
 import { translate } from "./language.js";
 
 // Attributes with text for users, translated like text nodes.
-const WORDS = new Set(["aria-label", "aria-valuetext", "placeholder", "title", "alt"]);
+const WORDS = new Set(["aria-label", "aria-valuetext", "placeholder", "title", "alt", "data-heading"]);
 
 
 /**
