@@ -672,7 +672,6 @@ export const TEXTS = {
   // Texts of the server
   "Not enough disk space: {} needed, {} free, of which {} must stay free (Settings, Disk reserve); delete old results.":
     "Zu wenig Speicherplatz: {} nötig, {} frei, davon müssen {} frei bleiben (Einstellungen, Speicherreserve). Löschen Sie alte Ergebnisse.",
-  "Device used for enhancement.": "Gerät für die Verbesserung.",
   "Devices that run jobs, one each: auto, cpu, or for example gpu:0,gpu:1.":
     "Geräte, die Aufträge ausführen, je einen: auto, cpu oder zum Beispiel gpu:0,gpu:1.",
   "Software that runs the models. Automatic: the fastest on this machine.":
@@ -725,7 +724,6 @@ export const TEXTS = {
   "{} (full)": "{} (voll)",
   "with {}": "mit {}",
   "from {}": "aus {}",
-  "with sound": "mit Ton",
   "no sound": "ohne Ton",
   "This browser cannot play the comparison. Download the result and open it in a player.":
     "Dieser Browser kann den Vergleich nicht abspielen. Laden Sie das Ergebnis herunter und öffnen Sie es in einem Player.",
