@@ -99,7 +99,7 @@ def plan_job(source: Path, target: Path | None, options: EnhanceOptions) -> JobP
     _check_target(source, target, None if stream is None else codec)
     video = None
     if stream is not None and codec is not None:
-        video = _plan_video(source, stream, codec, preset, options)
+        video = _plan_video(info, stream, codec, preset, options)
     streams = plan_streams(
         info,
         target.suffix.lower(),
@@ -160,13 +160,13 @@ def expected_samples(plan: JobPlan) -> int | None:
 
 
 def _plan_video(
-    source: Path, stream: VideoStream, codec: CodecName, preset: ResolvedPreset, options: EnhanceOptions
+    info: MediaInfo, stream: VideoStream, codec: CodecName, preset: ResolvedPreset, options: EnhanceOptions
 ) -> VideoPlan:
-    _check_frames(source, stream)
-    _check_memory(source, stream, 1)
-    stream = look_ahead(source, stream)
+    _check_frames(info.path, stream)
+    _check_memory(info.path, stream, 1)
+    stream = look_ahead(info, stream)
     scale, model = _choose_model(preset, options, stream)
-    _check_memory(source, stream, scale.scale)
+    _check_memory(info.path, stream, scale.scale)
     if model.manifest.video is None:
         raise ManifestError(f"model {model.manifest.name} is not a video model; its manifest has no video section")
     return VideoPlan(stream, model, model.manifest.video, scale, codec)

@@ -160,7 +160,7 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
     last.decode(_finder(container, facts))
     if reached is None:
         return False
-    told = ends_early(path, facts, reached)
+    told = ends_early(container, path, facts, reached)
     if told is not None:
         raise UnreadableError(
             f"file is incomplete: it declares {float(told):.1f} s, but ends after {float(reached):.1f} s; {_ADVICE}"

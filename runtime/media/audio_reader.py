@@ -269,7 +269,7 @@ class AudioReader(Closing):
         if not self._is_whole or self._packets.jumps:
             return
         end = Fraction(self._zero + self.first_sample + self.samples, self.sample_rate)
-        told = ends_early(self._path, self.stream, end)
+        told = ends_early(self._container, self._path, self.stream, end)
         if told is not None:
             self.early_end = (
                 f"sound track {self.stream.index} ends after {float(end):.1f} s, but the file tells of "

@@ -166,13 +166,12 @@ def _look(path: Path, stream: VideoStream, *, with_idet: bool = True) -> tuple[i
         length = container.duration
         if length is None or (with_idet and sum(counts.values()) < _SAMPLE_FRAMES - 2):
             return flagged, places
-    for share in _PLACES:
-        with open_source(path, only=(stream.index,)) as container:
+        for share in _PLACES:
             with suppress(av.FFmpegError):
                 container.seek(int((container.start_time or 0) + length * share))
             found, counts = _count(container, stream, _PLACE_FRAMES if with_idet else _FLAG_FRAMES, with_idet=with_idet)
-        flagged += found
-        places.append(counts)
+            flagged += found
+            places.append(counts)
     return flagged, places
 
 

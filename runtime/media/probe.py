@@ -83,7 +83,7 @@ def probe(path: Path) -> MediaInfo:
             container="webp" if webp_size is not None else container.format.name,
             duration=find_duration(container, path, origin),
             size_bytes=container.size if webp_size is None else webp_size,
-            videos=_with_first_pictures(path, [replace(video, **facts.get(video.index, {})) for video in videos]),
+            videos=tuple(replace(video, **facts.get(video.index, {})) for video in videos),
             audios=_with_first_sounds(path, audios),
             others=tuple(_other(s) for s in container.streams if s.index not in known),
             chapters=tuple(_chapters(container)),
@@ -91,6 +91,8 @@ def probe(path: Path) -> MediaInfo:
             origin=origin,
             wave_chunks=read_wave_chunks(path) if container.format.name == "wav" else (),
         )
+        # Last, for packets of a transport stream may bring streams and tags that its beginning does not declare.
+        info = replace(info, videos=_with_first_frames(container, info.videos))
     _refuse_strange_sound(info)
     if not info.videos and not info.audios:
         raise UnsupportedMediaError(f"{path} holds neither picture nor sound, expected one of them")
@@ -169,18 +171,20 @@ def _tells_alpha(stream: Stream) -> bool:
     return any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items())
 
 
-def _with_first_pictures(path: Path, videos: list[VideoStream]) -> tuple[VideoStream, ...]:
-    """Add what only a decoded picture tells, reading the file once for all streams."""
+def _with_first_frames(container: InputContainer, videos: tuple[VideoStream, ...]) -> tuple[VideoStream, ...]:
+    """Add what only a decoded frame tells, reading the file once for all streams."""
     wanted = {video.index for video in videos if video.codec != "unknown" and not video.is_attached_picture}
     found: dict[int, VideoStream] = {}
-    with open_source(path, only=tuple(wanted)) as container:
-        streams = [stream for stream in container.streams.video if stream.index in wanted]
-        frames = _first_frames(container, streams)
-        for video in videos:
-            frame = frames.get(video.index)
-            if frame is not None:
-                order = next(stream for stream in streams if stream.index == video.index).codec_context.field_order
-                found[video.index] = _with_picture(video, frame, field_order=order)
+    for stream in container.streams:
+        if stream.index not in wanted:
+            stream.discard = Discard.all
+    streams = [stream for stream in container.streams.video if stream.index in wanted]
+    frames = _first_frames(container, streams)
+    for video in videos:
+        frame = frames.get(video.index)
+        if frame is not None:
+            order = next(stream for stream in streams if stream.index == video.index).codec_context.field_order
+            found[video.index] = _with_frame(video, frame, field_order=order)
     return tuple(found.get(video.index, video) for video in videos)
 
 
@@ -208,7 +212,7 @@ def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> d
     return found
 
 
-def _with_picture(video: VideoStream, frame: VideoFrame, *, field_order: int) -> VideoStream:
+def _with_frame(video: VideoStream, frame: VideoFrame, *, field_order: int) -> VideoStream:
     """Add what a stream's first picture tells: its true format, rotation and HDR values."""
     name = frame.format.name
     matrix = _display_matrix(frame)

@@ -15,13 +15,13 @@ from av.video.frame import VideoFrame
 
 from runtime.errors import UnsupportedMediaError
 from runtime.media.demux import AnyPacket, open_source, read_packets
-from runtime.media.media_info import VideoStream
+from runtime.media.media_info import MediaInfo, VideoStream
 from runtime.media.pixel_formats import has_alpha, is_opaque
 
 _PLACES: Final = tuple(Fraction(number, 8) for number in range(8))
 _MOST_PACKETS: Final = 100
 # Containers whose index gives a stream one size.
-_ONE_SIZE: Final = ("mov", "avi", "mxf", "dv")
+_ONE_SIZE: Final = ("mov", "avi", "mxf", "dv", "webp")
 _VP9_SYNC: Final = 0x498342
 _SITINGS: Final = {
     "left": (0.5, 0.0), "center": (0.5, 0.5), "topleft": (0.0, 0.0), "top": (0.0, 0.5), "bottomleft": (1.0, 0.0),
@@ -32,14 +32,13 @@ _LOG: Final = Lock()
 """FFmpeg's log is one for the whole process."""
 
 
-def look_ahead(path: Path, stream: VideoStream) -> VideoStream:
-    """Return a stream with the size of its largest pictures, as far as looking ahead shows them.
+def look_ahead(info: MediaInfo, stream: VideoStream) -> VideoStream:
+    """Return a stream of a file with the size of its largest frames, as far as samples show them.
 
     Raises:
         UnsupportedMediaError: Pictures have alpha and are not opaque.
     """
-    with open_source(path) as container:
-        names = container.format.name.split(",")
+    path, names = info.path, info.container.split(",")
     sizes = [(stream.width, stream.height)]
     may_change = not set(names) & set(_ONE_SIZE) and stream.crop is None
     if may_change and stream.codec in ("vp8", "vp9"):
@@ -59,16 +58,16 @@ def look_ahead(path: Path, stream: VideoStream) -> VideoStream:
 
 def sample_frames(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
     """Decode a picture in each of several places of a stream."""
-    for place in _PLACES:
-        with open_source(path, only=(stream.index,)) as container:
+    with open_source(path, only=(stream.index,)) as container:
+        source = container.streams[stream.index]
+        assert isinstance(source, av.VideoStream)
+        source.thread_count = 1
+        for place in _PLACES:
             if place and container.duration is None:
                 return
             if place:
                 with suppress(av.FFmpegError):
                     container.seek(int((container.start_time or 0) + (container.duration or 0) * place))
-            source = container.streams[stream.index]
-            assert isinstance(source, av.VideoStream)
-            source.thread_count = 1
             for count, packet in enumerate(read_packets(container, source)):
                 frames: list[VideoFrame] = []
                 with suppress(av.FFmpegError):

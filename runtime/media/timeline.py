@@ -156,18 +156,19 @@ def told_end_pts(container: InputContainer, stream: VideoStream) -> int | None:
     return stream.start_pts + stream.duration_pts if is_sure else None
 
 
-def ends_early(path: Path, stream: VideoStream | AudioStream, end: Fraction) -> Fraction | None:
+def ends_early(
+    container: InputContainer, path: Path, stream: VideoStream | AudioStream, end: Fraction
+) -> Fraction | None:
     """Return where a stream should end if it ends much earlier, at `end`: both in seconds on the file's clock.
 
-    Where the stream itself tells nothing, the file does: if none of its streams reaches its end, it is not whole.
+    Where the stream itself declares nothing, the file does: if none of its streams reaches its end, it is not whole.
     """
-    with open_source(path) as container:
-        told = told_end(container, stream)
-        if told is not None:
-            return told if _is_short(told, end, stream.origin) else None
-        if container.duration is None or _is_any(container, (*_FREE_CLOCKS, *_STREAMS_TELL)):
-            return None
-        told = stream.origin + (find_duration(container, path, stream.origin) or 0)
+    told = told_end(container, stream)
+    if told is not None:
+        return told if _is_short(told, end, stream.origin) else None
+    if container.duration is None or _is_any(container, (*_FREE_CLOCKS, *_STREAMS_TELL)):
+        return None
+    told = stream.origin + (find_duration(container, path, stream.origin) or 0)
     if not _is_short(told, end, stream.origin) or not _is_short(told, _last_end(path, told), stream.origin):
         return None
     return told

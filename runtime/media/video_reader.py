@@ -350,7 +350,7 @@ class VideoReader(Closing):
             end = (self._times.last + max(self._step, self._last_duration)) * self.stream.time_base
             told = None
             with suppress(DecodeError):  # a source that was removed meanwhile was read to its end
-                told = ends_early(self._path, self.stream, end)
+                told = ends_early(self._container, self._path, self.stream, end)
             if told is not None:
                 self.early_end = f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s"
                 self.warnings.append(f"{self.early_end}; it may be cut short or damaged")

@@ -10,6 +10,7 @@ import pytest
 
 from runtime.enhance import enhance
 from runtime.errors import CancelledError, OptionError, OutputError, UnsupportedMediaError
+from runtime.media import demux
 from runtime.media.muxer import Muxer
 from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Action, VerificationError
@@ -71,6 +72,20 @@ def test_a_variable_frame_rate_keeps_every_time(tmp_path, suffix):
     assert report.picture.frames_in == report.picture.frames_out == len(times)
     assert report.picture.pts_equal
     assert report.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "most"), [("a.mp4", "libx264", 6), ("a.mkv", "libx264", 7), ("a.ts", "libx264", 8)]
+)
+def test_a_source_is_opened_a_few_times_however_many_places_are_looked_at(tmp_path, monkeypatch, name, codec, most):
+    """Planning opens it for the probe, the trial of the container and samples; each reader has its own."""
+    source = write_clip(tmp_path / name, codec=codec, sound=True)
+    opened, original = [], demux._open_container
+    monkeypatch.setattr(demux, "_open_container", lambda path, *rest: opened.append(path) or original(path, *rest))
+
+    enhance(source, tmp_path / "out.mkv", EnhanceOptions(preset="restore"))
+
+    assert opened.count(source) <= most
 
 
 @pytest.mark.parametrize(

@@ -208,4 +208,4 @@ def test_the_first_pictures_of_all_streams_are_read_in_one_pass(
     videos = probe(path).videos
 
     assert [(video.width, video.bit_depth) for video in videos] == [(64 + 2 * n, 8 if n % 2 else 10) for n in range(6)]
-    assert len(opened) == 2
+    assert len(opened) == 1

@@ -132,7 +132,7 @@ def test_opaque_alpha_is_left_out_and_the_first_picture_that_is_not_opaque_is_na
         with pytest.raises(UnsupportedMediaError, match=r"picture at 0\.200 s is not opaque"):
             read(path)
         with pytest.raises(UnsupportedMediaError, match="pictures that are not opaque"):
-            look_ahead(path, video_of(path))
+            look_ahead(probe(path), video_of(path))
 
 
 def write_alpha(path: Path, codec: str, transparent: int | None) -> Path:
@@ -219,7 +219,7 @@ def test_the_largest_size_of_pictures_is_that_of_all(
 ) -> None:
     path = write_sizes(tmp_path / name, codec, sizes)
 
-    stream = look_ahead(path, video_of(path))
+    stream = look_ahead(probe(path), video_of(path))
 
     assert (stream.width, stream.height) == largest
     with VideoReader(path, stream) as reader:
