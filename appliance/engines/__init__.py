@@ -1,1 +1,1 @@
-"""The engines of a box: the command that looks after them, and who builds those that are wanted."""
+"""Optimized engines: the command that manages them, and the thread that builds requested ones."""

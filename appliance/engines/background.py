@@ -99,22 +99,22 @@ class EngineKeeper(Closing):
                     break
 
     def _build_next(self) -> None:
-        for wish in self._store.build_requests():
+        for wanted in self._store.build_requests():
             try:
-                name = self._store.key(wish.request).name
+                name = self._store.key(wanted.request).name
             except EngineStoreError:
                 continue  # Its library or device is missing now, which the list shows.
             if self._crashes[name] < _MAX_CRASHES:
-                self._build(wish, name)
+                self._build(wanted, name)
                 return
 
-    def _build(self, wish: BuildRequest, name: str) -> None:
+    def _build(self, wanted: BuildRequest, name: str) -> None:
         logger.info("building engine %s", name)
         try:
             result = build_in_subprocess(
                 self._store,
-                wish.request,
-                again=wish.again,
+                wanted.request,
+                again=wanted.again,
                 stop=lambda: self._stopping.is_set() or not self._is_idle(),
             )
         except CancelledError:

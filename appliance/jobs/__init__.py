@@ -1,1 +1,1 @@
-"""Jobs: the queue, the processes that work it off, and what is kept of each job."""
+"""Jobs: the queue, the worker processes, and the files of each job."""

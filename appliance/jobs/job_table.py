@@ -189,7 +189,7 @@ def select_jobs(
     if not chosen:
         return f"SELECT {COLUMNS} FROM jobs WHERE FALSE", []
     order = _BY_TURN if chosen == [JobState.QUEUED] else _BY_AGE
-    # Each state by itself is read in the order of its index; together they are at most states x (limit + offset) rows
+    # Each state alone is read in the order of its index; together they are at most states x (limit + offset) rows
     # to sort, however many jobs there are.
     part = f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(['state = ?', *conditions])} ORDER BY {order} LIMIT ?"
     if len(chosen) == 1:

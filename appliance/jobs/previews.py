@@ -69,10 +69,10 @@ def _read_image(source: Path, video: VideoStream, start: Fraction | None) -> "Im
     from PIL import Image
 
     with VideoReader(source, video, start=start, threads=1, interlacing=Interlacing(False)) as reader:
-        picture = next(iter(reader), None)
-        if picture is None:
+        first = next(iter(reader), None)
+        if first is None:
             raise DecodeError(f"{source} has no frame that can be decoded")
-        frame = write_planes(picture, width=reader.width, height=reader.height)
+        frame = write_planes(first, width=reader.width, height=reader.height)
         frame.colorspace, frame.color_range = reader.colour.matrix_code, reader.colour.range_code
         # Scaled down first: the pixel aspect may be anything.
         width, height = _thumbnail_size(reader.width, reader.height, video.sample_aspect)
@@ -123,8 +123,8 @@ def write_video_proxies(
         )
         second = stack.enter_context(VideoReader(pair.result, result.video, threads=threads))
         size = _size(second, result.video)
-        pictures = zip(first, second, strict=False)
-        head = next(pictures, None)
+        frames = zip(first, second, strict=False)
+        head = next(frames, None)
         if head is None:
             return
         proxies = [stack.enter_context(ProxyFile(path, threads=threads)) for path in (before, after)]
@@ -136,9 +136,9 @@ def write_video_proxies(
                 AudioReader(pair.result, sounds[1]),
             )
             streams = (first.stream, second.stream)
-            for proxy, sound, stream, picture in zip(proxies, readers, streams, head, strict=True):
-                proxy.add_audio(stack.enter_context(sound), zero=picture.pts * stream.time_base, longest_s=PROXY_S)
-        _write(proxies, _chain(head, pictures), second.stream.time_base, stop)
+            for proxy, audio, stream, frame in zip(proxies, readers, streams, head, strict=True):
+                proxy.add_audio(stack.enter_context(audio), zero=frame.pts * stream.time_base, longest_s=PROXY_S)
+        _write(proxies, _chain(head, frames), second.stream.time_base, stop)
         for proxy in proxies:
             proxy.finish()
         for proxy in proxies:
@@ -180,9 +180,9 @@ def _write(
         time, duration = (after.pts - zero) * time_base, after.duration * time_base
         if time >= PROXY_S:
             break
-        for proxy, picture in zip(proxies, (before, after), strict=True):
+        for proxy, frame in zip(proxies, (before, after), strict=True):
             proxy.write_audio_until(time, stop)
-            proxy.write_frame(picture, time, duration)
+            proxy.write_frame(frame, time, duration)
     for proxy in proxies:
         proxy.write_audio_until(None, stop)
 
@@ -207,10 +207,10 @@ def _tracks(
 ) -> tuple[AudioStream, AudioStream] | None:
     """Return the enhanced audio track, or else the first copied one, of source and result."""
     cleaned = {sound.index for sound in report.sound}
-    fates = [fate for fate in report.streams if fate.kind == "audio" and fate.out_index is not None]
-    for fate in sorted(fates, key=lambda fate: fate.index not in cleaned):
-        source = next((audio for audio in sources if audio.index == fate.index), None)
-        result = next((audio for audio in results if audio.index == fate.out_index), None)
+    outcomes = [outcome for outcome in report.streams if outcome.kind == "audio" and outcome.out_index is not None]
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.index not in cleaned):
+        source = next((audio for audio in sources if audio.index == outcome.index), None)
+        result = next((audio for audio in results if audio.index == outcome.out_index), None)
         if source and result and source.sample_rate and result.sample_rate:
             return source, result
     return None

@@ -192,7 +192,7 @@ class WorkerProcess:
         return command
 
     def _wait_for_previous_worker(self) -> None:
-        """Wait for the worker of an earlier server, which ends by itself or is killed after a while."""
+        """Wait for the worker of an earlier server, which ends, or is killed after a while."""
         now = time.monotonic()
         self._next_start = now + 0.5
         if self._previous_since is None:

@@ -110,7 +110,7 @@ class Database(Closing):
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                # SQLite has rolled back by itself after some errors, a full disk among them.
+                # SQLite rolls back itself after some errors, such as a full disk.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -243,7 +243,7 @@ def _explain(path: Path, busy_timeout_s: float, error: sqlite3.DatabaseError) ->
 
 def _describe_damage(path: Path, what: str) -> str:
     return (
-        f"the database {path} is damaged ({' '.join(what.split())}); it was left as it is. Put a backup from "
+        f"the database {path} is damaged ({' '.join(what.split())}); it was left unchanged. Put a backup from "
         f"{path.parent / 'backups'} in its place, or move it away to begin with an empty queue; "
         "sources and finished results are not touched"
     )

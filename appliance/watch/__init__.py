@@ -1,1 +1,1 @@
-"""Watch folders: what lands in them is found, waited for, enhanced once and listed by its reason if it cannot be."""
+"""Watch folders: files are found, validated and enhanced once, or listed with a reason."""

@@ -1,6 +1,6 @@
 """Moves the files of one folder through their states: seen, stable, validated by content, then a job or a reason.
 
-Every state is in the table of files, so that a restart goes on from there; only the hold time is measured anew.
+Every state is in the table of files, from which a restart resumes; only the hold time is measured anew.
 """
 
 import os

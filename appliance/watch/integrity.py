@@ -160,10 +160,10 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
     last.decode(_finder(container, facts))
     if reached is None:
         return False
-    told = ends_early(container, path, facts, reached)
-    if told is not None:
+    declared = ends_early(container, path, facts, reached)
+    if declared is not None:
         raise UnreadableError(
-            f"file is incomplete: it declares {float(told):.1f} s, but ends after {float(reached):.1f} s; {_ADVICE}"
+            f"file is incomplete: it declares {float(declared):.1f} s, but ends after {float(reached):.1f} s; {_ADVICE}"
         )
     return last.can_be_decoded or tail_s == _TAILS_S[-2]
 

@@ -231,7 +231,7 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path, migrations, database, 
         content[4096:] = bytes(byte ^ 0x5A for byte in content[4096:])
     path.write_bytes(content)
 
-    with pytest.raises(DatabaseDamagedError, match=r"is damaged \(.*left as it is. Put a backup from .*backups"):
+    with pytest.raises(DatabaseDamagedError, match=r"is damaged \(.*left unchanged. Put a backup from .*backups"):
         Database(path, migrations=migrations, check=True)
 
     assert path.read_bytes() == content
