@@ -648,6 +648,60 @@ def test_a_look_that_finds_nothing_new_writes_nothing(box, make_media):
     assert box.queue.folder_revision() == before
 
 
+def test_a_file_that_grows_is_not_stored_at_every_scan(box):
+    folder = box.add()
+    ingest = box.ingest(folder)
+    (box.inbox / "a.mkv").write_bytes(b"0")
+    ingest.scan()
+    before = box.queue.folder_revision()
+
+    for size in range(2, 6):
+        (box.inbox / "a.mkv").write_bytes(b"0" * size)
+        ingest.scan()
+
+    assert states(box, folder) == {"a.mkv": FileState.SEEN}
+    assert box.queue.folder_revision() == before
+
+
+def test_a_stable_file_does_not_wait_again_after_a_restart(box, make_media):
+    folder = box.add()
+    make_media(box.inbox / "a.mkv")
+    box.settle(box.ingest(folder, is_stopped=lambda: True))
+    assert states(box, folder) == {"a.mkv": FileState.STABLE}
+
+    box.ingest(folder).scan()
+
+    assert states(box, folder) == {"a.mkv": FileState.VALIDATED}
+
+
+def test_a_stable_file_that_changed_before_a_restart_waits_again(box, make_media):
+    folder = box.add()
+    make_media(box.inbox / "a.mkv")
+    box.settle(box.ingest(folder, is_stopped=lambda: True))
+    make_media(box.inbox / "a.mkv", seed=2)
+    ingest = box.ingest(folder)
+
+    ingest.scan()
+    assert states(box, folder) == {"a.mkv": FileState.SEEN}
+    box.settle(ingest)
+    assert [job.title for job in box.jobs()] == ["a.mkv"]
+
+
+def test_a_dismissed_failure_is_tried_again_when_the_file_is_touched(box, make_media):
+    folder = box.add()
+    make_media(box.inbox / "a.mkv")
+    ingest = box.ingest(folder, retry_policy=RetryPolicy(tries=1))
+    box.settle(ingest)
+    box.work(fails=lambda _: "no")
+    ingest.follow_jobs()
+    box.store.ignore(folder.id, "a.mkv")
+    os.utime(box.inbox / "a.mkv", ns=(5, 5))
+
+    box.settle(box.ingest(folder), scans=5)
+
+    assert [job.title for job in box.jobs(JobState.QUEUED)] == ["a.mkv"]
+
+
 def test_a_large_result_is_known_again_without_reading_all_of_it(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mkv")
