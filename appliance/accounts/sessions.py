@@ -146,7 +146,7 @@ class Sessions:
             ).fetchall()
         return [SessionRecord(*row) for row in rows if not self._expired(row["created_at"], row["last_seen_at"], now)]
 
-    def end_of_user(
+    def end_for_user(
         self, user_id: str, *, keep: str | None, only: str | None = None, actor: Actor
     ) -> builtins.list[str]:
         """End sessions of a user.

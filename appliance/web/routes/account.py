@@ -216,7 +216,7 @@ async def end_sessions(
     from anyio import to_thread
 
     ended = await to_thread.run_sync(
-        lambda: services.sessions.end_of_user(caller.id, keep=caller.session, only=session, actor=caller.actor)
+        lambda: services.sessions.end_for_user(caller.id, keep=caller.session, only=session, actor=caller.actor)
     )
     for key in ended:
         services.broadcaster.drop(key)

@@ -22,7 +22,7 @@ router = APIRouter(tags=["folders"])
 _MAX_LISTED: Final = 500
 
 FolderId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
-Place = Annotated[
+FolderPath = Annotated[
     str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00]*$", description="Absolute path: /srv/...")
 ]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -41,8 +41,8 @@ class ScheduleModel(BaseModel):
 class FolderIn(OptionsIn):
     """A watch folder; the job options apply to every file in it."""
 
-    path: Place
-    destination: Place
+    path: FolderPath
+    destination: FolderPath
     schedule: ScheduleModel | None = None
     hold_s: float = Field(
         DEFAULT_HOLD_S, ge=0, le=LONGEST_HOLD_S, description="Time a file must be unchanged before it is processed"
@@ -50,7 +50,7 @@ class FolderIn(OptionsIn):
     include: list[Pattern] = Field(default_factory=list, max_length=100)
     exclude: list[Pattern] = Field(default_factory=list, max_length=100)
     polling: bool = Field(False, description="Poll instead of using file system events")
-    done_folder: Place | None = Field(None, description="Folder to which originals are moved after success")
+    done_folder: FolderPath | None = Field(None, description="Folder to which originals are moved after success")
     enabled: bool = True
     create: bool = Field(
         True, description="Create missing folders for results and originals; otherwise this is an error"
@@ -60,8 +60,8 @@ class FolderIn(OptionsIn):
 class FolderChange(FolderIn):
     """Changes to a watch folder; fields left out are unchanged."""
 
-    path: Place | None = None  # type: ignore[assignment]
-    destination: Place | None = None  # type: ignore[assignment]
+    path: FolderPath | None = None  # type: ignore[assignment]
+    destination: FolderPath | None = None  # type: ignore[assignment]
 
 
 class ProblemOut(BaseModel):
@@ -138,8 +138,8 @@ def change_folder(services: ServicesDep, caller: Administrator, folder_id: Folde
     kept = {name: before[name] for name in FolderIn.model_fields if name in before}
     changed = FolderIn.model_validate({**kept, **body.model_dump(exclude_unset=True, by_alias=True)})
     _check_folders_exist(changed)
-    wish = _to_config(changed, services.settings.zoo)
-    folder = services.folders.update(folder_id, wish)
+    config = _to_config(changed, services.settings.zoo)
+    folder = services.folders.update(folder_id, config)
     services.audit.add(caller.actor, "folder_changed", str(folder.config.path))
     return _show(services, folder)
 
@@ -261,12 +261,12 @@ def _to_config(body: FolderIn, zoo: Path | None) -> FolderConfig:
 
 
 def _show(services: Services, folder: WatchFolder) -> FolderOut:
-    wish, options = folder.config, folder.config.options
-    times = None if wish.schedule is None else wish.schedule.to_text()
+    config, options = folder.config, folder.config.options
+    times = None if config.schedule is None else config.schedule.to_text()
     return FolderOut(
         id=folder.id,
-        path=str(wish.path),
-        destination=str(wish.destination),
+        path=str(config.path),
+        destination=str(config.destination),
         preset=options.preset,
         scale=options.scale,
         strength=options.strength,
@@ -275,12 +275,12 @@ def _show(services: Services, folder: WatchFolder) -> FolderOut:
         model=options.model,
         allow_damaged=options.allow_damaged,
         schedule=None if times is None else ScheduleModel.model_validate({"from": times[0], "to": times[1]}),
-        hold_s=wish.hold_s,
-        include=list(wish.include),
-        exclude=list(wish.exclude),
-        polling=wish.polling,
-        done_folder=None if wish.done_folder is None else str(wish.done_folder),
-        enabled=wish.enabled,
+        hold_s=config.hold_s,
+        include=list(config.include),
+        exclude=list(config.exclude),
+        polling=config.polling,
+        done_folder=None if config.done_folder is None else str(config.done_folder),
+        enabled=config.enabled,
         problems=[ProblemOut.model_validate(problem) for problem in services.folders.problems(folder.id)],
         activity=ActivityOut.model_validate(services.folders.activity(folder.id)),
     )
