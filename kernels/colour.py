@@ -84,7 +84,7 @@ def yuv_to_rgb(planes: Planes, layout: YuvLayout, out: NDArray[np.float32] | Non
 def rgb_to_yuv(rgb: NDArray[np.float32], layout: YuvLayout, out: Planes | None = None) -> Planes:
     """Turn RGB into integer Y, U, V planes, rounded and clamped to what the bit depth holds.
 
-    Chroma is brought down by the tent that the siting centres on each chroma sample, so that a picture that is taken
+    Chroma is brought down by the tent that the siting centres on each chroma sample, so that a frame that is taken
     through both ways neither shifts nor fringes.
 
     Args:

@@ -1,1 +1,1 @@
-"""The sound's journey: rates, bands, level, engine, guard."""
+"""The path of the audio: rates, bands, level, engine, guard."""

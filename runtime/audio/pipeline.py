@@ -1,4 +1,4 @@
-"""The sound's journey: decode -> enhance -> encode, in a thread of its own for each track."""
+"""The path of the audio: decode -> enhance -> encode, in a thread of its own for each track."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ class AudioOutcome:
 class AudioPipeline:
     """Take one track from its reader through the enhancer into encoded packets.
 
-    `source` gives the reader's blocks. Without an enhancer the sound is only encoded again, for a container that does
+    `source` gives the reader's blocks. Without an enhancer the audio is only encoded again, for a container that does
     not take its codec. A context manager: leaving it stops the thread.
     """
 
@@ -72,7 +72,7 @@ class AudioPipeline:
         """Start the thread and give the encoded packets in order."""
         blocks = self._clock.timed("decode", self._source)
         self._stage = Stage(
-            f"sound-{self.reader.stream.index}", blocks, self._enhance, depth=_WAITING_PACKETS, stop=self._stop
+            f"audio-{self.reader.stream.index}", blocks, self._enhance, depth=_WAITING_PACKETS, stop=self._stop
         )
         return iter(self._stage)
 

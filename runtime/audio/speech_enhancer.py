@@ -1,7 +1,7 @@
 """Which part of a channel layout is speech: what the network hears, and where its change goes.
 
-Mono: the channel. A layout with a centre: the centre alone, where film and broadcast keep the dialogue. All others: the
-sum of the first two channels, while their difference follows with a slow gain, so that the image does not wobble.
+Mono: the channel. A layout with a centre: the centre alone, where films and broadcasts keep the dialogue. All others:
+the sum of the first two channels, while their difference follows with a slow gain, so that the image does not wobble.
 Every other channel, the LFE too, passes untouched. Where one of the two has been digital silence for long, as beside a
 single microphone, the other is heard alone; and a stretch of digital silence always stays as it is.
 """
@@ -264,7 +264,7 @@ class SpeechEnhancer(Closing):
         return self._changed(self._from_full.push(self._effect.push(full)))
 
     def _alone(self, silent_channels: tuple[int, ...]) -> int | None:
-        """Say which of two channels is the only one that sounds, if one is."""
+        """Say which of two channels is the only one with a signal, if one is."""
         if self._speech.kind == "single":
             return None
         pair = (self._speech.first, self._speech.second)

@@ -1,4 +1,4 @@
-"""Chooses how a track of sound is encoded, by asking the encoders and containers themselves."""
+"""Chooses how an audio track is encoded, by asking the encoders and containers themselves."""
 
 import io
 from collections.abc import Iterator
@@ -62,10 +62,10 @@ def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
     """Choose how a processed track is encoded: in the source's own codec where the container takes it.
 
     What cannot hold the track's rate or channels makes room for the next codec, a resampler, or, last of all, a mix
-    of fewer channels. Lossless sound stays lossless where the container takes that, and channels keep their names.
+    of fewer channels. Lossless audio stays lossless where the container takes that, and channels keep their names.
 
     Raises:
-        EncodeError: The container takes no sound that can be encoded.
+        EncodeError: The container takes no audio that can be encoded.
     """
     if suffix not in _CONTAINERS:
         raise EncodeError(f"container {suffix} is not written, expected {', '.join(_CONTAINERS)}")
@@ -86,7 +86,7 @@ def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
                 if _heard(suffix, settings) is not None:
                     return settings
     raise EncodeError(
-        f"{suffix} takes no sound of {stream.sample_rate} Hz in {stream.layout}; name the result .mkv or .mov"
+        f"{suffix} takes no audio of {stream.sample_rate} Hz in {stream.layout}; name the result .mkv or .mov"
     )
 
 
@@ -162,7 +162,7 @@ def _settings(stream: AudioStream, codec: str, layout: str) -> AudioSettings:
 
 @lru_cache(1024)
 def _heard(suffix: str, settings: AudioSettings) -> str | None:
-    """Write a sound that goes round the channels, and give the layout that it is read back in.
+    """Write a tone that goes round the channels, and give the layout that it is read back in.
 
     None where the encoder or container refuses, or gives other channels, another order or another rate: no table is as
     right as the encoder itself.

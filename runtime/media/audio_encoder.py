@@ -1,4 +1,4 @@
-"""Encodes blocks of sound into packets of one stream of the result, every sample at its place."""
+"""Encodes blocks of audio into packets of one stream of the result, every sample at its place."""
 
 import struct
 from collections.abc import Iterator
@@ -118,8 +118,8 @@ class AudioEncoder:
         if not self.clipped:
             return []
         return [
-            f"sound track {index}: {self.clipped} samples above full scale were clipped, which {self.settings.codec} "
-            "does not hold; sound of 32-bit floats in .wav, .mov or .mkv does"
+            f"audio track {index}: {self.clipped} samples above full scale were clipped, which {self.settings.codec} "
+            "does not hold; audio of 32-bit floats in .wav, .mov or .mkv does"
         ]
 
     @property
@@ -193,7 +193,7 @@ class AudioEncoder:
         packets = self._send(None)
         ready += self._hold([packet for packet in packets if packet.size])
         ready += self._ended()
-        # FLAC's last packet holds no sound, but the header's final values.
+        # FLAC's last packet holds no audio, but the header's final values.
         return ready + [packet for packet in packets if not packet.size]
 
     def _scaled(self, samples: int) -> int:
@@ -220,7 +220,7 @@ class AudioEncoder:
         return [*held[:-1], *(self._last(packet) for packet in held[-1:])]
 
     def _last(self, packet: AnyPacket) -> AnyPacket:
-        """Tell the container where the sound ends inside the last packet, which lossy encoders fill up."""
+        """Tell the container where the audio ends inside the last packet, which lossy encoders fill up."""
         if packet.pts is None or packet.duration is None:
             return packet
         whole = self.stream.codec_context.frame_size or packet.duration

@@ -1,4 +1,4 @@
-"""Reads a track of sound as continuous blocks of samples that count from time zero."""
+"""Reads an audio track as continuous blocks of samples that count from time zero."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ _FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
 _PARSED_FRAMES: Final = ("ac3", "eac3")
 _SEEK_EARLIER: Final = Fraction(1)
 _USUAL_FRAME: Final = 1024
-# Where the sound of a speaker goes that FFmpeg's mix leaves out.
+# Where the audio of a speaker goes that FFmpeg's mix leaves out.
 _NEAREST: Final = {
     "SL": "BL", "SR": "BR", "WL": "FL", "WR": "FR", "TC": "FC", "TFL": "FL", "TFC": "FC", "TFR": "FR", "TSL": "SL",
     "TSR": "SR", "TBL": "BL", "TBC": "BC", "TBR": "BR", "BFL": "FL", "BFC": "FC", "BFR": "FR", "LFE2": "LFE",
@@ -68,7 +68,7 @@ class AudioBlock:
 
 
 class AudioReader(Closing):
-    """The sound of one stream; iterate once, and use it as a context manager.
+    """The audio of one stream; iterate once, and use it as a context manager.
 
     Blocks follow each other without a gap: where the source has one, silence stands for it. `first_sample` is the
     place of the first sample, which may be later than 0 and is known before iterating; the counts are complete
@@ -97,7 +97,7 @@ class AudioReader(Closing):
         """
         if stream.codec == "unknown" or not stream.sample_rate:
             raise UnsupportedMediaError(
-                f"{path} holds sound of an unknown codec in stream {stream.index}; convert it first"
+                f"{path} holds audio of an unknown codec in stream {stream.index}; convert it first"
             )
         self.stream = stream
         self.sample_rate, self.channels = stream.sample_rate, stream.channels
@@ -168,7 +168,7 @@ class AudioReader(Closing):
     def _decode(self, packets: Iterable[AnyPacket]) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
         """Yield decoded samples with their place in samples on the file's own clock.
 
-        An MP4 tells where the sound ends inside the last frame of such codecs by its duration alone, so one frame is
+        An MP4 tells where the audio ends inside the last frame of such codecs by its duration alone, so one frame is
         held back.
         """
         exact = self.stream.codec in _FIXED_FRAMES and self.stream.time_base == Fraction(1, self.sample_rate)
@@ -272,7 +272,7 @@ class AudioReader(Closing):
         told = ends_early(self._container, self._path, self.stream, end)
         if told is not None:
             self.early_end = (
-                f"sound track {self.stream.index} ends after {float(end):.1f} s, but the file tells of "
+                f"audio track {self.stream.index} ends after {float(end):.1f} s, but the file tells of "
                 f"{float(told):.1f} s"
             )
             self.warnings.append(f"{self.early_end}; it may be cut short or damaged")
@@ -280,7 +280,7 @@ class AudioReader(Closing):
     def _tell(self) -> None:
         self.warnings += self._packets.describe(self.stream.origin)
         self._look_at_end()
-        name = f"sound track {self.stream.index}"
+        name = f"audio track {self.stream.index}"
         self.warnings += [f"{name}: {warning}" for warning in self._damage.warnings()]
         if self._holes:
             self.warnings.append(f"{name}: damaged {describe_holes(self.holes)}; silence stands for what is missing")
@@ -294,7 +294,7 @@ class AudioReader(Closing):
 
 
 def find_sound(path: Path, stream: AudioStream, *, start: Fraction | None, end: Fraction | None) -> Found:
-    """Return what a track has in a span: sound, or packets that cannot be decoded, or nothing.
+    """Return what a track has in a span: audio, or packets that cannot be decoded, or nothing.
 
     Raises:
         DecodeError: The file cannot be opened.
@@ -313,7 +313,7 @@ def find_sound(path: Path, stream: AudioStream, *, start: Fraction | None, end: 
 
 
 class _Conformer:
-    """Converts sound that changes its layout or rate inside a track to the track's own, sample under sample."""
+    """Converts audio that changes its layout or rate inside a track to the track's own, sample under sample."""
 
     def __init__(self, stream: AudioStream) -> None:
         self._rate, self._channels = stream.sample_rate, stream.channels
@@ -355,7 +355,7 @@ class _Conformer:
         yield self._placed(self._converter.push(samples))
 
     def finish(self) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
-        """Yield what is left of sound of another rate."""
+        """Yield what is left of audio of another rate."""
         if self._converter is not None:
             yield self._placed(self._converter.flush(self._scaled()))
             self._converter = None

@@ -81,7 +81,7 @@ def encoder_options(
     if codec.crf is not None:
         options["crf"] = str(codec.crf if crf is None else crf)
     if codec.name == "h264":
-        # At 3840x2160 the encoder takes 780 MB with 16 pictures of look-ahead and 3 B-frames, 330 MB with 2 and 1.
+        # At 3840x2160 the encoder takes 780 MB with 16 frames of look-ahead and 3 B-frames, 330 MB with 2 and 1.
         bounds = ["rc-lookahead=2", "bframes=1"] if large else ["rc-lookahead=16"]
         options["x264-params"] = ":".join([*bounds, "sync-lookahead=0", *x264_instructions(), *_x264_hdr(hdr)])
     elif codec.name == "hevc":
@@ -110,7 +110,7 @@ def carries_hdr(codec: VideoCodec) -> bool:
 def x264_instructions() -> tuple[str, ...]:
     """Keep x264 off AVX-512 where the processor has it.
 
-    Its AVX-512 code for macroblock trees reads memory that nothing has written, so that with B-frames the same pictures
+    Its AVX-512 code for macroblock trees reads memory that nothing has written, so that with B-frames the same frames
     give other bytes each time (x264 core 165, seen with `MALLOC_PERTURB_`); AVX2 costs no time that can be measured.
     """
     table = Path("/proc/cpuinfo")

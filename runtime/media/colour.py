@@ -1,4 +1,4 @@
-"""What the numbers of a picture stand for: matrix, range, primaries, transfer, HDR values. No pixels here."""
+"""The colour description of video: matrix, range, primaries, transfer, HDR values. No pixels here."""
 
 import struct
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ _TRANSFERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """The colour description of a picture, complete enough to compute with.
+    """The colour description of a frame, complete enough to compute with.
 
     `matrix_code`, `primaries_code` and `transfer_code` are what the source says (H.273; 2 is unspecified) and what
     the result is to say; `matrix` and `full_range` are what to compute with, guessed where `guessed` is not empty.
@@ -86,7 +86,7 @@ class Colour:
 
     @property
     def is_hdr(self) -> bool:
-        """Whether the picture is PQ or HLG."""
+        """Whether the video is PQ or HLG."""
         return self.transfer_code in (16, 18)
 
 
@@ -133,7 +133,7 @@ def read_colour(codes: tuple[int, int, int, int], *, pixel_format: str, width: i
         matrix = _MATRICES[matrix_code]
     else:
         raise UnsupportedMediaError(
-            f"the picture's colour matrix has code {matrix_code}, expected BT.601, BT.709 or BT.2020; "
+            f"the video's colour matrix has code {matrix_code}, expected BT.601, BT.709 or BT.2020; "
             "convert the file first"
         )
     full_range = range_code == 2 or pixel_format.startswith("yuvj")
@@ -171,7 +171,7 @@ def colour_of_result(colour: Colour, *, source: tuple[int, int], result: tuple[i
 
 
 def as_converted_rgb(colour: Colour) -> Colour:
-    """Describe a picture that was RGB and is BT.709 limited-range YUV now."""
+    """Describe a frame that was RGB and is BT.709 limited-range YUV now."""
     return replace(colour, matrix="bt709", matrix_code=1, full_range=False, guessed="")
 
 

@@ -13,19 +13,19 @@ from av.format import ContainerFormat
 _NO_FILE: Final = 1
 """FFmpeg's AVFMT_NOFILE."""
 
-# Those that open other files or addresses. (What opens devices or a network, or reads pictures by a pattern of
+# Those that open other files or addresses. (What opens devices or a network, or reads frames by a pattern of
 # names, has the flag "no file" and is left out by it.)
 _REFERENCES: Final = {
     "applehttp", "concat", "dash", "hls", "imf", "mlv", "mpegtsraw", "rtp", "rtsp", "sap", "sdp", "vobsub",
     "webm_dash_manifest",
 }  # fmt: skip
-# Text that would be drawn as a film or played as a sound, subtitles, captions and tags: no picture, no sound.
+# Text that would be drawn as a film or played as audio, subtitles, captions and tags: no video, no audio.
 _TEXT: Final = {
     "adf", "aqtitle", "ass", "bin", "dvbsub", "dvbtxt", "ffmetadata", "idf", "jacosub", "lrc", "mcc", "microdvd",
     "mpl2", "mpsub", "pjs", "rcwt", "realtext", "sami", "sbg", "scc", "srt", "stl", "subviewer", "subviewer1", "sup",
     "tedcaptions", "tty", "vplayer", "webvtt", "xbin",
 }  # fmt: skip
-# Single pictures; the names of most end in "_pipe".
+# Still images; the names of most end in "_pipe".
 _PICTURES: Final = {"alias_pix", "brender_pix", "fits", "ico", "image2pipe", "msp", "txd"}
 # Bare numbers: neither content nor suffix says how they are to be read.
 _HEADERLESS: Final = {
@@ -112,7 +112,7 @@ _TS_PACKETS: Final = 500
 
 
 def is_encrypted(handle: int, container: InputContainer) -> bool:
-    """Return True if a file that is open at a descriptor holds encrypted pictures or sound."""
+    """Return True if a file that is open at a descriptor holds encrypted video or audio."""
     names = container.format.name.split(",")
     if "mov" in names:
         return any(entry in _ENCRYPTED for entry in _sample_entries(handle))
@@ -156,7 +156,7 @@ def walk_boxes(handle: int, begin: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def _is_scrambled(handle: int, streams: set[int]) -> bool:
-    """Return True if the pictures and the sound of a transport stream are scrambled at each of some places."""
+    """Return True if the video and audio of a transport stream are scrambled at each of some places."""
     size = os.fstat(handle).st_size
     for length, offset in ((188, 0), (192, 4)):
         if [os.pread(handle, 1, offset + length * number) for number in range(3)] != [b"G"] * 3:

@@ -1,4 +1,4 @@
-"""Which packets of copied pictures show a span of a film, and where that cannot be done without encoding it again."""
+"""Which packets of copied video show a span of a film, and where that cannot be done without encoding it again."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,16 +20,16 @@ HIDING: Final = (".mp4", ".m4v", ".mov")
 _TIMELESS: Final = ("avi",)
 # Packets by which the order of showing is judged before the first one is given.
 _ORDER_PACKETS: Final = 64
-# Hidden pictures so near to the first and the last shown ones are only coded between them.
+# Hidden frames so near to the first and the last shown ones are only coded between them.
 _LONGEST_REORDER: Final = 16
 
 
 def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Fraction | None) -> str:
-    """Return why the pictures of a stream cannot be copied to the right times, "" where they can.
+    """Return why the frames of a stream cannot be copied to the right times, "" where they can.
 
     Args:
         path: The file.
-        stream: The stream of pictures.
+        stream: The video stream.
         suffix: The container of the result.
         start: Seconds from the stream's origin at which the result begins.
     """
@@ -38,8 +38,8 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
         source = container.streams[stream.index]
         assert isinstance(source, av.VideoStream)
         if needs_order(container, source) and (stream.codec == "mpeg4" or (start and not hides)):
-            # Two pictures may stand in one packet, whose second one no other container takes.
-            return "an AVI does not tell when reordered pictures are shown"
+            # Two frames may stand in one packet, whose second one no other container takes.
+            return "an AVI does not tell when reordered frames are shown"
         flags = [bool(entry.is_discard) for entry in source.index_entries] if "mov" in container.format.name else []
         shown = [number for number, is_hidden in enumerate(flags) if not is_hidden]
         if shown and any(flags[shown[0] + _LONGEST_REORDER : shown[-1] - _LONGEST_REORDER]):
@@ -56,7 +56,7 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
 
 
 def has_pictures(path: Path, stream: VideoStream, start: Fraction | None, end: Fraction | None) -> bool:
-    """Return whether any picture of a stream begins in a span, in seconds from the stream's origin."""
+    """Return whether any frame of a stream begins in a span, in seconds from the stream's origin."""
     if not start and end is None:
         return True
     with open_for(path, (stream.index,)) as container:
@@ -73,20 +73,20 @@ def has_pictures(path: Path, stream: VideoStream, start: Fraction | None, end: F
 
 
 def needs_order(container: InputContainer, stream: av.VideoStream) -> bool:
-    """Return whether pictures are reordered in a container that does not tell when they are shown."""
+    """Return whether frames are reordered in a container that does not tell when they are shown."""
     return container.format.name in _TIMELESS and bool(stream.codec_context.has_b_frames)
 
 
 def codec_for(stream: VideoStream, suffix: str) -> CodecName | None:
-    """Return the codec to encode pictures again that cannot be copied, None where the container takes none."""
+    """Return the codec to encode frames again that cannot be copied, None where the container takes none."""
     fitting = [codec.name for codec in CODECS.values() if suffix in codec.containers]
     return next((name for name in fitting if name == stream.codec), next(iter(fitting), None))
 
 
 class ShownOrder:
-    """Gives the packets of an AVI's pictures the times at which they are shown, by decoding them beside.
+    """Gives the packets of an AVI's frames the times at which they are shown, by decoding them beside.
 
-    An AVI has a slot of time for each packet: the first picture shown takes the first slot, and so on. DTS lie before
+    An AVI has a slot of time for each packet: the first frame shown takes the first slot, and so on. DTS lie before
     the slots by as many places as a packet stands before its turn.
     """
 
@@ -132,7 +132,7 @@ class ShownOrder:
 
 
 class FirstDts:
-    """Gives the first packets of a stream of pictures the DTS that FFmpeg finds only later.
+    """Gives the first packets of a video stream the DTS that FFmpeg finds only later.
 
     Matroska stores none; FFmpeg infers them from the PTS of some packets, of which the first ones go without.
     """
@@ -169,7 +169,7 @@ class FirstDts:
 
 
 class PictureCut:
-    """Chooses the packets of one stream of pictures that are needed to show a span.
+    """Chooses the packets of one video stream that are needed to show a span.
 
     Decoding begins at a key frame: the one before the span where the container can hide it, else the first one inside.
     Packets that are shown behind the span are kept where others in it, which are coded later, may need them.
@@ -230,7 +230,7 @@ def _read_from(container: InputContainer, path: Path, stream: VideoStream, start
 
 
 def _begins_with_key_frame(packets: Iterator[AnyPacket], start: Fraction) -> bool:
-    """Return whether the first picture at or after a time on the clock of the packets can be decoded by itself."""
+    """Return whether the first frame at or after a time on the clock of the packets can be decoded by itself."""
     first: AnyPacket | None = None
     for packet in packets:
         if not packet.size or packet.pts is None:

@@ -69,7 +69,7 @@ class _Suspicion(Enum):
     REFUSED = 1
     """The decoder refused the packet."""
     INCOMPLETE = 2
-    """The container calls it incomplete, and what follows goes on with the same pictures or samples."""
+    """The container calls it incomplete, and what follows goes on with the same frames or samples."""
     JOINT = 3
     """The container calls it incomplete, and what follows begins anew: harmless unless something is missing."""
 
@@ -103,10 +103,10 @@ class DamageFinder:
     step: Ticks between frames where a frame does not tell its length.
     reorders: Frames may come out later than their packets.
     is_scanned: A scan for headers makes the packets.
-    counts_samples: The clock of the sound counts its samples, so that a step is a loss.
+    counts_samples: The clock of the audio counts its samples, so that a step is a loss.
     slack: A step that such a clock may make although nothing is lost, in ticks.
     flags_early: The container's flag stands one packet before the incomplete one. In MPEG-TS FFmpeg's parser ends a
-        picture when the next one begins, and gives it the flag that came with that.
+        frame when the next one begins, and gives it the flag that came with that.
     """
 
     time_base: Fraction

@@ -1,4 +1,4 @@
-"""Interlaced pictures: found by their flags and by looking, picture by picture, and made whole by bwdif."""
+"""Interlaced frames: found by their flags and by looking, frame by frame, and made whole by bwdif."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ _PLACE_FRAMES: Final = 20
 _FLAG_FRAMES: Final = 4
 _ENOUGH: Final = 6
 _NEAR: Final = 2
-"""Pictures before and after one whose verdicts count for it too: idet is sure of single ones only most of the time."""
+"""Frames before and after one whose verdicts count for it too: idet is sure of single ones only most of the time."""
 # Heights of interlaced television and discs; other sizes are looked at only where flags ask for it.
 _LEAST_HEIGHT: Final = 64
 _ALWAYS_FLAGGED: Final = ("hevc", "vp8", "vp9", "av1", "vvc")
-# Codecs of broadcasts and discs, in which each picture has a flag.
+# Codecs of broadcasts and discs, in which each frame has a flag.
 _CHANGING: Final = ("mpeg2video", "h264", "vc1")
 _SINGLE: Final = "lavfi.idet.single.current_frame"
 _TELEVISION_HEIGHTS: Final = (480, 486, 512, 576, 608, 1080, 1088)
@@ -39,22 +39,22 @@ _TELEVISION_HEIGHTS: Final = (480, 486, 512, 576, 608, 1080, 1088)
 class Interlacing:
     """What is known of a stream before it is read.
 
-    interlaced: It holds interlaced pictures; one of which nothing can be seen is taken for one.
+    interlaced: It holds interlaced frames; one of which nothing can be seen is taken for one.
     parity: Which field comes first.
-    watched: Each picture is looked at, and made whole if it is interlaced.
+    watched: Each frame is looked at, and made whole if it is interlaced.
     """
 
     interlaced: bool
     parity: Literal["auto", "tff", "bff"] = "auto"
-    reason: str = "pictures are progressive"
+    reason: str = "frames are progressive"
     watched: bool = False
 
 
 def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
-    """Look at flags and, where those can be wrong or missing, at pictures, in several places of a stream.
+    """Look at flags and, where those can be wrong or missing, at frames, in several places of a stream.
 
     A flag says nothing about the content of a stream that was recorded progressive and flagged interlaced, as many
-    cameras do, nor about one that is interlaced in parts; FFmpeg's idet decides those picture by picture, and whether
+    cameras do, nor about one that is interlaced in parts; FFmpeg's idet decides those frame by frame, and whether
     streams of codecs that carry no flag are looked at, which have television sizes.
     """
     suspect = stream.field_order not in ("progressive", "unknown")
@@ -68,14 +68,14 @@ def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
     progressive = sum(place["progressive"] for place in places)
     tff = sum(place["tff"] for place in places)
     parity: Literal["tff", "bff"] = "tff" if 2 * tff >= fields else "bff"
-    seen = f"idet saw {fields} interlaced and {progressive} progressive pictures"
+    seen = f"idet saw {fields} interlaced and {progressive} progressive frames"
     if flagged or suspect:
         if fields + progressive >= _ENOUGH and fields * 10 < fields + progressive:
-            reason = f"pictures are flagged interlaced, but {seen}; those that are combed are made whole"
+            reason = f"frames are flagged interlaced, but {seen}; those that are combed are made whole"
             return Interlacing(False, reason=reason, watched=True)
-        return Interlacing(True, reason=f"pictures are flagged interlaced, {seen}", watched=True)
+        return Interlacing(True, reason=f"frames are flagged interlaced, {seen}", watched=True)
     if unflagged and any(_is_interlaced(place) for place in places):
-        return Interlacing(True, parity, reason=f"no picture is flagged interlaced, but {seen}", watched=True)
+        return Interlacing(True, parity, reason=f"no frame is flagged interlaced, but {seen}", watched=True)
     return Interlacing(False)
 
 
@@ -124,12 +124,12 @@ class Deinterlacer:
 
 
 def _shows_fields(own: str, near: list[str], *, default: bool) -> bool:
-    """Return whether a picture is interlaced, by idet's verdicts on it and on those near it."""
+    """Return whether a frame is interlaced, by idet's verdicts on it and on those near it."""
     fields, progressive = _fields(near), near.count("progressive")
     if not (fields or progressive):
         return default
     if own in ("tff", "bff"):
-        # Film on interlaced video has two such pictures beside each other; a single one is a mistake.
+        # Film on interlaced video has two such frames beside each other; a single one is a mistake.
         return fields > 1 or progressive < _NEAR
     return fields > progressive
 
@@ -145,7 +145,7 @@ def _may_be_unflagged(stream: VideoStream) -> bool:
 
 
 def _is_flagged_later(path: Path, stream: VideoStream) -> bool:
-    """Return whether pictures of a stream that begins progressive are flagged interlaced later, as in a broadcast."""
+    """Return whether frames of a stream that begins progressive are flagged interlaced later, as in a broadcast."""
     may_change = stream.codec in _CHANGING and stream.height in _TELEVISION_HEIGHTS
     return may_change and _look(path, stream, with_idet=False)[0] > 0
 
@@ -157,7 +157,7 @@ def _is_interlaced(counts: dict[str, int]) -> bool:
 
 
 def _look(path: Path, stream: VideoStream, *, with_idet: bool = True) -> tuple[int, list[dict[str, int]]]:
-    """Count flagged pictures, and idet's verdicts in several places of a stream."""
+    """Count flagged frames, and idet's verdicts in several places of a stream."""
     flagged, places = 0, []
     with open_source(path, only=(stream.index,)) as container:
         found, counts = _count(container, stream, _SAMPLE_FRAMES if with_idet else _PLACE_FRAMES, with_idet=with_idet)
@@ -176,7 +176,7 @@ def _look(path: Path, stream: VideoStream, *, with_idet: bool = True) -> tuple[i
 
 
 def _count(container: InputContainer, stream: VideoStream, most: int, *, with_idet: bool) -> tuple[int, dict[str, int]]:
-    """Count flagged pictures and idet's verdicts over the next pictures."""
+    """Count flagged frames and idet's verdicts over the next frames."""
     counts = {"tff": 0, "bff": 0, "progressive": 0, "undetermined": 0}
     flagged = seen = 0
     graph: Graph | None = None

@@ -41,14 +41,14 @@ _PICTURES: Final = {
 }
 _PICTURE_BRANDS: Final = (b"heic", b"heix", b"mif1", b"avif", b"heim", b"heis")
 _PICTURE_DEMUXERS: Final = ("gif", "apng", "mjpeg", "mpjpeg", "smjpeg", "jpegxl_anim")
-"""Demuxers that read a single picture just as well."""
+"""Demuxers that read a still image just as well."""
 _PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]", b"<?xml", b"<MPD", b"http")
 _UNREADABLE_IN_A_ROW: Final = 50
 _RESYNC_BYTES: Final = 1 << 16
 """So far FFmpeg looks for the next packet of a transport stream before it says "again"."""
 _MOST_STREAMS: Final = 32
 MOST_PIXELS: Final = 8192 * 8192
-"""Of one picture: no decoder takes memory for a larger one, whatever a small file tells."""
+"""Of one frame: no decoder takes memory for a larger one, whatever a small file tells."""
 DECODER_OPTIONS: Final = {"max_pixels": str(MOST_PIXELS)}
 _HEAD_BYTES: Final = 512
 
@@ -112,7 +112,7 @@ def open_source(
 
     Raises:
         DecodeError: The file is missing, empty, unreadable, or broken.
-        UnsupportedMediaError: The file is a picture, names other files, is encrypted, or holds too many streams.
+        UnsupportedMediaError: The file is a still image, names other files, is encrypted, or holds too many streams.
     """
     handle = _open(path, None)
     try:
@@ -161,7 +161,7 @@ def count_unusual_channels(container: InputContainer) -> dict[int, tuple[str, ..
 
 
 def is_too_large(width: int, height: int) -> bool:
-    """Return whether no decoder takes pictures of a size; FFmpeg tells 0x0 for one that it refused at opening."""
+    """Return whether no decoder takes frames of a size; FFmpeg tells 0x0 for one that it refused at opening."""
     return not width or not height or width * height > MOST_PIXELS
 
 
@@ -361,14 +361,14 @@ def _refuse_by_content(path: Path, handle: int, head: bytes, container: InputCon
 
 
 def _is_single(handle: int, demuxer: str) -> bool:
-    """Return True if a file holds less than two pictures."""
+    """Return True if a file holds less than two frames."""
     with _open_as(handle, demuxer) as container:
         packets = read_packets(container, *container.streams.video)
         return sum(packet.size > 0 for packet, _ in zip(packets, range(2), strict=False)) < 2
 
 
 def _describe_picture(path: Path, kind: str) -> str:
-    return f"{path} is a picture ({kind}), expected a film or a recording"
+    return f"{path} is a still image ({kind}), expected a film or a recording"
 
 
 def _describe_refusal(path: Path, handle: int, head: bytes, error: Exception) -> str:
@@ -381,12 +381,12 @@ def _describe_refusal(path: Path, handle: int, head: bytes, error: Exception) ->
             "or never finished, so copy or record it again"
         )
     if isinstance(error, av.EOFError):
-        return f"{path} ends before its first picture or sound; copy or record it again"
+        return f"{path} ends before its first frame or audio packet; copy or record it again"
     if _is_text(head):
         return f"{path} is a text file, expected a film or a recording"
     return (
         f"{path} is not a media file that can be read ({error.args[1] if len(error.args) > 1 else error}); "
-        "expected MP4, MOV, MKV, WebM, AVI, TS or a sound file"
+        "expected MP4, MOV, MKV, WebM, AVI, TS or an audio file"
     )
 
 

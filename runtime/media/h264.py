@@ -1,4 +1,4 @@
-"""What the headers of an H.264 stream tell that no decoder does: whether its pictures may be coded as two fields."""
+"""What the headers of an H.264 stream tell that no decoder does: whether its frames may be coded as two fields."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,7 +9,7 @@ _CHROMA_444: Final = 3
 
 
 def tells_fields(data: bytes, *, extradata: bytes = b"") -> bool | None:
-    """Return whether the sequence parameter sets in `data` allow pictures of two fields; None where it holds none.
+    """Return whether the sequence parameter sets in `data` allow frames of two fields; None where it holds none.
 
     Args:
         data: A packet, or extradata itself: Annex B, an "avcC" record, or NAL units behind their lengths.

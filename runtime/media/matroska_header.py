@@ -1,4 +1,4 @@
-"""The header of Matroska and WebM: what PyAV neither reads nor writes of how a track's pictures are to be shown."""
+"""The header of Matroska and WebM: the video track properties that PyAV neither reads nor writes."""
 
 import os
 import struct
@@ -35,7 +35,7 @@ _Element = tuple[int, bytes]
 
 
 def read_matroska_tracks(path: Path) -> list[tuple[Crop | None, DolbyVision | None]]:
-    """Return the cropping that a Matroska file asks for, and Dolby Vision, of each picture track in order."""
+    """Return the cropping that a Matroska file asks for, and Dolby Vision, of each video track in order."""
     with open_bytes(path) as file:
         place = _find_tracks(file)
         if place is None:
@@ -61,7 +61,7 @@ def _read_dolby_vision(entry: bytes) -> DolbyVision | None:
 
 
 def amend_matroska(path: Path, shapes: Sequence[Shape], *, is_webm: bool) -> None:
-    """Add the shapes of the picture tracks, in order, to a finished Matroska file, in the room that fillers kept.
+    """Add the shapes of the video tracks, in order, to a finished Matroska file, in the room that fillers kept.
 
     A file of another structure is left as it is.
     """

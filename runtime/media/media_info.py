@@ -23,14 +23,14 @@ _DOLBY_RECORD_BYTES: Final = 5
 _STEREO_COLUMNS: Final = (1, 5, 7)
 _STEREO_ROWS: Final = (2, 6)
 _PROJECTION_NAMES: Final = {
-    0: "equirectangular", 1: "cube map", 2: "tile of an equirectangular picture", 3: "half equirectangular",
+    0: "equirectangular", 1: "cube map", 2: "tile of an equirectangular image", 3: "half equirectangular",
     4: "rectilinear", 5: "fisheye",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Columns and rows at the edges of a coded picture that are not to be shown."""
+    """Columns and rows at the edges of a coded frame that are not to be shown."""
 
     left: int = 0
     top: int = 0
@@ -40,7 +40,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Stereo:
-    """How one picture holds the views of two eyes; `kind` is FFmpeg's AVStereo3DType."""
+    """How one frame holds the views of two eyes; `kind` is FFmpeg's AVStereo3DType."""
 
     kind: int
     inverted: bool = False
@@ -58,7 +58,7 @@ class Stereo:
 
 @dataclass(frozen=True, slots=True)
 class Spherical:
-    """How a picture lies on a sphere; `projection` is FFmpeg's AVSphericalProjection.
+    """How a frame lies on a sphere; `projection` is FFmpeg's AVSphericalProjection.
 
     The angles are degrees in 16.16, the bounds are left, top, right and bottom in 0.32, both as FFmpeg has them.
     """
@@ -89,7 +89,7 @@ class DolbyVision:
 
     @property
     def is_compatible(self) -> bool:
-        """Whether the pictures have right colours without its values."""
+        """Whether the frames have right colours without its values."""
         return self.record[4] >> 4 != 0
 
     @classmethod
@@ -100,7 +100,7 @@ class DolbyVision:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the pictures of a track are to be shown."""
+    """How the frames of a track are to be shown."""
 
     sample_aspect: Fraction = Fraction(1)
     stereo: Stereo | None = None
@@ -110,13 +110,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class VideoStream:
-    """A stream of pictures; times count in `time_base`.
+    """A video stream; times count in `time_base`.
 
     `origin` is the time, in seconds, that is time zero of the result: 0 where the file's clock begins there.
     `nominal_rate` is the frame rate of the stream's headers, which at a variable rate is not the mean.
     `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
-    `width` and `height` are those of the pictures that are shown, without the edges that the container hides (`crop`).
-    `picture_time_code`: the pictures themselves tell a time code.
+    `width` and `height` are those of the frames that are shown, without the edges that the container hides (`crop`).
+    `picture_time_code`: the frames themselves tell a time code.
     """
 
     index: int
@@ -151,13 +151,13 @@ class VideoStream:
 
     @property
     def shape(self) -> Shape:
-        """How its pictures are to be shown once they were encoded again."""
+        """How its frames are to be shown once they were encoded again."""
         return Shape(self.sample_aspect, self.stereo, self.spherical)
 
 
 @dataclass(frozen=True, slots=True)
 class AudioStream:
-    """A stream of sound; times count in `time_base`, `origin` as in `VideoStream`.
+    """A stream of audio; times count in `time_base`, `origin` as in `VideoStream`.
 
     `order`: which of the file's channels is each channel of `layout`, where the file has another order.
     """
@@ -180,7 +180,7 @@ class AudioStream:
 
 @dataclass(frozen=True, slots=True)
 class OtherStream:
-    """A stream that is neither picture nor sound.
+    """A stream that is neither video nor audio.
 
     `is_hidden`: its packets are not for playing, as those of the track that names the chapters of an MP4.
     """
@@ -236,7 +236,7 @@ class MediaInfo:
 
     @property
     def video(self) -> VideoStream | None:
-        """The first stream of moving pictures, the default one if one is marked so."""
+        """The first video stream, the default one if one is marked so."""
         moving = [video for video in self.videos if not video.is_attached_picture]
         marked = [video for video in moving if video.disposition & Disposition.default]
         return next(iter(marked or moving), None)

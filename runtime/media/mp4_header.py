@@ -1,4 +1,4 @@
-"""The index of MP4 and MOV: what PyAV neither reads nor writes of how a track's pictures are to be shown."""
+"""The index of MP4 and MOV: the video track properties that PyAV neither reads nor writes."""
 
 import os
 import struct
@@ -30,7 +30,7 @@ _Box = tuple[bytes, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Mp4VideoTrack:
-    """What the index says of a picture track: Dolby Vision, its clean aperture, Google's first note on spheres."""
+    """What the index says of a video track: Dolby Vision, its clean aperture, Google's first note on spheres."""
 
     dolby_vision: DolbyVision | None
     crop: Crop | None
@@ -39,7 +39,7 @@ class Mp4VideoTrack:
 
 
 def read_mp4_tracks(path: Path) -> dict[int, Mp4VideoTrack]:
-    """Return what an MP4 says of its picture tracks, by the track's number."""
+    """Return what an MP4 says of its video tracks, by the track's number."""
     moov = _read_moov(path)
     tracks: dict[int, Mp4VideoTrack] = {}
     for trak in _boxes(moov, 8, len(moov)):
@@ -71,7 +71,7 @@ def _read_note(moov: bytes, trak: _Box) -> tuple[Stereo | None, Spherical | None
 
 
 def amend_mp4(path: Path, shapes: Sequence[Shape]) -> None:
-    """Add the shapes of the picture tracks, in order, to a finished MP4 or MOV whose index lies behind its media.
+    """Add the shapes of the video tracks, in order, to a finished MP4 or MOV whose index lies behind its media.
 
     A file of another structure is left as it is.
     """
@@ -92,7 +92,7 @@ def amend_mp4(path: Path, shapes: Sequence[Shape]) -> None:
 
 
 def _crop_of(clap: tuple[int, ...], width: int, height: int) -> Crop | None:
-    """Return the edges that a clean aperture hides, None where it does not lie within the picture."""
+    """Return the edges that a clean aperture hides, None where it does not lie within the frame."""
     if not all(clap[1::2]):
         return None
     shown_width, shown_height, right_by, down_by = (Fraction(clap[i], clap[i + 1]) for i in range(0, 8, 2))

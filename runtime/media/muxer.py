@@ -47,7 +47,7 @@ FORMATS: Final = {
 }
 _MATROSKA: Final = (".mkv", ".mka", ".webm")
 MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".m4b", ".mov")
-# FFmpeg's own format of this brand takes neither cover pictures nor sound but AAC and ALAC, which does not hold every
+# FFmpeg's own format of this brand takes neither cover images nor audio but AAC and ALAC, which does not hold every
 # layout; an MP4 of the same brand does.
 _BRANDS: Final = {".m4a": "M4A ", ".m4b": "M4B "}
 _NO_CLOCK: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
@@ -115,19 +115,19 @@ class Muxer:
             raise _write_error(self.target, error) from error
 
     def add_video(self, settings: EncodeSettings) -> VideoEncoder:
-        """Add a stream of encoded pictures."""
+        """Add a stream of encoded frames."""
         return VideoEncoder(self.container, settings)
 
     def add_audio(self, settings: AudioSettings) -> AudioEncoder:
-        """Add a stream of encoded sound."""
+        """Add a stream of encoded audio."""
         return AudioEncoder(self.container, settings, from_zero=begins_at_zero(self.suffix, settings))
 
     def set_wave_chunks(self, chunks: tuple[WaveChunk, ...]) -> None:
-        """Add chunks to a WAV file, behind its sound; another container has no place for them."""
+        """Add chunks to a WAV file, behind its audio; another container has no place for them."""
         self._wave_chunks = chunks if self.suffix == ".wav" else ()
 
     def set_shape(self, stream: Stream, shape: Shape) -> None:
-        """Tell how the pictures of a stream are to be shown, after its tags are set."""
+        """Tell how the frames of a stream are to be shown, after its tags are set."""
         self._shapes[stream.index] = shape
         if self.suffix in _MATROSKA and shape != Shape():
             stream.metadata["title"] = stream.metadata.get("title", "") + FILLER
@@ -145,7 +145,7 @@ class Muxer:
             return
         foreign = sorted(key for key in kept if key.lower() not in _MP4_TAGS)
         if foreign and has_cover:
-            self.warnings.append(f"tags not carried beside a cover picture: {', '.join(foreign)}")
+            self.warnings.append(f"tags not carried beside a cover image: {', '.join(foreign)}")
         elif foreign:
             self.container.container_options["movflags"] = "use_metadata_tags"
 
@@ -295,9 +295,9 @@ def open_scratch(suffix: str) -> OutputContainer:
 
 
 def begins_at_zero(suffix: str, settings: AudioSettings) -> bool:
-    """Return whether sound that starts late must begin with silence in a container.
+    """Return whether audio that starts late must begin with silence in a container.
 
-    MP4 takes off an encoder's lead-in only from sound that starts at zero, and some containers tell no times at all.
+    MP4 takes off an encoder's lead-in only from audio that starts at zero, and some containers tell no times at all.
     """
     return suffix in _NO_CLOCK or (suffix in MP4_FAMILY and settings.bit_rate is not None)
 

@@ -133,7 +133,7 @@ def file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:
 
     A Broadcast Wave's time reference counts samples, and moves with the start.
     """
-    # A time code is told by the stream of pictures, if there is one.
+    # A time code is told by the video stream, if there is one.
     tags = {key: text for key, text in info.tags.items() if info.video is None or key.lower() != "timecode"}
     if info.container == "ogg" and not tags and info.streams:
         tags = {key: text for key, text in info.streams[0].tags.items() if key.lower() not in _OF_A_STREAM}

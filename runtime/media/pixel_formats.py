@@ -1,4 +1,4 @@
-"""A decoded picture as a value: three planes of YUV samples and their place in time."""
+"""A decoded frame as a value: three planes of YUV samples and their place in time."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +24,7 @@ Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class YuvFrame:
-    """One picture.
+    """One frame.
 
     planes: Y (height, width), U and V (chroma height, chroma width, odd sizes rounded up), C-contiguous; uint8 at 8
     bits, uint16 with the low bits used above.
@@ -104,7 +104,7 @@ def plan_pixels(pixel_format: str, colour: Colour) -> PixelPlan:
     """Decide how frames of a format become planes of 8 or 10 bits.
 
     Raises:
-        UnsupportedMediaError: The format is no picture for the eye, or gray with alpha.
+        UnsupportedMediaError: The format is not an image for the eye, or gray with alpha.
     """
     form = VideoFormat(pixel_format, 64, 64)
     alpha = has_alpha(pixel_format)
@@ -208,7 +208,7 @@ def read_planes(frame: VideoFrame) -> Planes:
 def fitting_crop(crop: Crop | None, width: int, height: int) -> Crop | None:
     """Return a cropping that keeps chroma and fields in their places, None where it hides nothing or too much.
 
-    Columns and rows before the picture are cut in steps that every chroma sampling and both fields share, so up to
+    Columns and rows before the frame are cut in steps that every chroma sampling and both fields share, so up to
     three of them stay.
     """
     if crop is None:
@@ -220,7 +220,7 @@ def fitting_crop(crop: Crop | None, width: int, height: int) -> Crop | None:
 
 
 def crop_planes(planes: Planes, crop: Crop) -> Planes:
-    """Cut the edges off the planes of a picture."""
+    """Cut the edges off the planes of a frame."""
     height, width = planes[0].shape
     top, left, bottom, right = crop.top, crop.left, height - crop.bottom, width - crop.right
     cut = [planes[0][top:bottom, left:right]]
@@ -232,7 +232,7 @@ def crop_planes(planes: Planes, crop: Crop) -> Planes:
 
 
 def write_planes(picture: YuvFrame, *, width: int, height: int) -> VideoFrame:
-    """Make a frame from a picture, its last row and column repeated where the frame is larger."""
+    """Return PyAV's frame of a frame, its last row and column repeated where the frame is larger."""
     frame = VideoFrame(width, height, planar_format(picture.chroma, picture.bit_depth))
     for index, plane in enumerate(picture.planes):
         target = _view(frame, index)

@@ -1,4 +1,4 @@
-"""What a media file holds, read without decoding more than the first picture of each stream."""
+"""What a media file holds, read without decoding more than the first frame of each stream."""
 
 import struct
 from collections.abc import Collection
@@ -43,7 +43,7 @@ _FIELD_ORDERS: Final[dict[int, FieldOrder]] = {
 }  # fmt: skip
 _HIGHEST_USUAL_RATE: Final = 120
 _FAR_FROM_GUESSED: Final = 4
-# Pictures without a container: their headers tell the rate, and no packet tells a time.
+# Video without a container: their headers tell the rate, and no packet tells a time.
 _RAW: Final = ("h264", "hevc", "mpegvideo", "m4v", "vc1")
 # FFmpeg's own order of channels.
 _CHANNELS: Final = (
@@ -63,8 +63,8 @@ def probe(path: Path) -> MediaInfo:
 
     Raises:
         DecodeError: The file is missing, empty, unreadable, or broken.
-        UnsupportedMediaError: The file is a picture, names other files, holds neither picture nor sound, or holds sound
-            of a rate or number of channels that no recording has.
+        UnsupportedMediaError: The file is a still image, names other files, holds neither video nor audio, or holds
+            audio of a rate or number of channels that no recording has.
     """
     orders: dict[int, tuple[str, ...]] = {}
     webp_size = find_webp_size(path)
@@ -95,7 +95,7 @@ def probe(path: Path) -> MediaInfo:
         info = replace(info, videos=_with_first_frames(container, info.videos))
     _refuse_strange_sound(info)
     if not info.videos and not info.audios:
-        raise UnsupportedMediaError(f"{path} holds neither picture nor sound, expected one of them")
+        raise UnsupportedMediaError(f"{path} holds neither video nor audio, expected one of them")
     return info
 
 
@@ -189,7 +189,7 @@ def _with_first_frames(container: InputContainer, videos: tuple[VideoStream, ...
 
 
 def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> dict[int, VideoFrame]:
-    """Decode the first picture of each stream; one is left out if none of its first packets gives it."""
+    """Decode the first frame of each stream; one is left out if none of its first packets gives it."""
     found: dict[int, VideoFrame] = {}
     counts = {stream.index: 0 for stream in streams}
     if not streams:
@@ -213,7 +213,7 @@ def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> d
 
 
 def _with_frame(video: VideoStream, frame: VideoFrame, *, field_order: int) -> VideoStream:
-    """Add what a stream's first picture tells: its true format, rotation and HDR values."""
+    """Add what a stream's first frame tells: its true format, rotation and HDR values."""
     name = frame.format.name
     matrix = _display_matrix(frame)
     crop = fitting_crop(video.crop, frame.width, frame.height)
@@ -329,7 +329,7 @@ def _first_sounds(container: InputContainer, indexes: Collection[int]) -> dict[i
 
 
 def _with_sound(audio: AudioStream, frame: AudioFrame) -> AudioStream:
-    """Add what only decoded sound tells."""
+    """Add what only decoded audio tells."""
     channels = frame.layout.nb_channels
     return replace(
         audio,
@@ -346,7 +346,7 @@ def _refuse_strange_sound(info: MediaInfo) -> None:
             continue
         if not (_RATES[0] <= audio.sample_rate <= _RATES[1] and audio.channels <= _MOST_CHANNELS):
             raise UnsupportedMediaError(
-                f"{info.path} holds sound of {audio.sample_rate} Hz and {audio.channels} channels in stream "
+                f"{info.path} holds audio of {audio.sample_rate} Hz and {audio.channels} channels in stream "
                 f"{audio.index}, expected {_RATES[0]} to {_RATES[1]} Hz and at most {_MOST_CHANNELS} channels"
             )
 

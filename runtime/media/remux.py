@@ -205,7 +205,7 @@ class CopyTrack(Closing):
 
 
 def _picture_block(picture: bytes, kind: str, description: str) -> bytes:
-    """Return a picture as FLAC's METADATA_BLOCK_PICTURE, its size and depth left open, as they may be."""
+    """Return an image as FLAC's METADATA_BLOCK_PICTURE, its size and depth left open, as they may be."""
     texts = b"".join(struct.pack(">I", len(text)) + text for text in (kind.encode(), description.encode()))
     return struct.pack(">I", _FRONT_COVER) + texts + struct.pack(">5I", 0, 0, 0, 0, len(picture)) + picture
 

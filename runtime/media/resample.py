@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from kernels.ring import Block
 
 QUALITY = "HQ"
-"""soxr's 20-bit setting; the untouched part of the sound never passes a resampler, so more would not be heard."""
+"""soxr's 20-bit setting; the untouched part of the audio never passes a resampler, so more would not be heard."""
 
 
 class RateConverter:

@@ -1,4 +1,4 @@
-"""Looks ahead in a stream before it is enhanced: at pictures in several places, and at the sizes that packets tell."""
+"""Looks ahead in a stream before it is enhanced: at frames in several places, and at the sizes that packets tell."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def look_ahead(info: MediaInfo, stream: VideoStream) -> VideoStream:
     """Return a stream of a file with the size of its largest frames, as far as samples show them.
 
     Raises:
-        UnsupportedMediaError: Pictures have alpha and are not opaque.
+        UnsupportedMediaError: Frames have alpha and are not opaque.
     """
     path, names = info.path, info.container.split(",")
     sizes = [(stream.width, stream.height)]
@@ -49,7 +49,7 @@ def look_ahead(info: MediaInfo, stream: VideoStream) -> VideoStream:
                 sizes.append((frame.width, frame.height))
             if has_alpha(frame.format.name) and not is_opaque(frame):
                 raise UnsupportedMediaError(
-                    f"{path} has an alpha channel, which would be lost, and pictures that are not opaque; "
+                    f"{path} has an alpha channel, which would be lost, and frames that are not opaque; "
                     "flatten it onto a background first"
                 )
     width, height = max(sizes, key=lambda size: size[0] * size[1])
@@ -57,7 +57,7 @@ def look_ahead(info: MediaInfo, stream: VideoStream) -> VideoStream:
 
 
 def sample_frames(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Decode a picture in each of several places of a stream."""
+    """Decode a frame in each of several places of a stream."""
     with open_source(path, only=(stream.index,)) as container:
         source = container.streams[stream.index]
         assert isinstance(source, av.VideoStream)
@@ -79,7 +79,7 @@ def sample_frames(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
 
 
 def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
-    """Return where the first chroma sample of a 4:2:0 picture lies, rows then columns, in luma pixels.
+    """Return where the first chroma sample of a 4:2:0 frame lies, rows then columns, in luma pixels.
 
     PyAV 18.1 gives no way to `AVFrame.chroma_location`; FFmpeg's filter `showinfo` says it in the log.
     """
@@ -103,7 +103,7 @@ def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
 
 
 def _told_sizes(path: Path, stream: VideoStream) -> Iterator[tuple[int, int]]:
-    """Return the sizes that the packets of VP8 or VP9 tell, as of a call whose picture grows with the line."""
+    """Return the sizes that the packets of VP8 or VP9 tell, as of a call whose frame grows with the line."""
     read = _read_vp8_size if stream.codec == "vp8" else _read_vp9_size
     with open_source(path, only=(stream.index,)) as container:
         for packet in read_packets(container, container.streams[stream.index]):
@@ -136,7 +136,7 @@ def _read_vp9_size(packet: AnyPacket) -> tuple[int, int] | None:
 
 
 def _goes_to_vp9_size(take: Callable[[int], int]) -> bool:
-    """Read on to the size of a picture; tell whether there is one."""
+    """Read on to the size of a frame; tell whether there is one."""
     marker, profile = take(2), take(1) | take(1) << 1
     if marker != 2 or (profile == 3 and take(1)) or take(1):
         return False

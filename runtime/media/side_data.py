@@ -1,6 +1,6 @@
-"""What a decoded picture carries beside its pixels: read by kind, and written into H.264, HEVC and AV1 again.
+"""What a decoded frame carries beside its pixels: read by kind, and written into H.264, HEVC and AV1 again.
 
-Captions, the active format description and user data travel with their picture to the encoder's packets, as messages of
+Captions, the active format description and user data travel with their frame to the encoder's packets, as messages of
 supplemental enhancement information (SEI); AV1 takes captions. What has no place is named once, by its kind.
 """
 
@@ -56,7 +56,7 @@ _LONGEST_GROUP_S: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class SideEntry:
-    """One piece of side data of a picture; `data` is empty where its kind alone matters."""
+    """One piece of side data of a frame; `data` is empty where its kind alone matters."""
 
     kind: int
     data: bytes = b""
@@ -84,7 +84,7 @@ def read_entries(frame: VideoFrame) -> Iterator[tuple[int, bytes]]:
 
 
 def read_side_entries(frame: VideoFrame) -> tuple[SideEntry, ...]:
-    """Return what is to travel with a picture, or to be named; what is read elsewhere is left out."""
+    """Return what is to travel with a frame, or to be named; what is read elsewhere is left out."""
     found = {}
     for kind, data in read_entries(frame):
         if kind not in _NAMES or (kind == _USER_DATA and data[:_UUID_BYTES] in _ENCODERS):
@@ -96,9 +96,9 @@ def read_side_entries(frame: VideoFrame) -> tuple[SideEntry, ...]:
 
 
 def has_time_code(frame: VideoFrame) -> bool:
-    """Return whether a stream's first picture tells a time code.
+    """Return whether a stream's first frame tells a time code.
 
-    Encoders of MPEG-2 that know none count from zero, and FFmpeg may give the first picture that of the second group.
+    Encoders of MPEG-2 that know none count from zero, and FFmpeg may give the first frame that of the second group.
     """
     found = dict(read_entries(frame))
     code = int.from_bytes(found.get(_GOP_TIME_CODE, b""), "little")
@@ -107,7 +107,7 @@ def has_time_code(frame: VideoFrame) -> bool:
 
 
 def _is_whole(pan_scan: bytes, frame: VideoFrame) -> bool:
-    """Return whether a window is all of a picture, as MPEG-2 tells it of most."""
+    """Return whether a window is all of a frame, as MPEG-2 tells it of most."""
     _, width, height, *places = struct.unpack_from("<3i6h", pan_scan)
     return (width, height) in ((0, 0), (16 * frame.width, 16 * frame.height)) and not any(places)
 
@@ -144,7 +144,7 @@ def read_spherical(frame: VideoFrame) -> Spherical | None:
 
 
 def add_messages(packet: bytes, entries: Iterable[SideEntry], codec: str) -> bytes:
-    """Return an encoded picture with side data as SEI messages before its first slice, or as OBUs of metadata.
+    """Return an encoded frame with side data as SEI messages before its first slice, or as OBUs of metadata.
 
     Args:
         packet: NAL units behind start codes, or OBUs with sizes, as the encoders write them.

@@ -57,10 +57,10 @@ class SubtitleTranscoder:
 
 MATROSKA: Final = (".mkv", ".mka")
 COVERS: Final = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif"}
-# Ogg has a cover as a tag, in the form of FLAC's picture block.
+# Ogg has a cover as a tag, in the form of FLAC's PICTURE block.
 OGG: Final = (".ogg", ".opus")
 _OGG_COVERS: Final = ("mjpeg", "png")
-# Containers of sound write a cover only beside sound; each with an encoder for the sound of a trial.
+# Containers of audio write a cover only beside audio; each with an encoder for the audio of a trial.
 _SOUND_OF_TRIAL: Final = {".mp3": "libmp3lame", ".flac": "flac", ".m4a": "aac"}
 _PACKETS_TO_TRY: Final = 2
 # Packets are looked for so far; a stream that is sparser than that is tried by its description alone.
@@ -95,16 +95,16 @@ def plan_streams(
     Args:
         info: The source.
         suffix: The container of the result.
-        video: The stream whose pictures are processed, if any.
+        video: The stream whose frames are processed, if any.
         video_codec: What they are encoded as.
-        processed_audio: Indexes of the tracks whose sound is processed; the others are copied where the container
+        processed_audio: Indexes of the tracks whose audio is processed; the others are copied where the container
             takes them, and encoded again where not.
-        left_out: Why nothing of a track of sound is carried, by its index.
+        left_out: Why nothing of an audio track is carried, by its index.
         start: Seconds at which the result begins.
         end: Seconds at which it ends.
 
     Raises:
-        EncodeError: A track of sound fits the container in no codec.
+        EncodeError: An audio track fits the container in no codec.
     """
     plans: list[StreamPlan] = []
     with open_source(info.path) as container:
@@ -140,11 +140,11 @@ def _plan_video(trial: "_Trial", source: Stream, stream: VideoStream, suffix: st
 def _plan_copy(
     plan: StreamPlan, info: MediaInfo, stream: VideoStream, suffix: str, span: tuple[Fraction | None, Fraction | None]
 ) -> StreamPlan:
-    """Encode pictures again that cannot be copied to their times; a container takes no track without a packet."""
+    """Encode frames again that cannot be copied to their times; a container takes no track without a packet."""
     if plan.action is not Action.COPIED:
         return plan
     if not has_pictures(info.path, stream, *span):
-        return _refused(plan, suffix, "no picture of it begins in the part that was taken")
+        return _refused(plan, suffix, "no frame of it begins in the part that was taken")
     obstacle = find_copy_obstacle(info.path, stream, suffix, span[0])
     codec = codec_for(stream, suffix)
     if not obstacle or codec is None or stream.has_alpha or stream.codec == "unknown":

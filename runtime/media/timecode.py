@@ -17,14 +17,14 @@ _DAY_S: Final = 24 * 3600
 
 
 def find_time_code(info: MediaInfo) -> str | None:
-    """Return the time code of a file's first picture: of its own track, of the pictures' stream, or of the file."""
+    """Return the time code of a file's first frame: of its own track, of the video stream, or of the file."""
     places = [*(other.tags for other in info.others), *([info.video.tags] if info.video is not None else []), info.tags]
     found = (text for tags in places for key, text in tags.items() if key.lower() == "timecode")
     return next(found, None)
 
 
 def time_code_rate(text: str, info: MediaInfo) -> Fraction | None:
-    """Return the rate at which a time code counts, None where the pictures' is none of those that are counted.
+    """Return the rate at which a time code counts, None where the video's is none of those that are counted.
 
     At a variable frame rate it is the nominal one, not the mean: drop-frame time code exists at two rates alone.
     """
@@ -61,7 +61,7 @@ def move_time_code(text: str, frames: int, rate: Fraction) -> str:
 
 
 def result_time_code(info: MediaInfo, start: Fraction | None) -> str | None:
-    """Return the time code of the first picture of a result that begins at `start` seconds."""
+    """Return the time code of the first frame of a result that begins at `start` seconds."""
     text = find_time_code(info)
     rate = None if text is None else time_code_rate(text, info)
     if text is None or not start or rate is None or info.video is None:

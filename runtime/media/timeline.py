@@ -2,7 +2,7 @@
 
 Recordings that were joined by hand, a recorder that reconnects, a live stream that was cut out: the clock of such a
 file starts anywhere, is set back, or leaps ahead. What is done about it is decided here, from the packets of all
-streams in the file's order, so that pictures, sound and copied packets follow the same clock whichever reader gives
+streams in the file's order, so that video, audio and copied packets follow the same clock whichever reader gives
 them.
 """
 
@@ -69,7 +69,7 @@ _STREAMS_TELL: Final = ("mov", "avi", "ogg", "wav", "mxf")
 
 
 def find_origins(container: InputContainer) -> tuple[Fraction, dict[int, Fraction]]:
-    """Return time zero of a file's clock in seconds, and that of each stream of pictures or sound by its index.
+    """Return time zero of a file's clock in seconds, and that of each video or audio stream by its index.
 
     Small offsets between the streams are kept, and so is a late begin of some seconds where the container's clock has
     a zero.
@@ -145,7 +145,7 @@ def find_file_end(container: InputContainer) -> Fraction | None:
 
 
 def told_end_pts(container: InputContainer, stream: VideoStream) -> int | None:
-    """Return the exact end of a stream's pictures in ticks, None where it is not told or not sure."""
+    """Return the exact end of a stream's frames in ticks, None where it is not told or not sure."""
     if _is_any(container, ("matroska", "webm")) and 0 <= (stream.start_pts or 0) * stream.time_base < Fraction(1, 10):
         tagged = _tagged_duration(stream.tags)
         return None if tagged is None else round(tagged / stream.time_base)

@@ -1,4 +1,4 @@
-"""Times of decoded pictures made whole: missing ones, strays, and clocks that are set back inside a file."""
+"""Times of decoded frames made whole: missing ones, strays, and clocks that are set back inside a file."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final

@@ -21,7 +21,7 @@ _END_SLACK_S: Final = Fraction(1, 50)
 
 
 class VideoTimes:
-    """The PTS of the pictures of a job as they pass, eight bytes a picture; `end_pts` is where the last one ends."""
+    """The PTS of the frames of a job as they pass, eight bytes a frame; `end_pts` is where the last one ends."""
 
     def __init__(self, time_base: Fraction, pts: "array[int] | None" = None, *, end_pts: int | None = None) -> None:
         self.time_base = time_base
@@ -29,7 +29,7 @@ class VideoTimes:
         self.end_pts = end_pts
 
     def add(self, pts: int) -> None:
-        """Note a picture."""
+        """Note a frame."""
         self.pts.append(pts)
 
 
@@ -65,7 +65,7 @@ class AudioTimes:
 
 @dataclass(frozen=True, slots=True)
 class CarriedData:
-    """Side data of one kind: in how many pictures it was written, and bytes, in hexadecimal, by which it is found."""
+    """Side data of one kind: in how many frames it was written, and bytes, in hexadecimal, by which it is found."""
 
     name: str
     marker: str
@@ -82,7 +82,7 @@ def join_carried(parts: Iterable[CarriedData]) -> tuple[CarriedData, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SideDataCheck:
-    """In how many pictures side data of one kind was written, and in how many it was found."""
+    """In how many frames side data of one kind was written, and in how many it was found."""
 
     name: str
     written: int
@@ -91,12 +91,12 @@ class SideDataCheck:
 
 @dataclass(frozen=True, slots=True)
 class VideoCheck:
-    """Whether the pictures of a result are the job's.
+    """Whether the frames of a result are the job's.
 
     `rounded_to`: the container's tick where it cannot hold the times exactly (PTS are then equal after rounding).
     `shift_s`: what the container added to every time of every stream.
-    `first_difference`: the first picture whose time differs.
-    `track_late_s`, `file_late_s`: by how much later the track ends than its last picture, and the file than the last
+    `first_difference`: the first frame whose time differs.
+    `track_late_s`, `file_late_s`: by how much later the track ends than its last frame, and the file than the last
         of its tracks, by what the container tells; 0 where it tells nothing or within its rounding.
     """
 
@@ -113,11 +113,11 @@ class VideoCheck:
     def failures(self) -> tuple[str, ...]:
         """What is wrong, in words."""
         if self.frames_in != self.frames_out:
-            return (f"{self.frames_in} pictures were written, {self.frames_out} are in the file",)
+            return (f"{self.frames_in} frames were written, {self.frames_out} are in the file",)
         if not self.pts_equal:
-            return (f"picture {self.first_difference} and others are not at the time that they were written for",)
+            return (f"frame {self.first_difference} and others are not at the time that they were written for",)
         if self.track_late_s:
-            return (f"the track of pictures ends {float(self.track_late_s):+.3f} s from the end of its last picture",)
+            return (f"the video track ends {float(self.track_late_s):+.3f} s from the end of its last frame",)
         if self.file_late_s:
             return (f"the file ends {float(self.file_late_s):+.3f} s from the end of its last track",)
         return ()
@@ -125,7 +125,7 @@ class VideoCheck:
 
 @dataclass(frozen=True, slots=True)
 class AudioCheck:
-    """Whether a track of a result is the job's; offsets are samples by which sound starts after the picture.
+    """Whether a track of a result is the job's; offsets are samples by which audio starts after the video.
 
     `tolerance` is one tick of the container in samples where it cannot hold the times exactly, else 0.
     """
@@ -149,11 +149,11 @@ class AudioCheck:
         found = []
         if self.samples_in != self.samples_out:
             found.append(
-                f"sound {self.index}: {self.samples_in} samples were written, {self.samples_out} are in the file"
+                f"audio {self.index}: {self.samples_in} samples were written, {self.samples_out} are in the file"
             )
         before, after = self.offset_before, self.offset_after
         if before is not None and after is not None and abs(after - before) > self.tolerance:
-            found.append(f"sound {self.index} starts {after - before:+} samples from its place beside the picture")
+            found.append(f"audio {self.index} starts {after - before:+} samples from its place relative to the video")
         return tuple(found)
 
 
@@ -168,7 +168,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every picture and sample is there, at its time."""
+        """Whether every frame and sample is there, at its time."""
         return not self.failures
 
     @property
@@ -187,7 +187,7 @@ def verify(
 ) -> Verification:
     """Compare a result with the times that its job noted.
 
-    Pictures are compared by packet, sounds are decoded and counted.
+    Frames are compared by packet, audio is decoded and counted.
 
     Raises:
         DecodeError: The result cannot be read, or lacks a stream.
@@ -260,7 +260,7 @@ def _compare(pictures: VideoTimes, found: "array[int]", tick: Fraction) -> Video
 
 
 def _compare_end(info: MediaInfo, pictures: VideoTimes, check: VideoCheck) -> VideoCheck:
-    """Compare the ends that the container tells with the end of the last picture."""
+    """Compare the ends that the container tells with the end of the last frame."""
     if pictures.end_pts is None or info.video is None:
         return check
     with open_source(info.path) as container:
@@ -289,7 +289,7 @@ def _check_sound(info: MediaInfo, sound: AudioTimes, before: Fraction | None, af
     if stream is None or not stream.sample_rate:
         if not sound.samples:
             return AudioCheck(sound.index, rate, 0, 0, None, None)
-        raise DecodeError(f"{info.path} has no sound in stream {sound.out_index}, although it was written")
+        raise DecodeError(f"{info.path} has no audio in stream {sound.out_index}, although it was written")
     first, samples = _count(info.path, stream)
     step = rate * stream.time_base
     return AudioCheck(

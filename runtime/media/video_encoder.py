@@ -1,4 +1,4 @@
-"""Encodes pictures into packets of one stream of the result."""
+"""Encodes frames into packets of one stream of the result."""
 
 import os
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from runtime.options import Speed
 _KEY_FRAME_EVERY_S: Final = 5
 _PROGRESSIVE: Final = 1
 
-# x265 takes the decoding times of so few pictures from whatever lies in memory; they are coded as they are shown.
+# x265 takes the decoding times of so few frames from whatever lies in memory; they are coded as they are shown.
 _TIMELESS_PICTURES: Final = 2
 
 _BT709: Final = Colour("bt709", False)
@@ -36,7 +36,7 @@ os.environ.setdefault("SVT_LOG", "1")
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """How pictures are encoded; `bit_depth` and `chroma` are those of the result.
+    """How frames are encoded; `bit_depth` and `chroma` are those of the result.
 
     `crf` None is the codec's own default; `rotation` is counter-clockwise degrees and only used where
     `display_matrix` is None.
@@ -131,7 +131,7 @@ class VideoEncoder:
             self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
 
     def encode(self, picture: YuvFrame) -> list[AnyPacket]:
-        """Encode one picture and give the packets that are ready."""
+        """Encode one frame and give the packets that are ready."""
         frame = write_planes(picture, width=self._width, height=self._height)
         if frame.format.name != self._format:
             frame = self._convert(frame, picture)
@@ -156,7 +156,7 @@ class VideoEncoder:
         return self._send(frame)
 
     def flush(self, *, closes: bool = True) -> list[AnyPacket]:
-        """Return the packets that are left; `closes` unless another encoder's pictures follow in the stream."""
+        """Return the packets that are left; `closes` unless another encoder's frames follow in the stream."""
         packets = self._send(None)
         if self._held is not None:
             if self.settings.codec == "hevc" and self._pictures <= _TIMELESS_PICTURES:
@@ -185,7 +185,7 @@ class VideoEncoder:
 
     @property
     def end_pts(self) -> int:
-        """Where the last picture so far ends."""
+        """Where the last frame so far ends."""
         return self._end_pts
 
     def carried_data(self) -> tuple[CarriedData, ...]:
@@ -193,7 +193,7 @@ class VideoEncoder:
         return tuple(CarriedData(name, marker.hex(), count) for (name, marker), count in self._carried.items())
 
     def _take_side_data(self, picture: YuvFrame) -> None:
-        """Keep what goes into the picture's packet, and name once what does not."""
+        """Keep what goes into the frame's packet, and name once what does not."""
         for entry in picture.side_data:
             if is_carried(entry, self.settings.codec):
                 self._side_data.setdefault(picture.pts, []).append(entry)
@@ -274,7 +274,7 @@ class VideoEncoder:
         width, height = self.settings.width, self.settings.height
         if min(width, height) < codec.smallest:
             raise EncodeError(
-                f"the picture is {width}x{height}, expected at least {codec.smallest} pixels a side "
+                f"the frame is {width}x{height}, expected at least {codec.smallest} pixels a side "
                 f"for {codec.name}; enlarge it first"
             )
         if not codec.needs_whole_chroma:
@@ -311,7 +311,7 @@ def _words(bit_depth: int, chroma: str) -> str:
 
 
 def _moved(matrix: tuple[int, ...] | None, scale: Fraction) -> tuple[int, ...] | None:
-    """Scale the translation of a display matrix with the picture."""
+    """Scale the translation of a display matrix with the frame."""
     if matrix is None:
         return None
     return (*matrix[:6], round(matrix[6] * scale), round(matrix[7] * scale), matrix[8])

@@ -1,4 +1,4 @@
-"""Reads the pictures of a file in display order, as planes, at their exact times."""
+"""Reads the frames of a file in display order, as planes, at their exact times."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -50,15 +50,15 @@ _SEQUENCES: Final = ("mpeg1video", "mpeg2video")
 _SEQUENCE_HEADER: Final = b"\0\0\1\xb3"
 _SQUARE_PIXELS: Final = ("vp8", "vp9", "av1")
 _SEEK_EARLIER: Final = Fraction(1, 2)
-# Where reading goes on near a picture, what lies before it is read too, so that references and fields are there.
+# Where reading goes on near a frame, what lies before it is read too, so that references and fields are there.
 _NEAR_EARLIER: Final = Fraction(2)
-# An AVI tells no presentation times, only a slot for each packet: the first picture shown takes the first slot, and so
+# An AVI tells no presentation times, only a slot for each packet: the first frame shown takes the first slot, and so
 # on, which is known by reading from the beginning alone.
 _TIMELESS: Final = ("avi",)
 
 
 class VideoReader(Closing):
-    """The pictures of one stream; iterate once, and use it as a context manager.
+    """The frames of one stream; iterate once, and use it as a context manager.
 
     PTS count in the stream's own time base from its `origin`, or from `start` where that is given. `holes` (its damaged
     places), `early_end` (in words, where the file tells of a later one) and `warnings` are complete when the
@@ -76,21 +76,21 @@ class VideoReader(Closing):
         interlacing: Interlacing | None = None,
         near: int | None = None,
     ) -> None:
-        """Open a stream and decode its first picture.
+        """Open a stream and decode its first frame.
 
         Args:
             path: The file.
             stream: The stream, as `probe` told it.
-            start: Seconds from the stream's origin; pictures before it are left out.
-            end: Seconds from the stream's origin; pictures at or after it are left out.
+            start: Seconds from the stream's origin; frames before it are left out.
+            end: Seconds from the stream's origin; frames at or after it are left out.
             threads: Decoder threads.
             interlacing: What is known of it; found out here if None.
-            near: A picture's PTS as this reader gives it: reading begins at a key frame some seconds before, where
-                the file has one, else at its beginning. Whoever asks checks that the pictures are the same ones.
+            near: A frame's PTS as this reader gives it: reading begins at a key frame some seconds before, where
+                the file has one, else at its beginning. Whoever asks checks that the frames are the same ones.
 
         Raises:
-            UnsupportedMediaError: No decoder knows the codec, or a picture is not opaque.
-            DecodeError: No picture can be decoded.
+            UnsupportedMediaError: No decoder knows the codec, or a frame is not opaque.
+            DecodeError: No frame can be decoded.
         """
         _refuse(path, stream)
         self.stream = stream
@@ -146,12 +146,12 @@ class VideoReader(Closing):
 
     @property
     def is_plain(self) -> bool:
-        """Whether, so far, every picture came with its own time and size, undamaged: then reading may begin later."""
+        """Whether, so far, every frame came with its own time and size, undamaged: then reading may begin later."""
         timeless = self._container.format.name in _TIMELESS
         return not (self._holes or self._times.mended or self._resized or timeless)
 
     def __iter__(self) -> Iterator[YuvFrame]:
-        """Yield the pictures in display order."""
+        """Yield the frames in display order."""
         deinterlacer: Deinterlacer | None = None
         for frame in self._all_frames():
             planar = self._planar(frame)
@@ -267,7 +267,7 @@ class VideoReader(Closing):
     def _decode_end_again(self, count: int) -> Iterator[VideoFrame]:
         """Yield the frames after `count` by one thread.
 
-        PyAV drops what it took from the decoder before an error: the last pictures of all threads.
+        PyAV drops what it took from the decoder before an error: the last frames of all threads.
         """
         verdicts = self._verdicts
         self.close()
@@ -302,9 +302,9 @@ class VideoReader(Closing):
         return converted
 
     def _fit(self, frame: VideoFrame) -> VideoFrame:
-        """Scale a picture of another size to the reader's.
+        """Scale a frame of another size to the reader's.
 
-        Broadcasts change the number of columns alone, with the shape of a pixel, so that the picture's shape stays.
+        Broadcasts change the number of columns alone, with the shape of a pixel, so that the frame's shape stays.
         """
         width, height = self._coded_size
         has_shapes = self.stream.codec not in _SQUARE_PIXELS and frame.height == height
@@ -329,14 +329,14 @@ class VideoReader(Closing):
         assert frame.pts is not None
         time = float((frame.pts * self.stream.time_base) - self.stream.origin)
         return (
-            f"{self._path} has an alpha channel, which would be lost, and its picture at {time:.3f} s is not opaque; "
+            f"{self._path} has an alpha channel, which would be lost, and its frame at {time:.3f} s is not opaque; "
             "flatten it onto a background first"
         )
 
     def _nothing(self, path: Path, start: Fraction | None) -> str:
         if start:
-            return f"{path} has no picture at or after {float(start):g} s; choose an earlier start"
-        return f"{path} has a video stream, but no picture of it can be decoded"
+            return f"{path} has no frame at or after {float(start):g} s; choose an earlier start"
+        return f"{path} has a video stream, but no frame of it can be decoded"
 
     def _tell_choices(self) -> None:
         if self._plan.note:
@@ -352,25 +352,25 @@ class VideoReader(Closing):
             with suppress(DecodeError):  # a source that was removed meanwhile was read to its end
                 told = ends_early(self._container, self._path, self.stream, end)
             if told is not None:
-                self.early_end = f"the pictures end after {float(end):.1f} s, but the file tells of {float(told):.1f} s"
+                self.early_end = f"the video ends after {float(end):.1f} s, but the file tells of {float(told):.1f} s"
                 self.warnings.append(f"{self.early_end}; it may be cut short or damaged")
         self.warnings += self._damage.warnings()
         if self._holes:
-            self.warnings.append(f"the picture is damaged {describe_holes(self.holes)}; what could be decoded was kept")
+            self.warnings.append(f"the video is damaged {describe_holes(self.holes)}; what could be decoded was kept")
         if self._times.mended:
-            self.warnings.append(f"{self._times.mended} pictures had no usable time; mended")
+            self.warnings.append(f"{self._times.mended} frames had no usable time; mended")
         if self._resized:
-            self.warnings.append(f"{self._resized} pictures of another size were scaled to {self.width}x{self.height}")
+            self.warnings.append(f"{self._resized} frames of another size were scaled to {self.width}x{self.height}")
 
 
 class _Decoder:
     """A stream's decoder, and what it needs to tell true damage.
 
-    H.264 whose pictures may be coded as fields is decoded by one thread. FFmpeg's frame threads take the error table
+    H.264 whose frames may be coded as fields is decoded by one thread. FFmpeg's frame threads take the error table
     of field pictures for that of the next whole picture and call it corrupt, at random and with the right samples; its
     slice threads conceal nothing.
 
-    A decoder of MPEG-1 or MPEG-2 that meets another size forgets the picture that it still holds, so it is flushed
+    A decoder of MPEG-1 or MPEG-2 that meets another size forgets the frame that it still holds, so it is flushed
     before.
     """
 
@@ -428,9 +428,9 @@ class _Decoder:
 
 def _refuse(path: Path, stream: VideoStream) -> None:
     if stream.codec == "unknown":
-        raise UnsupportedMediaError(f"{path} holds pictures of an unknown codec; convert it to H.264 first")
+        raise UnsupportedMediaError(f"{path} holds video of an unknown codec; convert it to H.264 first")
     if stream.has_alpha and not has_alpha(stream.pixel_format):
-        # The alpha of VP9 lies beside its pictures, where FFmpeg's decoder does not look.
+        # The alpha of VP9 lies beside its frames, where FFmpeg's decoder does not look.
         raise UnsupportedMediaError(
             f"{path} has an alpha channel, which would be lost; flatten it onto a background first"
         )

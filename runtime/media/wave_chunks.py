@@ -16,7 +16,7 @@ MARKS: Final = (_CUES, _LABELS)
 
 _WHOLE_FILE: Final = (b"iXML", b"axml", b"chna", b"cart", b"smpl", b"inst")
 _NAMES: Final = {_CUES: "cue marks", _LABELS: "labels of cue marks", b"smpl": "sampler loops", b"cart": "cart chunk"}
-# FFmpeg reads or writes them itself, they describe the coded sound, or they hold nothing.
+# FFmpeg reads or writes them itself, they describe the coded audio, or they hold nothing.
 _PASSED_OVER: Final = (
     b"fmt ", b"data", b"fact", b"bext", b"ds64", b"JUNK", b"junk", b"PAD ", b"FLLR", b"id3 ", b"ID3 ", b"PEAK", b"levl",
     b"minf", b"elm1", b"regn", b"umid", b"afsp", b"DISP", b"XMA2", b"SMV0", b"wavl", b"slnt", b"INFO",
@@ -79,7 +79,7 @@ def cut_chunks(chunks: Collection[WaveChunk], first: int, end: int | None) -> tu
 
 
 def append_chunks(path: Path, chunks: Collection[WaveChunk]) -> None:
-    """Add chunks behind the sound of a finished WAV file; what would be too large for its form is left out."""
+    """Add chunks behind the audio of a finished WAV file; what would be too large for its form is left out."""
     content = b"".join(
         _part(b"LIST", _LABELS + chunk.data) if chunk.name == _LABELS else _part(chunk.name, chunk.data)
         for chunk in chunks
@@ -101,7 +101,7 @@ def append_chunks(path: Path, chunks: Collection[WaveChunk]) -> None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start of the content and size of each chunk; the size of large sound stands in `ds64`."""
+    """Yield name, start of the content and size of each chunk; the size of large audio stands in `ds64`."""
     form = file.read(12)
     if form[:4] not in _RIFF or form[8:] != b"WAVE":
         return

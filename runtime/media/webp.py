@@ -1,6 +1,6 @@
 """Animated WebP as a film: FFmpeg 8.1 has no demuxer for it, so libwebp decodes it into a lossless temporary stream.
 
-FFmpeg's `webp_pipe` skips the chunks of an animation. Pillow (libwebp) gives one composed picture after the other, and
+FFmpeg's `webp_pipe` skips the chunks of an animation. Pillow (libwebp) gives one composed frame after the other, and
 each is written as PNG into a nameless QuickTime file, which keeps the time and the length of each exactly.
 """
 
@@ -72,20 +72,20 @@ def open_converted(path: Path, handle: int, head: bytes, durations: tuple[int, .
         handle: Its descriptor.
         head: Its first bytes.
         durations: What `read_durations` gave.
-        most_pixels: The size of the largest picture that is taken.
+        most_pixels: The size of the largest frame that is taken.
 
     Returns:
         A descriptor for the caller to close.
 
     Raises:
         DecodeError: A frame cannot be decoded, or there is no room for the stream.
-        UnsupportedMediaError: Its pictures, the file, or the number of frames are too large.
+        UnsupportedMediaError: Its frames, the file, or the number of frames are too large.
     """
     found = os.fstat(handle)
     identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
     if width * height > most_pixels:
-        raise UnsupportedMediaError(f"{path} shows pictures of more pixels than 8192x8192; make them smaller first")
+        raise UnsupportedMediaError(f"{path} shows frames of more pixels than 8192x8192; make them smaller first")
     if found.st_size > _MOST_BYTES or len(durations) > _MOST_FRAMES:
         raise UnsupportedMediaError(
             f"{path} is an animated WebP of more than 1 GiB or {_MOST_FRAMES} frames; convert it to MP4 first"
@@ -143,13 +143,13 @@ def _write(
             pts += duration
             if file.tell() > MOST_CONVERTED_BYTES:
                 raise UnsupportedMediaError(
-                    f"{path} is an animated WebP of more than 16 GiB of pictures; convert it to MP4 first"
+                    f"{path} is an animated WebP of more than 16 GiB of frames; convert it to MP4 first"
                 )
         container.mux(stream.encode(None))
 
 
 def _frames(path: Path, handle: int, durations: tuple[int, ...]) -> Generator[VideoFrame, None, None]:
-    """Decode one composed picture after the other, as RGB or, where the file has transparency, RGBA."""
+    """Decode one composed frame after the other, as RGB or, where the file has transparency, RGBA."""
     from PIL import Image
     from PIL.WebPImagePlugin import WebPImageFile
 
@@ -174,6 +174,6 @@ def _frames(path: Path, handle: int, durations: tuple[int, ...]) -> Generator[Vi
 def _no_room(path: Path, folder: str, error: Exception) -> DecodeError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return DecodeError(
-        f"{path} cannot be unpacked: {reason}; an animated WebP needs room for its pictures in {folder}, "
+        f"{path} cannot be unpacked: {reason}; an animated WebP needs room for its frames in {folder}, "
         "so free some or set TMPDIR"
     )

@@ -1,1 +1,1 @@
-"""The picture's journey: window, tiles, engine."""
+"""The path of the video: window, tiles, engine."""

@@ -11,7 +11,7 @@ from PIL import Image
 from runtime.video.tile_plan import Canvas
 
 _LARGEST = 8.0
-"""A picture lives in [0, 1]; a network whose output leaves this far behind has blown up, as NaN would show later."""
+"""A frame lies in [0, 1]; a network whose output leaves this far behind has blown up, as NaN would show later."""
 
 Frame = NDArray[np.float32]
 

@@ -53,7 +53,7 @@ class Encoder(Protocol[Packet_co]):
     """What the pipeline needs of an encoder."""
 
     def encode(self, picture: YuvFrame) -> Iterable[Packet_co]:
-        """Encode one picture; packets come when the encoder is ready."""
+        """Encode one frame; packets come when the encoder is ready."""
         ...
 
     def flush(self) -> Iterable[Packet_co]:
@@ -83,7 +83,7 @@ class SegmentBoundary:
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What the pictures that came through told; frames are counted from the clip's first."""
+    """What the frames that came through told; frames are counted from the clip's first."""
 
     pts: "array[int]"
     scene_cuts: tuple[int, ...]
@@ -95,7 +95,7 @@ class PipelineResult:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where an earlier run ended: what its pictures told, and the states that the next one needs."""
+    """Where an earlier run ended: what its frames told, and the states that the next one needs."""
 
     pts: "array[int]"
     scene_cuts: tuple[int, ...]
@@ -106,7 +106,7 @@ class ResumePoint:
 
 
 class Segmenter(Protocol):
-    """Who cuts the picture into segments; each method is called from one thread, frames in order."""
+    """Who cuts the video into segments; each method is called from one thread, frames in order."""
 
     def starts_segment(self, index: int, *, is_cut: bool) -> bool:
         """Return whether a segment begins with this frame."""
@@ -117,7 +117,7 @@ class Segmenter(Protocol):
         ...
 
     def end_segment(self, join: SegmentBoundary, passed: PipelineResult) -> None:
-        """End the segment before a join; every earlier picture was encoded."""
+        """End the segment before a join; every earlier frame was encoded."""
         ...
 
 

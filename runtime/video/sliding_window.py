@@ -137,7 +137,7 @@ class SlidingWindowRunner(Closing):
         return total.reshape(len(order), 3, height, width)
 
     def _run_tile(self, number: int, order: list[int], levels: list[float | None]) -> Frame:
-        """Run one tile of a window; a frame whose result is no picture is enlarged instead.
+        """Run one tile of a window; a frame whose result is not valid is enlarged instead.
 
         There is no state to blame, so nothing would change if the tile were run again.
         """

@@ -66,7 +66,7 @@ def plan_canvas(height: int, width: int, spec: VideoSpec, *, any_shape: bool = F
     if not usable:
         raise ManifestError(
             f"tiles of {spec.tile_shapes} keep nothing inside a halo of {halo} on a plane of {columns}x{rows}; "
-            f"import the model with tiles of more than {2 * halo * spec.grid} pixels, or as large as the picture"
+            f"import the model with tiles of more than {2 * halo * spec.grid} pixels, or as large as the frame"
         )
     fitting = [shape for shape in usable if shape[0] <= rows and shape[1] <= columns]
 

@@ -82,7 +82,7 @@ def bad(tmp_path, clip_bytes, write_clip):
         ("text", ["is a text file"]),
         ("noise", ["not a media file"]),
         ("truncated", ["cut short"]),
-        ("picture", ["is a picture (PNG)"]),
+        ("picture", ["is a still image (PNG)"]),
         ("folder", ["is a folder"]),
         ("unknown codec", ["unknown codec"]),
         ("no packets", []),
@@ -255,7 +255,7 @@ def test_damage_is_concealed_when_asked_and_told(relume, tmp_path, damaged):
     assert "Traceback" not in done.stderr
     assert damaged.read_bytes() == before
     assert done.returncode == 0
-    assert "the picture is damaged at" in done.stdout
+    assert "the video is damaged at" in done.stdout
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 30
 

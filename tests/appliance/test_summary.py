@@ -53,12 +53,12 @@ def test_the_summary_tells_where_the_result_is_and_what_was_done():
 
 
 def test_the_check_of_the_finished_file_has_a_line_of_its_own():
-    failed = replace(REPORT, check_failures=("24 pictures were written, 23 are in the file",))
+    failed = replace(REPORT, check_failures=("24 frames were written, 23 are in the file",))
 
     assert "passed: all frames and samples" in summarise(REPORT)
-    assert "FAILED: 24 pictures were written, 23 are in the file" in summarise(failed)
+    assert "FAILED: 24 frames were written, 23 are in the file" in summarise(failed)
     assert not any("Verification" in sentence for sentence in describe_report(REPORT))
-    assert "Verification of the result failed: 24 pictures were written, 23 are in the file." in describe_report(failed)
+    assert "Verification of the result failed: 24 frames were written, 23 are in the file." in describe_report(failed)
 
 
 def test_what_was_not_carried_is_told_with_the_reason():

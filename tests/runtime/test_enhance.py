@@ -278,7 +278,7 @@ def test_a_result_whose_check_fails_is_kept_under_a_name_that_says_so(tmp_path, 
     (tmp_path / "out.unverified.mp4").write_bytes(b"an earlier one")
     with monkeypatch.context() as patch:
         lose_a_picture(patch)
-        with pytest.raises(VerificationError, match="24 pictures were written, 23 are in the file") as raised:
+        with pytest.raises(VerificationError, match="24 frames were written, 23 are in the file") as raised:
             enhance(source, tmp_path / "out.mp4", RESTORE, workspace=workspace)
 
     assert not (tmp_path / "out.mp4").exists()
@@ -286,7 +286,7 @@ def test_a_result_whose_check_fails_is_kept_under_a_name_that_says_so(tmp_path, 
     assert raised.value.kept == kept
     assert str(kept) in str(raised.value)
     assert len(read_pictures(kept)[0]) == 23
-    assert raised.value.report.check_failures == ("24 pictures were written, 23 are in the file",)
+    assert raised.value.report.check_failures == ("24 frames were written, 23 are in the file",)
     assert raised.value.report.result.path == str(kept)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "in.mp4", "out.unverified-2.mp4", "out.unverified.mp4",
@@ -306,7 +306,7 @@ def test_a_result_whose_check_fails_can_be_taken_as_it_is(tmp_path, monkeypatch,
     options = replace(RESTORE, keep_unverified=True)
     report = enhance(source, tmp_path / "out.mp4", options, workspace=tmp_path / "work" if durable else None)
 
-    assert report.check_failures == ("24 pictures were written, 23 are in the file",)
+    assert report.check_failures == ("24 frames were written, 23 are in the file",)
     assert len(read_pictures(tmp_path / "out.mp4")[0]) == 23
 
 

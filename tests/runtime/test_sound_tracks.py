@@ -105,7 +105,7 @@ def test_samples_that_had_to_be_clipped_are_told_in_the_report(tmp_path: Path) -
 
     report = enhance(tmp_path / "a.wav", tmp_path / "b.flac", EnhanceOptions(strength=0.0))
 
-    assert "sound track 0: 100 samples above full scale were clipped" in " ".join(report.warnings)
+    assert "audio track 0: 100 samples above full scale were clipped" in " ".join(report.warnings)
 
 
 def test_a_track_of_a_broadcast_that_begins_late_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,7 +313,7 @@ def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tm
     kept = tmp_path / "films" / "done.unverified.mp4"
     assert (job.state, job.code) == (JobState.FAILED, "unverified")
     assert job.message == (
-        f"the check of the finished file failed: 30 pictures were written, 29 are in the file; "
+        f"the check of the finished file failed: 30 frames were written, 29 are in the file; "
         f"it is kept as {kept} for inspection"
     )
     assert [path.name for path in kept.parent.iterdir()] == ["done.unverified.mp4"]

@@ -135,7 +135,7 @@ def test_samples_above_full_scale_stay_where_the_target_holds_them(tmp_path: Pat
     heard = read_samples(path.with_name(target))
     assert heard.shape == samples.shape
     if clipped:
-        assert f"sound track 0: {clipped} samples above full scale were clipped" in encoder.describe_losses(0)[0]
+        assert f"audio track 0: {clipped} samples above full scale were clipped" in encoder.describe_losses(0)[0]
     else:
         np.testing.assert_array_equal(heard, samples)
         assert encoder.describe_losses(0) == []

@@ -197,5 +197,5 @@ def test_a_span_without_a_picture_has_no_track_of_pictures(
 
     result = probe(source.with_name(name))
     assert done.plans[0].action is Action.NOT_CARRIED
-    assert done.plans[0].reason == "no picture of it begins in the part that was taken"
+    assert done.plans[0].reason == "no frame of it begins in the part that was taken"
     assert (len(result.videos), len(result.audios)) == (0, 1)

@@ -88,7 +88,7 @@ def test_a_lost_packet_is_damage_and_its_place_is_told(stream: Callable[..., Pat
     first = min(wrong)
     # The picture that lost bytes is among the wrong ones; others refer to it and may be shown before.
     assert 0 <= start - (first - min(whole)) / 3600 <= 4
-    assert any("the picture is damaged at" in warning for warning in warnings)
+    assert any("the video is damaged at" in warning for warning in warnings)
 
 
 def decode(path: Path) -> dict[int, bytes]:
@@ -187,7 +187,7 @@ def test_a_pause_of_speech_is_no_damage(tmp_path: Path) -> None:
     samples, holes, warnings = listen(path)
 
     assert (samples, holes) == (160 * (20 + 16 + 20), ())
-    assert "sound track 0: silence stands for the comfort noise of 16 packets" in warnings
+    assert "audio track 0: silence stands for the comfort noise of 16 packets" in warnings
 
 
 def test_a_broken_packet_at_the_end_costs_no_picture_before_it(clip: Callable[..., Path]) -> None:

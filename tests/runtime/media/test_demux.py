@@ -277,7 +277,7 @@ def test_a_transparent_animated_webp_is_refused_as_every_film_with_alpha(tmp_pat
     video = probe(path).videos[0]
 
     with (
-        pytest.raises(UnsupportedMediaError, match=r"its picture at 0\.000 s is not opaque"),
+        pytest.raises(UnsupportedMediaError, match=r"its frame at 0\.000 s is not opaque"),
         VideoReader(path, video) as reader,
     ):
         list(reader)

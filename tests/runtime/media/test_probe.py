@@ -67,7 +67,7 @@ def test_a_stream_without_pictures_is_refused(clip: Callable[..., Path]) -> None
     video = probe(path).video
     assert video is not None
 
-    with pytest.raises(DecodeError, match="no picture of it can be decoded"):
+    with pytest.raises(DecodeError, match="no frame of it can be decoded"):
         VideoReader(path, video)
 
 

@@ -129,9 +129,9 @@ def test_opaque_alpha_is_left_out_and_the_first_picture_that_is_not_opaque_is_na
         if transparent is None:
             assert len(read(path)[1]) == 8
             continue
-        with pytest.raises(UnsupportedMediaError, match=r"picture at 0\.200 s is not opaque"):
+        with pytest.raises(UnsupportedMediaError, match=r"frame at 0\.200 s is not opaque"):
             read(path)
-        with pytest.raises(UnsupportedMediaError, match="pictures that are not opaque"):
+        with pytest.raises(UnsupportedMediaError, match="frames that are not opaque"):
             look_ahead(probe(path), video_of(path))
 
 

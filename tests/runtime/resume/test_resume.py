@@ -166,7 +166,7 @@ def test_a_damaged_source_goes_on_from_its_beginning_and_tells_all_of_its_damage
 
     alone, _ = compare(source, options, 33)
 
-    assert any("the picture is damaged at" in warning for warning in alone.warnings)
+    assert any("the video is damaged at" in warning for warning in alone.warnings)
     assert alone.damage
 
 
