@@ -240,7 +240,7 @@ _REASONS = {
     "cut": ("incomplete", "cut short", "never finished"),
     "empty": ("is empty",),
     "text": ("is a text file",),
-    "picture": ("is a picture",),
+    "picture": ("is a still image",),
     "list": ("is a list of other files",),
     "noise": ("is not a media file", "incomplete", "ends before"),
 }

@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[3]
         ("empty.mp4", b"", DecodeError, "is empty"),
         ("text.mp4", b"Dear diary, today I filmed nothing.\n" * 20, DecodeError, "is a text file"),
         ("noise.mp4", bytes(range(256)) * 40, DecodeError, "is not a media file"),
-        ("photo.mp4", b"\x89PNG\r\n\x1a\n" + bytes(600), UnsupportedMediaError, "is a picture"),
-        ("photo.heic", b"\0\0\0\x18ftypheic" + bytes(600), UnsupportedMediaError, "is a picture"),
+        ("photo.mp4", b"\x89PNG\r\n\x1a\n" + bytes(600), UnsupportedMediaError, "is a still image"),
+        ("photo.heic", b"\0\0\0\x18ftypheic" + bytes(600), UnsupportedMediaError, "is a still image"),
         ("list.mp4", b"#EXTM3U\nhttp://example.org/a.ts\n", UnsupportedMediaError, "list of other"),
         ("list.txt", b"ffconcat version 1.0\nfile a.mp4\n", UnsupportedMediaError, "list of other"),
         ("talk.sdp", b"v=0\no=- 0 0 IN IP4 127.0.0.1\n", UnsupportedMediaError, "list of other"),
@@ -225,7 +225,7 @@ def test_moving_pictures_are_a_film_and_a_single_one_is_refused(
         assert opened.format.name == container
         assert sum(packet.size > 0 for packet in read_packets(opened, opened.streams.video[0])) == 5
     single = write_pictures(tmp_path / f"one-{name}", codec, pixel_format, 1, container)
-    with pytest.raises(UnsupportedMediaError, match=r"is a picture \((JPEG|GIF|PNG)\)"):
+    with pytest.raises(UnsupportedMediaError, match=r"is a still image \((JPEG|GIF|PNG)\)"):
         open_source(single)
 
 
@@ -298,7 +298,7 @@ def test_an_animated_webp_is_unpacked_once_and_the_space_is_given_back(tmp_path:
 
 
 def test_a_webp_that_is_no_film_is_told_as_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedMediaError, match=r"is a picture \(WebP\)"):
+    with pytest.raises(UnsupportedMediaError, match=r"is a still image \(WebP\)"):
         open_source(write_webp(tmp_path / "one.webp", [40]))
     cut = write_webp(tmp_path / "cut.webp", [40, 40, 40])
     cut.write_bytes(cut.read_bytes()[:-20])

@@ -85,7 +85,7 @@ def write_wave(path: Path, *, channels: int, rate: int) -> Path:
 def test_sound_that_no_recorder_makes_is_refused(tmp_path: Path, channels: int, rate: int) -> None:
     path = write_wave(tmp_path / "a.wav", channels=channels, rate=rate)
 
-    with pytest.raises(UnsupportedMediaError, match=f"sound of {rate} Hz and {channels} channels in stream 0"):
+    with pytest.raises(UnsupportedMediaError, match=f"audio of {rate} Hz and {channels} channels in stream 0"):
         probe(path)
 
 
@@ -184,7 +184,7 @@ def write_giant(path: Path, side: int) -> Path:
 def test_giant_pictures_are_refused_before_any_memory_is_taken_for_them(tmp_path: Path, name: str) -> None:
     path = write_giant(tmp_path / name, 16_000)
 
-    with pytest.raises(UnsupportedMediaError, match="more pixels than 8192x8192"):
+    with pytest.raises(UnsupportedMediaError, match="of more than 8192x8192 pixels"):
         plan_job(path, None, EnhanceOptions(preset="restore"))
 
 
