@@ -16,6 +16,7 @@ from runtime.manifest import (
     TensorSpec,
     VideoSpec,
 )
+from runtime.video.degradation import DESCRIPTORS
 from runtime.video.tile_plan import fitting_shape
 
 PARITY = 1e-5
@@ -63,7 +64,12 @@ def build_light_vsr(checkpoint: TrainingCheckpoint) -> LightVsr:
     task = checkpoint.task
     network = LightVsr(
         LightVsrConfig(
-            task["scale"], task.get("grid", 1), task["channels"], task["blocks"], task.get("high_pass", False)
+            task["scale"],
+            task.get("grid", 1),
+            task["channels"],
+            task["blocks"],
+            task.get("high_pass", False),
+            DESCRIPTORS if task.get("descriptors") else 0,
         )
     )
     network.load_state_dict(checkpoint.weights)
@@ -83,6 +89,8 @@ def export_onnx(network: LightVsr, path: Path) -> float:
             "hidden": generator.standard_normal((1, config.channels, height, width), np.float32),
             "previous": generator.random((1, 3, height, width), np.float32),
         }
+        if config.descriptors:
+            inputs["degradation"] = generator.uniform(-1, 1, (1, config.descriptors)).astype(np.float32)
         if not worst:
             _export(step, inputs, config, path)
         worst = max(
@@ -115,7 +123,8 @@ def _export(step: nn.Module, inputs: dict[str, np.ndarray], config: LightVsrConf
             "strength": {},
             "hidden": {2: height, 3: width},
             "previous": {2: height, 3: width},
-        },
+        }
+        | ({"degradation": {}} if config.descriptors else {}),
         verbose=False,
     )
     assert program is not None
@@ -149,6 +158,13 @@ def export_light_vsr(checkpoint: TrainingCheckpoint, path: Path) -> TrainedStep:
     parity = export_onnx(network, path)
     side = ("height", "width")
     upscales = config.scale > 1
+    told = (
+        TensorSpec(
+            name="degradation",
+            shape=(1, config.descriptors),
+            meaning="noise, coding loss and blur of the frame, as `runtime.video.degradation` measures them",
+        ),
+    )
     return TrainedStep(
         parity=parity,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -176,6 +192,7 @@ def export_light_vsr(checkpoint: TrainingCheckpoint, path: Path) -> TrainedStep:
                 shape=(1, 3, *side),
                 meaning="previous frame on the grid, warped to this frame; zeros where a scene begins",
             ),
+            *(told if config.descriptors else ()),
         ),
         outputs=(
             TensorSpec(

@@ -146,7 +146,8 @@ def light_graph(network: LightVsr, *, size: tuple[int, int]) -> Graph:
             "strength": (1,),
             "hidden": (1, config.channels, height, width),
             "previous": (1, 3, height, width),
-        },
+        }
+        | ({"degradation": (1, config.descriptors)} if config.descriptors else {}),
         ("output", "hidden_out", "previous_out"),
         states={"hidden": "hidden_out", "previous": "previous_out"},
     )

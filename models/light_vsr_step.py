@@ -31,14 +31,21 @@ class LightVsrStep(nn.Module):
             self.of_hidden.weight.copy_(weight[:, seen : seen + hidden])
 
     def forward(
-        self, frame: Tensor, strength: Tensor, hidden: Tensor, previous: Tensor
+        self,
+        frame: Tensor,
+        strength: Tensor,
+        hidden: Tensor,
+        previous: Tensor,
+        degradation: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map frame, strength (1,) and the two states to the enhanced frame and the next states."""
+        """Map frame, strength (1,), the two states and the descriptor to the enhanced frame and the next states."""
         network = self.network
         planes, carried = network.look(frame)
+        bias, gain = network.modulation(degradation)
         first = self.of_hidden(hidden) + self.of_frames(torch.cat((planes, previous), dim=1))
-        features = network.refine(first)
-        return network.show(frame, features, strength), features, carried
+        features = network.refine(first if bias is None else first + bias)
+        output = network.show(frame, features if gain is None else features * gain, strength)
+        return output, features, carried
 
 
 def network_weights(step: Mapping[str, Tensor], config: LightVsrConfig) -> dict[str, Tensor]:
@@ -60,4 +67,4 @@ def network_weights(step: Mapping[str, Tensor], config: LightVsrConfig) -> dict[
     of_frames, of_hidden = step["of_frames.weight"], step["of_hidden.weight"]
     weights["first.weight"] = torch.cat((of_frames[:, :seen], of_hidden, of_frames[:, seen:]), dim=1)
     weights["first.bias"] = step["of_frames.bias"]
-    return {name: weights[name] for name in LightVsr(config).state_dict()}
+    return {name: weights[name] for name in LightVsr(config).state_dict() if name in weights}

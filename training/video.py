@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from kernels.flow import estimate_flow
 from models.light_vsr import LightVsr, LightVsrConfig
+from runtime.video.degradation import DESCRIPTORS, describe_degradation
 from training.loop import Batch, Recipe
 from training.pairs import Pairs, PairSettings
 
@@ -24,6 +25,7 @@ class VideoTaskSettings(PairSettings):
     channels: int = 32
     blocks: int = 4
     high_pass: bool = False
+    descriptors: bool = Field(default=False, description="tell the network how degraded the sequence is")
     ssim_weight: float = Field(default=0.0, ge=0, description="weight of 1 - SSIM of luma, added to the Huber loss")
 
 
@@ -35,7 +37,14 @@ class VideoTask:
         settings = self.settings
         self.size = recipe.batch
         self.model = LightVsr(
-            LightVsrConfig(settings.scale, settings.grid, settings.channels, settings.blocks, settings.high_pass)
+            LightVsrConfig(
+                settings.scale,
+                settings.grid,
+                settings.channels,
+                settings.blocks,
+                settings.high_pass,
+                DESCRIPTORS if settings.descriptors else 0,
+            )
         ).to(memory_format=torch.channels_last)
         self._pairs = Pairs(settings, media, scale=settings.scale, multiple=settings.grid)
         self.held_out = self._pairs.held_out
@@ -83,15 +92,24 @@ def unroll(model: torch.nn.Module, lq: torch.Tensor, flow: torch.Tensor) -> torc
     """
     batch, frames, _, height, width = lq.shape
     config = model.config
+    degradation = describe_sequences(lq) if config.descriptors else None
     state = lq.new_zeros(batch, config.state_channels, height // config.grid, width // config.grid)
     outputs = []
     for index in range(frames):
         if index:
             state = warp(state, flow[:, index - 1])
-        output, state = model(lq[:, index].contiguous(memory_format=torch.channels_last), state)
+        frame = lq[:, index].contiguous(memory_format=torch.channels_last)
+        output, state = model(frame, state, degradation=degradation)
         state = state.float()
         outputs.append(output.float())
     return torch.stack(outputs, dim=1)
+
+
+def describe_sequences(sequences: torch.Tensor) -> torch.Tensor:
+    """Return the mean descriptor of each of (batch, frames, 3, height, width) sequences, (batch, descriptors)."""
+    luma = (sequences * torch.tensor(_FLOW_LUMA)[:, None, None]).sum(2).numpy()
+    described = [np.mean([describe_degradation(frame) for frame in sequence], axis=0) for sequence in luma]
+    return torch.from_numpy(np.stack(described))
 
 
 def warp(state: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

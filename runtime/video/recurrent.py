@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.colour import rgb_to_luma
 from kernels.tiles import Tile, add_tile, read_tile, tile_window, write_tile
 from kernels.warp import warp
 from runtime.closing import Closing
 from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
 from runtime.manifest import Model
+from runtime.video.degradation import describe_degradation
 from runtime.video.fallback import TileRetry, is_valid, upscale_bicubic
 from runtime.video.frames import EnhancedFrame, States
 from runtime.video.motion import PreparedFrame
@@ -22,8 +24,8 @@ Frame = NDArray[np.float32]
 class RecurrentRunner(Closing):
     """Run a step engine over frames of one size; a `runtime.video.frames.Runner` that never looks ahead.
 
-    The engine takes `frame` (1, 3, h, w), `strength` (1,) and the manifest's state tensors, and gives `output`
-    (1, 3, scale h, scale w) and the next states. A context manager; frames come in order, from one thread.
+    The engine takes `frame` (1, 3, h, w), `strength` (1,), the manifest's state tensors and, if it asks for it,
+    `degradation` (1, 8), and returns `output` (1, 3, scale h, scale w) and the next states. A context manager; frames come in order, from one thread.
     """
 
     def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
@@ -37,7 +39,8 @@ class RecurrentRunner(Closing):
         shapes = {binding.name: binding.shape for binding in self._session.inputs}
         self._pairs = [(state.input, state.output) for state in model.manifest.states]
         self._channels = {state.input: shapes[state.input][1] for state in model.manifest.states}
-        self._strength = np.array([strength], np.float32)
+        self._constants = {"strength": np.array([strength], np.float32)}
+        self._is_told = "degradation" in shapes
         self._states: dict[str, Frame] | None = None
         self._output: Frame | None = None
         self.backend, self.precision = self._session.backend, self._session.precision
@@ -60,6 +63,9 @@ class RecurrentRunner(Closing):
         """
         canvas = self._canvas
         states = self._states if frame.flow is not None else None
+        if self._is_told:
+            luma = rgb_to_luma(frame.rgb, 1)[: canvas.source_height, : canvas.source_width]
+            self._constants["degradation"] = describe_degradation(luma)[None]
         if len(canvas.tiles) == 1:
             result, self._states = self._run_tile(frame, 0, states)
         else:
@@ -130,6 +136,9 @@ class RecurrentRunner(Closing):
 
     def _call(self, rgb: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
         tensors = {"frame": rgb[None], "strength": self._strength}
+        if self._is_told:
+            luma = rgb_to_luma(frame.rgb, 1)[: canvas.source_height, : canvas.source_width]
+            self._constants["degradation"] = describe_degradation(luma)[None]
         tensors |= {name: state[None] for name, state in states.items()}
         results = self._session.run(tensors)
         return results["output"][0], {into: results[outof][0] for into, outof in self._pairs}
