@@ -147,6 +147,13 @@ def _name_dimensions(model: onnx.ModelProto, config: LightVsrConfig) -> None:
             sides[2].dim_param, sides[3].dim_param = labels
 
 
+def _degradation_input(config: LightVsrConfig) -> tuple[TensorSpec, ...]:
+    if not config.descriptors:
+        return ()
+    meaning = "noise, coding loss and blur of the frame, as `runtime.video.degradation` measures them"
+    return (TensorSpec(name="degradation", shape=(1, config.descriptors), meaning=meaning),)
+
+
 def export_light_vsr(checkpoint: TrainingCheckpoint, path: Path) -> TrainedStep:
     """Export the step of a trained network and describe it.
 
@@ -158,13 +165,6 @@ def export_light_vsr(checkpoint: TrainingCheckpoint, path: Path) -> TrainedStep:
     parity = export_onnx(network, path)
     side = ("height", "width")
     upscales = config.scale > 1
-    told = (
-        TensorSpec(
-            name="degradation",
-            shape=(1, config.descriptors),
-            meaning="noise, coding loss and blur of the frame, as `runtime.video.degradation` measures them",
-        ),
-    )
     return TrainedStep(
         parity=parity,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -192,7 +192,7 @@ def export_light_vsr(checkpoint: TrainingCheckpoint, path: Path) -> TrainedStep:
                 shape=(1, 3, *side),
                 meaning="previous frame on the grid, warped to this frame; zeros where a scene begins",
             ),
-            *(told if config.descriptors else ()),
+            *_degradation_input(config),
         ),
         outputs=(
             TensorSpec(

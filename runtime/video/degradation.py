@@ -32,11 +32,11 @@ def describe_degradation(luma: NDArray[np.float32]) -> NDArray[np.float32]:
         height, width = (side // 2 * 2 for side in plane.shape)
         a, b = plane[0:height:2, 0:width:2], plane[0:height:2, 1:width:2]
         c, d = plane[1:height:2, 0:width:2], plane[1:height:2, 1:width:2]
-        diagonal = np.abs(a - b - c + d) / 2
+        diagonal = np.abs(a - b - c + d) * np.float32(0.5)
         axial = (np.abs(a + b - c - d) + np.abs(a - b + c - d)) / 4
         values += [_log(float(np.median(diagonal))), _log(float(diagonal.mean())), _log(float(axial.mean()))]
         values.append(2 * float((diagonal < 1 / 512).mean()) - 1)
-        plane = (a + b + c + d) / 4
+        plane = (a + b + c + d) * np.float32(0.25)
     return np.array(values, np.float32)
 
 

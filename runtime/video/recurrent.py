@@ -24,8 +24,9 @@ Frame = NDArray[np.float32]
 class RecurrentRunner(Closing):
     """Run a step engine over frames of one size; a `runtime.video.frames.Runner` that never looks ahead.
 
-    The engine takes `frame` (1, 3, h, w), `strength` (1,), the manifest's state tensors and, if it asks for it,
-    `degradation` (1, 8), and returns `output` (1, 3, scale h, scale w) and the next states. A context manager; frames come in order, from one thread.
+    The engine takes `frame` (1, 3, h, w), `strength` (1,), the manifest's state tensors and, if it has that input,
+    `degradation` (1, 8); it returns `output` (1, 3, scale h, scale w) and the next states. A context manager; frames
+    come in order, from one thread.
     """
 
     def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
@@ -135,10 +136,7 @@ class RecurrentRunner(Closing):
         return upscale_bicubic(rgb, self._canvas.scale), clean
 
     def _call(self, rgb: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
-        tensors = {"frame": rgb[None], "strength": self._strength}
-        if self._is_told:
-            luma = rgb_to_luma(frame.rgb, 1)[: canvas.source_height, : canvas.source_width]
-            self._constants["degradation"] = describe_degradation(luma)[None]
+        tensors = {"frame": rgb[None]} | self._constants
         tensors |= {name: state[None] for name, state in states.items()}
         results = self._session.run(tensors)
         return results["output"][0], {into: results[outof][0] for into, outof in self._pairs}

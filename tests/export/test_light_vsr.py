@@ -10,9 +10,16 @@ import torch
 from export.light_vsr import OUTPUTS, count_gflop, export_onnx, tile_shapes
 from export.onnx_export import ParityError, check_parity
 from export.zoo import ship
+from kernels.colour import rgb_to_luma
 from models.light_vsr import LightVsr, LightVsrConfig
 from models.light_vsr_step import LightVsrStep
-from runtime.manifest import find_model, load_model
+from runtime.engine.backends import find_backend
+from runtime.engine.choose import ModelBackend
+from runtime.manifest import Model, find_model, load_model
+from runtime.video.degradation import describe_degradation
+from runtime.video.motion import PreparedFrame
+from runtime.video.recurrent import RecurrentRunner
+from runtime.video.tile_plan import plan_canvas
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 
@@ -21,11 +28,15 @@ def network(config):
     torch.manual_seed(5)
     built = LightVsr(config).eval()
     torch.nn.init.normal_(built.last.weight, std=0.1)
+    if config.descriptors:
+        torch.nn.init.normal_(built.condition[2].weight, std=0.1)
     return built
 
 
 @pytest.fixture(
-    scope="module", params=[LightVsrConfig(2, 2, 16, 1, True), LightVsrConfig(4, 1, 16, 1)], ids=["grid", "plain"]
+    scope="module",
+    params=[LightVsrConfig(2, 2, 16, 1, True), LightVsrConfig(4, 1, 16, 1), LightVsrConfig(4, 1, 16, 1, False, 8)],
+    ids=["grid", "plain", "told"],
 )
 def exported(request, tmp_path_factory):
     built = network(request.param)
@@ -35,12 +46,15 @@ def exported(request, tmp_path_factory):
 
 def step_inputs(config, height, width):
     rng = np.random.default_rng(6)
-    return {
+    inputs = {
         "frame": rng.random((1, 3, height * config.grid, width * config.grid), np.float32),
         "strength": np.array([1.0], np.float32),
         "hidden": rng.standard_normal((1, config.channels, height, width), np.float32),
         "previous": rng.random((1, 3, height, width), np.float32),
     }
+    if config.descriptors:
+        inputs["degradation"] = rng.uniform(-1, 1, (1, config.descriptors)).astype(np.float32)
+    return inputs
 
 
 def test_the_file_agrees_with_torch_at_another_size(exported):
@@ -59,21 +73,23 @@ def test_the_step_with_its_cut_convolution_is_the_network(exported):
     tensors = {name: torch.from_numpy(value) for name, value in step_inputs(built.config, 16, 16).items()}
 
     output, hidden, previous = LightVsrStep(built)(*tensors.values())
-    expected, state = built(tensors["frame"], torch.cat((tensors["hidden"], tensors["previous"]), 1))
+    carried = torch.cat((tensors["hidden"], tensors["previous"]), 1)
+    expected, state = built(tensors["frame"], carried, degradation=tensors.get("degradation"))
 
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(torch.cat((hidden, previous), 1), state, atol=1e-5, rtol=1e-5)
 
 
 def test_only_operations_that_every_engine_has_are_used(exported):
-    _, path, _ = exported
+    built, path, _ = exported
+    of_condition = {"Gemm", "Split", "Unsqueeze", "Reshape"} if built.config.descriptors else set()
 
     operations = {node.op_type for node in onnx.load(path).graph.node}
 
     assert operations <= {
         "Add", "AveragePool", "Concat", "Conv", "DepthToSpace", "Identity", "Mul", "Pad", "Relu",
         "Slice", "Sub",
-    }  # fmt: skip
+    } | of_condition  # fmt: skip
 
 
 def test_weights_that_differ_are_refused(exported):
@@ -111,6 +127,36 @@ def test_a_checkpoint_becomes_a_model_of_the_zoo(tmp_path):
     assert (manifest.title, manifest.task) == ("tiny", "video-super-resolution")
     assert manifest.training.held_out == ("kept.mp4",)
     assert manifest.parameters == sum(p.numel() for p in network(config).parameters())
+
+
+def test_a_network_that_is_told_of_the_degradation_runs_in_tiles_as_in_one(tmp_path):
+    config = LightVsrConfig(4, 1, 16, 1, False, 8)
+    task = {"scale": 4, "channels": 16, "blocks": 1, "descriptors": True, "held_out": []}
+    checkpoint = tmp_path / "last.pt"
+    weights = network(config).state_dict()
+    torch.save({"ema": weights, "recipe": {"name": "t", "seed": 1, "task": task}, "iteration": 1}, checkpoint)
+    ship(checkpoint, tmp_path / "told", title="told")
+    model, frame = load_model(tmp_path / "told"), np.random.default_rng(8).random((3, 64, 96), np.float32)
+    one, tiles = (plan_canvas(64, 96, shaped(model, shape).manifest.video) for shape in ((64, 96), (32, 32)))
+
+    found = []
+    for canvas in (one, tiles):
+        with RecurrentRunner(model, ModelBackend(find_backend("cpu")), canvas, strength=1.0) as runner:
+            padded = np.pad(frame, ((0, 0), (0, canvas.height - 64), (0, canvas.width - 96)), mode="edge")
+            found.append(runner.run(PreparedFrame(0, 0, 1, padded, None)).copy())
+
+    assert len(tiles.tiles) > 1
+    assert np.abs(found[0] - found[1]).max() < 1 / 255
+    told = torch.from_numpy(describe_degradation(rgb_to_luma(frame, 1)))[None]
+    with torch.no_grad():
+        state = torch.zeros(1, config.state_channels, 64, 96)
+        expected, _ = network(config)(torch.from_numpy(frame)[None], state, degradation=told)
+    np.testing.assert_allclose(found[0], expected[0].numpy(), atol=1e-4)
+
+
+def shaped(model, shape):
+    video = model.manifest.video.model_copy(update={"tile_shapes": (shape,)})
+    return Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": video}))
 
 
 @pytest.mark.parametrize("name", ["light-x4", "light-x2", "light-restore"])
