@@ -185,8 +185,8 @@ def open_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         boxes.append(Box(tmp_path_factory.mktemp("box"), port))
-        if settings:
-            (boxes[-1].data / "relume.toml").write_text(settings)
+        # On a busy machine the process that looks into an upload may take longer than a person would wait.
+        (boxes[-1].data / "relume.toml").write_text("probe_timeout_s = 120\n" + settings)
         return boxes[-1].start()
 
     yield start
