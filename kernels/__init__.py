@@ -1,1 +1,1 @@
-"""Fast work on arrays: tiles, blending, flow, warp, colour, the audio ring. Imports nothing of ours."""
+"""Array kernels: tiles, blending, optical flow, warp, colour, the audio ring. They import nothing of Relume."""

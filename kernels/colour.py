@@ -50,7 +50,7 @@ class YuvLayout:
 
 
 def yuv_to_rgb(planes: Planes, layout: YuvLayout, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Turn integer Y, U, V planes into RGB; chroma is brought up bilinearly at its true place.
+    """Turn integer Y, U, V planes into RGB; chroma is upsampled bilinearly, honouring its siting.
 
     Args:
         planes: Y (height, width), U and V of `layout.chroma_shape`, uint8, or uint16 with the low bits used.
@@ -84,8 +84,8 @@ def yuv_to_rgb(planes: Planes, layout: YuvLayout, out: NDArray[np.float32] | Non
 def rgb_to_yuv(rgb: NDArray[np.float32], layout: YuvLayout, out: Planes | None = None) -> Planes:
     """Turn RGB into integer Y, U, V planes, rounded and clamped to what the bit depth holds.
 
-    Chroma is brought down by the tent that the siting centres on each chroma sample, so that a frame that is taken
-    through both ways neither shifts nor fringes.
+    Chroma is downsampled with a tent filter centred on each chroma sample by its siting, so that a frame converted both
+    ways neither shifts nor fringes.
 
     Args:
         rgb: (3, height, width) float32, 0 black to 1 white.

@@ -1,4 +1,4 @@
-"""Optical flow between two frames: dense inverse search (Kroeger et al., arXiv 1603.03590) with spatial propagation.
+"""DIS optical flow: dense inverse search (Kroeger et al., arXiv 1603.03590) with spatial propagation.
 
 The flow that aligns the recurrent state with the next frame. It is computed on the whole frame, so that tiles never
 see its borders. Deviations from the paper: no variational refinement; patches also try their neighbours' displacement
@@ -134,7 +134,7 @@ def _distance(template: Any, target: Any, y: int, x: int, u: Any, v: Any, diff: 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _refine(template: Any, target: Any, start: Any) -> Any:
-    """Search every patch of one level from the coarser level's flow, then spread the patches to the pixels."""
+    """Search every patch of one level from the coarser level's flow (inverse search), then densify to pixels."""
     height, width = template.shape
     rows = max(1, (height - PATCH + STRIDE - 1) // STRIDE + 1)
     columns = max(1, (width - PATCH + STRIDE - 1) // STRIDE + 1)
@@ -169,13 +169,15 @@ def _refine(template: Any, target: Any, start: Any) -> Any:
                     if trial < best * np.float32(0.95):
                         best, u, v, changed = trial, found[r, c, 0], found[r, c, 1], True
             if changed:
-                u, v, best = _descend(patch, gx, gy, target, y, x, u, v, best, diff)
+                u, v, best = _gauss_newton(patch, gx, gy, target, y, x, u, v, best, diff)
             found[row, column, 0], found[row, column, 1], cost[row, column] = u, v, best
-    return _spread(template, target, found)
+    return _densify(template, target, found)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _descend(patch: Any, gx: Any, gy: Any, target: Any, y: int, x: int, u: Any, v: Any, best: Any, diff: Any) -> Any:
+def _gauss_newton(
+    patch: Any, gx: Any, gy: Any, target: Any, y: int, x: int, u: Any, v: Any, best: Any, diff: Any
+) -> Any:
     """Gauss-Newton on the displacement, the template's gradients kept (inverse compositional)."""
     h00 = h01 = h11 = np.float32(0)
     for i in range(PATCH):
@@ -215,8 +217,8 @@ def _descend(patch: Any, gx: Any, gy: Any, target: Any, y: int, x: int, u: Any, 
 
 
 @njit(cache=True, nogil=True, fastmath=True, forceinline=True)
-def _spread(template: Any, target: Any, found: Any) -> Any:
-    """Average the displacements of the patches over each pixel, each weighted by how well it explains it."""
+def _densify(template: Any, target: Any, found: Any) -> Any:
+    """Densify: average the patches' displacements over each pixel, weighted by photometric error."""
     height, width = template.shape
     flow = np.zeros((2, height, width), np.float32)
     weight = np.zeros((height, width), np.float32)

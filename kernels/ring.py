@@ -77,7 +77,7 @@ class Ring:
         return block
 
     def pop(self, count: int) -> Block:
-        """Take the `count` oldest samples out, as a copy.
+        """Remove the `count` oldest samples and return a copy.
 
         Raises:
             ShapeError: Fewer are held.

@@ -1,1 +1,1 @@
-"""The path of the audio: rates, bands, level, engine, guard."""
+"""Audio enhancement: rates, bands, level, engine, music detector."""

@@ -186,11 +186,11 @@ class SpeechEffect:
 
     @property
     def guarded_share(self) -> float:
-        """Mean share of the change that the guard held back."""
+        """Mean share of the change that the music detector held back."""
         return self._guarded / max(self._judged, 1)
 
     def push(self, block: Block) -> Block:
-        """Take (targets, n) with n up to a second, give the change of the next samples that are ready."""
+        """Process (targets, n) with n up to a second; return the change of the next samples that are ready."""
         self._taken += block.shape[1]
         self._full.push(block)
         low = self._down.push(block[0])
@@ -220,7 +220,7 @@ class SpeechEffect:
         return self._combine(self._up.push(np.stack([dry, change])))
 
     def _low_change(self, dry: Samples, wet: Samples) -> Samples:
-        """Return what to add to the low band, after guard and strength."""
+        """Return what to add to the low band, after music detector and strength."""
         weights = self._guard.push(dry - wet)
         self._guarded += float(np.sum(1 - weights))
         self._judged += len(weights)

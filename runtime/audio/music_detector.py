@@ -1,11 +1,11 @@
-"""The music guard: it lowers the effect where what the network removes is not noise.
+"""Music detector: it lowers the effect where what the network removes is not noise.
 
 A speech network takes music for noise. What it would remove is looked at before it is removed. Music shows there as
 partials: narrow peaks of the spectrum that stay in place for a fifth of a second or longer, which neither broadband
 noise nor speech (whose pitch glides) has. Hum, fans and whistles have them too, but theirs never change; so a partial
 counts as music only while new ones keep being born, more than once, at pitches that were quiet in the last seconds.
 Both facts have to hold. Percussion alone has no partials and is not protected; with chords around it, it is, since
-the guard works on the whole signal and slowly. Steady birdsong passes for music too, which does no harm.
+the detector works on the whole signal and slowly. Steady birdsong passes for music too, which does no harm.
 """
 
 import math
@@ -26,7 +26,7 @@ NEIGHBOURHOOD = 14
 MATURE_FRAMES = 6
 """Frames of 32 ms for which a peak must stay to be a partial."""
 FULL_SHARE = 0.38
-"""Share of the removed energy in partials at which the guard is fully on."""
+"""Share of the removed energy in partials at which the detector is fully on."""
 NO_SHARE = 0.2
 _RAMP = np.arange(1, HOP_SAMPLES + 1) / HOP_SAMPLES
 REST_FRAMES = 8
@@ -82,7 +82,7 @@ class MusicDetector:
         self._powers += (1 - self._keep_power) * (powers - self._powers)
         share = self._powers[0] / max(self._powers[1], 1e-9)
         target = min(max((share - NO_SHARE) / (FULL_SHARE - NO_SHARE), 0.0), 1.0)
-        # One event alone never passes 1; two within some seconds open the guard whole.
+        # One event alone never passes 1; two within some seconds turn the detector fully on.
         target *= min(max((self._events - 1.0) / 0.7, 0.0), 1.0)
         speed = self._attack if target > self._music else self._release
         self._music += speed * (target - self._music)
@@ -104,7 +104,7 @@ class MusicDetector:
         return partial & self._judged
 
     def _grow(self, peak: NDArray[np.bool_]) -> None:
-        """Let each peak go on from the oldest peak beside it, if that began no more than one bin away."""
+        """Continue each peak from the oldest peak beside it, if that began no more than one bin away."""
         ages = np.stack([np.roll(self._ages, shift) for shift in (0, 1, -1)])
         origins = np.stack([np.roll(self._origins, shift) for shift in (0, 1, -1)])
         ages[np.abs(origins - self._bins) > 1] = 0
@@ -115,5 +115,5 @@ class MusicDetector:
 
 
 def _widened(bins: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Take in the neighbours of every bin that is set."""
+    """Return the bins that are set, and their neighbours."""
     return bins | np.roll(bins, 1) | np.roll(bins, -1)

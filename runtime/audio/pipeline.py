@@ -46,7 +46,7 @@ class AudioOutcome:
 
 
 class AudioPipeline:
-    """Take one track from its reader through the enhancer into encoded packets.
+    """Process one track from its reader through the enhancer into encoded packets.
 
     `source` gives the reader's blocks. Without an enhancer the audio is only encoded again, for a container that does
     not take its codec. A context manager: leaving it stops the thread.
@@ -69,7 +69,7 @@ class AudioPipeline:
         self._stage: Stage[AudioBlock, AnyPacket] | None = None
 
     def packets(self) -> Iterator[AnyPacket]:
-        """Start the thread and give the encoded packets in order."""
+        """Start the thread and yield the encoded packets in order."""
         blocks = self._clock.timed("decode", self._source)
         self._stage = Stage(
             f"audio-{self.reader.stream.index}", blocks, self._enhance, depth=_WAITING_PACKETS, stop=self._stop
@@ -77,7 +77,7 @@ class AudioPipeline:
         return iter(self._stage)
 
     def outcome(self) -> AudioOutcome:
-        """Tell what was done, when the packets have ended."""
+        """Return what was done, once the packets have ended."""
         reader = self.reader
         return AudioOutcome(
             index=reader.stream.index,

@@ -72,7 +72,7 @@ class SpeechChannels:
 
 
 def find_speech(layout: str, channels: int) -> SpeechChannels:
-    """Say where the speech is in a layout, by FFmpeg's name.
+    """Return where the speech is in a layout, by FFmpeg's name.
 
     Raises:
         UnsupportedMediaError: There is no channel at all.
@@ -114,7 +114,7 @@ class SpeechSummary:
     """What was done to a track, for the report.
 
     `attenuation_db` compares the energy of the speech channel before and after; `guarded_share` is the mean share
-    of the effect that the music guard took back.
+    of the effect that the music detector took back.
     """
 
     samples: int
@@ -132,7 +132,7 @@ class SpeechSummary:
 
 
 class SpeechEnhancer(Closing):
-    """Take the noise out of one track; a context manager.
+    """Remove the noise of one track; a context manager.
 
     Args:
         model: A speech model of the zoo.
@@ -206,7 +206,7 @@ class SpeechEnhancer(Closing):
         return np.concatenate(parts, axis=1)
 
     def flush(self) -> Block:
-        """End the track: give the rest, so that as many samples came out as went in."""
+        """End the track: return the rest, so that as many samples came out as went in."""
         total = -(-self._taken * FULL_RATE // self._rate)
         rest = self._enhance(self._waiting.pop(len(self._waiting)))
         change = self._effect.push(self._to_full.flush(total))
@@ -219,7 +219,7 @@ class SpeechEnhancer(Closing):
         return np.concatenate(parts, axis=1)
 
     def summary(self) -> SpeechSummary:
-        """Say what was done so far."""
+        """Return what was done so far."""
         return SpeechSummary(
             samples=self._taken,
             sample_rate=self._rate,
@@ -250,7 +250,7 @@ class SpeechEnhancer(Closing):
         return block
 
     def _enhance(self, piece: Block) -> Block:
-        """Take whole hops of the source, and the rest at its end; give what is ready."""
+        """Process whole hops of the source, and the rest at its end; return what is ready."""
         targets = [self._speech.extract(piece[:, :0])]
         self._source.push(piece)
         for start in range(0, piece.shape[1], self._hop):
@@ -264,7 +264,7 @@ class SpeechEnhancer(Closing):
         return self._changed(self._from_full.push(self._effect.push(full)))
 
     def _alone(self, silent_channels: tuple[int, ...]) -> int | None:
-        """Say which of two channels is the only one with a signal, if one is."""
+        """Return which of two channels is the only one with a signal, if one is."""
         if self._speech.kind == "single":
             return None
         pair = (self._speech.first, self._speech.second)

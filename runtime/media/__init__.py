@@ -1,1 +1,1 @@
-"""Media in and out: files to frames and samples with exact times, and back into one file."""
+"""Media input and output: files to frames and samples with exact times, and back into one file."""

@@ -96,7 +96,7 @@ def is_lossless(codec: str) -> bool:
 
 
 def describe_change(stream: AudioStream, settings: AudioSettings) -> str:
-    """Say what of a track becomes other than it was because its container or codec does not hold it; else nothing."""
+    """Describe what changes because the container or codec does not hold it; "" if nothing does."""
     changes = []
     if settings.sample_rate != settings.source_rate:
         changes.append(f"resampled from {settings.source_rate} to {settings.sample_rate} Hz")
@@ -162,7 +162,7 @@ def _settings(stream: AudioStream, codec: str, layout: str) -> AudioSettings:
 
 @lru_cache(1024)
 def _heard(suffix: str, settings: AudioSettings) -> str | None:
-    """Write a tone that goes round the channels, and give the layout that it is read back in.
+    """Write a tone that goes round the channels, and return the layout that it is read back in.
 
     None where the encoder or container refuses, or gives other channels, another order or another rate: no table is as
     right as the encoder itself.

@@ -114,7 +114,7 @@ class AudioEncoder:
         return self._converter is not None
 
     def describe_losses(self, index: int) -> list[str]:
-        """Say what the codec could not hold of track `index` of the source."""
+        """Describe what the codec could not hold of track `index` of the source."""
         if not self.clipped:
             return []
         return [
@@ -143,7 +143,7 @@ class AudioEncoder:
         return self._scaled(self._next) - self.written_first
 
     def encode(self, block: AudioBlock) -> Iterator[AnyPacket]:
-        """Encode a block and give the packets that are ready, one by one: silence before it may be long."""
+        """Encode a block and yield the packets that are ready, one by one: silence before it may be long."""
         if self.first_sample is None:
             self.first_sample = self._next = block.pts
             if self._from_zero and block.pts > 0:
@@ -220,7 +220,7 @@ class AudioEncoder:
         return [*held[:-1], *(self._last(packet) for packet in held[-1:])]
 
     def _last(self, packet: AnyPacket) -> AnyPacket:
-        """Tell the container where the audio ends inside the last packet, which lossy encoders fill up."""
+        """Set where the audio ends inside the last packet, which lossy encoders fill up."""
         if packet.pts is None or packet.duration is None:
             return packet
         whole = self.stream.codec_context.frame_size or packet.duration

@@ -229,7 +229,7 @@ class AudioReader(Closing):
     def _place(
         self, pieces: Iterator[tuple[int | None, NDArray[np.float32]]]
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Make the pieces continuous: silence for what is missing, nothing twice."""
+        """Yield the pieces without gaps or overlaps: silence for what is missing, nothing twice."""
         jitter = ceil(_JITTER_S * self.sample_rate)
         untold = round(self.stream.origin * self.sample_rate)
         follows: int | None = None
@@ -361,7 +361,7 @@ class _Conformer:
             self._converter = None
 
     def describe_changes(self) -> list[str]:
-        """Say what was converted."""
+        """Describe the conversions."""
         target = f"{self._rate} Hz {self._first_layout or self._layout}"
         return [f"{count} samples of {name} were converted to {target}" for name, count in self._counts.items()]
 
@@ -450,7 +450,7 @@ def read_samples(frame: AudioFrame) -> NDArray[np.float32]:
 
 
 def make_frame(samples: NDArray[np.float32], *, layout: str, sample_rate: int, pts: int) -> AudioFrame:
-    """Put samples, (channels, n) float32, into a frame whose PTS counts samples."""
+    """Return a frame of samples, (channels, n) float32, whose PTS counts samples."""
     frame = AudioFrame(format="fltp", layout=layout, samples=samples.shape[1])
     for plane, channel in zip(_planes(frame, len(samples)), samples, strict=True):
         plane.update(np.ascontiguousarray(channel, dtype=np.float32))

@@ -194,7 +194,7 @@ def read_side_data(frame: VideoFrame) -> dict[Type, bytes]:
 
 
 def _name_unknown(kinds: type[Type], number: object) -> Type:
-    """Make a kind for a number that PyAV has no name for.
+    """Create an enum member for a number that PyAV has no name for.
 
     PyAV 18.1 knows those of FFmpeg 7 (0 to 27), and raises ValueError over a whole frame that has one of FFmpeg 8.1's
     (28 LCEVC to 31 Exif), before anything of it can be read.

@@ -84,7 +84,7 @@ def codec_for(stream: VideoStream, suffix: str) -> CodecName | None:
 
 
 class ShownOrder:
-    """Gives the packets of an AVI's frames the times at which they are shown, by decoding them beside.
+    """Assigns presentation times to the packets of an AVI's video by decoding them alongside.
 
     An AVI has a slot of time for each packet: the first frame shown takes the first slot, and so on. DTS lie before
     the slots by as many places as a packet stands before its turn.
@@ -132,7 +132,7 @@ class ShownOrder:
 
 
 class FirstDts:
-    """Gives the first packets of a video stream the DTS that FFmpeg finds only later.
+    """Assigns the first packets of a video stream the DTS that FFmpeg finds only later.
 
     Matroska stores none; FFmpeg infers them from the PTS of some packets, of which the first ones go without.
     """

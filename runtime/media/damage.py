@@ -131,7 +131,7 @@ class DamageFinder:
     _suspects: list[_Suspect] = field(default_factory=list)
 
     def take(self, packet: AnyPacket, following: AnyPacket | None) -> None:
-        """Look at a packet before it is decoded."""
+        """Check a packet before it is decoded."""
         self._number += 1
         if not packet.size:
             return
@@ -145,11 +145,11 @@ class DamageFinder:
             self._suspect(_Suspicion.JOINT if _begins_anew(packet, following) else _Suspicion.INCOMPLETE, packet)
 
     def refuse(self, packet: AnyPacket) -> None:
-        """Note that the decoder raised an error over a packet."""
+        """Record that the decoder raised an error over a packet."""
         self._suspect(_Suspicion.REFUSED, packet)
 
     def judge(self, frame: Frame) -> Verdict:
-        """Tell what is wrong with the next frame."""
+        """Judge the next frame."""
         pts = frame.pts if frame.pts is not None else frame.dts
         length = frame.duration or self._length(frame)
         due = self._take_due(pts, length)
@@ -193,7 +193,7 @@ class DamageFinder:
         return None
 
     def warnings(self) -> list[str]:
-        """Tell of what is no damage but should be known."""
+        """Return warnings that are no damage."""
         found = []
         if self.junk_before:
             found.append(f"{_packets(self.junk_before)} before the first that can be decoded left out")
@@ -218,7 +218,7 @@ class DamageFinder:
         self._suspects.append(_Suspect(suspicion, self._number, pts, end))
 
     def _take_due(self, pts: int | None, length: int) -> list[_Suspect]:
-        """Take the suspects that come before the end of a frame."""
+        """Remove and return the suspects that come before the end of a frame."""
         if not self._suspects:
             return []
         due = [one for one in self._suspects if self._is_due(one, None if pts is None else pts + length)]
@@ -249,7 +249,7 @@ class DamageFinder:
 def damage_finder(
     container: InputContainer, time_base: Fraction, *, step: int, reorders: bool, slack: int = 0
 ) -> DamageFinder:
-    """Make the judge of one stream of a file."""
+    """Create the damage finder of one stream of a file."""
     names = container.format.name.split(",")
     return DamageFinder(
         time_base,
@@ -274,7 +274,7 @@ def with_following(packets: Iterable[AnyPacket]) -> Iterator[tuple[AnyPacket, An
 
 
 def join_holes(holes: Iterable[Hole]) -> tuple[Hole, ...]:
-    """Make one of holes that touch."""
+    """Join holes that touch."""
     joined: list[Hole] = []
     for hole in sorted(holes, key=lambda hole: (hole.index, hole.pts)):
         before = joined[-1] if joined else None

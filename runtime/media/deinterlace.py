@@ -51,7 +51,7 @@ class Interlacing:
 
 
 def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
-    """Look at flags and, where those can be wrong or missing, at frames, in several places of a stream.
+    """Detect interlacing by flags and, where those can be wrong or missing, by idet on frames of several places.
 
     A flag says nothing about the content of a stream that was recorded progressive and flagged interlaced, as many
     cameras do, nor about one that is interlaced in parts; FFmpeg's idet decides those frame by frame, and whether
@@ -80,7 +80,7 @@ def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
 
 
 class Deinterlacer:
-    """Makes each interlaced frame one whole frame (bwdif, send_frame), and gives the others as they came.
+    """Deinterlaces each interlaced frame into one (bwdif, send_frame) and passes the others unchanged.
 
     As many come out as went in, at the same PTS. What becomes of a frame is decided by itself and the few beside it,
     so that it is the same from wherever reading began before.
@@ -98,7 +98,7 @@ class Deinterlacer:
         """Where the verdict on the first of the frames stands."""
 
     def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-        """Yield in a frame, or None at the end, and take what is ready."""
+        """Push a frame, or None at the end, and yield what is ready."""
         if frame is not None:
             self._frames.append(frame)
         self._bwdif.vpush(frame)

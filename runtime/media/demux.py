@@ -68,7 +68,7 @@ _held: dict[str, int] = {}
 def hold_source(
     path: Path, *, below: Path | None = None, size: int | None = None, mtime_ns: int | None = None
 ) -> Iterator[None]:
-    """Let every `open_source` of a path in this process open the file that has that name now.
+    """Pin a path: every `open_source` of it in this process opens the file that has that name now.
 
     Whatever somebody puts in its place meanwhile, a link or another file, is not read.
 
@@ -143,7 +143,7 @@ def open_source(
 
 
 def count_unusual_channels(container: InputContainer) -> dict[int, tuple[str, ...]]:
-    """Let decoders only count channels that are in an order of their own, as in AIFF and CAF, and return their names.
+    """Make decoders count channels in an order of their own (AIFF, CAF) without names; return the names.
 
     PyAV 18.1 copies a layout without the list of channels that such a one points to, and then frees the list with each
     copy: any frame of it ends the process.
@@ -265,7 +265,7 @@ def _key(path: Path) -> str:
 
 
 def describe_unreadable(path: Path | str, error: OSError) -> str:
-    """Say why a file cannot be read, and what to do about it."""
+    """Return the error for a file that cannot be read, with its remedy."""
     advice = {
         errno.EACCES: "check its permissions",
         errno.EPERM: "check its permissions",
@@ -299,7 +299,7 @@ def _refuse_by_head(path: Path, head: bytes) -> None:
 
 
 def _open_container(path: Path, handle: int, head: bytes) -> InputContainer:
-    """Let FFmpeg find out the format by the content; by the suffix where the content has no mark."""
+    """Open a container; FFmpeg detects the format by content, or by suffix where the content has no signature."""
     tried: list[str | None] = [None]
     if not _is_text(head):
         by_suffix = demuxer_by_suffix(path.suffix)

@@ -14,7 +14,7 @@ from runtime.media.mp4_header import CUBE_MAP, describe_projection
 
 _LARGEST_BYTES: Final = 1 << 24
 FILLER: Final = "#" * 160
-"""Put behind the name of a track to keep room in the header; `amend_matroska` takes it away again."""
+"""Appended to the name of a track to reserve room in the header; `amend_matroska` takes it away again."""
 
 _SEGMENT, _CLUSTER, _TRACKS, _ENTRY, _VIDEO = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xE0
 _NAME, _TYPE, _VOID, _CRC, _NUMBER = 0x536E, 0x83, 0xEC, 0xBF, 0xD7

@@ -94,7 +94,7 @@ class DolbyVision:
 
     @classmethod
     def from_record(cls, record: bytes) -> Self | None:
-        """Take a record, None where it is too short."""
+        """Parse a record; None where it is too short."""
         return cls(record) if len(record) >= _DOLBY_RECORD_BYTES else None
 
 

@@ -127,7 +127,7 @@ class Muxer:
         self._wave_chunks = chunks if self.suffix == ".wav" else ()
 
     def set_shape(self, stream: Stream, shape: Shape) -> None:
-        """Tell how the frames of a stream are to be shown, after its tags are set."""
+        """Set how the frames of a stream are to be shown, after its tags are set."""
         self._shapes[stream.index] = shape
         if self.suffix in _MATROSKA and shape != Shape():
             stream.metadata["title"] = stream.metadata.get("title", "") + FILLER
@@ -224,7 +224,7 @@ class Muxer:
         raise AssertionError("there is always one more name")
 
     def finish(self) -> Path:
-        """Write the last bytes and give the temporary file, complete, for checks before `publish`."""
+        """Write the last bytes and return the temporary file, complete, for checks before `publish`."""
         self._finish()
         return self.partial
 

@@ -151,7 +151,7 @@ def planar_format(chroma: Chroma, bit_depth: int) -> str:
 
 
 def convert_frame(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
-    """Bring a frame to the planar format of its plan, its samples untouched where that is possible."""
+    """Convert a frame to the planar format of its plan, its samples untouched where that is possible."""
     if plan.direct:
         return frame
     if plan.gray:
@@ -181,7 +181,7 @@ def fit_frame(frame: VideoFrame, width: int, height: int, *, stretches: bool) ->
 
 
 def pad_frame(frame: VideoFrame, width: int, height: int, *, full_range: bool) -> VideoFrame:
-    """Put a planar YUV frame into the middle of a black one."""
+    """Centre a planar YUV frame in a black one."""
     result = VideoFrame(width, height, frame.format.name)
     bits = bits_of(frame.format.name)
     left, top = (width - frame.width) // 4 * 2, (height - frame.height) // 4 * 2

@@ -285,7 +285,7 @@ def _with_order(audio: AudioStream, names: tuple[str, ...]) -> AudioStream:
 
 
 def _with_first_sounds(path: Path, audios: list[AudioStream]) -> tuple[AudioStream, ...]:
-    """Look further for tracks whose rate or layout the beginning of the file does not tell, as those of broadcasts.
+    """Search further for tracks whose rate or layout the beginning does not declare, as in broadcasts.
 
     They are looked for at several places, for a track may begin late, and the file may be long.
     """

@@ -52,7 +52,7 @@ class CopyTrack(Closing):
         self._ends: dict[int, int | None] = {}
         self._encoded: list[tuple[VideoReader, VideoEncoder]] = []
         self._latest: dict[int, int] = {}
-        self._mended = 0
+        self._repaired = 0
 
     def add(self, plan: StreamPlan) -> Stream | None:
         """Add one stream to the result; None where the container holds it without a stream of packets."""
@@ -119,8 +119,8 @@ class CopyTrack(Closing):
                         self.counts[wanted.stream_index] = self.counts.get(wanted.stream_index, 0) + 1
                         yield self._in_order(result)
         self.warnings += packets.describe(self._info.origin)
-        if self._mended:
-            self.warnings.append(f"{self._mended} copied packets had times out of order; mended")
+        if self._repaired:
+            self.warnings.append(f"{self._repaired} copied packets had times out of order; repaired")
 
     def close(self) -> None:
         """Close the source."""
@@ -144,7 +144,7 @@ class CopyTrack(Closing):
         self.warnings += [*reader.warnings, *encoder.warnings]
 
     def _set_clock(self, packet: AnyPacket) -> None:
-        """Bring a stream with a clock of its own to the file's."""
+        """Shift a stream with a clock of its own to the file's clock."""
         shift = self._own.get(packet.stream_index)
         if shift:
             ticks = round(shift / packet.time_base)
@@ -186,7 +186,7 @@ class CopyTrack(Closing):
         index = packet.stream_index
         latest = self._latest.get(index)
         if packet.dts is None or (latest is not None and packet.dts <= latest):
-            self._mended += 1
+            self._repaired += 1
             packet.dts = 0 if latest is None else latest + 1
             packet.pts = max(packet.dts, packet.pts if packet.pts is not None else packet.dts)
         self._latest[index] = packet.dts

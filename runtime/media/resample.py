@@ -28,7 +28,7 @@ class RateConverter:
         return result
 
     def flush(self, total: int) -> Block:
-        """End the stream: give the rest of exactly `total` output samples, counted from the stream's first."""
+        """End the stream: return the rest of exactly `total` output samples, counted from the stream's first."""
         rest: Block = np.empty((self._channels, 0), np.float32)
         if self._stream is not None:
             rest = self._chunk(rest, last=True)

@@ -1,4 +1,4 @@
-"""Looks ahead in a stream before it is enhanced: at frames in several places, and at the sizes that packets tell."""
+"""Samples of a stream before it is enhanced: frames of several places, and the sizes that packets declare."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -212,7 +212,7 @@ def _last_frame(packet: bytes) -> int:
 
 
 def _escape(content: bytes) -> bytes:
-    """Put 3 between two zeros and what would look like a start code behind them."""
+    """Insert emulation prevention bytes: 3 between two zeros and what would look like a start code."""
     out = bytearray()
     zeros = 0
     for byte in content:

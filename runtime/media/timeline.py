@@ -393,7 +393,7 @@ class ContinuousPackets:
         return track
 
     def _drop_strange_pts(self, packet: AnyPacket, track: _Track) -> None:
-        """Take away a PTS that does not go with its DTS, as FFmpeg's parsers infer at a joint; the DTS tell enough."""
+        """Remove a PTS that does not go with its DTS, as FFmpeg's parsers infer at a joint; the DTS tell enough."""
         if packet.pts is not None and packet.dts is not None and track.is_clocked:
             ahead = track.to_us(packet.pts - packet.dts)
             if not -self._back_us <= ahead <= _LONGEST_REORDER_US:

@@ -9,7 +9,7 @@ _JITTER_STEPS: Final = 10
 
 
 class TimestampFixer:
-    """Gives every frame a PTS that is later than the one before; `mended` counts those that had none of use.
+    """Assigns every frame a PTS later than the one before; `repaired` counts those without a usable one.
 
     A frame is held back until the next one is known: a stray time in a damaged place is told from a clock that was
     set by what follows it.
@@ -25,7 +25,7 @@ class TimestampFixer:
                 told in the order of coding, so that of the last one may be another's.
             zero: Time zero: a first frame that is shown from before it on is shown from there.
         """
-        self.mended = 0
+        self.repaired = 0
         self.last: int | None = None
         self._first, self._step, self._jump = first_pts, step, 0
         self._end, self._zero = end_pts, zero
@@ -39,14 +39,14 @@ class TimestampFixer:
             held = frame
         if held is not None:
             last = self._settle(held, None)
-            if self._end is not None and not self.mended and self._end > (last.pts or 0):
+            if self._end is not None and not self.repaired and self._end > (last.pts or 0):
                 last.duration = min(last.duration, self._end - (last.pts or 0))
             yield last
 
     def _settle(self, frame: VideoFrame, following: int | None) -> VideoFrame:
         pts = _stamp(frame)
         if self.last is None:
-            self.mended += pts is None
+            self.repaired += pts is None
             pts = self._first if pts is None else pts
             if self._zero is not None and pts < self._zero and (following is None or following > self._zero):
                 pts = self._zero
@@ -55,7 +55,7 @@ class TimestampFixer:
         pts = None if pts is None else pts + self._jump
         following = None if following is None else following + self._jump
         if pts is None or pts <= self.last or self._is_stray(pts, following):
-            self.mended += 1
+            self.repaired += 1
             pts = self._invent(pts, following)
         frame.pts = self.last = pts
         return frame

@@ -29,7 +29,7 @@ class VideoTimes:
         self.end_pts = end_pts
 
     def add(self, pts: int) -> None:
-        """Note a frame."""
+        """Add the PTS of a frame."""
         self.pts.append(pts)
 
 
@@ -51,7 +51,7 @@ class AudioTimes:
 
     @classmethod
     def between(cls, reader: AudioReader, encoder: AudioEncoder) -> Self:
-        """Note what a reader gave and an encoder took, both at their end."""
+        """Return the times of a track whose reader and encoder are at their end."""
         return cls(
             index=reader.stream.index,
             out_index=encoder.stream.index,

@@ -131,7 +131,7 @@ class VideoEncoder:
             self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
 
     def encode(self, picture: YuvFrame) -> list[AnyPacket]:
-        """Encode one frame and give the packets that are ready."""
+        """Encode one frame and return the packets that are ready."""
         frame = write_planes(picture, width=self._width, height=self._height)
         if frame.format.name != self._format:
             frame = self._convert(frame, picture)
@@ -220,7 +220,7 @@ class VideoEncoder:
         return packet
 
     def _convert(self, frame: VideoFrame, picture: YuvFrame) -> VideoFrame:
-        """Bring a frame to the depth and chroma that the codec holds, and say once if that loses something."""
+        """Convert a frame to the depth and chroma that the codec holds; warn once if that loses something."""
         settings, given = self.settings, (picture.bit_depth, picture.chroma)
         held = (settings.bit_depth, settings.chroma)
         if not self._converts and (given[0] > held[0] or given[1] > held[1]):

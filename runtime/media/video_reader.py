@@ -148,7 +148,7 @@ class VideoReader(Closing):
     def is_plain(self) -> bool:
         """Whether, so far, every frame came with its own time and size, undamaged: then reading may begin later."""
         timeless = self._container.format.name in _TIMELESS
-        return not (self._holes or self._times.mended or self._resized or timeless)
+        return not (self._holes or self._times.repaired or self._resized or timeless)
 
     def __iter__(self) -> Iterator[YuvFrame]:
         """Yield the frames in display order."""
@@ -178,7 +178,7 @@ class VideoReader(Closing):
         self._verdicts: deque[Verdict] = deque()
 
     def _decode(self, start: Fraction | None, near: int | None, threads: int) -> Iterator[VideoFrame]:
-        """Yield decoded frames, their times mended, from `start` to `end`."""
+        """Yield decoded frames, their times repaired, from `start` to `end`."""
         begin = ceil(self._begin / self.stream.time_base) if start else None
         frames = self._decode_from(None)
         if self._container.format.name in _TIMELESS:
@@ -203,7 +203,7 @@ class VideoReader(Closing):
             self._add_hole(*tail)
 
     def _note(self, frame: VideoFrame, verdict: Verdict) -> None:
-        """Keep what is wrong with a frame, by its mended time."""
+        """Keep what is wrong with a frame, by its repaired time."""
         assert frame.pts is not None
         if verdict.missing:
             self._add_hole(frame.pts - verdict.missing, verdict.missing)
@@ -357,8 +357,8 @@ class VideoReader(Closing):
         self.warnings += self._damage.warnings()
         if self._holes:
             self.warnings.append(f"the video is damaged {describe_holes(self.holes)}; what could be decoded was kept")
-        if self._times.mended:
-            self.warnings.append(f"{self._times.mended} frames had no usable time; mended")
+        if self._times.repaired:
+            self.warnings.append(f"{self._times.repaired} frames had no usable time; repaired")
         if self._resized:
             self.warnings.append(f"{self._resized} frames of another size were scaled to {self.width}x{self.height}")
 

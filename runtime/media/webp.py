@@ -98,7 +98,7 @@ def open_converted(path: Path, handle: int, head: bytes, durations: tuple[int, .
 
 
 def release_converted() -> None:
-    """Give back the disk space of the last converted file; what is open of it can be read on."""
+    """Free the disk space of the last converted file; what is open of it can be read on."""
     with _lock:
         _release()
 

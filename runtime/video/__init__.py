@@ -1,1 +1,1 @@
-"""The path of the video: window, tiles, engine."""
+"""Video enhancement: motion, tiles, model runners, pipeline."""

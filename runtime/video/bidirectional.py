@@ -1,4 +1,4 @@
-"""Bidirectional networks in parts (BasicVSR, RealBasicVSR and its U-Net forms) over a clip of any length.
+"""Bidirectional runner: networks in parts (BasicVSR, RealBasicVSR and its U-Net forms) over a clip of any length.
 
 The parts are engines: `clean` (where the network has one), `flow`, `backward`, `forward`, `reconstruction`. Features
 lie on a canvas the size of the frame and are warped between the engines by `kernels.warp`. Forward features go on from
@@ -65,7 +65,7 @@ class BidirectionalRunner(Closing):
         """The newest given frame as the network saw it, and its forward features."""
 
     def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
-        """Take the next frame; when a window is full, all of it but the overlap comes."""
+        """Process the next frame; when a window is full, all of it but the overlap comes out."""
         if frame.flow is None:
             yield from self.flush()
         self._held.append(frame)

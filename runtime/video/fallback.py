@@ -1,4 +1,4 @@
-"""The plain enlargement beside a network's result: instead of it where it failed, mixed with it by the strength."""
+"""Bicubic upscaling beside a network: the fallback where its result failed, and blended with it by the strength."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def is_finite(state: Frame) -> bool:
 
 
 def upscale_bicubic(frame: Frame, scale: int) -> Frame:
-    """Enlarge (3, height, width) by bicubic; the frame itself may be what is not finite."""
+    """Upscale (3, height, width) float32 by bicubic interpolation; values that are not finite are replaced."""
     frame = np.nan_to_num(frame, nan=0.5, posinf=1.0, neginf=0.0)
     size = (frame.shape[2] * scale, frame.shape[1] * scale)
     return np.stack(
@@ -47,15 +47,15 @@ def upscale_bicubic(frame: Frame, scale: int) -> Frame:
 
 
 def blend_by_strength(canvas: Canvas, rgb: Frame, result: Frame, strength: float) -> Frame:
-    """Cut a result to the source's size times the scale, and mix it with the bicubic enlargement by the strength.
+    """Crop a result to the source's size times the scale, and blend it with the bicubic upscaling by the strength.
 
     For networks that take no strength themselves.
 
     Args:
-        canvas: Says the sizes.
+        canvas: The sizes.
         rgb: The frame that went in, (3, padded height, padded width) float32.
         result: (3, scale padded height, scale padded width) float32.
-        strength: 0 is the plain enlargement, 1 the network's result.
+        strength: 0 is bicubic upscaling, 1 the network's result.
 
     Returns:
         (3, scale height, scale width) float32, a view of `result` where nothing is mixed.

@@ -1,4 +1,4 @@
-"""What runs a network over a clip: one interface, whether it takes a frame, a window of frames, or works in parts.
+"""The interface of model runners, whether a network takes a frame, a window of frames, or works in parts.
 
 Frames are pushed in order and come out in order, each once; a network that looks ahead gives them later. So the state
 before a frame is all that the frames from there on, and those that still wait, need of the ones before.
@@ -48,7 +48,7 @@ class Runner(Protocol):
         ...
 
     def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
-        """Take the next frame and give those that are finished by it; a frame without flow begins a scene.
+        """Process the next frame and yield those that are finished by it; a frame without flow begins a scene.
 
         The iterator must be used up before anything else is asked of the step.
         """

@@ -1,4 +1,4 @@
-"""The temporal window: what a frame needs of the frames before it - its motion, and whether the scene went on."""
+"""Motion between frames: optical flow to the previous frame, and scene cuts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class PreparedFrame:
 
 
 class MotionEstimator:
-    """Remember the previous frame, estimate the motion since, and see scene cuts.
+    """Estimates the motion since the previous frame, and detects scene cuts.
 
     One instance serves one clip, frame after frame, from one thread.
     """
@@ -64,7 +64,7 @@ class MotionEstimator:
         self._count, self._previous, self.scene_cuts = count, previous, list(scene_cuts)
 
     def push(self, rgb: Frame, *, pts: int, duration: int) -> PreparedFrame:
-        """Take the next frame, already padded to the canvas, and tell how it follows from the one before."""
+        """Return the next frame, already padded to the canvas, with its motion since the previous one."""
         luma = rgb_to_luma(rgb, self._canvas.grid)
         index, self._count = self._count, self._count + 1
         flow = None

@@ -71,7 +71,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SegmentBoundary:
-    """The frame at which a new segment begins: by a change of scene, or because the one before is long enough.
+    """The frame at which a new segment begins: by a scene cut, or because the one before is long enough.
 
     previous: (plane height, plane width) float32, the brightness of the frame before.
     """
@@ -83,7 +83,7 @@ class SegmentBoundary:
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What the frames that came through told; frames are counted from the clip's first."""
+    """What was found in the frames that passed; frames are counted from the clip's first."""
 
     pts: "array[int]"
     scene_cuts: tuple[int, ...]
@@ -95,7 +95,7 @@ class PipelineResult:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where an earlier run ended: what its frames told, and the states that the next one needs."""
+    """Where an earlier run ended: what was found in its frames, and the states that the next one needs."""
 
     pts: "array[int]"
     scene_cuts: tuple[int, ...]
@@ -106,18 +106,18 @@ class ResumePoint:
 
 
 class Segmenter(Protocol):
-    """Who cuts the video into segments; each method is called from one thread, frames in order."""
+    """Divides the video into segments; each method is called from one thread, frames in order."""
 
     def starts_segment(self, index: int, *, is_cut: bool) -> bool:
         """Return whether a segment begins with this frame."""
         ...
 
     def keep_state(self, join: SegmentBoundary, states: States) -> None:
-        """Keep what the frame of a join needs of those before; the arrays change after the call."""
+        """Store the state that the frame of a boundary needs of those before; the arrays change after the call."""
         ...
 
     def end_segment(self, join: SegmentBoundary, passed: PipelineResult) -> None:
-        """End the segment before a join; every earlier frame was encoded."""
+        """End the segment before a boundary; every earlier frame was encoded."""
         ...
 
 

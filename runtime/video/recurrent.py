@@ -1,4 +1,4 @@
-"""One step of a recurrent network over a whole frame, tile by tile, its state on a canvas the size of the frame."""
+"""Recurrent runner: one step of a network a frame, tile by tile, its state on a canvas the size of the frame."""
 
 from collections.abc import Iterator, Sequence
 

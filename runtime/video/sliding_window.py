@@ -1,4 +1,4 @@
-"""Networks that take a window of frames at once (RVRT, or an image network, whose window is one frame) over a clip.
+"""Sliding-window runner: networks of a window of frames (RVRT; an image network has a window of one) over a clip.
 
 Windows overlap in time and their results are cross-faded, tiles overlap in space and are blended, so that no joint
 shows. A scene's last window moves back until it ends with the scene; a scene shorter than a window is played on
@@ -59,7 +59,7 @@ class SlidingWindowRunner(Closing):
         self._fresh = 0
 
     def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
-        """Take the next frame; every `frames - window_overlap` frames a window is full, and all but its tail come."""
+        """Process the next frame; every `frames - window_overlap` frames all but the overlap come."""
         if frame.flow is None:
             yield from self.flush()
         self._held = [*self._held, frame][-self._length :]

@@ -13,7 +13,7 @@ def frame(pts: int | None) -> VideoFrame:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected", "mended"),
+    ("given", "expected", "repaired"),
     [
         ([0, 33, 80, 1000, 1040], [0, 33, 80, 1000, 1040], 0),
         ([None, None, None], [7, 47, 87], 3),
@@ -27,22 +27,22 @@ def frame(pts: int | None) -> VideoFrame:
     ],
     ids=["rising", "missing", "twice", "twice-gap", "back-a-little", "stray-ahead", "stray-back", "set-back", "both"],
 )
-def test_times_rise_and_stay_where_they_were_told(given: list[int | None], expected: list[int], mended: int) -> None:
-    mender = TimestampFixer(first_pts=7, step=STEP)
+def test_times_rise_and_stay_where_they_were_told(given: list[int | None], expected: list[int], repaired: int) -> None:
+    fixer = TimestampFixer(first_pts=7, step=STEP)
 
-    found = [one.pts for one in mender.mend([frame(pts) for pts in given])]
+    found = [one.pts for one in fixer.mend([frame(pts) for pts in given])]
 
     assert found == expected
-    assert mender.mended == mended
+    assert fixer.repaired == repaired
 
 
 @pytest.mark.parametrize(("end", "expected"), [(None, 500), (110, 30), (80, 500), (9000, 500)])
 def test_the_last_frame_ends_with_the_track(end: int | None, expected: int) -> None:
     frames = [frame(pts) for pts in (0, 40, 80)]
     frames[-1].duration = 500
-    mender = TimestampFixer(first_pts=0, step=STEP, end_pts=end)
+    fixer = TimestampFixer(first_pts=0, step=STEP, end_pts=end)
 
-    assert [one.duration for one in mender.mend(frames)][-1] == expected
+    assert [one.duration for one in fixer.mend(frames)][-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,6 @@ def test_the_last_frame_ends_with_the_track(end: int | None, expected: int) -> N
     [([-19, 20, 60], [0, 20, 60]), ([-60, -20, 20], [-60, -20, 20]), ([-19], [0]), ([5, 45], [5, 45])],
 )
 def test_a_first_frame_that_begins_before_zero_is_shown_from_zero(given: list[int], expected: list[int]) -> None:
-    mender = TimestampFixer(first_pts=0, step=STEP, zero=0)
+    fixer = TimestampFixer(first_pts=0, step=STEP, zero=0)
 
-    assert [one.pts for one in mender.mend([frame(pts) for pts in given])] == expected
+    assert [one.pts for one in fixer.mend([frame(pts) for pts in given])] == expected
