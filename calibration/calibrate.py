@@ -17,10 +17,9 @@ from calibration.sensitivity import (
     write_parts,
     write_report,
 )
-from export.int8.qdq import Form
 from export.int8.ranges import Ranges, file_digest, measure_ranges
 from export.zoo import enter_files
-from runtime.manifest import Calibration, Model, ModelFile, Quality, find_model
+from runtime.manifest import Calibration, Model, ModelFile, Quality, QuantScheme, find_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +67,18 @@ def calibrate(request: CalibrationRequest, *, console: Console | None = None, zo
     console.print(cost_table(request.model, costs, choice))
     request.output.mkdir(parents=True, exist_ok=True)
     write_report(request.output / f"{request.model}.int8.json", costs, choice)
-    after_db = {Form.CPU: choice.after_db}
+    after_db = {QuantScheme.ASYMMETRIC_U8: choice.after_db}
     with tempfile.TemporaryDirectory() as folder:
-        signed = write_parts(sources, Path(folder), ranges, choice.quantised, form=Form.TENSORRT)
+        signed = write_parts(sources, Path(folder), ranges, choice.quantised, scheme=QuantScheme.SYMMETRIC_S8)
         lost_db = score_in_ort(sources) - score_in_ort(signed)
     if lost_db <= request.gate_db:
-        after_db[Form.TENSORRT] = choice.before_db - lost_db
+        after_db[QuantScheme.SYMMETRIC_S8] = choice.before_db - lost_db
     console.print(f"{request.model}: {lost_db:.3f} dB lost in the scheme for TensorRT")
-    losses = {form: _loss(request, material, choice.before_db, reached, zoo) for form, reached in after_db.items()}
+    losses = {scheme: _loss(request, material, choice.before_db, reached, zoo) for scheme, reached in after_db.items()}
     if request.ship:
         paths = _ship(model, ranges, choice, losses)
     else:
-        paths = _write_files(model, ranges, choice, forms=tuple(losses), folder=request.output / request.model)
+        paths = _write_files(model, ranges, choice, schemes=tuple(losses), folder=request.output / request.model)
     return Calibrated(paths, ranges, costs, choice)
 
 
@@ -96,32 +95,34 @@ def _loss(
 
 
 def _write_files(
-    model: Model, ranges: Mapping[str, Ranges], choice: Choice, *, forms: Sequence[Form], folder: Path
+    model: Model, ranges: Mapping[str, Ranges], choice: Choice, *, schemes: Sequence[QuantScheme], folder: Path
 ) -> dict[str, Path]:
     """Write the files and their ranges into a folder."""
-    for form in forms:
-        (folder / form).mkdir(parents=True, exist_ok=True)
+    for scheme in schemes:
+        (folder / scheme).mkdir(parents=True, exist_ok=True)
     for role, measured in ranges.items():
         measured.save(folder / f"{role}.calibration.json")
     sources = float_files(model)
-    written = {form: write_parts(sources, folder / form, ranges, choice.quantised, form=form) for form in forms}
-    return written[Form.CPU]
+    written = {
+        scheme: write_parts(sources, folder / scheme, ranges, choice.quantised, scheme=scheme) for scheme in schemes
+    }
+    return written[QuantScheme.ASYMMETRIC_U8]
 
 
 def _ship(
-    model: Model, ranges: Mapping[str, Ranges], choice: Choice, losses: Mapping[Form, Quality]
+    model: Model, ranges: Mapping[str, Ranges], choice: Choice, losses: Mapping[QuantScheme, Quality]
 ) -> dict[str, Path]:
     """Move the files into the model's folder and enter them in its manifest."""
     sources = float_files(model)
     parts = {role: Int8Part(measured, choice.in_float.get(role, ())) for role, measured in ranges.items()}
     with tempfile.TemporaryDirectory(dir=model.folder, prefix=".int8-") as name:
         written = {}
-        for form in losses:
-            folder = Path(name) / form
+        for scheme in losses:
+            folder = Path(name) / scheme
             folder.mkdir()
-            written[form] = write_parts(sources, folder, ranges, choice.quantised, form=form)
-        entered = enter_int8(model, parts, written, {form: (loss,) for form, loss in losses.items()})
-    return {file.role: model.folder / file.path for file in entered if file.form == Form.CPU}
+            written[scheme] = write_parts(sources, folder, ranges, choice.quantised, scheme=scheme)
+        entered = enter_int8(model, parts, written, {scheme: (loss,) for scheme, loss in losses.items()})
+    return {file.role: model.folder / file.path for file in entered if file.form == QuantScheme.ASYMMETRIC_U8}
 
 
 def _command(request: CalibrationRequest, *, own: bool) -> str:
@@ -152,8 +153,8 @@ class Int8Part:
 def enter_int8(
     model: Model,
     parts: Mapping[str, Int8Part],
-    written: Mapping[Form, Mapping[str, Path]],
-    losses: Mapping[Form, Sequence[Quality]],
+    written: Mapping[QuantScheme, Mapping[str, Path]],
+    losses: Mapping[QuantScheme, Sequence[Quality]],
 ) -> tuple[ModelFile, ...]:
     """Move INT8 files into a model's folder and enter them in the manifest, replacing earlier ones.
 
@@ -167,8 +168,8 @@ def enter_int8(
     for role, part in parts.items():
         part.ranges.save(model.folder / _ranges_name(role))
     entered = tuple(
-        _move(model, role, form, parts[role], path, losses[form])
-        for form, files in written.items()
+        _move(model, role, scheme, parts[role], path, losses[scheme])
+        for scheme, files in written.items()
         for role, path in files.items()
     )
     enter_files(model, entered)
@@ -179,17 +180,21 @@ def _ranges_name(role: str) -> str:
     return f"{role}.calibration.json"
 
 
-def _move(model: Model, role: str, form: Form, part: Int8Part, written: Path, loss: Sequence[Quality]) -> ModelFile:
+def _move(
+    model: Model, role: str, scheme: QuantScheme, part: Int8Part, written: Path, loss: Sequence[Quality]
+) -> ModelFile:
     target = written
     if written != model.file(role=role):
-        target = model.folder / (f"{role}.int8.onnx" if form is Form.CPU else f"{role}.int8-{form}.onnx")
+        target = model.folder / (
+            f"{role}.int8.onnx" if scheme is QuantScheme.ASYMMETRIC_U8 else f"{role}.int8-{scheme}.onnx"
+        )
         written.replace(target)
     return ModelFile.model_validate(
         {
             "path": target.name,
             "role": role,
             "precision": "int8",
-            "form": form.value,
+            "form": scheme.value,
             "sha256": file_digest(target),
             "calibration": Calibration(
                 path=_ranges_name(role),

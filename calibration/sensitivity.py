@@ -12,9 +12,9 @@ from rich.table import Table
 
 from export.int8.convert import GATE_DB, Int8Error, write_int8
 from export.int8.layers import Layer, find_layers, worth_quantising
-from export.int8.qdq import Form
 from export.int8.ranges import Ranges
 from export.onnx_export import set_static_shapes
+from runtime.manifest import QuantScheme
 
 Files = Mapping[str, Path]
 """A model's files by their role: `step`, `window`, `backward`, ..."""
@@ -75,7 +75,7 @@ def measure_layers(
     score: Score,
     *,
     sizes: Mapping[str, int] | None = None,
-    form: Form = Form.CPU,
+    scheme: QuantScheme = QuantScheme.ASYMMETRIC_U8,
     on_layer: Callable[[str], None] = lambda _: None,
 ) -> tuple[LayerCost, ...]:
     """Quantise one layer at a time and measure the model; return the costliest layer first.
@@ -85,7 +85,7 @@ def measure_layers(
         ranges: Measured on `sources`.
         score: Called with files in place of `sources`.
         sizes: Sizes of the named dimensions, for counting operations.
-        form: Of the files that are scored.
+        scheme: Of the files.
         on_layer: Called with each layer before it is measured.
     """
     before_db = score(sources)
@@ -97,7 +97,7 @@ def measure_layers(
                 continue
             on_layer(cost.layer)
             target = Path(folder) / "one.onnx"
-            write_int8(sources[cost.role], target, ranges[cost.role], layers=cost.nodes, form=form)
+            write_int8(sources[cost.role], target, ranges[cost.role], layers=cost.nodes, scheme=scheme)
             loss_db = before_db - score({**sources, cost.role: target})
             costs.append(replace(cost, loss_db=loss_db))
     return tuple(sorted(costs, key=_costliest))
@@ -110,7 +110,7 @@ def choose_layers(
     costs: Collection[LayerCost],
     *,
     gate_db: float = GATE_DB,
-    form: Form = Form.CPU,
+    scheme: QuantScheme = QuantScheme.ASYMMETRIC_U8,
 ) -> Choice:
     """Quantise every worthwhile layer, then return the costliest to float32 until the gate is passed.
 
@@ -120,7 +120,7 @@ def choose_layers(
         score: As for `measure_layers`.
         costs: From `measure_layers`.
         gate_db: Largest allowed loss.
-        form: Of the files that are scored.
+        scheme: Of the files.
 
     Raises:
         Int8Error: The gate cannot be passed; the message names the costliest layer.
@@ -133,7 +133,7 @@ def choose_layers(
     while left:
         with tempfile.TemporaryDirectory() as folder:
             chosen = nodes_by_role(left)
-            after_db = score(write_parts(sources, Path(folder), ranges, chosen, form=form))
+            after_db = score(write_parts(sources, Path(folder), ranges, chosen, scheme=scheme))
         tried.append((dropped, before_db - after_db))
         if before_db - after_db <= gate_db:
             in_float = nodes_by_role([cost for cost in ordered if cost not in left])
@@ -153,14 +153,14 @@ def write_parts(
     ranges: Mapping[str, Ranges],
     chosen: Mapping[str, Sequence[str]],
     *,
-    form: Form = Form.CPU,
+    scheme: QuantScheme = QuantScheme.ASYMMETRIC_U8,
 ) -> dict[str, Path]:
     """Write the INT8 file of each role into a folder; a role without chosen layers keeps its float32 file."""
     written = dict(sources)
     for role, nodes in chosen.items():
         if nodes:
             written[role] = folder / f"{role}.int8.onnx"
-            write_int8(sources[role], written[role], ranges[role], layers=nodes, form=form)
+            write_int8(sources[role], written[role], ranges[role], layers=nodes, scheme=scheme)
     return written
 
 

@@ -1,4 +1,4 @@
-"""`relume-build export`: every graph of a network through every precision and builder asked for, and a table of it."""
+"""`relume-build export` and `build-zoo`: convert graphs to the requested precisions and engines."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,20 +11,19 @@ from rich.table import Table
 from export.comparison_inputs import Tile, graph_tiles, random_tiles, stream_tiles
 from export.engine_builders import build_engine, find_target
 from export.fp16.convert import convert_to_fp16
-from export.int8.convert import Quantised, convert_forms, convert_shipped
-from export.int8.qdq import Form
+from export.int8.convert import Quantised, convert_schemes, convert_shipped
 from export.networks import build_network, make_graphs
 from export.onnx_export import Graph, export_graph, file_shapes, set_static_shapes
 from models.registry import REGISTRY
 from runtime.engine.device import EngineType
-from runtime.manifest import Model, find_model
+from runtime.manifest import Model, QuantScheme, find_model
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What to export; `engines` are builders with what they build for: `rtx:sm86`, `tensorrt`."""
+    """What to export; `engines` are engine types with a compute capability: `rtx:sm86`, `tensorrt`."""
 
     model: str
     precisions: tuple[str, ...]
@@ -54,9 +53,9 @@ def run_export(request: ExportRequest, *, console: Console | None = None) -> lis
     """Export, convert and build; show progress and a table.
 
     Raises:
-        ValueError: The request names a precision or an engine that there is not.
+        ValueError: The request has an unknown precision or engine.
         UnknownNetworkError: There is no such network.
-        RuntimeError: A gate failed; what passed before it is kept.
+        RuntimeError: A check failed; earlier files are kept.
     """
     targets = [find_target(name) for name in request.engines]
     unknown = set(request.precisions) - set(PRECISIONS)
@@ -103,12 +102,12 @@ def _export_one(
     if "int8" in request.precisions:
         console.print(f"{stem}: to int8 ...")
         clips = (request.clip,) if request.clip is not None else ()
-        forms = convert_forms(
+        schemes = convert_schemes(
             exact, partial(graph_tiles, graph, exact, request.tiles, clips=clips), count=request.tiles
         )
-        for form, made in forms.items():
-            yield _int8_row(graph.role, form, made)
-        files["int8"] = forms[Form.TENSORRT].path
+        for scheme, made in schemes.items():
+            yield _int8_row(graph.role, scheme, made)
+        files["int8"] = schemes[QuantScheme.SYMMETRIC_S8].path
     for precision in request.precisions:
         for engine_type, capability in targets:
             console.print(f"{stem}: {precision} engine for {capability or 'this GPU'} ...")
@@ -119,15 +118,15 @@ def _export_one(
             yield Row(graph.role, kind, "built, not run", built.size_bytes, "", built.time_s)
 
 
-def _int8_row(part: str, form: Form, made: Quantised) -> Row:
+def _int8_row(part: str, scheme: QuantScheme, made: Quantised) -> Row:
     operations = f"{made.nodes}, {len(made.in_float)} of {len(made.in_float) + len(made.layers)} layers in fp32"
     agreement = f"{made.snr_db:.1f} dB SNR, worst of {made.tiles}"
-    return Row(part, f"int8 {form}", agreement, made.size_bytes, operations, made.time_s)
+    return Row(part, f"int8 {scheme}", agreement, made.size_bytes, operations, made.time_s)
 
 
 def _table(title: str, rows: list[Row]) -> Table:
     table = Table(title=title)
-    for heading in ("part", "file", "agreement", "MB", "operations", "s"):
+    for heading in ("part", "file", "parity or PSNR vs FP32", "MB", "operations", "s"):
         table.add_column(heading, justify="right" if heading in ("MB", "s") else "left")
     for row in rows:
         size, time_s = f"{row.size_bytes / 1e6:.1f}", f"{row.time_s:.1f}"
@@ -144,7 +143,7 @@ def run_shipped(
     tiles: int = 100,
     console: Console | None = None,
 ) -> list[Row]:
-    """Convert a shipped model's step at fixed sizes to float16, and to int8 where it ships that; build engines of each.
+    """Convert a shipped model's step at fixed sizes to float16, and to int8 if it has that; build engines of each.
 
     Raises:
         ManifestError: There is no such model.
@@ -157,15 +156,15 @@ def run_shipped(
     exact, half = output / f"{name}.fp32.onnx", output / f"{name}.fp16.onnx"
     set_static_shapes(model.file(), exact, dimensions)
     rows = []
-    heard = model.manifest.audio is not None
-    converted = convert_to_fp16(exact, half, shipped_tiles(model, exact, tiles), stream=heard)
+    is_speech = model.manifest.audio is not None
+    converted = convert_to_fp16(exact, half, shipped_tiles(model, exact, tiles), stream=is_speech)
     agreement = f"{converted.psnr_db:.1f} dB, worst of {converted.tiles}"
     rows.append(Row("step", "fp16", agreement, converted.size_bytes, str(converted.nodes), converted.time_s))
     sources = [exact, half]
     if any(file.precision == "int8" for file in model.manifest.files):
         whole = output / f"{name}.int8.onnx"
         made = convert_shipped(model, exact, whole, dimensions, shipped_tiles(model, exact, tiles))
-        rows.append(_int8_row("step", Form.TENSORRT, made))
+        rows.append(_int8_row("step", QuantScheme.SYMMETRIC_S8, made))
         sources.append(whole)
     for source in sources:
         for engine_type, capability in targets:
@@ -182,7 +181,7 @@ def run_shipped(
 
 
 def shipped_tiles(model: Model, path: Path, count: int) -> Iterator[Tile]:
-    """Return noise with the states as they are where a stream begins, then as the model made them of it."""
+    """Yield noise with initial states, then with the states that the model computed."""
     sound = model.manifest.inputs[0].name if model.manifest.audio is not None else None
     states = {state.input: state.output for state in model.manifest.states}
     return stream_tiles(path, random_tiles(file_shapes(path), count, sound=sound), states)

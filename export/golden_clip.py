@@ -1,4 +1,4 @@
-"""Make the golden clip of the engine store: `python -m export.golden_clip` writes `zoo/golden`.
+"""The golden clip of the engine store: `python -m export.golden_clip` writes `zoo/golden`.
 
 The picture is three photographs side by side that come with scikit-image: "coffee" by Rachel Michetti (CC0),
 "astronaut", Eileen Collins, by NASA (public domain), "chelsea" by Stefan van der Walt (CC0). The sound is the synthetic
@@ -25,7 +25,7 @@ _SPEECH_S: Final = 1.6
 
 
 def make_golden(folder: Path) -> None:
-    """Write the picture and the sound into a folder."""
+    """Write the picture and the audio into a folder."""
     from skimage import data
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ SOURCES = (
     (1080, 1920),
     (2160, 3840),
 )
-"""Height and width of the usual sources, each of which gets a tile shape cut to measure, and so upright."""
+"""Height and width of common sources, each with a matching tile shape, also in portrait orientation."""
 
 
 ATTRIBUTION = (
@@ -52,7 +52,7 @@ ATTRIBUTION = (
 
 
 def tile_shapes(config: LightVsrConfig) -> tuple[tuple[int, int], ...]:
-    """Return the tile shapes of a model: its halo and its grid decide how they fit the usual sources."""
+    """Return the tile shapes of a model, which depend on its halo and its grid."""
     planes = {(-(-height // config.grid), -(-width // config.grid)) for height, width in SOURCES}
     fitting = {fitting_shape(*plane, halo=config.halo) for plane in planes}
     fitting |= {(width, height) for height, width in fitting}
@@ -77,7 +77,7 @@ def build_light_vsr(checkpoint: TrainingCheckpoint) -> LightVsr:
 
 
 def export_onnx(network: LightVsr, path: Path) -> float:
-    """Write the step engine with named height and width, and check it; give the parity found."""
+    """Export the step with named height and width, and check it; return the parity."""
     config = network.config
     step = LightVsrStep(network).eval()
     generator = np.random.default_rng(5)
@@ -137,7 +137,7 @@ def _export(step: nn.Module, inputs: dict[str, np.ndarray], config: LightVsrConf
 
 
 def _name_dimensions(model: onnx.ModelProto, config: LightVsrConfig) -> None:
-    """Call the grid's sides `height` and `width`, and the frame's sides by their multiple, as the manifest does."""
+    """Name the grid's sides `height` and `width`, and the frame's sides by their multiple, as in the manifest."""
     names = {1: ("height", "width")}
     for value in model.graph.input:
         sides = value.type.tensor_type.shape.dim
@@ -222,7 +222,7 @@ def export_light_vsr(checkpoint: TrainingCheckpoint, path: Path) -> TrainedStep:
 
 
 def count_gflop(network: LightVsr, *, width: int = 320, height: int = 180) -> float:
-    """Count the convolutions' operations (two a multiply-add) of one frame, in 10^9."""
+    """Return the operations of the convolutions per frame (two per multiply-add), in 10^9."""
     total = 0
     pixels = width * height / network.config.grid**2
     for module in network.modules():

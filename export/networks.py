@@ -211,10 +211,10 @@ def _check_size(name: str, window: Window, size: tuple[int, int]) -> None:
 
 
 def build_network(entry: Entry, checkpoint: Path | None) -> nn.Module:
-    """Build a network with a checkpoint's weights; without one with seeded random ones, to try the export alone.
+    """Build a network with a checkpoint's weights; without one with seeded random weights, to test the export.
 
-    Layers that begin as zero, such as those of offsets or of a residual block, get random weights too: zeros would hide
-    what they compute.
+    Zero-initialised layers, such as those of offsets or of a residual block, get random weights too: zeros would hide
+    errors in them.
 
     Raises:
         CheckpointError: The checkpoint is of another network.
@@ -234,7 +234,7 @@ SIDE = 32
 
 
 class ShippedStep(nn.Module):
-    """Stands for a file that ships, whose PyTorch form is not here; it is never run."""
+    """A placeholder for a shipped file without its PyTorch module; it is never run."""
 
     def __init__(self, sha256: str) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ class ShippedStep(nn.Module):
 
 
 def file_graph(model: Model, role: str, folder: Path) -> tuple[Graph, Path]:
-    """Fix the sizes of a model's float32 file in a folder; give it as a graph, and the file."""
+    """Write a model's float32 file with static shapes into a folder; return its graph and path."""
     manifest = model.manifest
     path = folder / f"{manifest.name}-{role}.fixed.onnx"
     set_static_shapes(model.file(role=role), path, named_sizes(model))
@@ -259,6 +259,6 @@ def file_graph(model: Model, role: str, folder: Path) -> tuple[Graph, Path]:
 
 
 def named_sizes(model: Model) -> dict[str, int]:
-    """Return a size for each name that a dimension of a model may have."""
+    """Return a size for each named dimension of a model."""
     audio = model.manifest.audio
     return {"samples": audio.block_samples} if audio is not None else {"height": SIDE, "width": SIDE}

@@ -1,4 +1,4 @@
-"""A speech network's step to ONNX: explicit states, block length left open as the named dimension `samples`."""
+"""Export the step of a speech network: explicit states, block length as the named dimension `samples`."""
 
 import warnings
 from collections.abc import Callable
@@ -38,10 +38,10 @@ NOISE_ATTRIBUTION = (
 
 @dataclass(frozen=True, slots=True)
 class StepGraph:
-    """A network ready to be streamed.
+    """A speech network that can be streamed.
 
-    `step` takes a block (1, 1, samples) and the states in the order of `shapes`, and gives the output block and the
-    next states. `whole` runs a whole signal; inside, the stream must equal it.
+    `step` takes a block (1, 1, samples) and the states in the order of `shapes`, and returns the output block and the
+    next states. `whole` runs a whole signal; away from its ends the stream must be equal to it.
     """
 
     step: nn.Module
@@ -52,9 +52,9 @@ class StepGraph:
 
 
 def export_step(graph: StepGraph, path: Path) -> None:
-    """Write the step in float32 and check it with ONNX's own checker.
+    """Export the step in float32 and check it with ONNX's own checker.
 
-    The level normalisation is not in the graph: the host tracks the level.
+    Level normalisation is not part of the graph: the host tracks the level.
     """
     block = torch.zeros(1, 1, graph.spec.block_samples)
     states = [torch.zeros(shape) for shape in graph.shapes.values()]
@@ -92,7 +92,7 @@ def tensor_specs(
 
 
 def stream_parity(graph: StepGraph, path: Path, *, block_samples: int, seconds: float) -> float:
-    """Stream noise through the ONNX graph and give the largest difference from the whole-file network.
+    """Stream noise through the ONNX graph and return the largest difference from the whole-file network.
 
     2048 samples at either end are left out: within a receptive field of them the two may see different things (Demucs'
     whole-file interpolator rings neither before the first sample nor after the last).
@@ -127,7 +127,7 @@ def _stream(graph: StepGraph, session: OnnxRuntimeCpuSession, signal: np.ndarray
 
 
 def _declare_output_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int | str, ...]]) -> None:
-    """Replace the sizes that the exporter could not infer by those that are known."""
+    """Set the output sizes that the exporter could not infer."""
     for output in model.graph.output:
         shape = shapes[output.name.removesuffix(NEXT)]
         for dimension, size in zip(output.type.tensor_type.shape.dim, shape, strict=True):
@@ -153,7 +153,7 @@ DEMUCS_MEANINGS = {
 
 
 def demucs_graph(network: Demucs) -> StepGraph:
-    """Make the step graph of a network that runs without level normalisation.
+    """Return the step graph of a network without level normalisation.
 
     Raises:
         ValueError: The network normalises the level, or has another geometry than the published one.
@@ -198,7 +198,7 @@ class _MaskStep(nn.Module):
 
 
 def mask_graph(network: SpeechMask) -> StepGraph:
-    """Make the step graph of a mask."""
+    """Return the step graph of a spectral mask."""
     hop = network.config.hop
     return StepGraph(
         step=_MaskStep(network),

@@ -1,4 +1,4 @@
-"""What passes between a training checkpoint and an entry of the zoo."""
+"""The values between a training checkpoint and an entry of the zoo."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

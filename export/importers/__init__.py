@@ -1,1 +1,1 @@
-"""An owner's own checkpoints into their zoo."""
+"""Import checkpoints into the user's own zoo."""

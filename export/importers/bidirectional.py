@@ -1,4 +1,4 @@
-"""An owner's own checkpoint of a bidirectional network into their zoo, in the parts that run clips of any length."""
+"""Import a checkpoint of a bidirectional network as separate engines, for clips of any length."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from models.registry import REGISTRY
 from runtime.manifest import Manifest
 
 _RECONSTRUCTION = 3
-"""Pixels that the reconstruction sees around each: one at its size, the others at twice and four times that."""
+"""Receptive field of the reconstruction, in pixels: one at its size, the others at twice and four times that."""
 
 
 def import_chain(
@@ -27,7 +27,7 @@ def import_chain(
     tile: tuple[int, int] = (256, 256),
     licence: str | None = None,
 ) -> tuple[Manifest, tuple[Exported, ...]]:
-    """Make a zoo entry of BasicVSR, RealBasicVSR or one of its U-Net forms.
+    """Import BasicVSR, RealBasicVSR or one of its U-Net variants.
 
     Args:
         network: Its name in the registry.
@@ -48,7 +48,9 @@ def import_chain(
     entry = REGISTRY.find(network)
     model = entry.build().eval()
     if not isinstance(model, BasicVsr | RealBasicVsr) or entry.window is None:
-        raise ImportRefusedError(f"{network} does not come in parts; expected basicvsr, realbasicvsr or a unet-...")
+        raise ImportRefusedError(
+            f"{network} cannot be imported in parts; expected basicvsr, realbasicvsr or a unet-..."
+        )
     load_checkpoint(model, checkpoint, entry)
     return write_chain(
         model,
@@ -71,7 +73,7 @@ def import_chain(
 
 
 def write_chain(model: BasicVsr | RealBasicVsr, imported: Imported, zoo: Path) -> tuple[Manifest, tuple[Exported, ...]]:
-    """Write the entry; what follows from the network is put into `imported`.
+    """Write the entry, with the properties of the network added to `imported`.
 
     Raises:
         ImportRefusedError: The tile does not divide, the zoo is the one that ships, or the name is taken.
@@ -98,7 +100,7 @@ def write_chain(model: BasicVsr | RealBasicVsr, imported: Imported, zoo: Path) -
 
 
 def _reach(model: BasicVsr | RealBasicVsr) -> int:
-    """Return the pixels of the plane that the widest part but flow sees around each; flow is blended."""
+    """Return the largest receptive field of the parts except flow, in pixels of the grid; flow is blended."""
     reach = max(2 * vsr_of(model).config.blocks + 1, _RECONSTRUCTION)
     cleaning = model.cleaning if isinstance(model, RealBasicVsr) else None
     if isinstance(cleaning, ResidualCleaning):

@@ -1,6 +1,6 @@
-"""An imported network as an entry of an owner's zoo: its window or its parts in ONNX, its weights, and its manifest.
+"""Write an imported network into the user's own zoo: ONNX files of its window or parts, weights and manifest.
 
-Imported weights are the owner's own copy. They never go into the zoo that ships; their licence stands in the manifest.
+Imported weights never go into the shipped zoo; their licence is stated in the manifest.
 """
 
 import datetime
@@ -21,16 +21,16 @@ WEIGHTS_FILE = "weights.pt"
 
 
 class ImportRefusedError(ValueError):
-    """An import that would ship what may not be shipped, or overwrite what is there."""
+    """An import into the shipped zoo, over an existing entry, or of an unsuitable network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What the manifest says of an import.
+    """The manifest's description of an import.
 
-    `tile`: height and width of what goes in. `frames` and `overlap`: of a window, and shared by two of them.
-    `grid`: what the plane on which the network computes is smaller by. `halo`: pixels of that plane that a part of a
-    chain sees around each; None is a network that looks further, whose tiles are blended.
+    `tile`: height and width of the input. `frames`: of a window; `overlap`: frames shared by consecutive windows.
+    `grid`: factor between the input and the network's grid. `halo`: receptive field of the parts in pixels of the grid;
+    None for a network with a larger one, whose tiles are blended.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Imported:
 def write_entry(
     network: nn.Module, imported: Imported, graphs: Sequence[Graph], zoo: Path
 ) -> tuple[Manifest, tuple[Exported, ...]]:
-    """Export a network's window, or the parts of a chain, into `zoo`/name and write the manifest beside them.
+    """Export a network's window or its parts into `zoo`/name, with the manifest.
 
     Raises:
-        ImportRefusedError: The zoo is the one that ships, or has an entry of that name.
+        ImportRefusedError: The zoo is the shipped one, or has an entry of that name.
     """
     _refuse_overlap(imported)
     folder = _claim(zoo, imported.name)
@@ -94,12 +94,12 @@ def write_entry(
 
 
 def default_overlap(frames: int) -> int:
-    """Return the frames that two windows share where nobody says how many: a quarter of a window."""
+    """Return the default number of frames shared by consecutive windows: a quarter."""
     return 0 if frames == 1 else max(1, frames // 4)
 
 
 def count_gflop(graph: Graph, frames: int, tile: tuple[int, int]) -> float:
-    """Count a graph's operations, in 10^9 for the area of one 320x180 frame; `tile` is what goes into the network."""
+    """Return a graph's operations, in 10^9 for the area of a 320x180 frame; `tile` is the size of the input."""
     inputs = [torch.zeros(shape) for shape in graph.inputs.values()]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         graph.module.eval()(*inputs)
@@ -108,7 +108,7 @@ def count_gflop(graph: Graph, frames: int, tile: tuple[int, int]) -> float:
 
 def _describe_video(imported: Imported, graphs: Sequence[Graph]) -> VideoSpec:
     height, width = imported.tile
-    # A chain makes backward features again where windows overlap; that is left out.
+    # The second backward propagation where windows overlap is not counted.
     gflop = sum(count_gflop(graph, imported.frames if graph.role == "window" else 1, imported.tile) for graph in graphs)
     return VideoSpec.model_validate(
         {
@@ -139,9 +139,9 @@ def _refuse_overlap(imported: Imported) -> None:
 def _claim(zoo: Path, name: str) -> Path:
     folder = zoo / name
     if zoo.resolve() == zoo_folder().resolve():
-        raise ImportRefusedError(f"got {zoo}, the zoo that ships; imported weights go into a folder of your own")
+        raise ImportRefusedError(f"got {zoo}, the shipped zoo; import into a folder of your own")
     if (folder / "manifest.json").exists():
-        raise ImportRefusedError(f"{folder} has a model already; give another --name or remove it")
+        raise ImportRefusedError(f"{folder} already has a model; give another --name or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

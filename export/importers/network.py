@@ -1,4 +1,4 @@
-"""An owner's own trained network into their zoo, as one window of frames or one frame."""
+"""Import a network that the user trained, as an engine for a window of frames or for one frame."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def import_network(
     tile: tuple[int, int] = (64, 64),
     licence: str | None = None,
 ) -> tuple[Manifest, tuple[Exported, ...]]:
-    """Make a zoo entry of a network that you trained, as one window of frames or one frame.
+    """Import a trained network of the registry.
 
     Args:
         network: Its name in the registry.

@@ -1,4 +1,4 @@
-"""An owner's own checkpoint into their zoo as one window: RVRT by its rename table, image networks through spandrel."""
+"""Import a published RVRT checkpoint as a window engine, through its rename table."""
 
 from dataclasses import replace
 from pathlib import Path

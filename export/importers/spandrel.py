@@ -43,14 +43,14 @@ def load_image_network(path: Path) -> Any:
         raise SpandrelError(f"spandrel cannot load {path}: {error}") from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise SpandrelError(
-            f"{path} is a {descriptor.architecture.name}, which takes more than a picture; give an image network"
+            f"{path} is a {descriptor.architecture.name}, which has other inputs than an image; give an image network"
         )
     return descriptor
 
 
 @contextmanager
 def _torchvision() -> Iterator[None]:
-    """Show a stand-in for torchvision, where there is none, for as long as spandrel is imported."""
+    """Provide a stand-in for torchvision, if it is missing, while spandrel is imported."""
     if _works():
         yield
         return
@@ -78,7 +78,7 @@ def _works() -> bool:
 
 
 class _Missing:
-    """A name of torchvision that says so when it is used."""
+    """A name of torchvision that raises an error when it is used."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -100,7 +100,7 @@ def import_spandrel(
     tile: tuple[int, int] = (64, 64),
     licence: str | None = None,
 ) -> tuple[Manifest, tuple[Exported, ...]]:
-    """Make a zoo entry of any image network that spandrel recognises.
+    """Import any image network that spandrel recognises.
 
     Raises:
         SpandrelError: spandrel is not installed, or does not recognise the file.

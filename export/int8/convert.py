@@ -1,7 +1,7 @@
-"""FP32 to INT8 by Q/DQ, and the gates that a converted file must pass.
+"""FP32 to INT8 by Q/DQ, and the checks that a converted file must pass.
 
-What INT8 costs is measured where it can be: a shipped model against the truth of real clips (`calibration`), any other
-network by its signal-to-noise ratio beside float32.
+The loss of a shipped model is measured against the ground truth of real clips (`calibration`), that of other networks
+as the signal-to-noise ratio against float32.
 """
 
 import time
@@ -15,26 +15,26 @@ import onnx
 from numpy.typing import NDArray
 
 from export.int8.layers import find_layers, worth_quantising
-from export.int8.qdq import Form, quantise_graph
+from export.int8.qdq import quantise_graph
 from export.int8.ranges import CalibrationError, Ranges, Tensors, file_digest, load_ranges, measure_ranges
 from export.onnx_export import set_static_shapes
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, load_onnxruntime
-from runtime.manifest import Model
+from runtime.manifest import Model, QuantScheme
 
 GATE_DB = 0.15
-"""Of PSNR-Y against the truth, that INT8 may lose beside float32."""
+"""Largest loss of PSNR-Y against float32."""
 
 
 CALIBRATION_TILES = 16
 
 
 class Int8Error(RuntimeError):
-    """An INT8 file that is not finite, or that costs more than its gate allows."""
+    """An INT8 file with values that are not finite, or with a loss above its gate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """What a conversion made; `snr_db` is that of the worst output of the worst tile beside float32."""
+    """The result of a conversion; `snr_db` is that of the worst output of the worst tile against float32."""
 
     path: Path
     snr_db: float
@@ -47,28 +47,33 @@ class Quantised:
 
 
 def write_int8(
-    source: Path, target: Path, ranges: Ranges, *, layers: Collection[str] | None = None, form: Form = Form.CPU
+    source: Path,
+    target: Path,
+    ranges: Ranges,
+    *,
+    layers: Collection[str] | None = None,
+    scheme: QuantScheme = QuantScheme.ASYMMETRIC_U8,
 ) -> tuple[str, ...]:
-    """Write an INT8 file; give the names of its quantised layers.
+    """Write an INT8 file; return the names of its quantised layers.
 
     Args:
         source: The float32 file that the ranges were measured on.
-        target: Where the INT8 file goes; named dimensions stay open, inputs and outputs stay float32.
+        target: Path of the INT8 file; named dimensions are kept, inputs and outputs stay float32.
         ranges: From `measure_ranges`.
-        layers: Names of the nodes to quantise; those with enough of the operations without it.
-        form: Whom the file is for.
+        layers: Names of the nodes to quantise; None for those with enough operations.
+        scheme: Of the file.
 
     Raises:
-        CalibrationError: The ranges are of another file.
-        Int8Error: There is nothing to quantise.
+        CalibrationError: The ranges belong to another file.
+        Int8Error: No layer can be quantised.
     """
     if ranges.source != file_digest(source):
-        raise CalibrationError(f"the ranges are not of {source.name} as it is now; calibrate it again")
+        raise CalibrationError(f"the ranges belong to another version of {source.name}; calibrate it again")
     model = onnx.load(source)
     chosen = tuple(layers) if layers is not None else worth_quantising(find_layers(model))
     if not chosen:
         raise Int8Error(f"{source.name} has no layer to quantise; leave int8 out of --precision")
-    onnx.save(quantise_graph(model, ranges.values, chosen, form=form), target)
+    onnx.save(quantise_graph(model, ranges.values, chosen, scheme=scheme), target)
     return chosen
 
 
@@ -78,85 +83,87 @@ def convert_to_int8(
     ranges: Ranges,
     tiles: Iterable[Tensors],
     *,
-    form: Form = Form.CPU,
+    scheme: QuantScheme = QuantScheme.ASYMMETRIC_U8,
     least_snr_db: float | None = None,
 ) -> Quantised:
     """Write an INT8 file and compare it with float32.
 
     Args:
         source: A float32 ONNX file of fixed sizes.
-        target: Where the INT8 one goes.
+        target: Path of the INT8 file.
         ranges: Of `source`.
-        tiles: Inputs to compare on.
-        form: Whom the file is for.
-        least_snr_db: What every output of every tile must reach; anything finite without it.
+        tiles: Inputs for the comparison.
+        scheme: Of the file.
+        least_snr_db: SNR that every output of every tile must reach; None for any finite result.
 
     Raises:
-        Int8Error: A value is not finite, or an output is worse; no file is left, and the layer that differs most is
-            named.
+        Int8Error: A value is not finite, or an output is worse; the message names the layer that differs most. No file
+            is left.
     """
     started = time.monotonic()
-    chosen = write_int8(source, target, ranges, form=form)
+    chosen = write_int8(source, target, ranges, scheme=scheme)
     in_float = tuple(layer.name for layer in find_layers(onnx.load(source)) if layer.name not in chosen)
     return _checked(source, target, tiles, chosen, in_float, least_snr_db, started)
 
 
-def convert_forms(source: Path, tiles: Callable[[], Iterable[Tensors]], *, count: int) -> dict[Form, Quantised]:
-    """Calibrate a file on some of its tiles, then write and compare both forms beside it.
+def convert_schemes(
+    source: Path, tiles: Callable[[], Iterable[Tensors]], *, count: int
+) -> dict[QuantScheme, Quantised]:
+    """Calibrate a file on some of its tiles, then write both schemes beside it and compare them.
 
     Args:
         source: A float32 ONNX file of fixed sizes, named `... .fp32.onnx`.
-        tiles: Gives the tiles anew at each call.
-        count: How many it gives; a few of them, evenly taken, are calibrated with.
+        tiles: Returns a new iterator over the tiles.
+        count: Number of tiles; some of them, evenly spaced, are used for calibration.
 
     Raises:
-        Int8Error: A value is not finite; that form has no file.
+        Int8Error: A value is not finite; that scheme has no file.
     """
     stem = source.name.removesuffix(".onnx").removesuffix(".fp32")
     samples = islice(tiles(), 0, None, max(1, count // CALIBRATION_TILES))
     ranges = measure_ranges(source, samples)
     ranges.save(source.with_name(f"{stem}.calibration.json"))
-    names = {form: source.with_name(f"{stem}.int8-{form}.onnx") for form in Form}
-    return {form: convert_to_int8(source, target, ranges, tiles(), form=form) for form, target in names.items()}
+    names = {scheme: source.with_name(f"{stem}.int8-{scheme}.onnx") for scheme in QuantScheme}
+    return {scheme: convert_to_int8(source, target, ranges, tiles(), scheme=scheme) for scheme, target in names.items()}
 
 
 def convert_shipped(
     model: Model, exact: Path, target: Path, dimensions: Mapping[str, int], tiles: Iterable[Tensors]
 ) -> Quantised:
-    """Write TensorRT's form of a shipped model's step from the ranges and the choice of layers that it ships with.
+    """Write the symmetric scheme of a shipped model's step, with its shipped ranges and choice of layers.
 
     Args:
         model: A model with an INT8 step.
-        exact: Its float32 step at these sizes, to compare with.
-        target: Where the file goes.
+        exact: Its float32 step at these sizes, for the comparison.
+        target: Path of the file.
         dimensions: A size for every named dimension.
         tiles: Inputs to compare on.
 
     Raises:
-        CalibrationError: The model ships no INT8, or its ranges are not those that its manifest names.
+        CalibrationError: The model has no INT8 files, or its ranges do not match its manifest.
         Int8Error: A value is not finite; no file is left.
     """
     started = time.monotonic()
     calibration = next((file.calibration for file in model.manifest.files if file.calibration is not None), None)
     if calibration is None:
-        raise CalibrationError(f"{model.manifest.name} ships no int8 step; make one with relume-build calibrate")
+        raise CalibrationError(f"{model.manifest.name} has no int8 step; create one with relume-build calibrate")
     ranges = load_ranges(model.folder / calibration.path)
     if ranges.digest != calibration.digest:
-        raise CalibrationError(f"{model.folder / calibration.path} is not what the manifest names; restore it")
+        raise CalibrationError(f"{model.folder / calibration.path} does not match the manifest; restore it")
     layers = [layer.name for layer in find_layers(onnx.load(model.file()))]
     chosen = write_int8(
         model.file(),
         target,
         ranges,
         layers=[name for name in layers if name not in calibration.in_float],
-        form=Form.TENSORRT,
+        scheme=QuantScheme.SYMMETRIC_S8,
     )
     set_static_shapes(target, target, dimensions)
     return _checked(exact, target, tiles, chosen, calibration.in_float, None, started)
 
 
 def find_worst_layer(reference: Path, candidate: Path, tile: Tensors, layers: Collection[str]) -> tuple[str, float]:
-    """Name the layer whose output differs most from float32, the first of them, and give its SNR in dB."""
+    """Return the first layer with the lowest SNR against float32, and its SNR in dB."""
     outputs = {node.name: node.output[0] for node in onnx.load(reference).graph.node if node.name in layers}
     names = list(outputs.values())
     found = [run_with_outputs(path, names, tile) for path in (reference, candidate)]
@@ -174,7 +181,7 @@ def snr(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 
 
 def run_with_outputs(path: Path, names: Iterable[str], tile: Tensors) -> Mapping[str, NDArray[np.float32]]:
-    """Run a file on ONNX Runtime with inner tensors as outputs too."""
+    """Run a file in ONNX Runtime with additional intermediate outputs."""
     model = onnx.load(path)
     given = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
@@ -192,7 +199,7 @@ def _checked(
     least_snr_db: float | None,
     started: float,
 ) -> Quantised:
-    """Compare a file that was just written, and take it away again if it fails."""
+    """Compare a new file with float32, and delete it if it fails."""
     try:
         snr_db, count = _compare(source, target, tiles, layers, least_snr_db)
     except Int8Error:
@@ -218,7 +225,7 @@ def _compare(
                 if ratio == float("-inf") or (least_snr_db is not None and ratio < least_snr_db):
                     layer, its_db = find_worst_layer(source, target, tile, layers)
                     raise Int8Error(
-                        f"{target.name}: output {name} of tile {count} has {ratio:.1f} dB beside float32, expected "
+                        f"{target.name}: output {name} of tile {count} has {ratio:.1f} dB against float32, expected "
                         f"{'finite values' if least_snr_db is None else f'{least_snr_db:g} dB'}; the layer that "
                         f"differs most is {layer} ({its_db:.1f} dB): keep it in float"
                     )

@@ -1,4 +1,4 @@
-"""The layers of a file that may compute in INT8: convolutions and products with stored weights, and what each costs."""
+"""The layers of a file that can be quantised: convolutions and products with stored weights."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from onnx import NodeProto, helper
 
 QUANTISED = frozenset(("Conv", "Gemm", "MatMul"))
 LEAST_SHARE = 0.3
-"""A layer with less than this share of the largest layer's operations stays in float: there is nothing to gain, and it
-is often the one that carries the picture itself (the bicubic skip, a pixel unshuffle written as a convolution)."""
+"""Layers with a smaller share of the largest layer's operations stay in float32: they are cheap, and some carry the
+image itself (a bicubic skip, a pixel unshuffle written as a convolution)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Layer:
 
 
 def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
-    """Return the layers that could be quantised, in the file's order.
+    """Return the layers that can be quantised, in the file's order.
 
     Args:
-        model: Float32; with sizes that are all numbers the shares are exact, else every layer counts as if it gave the
+        model: Float32. The shares are exact if all sizes are numbers; otherwise every layer counts as if it had the
             same number of pixels.
     """
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -62,7 +62,7 @@ def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
 
 
 def worth_quantising(layers: Iterable[Layer]) -> tuple[str, ...]:
-    """Name the layers that have enough of the operations."""
+    """Return the names of the layers with enough operations."""
     counted = tuple(layers)
     largest = max((layer.share for layer in counted), default=0.0)
     return tuple(layer.name for layer in counted if layer.share >= LEAST_SHARE * largest)
@@ -77,7 +77,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def _positions(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Count how often the weights are applied: pixels of a convolution, rows of a product."""
+    """Return how often the weights are applied: pixels of a convolution, rows of a product."""
     shape = shapes.get(node.output[0], ())
     rows = shape[:1] + shape[2:] if node.op_type == "Conv" else shape[:-1]
     return prod(rows) if rows and all(rows) else 1
@@ -91,6 +91,6 @@ def _channel_axis(node: NodeProto, rank: int) -> int:
 
 
 def weight_scales(weight: np.ndarray, axis: int) -> np.ndarray:
-    """Return each output channel's scale, so that its largest weight becomes 127; (channels,) float32."""
+    """Return the scale that maps each output channel's largest weight to 127; (channels,) float32."""
     others = tuple(index for index in range(weight.ndim) if index != axis)
     return np.maximum(np.abs(weight).max(axis=others) / 127, np.finfo(np.float32).tiny * 1e6).astype(np.float32)

@@ -1,13 +1,15 @@
-"""Writing a float32 graph with quantise/dequantise pairs (Q/DQ) around the layers that are to compute in INT8.
+"""Insert quantise/dequantise pairs (Q/DQ) into a float32 graph, around the layers that compute in INT8.
 
-Only what a layer reads is quantised: its input, for each tensor, and its weights, for each output channel. Its output
-stays float, for the next step is an addition or the next layer's own quantisation. Beside `onnxruntime.quantization`,
-which quantises outputs as well, that kept 6 dB more of the light-x4 step (61.6 against 55.3) at the same speed in
-OpenVINO. Biases stay float: TensorRT refuses an INT32 bias behind a DequantizeLinear.
+Only inputs of layers are quantised: activations per tensor, weights per output channel. Outputs stay float32, since
+an addition or the next layer's quantisation follows. Quantising outputs too, as `onnxruntime.quantization` does, loses
+6 dB on the light-x4 step (55.3 instead of 61.6) at the same speed in OpenVINO. Biases stay float32: TensorRT refuses an
+INT32 bias after a DequantizeLinear.
+
+OpenVINO 2026.4 gives wrong results with signed activations where a layer reads a Concat (0.4 dB against float32 instead
+of 26.6), so `QuantScheme.SYMMETRIC_S8` is for TensorRT only, which accepts no other.
 """
 
 from collections.abc import Collection, Mapping
-from enum import StrEnum
 
 import numpy as np
 import onnx
@@ -15,30 +17,19 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from export.int8.layers import Layer, find_layers, weight_scales
-
-
-class Form(StrEnum):
-    """Whom a Q/DQ file is for.
-
-    CPU: asymmetric activations in UINT8, 256 steps between the lowest and the highest value. In INT8, OpenVINO 2026.4
-        gives another picture where a Concat lies before the layer (0.4 dB beside float32 instead of 26.6).
-    TENSORRT: symmetric in INT8, zero point 0, as TensorRT demands. Never for OpenVINO, for the same reason.
-    """
-
-    CPU = "cpu"
-    TENSORRT = "tensorrt"
+from runtime.manifest import QuantScheme
 
 
 def quantise_graph(
-    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], layers: Collection[str], *, form: Form
+    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], layers: Collection[str], *, scheme: QuantScheme
 ) -> onnx.ModelProto:
     """Return a copy whose named layers read quantised inputs and weights.
 
     Args:
-        model: Float32, every node named; named dimensions stay open.
+        model: Float32, every node named; named dimensions are kept.
         ranges: Lowest and highest value of each tensor that a named layer reads.
         layers: Names of the nodes.
-        form: Whom the copy is for.
+        scheme: Of the copy.
 
     Raises:
         ValueError: A name is no layer of the file, or a tensor has no range.
@@ -50,19 +41,19 @@ def quantise_graph(
     lacking = sorted({known[name].activation for name in layers} - set(ranges))
     if lacking:
         raise ValueError(f"there is no range for {', '.join(lacking)}; calibrate with this file")
-    writer = _Writer(model, ranges, form)
+    writer = _Writer(model, ranges, scheme)
     for node in model.graph.node:
         writer.add(node, known[node.name] if node.name in layers else None)
     return writer.finish()
 
 
 class _Writer:
-    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], form: Form) -> None:
+    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], scheme: QuantScheme) -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
-        self.ranges, self.form = ranges, form
+        self.ranges, self.scheme = ranges, scheme
         self.weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.factors = _scalar_factors(model) if form is Form.CPU else set()
+        self.factors = _scalar_factors(model) if scheme is QuantScheme.ASYMMETRIC_U8 else set()
         self.nodes: list[NodeProto] = []
         self.tensors: dict[str, TensorProto] = {}
         self.made: dict[str, str] = {}
@@ -90,7 +81,7 @@ class _Writer:
 
     def _activation(self, name: str) -> str:
         if name not in self.made:
-            scale, zero = activation_scale(*self.ranges[name], form=self.form)
+            scale, zero = activation_scale(*self.ranges[name], scheme=self.scheme)
             parts = [name, self._keep(f"{name}_scale", scale), self._keep(f"{name}_zero", zero)]
             stored = f"{name}_quantised"
             self.nodes.append(helper.make_node("QuantizeLinear", parts, [stored], name=f"{name}_quantise"))
@@ -129,16 +120,18 @@ class _Writer:
         return name
 
 
-def activation_scale(low: float, high: float, *, form: Form) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
+def activation_scale(
+    low: float, high: float, *, scheme: QuantScheme
+) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
     """Return a tensor's scale and zero point; zero is always exact.
 
     Args:
         low: Lowest value, at most 0.
         high: Highest value, at least 0.
-        form: Asymmetric for the CPU, symmetric for TensorRT.
+        scheme: Asymmetric for the CPU, symmetric for TensorRT.
     """
     tiny = 1e-9  # a tensor that is always zero
-    if form is Form.TENSORRT:
+    if scheme is QuantScheme.SYMMETRIC_S8:
         return np.array(max(-low, high, tiny) / 127, np.float32), np.array(0, np.int8)
     scale = np.array(max(high - low, tiny) / 255, np.float32)
     zero = int(np.clip(np.rint(-low / float(scale)), 0, 255))

@@ -1,7 +1,7 @@
-"""Activation ranges: what each tensor reached while real inputs ran, in a small file that every INT8 form is made of.
+"""Activation ranges: the lowest and highest value of each tensor on real inputs, stored in a small JSON file.
 
-The calibrators are those of `onnxruntime.quantization`. One file of ranges gives the CPU's form, TensorRT's form, and
-the digest under which an engine is stored, so that all three come from one calibration.
+The calibrators are those of `onnxruntime.quantization`. One file of ranges gives both INT8 schemes, and the digest that
+is part of an engine's key.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ Tensors = Mapping[str, NDArray[np.float32]]
 _CHUNK = 4
 """Samples whose activations the histogram calibrators hold at once."""
 _BINS = 1024
-"""Of the entropy calibrator; its own 128 are as many as it may keep, so that it would never leave anything out."""
+"""Of the entropy calibrator; its default of 128 is also the number it keeps, so it would never clip."""
 
 
 class Method(StrEnum):
-    """How a range follows from what was seen."""
+    """How a range is derived from the values."""
 
     MINMAX = "minmax"
     PERCENTILE = "percentile"
@@ -37,7 +37,7 @@ class Method(StrEnum):
 
 
 class CalibrationError(RuntimeError):
-    """Ranges that cannot be measured, or that are not of the file that they are used for."""
+    """Ranges cannot be measured, or belong to another file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Ranges:
     """The lowest and highest value of each tensor that a quantised layer reads.
 
     source: SHA-256 of the float32 file.
-    clips: What ran, by name.
+    clips: Names of the inputs.
     """
 
     source: str
@@ -83,7 +83,7 @@ def load_ranges(path: Path) -> Ranges:
     """Read what `Ranges.save` wrote.
 
     Raises:
-        CalibrationError: It cannot be read, or is something else.
+        CalibrationError: It cannot be read, or is not a file of ranges.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -91,20 +91,20 @@ def load_ranges(path: Path) -> Ranges:
         return Ranges(kept["source"], Method(kept["method"]), kept["samples"], tuple(kept["clips"]), values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CalibrationError(
-            f"{path} holds no activation ranges ({error}); make it with relume-build calibrate"
+            f"{path} holds no activation ranges ({error}); create it with relume-build calibrate"
         ) from error
 
 
 def measure_ranges(
     source: Path, samples: Iterable[Tensors], *, method: Method = Method.MINMAX, clips: tuple[str, ...] = ()
 ) -> Ranges:
-    """Run a float32 file over samples and keep what each tensor that a layer with weights reads or gives reached.
+    """Run a float32 file over samples and record the range of each input and output of layers with weights.
 
     Args:
-        source: The file; its named dimensions may stay open, so that samples may differ in size.
-        samples: Inputs by name; they are read once, a few at a time.
-        method: MinMax takes the extremes; percentile (99.999) and entropy leave out what is rare.
-        clips: Names of what ran, to be kept with the ranges.
+        source: The file; with named dimensions samples may differ in size.
+        samples: Inputs by name, read once, a few at a time.
+        method: MinMax uses the extremes; percentile (99.999) and entropy clip rare values.
+        clips: Names of the inputs, stored with the ranges.
 
     Raises:
         CalibrationError: There are no samples, or a value is not finite.
@@ -131,7 +131,7 @@ def measure_ranges(
             with redirect_stdout(None):  # the histogram calibrators print
                 calibrator.collect_data(_Reader(chunk))
         if not counted.count:
-            raise CalibrationError("there are no samples to calibrate with; give a clip that has pictures")
+            raise CalibrationError("there are no samples to calibrate with; give clips with frames")
         with redirect_stdout(None):
             found = calibrator.compute_data()
     values = {name: _bounds(name, data) for name, data in found.data.items()}
@@ -141,12 +141,12 @@ def measure_ranges(
 def _bounds(name: str, data: Any) -> tuple[float, float]:
     low, high = (float(np.asarray(value).reshape(-1)[0]) for value in data.range_value)
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise CalibrationError(f"tensor {name} reaches {low} to {high}, expected finite values; look at the samples")
+        raise CalibrationError(f"tensor {name} reaches {low} to {high}, expected finite values; check the samples")
     return min(low, 0.0), max(high, 0.0)  # zero must be exact: it is what a convolution pads with
 
 
 class _Counted:
-    """Counts what is taken of the samples."""
+    """Counts the samples that were read."""
 
     def __init__(self, samples: Iterable[Tensors]) -> None:
         self._samples = iter(samples)
@@ -162,7 +162,7 @@ class _Counted:
 
 
 class _Reader:
-    """What the calibrators read from; they ask for a `get_next` and nothing else."""
+    """The interface that the calibrators read from."""
 
     def __init__(self, samples: list[Tensors]) -> None:
         self._samples = iter(samples)

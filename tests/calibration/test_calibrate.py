@@ -17,11 +17,10 @@ from calibration.cli import app
 from calibration.material import CalibrationRequest, score_with, split_clips
 from calibration.quality import TestClip, measure_psnr
 from export.int8.convert import write_int8
-from export.int8.qdq import Form
 from export.int8.ranges import CalibrationError, file_digest, load_ranges
 from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
-from runtime.manifest import find_model, list_models, zoo_folder
+from runtime.manifest import QuantScheme, find_model, list_models, zoo_folder
 
 INT8 = [
     (model.manifest.name, file)
@@ -50,7 +49,7 @@ def test_a_shipped_int8_file_is_what_its_ranges_make_of_the_float_file(name, fil
     written = onnx.load(shipped)
     layers = [node.name for node in written.graph.node if any(read.endswith("_dequantised") for read in node.input)]
 
-    write_int8(model.file(), tmp_path / "again.onnx", ranges, layers=layers, form=Form(file.form))
+    write_int8(model.file(), tmp_path / "again.onnx", ranges, layers=layers, scheme=QuantScheme(file.form))
 
     assert (tmp_path / "again.onnx").read_bytes() == shipped.read_bytes()
     assert not set(layers) & set(file.calibration.in_float)

@@ -133,7 +133,7 @@ def test_windows_that_share_all_their_frames_are_refused(tmp_path: Path) -> None
 
 
 def test_a_network_that_has_no_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImportRefusedError, match="sr-unet-x2 does not come in parts; expected basicvsr"):
+    with pytest.raises(ImportRefusedError, match="sr-unet-x2 cannot be imported in parts; expected basicvsr"):
         import_chain("sr-unet-x2", tmp_path / "x.pth", tmp_path / "zoo")
 
 

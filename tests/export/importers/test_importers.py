@@ -155,7 +155,7 @@ def test_a_network_of_our_own_sizes_is_known_again() -> None:
 
 
 def test_nothing_is_imported_into_the_zoo_that_ships(published, plain) -> None:
-    with pytest.raises(ImportRefusedError, match="the zoo that ships; imported weights go into a folder of your own"):
+    with pytest.raises(ImportRefusedError, match="the shipped zoo; import into a folder of your own"):
         import_rvrt(published[1], zoo_folder(), frames=2, tile=(8, 8), config=plain)
     assert not (zoo_folder() / "rvrt-001_tiny").exists()
 
@@ -163,7 +163,7 @@ def test_nothing_is_imported_into_the_zoo_that_ships(published, plain) -> None:
 def test_an_entry_is_not_overwritten(published, tmp_path, plain) -> None:
     (tmp_path / "zoo" / "taken").mkdir(parents=True)
     (tmp_path / "zoo" / "taken" / "manifest.json").write_text("{}")
-    with pytest.raises(ImportRefusedError, match="has a model already; give another --name or remove it"):
+    with pytest.raises(ImportRefusedError, match="already has a model; give another --name or remove it"):
         import_rvrt(published[1], tmp_path / "zoo", name="taken", frames=2, tile=(8, 8), config=plain)
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from export.comparison_inputs import random_tiles
 from export.engine_builders import build_engine, has_builder
-from export.int8.convert import Int8Error, convert_forms, convert_to_int8, find_worst_layer, snr, write_int8
+from export.int8.convert import Int8Error, convert_schemes, convert_to_int8, find_worst_layer, snr, write_int8
 from export.int8.layers import find_layers
-from export.int8.qdq import Form
 from export.int8.ranges import CalibrationError, measure_ranges
 from runtime.engine.device import EngineType
+from runtime.manifest import QuantScheme
 
 SMALL = ("unet-clean", "sr-unet", "rvrt-align", "rvrt-group")
 OTHERS = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean")
@@ -25,11 +25,11 @@ def test_every_kind_of_network_has_both_forms(exported_graphs, tmp_path, name: s
     source = tmp_path / f"{name}.fp32.onnx"
     source.write_bytes(exported.path.read_bytes())
 
-    made = convert_forms(source, partial(random_tiles, graph.inputs, 2), count=2)
+    made = convert_schemes(source, partial(random_tiles, graph.inputs, 2), count=2)
 
-    assert {form: result.path.name for form, result in made.items()} == {
-        Form.CPU: f"{name}.int8-cpu.onnx",
-        Form.TENSORRT: f"{name}.int8-tensorrt.onnx",
+    assert {scheme: result.path.name for scheme, result in made.items()} == {
+        QuantScheme.ASYMMETRIC_U8: f"{name}.int8-cpu.onnx",
+        QuantScheme.SYMMETRIC_S8: f"{name}.int8-tensorrt.onnx",
     }
     for result in made.values():
         assert result.snr_db > 15
@@ -39,7 +39,7 @@ def test_every_kind_of_network_has_both_forms(exported_graphs, tmp_path, name: s
     if has_builder(EngineType.RTX):
         for capability in CAPABILITIES if name == "sr-unet" else CAPABILITIES[:1]:
             target = tmp_path / f"{capability}.engine"
-            assert build_engine(made[Form.TENSORRT].path, target, capability=capability).size_bytes > 1000
+            assert build_engine(made[QuantScheme.SYMMETRIC_S8].path, target, capability=capability).size_bytes > 1000
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_what_misses_its_gate_is_not_kept_and_names_a_layer(cleaning, tmp_path) 
     source, ranges, tiles = cleaning
     target = tmp_path / "clean.int8.onnx"
 
-    with pytest.raises(Int8Error, match=r"has [\d.]+ dB beside float32, expected 90 dB; the layer that") as refused:
+    with pytest.raises(Int8Error, match=r"has [\d.]+ dB against float32, expected 90 dB; the layer that") as refused:
         convert_to_int8(source, target, ranges, tiles, least_snr_db=90)
 
     assert not target.exists()
@@ -68,7 +68,7 @@ def test_what_is_not_finite_is_not_kept(cleaning, tmp_path) -> None:
     broken = {name: np.full_like(value, np.nan) for name, value in tiles[0].items()}
     target = tmp_path / "clean.int8.onnx"
 
-    with pytest.raises(Int8Error, match=r"of tile 1 has -inf dB beside float32, expected finite values"):
+    with pytest.raises(Int8Error, match=r"of tile 1 has -inf dB against float32, expected finite values"):
         convert_to_int8(source, target, ranges, [tiles[0], broken])
 
     assert not target.exists()
@@ -98,7 +98,7 @@ def test_ranges_of_another_file_are_refused(cleaning, tmp_path) -> None:
     model.doc_string = "altered"
     onnx.save(model, source)
 
-    with pytest.raises(CalibrationError, match=r"the ranges are not of clean\.fp32\.onnx as it is now"):
+    with pytest.raises(CalibrationError, match=r"the ranges belong to another version of clean\.fp32\.onnx"):
         write_int8(source, tmp_path / "clean.int8.onnx", ranges)
 
     assert not (tmp_path / "clean.int8.onnx").exists()

@@ -1,4 +1,4 @@
-"""A Q/DQ graph computes what the formula says, in the form that its runtime reads rightly."""
+"""A Q/DQ graph computes what the formula says, in the scheme that its runtime reads rightly."""
 
 import platform
 from pathlib import Path
@@ -9,9 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.int8.convert import snr
-from export.int8.qdq import Form, activation_scale, quantise_graph
+from export.int8.qdq import activation_scale, quantise_graph
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.engine.openvino import OpenVinoSession
+from runtime.manifest import QuantScheme
 
 RANGES = {"x": (-1.0, 2.0), "joined": (-1.0, 2.0)}
 
@@ -49,23 +50,23 @@ def run(model, path, tensors, session=OnnxRuntimeCpuSession):
         return opened.run(tensors)["y"]
 
 
-def rounded(x, low, high, form):
-    scale, zero = activation_scale(low, high, form=form)
+def rounded(x, low, high, scheme):
+    scale, zero = activation_scale(low, high, scheme=scheme)
     limits = np.iinfo(zero.dtype)
     return (np.clip(np.rint(x / scale) + int(zero), limits.min, limits.max) - int(zero)) * scale
 
 
-@pytest.mark.parametrize("form", list(Form))
-def test_a_layer_computes_with_rounded_input_and_weights(form, tmp_path):
+@pytest.mark.parametrize("scheme", list(QuantScheme))
+def test_a_layer_computes_with_rounded_input_and_weights(scheme, tmp_path):
     kernel = weights()
     model = made([conv("layer", "x", "y")], kernel)
     x = np.random.default_rng(1).uniform(-1.5, 2.5, (1, 2, 5, 7)).astype(np.float32)
 
-    quantised = quantise_graph(model, RANGES, {"layer"}, form=form)
+    quantised = quantise_graph(model, RANGES, {"layer"}, scheme=scheme)
 
     scales = np.abs(kernel["w"]).max(axis=(1, 2, 3), keepdims=True) / 127
     kernel_rounded = np.rint(kernel["w"] / scales) * scales
-    expected = np.einsum("oi,nihw->nohw", kernel_rounded[:, :, 0, 0], rounded(x, *RANGES["x"], form))
+    expected = np.einsum("oi,nihw->nohw", kernel_rounded[:, :, 0, 0], rounded(x, *RANGES["x"], scheme))
     for size in ((5, 7), (3, 2)):  # the named sides stay open
         cut = np.ascontiguousarray(x[:, :, : size[0], : size[1]])
         found = run(quantised, tmp_path / "q.onnx", {"x": cut})
@@ -76,7 +77,7 @@ def test_tensorrt_gets_symmetric_int8_and_no_int32():
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], name="layer")]
     model = made(nodes, {**weights(), "b": np.ones(3, np.float32)})
 
-    quantised = quantise_graph(model, RANGES, {"layer"}, form=Form.TENSORRT)
+    quantised = quantise_graph(model, RANGES, {"layer"}, scheme=QuantScheme.SYMMETRIC_S8)
 
     kinds = {tensor.name: tensor.data_type for tensor in quantised.graph.initializer}
     zeros = [numpy_helper.to_array(t) for t in quantised.graph.initializer if t.name.endswith("_zero")]
@@ -95,15 +96,15 @@ def test_a_tensor_that_two_layers_read_is_quantised_once():
     ]
     model = made(nodes, {**weights(), "v": weights(seed=5)["w"]})
 
-    quantised = quantise_graph(model, RANGES, {"one", "other"}, form=Form.CPU)
+    quantised = quantise_graph(model, RANGES, {"one", "other"}, scheme=QuantScheme.ASYMMETRIC_U8)
 
     assert [node.op_type for node in quantised.graph.node].count("QuantizeLinear") == 1
 
 
 def test_zero_is_exact_so_that_padding_is():
-    for form in Form:
+    for scheme in QuantScheme:
         for low, high in ((-0.3, 1.7), (0.0, 5.0), (-2.0, 0.0), (0.0, 0.0)):
-            assert rounded(np.zeros(1), low, high, form) == 0
+            assert rounded(np.zeros(1), low, high, scheme) == 0
 
 
 @pytest.fixture
@@ -128,19 +129,19 @@ def joined():
 def test_runtimes_read_the_cpu_form_alike(joined, tmp_path, session):
     x = np.random.default_rng(1).uniform(-1, 2, (1, 2, 24, 24)).astype(np.float32)
 
-    quantised = quantise_graph(joined, RANGES, {"layer"}, form=Form.CPU)
+    quantised = quantise_graph(joined, RANGES, {"layer"}, scheme=QuantScheme.ASYMMETRIC_U8)
 
     exact = run(joined, tmp_path / "f.onnx", {"x": x})
     assert snr(exact, run(quantised, tmp_path / "q.onnx", {"x": x}, session)) > 35
 
 
-@pytest.mark.parametrize(("form", "reshapes"), [(Form.CPU, 1), (Form.TENSORRT, 0)])
-def test_a_strength_gets_the_pictures_rank_for_the_cpu(form, reshapes, tmp_path):
+@pytest.mark.parametrize(("scheme", "reshapes"), [(QuantScheme.ASYMMETRIC_U8, 1), (QuantScheme.SYMMETRIC_S8, 0)])
+def test_a_strength_gets_the_pictures_rank_for_the_cpu(scheme, reshapes, tmp_path):
     nodes = [conv("layer", "x", "a"), helper.make_node("Mul", ["a", "strength"], ["y"], name="scale")]
     model = made(nodes, weights(), inputs=("x", "strength"))
     x = np.random.default_rng(1).uniform(-1, 2, (1, 2, 4, 4)).astype(np.float32)
 
-    quantised = quantise_graph(model, RANGES, {"layer"}, form=form)
+    quantised = quantise_graph(model, RANGES, {"layer"}, scheme=scheme)
 
     assert [node.op_type for node in quantised.graph.node].count("Reshape") == reshapes
     whole, half = (
@@ -151,9 +152,11 @@ def test_a_strength_gets_the_pictures_rank_for_the_cpu(form, reshapes, tmp_path)
 
 def test_an_unknown_layer_is_named():
     with pytest.raises(ValueError, match="got layers nothing; the file has layer"):
-        quantise_graph(made([conv("layer", "x", "y")], weights()), RANGES, {"nothing"}, form=Form.CPU)
+        quantise_graph(
+            made([conv("layer", "x", "y")], weights()), RANGES, {"nothing"}, scheme=QuantScheme.ASYMMETRIC_U8
+        )
 
 
 def test_a_tensor_without_a_range_is_named():
     with pytest.raises(ValueError, match="there is no range for x; calibrate with this file"):
-        quantise_graph(made([conv("layer", "x", "y")], weights()), {}, {"layer"}, form=Form.CPU)
+        quantise_graph(made([conv("layer", "x", "y")], weights()), {}, {"layer"}, scheme=QuantScheme.ASYMMETRIC_U8)
