@@ -209,8 +209,17 @@ def _speak(sound: Sound, channels: int) -> NDArray[np.float32]:
     return (0.15 * level * voice * syllables + 0.02 * noise).astype(np.float32)
 
 
-def digest_results(folder: Path, sources: Iterable[str], presets: Iterable[str], *, threads: int = 1) -> dict[str, str]:
+def digest_results(
+    folder: Path, sources: Iterable[str], presets: Iterable[str], *, threads: int = 1, workspace: bool = False
+) -> dict[str, str]:
     """Enhance every source with every preset on the CPU.
+
+    Args:
+        folder: For sources and results.
+        sources: Names of `SOURCES`.
+        presets: Names of presets.
+        threads: CPU threads per job.
+        workspace: Run every job with a workspace, as the queue does.
 
     Returns:
         For each "source" and "source/preset": SHA-256 and name of the file, without the identifiers that Ogg and
@@ -222,7 +231,7 @@ def digest_results(folder: Path, sources: Iterable[str], presets: Iterable[str],
         write_source(folder / name, SOURCES[name])
         digests[name] = _digest(folder / name)
         for preset in presets:
-            digests[f"{name}/{preset}"] = _run(folder / name, preset, threads=threads)
+            digests[f"{name}/{preset}"] = _run(folder / name, preset, threads=threads, keep=workspace)
             if preset == WITH_WORKSPACE:
                 digests[f"{name}/{preset}/workspace"] = _run(folder / name, preset, threads=threads, keep=True)
             print(f"{name}/{preset}: {digests[f'{name}/{preset}']}", file=sys.stderr, flush=True)
@@ -310,10 +319,17 @@ def main() -> None:
     parser.add_argument("--sources", nargs="*", choices=SOURCES, default=list(SOURCES), metavar="NAME")
     parser.add_argument("--presets", nargs="*", choices=PRESETS, default=list(PRESETS), metavar="NAME")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workspace", action="store_true", help="run every job with a workspace, as the queue does")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        new = digest_results(Path(folder), arguments.sources, arguments.presets, threads=arguments.threads)
+        new = digest_results(
+            Path(folder),
+            arguments.sources,
+            arguments.presets,
+            threads=arguments.threads,
+            workspace=arguments.workspace,
+        )
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(new, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if arguments.compare is None:
