@@ -78,7 +78,7 @@ def test_the_file_is_read_back_and_its_digest_tells_it_from_others(source, tmp_p
 
 
 def test_no_samples_are_refused(source):
-    with pytest.raises(CalibrationError, match="there are no samples to calibrate with; give a clip"):
+    with pytest.raises(CalibrationError, match="there are no samples to calibrate with; give clips"):
         measure_ranges(source, [])
 
 
