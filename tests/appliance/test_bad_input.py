@@ -175,7 +175,7 @@ def test_a_report_that_exists_is_kept_and_told_before_the_work(relume, clip, tmp
     (tmp_path / "a.json").write_text("precious")
     arguments = [clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "a.json"]
 
-    _refuse(relume, tmp_path, *arguments, code=4, words=["a.json exists", "--overwrite"])
+    _refuse(relume, tmp_path, *arguments, code=4, words=["a.json already exists", "--overwrite"])
 
 
 def test_a_folder_that_does_not_exist_is_refused(relume, clip, tmp_path):
