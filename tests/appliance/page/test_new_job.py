@@ -150,6 +150,8 @@ def test_a_part_is_chosen_and_the_choices_are_remembered(
 
     # By mouse: the first handle as far as it goes, and back.
     page.get_by_role("button", name="Whole file").click()
+    # What the size becomes has its line: nothing moves under the mouse any more.
+    page.locator(".outcome").get_by_text("H.264").wait_for()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     first = page.get_by_label("Start of the part")
     track = first.bounding_box()

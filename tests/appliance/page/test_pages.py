@@ -14,7 +14,7 @@ PASSWORD = "three green lamps"
 NAMES = re.compile(
     r"(Greta|Ben|Guard|Maria|Nina|Recorder|Relume|English|Deutsch|JSON|none|starttls|tls|cpu|fp16|fp32|int8|openvino|"
     r"DEBUG|INFO|WARNING|ERROR|archive-x2|<.*>|/.*|https?:.*|\S+\.(mp4|mkv|wav|mov)|Café at noon.mp4.*|"
-    r".*: (operator|viewer|administrator)|[\w-]{16} .*)"
+    r".*: (operator|viewer|administrator).*|[\w-]{16} .*)"
 )
 FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
 

@@ -928,4 +928,11 @@ export const TEXTS = {
   "Enhance what can be read: {}": "Lesbares verbessern: {}",
   "default (run `relume doctor` once to benchmark this machine)": "Standard (messen Sie diesen Rechner einmal mit `relume doctor`)",
   "setup link": "Einrichtungslink",
+  "plays everywhere": "läuft überall",
+  "smaller files": "kleinere Dateien",
+  "smallest files, slow to encode": "kleinste Dateien, langsam",
+  "for editing software": "für Schnittprogramme",
+  "lossless archive": "verlustfreies Archiv",
+  "Cannot be reached: {}": "Nicht erreichbar: {}",
+  "connection refused; nothing is listening at this address": "Verbindung abgelehnt; unter dieser Adresse antwortet nichts",
 };
