@@ -17,8 +17,8 @@ from runtime.errors import RelumeError
 from runtime.media.audio_reader import find_sound
 from runtime.media.damage import DamageFinder, damage_finder, with_following
 from runtime.media.demux import AnyPacket, open_source, read_packets
+from runtime.media.file_clock import ends_early, told_end
 from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
-from runtime.media.timeline import ends_early, told_end
 from runtime.options import EnhanceOptions
 from runtime.plan import MAX_SPEECH_TRACKS, plan_job
 

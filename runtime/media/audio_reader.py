@@ -21,9 +21,10 @@ from runtime.closing import Closing
 from runtime.errors import UnsupportedMediaError
 from runtime.media.damage import Hole, damage_finder, describe_holes, join_holes, with_following
 from runtime.media.demux import AnyPacket, open_source, read_packets
+from runtime.media.file_clock import ends_early
 from runtime.media.media_info import AudioStream, usual_layout
 from runtime.media.resample import RateConverter
-from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to
+from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
 
 Found = Literal["sound", "packets", "nothing"]
 

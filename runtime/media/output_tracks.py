@@ -10,12 +10,12 @@ from av.video.stream import VideoStream as VideoTrack
 
 from runtime.media.audio_codecs import choose_audio
 from runtime.media.audio_encoder import AudioEncoder
+from runtime.media.file_clock import describe_own_clocks
 from runtime.media.media_info import AnyStream, AudioStream, MediaInfo, VideoStream
 from runtime.media.muxer import MP4_FAMILY, Muxer
 from runtime.media.remux import CopyTrack
 from runtime.media.stream_mapping import StreamPlan
 from runtime.media.timecode import result_time_code, time_code_rate
-from runtime.media.timeline import describe_own_clocks
 from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.media.wave_chunks import cut_chunks
 from runtime.report import Action

@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from runtime.errors import UnsupportedMediaError
 from runtime.media.colour import Colour, read_colour, read_hdr, read_side_data
 from runtime.media.demux import find_webp_size, open_source, read_packets
+from runtime.media.file_clock import find_duration, find_origins
 from runtime.media.matroska_header import read_matroska_tracks
 from runtime.media.media_info import (
     AnyStream,
@@ -33,7 +34,6 @@ from runtime.media.media_info import (
 from runtime.media.mp4_header import read_mp4_tracks
 from runtime.media.pixel_formats import bits_of, chroma_of, fitting_crop, has_alpha
 from runtime.media.side_data import has_time_code, read_spherical, read_stereo
-from runtime.media.timeline import find_duration, find_origins
 from runtime.media.wave_chunks import read_wave_chunks
 
 __all__ = ["AnyStream", "AudioStream", "Chapter", "MediaInfo", "OtherStream", "VideoStream", "probe"]

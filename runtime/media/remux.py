@@ -18,10 +18,11 @@ from runtime.closing import Closing
 from runtime.media.codecs import CodecName
 from runtime.media.cuts import HIDING, FirstDts, PictureCut, ShownOrder, needs_order
 from runtime.media.demux import AnyPacket, open_source, read_packets
+from runtime.media.file_clock import told_end_pts
 from runtime.media.media_info import MediaInfo
 from runtime.media.muxer import Muxer
 from runtime.media.stream_mapping import COVERS, MATROSKA, OGG, StreamPlan, SubtitleTranscoder
-from runtime.media.timeline import ContinuousPackets, can_seek, discard_others, told_end_pts
+from runtime.media.timeline import ContinuousPackets, can_seek, discard_others
 from runtime.media.video_encoder import VideoEncoder, settings_for
 from runtime.media.video_reader import VideoReader
 from runtime.report import Action

@@ -12,9 +12,9 @@ from runtime.errors import DecodeError
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.audio_reader import AudioReader
 from runtime.media.demux import open_source, read_packets
+from runtime.media.file_clock import find_end, find_file_end
 from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
 from runtime.media.probe import probe
-from runtime.media.timeline import find_end, find_file_end
 
 # By how much an end may be off: containers round the durations of tracks each for itself.
 _END_SLACK_S: Final = Fraction(1, 50)

@@ -27,6 +27,7 @@ from runtime.media.damage import (
 )
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
 from runtime.media.demux import DECODER_OPTIONS, AnyPacket
+from runtime.media.file_clock import ends_early, told_end_pts
 from runtime.media.h264 import tells_fields
 from runtime.media.media_info import Crop, VideoStream
 from runtime.media.pixel_formats import (
@@ -43,7 +44,7 @@ from runtime.media.pixel_formats import (
     read_planes,
 )
 from runtime.media.side_data import read_side_entries
-from runtime.media.timeline import ContinuousPackets, can_seek, ends_early, open_for, skip_to, told_end_pts
+from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
 from runtime.media.timestamps import TimestampFixer
 
 _SEQUENCES: Final = ("mpeg1video", "mpeg2video")
