@@ -7,7 +7,8 @@ from typing import Self
 
 from runtime.audio.speech_enhancer import SpeechEnhancer, SpeechSummary
 from runtime.media.audio_encoder import AudioEncoder
-from runtime.media.audio_reader import AudioBlock, AudioReader
+from runtime.media.audio_reader import AudioReader
+from runtime.media.audio_samples import AudioBlock
 from runtime.media.damage import damaged_places
 from runtime.media.demux import AnyPacket
 from runtime.media.verify import AudioTimes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import EncodeError
 from runtime.media.audio_encoder import ENCODERS, LOSSLESS, AudioEncoder, AudioSettings
-from runtime.media.audio_reader import AudioBlock, read_samples
+from runtime.media.audio_samples import AudioBlock, read_samples
 from runtime.media.demux import count_unusual_channels
 from runtime.media.media_info import AudioStream
 from runtime.media.muxer import FORMATS

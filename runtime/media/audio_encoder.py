@@ -14,7 +14,7 @@ from av.packet import PacketSideData
 from numpy.typing import NDArray
 
 from runtime.errors import EncodeError
-from runtime.media.audio_reader import AudioBlock, Remixer, make_frame, make_silence
+from runtime.media.audio_samples import AudioBlock, Remixer, make_frame, make_silence
 from runtime.media.demux import AnyPacket
 from runtime.media.resample import RateConverter
 

@@ -10,7 +10,7 @@ import pytest
 from runtime.enhance import enhance
 from runtime.errors import OptionError, OutputError, UnsupportedMediaError
 from runtime.media import probe as probing
-from runtime.media.audio_reader import make_frame
+from runtime.media.audio_samples import make_frame
 from runtime.media.probe import probe
 from runtime.options import EnhanceOptions
 from runtime.report import Action, Report

@@ -12,7 +12,8 @@ import pytest
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
-from runtime.media.audio_reader import AudioReader, make_frame
+from runtime.media.audio_reader import AudioReader
+from runtime.media.audio_samples import make_frame
 from runtime.media.muxer import Muxer
 from runtime.media.output_tracks import add_tracks
 from runtime.media.probe import MediaInfo, probe

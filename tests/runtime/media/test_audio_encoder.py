@@ -11,7 +11,8 @@ import pytest
 from runtime.errors import EncodeError
 from runtime.media.audio_codecs import choose_audio, describe_change
 from runtime.media.audio_encoder import AudioEncoder
-from runtime.media.audio_reader import AudioReader, make_frame
+from runtime.media.audio_reader import AudioReader
+from runtime.media.audio_samples import make_frame
 from runtime.media.muxer import Muxer
 from runtime.media.probe import AudioStream, probe
 

@@ -12,7 +12,8 @@ import pytest
 
 from runtime.media.audio_codecs import choose_audio, is_lossless
 from runtime.media.audio_encoder import AudioEncoder, AudioSettings
-from runtime.media.audio_reader import AudioBlock, AudioReader
+from runtime.media.audio_reader import AudioReader
+from runtime.media.audio_samples import AudioBlock
 from runtime.media.media_info import AudioStream
 from runtime.media.muxer import FORMATS, Muxer
 from runtime.media.probe import probe

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from runtime.media.audio_reader import AudioBlock, AudioReader, Remixer, make_frame, read_samples
+from runtime.media.audio_reader import AudioReader
+from runtime.media.audio_samples import AudioBlock, Remixer, make_frame, read_samples
 from runtime.media.probe import probe
 
 

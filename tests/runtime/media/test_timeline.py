@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from runtime.media.audio_encoder import AudioEncoder, AudioSettings
-from runtime.media.audio_reader import AudioBlock, AudioReader
+from runtime.media.audio_reader import AudioReader
+from runtime.media.audio_samples import AudioBlock
 from runtime.media.demux import open_source
 from runtime.media.muxer import open_scratch
 from runtime.media.probe import probe
