@@ -41,24 +41,30 @@ class FileSignature:
 
 
 @contextmanager
-def convert_os_errors(folder: Path) -> Generator[None]:
+def convert_os_errors(folder: Path, *, result: Path | None = None) -> Generator[None]:
     """Convert errors of the file system.
+
+    Args:
+        folder: The folder that is written to.
+        result: The file that the messages name in place of the folder, where the folder is a temporary one.
 
     Raises:
         OutputError: The disk is full, or the folder cannot be written.
     """
+    place = folder if result is None else result.parent
     try:
         yield
     except OutputError:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OutputError(
-                f"no space is left for the work in {folder}; free some and start the job again"
-            ) from error
+            full = f"no space is left for the work in {place}; free some and start the job again"
+            if result is not None:
+                full = f"{result} cannot be written: no space is left in {place}; free some or choose another folder"
+            raise OutputError(full) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise OutputError(f"{folder} is not writable; choose another folder or change its permissions") from error
-        raise OutputError(f"{folder} cannot be used: {error.strerror or error}") from error
+            raise OutputError(f"{place} is not writable; choose another folder or change its permissions") from error
+        raise OutputError(f"{place} cannot be used: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -129,10 +129,10 @@ def _open_workspace(folder: Path | None, plan: JobPlan) -> Generator[Workspace]:
             yield workspace
         return
     refuse_target(plan.target, overwrite=plan.options.overwrite)
-    with convert_os_errors(plan.target.parent):
+    with convert_os_errors(plan.target.parent, result=plan.target):
         temporary = Path(tempfile.mkdtemp(prefix=".relume-", suffix=".work", dir=plan.target.parent))
     try:
-        with Workspace(temporary, is_temporary=True) as workspace:
+        with Workspace(temporary, temporary_for=plan.target) as workspace:
             yield workspace
     except OutputError as error:
         cause = error.__cause__
@@ -199,12 +199,12 @@ def _store_audio(
         pipeline = stack.enter_context(open_audio_pipeline(run, stream, encoder, speech=speech, stop=run.new_stop()))
         context = encoder.stream.codec_context
         head = PacketHead(settings.codec, context.time_base, bytes(context.extradata or b""))
-        with convert_os_errors(workspace.folder):
+        with workspace.convert_os_errors():
             file = stack.enter_context(PacketWriter(workspace.folder / f"sound-{index}.packets", head))
         for packet in pipeline.packets():
-            with convert_os_errors(workspace.folder):
+            with workspace.convert_os_errors():
                 file.write(packet)
-        with convert_os_errors(workspace.folder):
+        with workspace.convert_os_errors():
             record = SoundRecord(file.finish(), pipeline.outcome())
     workspace.commit(sounds=(*workspace.manifest.sounds, record))
     return record.outcome

@@ -1,7 +1,7 @@
 """The workspace of a job: its folder, and the manifest in it, which alone decides what is done."""
 
 import json
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -158,24 +158,24 @@ class Workspace(Closing):
     replaces the old one. All others are left over from an interruption and are removed.
     """
 
-    def __init__(self, workspace: Path, *, is_temporary: bool = False) -> None:
+    def __init__(self, workspace: Path, *, temporary_for: Path | None = None) -> None:
         """Open and lock the folder, creating it if it is missing.
 
         Args:
             workspace: The job's folder.
-            is_temporary: No other process and no later attempt uses it, so that it is not locked: network drives may
-                refuse to lock a folder.
+            temporary_for: The result of a job whose folder no other process and no later attempt uses. It is then not
+                locked, since network drives may refuse to lock a folder, and errors name the result.
 
         Raises:
             OutputError: The folder cannot be written, or another process works in it.
         """
         self.folder = workspace / _FOLDER
-        self.is_temporary = is_temporary
+        self._result = temporary_for
         self._lock: FileLock | None = None
-        with convert_os_errors(workspace):
+        with self.convert_os_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             sync_path(workspace)
-            if not is_temporary:
+            if not self.is_temporary:
                 self._take_lock()
         try:
             self._manifest = manifest_from_json((self.folder / _MANIFEST).read_bytes())
@@ -190,6 +190,15 @@ class Workspace(Closing):
         self._lock = FileLock.try_existing(self.folder, shared=False)
         if self._lock is None:
             raise OutputError(f"{self.folder} is in use by another process; wait until it has ended")
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether no later attempt uses the folder."""
+        return self._result is not None
+
+    def convert_os_errors(self) -> AbstractContextManager[None]:
+        """Convert errors of writing to the folder; see `runtime.atomic_files.convert_os_errors`."""
+        return convert_os_errors(self.folder, result=self._result)
 
     @property
     def manifest(self) -> Manifest:
@@ -246,7 +255,7 @@ class Workspace(Closing):
             OutputError: The disk is full; the manifest is then as it was.
         """
         manifest = replace(self.manifest, **changes)
-        with convert_os_errors(self.folder):
+        with self.convert_os_errors():
             sync_path(self.folder)
             write_durably(self.folder / _MANIFEST, manifest_to_json(manifest))
         self._manifest = manifest
@@ -254,7 +263,7 @@ class Workspace(Closing):
     def tidy(self) -> None:
         """Remove every file that the manifest does not name."""
         named = {*self.manifest.files(), _MANIFEST}
-        with convert_os_errors(self.folder):
+        with self.convert_os_errors():
             remove_durably(*(path for path in self.folder.iterdir() if path.name not in named))
 
     def is_published(self) -> bool:

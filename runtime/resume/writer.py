@@ -11,7 +11,7 @@ from typing import Final
 import av
 from av.container import OutputContainer
 
-from runtime.atomic_files import FileRecord, convert_os_errors
+from runtime.atomic_files import FileRecord
 from runtime.closing import Closing
 from runtime.errors import OptionError
 from runtime.media.demux import AnyPacket
@@ -122,7 +122,7 @@ class SegmentWriter(Closing):
         if join.is_cut:
             return
         path = self._workspace.folder / _STATE.format(join.index)
-        with convert_os_errors(self._workspace.folder):
+        with self._workspace.convert_os_errors():
             self._states[join.index] = write_state(path, join.previous, states)
 
     def encode(self, frame: YuvFrame) -> list[AnyPacket]:
@@ -157,12 +157,12 @@ class SegmentWriter(Closing):
         context = encoder.stream.codec_context
         head = PacketHead(self._settings.codec, self._settings.time_base, bytes(context.extradata or b""))
         path = self._workspace.folder / _PACKETS.format(len(self._workspace.manifest.segments))
-        with convert_os_errors(self._workspace.folder):
+        with self._workspace.convert_os_errors():
             file = PacketWriter(path, head)
         return _Open(container, encoder, file, self._next, self._next_is_scene, array("q"))
 
     def _store(self, segment: _Open, packets: list[AnyPacket]) -> None:
-        with convert_os_errors(self._workspace.folder):
+        with self._workspace.convert_os_errors():
             for packet in packets:
                 assert packet.pts is not None
                 segment.pts.append(packet.pts)
@@ -175,7 +175,7 @@ class SegmentWriter(Closing):
         changes: dict[str, object] = {}
         if segment is not None:
             self._store(segment, segment.encoder.flush(closes=False))
-            with convert_os_errors(self._workspace.folder):
+            with self._workspace.convert_os_errors():
                 file = segment.file.finish()
             changes["segments"] = (*manifest.segments, self._record(segment, file, passed))
             _close(segment)
@@ -183,7 +183,7 @@ class SegmentWriter(Closing):
         if passed.snapshot is not None and passed.snapshot is not self._snapshot:
             self._snapshot = passed.snapshot
             path = self._workspace.folder / _SNAPSHOT.format(self._next)
-            with convert_os_errors(self._workspace.folder):
+            with self._workspace.convert_os_errors():
                 changes["snapshot"] = write_snapshot(path, passed.snapshot)
         self._workspace.commit(
             next_is_cut=next_is_cut, state=state, picture=picture,
@@ -197,7 +197,7 @@ class SegmentWriter(Closing):
         named = self._workspace.manifest.files()
         for record in records:
             if record is not None and record.name not in named:
-                with convert_os_errors(self._workspace.folder):
+                with self._workspace.convert_os_errors():
                     (self._workspace.folder / record.name).unlink(missing_ok=True)
 
     def _record(self, segment: _Open, file: FileRecord, passed: PipelineResult) -> SegmentRecord:

@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_made_is_told(add, work, clip, tmp_path):
     job = work()
 
     assert job.state is JobState.FAILED
-    assert "for the result cannot be made" in job.message
+    assert "for the result cannot be created" in job.message
     assert "choose another" in job.message
 
 
