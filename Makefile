@@ -65,7 +65,7 @@ test: $(TEST_ENV)/.ready browser ## Check style, types, layers and behaviour
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
-	$(TEST_ENV)/bin/pytest -m 'not slow' -n 2 --dist loadgroup --no-loadscope-reorder
+	$(TEST_ENV)/bin/pytest -m 'not slow' -n 2 --dist loadgroup
 
 test-all: $(TEST_ENV)/.ready browser ## Run every test, those that take minutes too
 	$(TEST_ENV)/bin/pytest
