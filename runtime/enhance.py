@@ -23,7 +23,7 @@ from runtime.backend_selection import JobBackends, parse_engine_fingerprint, run
 from runtime.build_report import Outcome, VideoOutcome, build_report, describe_source
 from runtime.engine.choose import Choice
 from runtime.engine.session import SharedSessions
-from runtime.errors import DecodeError, OutputError
+from runtime.errors import DecodeError
 from runtime.fingerprint import compute_fingerprint, describe_options, identify_source
 from runtime.job import (
     JobRun,
@@ -41,7 +41,7 @@ from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.damage import damaged_places
 from runtime.media.demux import AnyPacket
 from runtime.media.media_info import AudioStream
-from runtime.media.muxer import Muxer, begins_at_zero, open_scratch, partial_path, refuse_target, write_error
+from runtime.media.muxer import Muxer, begins_at_zero, open_scratch, partial_path, refuse_target
 from runtime.media.output_tracks import add_tracks
 from runtime.media.pixel_formats import YuvFrame
 from runtime.media.verify import join_carried
@@ -134,12 +134,6 @@ def _open_workspace(folder: Path | None, plan: JobPlan) -> Generator[Workspace]:
     try:
         with Workspace(temporary, temporary_for=plan.target) as workspace:
             yield workspace
-    except OutputError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and str(temporary) in str(error):
-            # The temporary folder means nothing to the user: the result is what cannot be written.
-            raise write_error(plan.target, cause) from cause
-        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

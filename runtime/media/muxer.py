@@ -112,7 +112,7 @@ class Muxer:
                 container_options=options,
             )
         except av.FFmpegError as error:
-            raise write_error(self.target, error) from error
+            raise _write_error(self.target, error) from error
 
     def add_video(self, settings: EncodeSettings) -> VideoEncoder:
         """Add a stream of encoded frames."""
@@ -250,7 +250,7 @@ class Muxer:
         try:
             self.container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
-            raise write_error(self.target, error) from error
+            raise _write_error(self.target, error) from error
 
     def _timescale(self) -> int:
         """Return a time scale in which the start of every track is whole; the usual 1000 would round it."""
@@ -265,7 +265,7 @@ class Muxer:
         try:
             self.container.mux_one(packet)
         except (av.FFmpegError, ValueError) as error:
-            raise write_error(self.target, error) from error
+            raise _write_error(self.target, error) from error
 
     def _finish(self) -> None:
         if self._finished:
@@ -283,7 +283,7 @@ class Muxer:
                 append_chunks(self.partial, self._wave_chunks)
             self._finished = True
         except (av.FFmpegError, OSError) as error:
-            raise write_error(self.target, error) from error
+            raise _write_error(self.target, error) from error
 
 
 def open_scratch(suffix: str) -> OutputContainer:
@@ -347,8 +347,7 @@ def _time(packet: AnyPacket) -> Fraction:
     return (stamp or 0) * packet.time_base
 
 
-def write_error(target: Path, error: Exception) -> EncodeError | OutputError:
-    """Return the error to raise where writing the result failed, in words about the result."""
+def _write_error(target: Path, error: Exception) -> EncodeError | OutputError:
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return EncodeError(
