@@ -46,6 +46,9 @@ Out = TypeVar("Out")
 Packet = TypeVar("Packet")
 Packet_co = TypeVar("Packet_co", covariant=True)
 
+# Above this, fewer frames wait between stages. Measured at 7680x4320 with light-restore and H.264: 4.9 GB at most, of
+# which the states take 1.7 GB, states of tiles that wait for their neighbours 0.4 GB, four RGB frames 1.6 GB and x264
+# 1.1 GB; without look-ahead and B-frames x264 would take 0.8 GB, but a quarter more bits for a still frame.
 _LARGE_CANVAS_BYTES = 48 << 20
 
 
