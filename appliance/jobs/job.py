@@ -138,7 +138,8 @@ class WorkerOptions:
     """Settings of a worker.
 
     `threads`, `backend` and `precision` are defaults of jobs; `reserve_bytes` stay free on the data directory's disk;
-    `segment_frames` are the least and most frames of a segment, None for the standard ones.
+    `segment_frames` are the least and most frames of a segment, None for the standard ones. `memory_bytes` limits the
+    memory of the process.
     """
 
     threads: int | None = None
@@ -146,6 +147,7 @@ class WorkerOptions:
     segment_frames: tuple[int, int] | None = None
     backend: str = "auto"
     precision: str = "auto"
+    memory_bytes: int | None = None
 
 
 def options_to_json(options: EnhanceOptions) -> str:

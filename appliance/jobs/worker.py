@@ -58,8 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
     threading.Thread(target=_end_in_time, args=(stopping,), name="relume-end", daemon=True).start()
     lower_priority()
     forbid_network()
-    if options.memory_bytes is not None:
-        limit_memory(options.memory_bytes)
     lock = _take_lock(lock_path(options.data, options.device), stopping)
     if lock is None:
         return 0 if stopping.is_set() else LOCK_HELD
@@ -69,7 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
             # This process holds the lock, so an earlier worker of this name has ended.
             lease.release(cause=ExitCause.EXTERNAL)
             worker_options = WorkerOptions(
-                options.threads, options.reserve_bytes, options.segment_frames, options.backend, options.precision
+                threads=options.threads,
+                reserve_bytes=options.reserve_bytes,
+                segment_frames=options.segment_frames,
+                backend=options.backend,
+                precision=options.precision,
+                memory_bytes=options.memory_bytes,
             )
             _run_jobs(lease, stopping, worker_options)
     except MemoryError:
@@ -102,8 +105,13 @@ def _run_jobs(lease: JobLease, stopping: threading.Event, worker_options: Worker
 
 def _run_job(lease: JobLease, job: JobRecord, stopping: threading.Event, worker_options: WorkerOptions) -> bool:
     """Run one job; return True if the process should end after it."""
-    # Not before: an idle worker takes little memory.
+    # At the first job, for an idle worker takes little memory, and before the limit, for a library that runs out of
+    # memory while it is loaded may end or hang the process.
+    import runtime.enhance  # noqa: F401
     from appliance.jobs.run_job import Attempt
+
+    if worker_options.memory_bytes is not None:
+        limit_memory(worker_options.memory_bytes)
 
     with _job_log(JobFiles(lease.data, job.id).log):
         logger.info("job %s, attempt %d: %s", job.id, job.attempts, job.source)
