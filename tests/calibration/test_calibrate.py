@@ -130,5 +130,5 @@ def test_a_speech_model_without_speech_is_refused_in_words(tmp_path):
     empty = CliRunner().invoke(app, ["calibrate", "speech-mask", "--clips", str(tmp_path)])
 
     assert (result.exit_code, empty.exit_code) == (1, 1)
-    assert "one folder that holds speech/ and noise/; give it as --clips" in result.output
+    assert "one folder with speech/ and noise/; give it as --clips" in result.output
     assert "0 speech and 0 noise files" in empty.output

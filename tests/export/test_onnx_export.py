@@ -59,7 +59,7 @@ class Deceiving(nn.Module):
 
 def test_a_file_that_differs_is_not_kept(tmp_path) -> None:
     path = tmp_path / "spoilt.onnx"
-    with pytest.raises(ParityError, match="the first layer that differs is none: every layer agrees by itself"):
+    with pytest.raises(ParityError, match="the first layer that differs is none: every single layer agrees"):
         export_graph(Graph("window", Deceiving(), {"x": (1, 3)}, ("y",)), path)
     assert not path.exists()
 

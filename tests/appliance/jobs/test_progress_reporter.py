@@ -48,7 +48,8 @@ def test_the_time_that_the_reporter_takes_itself_is_no_sign_of_life(reporting):
 
     before = lease.heartbeats()
 
-    assert beats_after_questions(lease, 6) == before
+    # Another thread of the tests may do something meanwhile; the reporter's own time would be one for each question.
+    assert beats_after_questions(lease, 6) <= before + 2
 
 
 def test_work_and_progress_are_signs_of_life(reporting, until):

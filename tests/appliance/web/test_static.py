@@ -43,8 +43,9 @@ def test_no_part_of_the_page_is_written_into_the_page(nobody):
 
 
 def test_the_dialog_for_choosing_files_offers_only_what_can_be_read():
-    source = (FOLDER / "js/drop-zone.js").read_text()
+    source = (FOLDER / "js/add-files.js").read_text()
 
-    offered = re.findall(r"[,\"](\.[a-z0-9]+)", source[source.index("accept:") : source.index("const zone")])
+    accepted = source[source.index("accept:") :]
+    offered = re.findall(r"[,\"](\.[a-z0-9]+)", accepted[: accepted.index("});")])
 
     assert {".mkv", ".dav", ".voc", ".opus", ".eac3"} <= set(offered) <= media_suffixes()

@@ -120,7 +120,7 @@ def _replace_in_boxes(content: bytes, old: bytes, new: bytes) -> bytes:
         (b"\x7fELF" + bytes(1000), "not a media file"),
         (b"%PDF-1.7\n" + b"x" * 1000, "text file"),
         (b"<script>alert(1)</script>", "text file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(1000), "a picture (PNG)"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(1000), "a still image (PNG)"),
         (bytes(4096), "not a media file"),
     ],
 )
