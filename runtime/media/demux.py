@@ -368,7 +368,7 @@ def _is_single(handle: int, demuxer: str) -> bool:
 
 
 def _describe_picture(path: Path, kind: str) -> str:
-    return f"{path} is a still image ({kind}), expected a film or a recording"
+    return f"{path} is a still image ({kind}), expected a video or audio file"
 
 
 def _describe_refusal(path: Path, handle: int, head: bytes, error: Exception) -> str:
@@ -383,7 +383,7 @@ def _describe_refusal(path: Path, handle: int, head: bytes, error: Exception) ->
     if isinstance(error, av.EOFError):
         return f"{path} ends before its first frame or audio packet; copy or record it again"
     if _is_text(head):
-        return f"{path} is a text file, expected a film or a recording"
+        return f"{path} is a text file, expected a video or audio file"
     return (
         f"{path} is not a media file that can be read ({error.args[1] if len(error.args) > 1 else error}); "
         "expected MP4, MOV, MKV, WebM, AVI, TS or an audio file"

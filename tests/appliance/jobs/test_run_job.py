@@ -245,7 +245,7 @@ def test_a_fault_in_the_comparison_does_not_cost_the_result(add, work, queue, cl
     [
         (None, "does not exist; check the name and the folder"),
         (b"", "is empty; copy it again from where it came from"),
-        (b"no film at all, only words " * 50, "is a text file, expected a film or a recording"),
+        (b"no film at all, only words " * 50, "is a text file, expected a video or audio file"),
     ],
 )
 def test_a_source_that_cannot_be_used_fails_with_its_reason(add, work, queue, tmp_path, content, message):

@@ -473,8 +473,7 @@ def look() -> Callable[..., list[str]]:
     axe = (Path(axe_core.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
     def look_at(page: Any, name: str, *, check: bool | list[str] = True, whole: bool = False) -> list[str]:
-        # One frame later, when colours that were just changed are painted.
-        page.evaluate("scrollTo(0, 0); new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.evaluate(SETTLE)
         if SCREENSHOTS:
             SCREENSHOTS.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=whole)
@@ -484,6 +483,16 @@ def look() -> Callable[..., list[str]]:
         return faults
 
     return look_at
+
+
+# Colours that were just changed are painted a frame later, and may take a moment on their way.
+SETTLE = """async () => {
+  scrollTo(0, 0);
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const ending = document.getAnimations().filter(({ playState, effect }) =>
+    playState === "running" && Number.isFinite(effect.getComputedTiming().endTime));
+  await Promise.allSettled(ending.map(({ finished }) => finished));
+}"""
 
 
 def find_faults(page: Any, axe: str, rules: bool | list[str]) -> list[str]:

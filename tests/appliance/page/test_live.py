@@ -97,14 +97,15 @@ def test_jobs_are_reordered_prioritised_and_cancelled(
 def hold(asleep: Any) -> Iterator[Callable[..., Any]]:
     """Yield the function that works on the first job as a worker would: it tells how far it is, or stops."""
     with Database(database_path(asleep.box.data)) as database:
-        queue = JobQueue(database)
+        # In the place of the worker that sleeps: the server takes a job back from a device that it has not.
+        device = asleep.maria.send("GET", "/api/system")["workers"][0]["device"]
+        lease = JobQueue(database).lease(device)
 
         def advance(progress: Progress, *, wish: JobCommand | None = None) -> None:
-            held = queue.lease("test").job_id
-            job_id = held or queue.lease("test").claim().id
-            queue.lease("test").progress(job_id, progress)
+            job_id = lease.job_id or lease.claim().id
+            lease.progress(job_id, progress)
             if wish is not None:
-                queue.lease("test").stop(job_id, wish)
+                lease.stop(job_id, wish)
 
         yield advance
 
@@ -148,7 +149,7 @@ def test_after_the_last_frame_neither_rate_nor_time_left_is_told(
     page.get_by_text("About 5 minutes left · 7.8 fps").wait_for()
 
     for stage, word in (
-        ("joining", "Joining the parts"),
+        ("merging", "Joining the parts"),
         ("checking", "Checking every frame"),
         ("comparing", "Preparing the comparison"),
     ):

@@ -233,7 +233,7 @@ def test_an_animated_webp_is_taken_and_a_single_picture_passed_over(tmp_path):
     }
 
     assert found["film.webp"] == {"suffix": ".mp4"}
-    assert found["one.webp"]["reason"].endswith("one.webp is a still image (WebP), expected a film or a recording")
+    assert found["one.webp"]["reason"].endswith("one.webp is a still image (WebP), expected a video or audio file")
     assert not webp._converted, "nothing is kept between files"
 
 

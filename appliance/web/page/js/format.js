@@ -22,15 +22,14 @@ export const STATES = {
 const STAGES = {
   opening: "Opening the file",
   enhancing: "Enhancing",
-  joining: "Joining the parts",
+  merging: "Joining the parts",
   checking: "Checking every frame",
   publishing: "Saving the result",
   comparing: "Preparing the comparison",
-  proxies: "Preparing the comparison",
 };
 
 // Stages after the last frame, in which rate and time left are unknown.
-const FINISHING = new Set(["joining", "checking", "publishing", "comparing", "proxies"]);
+const FINISHING = new Set(["merging", "checking", "publishing", "comparing"]);
 
 /** Return whether a running job has enhanced all frames and is about to finish. */
 export function isFinishing(job) {
