@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _refusal() -> str:
-    """Say why nothing can be measured on CUDA here; empty if it can."""
+    """Return why nothing can be measured on CUDA here; empty if it can."""
     if not torch.cuda.is_available():
         return (
             f"got --device cuda; torch {torch.__version__} sees no CUDA device: install a CUDA build of torch on a "

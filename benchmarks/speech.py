@@ -87,7 +87,7 @@ def print_table(rows: list[Row]) -> None:
 
 
 def write_quality(model: Model, rows: list[Row]) -> None:
-    """Put the means into the model's manifest."""
+    """Write the means into the model's manifest."""
     data = f"{len(rows)} mixtures of {SECONDS:g} s, 0 to 15 dB, held-out LibriSpeech speakers, held-out noises"
     quality = []
     for measure, title in MEASURES.items():

@@ -165,7 +165,7 @@ def kill_after(process: subprocess.Popen[bytes], folder: Path, delay_s: float, *
 
 
 def describe_moment(folder: Path) -> str:
-    """Say what a killed attempt left."""
+    """Describe what a killed attempt left behind."""
     manifest = read_manifest(folder)
     if (folder / "out.mp4").exists():
         return "published"

@@ -1,7 +1,7 @@
 """BasicVSR: bidirectional recurrent video super-resolution (Chan et al., arXiv 2012.02181).
 
 Features, not frames, are carried backwards and then forwards through the clip, warped by SPyNet's flow and refined by
-residual blocks; two sub-pixel stages enlarge by four. Engines for bounded memory: `models.basicvsr_steps`.
+residual blocks; two sub-pixel stages upscale by four. Engines for bounded memory: `models.basicvsr_steps`.
 """
 
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ class BasicVsr(nn.Module):
             if index > 0:
                 features = graph_warp(features, forward_flows[:, index - 1])
             features = self.forward_branch(torch.cat((frames[:, index], features), dim=1))
-            base = enlarge(frames[:, index]) if skip is None else skip[:, index]
+            base = upscale(frames[:, index]) if skip is None else skip[:, index]
             results.append(base + self.reconstruction(backward[index], features))
         return torch.stack(results, dim=1)
 
@@ -100,7 +100,7 @@ class ResidualBlock(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Join both branches' features, enlarge by two twice, and make a picture of them."""
+    """Join both branches' features, upscale by two twice, and make a picture of them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Reconstruction(nn.Module):
         return detail
 
 
-def enlarge(frame: Tensor) -> Tensor:
+def upscale(frame: Tensor) -> Tensor:
     """Enlarge (batch, channels, height, width) by four, bilinearly."""
     return functional.interpolate(frame, scale_factor=4, mode="bilinear", align_corners=False)
 

@@ -8,7 +8,7 @@ ends features are zeros, as in the whole network; `flow` is run on pairs of neig
 import torch
 from torch import Tensor, nn
 
-from models.basicvsr import BasicVsr, ResidualBlocks, enlarge
+from models.basicvsr import BasicVsr, ResidualBlocks, upscale
 from models.realbasicvsr import RealBasicVsr, UnetCleaning
 from models.spynet import SpyNet
 
@@ -52,7 +52,7 @@ class ReconstructionStep(nn.Module):
 
         `frame` is what detail is added to: enlarged by four, or, with the U-Net cleaning, the frame of that size.
         """
-        base = frame if self.same_size else enlarge(frame)
+        base = frame if self.same_size else upscale(frame)
         return base + self.reconstruction(backward, forward)
 
 

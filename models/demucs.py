@@ -164,7 +164,7 @@ def _decoder_level(width: int, channels_out: int, config: DemucsConfig, *, last:
 
 
 def _rescale(network: nn.Module, reference: float) -> None:
-    """Bring the initial weights of every convolution towards one scale, as published."""
+    """Rescale the initial weights of every convolution towards one scale, as published."""
     for module in network.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
             scale = (module.weight.std().detach() / reference) ** 0.5

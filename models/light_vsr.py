@@ -155,7 +155,7 @@ class LightVsr(nn.Module):
         return planes, carried
 
     def refine(self, first: Tensor) -> Tensor:
-        """Take the first convolution's output to the hidden features."""
+        """Return the hidden features from the first convolution's output."""
         features: Tensor = self.body(torch.relu(first))
         return features
 

@@ -32,7 +32,7 @@ class Rule:
 
 
 def _flatten_time(weight: Tensor) -> Tensor:
-    """Take a (out, in, 1, k, k) kernel to the (out, in, k, k) that it is."""
+    """Squeeze an (out, in, 1, k, k) kernel to (out, in, k, k)."""
     return weight.squeeze(2) if weight.ndim == 5 else weight
 
 

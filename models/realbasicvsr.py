@@ -46,7 +46,7 @@ class RealBasicVsrConfig:
 
 
 class RealBasicVsr(nn.Module):
-    """Clean a clip, then enlarge it by four; with the U-Net, restore it at its own size."""
+    """Clean a clip, then upscale it by four; with the U-Net, restore it at its own size."""
 
     def __init__(self, config: RealBasicVsrConfig) -> None:
         super().__init__()

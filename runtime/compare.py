@@ -99,7 +99,7 @@ def find_detail(image: RgbImage, panel: tuple[int, int]) -> Box:
 
 
 def _fit(size: tuple[int, int]) -> tuple[int, int]:
-    """Shrink into the largest panel, or enlarge into the least."""
+    """Shrink into the largest panel, or upscale into the smallest."""
     factor = min(limit / length for limit, length in zip(_LARGEST_PANEL, size, strict=True))
     if factor > 1.0:
         least = min(limit / length for limit, length in zip(_LEAST_PANEL, size, strict=True))

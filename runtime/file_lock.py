@@ -20,7 +20,7 @@ class FileLock(Closing):
 
     @classmethod
     def try_exclusive(cls, path: Path, *, write_pid: bool = False) -> Self | None:
-        """Take an exclusive lock, creating the file; None if another process holds it.
+        """Acquire an exclusive lock, creating the file; None if another process holds it.
 
         Args:
             path: The lock's file. It stays after the lock is released, since another process may be about to take it.
@@ -54,7 +54,7 @@ class FileLock(Closing):
 
     @classmethod
     def try_existing(cls, path: Path, *, shared: bool) -> Self | None:
-        """Take the lock of an existing file or folder; None if it is missing, or locked by another process.
+        """Acquire the lock of an existing file or folder; None if it is missing, or locked by another process.
 
         Raises:
             OSError: It cannot be opened or locked.

@@ -119,7 +119,7 @@ def _low_pass(x: Samples, edge_hz: float) -> Samples:
 
 
 def _reverberate(speech: Samples, rng: Rng) -> Samples:
-    """Put speech into a room; the room stays in the target, since it is not noise."""
+    """Convolve speech with a room; the reverberation stays in the target, since it is not noise."""
     decay_s, level = rng.uniform(0.1, 0.5), rng.uniform(0.05, 0.4)
     length = int(decay_s * SAMPLE_RATE)
     tail = rng.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)

@@ -147,7 +147,7 @@ def _job_log(path: Path) -> Generator[None]:
 
 
 def _take_lock(path: Path, stopping: threading.Event) -> FileLock | None:
-    """Take the device's lock; wait a little for a worker that is just ending."""
+    """Acquire the device's lock, waiting briefly for a worker that is about to exit."""
     deadline = time.monotonic() + _LOCK_WAIT_S
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:

@@ -28,7 +28,7 @@ _ON_CPU: Final = ("cpu", "openvino")
 _ORT: Final = ("onnxruntime", "onnxruntime-gpu")
 _ORT_GPU: Final = ("onnxruntime-gpu",)
 TWO_ORTS: Final = (
-    "onnxruntime and onnxruntime-gpu are both installed and spoil each other; pip uninstall both, then "
+    "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; pip uninstall both, then "
     "pip install 'relume[cuda]'"
 )
 

@@ -275,7 +275,7 @@ class VideoEncoder:
         if min(width, height) < codec.smallest:
             raise EncodeError(
                 f"the frame is {width}x{height}, expected at least {codec.smallest} pixels a side "
-                f"for {codec.name}; enlarge it first"
+                f"for {codec.name}; upscale it first"
             )
         if not codec.needs_whole_chroma:
             return width, height

@@ -98,7 +98,7 @@ def test_a_source_that_is_no_media_is_refused(relume, tmp_path, bad, kind, words
 
 
 def _without_roots_rights():
-    """Take from root, as which containers run tests, the right to pass over permissions."""
+    """Drop root's right to ignore permissions: containers run tests as root."""
     drop, rights = 24, (1, 2)  # PR_CAPBSET_DROP; CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
     for right in rights:
         ctypes.CDLL(None).prctl(drop, right, 0, 0, 0)

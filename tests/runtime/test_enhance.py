@@ -259,7 +259,7 @@ def test_a_picture_of_one_pixel_is_refused(tmp_path):
 
 
 def lose_a_picture(monkeypatch):
-    """Let the muxer lose the third picture, as no container that is known here does."""
+    """Make the muxer lose the third frame, as no known container does."""
     write, seen = Muxer._write, []
 
     def write_most(muxer, packet):

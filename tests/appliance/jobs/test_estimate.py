@@ -21,7 +21,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def trial(monkeypatch):
-    """Put a known answer in the place of the trial, and a disk and memory of known size under it."""
+    """Replace the trial by a known answer, on a disk and memory of known size."""
 
     def become(*, length=Fraction(600), measured=MEASURED, disk=10**12, memory=10**10):
         monkeypatch.setattr(estimate_module, "_try", lambda *_: measured)

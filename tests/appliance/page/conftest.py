@@ -266,7 +266,7 @@ class Asleep:
             os.kill(self.worker, signal.SIGCONT)
 
     def queue(self, preset: str, *names: str) -> list[dict[str, Any]]:
-        """Let jobs of these names wait, and no others.
+        """Queue jobs of these names, and no others.
 
         One that an earlier test cancelled is retried: each upload is looked into by a process, which takes a second.
         """

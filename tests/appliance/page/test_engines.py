@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino 
 
 @pytest.fixture
 def failed(furnished: Any) -> str:
-    """Put an engine that failed into the store of the box."""
+    """Add a failed engine to the server's store."""
     store = EngineStore(furnished.box.data / "engines")
     source = find_model("light-x4").file()
     request = request_engine(source, dimensions={"height": 32, "width": 32}, engine_type=EngineType.OPENVINO)

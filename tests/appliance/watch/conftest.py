@@ -132,7 +132,7 @@ class Box:
         return self.queue.list(states=states or None, limit=10_000)
 
     def settle(self, ingest: FolderIngest, scans: int = 4) -> None:
-        """Let the hold time pass during a number of scans."""
+        """Pass the hold time during a number of scans."""
         for _ in range(scans):
             ingest.scan()
             ingest.follow_jobs()

@@ -146,7 +146,7 @@ def nobody(client: TestClient) -> Person:
 
 @pytest.fixture
 def stored(services: Services) -> Callable[[str], Path]:
-    """Tell where the file of an upload lies, by its id or address."""
+    """Return the path of an upload's file, by its id or address."""
 
     def find(place: str) -> Path:
         upload_id = place.rpartition("/")[2]

@@ -56,7 +56,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
 
 @pytest.fixture(autouse=True)
 def denormals() -> None:
-    """Give denormals back to this thread: an earlier test's ONNX Runtime takes them, and hypothesis minds."""
+    """Enable denormals in this thread again: ONNX Runtime disabled them in an earlier test; hypothesis needs them."""
     torch.set_flush_denormal(False)
 
 

@@ -43,13 +43,13 @@ def test_states_are_reset_between_lead_in_and_signal(make_model, open_with, bloc
     denoiser = RecurrentDenoiser(make_model(block_samples=block, reset_states=("past",)), opener)
     pasts, run_once = [], opener.session.run
 
-    def spoil(tensors):
+    def corrupt(tensors):
         pasts.append(tensors["past"].copy())
         result = run_once(tensors)
         result["past_next"][...] = 7
         return result
 
-    opener.session.run = spoil
+    opener.session.run = corrupt
     run(denoiser, voice(5_000))
 
     resets = [index for index, past in enumerate(pasts) if not past.any()]

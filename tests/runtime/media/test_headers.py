@@ -21,7 +21,7 @@ RESTORE = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
 
 def amended(path: Path, shape: Shape) -> Path:
-    """Put a shape into a clip that was written with a filler, or an MP4."""
+    """Write a shape into a clip that was written with a filler, or an MP4."""
     if path.suffix in (".mp4", ".mov"):
         amend_mp4(path, [shape])
     else:
@@ -36,7 +36,7 @@ def shape_of(path: Path) -> Shape:
 
 
 def insert_box(path: Path, new: bytes, *names: bytes) -> None:
-    """Put a box at the end of nested boxes of an MP4 whose index lies behind its media."""
+    """Append a box at the end of nested boxes of an MP4 whose index lies behind its media."""
     data = bytearray(path.read_bytes())
     begin, parents, skips = 0, [], {b"stsd": 16, b"avc1": 86, b"hev1": 86}
     for name in names:

@@ -198,7 +198,7 @@ def test_where_seeking_gives_other_pictures_the_source_is_read_from_its_beginnin
     nears: list[int | None] = []
     original = VideoReader.__init__
 
-    def spoil(reader: VideoReader, *args: Any, near: int | None = None, **options: Any) -> None:
+    def corrupt(reader: VideoReader, *args: Any, near: int | None = None, **options: Any) -> None:
         nears.append(near)
         original(reader, *args, near=near, **options)
         if near is not None:
@@ -206,7 +206,7 @@ def test_where_seeking_gives_other_pictures_the_source_is_read_from_its_beginnin
             assert frame is not None
             reader._frames = (one for number, one in enumerate(reader._frames) if number % 7)
 
-    monkeypatch.setattr(VideoReader, "__init__", spoil)
+    monkeypatch.setattr(VideoReader, "__init__", corrupt)
 
     compare(clip(scenes=(100,), sound=False, gop=10), OPTIONS, 85)
 

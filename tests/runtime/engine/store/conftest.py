@@ -1,4 +1,4 @@
-"""A store, a copy of a shipped model that a test may spoil, and real OpenVINO engines of it."""
+"""A store, a copy of a shipped model that a test may corrupt, and real OpenVINO engines of it."""
 
 import shutil
 import threading

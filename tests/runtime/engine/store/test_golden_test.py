@@ -29,9 +29,9 @@ SIZES = {"height": 32, "width": 32}
 def prove_spoilt(wanted, tmp_path: Path) -> Callable[..., object]:
     """Return the function that builds an engine of a spoilt copy and runs the golden test of the true model on it."""
 
-    def run(spoil: Callable[[onnx.ModelProto], None]) -> object:
+    def run(corrupt: Callable[[onnx.ModelProto], None]) -> object:
         network = onnx.load(wanted.source)
-        spoil(network)
+        corrupt(network)
         onnx.save(network, tmp_path / "spoilt.onnx")
         blob = tmp_path / "engine.blob"
         build_engine(tmp_path / "spoilt.onnx", blob, engine_type=EngineType.OPENVINO, dimensions=SIZES)

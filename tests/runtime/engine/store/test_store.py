@@ -75,15 +75,15 @@ def test_a_flipped_bit_is_found_wherever_it_is(store, wanted, shelve, place: int
     assert store.find(wanted) is None
 
 
-@pytest.mark.parametrize("spoil", ["truncated", "missing", "manifest", "other key"])
-def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelve, spoil: str) -> None:
+@pytest.mark.parametrize("corrupt", ["truncated", "missing", "manifest", "other key"])
+def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelve, corrupt: str) -> None:
     folder = store.layout.ready / shelve(wanted)
     manifest = folder / "manifest.json"
-    if spoil == "truncated":
+    if corrupt == "truncated":
         (folder / "engine.blob").write_bytes(b"engin")
-    elif spoil == "missing":
+    elif corrupt == "missing":
         (folder / "engine.blob").unlink()
-    elif spoil == "manifest":
+    elif corrupt == "manifest":
         manifest.write_text("{}")
     else:
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "digest": "0" * 64}))
