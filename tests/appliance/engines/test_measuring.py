@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,15 +129,22 @@ def pretend(model):
 
 
 def children():
-    """Return the processes that measure, of this one."""
+    """Return the processes that measure, of this one; servers of other tests may run beside them."""
     found = []
     for task in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{task}/children") as file:
-                found += file.read().split()
+                found += [child for child in file.read().split() if is_measuring(child)]
         except FileNotFoundError:
             continue
     return found
+
+
+def is_measuring(child):
+    try:
+        return b"appliance.engines.measuring" in Path(f"/proc/{child}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture

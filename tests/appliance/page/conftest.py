@@ -175,7 +175,7 @@ class Box:
             return False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def open_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Box]]:
     """Yield the function that starts a new box, with these lines of settings; all are stopped at the end."""
     boxes: list[Box] = []
@@ -209,12 +209,12 @@ class Furnished:
         return self.box.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clip_file(write_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("media") / "Café at noon.mp4", frames=25, size=(96, 64))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def furnished(open_box: Callable[..., Box], clip_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Furnished:
     zoo = tmp_path_factory.mktemp("zoo")
     shutil.copytree(zoo_folder() / "light-x2", zoo / "archive-x2")
@@ -286,7 +286,7 @@ class Asleep:
         return [jobs[name] for name in names]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def asleep_box(open_box: Callable[..., Box], clip_file: Path) -> Asleep:
     box = open_box()
     return Asleep(box, box.set_up(), clip_file)

@@ -142,6 +142,7 @@ def test_finding_an_engine_notes_its_use(store, wanted, shelve) -> None:
 
 def test_a_wish_that_cannot_be_written_down_fails_no_job(tmp_path: Path, wanted: EngineRequest, caplog) -> None:
     (tmp_path / "file").write_text("")
+    caplog.set_level("WARNING", logger="runtime.engine.store.store")
 
     assert not EngineStore(tmp_path / "file").request_build(wanted)
     assert "the engine for model light-x4 cannot be requested" in caplog.text
