@@ -1,5 +1,7 @@
 """The video task learns from clips that the test makes, and unrolls as the product runs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from skimage.metrics import structural_similarity
 
 from kernels.warp import warp as shipped_warp
 from models.light_vsr import LightVsr, LightVsrConfig
+from runtime.video.degradation import DESCRIPTORS
 from training.clips import draw_sequence, load_clips
-from training.loop import Recipe, read_log, train
+from training.loop import Recipe, load_fitting, load_recipe, read_log, train
 from training.video import LUMA, VideoTask, psnr_luma, sequence_flow, ssim_luma, unroll, warp
 
 
@@ -122,3 +125,13 @@ def test_ssim_is_that_of_its_paper():
         )
         expected.append(plane[5:-5, 5:-5].mean())
     assert float(found) == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+def test_the_weights_that_a_recipe_starts_from_are_of_its_network():
+    folder = Path(__file__).parents[2]
+    kept = torch.load(folder / "training/starts/real_x4.pt", weights_only=True)["ema"]
+    task = load_recipe(folder / "training/recipes/real_x4.toml").task
+
+    network = LightVsr(LightVsrConfig(task["scale"], 1, task["channels"], task["blocks"], False, DESCRIPTORS))
+
+    assert load_fitting(network, kept) == []
