@@ -22,7 +22,6 @@ from runtime.audio.pipeline import AudioOutcome
 from runtime.backend_selection import JobBackends, parse_engine_fingerprint, run_with_backends, select_backends
 from runtime.build_report import Outcome, VideoOutcome, build_report, describe_source
 from runtime.engine.choose import Choice
-from runtime.engine.session import SharedSessions
 from runtime.errors import DecodeError
 from runtime.fingerprint import compute_fingerprint, describe_options, identify_source
 from runtime.job import (
@@ -144,8 +143,7 @@ def _run(run: JobRun, workspace: Workspace, rule: SegmentRule) -> Report:
     workspace.remove_empty_target()
     _refuse_place(plan, workspace)
     run.progress.stage("opening")
-    speech = None if run.backends.speech is None else SharedSessions(run.backends.speech.backend)
-    stored = [_store_audio(run, workspace, stream, speech) for stream in plan.info.audios]
+    stored = [_store_audio(run, workspace, stream) for stream in plan.info.audios]
     sounds = [sound for sound in stored if sound is not None]
     video = None
     if plan.video is not None and run.backends.video is not None:
@@ -172,9 +170,7 @@ def _refuse_place(plan: JobPlan, workspace: Workspace) -> None:
         trial.unlink()
 
 
-def _store_audio(
-    run: JobRun, workspace: Workspace, stream: AudioStream, speech: SharedSessions | None
-) -> AudioOutcome | None:
+def _store_audio(run: JobRun, workspace: Workspace, stream: AudioStream) -> AudioOutcome | None:
     """Store one audio track, whole, if it is encoded anew and not stored yet; None for one that is not."""
     suffix, index = run.plan.target.suffix.lower(), stream.index
     mapped = next(one for one in run.plan.streams if one.index == index)
@@ -190,7 +186,7 @@ def _store_audio(
         container = open_scratch(suffix)
         stack.callback(container.close)
         encoder = AudioEncoder(container, settings, from_zero=begins_at_zero(suffix, settings))
-        pipeline = stack.enter_context(open_audio_pipeline(run, stream, encoder, speech=speech, stop=run.new_stop()))
+        pipeline = stack.enter_context(open_audio_pipeline(run, stream, encoder, stop=run.new_stop()))
         context = encoder.stream.codec_context
         head = PacketHead(settings.codec, context.time_base, bytes(context.extradata or b""))
         with workspace.convert_os_errors():

@@ -12,7 +12,6 @@ from runtime.audio.speech_enhancer import SpeechEnhancer
 from runtime.backend_selection import JobBackends
 from runtime.build_report import VideoOutcome
 from runtime.engine.choose import Choice
-from runtime.engine.session import SharedSessions
 from runtime.errors import DamagedError, MediaError
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.audio_reader import AudioReader
@@ -105,17 +104,16 @@ def read_siting(plan: JobPlan, video: VideoPlan) -> tuple[float, float]:
     return find_siting(plan.info.path, video.stream)
 
 
-def open_audio_pipeline(
-    run: JobRun, stream: AudioStream, encoder: AudioEncoder, *, speech: SharedSessions | None, stop: StopSignal
-) -> AudioPipeline:
+def open_audio_pipeline(run: JobRun, stream: AudioStream, encoder: AudioEncoder, *, stop: StopSignal) -> AudioPipeline:
     """Set up the stages of one audio track; its speech is enhanced only if the plan says so."""
     plan = run.plan
     reader = AudioReader(plan.info.path, stream, start=plan.options.start, end=plan.options.end)
     enhancer = None
+    speech = run.backends.speech
     if plan.speech is not None and stream in plan.speech.tracks and speech is not None:
         enhancer = SpeechEnhancer(
             plan.speech.model,
-            speech,
+            speech.backend,
             channels=stream.channels,
             layout=stream.layout,
             sample_rate=stream.sample_rate,

@@ -1,6 +1,5 @@
 """One interface to every engine: named tensors in, named tensors out, fixed shapes, explicit state."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -97,65 +96,3 @@ def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array]) -
             raise SessionError(
                 f"input {binding.name} is {array.dtype} {array.shape}, expected {binding.dtype} {binding.shape}"
             )
-
-
-class SharedSessions:
-    """A `Backend` that opens each network once and closes it when its last user closes it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._lock = threading.Lock()
-        self._shared: dict[tuple[object, ...], _Shared] = {}
-
-    def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
-        """Open a session, or a share of the one that is open; see `Backend.open`."""
-        key = (model.folder, role, tuple(sorted(shape.items())))
-        with self._lock:
-            shared = self._shared.get(key)
-            if shared is None or not shared.users:
-                shared = self._shared[key] = _Shared(self._backend.open(model, role, shape))
-            shared.users += 1
-        return _Share(shared)
-
-
-class _Shared:
-    """A session, the number of its users, and the lock for its runs."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.users = 0
-        self.lock = threading.Lock()
-
-
-class _Share:
-    """One user's part of a session."""
-
-    def __init__(self, shared: _Shared) -> None:
-        self._shared = shared
-        self._is_open = True
-        session = shared.session
-        self.backend, self.precision = session.backend, session.precision
-        self.inputs, self.outputs = session.inputs, session.outputs
-
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the network once, after the other users' runs."""
-        with self._shared.lock:
-            return self._shared.session.run(tensors)
-
-    def close(self) -> None:
-        """Close the share; the last one closes the session."""
-        with self._shared.lock:
-            if not self._is_open:
-                return
-            self._is_open = False
-            self._shared.users -= 1
-            if not self._shared.users:
-                self._shared.session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
