@@ -5,10 +5,9 @@ the exported program, so both can run side by side.
 """
 
 import logging
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, load_onnxruntime
 
 OPSET = 18
 PARITY = 1e-4
@@ -215,7 +214,7 @@ def find_first_difference(program: Any, path: Path, inputs: Mapping[str, NDArray
     traced = _Recorder(program, made)
     traced.run(*_arguments(program, inputs))
     names = [name for name, value in traced.values.items() if value.is_floating_point()]
-    found = _run_with_outputs(path, names, inputs)
+    found = run_with_outputs(path, names, inputs)
     for name in names:
         reference = traced.values[name].numpy()
         peak = max(float(np.abs(reference).max(initial=0.0)), 1e-6)
@@ -254,20 +253,16 @@ def _arguments(program: Any, inputs: Mapping[str, NDArray[np.float32]]) -> list[
     return arguments
 
 
-def _run_with_outputs(
-    path: Path, names: list[str], inputs: Mapping[str, NDArray[np.float32]]
-) -> dict[str, NDArray[Any]]:
+def run_with_outputs(
+    path: Path, names: Iterable[str], inputs: Mapping[str, NDArray[np.float32]]
+) -> Mapping[str, NDArray[np.float32]]:
+    """Run a file in ONNX Runtime with additional intermediate outputs."""
     model = onnx.load(path)
-    known = {value.name for value in model.graph.output}
-    inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    for name in names:
-        if name not in known:
-            model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))
-    with tempfile.TemporaryDirectory() as folder:
-        opened = Path(folder) / "opened.onnx"
-        onnx.save(model, opened)
-        with OnnxRuntimeCpuSession(opened, dimensions={}, precision="fp32", threads=1) as session:
-            return session.run(inputs)
+    given = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
+    session = load_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = [*given, *(name for name in names if name not in given)]
+    return dict(zip(wanted, session.run(wanted, dict(inputs)), strict=True))
 
 
 def set_static_shapes(source: Path, target: Path, dimensions: Mapping[str, int]) -> None:

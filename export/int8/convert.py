@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from export.int8.layers import find_layers, worth_quantising
 from export.int8.qdq import quantise_graph
 from export.int8.ranges import CalibrationError, Ranges, Tensors, file_digest, load_ranges, measure_ranges
-from export.onnx_export import set_static_shapes
-from runtime.engine.onnxruntime import OnnxRuntimeCpuSession, load_onnxruntime
+from export.onnx_export import run_with_outputs, set_static_shapes
+from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.manifest import Model, QuantScheme
 
 GATE_DB = 0.15
@@ -178,16 +178,6 @@ def snr(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
         return float("-inf")
     signal, noise = (float(np.mean(value.astype(np.float64) ** 2)) for value in (expected, found - expected))
     return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-30) / noise))
-
-
-def run_with_outputs(path: Path, names: Iterable[str], tile: Tensors) -> Mapping[str, NDArray[np.float32]]:
-    """Run a file in ONNX Runtime with additional intermediate outputs."""
-    model = onnx.load(path)
-    given = {value.name for value in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
-    session = load_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    wanted = [*given, *(name for name in names if name not in given)]
-    return dict(zip(wanted, session.run(wanted, dict(tile)), strict=True))
 
 
 def _checked(
