@@ -5,7 +5,6 @@ folder of its name below the runs folder; beside them lies `curves.html`, a page
 rewritten every minute.
 """
 
-import fcntl
 import html
 import io
 import logging
@@ -23,6 +22,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.file_lock import FileLock
 from training.loop import Recipe, load_recipe, read_log
 
 logger = logging.getLogger(__name__)
@@ -215,9 +215,8 @@ class _Stop:
 @contextmanager
 def _locked(runs: Path) -> Iterator[None]:
     runs.mkdir(parents=True, exist_ok=True)
-    with (runs / "queue.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise QueueError(f"another training queue uses {runs}; stop it first or choose another folder") from error
+    lock = FileLock.try_exclusive(runs / "queue.lock")
+    if lock is None:
+        raise QueueError(f"another training queue uses {runs}; stop it first or choose another folder")
+    with lock:
         yield
