@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
+from benchmarks.survive import read_packets
 from tests import media
 
 SCENES = (8, 15, 9)
@@ -47,16 +47,6 @@ def write_scenes(
         gop=gop,
         sound=media.Sound(samples) if sound else None,
     )
-
-
-def read_packets(path: Path) -> list[tuple[Any, ...]]:
-    """Return every packet of a file: stream, times, key flag, and a digest of its bytes."""
-    with av.open(str(path)) as container:
-        return [
-            (p.stream_index, p.pts, p.dts, p.duration, p.is_keyframe, hashlib.sha256(bytes(p)).hexdigest())
-            for p in container.demux()
-            if p.size
-        ]
 
 
 def digest_work(folder: Path) -> dict[str, str]:
