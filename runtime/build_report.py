@@ -259,7 +259,7 @@ def _warnings(outcome: Outcome) -> list[str]:
         failed = sum(not rerun.cured for rerun in video.passed.reruns)
         found.append(
             f"{len(video.passed.reruns)} tiles were run again after the network failed"
-            + (f"; {failed} of them show the plain enlargement" if failed else "")
+            + (f"; {failed} of them show plain bicubic upscaling" if failed else "")
         )
     check, suffix = outcome.check.pictures, plan.target.suffix
     if check is not None and check.rounded_to is not None:

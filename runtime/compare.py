@@ -52,7 +52,7 @@ def draw_comparison(before: RgbImage, after: RgbImage) -> "Image":
     grown = source.resize(result.size, Image.Resampling.BICUBIC)
     label = f"source {source.width}x{source.height}"
     if source.size != result.size:
-        label += ", enlarged (bicubic)"
+        label += ", upscaled (bicubic)"
     whole_size = _fit(result.size)
     wholes = [
         (label, grown.resize(whole_size, Image.Resampling.LANCZOS)),
@@ -117,8 +117,8 @@ def _cut_details(
     if source.size != result.size:
         pixels = source.resize(result.size, nearest)
         panels = [
-            ("detail: the source's pixels", pixels, nearest),
-            ("detail: source, enlarged (bicubic)", grown, cubic),
+            ("detail: source pixels", pixels, nearest),
+            ("detail: source, upscaled (bicubic)", grown, cubic),
             ("detail: result", result, cubic),
         ]
     width = (row_width - (len(panels) - 1) * _GAP) // len(panels)

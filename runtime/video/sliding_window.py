@@ -30,7 +30,7 @@ class SlidingWindowRunner(Closing):
 
     The engine has one input, (1, frames, channels, h, w) or, for one frame, (1, channels, h, w), and gives the same
     with 3 channels at `scale` times the sides. A fourth input channel is the noise level, sigma / 255, which is
-    estimated frame by frame. Such networks know no strength: the result is mixed with the bicubic enlargement.
+    estimated frame by frame. Such networks know no strength: the result is blended with bicubic upscaling.
     """
 
     def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
@@ -137,7 +137,7 @@ class SlidingWindowRunner(Closing):
         return total.reshape(len(order), 3, height, width)
 
     def _run_tile(self, number: int, order: list[int], levels: list[float | None]) -> Frame:
-        """Run one tile of a window; a frame whose result is not valid is enlarged instead.
+        """Run one tile of a window; a frame whose result is not valid is upscaled by bicubic instead.
 
         There is no state to blame, so nothing would change if the tile were run again.
         """
