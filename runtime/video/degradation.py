@@ -1,10 +1,10 @@
-"""Measures of how degraded a frame is, told to networks that restore clean and bad sources alike.
+"""Measures of how degraded a frame is, as inputs of networks: the noise level, and a descriptor of all degradations.
 
-Noise raises the finest wavelet coefficients, coding sets most of them to zero, blur lowers all of them; their
-magnitudes at two scales tell the three apart without a reference (compare Donoho and Johnstone, Biometrika 81, 1994).
+Both come from Haar wavelet coefficients (Donoho and Johnstone, Biometrika 81, 1994). Noise raises the finest ones,
+coding sets most of them to zero, blur lowers all of them.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,23 @@ DESCRIPTORS: Final = 8
 _SMALLEST: Final = 2.0**-11
 _MOST_ROWS: Final = 360
 _BAND: Final = 16
+MAX_NOISE: Final = 50 / 255
+"""The highest noise level that networks with such an input are trained for."""
+
+
+def estimate_noise(luma: NDArray[np.float32]) -> float:
+    """Estimate the standard deviation of white noise from the median of the finest diagonal coefficients.
+
+    Edges hardly reach them. The estimate is too low where a codec smoothed the noise.
+
+    Args:
+        luma: (height, width) float32 in [0, 1], at least 2x2.
+
+    Returns:
+        Sigma, from 0 to `MAX_NOISE`.
+    """
+    magnitudes: NDArray[Any] = _diagonal(*_quads(luma))
+    return float(min(np.median(magnitudes) / 0.6745, MAX_NOISE))
 
 
 def describe_degradation(luma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -29,15 +46,27 @@ def describe_degradation(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     values: list[float] = []
     plane = _sample_rows(luma)
     for _ in range(2):
-        height, width = (side // 2 * 2 for side in plane.shape)
-        a, b = plane[0:height:2, 0:width:2], plane[0:height:2, 1:width:2]
-        c, d = plane[1:height:2, 0:width:2], plane[1:height:2, 1:width:2]
-        diagonal = np.abs(a - b - c + d) * np.float32(0.5)
+        a, b, c, d = _quads(plane)
+        diagonal = _diagonal(a, b, c, d)
         axial = (np.abs(a + b - c - d) + np.abs(a - b + c - d)) / 4
         values += [_log(float(np.median(diagonal))), _log(float(diagonal.mean())), _log(float(axial.mean()))]
         values.append(2 * float((diagonal < 1 / 512).mean()) - 1)
         plane = (a + b + c + d) * np.float32(0.25)
     return np.array(values, np.float32)
+
+
+def _quads(plane: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Return the four pixels of each 2x2 block, (height / 2, width / 2) each, in raster order."""
+    height, width = (side // 2 * 2 for side in plane.shape)
+    return tuple(plane[y:height:2, x:width:2] for y in (0, 1) for x in (0, 1))
+
+
+def _diagonal(
+    a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], d: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the magnitudes of the diagonal Haar coefficients."""
+    magnitudes: NDArray[np.float32] = np.abs(a - b - c + d) * np.float32(0.5)
+    return magnitudes
 
 
 def _log(magnitude: float) -> float:

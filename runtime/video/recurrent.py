@@ -41,7 +41,7 @@ class RecurrentRunner(Closing):
         self._pairs = [(state.input, state.output) for state in model.manifest.states]
         self._channels = {state.input: shapes[state.input][1] for state in model.manifest.states}
         self._constants = {"strength": np.array([strength], np.float32)}
-        self._is_told = "degradation" in shapes
+        self._takes_degradation = "degradation" in shapes
         self._states: dict[str, Frame] | None = None
         self._output: Frame | None = None
         self.backend, self.precision = self._session.backend, self._session.precision
@@ -64,7 +64,7 @@ class RecurrentRunner(Closing):
         """
         canvas = self._canvas
         states = self._states if frame.flow is not None else None
-        if self._is_told:
+        if self._takes_degradation:
             luma = rgb_to_luma(frame.rgb, 1)[: canvas.source_height, : canvas.source_width]
             self._constants["degradation"] = describe_degradation(luma)[None]
         if len(canvas.tiles) == 1:

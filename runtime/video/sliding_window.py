@@ -17,7 +17,8 @@ from runtime.closing import Closing
 from runtime.engine.session import Backend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
-from runtime.video.fallback import TileRetry, blend_by_strength, estimate_noise, is_valid, upscale_bicubic
+from runtime.video.degradation import estimate_noise
+from runtime.video.fallback import TileRetry, blend_by_strength, is_valid, upscale_bicubic
 from runtime.video.frames import EnhancedFrame, States, frames_to_states, states_to_frames
 from runtime.video.motion import PreparedFrame
 from runtime.video.tile_plan import Canvas

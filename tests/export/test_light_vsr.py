@@ -36,7 +36,7 @@ def network(config):
 @pytest.fixture(
     scope="module",
     params=[LightVsrConfig(2, 2, 16, 1, True), LightVsrConfig(4, 1, 16, 1), LightVsrConfig(4, 1, 16, 1, False, 8)],
-    ids=["grid", "plain", "told"],
+    ids=["grid", "plain", "conditioned"],
 )
 def exported(request, tmp_path_factory):
     built = network(request.param)
@@ -129,14 +129,14 @@ def test_a_checkpoint_becomes_a_model_of_the_zoo(tmp_path):
     assert manifest.parameters == sum(p.numel() for p in network(config).parameters())
 
 
-def test_a_network_that_is_told_of_the_degradation_runs_in_tiles_as_in_one(tmp_path):
+def test_a_network_conditioned_on_degradation_runs_in_tiles_as_in_one(tmp_path):
     config = LightVsrConfig(4, 1, 16, 1, False, 8)
     task = {"scale": 4, "channels": 16, "blocks": 1, "descriptors": True, "held_out": []}
     checkpoint = tmp_path / "last.pt"
     weights = network(config).state_dict()
     torch.save({"ema": weights, "recipe": {"name": "t", "seed": 1, "task": task}, "iteration": 1}, checkpoint)
-    ship(checkpoint, tmp_path / "told", title="told")
-    model, frame = load_model(tmp_path / "told"), np.random.default_rng(8).random((3, 64, 96), np.float32)
+    ship(checkpoint, tmp_path / "conditioned", title="conditioned")
+    model, frame = load_model(tmp_path / "conditioned"), np.random.default_rng(8).random((3, 64, 96), np.float32)
     one, tiles = (plan_canvas(64, 96, shaped(model, shape).manifest.video) for shape in ((64, 96), (32, 32)))
 
     found = []

@@ -1,9 +1,9 @@
-"""The descriptor tells noise, coding loss and blur apart, at any size."""
+"""The descriptor tells noise, coding loss and blur apart; noise is measured beside edges; both at any size."""
 
 import numpy as np
 import pytest
 
-from runtime.video.degradation import DESCRIPTORS, describe_degradation
+from runtime.video.degradation import DESCRIPTORS, MAX_NOISE, describe_degradation, estimate_noise
 
 MEDIAN, MEAN, AXIAL, ZEROS = range(4)
 
@@ -61,3 +61,17 @@ def test_a_high_frame_is_described_from_bands_spread_over_it():
     bands, whole = describe_degradation(plane), np.mean([describe_degradation(p) for p in np.split(plane, 4)], axis=0)
 
     np.testing.assert_allclose(bands, whole, atol=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 5 / 255, 25 / 255])
+@pytest.mark.parametrize("crop", [(128, 128), (127, 101)])
+def test_noise_is_measured_beside_edges(sigma, crop):
+    rng = np.random.default_rng(1)
+    edges = np.kron(rng.random((8, 8)), np.ones((16, 16)))
+    noisy = (edges + rng.normal(0, sigma, edges.shape)).astype(np.float32)[: crop[0], : crop[1]]
+
+    assert estimate_noise(noisy) == pytest.approx(sigma, rel=0.1, abs=1e-4)
+
+
+def test_noise_beyond_what_networks_know_is_limited():
+    assert estimate_noise(np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)) == MAX_NOISE

@@ -9,7 +9,8 @@ from runtime.engine.backends import find_backend
 from runtime.engine.choose import ModelBackend
 from runtime.errors import ManifestError
 from runtime.manifest import Model
-from runtime.video.fallback import TileRetry, estimate_noise
+from runtime.video.degradation import estimate_noise
+from runtime.video.fallback import TileRetry
 from runtime.video.motion import PreparedFrame
 from runtime.video.pipeline import open_runner
 from runtime.video.sliding_window import SlidingWindowRunner, mirror
