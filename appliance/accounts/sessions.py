@@ -109,7 +109,11 @@ class Sessions:
             # Updated first: only one of many parallel requests should write.
             self._touched = {**self._recent(now), key: now}
             with self._database.transaction() as connection:
-                connection.execute("UPDATE sessions SET last_seen_at = ? WHERE secret_hash = ?", (now, key))
+                # Only if it is as it was read: a session that has ended since then must not come back.
+                connection.execute(
+                    "UPDATE sessions SET last_seen_at = ? WHERE secret_hash = ? AND last_seen_at = ?",
+                    (now, key, row["last_seen_at"]),
+                )
                 connection.execute("UPDATE users SET last_seen_at = ? WHERE id = ?", (now, row["id"]))
         role = Role(row["role"])
         return Principal(

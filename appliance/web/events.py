@@ -1,7 +1,9 @@
 """Live updates for all browsers: the queue is polled once, and its changes are sent to every listener.
 
 The queue's revision is read about twice a second while anyone listens. Each change is serialised once and queued for
-every connection. The queue of a client that does not keep up is replaced by a `resync` event, so memory stays bounded.
+every connection that has not sent it yet: a connection starts at the revision that its page loaded, so that no change
+between the two is lost. The queue of a client that does not keep up is replaced by a `resync` event, so memory stays
+bounded.
 """
 
 import asyncio
@@ -39,13 +41,16 @@ def make_event(name: str, data: Any) -> ServerSentEvent:
 
 
 _RESYNC: Final = make_event("resync", {})
+_FOLDERS: Final = make_event("folders", {})  # without data: only administrators may see folders, and they fetch them
 
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """One connected browser."""
+    """One connected browser, and the revisions up to which it has been sent the changes."""
 
     caller: Principal
+    revision: int = 0
+    folder_revision: int = 0
     queue: deque[ServerSentEvent] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
@@ -69,12 +74,14 @@ class Update:
     """An event and its recipients.
 
     `owner` None is for everyone; otherwise it is about the jobs of that owner (empty: jobs without one), for the owner
-    and for listeners that see all jobs. `exact` limits it to listeners of exactly this owner.
+    and for listeners that see all jobs. `exact` limits it to listeners of exactly this owner. `revision` is that of the
+    change; None sends it to every listener that has anything new.
     """
 
     event: ServerSentEvent
     owner: str | None = None
     exact: bool = False
+    revision: int | None = None
 
     def is_for(self, owner: str | None) -> bool:
         """Return True if a listener receives it that sees the jobs of one owner, or all jobs (None)."""
@@ -107,7 +114,6 @@ class Broadcaster:
         self._queue, self._users, self._still_valid, self._read_system = queue, users, still_valid, read_system
         self._own_only = own_only
         self._listeners: dict[Listener, None] = {}  # oldest first
-        self._revision = self._folder_revision = 0
         self._has_listener = asyncio.Event()
         self.stopping = False
 
@@ -125,26 +131,38 @@ class Broadcaster:
                 self._has_listener.clear()
                 await self._has_listener.wait()
                 system_at = checked_at = loop.time()
-                self._folder_revision = await to_thread.run_sync(self._queue.folder_revision)
-                self._revision = await to_thread.run_sync(self._queue.revision)
             try:
                 now = loop.time()
                 if now - checked_at >= CHECK_EVERY_S:
                     checked_at = now
                     await self._close_invalid()
-                owners = {self._owner_of(listener.caller) for listener in self._listeners}
-                updates = await to_thread.run_sync(self._poll, owners)
+                await self._send_changes(tuple(self._listeners))
                 if now - system_at >= SYSTEM_EVERY_S:
                     system_at = now
-                    updates.append(Update(make_event("system", await to_thread.run_sync(self._read_system))))
-                for listener in self._listeners:
-                    owner = self._owner_of(listener.caller)
-                    for update in updates:
-                        if update.is_for(owner):
-                            listener.put(update.event)
+                    event = make_event("system", await to_thread.run_sync(self._read_system))
+                    for listener in self._listeners:
+                        listener.put(event)
             except (StoreError, OSError) as error:
                 logger.warning("cannot send live updates: %s", error)
             await asyncio.sleep(POLL_EVERY_S)
+
+    async def _send_changes(self, listeners: tuple[Listener, ...]) -> None:
+        """Queue for each of some listeners what changed since its revisions."""
+        if not listeners:
+            return
+        owners = {self._owner_of(listener.caller) for listener in listeners}
+        oldest = min(listener.revision for listener in listeners)
+        revision, folder_revision, updates = await to_thread.run_sync(self._poll, oldest, owners)
+        for listener in listeners:
+            owner = self._owner_of(listener.caller)
+            if listener.revision < revision:
+                for update in updates:
+                    if update.is_for(owner) and (update.revision is None or update.revision > listener.revision):
+                        listener.put(update.event)
+                listener.revision = revision
+            if listener.folder_revision < folder_revision:
+                listener.put(_FOLDERS)
+                listener.folder_revision = folder_revision
 
     async def _close_invalid(self) -> None:
         """Close connections whose session or token is no longer valid, even if they are never idle."""
@@ -170,11 +188,15 @@ class Broadcaster:
         """Return True if no further browser can connect."""
         return len(self._listeners) >= _MAX_LISTENERS
 
-    async def listen(self, caller: Principal) -> AsyncIterator[ServerSentEvent]:
-        """Yield the events for one browser until it disconnects, logs out, or the server stops."""
+    async def listen(self, caller: Principal, since: int | None = None) -> AsyncIterator[ServerSentEvent]:
+        """Yield the events for one browser until it disconnects, logs out, or the server stops.
+
+        Args:
+            caller: The user of the browser.
+            since: The revision of the queue that its page knows; None for the present one.
+        """
         listener = Listener(caller, closed=self.stopping)
-        for event in await to_thread.run_sync(self._initial_events, self._owner_of(caller)):
-            listener.put(event)
+        await to_thread.run_sync(self._greet, listener, since)
         own = [other for other in self._listeners if other.caller.id == caller.id and not other.closed]
         for oldest in own[: max(0, len(own) + 1 - _MAX_PER_USER)]:
             oldest.close()
@@ -194,27 +216,32 @@ class Broadcaster:
         """Return the only user whose jobs a caller may see; None for all jobs."""
         return caller.id if self._own_only and caller.role is not Role.ADMINISTRATOR else None
 
-    def _initial_events(self, owner: str | None) -> list[ServerSentEvent]:
-        return [
-            make_event("counts", self._queue.counts(owner)),
-            make_event("queue", {"is_held": self._queue.is_held()}),
-            make_event("system", self._read_system()),
-        ]
+    def _greet(self, listener: Listener, since: int | None) -> None:
+        """Set the revisions at which a listener starts, and queue its first events."""
+        listener.folder_revision = self._queue.folder_revision()
+        listener.revision = present = self._queue.revision()
+        if since is not None and 0 <= present - since <= _MAX_QUEUED:
+            listener.revision = since
+        elif since is not None:
+            listener.put(_RESYNC)
+        listener.put(make_event("counts", self._queue.counts(self._owner_of(listener.caller))))
+        listener.put(make_event("queue", {"is_held": self._queue.is_held()}))
+        listener.put(make_event("system", self._read_system()))
+        if since is not None:
+            listener.put(_FOLDERS)
 
-    def _poll(self, owners: set[str | None]) -> list[Update]:
-        before = self._revision
+    def _poll(self, since: int, owners: set[str | None]) -> tuple[int, int, list[Update]]:
+        """Return the revisions of the queue and of the folders, and the changes of the queue after a revision."""
         folder_revision, revision = self._queue.folder_revision(), self._queue.revision()
-        # Without data: only administrators may see folders, and they fetch them.
-        folders = [Update(make_event("folders", {}))] if folder_revision != self._folder_revision else []
-        self._folder_revision = folder_revision
-        if revision == before:
-            return folders
-        changed, removed = self._queue.changed_since(before), self._queue.removed_since(before)
-        self._revision = max([revision, *(job.revision for job in changed)])
+        if revision <= since:
+            return revision, folder_revision, []
+        changed, removed = self._queue.changed_since(since), self._queue.removed_since(since)
         names = self._users.names()
         updates = [
             Update(
-                make_event("job", view_job(job, self._queue.files(job.id), names).model_dump()), owner=job.owner or ""
+                make_event("job", view_job(job, self._queue.files(job.id), names).model_dump()),
+                owner=job.owner or "",
+                revision=job.revision,
             )
             for job in changed
         ]
@@ -222,6 +249,7 @@ class Broadcaster:
         updates += [
             Update(make_event("counts", self._queue.counts(owner)), owner=owner, exact=True) for owner in owners
         ]
-        if not folders and any(job.folder is not None for job in changed):
-            folders = [Update(make_event("folders", {}))]
-        return [*updates, Update(make_event("queue", {"is_held": self._queue.is_held()})), *folders]
+        updates.append(Update(make_event("queue", {"is_held": self._queue.is_held()})))
+        if any(job.folder is not None for job in changed):
+            updates.append(Update(_FOLDERS))
+        return max([revision, *(job.revision for job in changed)]), folder_revision, updates

@@ -90,6 +90,7 @@ class SessionOut(BaseModel):
     setup_needed: bool
     version: str
     own_jobs_only: bool = Field(description="Users other than administrators see only their own jobs")
+    revision: int = Field(description="The number of the last change of the queue, for `since` of the live updates")
 
 
 class HealthOut(BaseModel):
@@ -260,6 +261,7 @@ def _session(services: Services, caller: Principal | None, *, setup_needed: bool
         setup_needed=setup_needed,
         version=relume_version(),
         own_jobs_only=caller is not None and services.settings.own_jobs_only,
+        revision=0 if caller is None else services.queue.revision(),
     )
 
 

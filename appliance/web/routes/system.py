@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi import Path as PathParameter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
@@ -87,7 +87,12 @@ def _check_capacity(services: ServicesDep) -> None:
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def events(
-    services: ServicesDep, caller: Viewer, _: Annotated[None, Depends(_check_capacity)]
+    services: ServicesDep,
+    caller: Viewer,
+    _: Annotated[None, Depends(_check_capacity)],
+    since: Annotated[
+        int | None, Query(ge=0, description="The revision that the client knows; later changes are sent first")
+    ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream changes as server-sent events.
 
@@ -95,7 +100,7 @@ async def events(
     the queue is paused; `system` has disk, temperature and load; `folders` means that watch folders changed; `resync`
     means that events were lost: fetch the list again.
     """
-    async for event in services.broadcaster.listen(caller):
+    async for event in services.broadcaster.listen(caller, since):
         yield event
 
 

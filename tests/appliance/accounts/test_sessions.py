@@ -48,6 +48,25 @@ def test_a_log_in_ends_without_use(accounts: Accounts, database: Database):
 
 
 @pytest.mark.usefixtures("anna")
+def test_a_use_does_not_revive_a_session_that_ended_meanwhile(
+    accounts: Accounts, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
+    age(database, "last_seen_at", 3600)
+    transaction = database.transaction
+
+    def expire_first() -> object:
+        monkeypatch.undo()
+        age(database, "last_seen_at", 24 * 3600)
+        return transaction()
+
+    monkeypatch.setattr(database, "transaction", expire_first)
+    assert accounts.sessions.find(new.secret, "a") is not None  # it was valid when it was read
+
+    assert accounts.sessions.find(new.secret, "a") is None
+
+
+@pytest.mark.usefixtures("anna")
 def test_a_log_in_ends_after_its_longest_time_however_it_is_used(accounts: Accounts, database: Database):
     new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     assert accounts.login.still_valid({new.principal}) == {new.principal}

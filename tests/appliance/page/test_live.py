@@ -50,11 +50,11 @@ def test_the_queue_follows_the_server_and_a_lost_connection_is_told(
     note.wait_for()
     assert titles(page) == ["third", "first", "second"]
     assert look(page, "connection-lost-desktop-light") == []
-    page.route("**/api/events", lambda route: route.abort())
+    page.route("**/api/events*", lambda route: route.abort())
     asleep.box.start()
     maria.send("POST", f"/api/jobs/{jobs[2]['id']}/cancel")
     assert page.locator(".job", has_text="third").get_by_text("Paused").is_visible()
-    page.unroute("**/api/events")
+    page.unroute("**/api/events*")
     note.wait_for(state="hidden")
 
     # The log-in still counts, what changed meanwhile is there, and what goes on is told again.
@@ -195,3 +195,27 @@ def test_history_searches_and_a_job_is_deleted_after_a_question(
     page.get_by_role("button", name="Delete: third.mp4").click()
     page.get_by_role("dialog").get_by_role("button", name=re.compile("^Delete$")).click()
     poll(lambda: sorted(titles(page)) == ["first", "second"])
+
+
+def test_a_list_does_not_undo_an_event_that_arrived_while_it_was_loading(
+    asleep: Any, log_in: Callable[..., Any]
+) -> None:
+    page = log_in(asleep.url)
+
+    states = page.evaluate(
+        """async () => {
+          const main = document.querySelector('script[type=module]').src;
+          const jobs = new (await import(main.replace('main.js', 'live.js'))).JobMap();
+          const job = (id, revision, state) => ({ id, revision, state });
+          const before = [job('old', 1, 'queued'), job('done', 2, 'queued'), job('gone', 3, 'queued')];
+          jobs.load([{ revision: 3, jobs: before }]);
+          jobs.update(job('new', 5, 'queued'));
+          jobs.update(job('done', 6, 'done'));
+          jobs.update({ id: 'gone', removed: true });
+          const late = [job('done', 2, 'queued'), job('gone', 3, 'queued'), job('other', 4, 'queued')];
+          jobs.load([{ revision: 4, jobs: late }]);
+          return [...jobs.values()].map(({ id, state }) => `${id} ${state}`).sort();
+        }"""
+    )
+
+    assert states == ["done done", "new queued", "other queued"]

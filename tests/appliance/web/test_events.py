@@ -21,7 +21,7 @@ def listening(live, services):
     """Listen as a browser does, and collect what is told."""
 
     @contextmanager
-    def listen(person):
+    def listen(person, since=None):
         told: list[tuple[str, dict]] = []
         ready, ended = threading.Event(), threading.Event()
 
@@ -29,7 +29,9 @@ def listening(live, services):
             headers, name = person.headers or {"Cookie": f"relume_session={person.secret}"}, ""
             with (
                 httpx.Client(base_url=live, timeout=30) as client,
-                client.stream("GET", "/api/events", headers=headers) as answer,
+                client.stream(
+                    "GET", "/api/events", headers=headers, params={} if since is None else {"since": since}
+                ) as answer,
             ):
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 for line in answer.iter_lines():
@@ -78,6 +80,35 @@ def test_a_browser_is_greeted_and_told_of_every_change_and_removal(listening, lo
         wait_for(lambda: ("job", {"id": job.id, "removed": True}) in told)
 
         wait_for(lambda: [data for name, data in told if name == "counts"][-1]["queued"] == 0)
+
+
+def test_changes_between_the_session_and_the_connection_are_sent(live, listening, log_in, services, add_job):
+    viewer, before, removed = log_in(Role.VIEWER, client=object()), add_job(), add_job()
+    with httpx.Client(base_url=live, timeout=30) as viewer.client:
+        revision = viewer.get("/api/session").json()["revision"]
+    changed = add_job()
+    services.queue.cancel(removed.id)
+    services.queue.remove(removed.id)
+
+    with listening(viewer, since=revision) as (told, _):
+        wait_for(lambda: ("job", {"id": removed.id, "removed": True}) in told)
+
+    assert [data["id"] for name, data in told if name == "job"] == [changed.id, removed.id]
+    assert before.id not in str(told)
+    assert ("folders", {}) in told
+
+
+@pytest.mark.parametrize("since", [0, 10_000])
+def test_a_client_that_is_far_behind_or_ahead_is_asked_to_load_again(listening, log_in, services, add_job, since):
+    job = add_job()
+    for number in range(600):
+        services.queue.set_estimate(job.id, f'{{"time_s": {number}.0}}')
+
+    with listening(log_in(Role.VIEWER, client=object()), since=since) as (told, _):
+        wait_for(lambda: ("resync", {}) in told)
+        time.sleep(5 * events.POLL_EVERY_S)
+
+    assert all(name != "job" for name, _ in told)
 
 
 def test_a_job_is_told_as_it_is_shown(live, listening, log_in, add_job):

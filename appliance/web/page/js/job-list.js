@@ -7,7 +7,7 @@ import { icon } from "./icons.js";
 import { setQueuePaused, moveJob } from "./job-actions.js";
 import { jobCard } from "./job-card.js";
 import { translate } from "./language.js";
-import { listen } from "./live.js";
+import { JobMap, listen } from "./live.js";
 import { announce, notifyError } from "./messages.js";
 import { selectable } from "./selection.js";
 import { mayAdminister, describeAudience } from "./session.js";
@@ -18,7 +18,7 @@ const LIMIT = 200;
 
 /** Show the queue in `root` until the signal is aborted. */
 export async function showJobs(root, signal) {
-  const jobs = new Map();
+  const jobs = new JobMap();
   const sections = [
     section("working", "In progress", ["running"]),
     section("paused", "Paused", ["paused"]),
@@ -101,8 +101,7 @@ export async function showJobs(root, signal) {
       ask("queued", LIMIT),
       ask("done,failed,cancelled", 4 * FINISHED_SHOWN, false),
     ]);
-    jobs.clear();
-    for (const job of found.flatMap((answer) => answer.jobs)) jobs.set(job.id, job);
+    jobs.load(found);
     waitingTotal = found[1].counts.queued;
     pause.set(found[0].is_held);
     draw();
@@ -111,8 +110,7 @@ export async function showJobs(root, signal) {
     "job",
     (job) => {
       const known = jobs.get(job.id);
-      if (job.removed) jobs.delete(job.id);
-      else if (!known || known.revision <= job.revision) jobs.set(job.id, job);
+      jobs.update(job);
       if (known && !job.removed && known.state !== job.state && STATES[job.state].over) {
         announce(`${job.title}: ${translate(STATES[job.state].word)}`);
       }

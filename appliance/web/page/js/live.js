@@ -11,10 +11,15 @@ let watchdog = 0;
 let failures = 0;
 let connected = null;
 
-/** Connect, unless already connected. */
-export function connect() {
+/**
+ * Connect, unless already connected. `since` is the revision of the queue before the first view was loaded: the server sends
+ * what changed after it.
+ */
+export function connect(since = null) {
   if (source !== null) return;
-  source = new EventSource("/api/events");
+  source = new EventSource(since === null ? "/api/events" : `/api/events?since=${since}`);
+  // A connection that never opens is tried again too, such as one that waits behind other tabs of the browser.
+  noteActivity();
   source.addEventListener("open", () => {
     noteActivity();
     const again = connected === false;
@@ -50,6 +55,31 @@ export function listen(name, listener, signal) {
   changes.addEventListener(name, (event) => listener(event.detail), { signal });
 }
 
+/**
+ * Jobs by id, each in its newest state, whether it came in a list or in an event: a list does not undo an event that arrived while
+ * it was loading.
+ */
+export class JobMap extends Map {
+  #removed = new Set();
+
+  /** Apply a "job" event. */
+  update(job) {
+    if (job.removed) {
+      this.#removed.add(job.id);
+      this.delete(job.id);
+    } else if (!(this.get(job.id)?.revision > job.revision)) {
+      this.set(job.id, job);
+    }
+  }
+
+  /** Replace all jobs by those of some answers of `/api/jobs`. */
+  load(answers) {
+    const revision = Math.min(...answers.map((answer) => answer.revision));
+    for (const [id, job] of this) if (job.revision <= revision) this.delete(id);
+    for (const job of answers.flatMap(({ jobs }) => jobs)) if (!this.#removed.has(job.id)) this.update(job);
+  }
+}
+
 /** Return whether the connection is open; null before the first attempt has ended. */
 export function isConnected() {
   return connected;
@@ -67,7 +97,7 @@ function retry() {
   source?.close();
   source = null;
   clearTimeout(timer);
-  timer = setTimeout(connect, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
+  timer = setTimeout(() => connect(), RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
   failures += 1;
 }
 

@@ -90,7 +90,7 @@ function openShell(user) {
   shellAbort = new AbortController();
   shell = buildShell(app, { onLogOut: leaveSession, signal: shellAbort.signal });
   shellUser = user.id;
-  connect();
+  connect(currentSession().revision);
 }
 
 function closeShell() {

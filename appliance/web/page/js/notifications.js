@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { formatPercent, shareDone, STATES } from "./format.js";
 import { translate } from "./language.js";
-import { listen } from "./live.js";
+import { JobMap, listen } from "./live.js";
 import { currentSession } from "./session.js";
 
 let title = "";
@@ -50,29 +50,19 @@ export async function setNotifications(on) {
 
 /** Follow all jobs until the signal is aborted. */
 export function watchJobs(signal) {
-  const running = new Map();
-  const states = new Map();
+  const jobs = new JobMap();
   const draw = () => {
-    const shares = [...running.values()].map((job) => shareDone(job) ?? 0);
+    const shares = [...jobs.values()].filter(({ state }) => state === "running").map((job) => shareDone(job) ?? 0);
     setTitleProgress(shares.length > 0 ? formatPercent(Math.max(...shares)) : "");
   };
   const follow = (job) => {
-    const before = states.get(job.id);
-    if (job.removed) {
-      running.delete(job.id);
-      states.delete(job.id);
-    } else {
-      states.set(job.id, job.state);
-      if (job.state === "running") running.set(job.id, job);
-      else running.delete(job.id);
-      if (before && before !== job.state && STATES[job.state].over) showNotification(job);
-    }
+    const before = jobs.get(job.id)?.state;
+    jobs.update(job);
+    if (before && !job.removed && before !== job.state && STATES[job.state].over) showNotification(job);
     draw();
   };
   const load = async () => {
-    const { jobs } = await get("/api/jobs", { state: "running,queued,paused", limit: 200 }, { signal });
-    running.clear();
-    for (const job of jobs) follow(job);
+    jobs.load([await get("/api/jobs", { state: "running,queued,paused", limit: 200 }, { signal })]);
     draw();
   };
   listen("job", follow, signal);

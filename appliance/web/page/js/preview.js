@@ -215,7 +215,7 @@ function follow(start, stage, signal, onDone) {
   const state = h("p", { class: "hint" });
   fill(stage, state, progress.box);
   const change = (now) => {
-    if (now.id !== job.id || signal.aborted || STATES[job.state].over) return;
+    if (now.id !== job.id || now.revision < job.revision || signal.aborted || STATES[job.state].over) return;
     job = { ...job, ...now };
     setText(state, job.state === "queued" ? "Starts after the current job." : "");
     progress.update(job);

@@ -3,7 +3,7 @@
 import { get, post, setCsrfToken } from "./api.js";
 import { useLanguage } from "./language.js";
 
-let session = { user: null, csrf: "", setup_needed: false, version: "" };
+let session = { user: null, csrf: "", setup_needed: false, version: "", revision: 0 };
 
 /** Load the session from the server. */
 export async function loadSession() {

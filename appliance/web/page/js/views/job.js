@@ -20,8 +20,8 @@ export const title = "Job";
 export async function show(root, id, signal) {
   await loadPresets();
   const parts = frame(root);
-  let job = await get(`/api/jobs/${encodeURIComponent(id)}`, {}, { signal });
-  setTitle(job.title);
+  let job = null;
+  let early = null;
   let shown = "";
   const draw = async () => {
     setText(parts.title, job.title);
@@ -49,18 +49,26 @@ export async function show(root, id, signal) {
   };
   const change = (now) => {
     if (now.id !== id) return;
+    if (job === null) {
+      early = now;
+      return;
+    }
     if (now.removed) {
       fill(root, deletedNotice());
       return;
     }
+    if (now.revision < job.revision) return; // an answer that was requested before the last event
     const before = job.state;
     job = now;
     if (before !== now.state) announce(`${now.title}: ${translate(STATES[now.state].word)}`);
     draw().catch(() => {});
   };
   listen("job", change, signal);
+  job = await get(`/api/jobs/${encodeURIComponent(id)}`, {}, { signal });
+  setTitle(job.title);
   listen("reload", async () => change(await get(`/api/jobs/${id}`, {}, { signal })), signal);
   await draw();
+  if (early !== null) change(early);
 }
 
 function frame(root) {
