@@ -3,9 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from runtime.errors import CancelledError
 
@@ -83,17 +83,18 @@ class StopSignal:
 
 
 class _End:
-    """The last item of a queue: the source ended, or failed with `error`."""
+    """The last item of a queue."""
 
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
+
+_END: Final = _End()
 
 
 class Stage(Generic[In, Out]):
     """Run one step of a pipeline in a thread of its own.
 
     Iterating yields the results in order and raises an error of the thread. When `stop` is set the thread
-    ends and iterating raises `CancelledError`.
+    ends and iterating raises `CancelledError`. A thread that cannot even report its end, because memory has run out,
+    ends the iteration all the same.
     """
 
     def __init__(
@@ -107,16 +108,17 @@ class Stage(Generic[In, Out]):
     ) -> None:
         self._source, self._work, self._stop = source, work, stop
         self._queue: Queue[Out | _End] = Queue(depth)
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"relume-{name}", daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[Out]:
         while True:
-            item = self._stop.take(self._queue)
+            item = self._next()
             if isinstance(item, _End):
                 self._thread.join()
-                if item.error is not None:
-                    raise item.error
+                if self._error is not None:
+                    raise self._error
                 return
             yield item
 
@@ -124,14 +126,25 @@ class Stage(Generic[In, Out]):
         """Wait until the thread has ended; `stop` must be set, or the results taken."""
         self._thread.join()
 
+    def _next(self) -> Out | _End:
+        """Wait for the next item, also of a thread that ended without its last one."""
+        while True:
+            ended = not self._thread.is_alive()
+            with suppress(Empty):
+                return self._queue.get(timeout=_POLL_S)
+            self._stop.check()
+            if ended:
+                return _END
+
     def _run(self) -> None:
         try:
             for item in self._work(iter(self._source)):
                 self._put(item)
-        except BaseException as error:  # carried to the thread that iterates
-            self._finish(_End(error))
-        else:
-            self._finish(_End(None))
+        except BaseException as error:  # raised by the thread that iterates
+            self._error = error
+        # Where this fails too, `_next` finds that the thread has ended.
+        with suppress(CancelledError, MemoryError):
+            self._put(_END)
 
     def _put(self, item: Out | _End) -> None:
         while True:
@@ -140,10 +153,4 @@ class Stage(Generic[In, Out]):
                 self._queue.put(item, timeout=_POLL_S)
             except Full:
                 continue
-            return
-
-    def _finish(self, end: _End) -> None:
-        try:
-            self._put(end)
-        except CancelledError:
             return

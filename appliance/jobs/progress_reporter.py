@@ -6,6 +6,7 @@ import resource
 import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -154,7 +155,9 @@ class ProgressReporter(Closing):
     def _wait(self) -> bool:
         """Wait for the next turn, sampling the memory meanwhile; return True at the end."""
         for _ in range(_SAMPLES):
-            self.gauge.sample()
+            # Without this thread the job would be taken to hang, and nobody could cancel it.
+            with suppress(psutil.Error, OSError, MemoryError):
+                self.gauge.sample()
             if self._ends.wait(_INTERVAL_S / _SAMPLES):
                 return True
         return False

@@ -100,7 +100,11 @@ _NO_PREVIEW: Final = "the result is complete, but its preview videos could not b
 _STORE_RETRY_S: Final = 1.0
 
 # Messages of libraries whose allocation was refused.
-_NO_MEMORY: Final = re.compile(r"cannot allocate memory|bad.?alloc|out of memory|std::bad", re.IGNORECASE)
+_NO_MEMORY: Final = re.compile(
+    r"cannot allocate memory|unable to allocate|bad.?alloc|out of memory|std::bad|can't start new thread|"
+    r"failed to map segment",
+    re.IGNORECASE,
+)
 
 Answer = TypeVar("Answer")
 

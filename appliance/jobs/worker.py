@@ -105,12 +105,13 @@ def _run_jobs(lease: JobLease, stopping: threading.Event, worker_options: Worker
 
 def _run_job(lease: JobLease, job: JobRecord, stopping: threading.Event, worker_options: WorkerOptions) -> bool:
     """Run one job; return True if the process should end after it."""
-    # At the first job, for an idle worker takes little memory, and before the limit, for a library that runs out of
-    # memory while it is loaded may end or hang the process.
-    import runtime.enhance  # noqa: F401
+    # Not before: an idle worker takes little memory.
     from appliance.jobs.run_job import Attempt
 
     if worker_options.memory_bytes is not None:
+        from runtime.preload import load_libraries
+
+        load_libraries()
         limit_memory(worker_options.memory_bytes)
 
     with _job_log(JobFiles(lease.data, job.id).log):

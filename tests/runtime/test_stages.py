@@ -2,6 +2,7 @@
 
 import threading
 import time
+from queue import Queue
 
 import pytest
 
@@ -37,6 +38,29 @@ def test_an_error_in_a_stage_is_raised_at_the_end_of_the_chain():
         results.extend(chain)
 
     assert results == [0, 2, 4]
+
+
+def test_a_stage_that_cannot_report_its_end_for_want_of_memory_ends_the_chain(monkeypatch):
+    def put(*_, **__):
+        raise MemoryError("no memory for the last item")
+
+    monkeypatch.setattr(Queue, "put", put)
+    stop = StopSignal()
+    chain = Stage("last", Stage("first", range(3), doubled, depth=1, stop=stop), doubled, depth=1, stop=stop)
+    found = []
+
+    def run():
+        try:
+            list(chain)
+        except BaseException as error:
+            found.append(error)
+
+    waiting = threading.Thread(target=run, daemon=True)
+    waiting.start()
+    waiting.join(5)
+    stop.set()
+
+    assert [type(error) for error in found] == [MemoryError]
 
 
 def test_a_source_never_runs_ahead_of_the_queue():

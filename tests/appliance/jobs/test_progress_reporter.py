@@ -69,3 +69,16 @@ def test_work_and_progress_are_signs_of_life(reporting, until):
     finally:
         ends.set()
         worker.join()
+
+
+def test_a_reading_of_the_memory_that_fails_does_not_end_the_reporter(reporting, monkeypatch):
+    lease, reporter = reporting
+    beats_after_questions(lease, 1)
+
+    def sample():
+        raise MemoryError
+
+    monkeypatch.setattr(reporter.gauge, "sample", sample)
+
+    beats_after_questions(lease, 3)
+    assert reporter._thread.is_alive()
