@@ -1,1 +1,1 @@
-"""Array kernels: tiles, blending, optical flow, warp, colour, the audio ring. They import nothing of Relume."""
+"""Array kernels: tiles, blending, optical flow, warp, colour, measures, the audio ring; nothing of Relume."""

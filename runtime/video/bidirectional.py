@@ -14,13 +14,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.measures import is_within
 from kernels.tiles import Tile, add_tile, read_tile, tile_window, write_tile
 from kernels.warp import warp
 from runtime.closing import Closing
 from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
 from runtime.manifest import Model, Role
-from runtime.video.fallback import TileRetry, blend_by_strength, is_finite, is_valid, upscale_bicubic
+from runtime.video.fallback import TileRetry, blend_by_strength, is_valid, upscale_bicubic
 from runtime.video.frames import EnhancedFrame, States, frames_to_states, states_to_frames
 from runtime.video.motion import PreparedFrame
 from runtime.video.tile_plan import Canvas
@@ -155,9 +156,9 @@ class BidirectionalRunner(Closing):
             if neighbour is not None and flow is not None:
                 warp(neighbour[1], read_tile(flow, tile), top=tile.top + 1, left=tile.left + 1, out=warped)
             result = self._run_branch(role, seen, tile, warped)
-            if not is_finite(result):
+            if not is_within(result):
                 result = self._run_branch(role, seen, tile, np.zeros_like(warped))
-                cured = is_finite(result)
+                cured = is_within(result)
                 self._note(index, number, cured=cured)
                 if not cured:
                     result = np.zeros_like(warped)
@@ -177,7 +178,7 @@ class BidirectionalRunner(Closing):
         for tile in canvas.tiles:
             pair = [np.ascontiguousarray(read_tile(one, tile))[None] for one in (seen, other)]
             flow = self._parts["flow"].run({"reference": pair[0], "other": pair[1]})["flow"][0]
-            if not is_finite(flow):  # the kernel cannot read at a position that is no number
+            if not is_within(flow):  # the kernel cannot read at a position that is no number
                 flow = np.zeros_like(flow)
             fade = tile_window(tile, canvas.height, canvas.width, overlap=2 * canvas.halo)
             add_tile(total, weight, tile, flow, fade)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kernels.measures import is_within
 from runtime.video.tile_plan import Canvas
 
 _LARGEST = 8.0
@@ -25,15 +26,8 @@ class TileRetry:
 
 
 def is_valid(result: Frame, states: Iterable[Frame] = ()) -> bool:
-    """Return whether a result is finite and within reason, and its states finite; NaN fails every comparison."""
-    if not (float(result.min()) > -_LARGEST and float(result.max()) < _LARGEST):
-        return False
-    return all(is_finite(state) for state in states)
-
-
-def is_finite(state: Frame) -> bool:
-    """Return whether every value is finite."""
-    return bool(np.isfinite(state.sum(dtype=np.float32)))
+    """Return whether a result is finite and within reason, and its states finite."""
+    return is_within(result, _LARGEST) and all(map(is_within, states))
 
 
 def upscale_bicubic(frame: Frame, scale: int) -> Frame:

@@ -5,6 +5,7 @@ import pytest
 
 from kernels.errors import DtypeError, LayoutError, NotFiniteError, ShapeError
 from kernels.warp import warp
+from kernels.workers import Workers
 
 
 def plain_warp(state, flow, top=0, left=0):
@@ -85,3 +86,48 @@ def test_a_flow_that_is_not_finite_is_refused(value):
     with pytest.raises(NotFiniteError, match="got a flow with NaN or infinity"):
         warp(np.ones((2, 5, 7), np.float32), flow, out=out)
     assert not out.any()
+
+
+def flows(height, width):
+    """Motion of one pixel's fraction, of long and short runs, across the borders, and without any order."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    rng = np.random.default_rng(6)
+    yield np.stack([0 * x + 0.4, 0 * y - 0.7])
+    yield np.stack([0.13 * x - 3, 0.02 * y + 1])
+    yield np.stack([np.round(x / 9) % 3, np.round(y / 5) % 2])
+    yield np.stack([0 * x - 2 * width, 0 * y + 2 * height])
+    yield rng.normal(0, 20, (2, height, width)).astype(np.float32)
+    yield np.where(rng.random((2, height, width)) < 0.05, np.float32(1e30), np.float32(0.25)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 9), (9, 1), (17, 61), (64, 40)])
+def test_runs_are_sampled_as_single_pixels_are(height, width):
+    state = np.random.default_rng(7).standard_normal((3, height, width)).astype(np.float32)
+
+    for flow in flows(height, width):
+        np.testing.assert_allclose(warp(state, flow), plain_warp(state, flow), atol=2e-5)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_no_bit(threads):
+    state = np.random.default_rng(8).standard_normal((5, 70, 90)).astype(np.float32)
+
+    with Workers(threads) as workers:
+        for flow in flows(70, 90):
+            np.testing.assert_array_equal(warp(state, flow, workers=workers), warp(state, flow))
+
+
+def test_an_empty_flow_gives_an_empty_result():
+    assert warp(np.ones((2, 5, 7), np.float32), np.zeros((2, 0, 7), np.float32)).shape == (2, 0, 7)
+
+
+def test_an_empty_state_is_refused():
+    with pytest.raises(ShapeError, match="expected at least one pixel"):
+        warp(np.ones((2, 0, 7), np.float32), np.zeros((2, 3, 7), np.float32))
+
+
+def test_a_flow_that_is_a_strided_view_is_read_right():
+    state = np.random.default_rng(9).standard_normal((2, 20, 30)).astype(np.float32)
+    wide = np.random.default_rng(9).normal(0, 3, (2, 40, 60)).astype(np.float32)
+
+    np.testing.assert_array_equal(warp(state, wide[:, ::2, ::2]), warp(state, wide[:, ::2, ::2].copy()))
