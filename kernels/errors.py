@@ -4,7 +4,9 @@ KernelError
 ├── ShapeError       an array has another shape than the kernel takes (also a ValueError)
 ├── DtypeError       an array has another dtype than the kernel takes (also a TypeError)
 ├── LayoutError      an array is not C-contiguous (also a ValueError)
-└── NotFiniteError   an array holds NaN or infinity where positions are computed from it (also a ValueError)
+├── NotFiniteError   an array holds NaN or infinity where positions are computed from it (also a ValueError)
+├── DeviceError      an array lies on another device than the kernel runs on (also a TypeError)
+└── CompileError     a CUDA kernel cannot be compiled or loaded (also a RuntimeError)
 """
 
 
@@ -26,3 +28,11 @@ class LayoutError(KernelError, ValueError):
 
 class NotFiniteError(KernelError, ValueError):
     """An array holds NaN or infinity where positions are computed from it."""
+
+
+class DeviceError(KernelError, TypeError):
+    """An array lies on another device than the kernel runs on."""
+
+
+class CompileError(KernelError, RuntimeError):
+    """A CUDA kernel cannot be compiled or loaded."""

@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.fake_cupy import FakeCupy
 
 TESTS = Path(__file__).parent
 # Two workers whose libraries compute with a thread for each core would wait for each other, spinning.
@@ -78,3 +81,19 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where CUDA kernels that are emulated on a CPU are kept once compiled; all workers share it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "emulated"
+
+
+@pytest.fixture
+def fake_cupy(kernel_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
+    """Put an array module in the place of CuPy that emulates a GPU on the CPU; see `tests.fake_cupy`."""
+    cupy = FakeCupy(kernel_folder)
+    for name in ("cupy", "cupyx"):
+        monkeypatch.setitem(sys.modules, name, cupy.modules()[name])
+    return cupy

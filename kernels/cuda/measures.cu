@@ -1,0 +1,99 @@
+// Measures of a frame that decide what is done with it: validity, scene cuts, and change of tiles.
+
+#define SCENE_BLOCK 4
+#define CHANGE_BLOCK 8
+#define REDUCE_THREADS 512
+
+// Sets a bit where a value is not finite, or not within (-bound, bound).
+extern "C" __global__ void __launch_bounds__(BLOCK) check_values(
+    const void* values, int kind, int count, float bound, u32 bit, u32* flag
+) {
+    u32 number = thread_number();
+    if (number >= (u32)count) return;
+    float value = load(values, number, kind);
+    if (!(value > -bound && value < bound)) atomicOr(flag, bit);
+}
+
+// Means over blocks of 4x4 pixels: of the frame, and of what the previous frame, moved by the flow, leaves unexplained.
+extern "C" __global__ void __launch_bounds__(BLOCK) scene_blocks(
+    const float* luma, const float* previous, const float* flow, int height, int width, float* means, float* changes
+) {
+    int columns = width / SCENE_BLOCK;
+    u32 number = thread_number();
+    if (number >= (u32)(height / SCENE_BLOCK) * columns) return;
+    int top = (int)(number / columns) * SCENE_BLOCK, left = (int)(number % columns) * SCENE_BLOCK;
+    i64 plane = (i64)height * width;
+    float mean = 0.0f, change = 0.0f;
+    for (int y = top; y < top + SCENE_BLOCK; ++y)
+        for (int x = left; x < left + SCENE_BLOCK; ++x) {
+            i64 at = (i64)y * width + x;
+            float u = flow ? flow[at] : 0.0f, v = flow ? flow[plane + at] : 0.0f;
+            mean += luma[at];
+            change += luma[at] - read_sample(previous, locate(x, y, u, v, height, width), FLOAT32);
+        }
+    means[number] = mean / (SCENE_BLOCK * SCENE_BLOCK);
+    changes[number] = change / (SCENE_BLOCK * SCENE_BLOCK);
+}
+
+// The sum over the block of each thread's value, in an order that is always the same.
+__device__ __forceinline__ float sum_block(float value, float* shared) {
+    shared[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = REDUCE_THREADS / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+        __syncthreads();
+    }
+    float total = shared[0];
+    __syncthreads();
+    return total;
+}
+
+// One block. measures: the unexplained change and the frame's own contrast, means over blocks. cut: 1 where the change
+// is visible and more than a share of the contrast, else 0.
+extern "C" __global__ void __launch_bounds__(REDUCE_THREADS) scene_cut(
+    const float* means, const float* changes, int count, float least_change, float least_share, float* measures,
+    u32* cut
+) {
+    __shared__ float shared[REDUCE_THREADS];
+    float sum = 0.0f, change = 0.0f, spread = 0.0f;
+    for (int i = threadIdx.x; i < count; i += REDUCE_THREADS) {
+        sum += means[i];
+        change += fabsf(changes[i]);
+    }
+    float mean = sum_block(sum, shared) / (float)count;
+    float unexplained = sum_block(change, shared) / (float)count;
+    for (int i = threadIdx.x; i < count; i += REDUCE_THREADS) spread += fabsf(means[i] - mean);
+    float contrast = sum_block(spread, shared) / (float)count;
+    if (threadIdx.x == 0) {
+        measures[0] = unexplained;
+        measures[1] = contrast;
+        *cut = unexplained > least_change && unexplained > least_share * contrast;
+    }
+}
+
+// For each tile the largest mean absolute difference over blocks of 8x8 pixels and the three channels: noise averages
+// out, a small thing that moves does not. Threads stand for blocks of the frame; `tiles` holds top, left, bottom and
+// right of each in pixels of the frame. `change` must be zero before.
+extern "C" __global__ void __launch_bounds__(BLOCK) tile_change(
+    const void* frame, const void* reference, int kind, i64 plane_pitch, i64 row_pitch, int height, int width,
+    const int* tiles, int count, float* change
+) {
+    int columns = (width + CHANGE_BLOCK - 1) / CHANGE_BLOCK;
+    u32 number = thread_number();
+    if (number >= (u32)((height + CHANGE_BLOCK - 1) / CHANGE_BLOCK) * columns) return;
+    int top = (int)(number / columns) * CHANGE_BLOCK, left = (int)(number % columns) * CHANGE_BLOCK;
+    int bottom = min(top + CHANGE_BLOCK, height), right = min(left + CHANGE_BLOCK, width);
+    float sum = 0.0f;
+    for (int c = 0; c < 3; ++c)
+        for (int y = top; y < bottom; ++y)
+            for (int x = left; x < right; ++x) {
+                i64 at = c * plane_pitch + y * row_pitch + x;
+                sum += fabsf(load(frame, at, kind) - load(reference, at, kind));
+            }
+    float mean = sum / (float)(3 * (bottom - top) * (right - left));
+    if (!is_finite(mean)) mean = LARGEST_FLOAT;
+    // Floats that are not negative have the order of their bits.
+    for (int i = 0; i < count; ++i)
+        if (top < tiles[4 * i + 2] && bottom > tiles[4 * i] && left < tiles[4 * i + 3] && right > tiles[4 * i + 1])
+            atomicMax((u32*)change + i, __float_as_uint(mean));
+}

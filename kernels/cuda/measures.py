@@ -1,0 +1,139 @@
+"""Measures of a frame on a GPU, which the host reads once a frame or not at all: validity, scene cuts, change of tiles.
+
+A scene cut is decided on the GPU, so that the states of the same frame can be reset without waiting for the host.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kernels.cuda.module import (
+    NULL,
+    Array,
+    float32s,
+    int32s,
+    kind_of,
+    launch,
+    pitches,
+    require,
+    require_contiguous,
+    require_plane,
+)
+from kernels.errors import DtypeError
+
+if TYPE_CHECKING:
+    from kernels.tiles import Tile
+
+_SCENE_BLOCK = 4
+_CHANGE_BLOCK = 8
+_REDUCE_THREADS = 512
+_FLOATS = (np.float32, np.float16)
+
+
+def check_values(values: Array, flag: Array, *, bit: int, bound: float = float("inf")) -> None:
+    """Set a bit of a flag where a value is not within (-bound, bound), which NaN never is.
+
+    Args:
+        values: float32 or float16, C-contiguous.
+        flag: (1,) uint32; bits are only ever set.
+        bit: `BAD_RESULT`, `BAD_STATE` or `BAD_FLOW`.
+        bound: Infinity asks for finite values alone.
+
+    Raises:
+        ShapeError: The flag is not of one element.
+        DtypeError: An array has another dtype.
+        LayoutError: The values are not C-contiguous.
+        DeviceError: An array is not on the current GPU.
+    """
+    require(values, "values", dtypes=_FLOATS, shape=values.shape)
+    require(flag, "a flag", dtypes=(np.uint32,), shape=(1,))
+    require_contiguous(values)
+    arguments = [values, kind_of(values), np.int32(values.size), np.float32(bound), np.uint32(bit), flag]
+    launch("measures", "check_values", values.size, arguments)
+
+
+class SceneDetector:
+    """Decides on the GPU whether a frame begins a new scene; planes of one size, in buffers of its own.
+
+    Args:
+        height: Of a plane.
+        width: Of a plane.
+        least_change: Mean change of blocks that is visible, of 1.
+        least_unexplained: Share of the frame's own contrast that the change must exceed.
+    """
+
+    def __init__(self, height: int, width: int, *, least_change: float, least_unexplained: float) -> None:
+        import cupy
+
+        self._shape = height, width
+        self._limits = float32s(least_change, least_unexplained)
+        self._blocks = cupy.zeros((2, max(1, (height // _SCENE_BLOCK) * (width // _SCENE_BLOCK))), np.float32)
+        self.measures = cupy.zeros(2, np.float32)
+        """Of the newest frame: the unexplained change, and the frame's own contrast."""
+
+    def measure(self, luma: Array, previous: Array, cut: Array, *, flow: Array | None = None) -> None:
+        """Set `cut` to 1 where a frame begins a scene, else to 0: the previous frame, moved, does not explain it.
+
+        Args:
+            luma: (height, width) float32, C-contiguous.
+            previous: That of the frame before.
+            cut: (1,) uint32.
+            flow: (2, height, width) float32, C-contiguous, to the previous frame; None where nothing moves.
+
+        Raises:
+            ShapeError: An array has another size.
+            DtypeError: An array has another dtype.
+            LayoutError: An array is not C-contiguous.
+            DeviceError: An array is not on the current GPU.
+        """
+        height, width = self._shape
+        require_plane(luma, "luma", self._shape)
+        require_plane(previous, "previous", self._shape)
+        require(cut, "a flag", dtypes=(np.uint32,), shape=(1,))
+        if flow is not None:
+            require_plane(flow, "flow", (2, *self._shape))
+        count = (height // _SCENE_BLOCK) * (width // _SCENE_BLOCK)
+        means, changes = self._blocks[0], self._blocks[1]
+        arguments = [luma, previous, NULL if flow is None else flow, *int32s(height, width), means, changes]
+        launch("measures", "scene_blocks", count, arguments)
+        arguments = [means, changes, np.int32(count), *self._limits, self.measures, cut]
+        launch("measures", "scene_cut", _REDUCE_THREADS, arguments, block=_REDUCE_THREADS)
+
+
+class ChangeMeter:
+    """Measures on the GPU how much each tile of a frame changed since a reference.
+
+    Args:
+        tiles: In pixels of the network's plane.
+        grid: How much finer the frame is.
+    """
+
+    def __init__(self, tiles: Sequence["Tile"], *, grid: int = 1) -> None:
+        import cupy
+
+        windows = [(one.top, one.left, one.top + one.height, one.left + one.width) for one in tiles]
+        self._windows = cupy.asarray(np.array(windows, np.int32).reshape(-1, 4) * np.int32(grid))
+        self.changes = cupy.zeros(len(windows), np.float32)
+        """(tiles,) float32: the largest mean absolute difference over a block of 8x8 pixels, of the newest call."""
+
+    def measure(self, frame: Array, reference: Array) -> None:
+        """Measure a frame against a reference, both (3, height, width) of one dtype and layout.
+
+        Raises:
+            ShapeError: They differ in size.
+            DtypeError: They are not float, or differ in dtype.
+            LayoutError: The elements of a row are not adjacent.
+            DeviceError: An array is not on the current GPU.
+        """
+        require(frame, "frame", dtypes=_FLOATS, shape=(3, None, None))
+        require(reference, "reference", dtypes=_FLOATS, shape=frame.shape)
+        if reference.dtype != frame.dtype:
+            raise DtypeError(f"got {frame.dtype} and {reference.dtype}, expected one dtype")
+        require_contiguous(reference, frame)
+        height, width = frame.shape[1:]
+        self.changes.fill(0)
+        threads = -(-height // _CHANGE_BLOCK) * -(-width // _CHANGE_BLOCK)
+        arguments = [frame, reference, kind_of(frame), *pitches(frame), *int32s(height, width)]
+        arguments += [self._windows, np.int32(len(self.changes)), self.changes]
+        launch("measures", "tile_change", threads, arguments)

@@ -1,0 +1,83 @@
+"""Flow kernels emulated on a CPU against the flow of the CPU, and against motion that is known."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from kernels.cuda.flow import estimate_flow
+from kernels.flow import estimate_flow as estimate_flow_on_cpu
+
+
+def texture(height, width, seed=6):
+    noise = np.random.default_rng(seed).standard_normal((height, width))
+    plane = gaussian_filter(noise, 1.2) + 3 * gaussian_filter(noise, 4)
+    plane = (plane - plane.min()) / (plane.max() - plane.min())
+    return plane.astype(np.float32)
+
+
+def shifted(u, v):
+    wide = texture(180, 240)
+    y, x = np.mgrid[40:140, 50:190].astype(np.float64)
+    frame = map_coordinates(wide, [y + v, x + u], order=3).astype(np.float32)
+    return frame, np.ascontiguousarray(wide[40:140, 50:190]), np.array([u, v], np.float32)[:, None, None]
+
+
+def parted():
+    wide = texture(140, 300)
+    previous = wide[20:120, 40:240].copy()
+    frame = previous.copy()
+    frame[:, :100] = wide[20:120, 44:144]
+    frame[:, 100:] = wide[17:117, 140:240]
+    known = np.zeros((2, 100, 200), np.float32)
+    known[0, :, :100], known[1, :, 100:] = 4, -3
+    return frame, previous, known
+
+
+def small_object():
+    """A small square that moves far over a still background."""
+    frame, previous = (texture(120, 160, 3) for _ in range(2))
+    thing = texture(24, 24, 9)
+    previous[40:64, 50:74], frame[52:76, 68:92] = thing, thing
+    known = np.zeros((2, 120, 160), np.float32)
+    known[0, 52:76, 68:92], known[1, 52:76, 68:92] = -18, -12
+    return frame, previous, known
+
+
+def rotation():
+    wide = texture(160, 200, 4)
+    y, x = np.mgrid[:160, :200].astype(np.float64)
+    angle = 0.06
+    u = np.cos(angle) * (x - 100) - np.sin(angle) * (y - 80) - (x - 100)
+    v = np.sin(angle) * (x - 100) + np.cos(angle) * (y - 80) - (y - 80)
+    frame = map_coordinates(wide, [y + v, x + u], order=3).astype(np.float32)
+    return frame, wide, np.stack([u, v]).astype(np.float32)
+
+
+def noisy():
+    rng = np.random.default_rng(7)
+    frame, previous, known = shifted(3.25, -1.5)
+    noise = rng.normal(0, 4 / 255, (2, *frame.shape))
+    return (frame + noise[0]).astype(np.float32), (previous + noise[1]).astype(np.float32), known
+
+
+SCENES = {
+    "still": lambda: shifted(0, 0), "sub-pixel": lambda: shifted(1.5, -0.75), "shift": lambda: shifted(-6.25, 3.5),
+    "far": lambda: shifted(14, -9), "two motions": parted, "small object": small_object, "rotation": rotation,
+    "noise": noisy,
+}  # fmt: skip
+
+
+def error(flow, known):
+    inner = (slice(None), slice(16, -16), slice(16, -16))
+    return float(np.hypot(*(flow - known)[inner]).mean())
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_end_point_error_is_that_of_the_cpu_or_smaller(fake_cupy, scene):
+    frame, previous, known = SCENES[scene]()
+
+    flow = estimate_flow(fake_cupy.asarray(frame), fake_cupy.asarray(previous)).get()
+
+    on_cpu = error(estimate_flow_on_cpu(frame, previous), known)
+    print(scene, error(flow, known), on_cpu)
+    assert error(flow, known) <= 1.02 * on_cpu + 0.002
