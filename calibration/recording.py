@@ -40,9 +40,9 @@ class RecordingBackend:
         calls = self._calls
 
         class Recording(OnnxRuntimeCpuSession):
-            def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+            def run(self, tensors: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
                 calls.append({name: np.array(value) for name, value in tensors.items()})
-                return super().run(tensors)
+                return super().run(tensors, out)
 
         opened = Recording if role == self._recorded else OnnxRuntimeCpuSession
         return opened(model.file(role=role), dimensions=shape, precision="fp32", threads=2)

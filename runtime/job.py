@@ -96,6 +96,7 @@ def open_video_pipeline(
         snapshots={0, (expected_frames(plan) or 0) // 2} if plan.options.compare is not None else set(),
         segmenter=segmenter,
         start=start,
+        threads=run.threads,
     )
 
 

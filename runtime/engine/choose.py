@@ -308,9 +308,9 @@ class StoredEngineSession(Closing):
         self.backend, self.precision = session.backend, session.precision
         self.inputs, self.outputs = session.inputs, session.outputs
 
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, tensors: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run the network once; see `Session.run`."""
-        return self._session.run(tensors)
+        return self._session.run(tensors, out)
 
     def close(self) -> None:
         """Close the session, then release the engine."""

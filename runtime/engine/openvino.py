@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.closing import Closing
 from runtime.engine.onnxruntime import read_inputs
-from runtime.engine.session import Array, Binding, check_tensors
+from runtime.engine.session import Array, Binding, check_tensors, prepare_outputs
 from runtime.errors import SessionError
 
 BLOB: Final = ".blob"
@@ -44,16 +44,19 @@ class OpenVinoSession(Closing):
         self.precision = precision
         self.inputs = _bindings(compiled.inputs)
         self.outputs = _bindings(compiled.outputs)
+        self._bound: dict[tuple[str, int], Array] = {}
+        """The arrays that the request reads and writes, by kind and position."""
 
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, tensors: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run the network once; see `Session.run`."""
         check_tensors(self.inputs, tensors)
-        # OpenVINO writes into the caller's own arrays, which spares a copy of its own.
-        results = {binding.name: np.empty(binding.shape, binding.dtype) for binding in self.outputs}
+        results = prepare_outputs(self.outputs, out)
         try:
+            for index, binding in enumerate(self.inputs):
+                self._bind("input", index, np.require(tensors[binding.name], requirements=["C", "W"]))
             for index, array in enumerate(results.values()):
-                self._request.set_output_tensor(index, self._tensor(array, shared_memory=True))
-            self._request.infer(dict(tensors), share_inputs=True, share_outputs=True)
+                self._bind("output", index, array)
+            self._request.infer(share_outputs=True)
         except RuntimeError as error:
             raise SessionError(f"OpenVINO failed while running: {error}") from error
         return results
@@ -61,6 +64,15 @@ class OpenVinoSession(Closing):
     def close(self) -> None:
         """Release the request and the model's memory."""
         self._request = None
+        self._bound.clear()
+
+    def _bind(self, kind: str, index: int, array: Array) -> None:
+        """Have the request use the caller's own memory, which spares it a copy."""
+        if self._bound.get((kind, index)) is array:
+            return
+        bind = self._request.set_input_tensor if kind == "input" else self._request.set_output_tensor
+        bind(index, self._tensor(array, shared_memory=True))
+        self._bound[kind, index] = array
 
 
 def compile_onnx(path: Path, *, dimensions: Mapping[str, int], threads: int) -> Any:

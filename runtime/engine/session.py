@@ -35,14 +35,17 @@ class Session(Protocol):
     inputs: tuple[Binding, ...]
     outputs: tuple[Binding, ...]
 
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, tensors: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run the network once.
+
+        Arrays that are given again are bound once, so a caller who fills its own buffers pays for no copy.
 
         Args:
             tensors: One C-contiguous array per input, of the binding's dtype and shape.
+            out: One C-contiguous array per output to fill, of the binding's dtype and shape; new ones without it.
 
         Returns:
-            One new array per output, owned by the caller.
+            One array per output, owned by the caller: those of `out`, or new ones.
 
         Raises:
             SessionError: A tensor is missing, unknown, or of another dtype or shape; or the backend failed.
@@ -81,18 +84,33 @@ class Backend(Protocol):
         ...
 
 
-def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array]) -> None:
-    """Check arrays against a session's inputs by name, dtype and shape.
+def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array], *, kind: str = "input") -> None:
+    """Check arrays against a session's inputs, or outputs, by name, dtype and shape.
 
     Raises:
         SessionError: A tensor is missing, unknown, or of another dtype or shape.
     """
     expected = {binding.name for binding in bindings}
     if tensors.keys() != expected:
-        raise SessionError(f"got inputs {sorted(tensors)}, expected {sorted(expected)}")
+        raise SessionError(f"got {kind}s {sorted(tensors)}, expected {sorted(expected)}")
     for binding in bindings:
         array = tensors[binding.name]
         if array.dtype != binding.dtype or array.shape != binding.shape:
             raise SessionError(
-                f"input {binding.name} is {array.dtype} {array.shape}, expected {binding.dtype} {binding.shape}"
+                f"{kind} {binding.name} is {array.dtype} {array.shape}, expected {binding.dtype} {binding.shape}"
             )
+
+
+def prepare_outputs(bindings: tuple[Binding, ...], out: Mapping[str, Array] | None) -> dict[str, Array]:
+    """Return the arrays that a run fills, in the order of the bindings: those of `out`, or new ones.
+
+    Raises:
+        SessionError: An array is missing, unknown, of another dtype or shape, or cannot be written to as a whole.
+    """
+    if out is None:
+        return {binding.name: np.empty(binding.shape, binding.dtype) for binding in bindings}
+    check_tensors(bindings, out, kind="output")
+    for name, array in out.items():
+        if not (array.flags.c_contiguous and array.flags.writeable):
+            raise SessionError(f"output {name} is read-only or a view with gaps, expected a C-contiguous array")
+    return {binding.name: out[binding.name] for binding in bindings}

@@ -16,7 +16,7 @@ from runtime.atomic_files import write_durably
 from runtime.closing import Closing
 from runtime.engine.device import EngineType
 from runtime.engine.device_memory import Buffers, open_buffers
-from runtime.engine.session import Array, Binding, check_tensors
+from runtime.engine.session import Array, Binding, check_tensors, prepare_outputs
 from runtime.errors import SessionError
 
 logger = logging.getLogger(__name__)
@@ -63,20 +63,26 @@ class TensorRtSession(Closing):
         self.graph_problem = ""
         self._graph: Any = self._warm_up(capture=engine_type is EngineType.TENSORRT)
 
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, tensors: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run the network once; see `Session.run`."""
         check_tensors(self.inputs, tensors)
+        filled = None if out is None else prepare_outputs(self.outputs, out)
         try:
             self._buffers.upload(tensors)
             if self._graph is None:
                 self._enqueue()
             else:
                 self._graph.launch(stream=self._stream)
-            return self._buffers.download()
+            results = self._buffers.download()
         except RuntimeError as error:
             if isinstance(error, SessionError):
                 raise
             raise SessionError(f"TensorRT failed while running: {error}") from error
+        if filled is None:
+            return results
+        for name, array in filled.items():
+            np.copyto(array, results[name])
+        return filled
 
     def close(self) -> None:
         """Store the compiled kernels, and release the device's memory."""

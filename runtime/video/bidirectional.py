@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kernels.measures import is_within
 from kernels.tiles import Tile, add_tile, read_tile, tile_window, write_tile
 from kernels.warp import warp
+from kernels.workers import SINGLE, Workers
 from runtime.closing import Closing
 from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
@@ -37,11 +38,13 @@ class BidirectionalRunner(Closing):
     clamps positions to the canvas, then reads them.
     """
 
-    def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
+    def __init__(
+        self, model: Model, backend: Backend, canvas: Canvas, *, strength: float, workers: Workers = SINGLE
+    ) -> None:
         spec = model.manifest.video
         if spec is None:
             raise ManifestError(f"model {model.manifest.name} is not a video model")
-        self._canvas, self._spec, self._strength = canvas, spec, strength
+        self._canvas, self._spec, self._strength, self._workers = canvas, spec, strength, workers
         roles = {file.role for file in model.manifest.files}
         self._parts: dict[str, Session] = {}
         with ExitStack() as stack:
@@ -154,7 +157,8 @@ class BidirectionalRunner(Closing):
         for number, tile in enumerate(canvas.tiles):
             warped = np.zeros((self._channels, tile.height, tile.width), np.float32)
             if neighbour is not None and flow is not None:
-                warp(neighbour[1], read_tile(flow, tile), top=tile.top + 1, left=tile.left + 1, out=warped)
+                place = {"top": tile.top + 1, "left": tile.left + 1}
+                warp(neighbour[1], read_tile(flow, tile), **place, out=warped, workers=self._workers)
             result = self._run_branch(role, seen, tile, warped)
             if not is_within(result):
                 result = self._run_branch(role, seen, tile, np.zeros_like(warped))

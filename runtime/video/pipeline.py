@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
+from kernels.workers import SINGLE, Workers
 from runtime.engine.session import Backend
 from runtime.manifest import Model
 from runtime.media.pixel_formats import YuvFrame
@@ -25,8 +26,10 @@ from runtime.video.sliding_window import SlidingWindowRunner
 from runtime.video.tile_plan import Canvas
 
 
-def open_runner(model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> Runner:
-    """Open what runs a model.
+def open_runner(
+    model: Model, backend: Backend, canvas: Canvas, *, strength: float, workers: Workers = SINGLE
+) -> Runner:
+    """Open what runs a model; `workers` are the threads of the kernels around the network.
 
     Raises:
         ManifestError: The model is not a video model, or its files do not fit what its manifest says.
@@ -36,8 +39,8 @@ def open_runner(model: Model, backend: Backend, canvas: Canvas, *, strength: flo
     if "window" in roles:
         return SlidingWindowRunner(model, backend, canvas, strength=strength)
     if "backward" in roles:
-        return BidirectionalRunner(model, backend, canvas, strength=strength)
-    return RecurrentRunner(model, backend, canvas, strength=strength)
+        return BidirectionalRunner(model, backend, canvas, strength=strength, workers=workers)
+    return RecurrentRunner(model, backend, canvas, strength=strength, workers=workers)
 
 
 Frame = NDArray[np.float32]
@@ -139,6 +142,7 @@ class VideoPipeline(Generic[Packet]):
 
     A context manager: leaving it stops every thread. `snapshot` holds the last frame whose index is among
     `snapshots`, once it has passed. With `start` it resumes where an earlier run ended, and `frames` begin there.
+    `threads` are those of the kernels around the network; the result does not depend on them.
     """
 
     def __init__(
@@ -158,6 +162,7 @@ class VideoPipeline(Generic[Packet]):
         snapshots: Set[int] = frozenset(),
         segmenter: Segmenter | None = None,
         start: ResumePoint | None = None,
+        threads: int = 1,
     ) -> None:
         spec = model.manifest.video
         assert spec is not None
@@ -165,7 +170,8 @@ class VideoPipeline(Generic[Packet]):
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
         self._motion = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
-        self._runner = open_runner(model, backend, canvas, strength=strength)
+        self._workers = Workers(threads)
+        self._runner = open_runner(model, backend, canvas, strength=strength, workers=self._workers)
         self._before: dict[int, NDArray[np.uint8]] = {}
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
         self._boundaries: dict[int, SegmentBoundary] = {}
@@ -209,6 +215,7 @@ class VideoPipeline(Generic[Packet]):
         for stage in self._stages:
             stage.join()
         self._runner.close()
+        self._workers.close()
 
     def _stage(
         self, name: str, source: Iterable[In], work: Callable[[Iterator[In]], Iterator[Out]], depth: int

@@ -1,13 +1,15 @@
 """Recurrent runner: one step of a network a frame, tile by tile, its state on a canvas the size of the frame."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.colour import rgb_to_luma
-from kernels.tiles import Tile, add_tile, read_tile, tile_window, write_tile
+from kernels.tiles import add_tile, read_tile, tile_window, write_tile
 from kernels.warp import warp
+from kernels.workers import SINGLE, Workers
 from runtime.closing import Closing
 from runtime.engine.session import Backend, Session
 from runtime.errors import ManifestError
@@ -21,28 +23,54 @@ from runtime.video.tile_plan import Canvas
 Frame = NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The buffers that one run of the engine fills; `tensors` are all of them, by the names of the engine's outputs.
+
+    result: (3, tile sides times scale) float32.
+    states: (channels, tile height, tile width) float32, the next states one after the other.
+    """
+
+    tensors: dict[str, Frame]
+    result: Frame
+    states: Frame
+
+
 class RecurrentRunner(Closing):
     """Run a step engine over frames of one size; a `runtime.video.frames.Runner` that never looks ahead.
 
     The engine takes `frame` (1, 3, h, w), `strength` (1,), the manifest's state tensors and, if it has that input,
     `degradation` (1, 8); it returns `output` (1, 3, scale h, scale w) and the next states. A context manager; frames
     come in order, from one thread.
+
+    The states of a network are the channels of one canvas, and the engine reads them from one buffer: a tile of all of
+    them is warped at once, straight into its input. Buffers are used again from frame to frame.
     """
 
-    def __init__(self, model: Model, backend: Backend, canvas: Canvas, *, strength: float) -> None:
+    def __init__(
+        self, model: Model, backend: Backend, canvas: Canvas, *, strength: float, workers: Workers = SINGLE
+    ) -> None:
         spec = model.manifest.video
         if spec is None:
             raise ManifestError(f"model {model.manifest.name} is not a video model")
-        self._canvas = canvas
-        self._spec = spec
+        self._canvas, self._spec, self._workers = canvas, spec, workers
         height, width = canvas.tile_shape
         self._session: Session = backend.open(model, "step", {"height": height, "width": width, "batch": 1})
         shapes = {binding.name: binding.shape for binding in self._session.inputs}
-        self._pairs = [(state.input, state.output) for state in model.manifest.states]
-        self._channels = {state.input: shapes[state.input][1] for state in model.manifest.states}
-        self._constants = {"strength": np.array([strength], np.float32)}
-        self._takes_degradation = "degradation" in shapes
-        self._states: dict[str, Frame] | None = None
+        self._outputs_of = {state.input: state.output for state in model.manifest.states}
+        self._channels: dict[str, slice] = {}
+        for name in self._outputs_of:
+            first = max((part.stop for part in self._channels.values()), default=0)
+            self._channels[name] = slice(first, first + shapes[name][1])
+        count = max((part.stop for part in self._channels.values()), default=0)
+        self._inputs = {one.name: np.zeros(one.shape, one.dtype) for one in self._session.inputs}
+        self._warped = np.zeros((count, height, width), np.float32)
+        self._inputs |= {name: self._warped[None, part] for name, part in self._channels.items()}
+        self._inputs["strength"][:] = strength
+        self._state: Frame | None = None
+        """(channels, plane height, plane width); of a single tile the states in `_newest`."""
+        self._newest: _Made | None = None
+        self._free: list[_Made] = []
         self._output: Frame | None = None
         self.backend, self.precision = self._session.backend, self._session.precision
         self.reruns: list[TileRetry] = []
@@ -63,30 +91,34 @@ class RecurrentRunner(Closing):
             overwrites.
         """
         canvas = self._canvas
-        states = self._states if frame.flow is not None else None
-        if self._takes_degradation:
+        if "degradation" in self._inputs:
             luma = rgb_to_luma(frame.rgb, 1)[: canvas.source_height, : canvas.source_width]
-            self._constants["degradation"] = describe_degradation(luma)[None]
+            self._inputs["degradation"][:] = describe_degradation(luma)
         if len(canvas.tiles) == 1:
-            result, self._states = self._run_tile(frame, 0, states)
+            made = self._run_tile(frame, 0, self._state if frame.flow is not None else None)
+            if self._newest is not None:
+                self._free.append(self._newest)
+            self._newest, self._state, result = made, made.states, made.result
         else:
-            result = self._run_tiles(frame, states)
+            result = self._run_tiles(frame)
         return result[:, : canvas.source_height * canvas.scale, : canvas.source_width * canvas.scale]
 
     @property
     def states(self) -> States:
         """The recurrent state after the newest frame, (channels, height, width) each; the next frame overwrites it."""
-        return self._states or {}
+        state = self._state
+        return {} if state is None else {name: state[part] for name, part in self._channels.items()}
 
     def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
-        """Go on with the state of an earlier run, which becomes this step's own."""
-        self._states, self.reruns = states or None, list(reruns)
+        """Go on with the state of an earlier run."""
+        self._state = np.concatenate([states[name] for name in self._channels]) if states else None
+        self.reruns = list(reruns)
 
     def close(self) -> None:
         """Close the engine's session."""
         self._session.close()
 
-    def _run_tiles(self, frame: PreparedFrame, states: dict[str, Frame] | None) -> Frame:
+    def _run_tiles(self, frame: PreparedFrame) -> Frame:
         """Run every tile; its next state takes the place of the old one once no later tile reads there."""
         canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
         if self._output is None:
@@ -94,62 +126,58 @@ class RecurrentRunner(Closing):
         output, weight = self._output, None
         if self._spec.overlap:
             output[:], weight = 0, np.zeros(output.shape[1:], np.float32)
-        last_readers = find_last_readers(canvas, frame.flow if states is not None else None)
-        self._states = self._states or self._new_states()
-        waiting: dict[int, dict[str, Frame]] = {}
+        state = self._state if frame.flow is not None else None
+        last_readers = find_last_readers(canvas, frame.flow if state is not None else None)
+        if self._state is None:
+            self._state = np.zeros((len(self._warped), canvas.height, canvas.width), np.float32)
+        waiting: dict[int, _Made] = {}
         for number, tile in enumerate(canvas.tiles):
-            result, waiting[number] = self._run_tile(frame, number, states)
+            waiting[number] = made = self._run_tile(frame, number, state)
             if weight is None:
-                write_tile(output, tile, result, scale=factor)
+                write_tile(output, tile, made.result, scale=factor)
             else:
                 fade = tile_window(tile, canvas.height, canvas.width, overlap=self._spec.overlap, scale=factor)
-                add_tile(output, weight, tile, result, fade, scale=factor)
+                add_tile(output, weight, tile, made.result, fade, scale=factor)
             for ready in [one for one in waiting if last_readers[one] <= number]:
-                for name, state in waiting.pop(ready).items():
-                    write_tile(self._states[name], canvas.tiles[ready], state)
+                made = waiting.pop(ready)
+                write_tile(self._state, canvas.tiles[ready], made.states)
+                self._free.append(made)
         if weight is not None:
             output /= weight
         return output
 
-    def _new_states(self) -> dict[str, Frame]:
-        canvas = self._canvas
-        return {
-            name: np.zeros((channels, canvas.height, canvas.width), np.float32)
-            for name, channels in self._channels.items()
-        }
-
-    def _run_tile(
-        self, frame: PreparedFrame, number: int, states: dict[str, Frame] | None
-    ) -> tuple[Frame, dict[str, Frame]]:
+    def _run_tile(self, frame: PreparedFrame, number: int, state: Frame | None) -> _Made:
         """Run one tile; where its result is not finite, once more from a clean state, then fall back to bicubic."""
         tile = self._canvas.tiles[number]
-        rgb = np.ascontiguousarray(read_tile(frame.rgb, tile, scale=self._canvas.grid))
-        result, next_states = self._call(rgb, self._read_states(tile, frame, states))
-        if is_valid(result, next_states.values()):
-            return result, next_states
-        result, next_states = self._call(rgb, self._read_states(tile, frame, None))
-        cured = is_valid(result, next_states.values())
+        rgb = read_tile(frame.rgb, tile, scale=self._canvas.grid)
+        np.copyto(self._inputs["frame"][0], rgb)
+        made = self._free.pop() if self._free else self._new_buffers()
+        if state is None or frame.flow is None or not state.size:
+            self._warped[:] = 0
+        else:
+            flow = read_tile(frame.flow, tile)
+            warp(state, flow, top=tile.top, left=tile.left, out=self._warped, workers=self._workers)
+        self._call(made)
+        if is_valid(made.result, [made.states]):
+            return made
+        self._warped[:] = 0
+        self._call(made)
+        cured = is_valid(made.result, [made.states])
         self.reruns.append(TileRetry(frame.index, number, cured))
-        if cured:
-            return result, next_states
-        clean = {name: np.zeros_like(state) for name, state in next_states.items()}
-        return upscale_bicubic(rgb, self._canvas.scale), clean
+        if not cured:
+            made.result[:] = upscale_bicubic(rgb, self._canvas.scale)
+            made.states[:] = 0
+        return made
 
-    def _call(self, rgb: Frame, states: dict[str, Frame]) -> tuple[Frame, dict[str, Frame]]:
-        tensors = {"frame": rgb[None]} | self._constants
-        tensors |= {name: state[None] for name, state in states.items()}
-        results = self._session.run(tensors)
-        return results["output"][0], {into: results[outof][0] for into, outof in self._pairs}
+    def _call(self, made: _Made) -> None:
+        """Run the engine on its inputs."""
+        self._session.run(self._inputs, made.tensors)
 
-    def _read_states(self, tile: Tile, frame: PreparedFrame, states: dict[str, Frame] | None) -> dict[str, Frame]:
-        """Fetch a tile's states from where its pixels were in the previous frame; zeros at the start."""
-        if states is None:
-            return {
-                name: np.zeros((count, tile.height, tile.width), np.float32) for name, count in self._channels.items()
-            }
-        assert frame.flow is not None
-        flow = read_tile(frame.flow, tile)
-        return {name: warp(state, flow, top=tile.top, left=tile.left) for name, state in states.items()}
+    def _new_buffers(self) -> _Made:
+        states = np.zeros_like(self._warped)
+        tensors = {one.name: np.zeros(one.shape, one.dtype) for one in self._session.outputs}
+        tensors |= {self._outputs_of[name]: states[None, part] for name, part in self._channels.items()}
+        return _Made(tensors, tensors["output"][0], states)
 
 
 def find_last_readers(canvas: Canvas, flow: Frame | None) -> list[int]:

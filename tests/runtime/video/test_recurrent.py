@@ -226,9 +226,10 @@ class InstantBackend:
             one.dtype.itemsize * int(np.prod(one.shape)) for one in session.inputs
         )
 
-        def run(_):
+        def run(tensors, out=None):
+            del tensors
             self.moved += size
-            return results
+            return results if out is None else out
 
         session.run = run
         return session
