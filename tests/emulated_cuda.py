@@ -8,17 +8,17 @@ import ctypes
 import fcntl
 import hashlib
 import os
-import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests.nvrtc import KERNEL
 
 SHIM = Path(__file__).with_name("emulated_cuda.hpp")
 SANITIZE = "RELUME_EMULATED_SANITIZE"
 """With this variable set kernels are built with the address sanitiser, which the process must have preloaded."""
 _FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w")
-_SANITIZER_FLAGS = ("-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
-_KERNEL = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\(\w+\))? (\w+)\(')
+_SANITIZER_FLAGS = ("-g", "-O0", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
 
 
 class EmulatedModule:
@@ -30,7 +30,7 @@ class EmulatedModule:
     """
 
     def __init__(self, code: str, folder: Path) -> None:
-        self.names = tuple(_KERNEL.findall(code))
+        self.names = tuple(KERNEL.findall(code))
         self._library = ctypes.PyDLL(str(_build(code, self.names, folder)))
 
     def signature(self, name: str) -> str:
