@@ -437,7 +437,6 @@ class FakeStream:
     def download(self, device: np.ndarray, host: np.ndarray) -> None:
         """Copy what the device holds now to the host, where it is seen after the next wait."""
         content = device.copy()
-        np.ascontiguousarray(host).view(np.uint8)  # a host array that cannot be viewed as bytes is none of CuPy's
         host[...] = np.frombuffer(bytes([_UNTOUCHED]) * host.itemsize, host.dtype)[0]
         self._arriving.append((host, content))
 

@@ -1,13 +1,13 @@
 """A small network whose output has twice the sides of its input, as ONNX with named dimensions; and a fake GPU."""
 
 import sys
-import weakref
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.fake_cupy import FakeCupy
 
 HEIGHT, WIDTH, CHANNELS = 20, 24, 8
 
@@ -57,92 +57,11 @@ def tensors():
     }
 
 
-class FakeGpu:
-    """The part of CuPy and PyCUDA that a session uses, on the host's memory: it counts bytes in use, and copies."""
-
-    def __init__(self, *, integrated: bool) -> None:
-        self.integrated = integrated
-        self.pooled, self.copies = 0, []
-        self._arrays: dict[int, weakref.ref[np.ndarray]] = {}
-
-    @property
-    def used(self) -> int:
-        """Bytes of arrays that are still referred to, or kept in a pool."""
-        return self.pooled + sum(array().nbytes for array in self._arrays.values() if array() is not None)
-
-    def empty(self, shape, dtype=np.float32, **_):
-        array = np.zeros(shape, dtype).view(FakeArray)
-        array.gpu, array.data_pointer = self, 4096 * (len(self._arrays) + 1)
-        self._arrays[array.data_pointer] = weakref.ref(array)
-        weakref.finalize(array, self._pool, array.nbytes)
-        return array
-
-    def at(self, address: int) -> np.ndarray:
-        """Return the array at an address of the device."""
-        return self._arrays[address]()
-
-    def _pool(self, size: int) -> None:
-        self.pooled += 0 if self.integrated else size
-
-    def free_all_blocks(self) -> None:
-        self.pooled = 0
-
-    def modules(self) -> dict[str, SimpleNamespace]:
-        stream = SimpleNamespace(ptr=1, synchronize=lambda: self.copies.append("wait"), launch=None)
-        stream.begin_capture = lambda: None
-        stream.end_capture = lambda: None
-        runtime = SimpleNamespace(
-            getDevice=lambda: 0,
-            getDeviceProperties=lambda _: {"integrated": self.integrated},
-            memGetInfo=lambda: (1 << 30, 1 << 30),
-        )
-        cuda = SimpleNamespace(runtime=runtime, Stream=lambda **_: stream, get_current_stream=lambda: stream)
-        pool = SimpleNamespace(free_all_blocks=self.free_all_blocks)
-        cupy = SimpleNamespace(
-            empty=self.empty,
-            cuda=cuda,
-            get_default_memory_pool=lambda: pool,
-            get_default_pinned_memory_pool=lambda: pool,
-        )
-        driver = SimpleNamespace(host_alloc_flags=SimpleNamespace(DEVICEMAP=2), pagelocked_empty=self.empty)
-        return {
-            "cupy": cupy,
-            "cupyx": SimpleNamespace(empty_pinned=self.empty),
-            "pycuda": SimpleNamespace(driver=driver),
-            "pycuda.driver": driver,
-            "pycuda.autoprimaryctx": SimpleNamespace(),
-        }
-
-
-class FakeArray(np.ndarray):
-    """An array on the fake GPU."""
-
-    gpu, data_pointer = None, 0
-
-    @property
-    def data(self):
-        return SimpleNamespace(ptr=self.data_pointer)
-
-    @property
-    def base(self):
-        return SimpleNamespace(get_device_pointer=lambda: self.data_pointer)
-
-    def set(self, host, *, stream) -> None:  # noqa: ARG002
-        self.gpu.copies.append("up")
-        self[...] = host
-
-    def get(self, *, stream, out, blocking):  # noqa: ARG002
-        self.gpu.copies.append("down")
-        out[...] = self
-
-
 @pytest.fixture(params=[False, True], ids=["card", "integrated"])
-def fake_gpu(request, monkeypatch) -> FakeGpu:
+def fake_gpu(request, kernel_folder, monkeypatch) -> FakeCupy:
     """A GPU with memory of its own, or one that shares the host's."""
-    gpu = FakeGpu(integrated=request.param)
+    gpu = FakeCupy(kernel_folder, integrated=request.param)
     for name, module in gpu.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    found = lambda name: name if name in sys.modules else None  # noqa: E731
-    monkeypatch.setattr("runtime.engine.device_memory.find_spec", found)
-    monkeypatch.setattr("runtime.engine.tensorrt.find_spec", found)
+    monkeypatch.setattr("runtime.engine.tensorrt.find_spec", lambda name: name if name in sys.modules else None)
     return gpu

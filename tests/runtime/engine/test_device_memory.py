@@ -38,7 +38,7 @@ def test_tensors_are_copied_once_each_way_and_not_at_all_where_memory_is_shared(
     stream = sys.modules["cupy"].cuda.Stream()
     buffers = open_buffers(TENSORS[:2], TENSORS[2:], stream)
     given = {one.name: np.ones(one.shape, one.dtype) for one in TENSORS[:2]}
-    fake_gpu.copies.clear()
+    fake_gpu.log.clear()
 
     buffers.upload(given)
     for one in TENSORS[:2]:
@@ -49,7 +49,7 @@ def test_tensors_are_copied_once_each_way_and_not_at_all_where_memory_is_shared(
 
     assert (first["one"], buffers.download()["one"]) == (7, 8)  # a result of its own each time
     expected = ["wait", "wait"] if fake_gpu.integrated else ["up", "up", "down", "wait", "down", "wait"]
-    assert fake_gpu.copies == expected
+    assert [event.kind for event in fake_gpu.log] == expected
 
 
 def test_memory_is_released_when_tensors_are_closed(fake_gpu):
