@@ -1,8 +1,12 @@
 """`python -m kernels`: compile every kernel once, so that the first job after installing does not wait for it."""
 
+from importlib.util import find_spec
+
 import numpy as np
 
 from kernels.colour import YuvLayout, rgb_to_luma, rgb_to_yuv, yuv_to_rgb
+from kernels.cuda.module import compile_all as compile_cuda_kernels
+from kernels.errors import CompileError
 from kernels.flow import estimate_flow
 from kernels.warp import warp
 
@@ -21,5 +25,17 @@ def compile_all() -> None:
     warp(np.zeros((2, *luma.shape), np.float32), flow[:, 1:-1, 1:-1])
 
 
+def compile_for_gpu() -> str:
+    """Compile the CUDA kernels for the GPU; return why they were not, or nothing."""
+    if find_spec("cupy") is None:
+        return "no CUDA kernels: cupy is not installed"
+    try:
+        compile_cuda_kernels()
+    except CompileError as error:
+        return f"no CUDA kernels: {error}"
+    return ""
+
+
 if __name__ == "__main__":
     compile_all()
+    print(compile_for_gpu() or "CUDA kernels compiled")

@@ -1,4 +1,7 @@
-"""Colour in one pass: planar integer YUV to float RGB and back, any siting of chroma, 8 to 16 bits."""
+"""Colour in one pass: planar integer YUV to float RGB and back, any siting of chroma, 8 to 16 bits.
+
+Arrays of CuPy are converted on their GPU; `kernels.cuda.colour` has what it can do beyond this.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,6 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.cuda import colour as cuda
+from kernels.cuda.module import is_on_gpu
 from kernels.errors import DtypeError, ShapeError
 
 Chroma = Literal["420", "422", "444"]
@@ -64,6 +69,8 @@ def yuv_to_rgb(planes: Planes, layout: YuvLayout, out: NDArray[np.float32] | Non
         ShapeError: The planes do not fit together or into `out`.
         DtypeError: A plane is neither uint8 nor uint16.
     """
+    if is_on_gpu(*planes, out):
+        return cuda.yuv_to_rgb(planes, layout, out)
     y, u, v = planes
     height, width = y.shape
     expected = layout.chroma_shape(height, width)
@@ -99,6 +106,8 @@ def rgb_to_yuv(rgb: NDArray[np.float32], layout: YuvLayout, out: Planes | None =
         ShapeError: The array is not (3, height, width).
         DtypeError: The array is not float32.
     """
+    if is_on_gpu(rgb, *(out or ())):
+        return cuda.rgb_to_yuv(rgb, layout, out)
     if rgb.ndim != 3 or rgb.shape[0] != 3:
         raise ShapeError(f"got {rgb.shape}, expected (3, height, width)")
     if rgb.dtype != np.float32:
@@ -215,6 +224,8 @@ def rgb_to_luma(rgb: NDArray[np.float32], grid: int = 1) -> NDArray[np.float32]:
     Raises:
         ShapeError: The array is not (3, height, width), or its size is no multiple of the grid.
     """
+    if is_on_gpu(rgb):
+        return cuda.rgb_to_luma(rgb, grid)
     if rgb.ndim != 3 or rgb.shape[0] != 3 or rgb.shape[1] % grid or rgb.shape[2] % grid:
         raise ShapeError(f"got {rgb.shape}, expected (3, height, width) in multiples of {grid}")
     luma = np.empty((rgb.shape[1] // grid, rgb.shape[2] // grid), np.float32)

@@ -3,6 +3,8 @@
 The flow that aligns the recurrent state with the next frame. It is computed on the whole frame, so that tiles never
 see its borders. Deviations from the paper: no variational refinement; patches also try their neighbours' displacement
 (as PatchMatch does), which is what keeps thin objects; templates are mean-normalised.
+
+Frames of CuPy are compared on their GPU, in the parallel form of `kernels.cuda.flow`.
 """
 
 from typing import Any
@@ -11,6 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.cuda import flow as cuda
+from kernels.cuda.module import is_on_gpu
 from kernels.errors import DtypeError, ShapeError
 
 PATCH = 8
@@ -37,6 +41,8 @@ def estimate_flow(frame: Plane, previous: Plane) -> NDArray[np.float32]:
         ShapeError: The frames are not two planes of one size.
         DtypeError: A frame is not float32.
     """
+    if is_on_gpu(frame, previous):
+        return cuda.estimate_flow(frame, previous)
     if frame.ndim != 2 or frame.shape != previous.shape:
         raise ShapeError(f"got frames {frame.shape} and {previous.shape}, expected two planes of one size")
     if frame.dtype != np.float32 or previous.dtype != np.float32:

@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.cuda import measures as cuda
+from kernels.cuda.module import is_on_gpu
 from kernels.errors import DtypeError
 
 _MAGNITUDE = 0x7FFFFFFF
@@ -22,6 +24,8 @@ def is_within(values: NDArray[np.float32], bound: float = float("inf")) -> bool:
     Raises:
         DtypeError: The array is not float32.
     """
+    if is_on_gpu(values):
+        return cuda.is_within(values, bound)
     if values.dtype != np.float32:
         raise DtypeError(f"got {values.dtype}, expected float32")
     bits = np.ascontiguousarray(values).reshape(-1).view(np.int32)

@@ -1,4 +1,7 @@
-"""Tiles over a frame: where they lie, what is read and kept of each, and the weighted overlap-add that blends them."""
+"""Tiles over a frame: where they lie, what is read and kept of each, and the weighted overlap-add that blends them.
+
+Canvases may be of CuPy too; `kernels.cuda.tiles` fills and empties an engine's buffers in one launch each.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.cuda import tiles as cuda
+from kernels.cuda.module import is_on_gpu
 from kernels.errors import ShapeError
 
 
@@ -133,6 +138,9 @@ def add_tile(total: Any, weight: Any, tile: Tile, result: Any, window: Any, *, s
     Raises:
         ShapeError: The result and the window differ in size.
     """
+    if is_on_gpu(total, weight, result, window):
+        cuda.add_tile(total, weight, tile, result, window, scale=scale)
+        return
     if result.shape[1:] != window.shape:
         raise ShapeError(f"got a result {result.shape} and a window {window.shape}")
     rows = slice(tile.top * scale, (tile.top + tile.height) * scale)

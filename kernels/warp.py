@@ -1,4 +1,7 @@
-"""Backward warp: sample the recurrent state along the optical flow (bilinear, border clamp)."""
+"""Backward warp: sample the recurrent state along the optical flow (bilinear, border clamp).
+
+States of CuPy are warped on their GPU, by `kernels.cuda.tiles`.
+"""
 
 from typing import Any
 
@@ -6,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.cuda import tiles as cuda
+from kernels.cuda.module import is_on_gpu
 from kernels.errors import DtypeError, LayoutError, NotFiniteError, ShapeError
 from kernels.measures import is_within
 from kernels.workers import SINGLE, Workers
@@ -46,6 +51,8 @@ def warp(
         LayoutError: The state is not C-contiguous: each of its planes would be copied for each row of the result.
         NotFiniteError: The flow holds NaN or infinity.
     """
+    if is_on_gpu(state, flow, out):
+        return cuda.warp(state, flow, top=top, left=left, out=out)
     if state.ndim != 3 or flow.ndim != 3 or flow.shape[0] != 2:
         raise ShapeError(
             f"got state {state.shape} and flow {flow.shape}, expected (channels, height, width) and (2, rows, columns)"

@@ -283,6 +283,9 @@ class FakeArray:
     device = property(lambda _: SimpleNamespace(id=0))
     data = property(lambda self: SimpleNamespace(ptr=self.host.__array_interface__["data"][0]))
     T = property(lambda self: self._view(self.host.T))
+    __cuda_array_interface__ = property(
+        lambda self: {**self.host.__array_interface__, "data": (self.data.ptr, False), "version": 3}
+    )
     __hash__ = None
     __array_priority__ = 1000
 

@@ -6,7 +6,7 @@ rounds (Jacobi): the first starts from the coarser level, each later one tries t
 from far to near. Smoothing, pyramid, Gauss-Newton steps and densification are the same formulas.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class FlowEstimator:
         require(out, "flow", dtypes=(np.float32,), shape=(2, *shape))
         pitches(out)
         self._build_pyramids(frame, previous)
-        coarse: Array = None
+        coarse: Array | None = None
         for level in reversed(range(len(self._pairs))):
             flow = out if level == 0 else self._flows[level - 1]
             self._search(level, coarse, flow)
@@ -73,14 +73,14 @@ class FlowEstimator:
             arguments = [*pair, *int32s(*pair[0].shape), *smaller]
             launch("flow", "halve", smaller[0].size, arguments, rows=2)
 
-    def _search(self, level: int, coarse: Array, flow: Array) -> None:
+    def _search(self, level: int, coarse: Array | None, flow: Array) -> None:
         """Search all patches of a level, and write the flow of its pixels."""
         pair = self._pairs[level]
         height, width = pair[0].shape
         rows, columns = _count_patches(height, width)
         sizes = [*pair, *int32s(height, width, rows, columns)]
         start = [NULL, *int32s(0, 0)] if coarse is None else [coarse, *int32s(*coarse.shape[1:])]
-        before: Array = NULL
+        before: Any = NULL
         after, spare = self._found
         for reach in (0, *REACHES):
             arguments = [*sizes, *start, before, np.int32(reach), after]
@@ -104,7 +104,7 @@ def estimate_flow(frame: Array, previous: Array) -> Array:
     import cupy
 
     require_plane(frame, "frame", frame.shape)
-    out = cupy.empty((2, *frame.shape), np.float32)
+    out: Array = cupy.empty((2, *frame.shape), np.float32)
     FlowEstimator(*frame.shape).estimate(frame, previous, out)
     return out
 

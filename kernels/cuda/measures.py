@@ -53,6 +53,15 @@ def check_values(values: Array, flag: Array, *, bit: int, bound: float = float("
     launch("measures", "check_values", values.size, arguments)
 
 
+def is_within(values: Array, bound: float = float("inf")) -> bool:
+    """Return whether every magnitude is below a bound, which waits for the GPU; raises as `check_values`."""
+    import cupy
+
+    flag = cupy.zeros(1, np.uint32)
+    check_values(values, flag, bit=1, bound=bound)
+    return not int(flag[0])
+
+
 class SceneDetector:
     """Decides on the GPU whether a frame begins a new scene; planes of one size, in buffers of its own.
 

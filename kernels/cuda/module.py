@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.errors import CompileError, DeviceError, DtypeError, LayoutError, ShapeError
 
-Array = Any
-"""A `cupy.ndarray`; CuPy has no types."""
+Array = NDArray[Any]
+"""Stands for `cupy.ndarray`: CuPy has no types, and what is used of its arrays is mostly what NumPy's have too."""
 
 BLOCK: Final = 256
 """Threads of a block, as BLOCK in common.cuh."""
@@ -91,7 +92,15 @@ def _load_module(cupy: Any, source: str) -> Any:
     return module
 
 
-def require_device(*arrays: Array) -> None:
+def is_on_gpu(*arrays: Any) -> bool:
+    """Return whether any of some arrays is on a GPU; None is not.
+
+    Kernels with an array on a GPU among others then refuse the others.
+    """
+    return any(hasattr(array, "__cuda_array_interface__") for array in arrays)
+
+
+def require_device(*arrays: Any) -> None:
     """Refuse arrays that are not on the current GPU.
 
     Raises:
@@ -99,11 +108,11 @@ def require_device(*arrays: Array) -> None:
     """
     import cupy
 
-    current = cupy.cuda.runtime.getDevice()
     for array in arrays:
         if not isinstance(array, cupy.ndarray):
             kind = f"{type(array).__module__}.{type(array).__name__}"
             raise DeviceError(f"got a {kind} beside arrays on a GPU, expected cupy.ndarray; upload it first")
+        current = cupy.cuda.runtime.getDevice()
         if array.device.id != current:
             raise DeviceError(f"got an array on GPU {array.device.id}, the current one is {current}; copy it there")
 

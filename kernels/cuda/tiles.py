@@ -49,7 +49,7 @@ class PlaneTable:
         DeviceError: One is not on the current GPU.
     """
 
-    def __init__(self, arrays: Sequence[Array]) -> None:
+    def __init__(self, arrays: Sequence[Any]) -> None:
         import cupy
 
         if not arrays:
