@@ -262,6 +262,12 @@ static inline unsigned atomicOr(unsigned* at, unsigned bits) {
     return old;
 }
 
+static inline unsigned atomicAdd(unsigned* at, unsigned value) {
+    unsigned old = *at;
+    *at = old + value;
+    return old;
+}
+
 static inline unsigned atomicMax(unsigned* at, unsigned value) {
     unsigned old = *at;
     *at = max(old, value);
@@ -272,6 +278,12 @@ static inline unsigned __float_as_uint(float value) {
     unsigned bits;
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+
+static inline float __uint_as_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 #if defined(__aarch64__)

@@ -24,7 +24,7 @@ OPTIONS: Final = ("--std=c++17", "--fmad=false")
 BAD_RESULT, BAD_STATE, BAD_FLOW = 1, 2, 4
 """Bits of a validity flag, as in common.cuh."""
 
-SOURCES: Final = ("colour", "flow", "measures", "tiles")
+SOURCES: Final = ("colour", "degradation", "flow", "measures", "tiles")
 _FOLDER: Final = Path(__file__).parent
 _MOST_THREADS: Final = 2**31 - BLOCK
 _KINDS: Final = {"float32": 0, "float16": 1}

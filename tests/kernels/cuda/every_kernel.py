@@ -12,6 +12,7 @@ import numpy as np
 
 from kernels.colour import YuvLayout
 from kernels.cuda.colour import rgb_to_luma, rgb_to_yuv, yuv_to_rgb
+from kernels.cuda.degradation import DegradationMeter
 from kernels.cuda.flow import estimate_flow
 from kernels.cuda.measures import ChangeMeter, SceneDetector, check_values
 from kernels.cuda.module import BAD_STATE
@@ -64,6 +65,10 @@ def _run_motion(cupy, height: int, width: int, kind) -> Iterator[tuple[str, obje
     frame, previous = (cupy.asarray(np.ascontiguousarray(one, np.float32)) for one in coarse)
     flow = estimate_flow(frame, previous) if kind == np.float32 else cupy.zeros((2, height, width))
     yield "flow", flow
+    if min(height, width) >= 4:
+        descriptor = cupy.zeros(8, kind)
+        DegradationMeter(height, width).describe(frame, descriptor)
+        yield "descriptor", descriptor
     detector, cut = SceneDetector(height, width, least_change=0.04, least_unexplained=0.5), cupy.zeros(1, np.uint32)
     detector.measure(frame, previous, cut, flow=flow)
     yield "cut", cut
