@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kernels.colour import rgb_to_luma
 from kernels.flow import estimate_flow
 from kernels.warp import warp
+from kernels.workers import SINGLE, Workers
 from runtime.video.tile_plan import Canvas
 
 _BLOCK = 4
@@ -40,9 +41,9 @@ class MotionEstimator:
     One instance serves one clip, frame after frame, from one thread.
     """
 
-    def __init__(self, canvas: Canvas, *, aligned: bool) -> None:
+    def __init__(self, canvas: Canvas, *, aligned: bool, workers: Workers = SINGLE) -> None:
         self._canvas = canvas
-        self._aligned = aligned
+        self._aligned, self._workers = aligned, workers
         self._still = np.zeros((2, canvas.height, canvas.width), np.float32)
         self._previous: Frame | None = None
         self._count = 0
@@ -65,7 +66,7 @@ class MotionEstimator:
 
     def push(self, rgb: Frame, *, pts: int, duration: int) -> PreparedFrame:
         """Return the next frame, already padded to the canvas, with its motion since the previous one."""
-        luma = rgb_to_luma(rgb, self._canvas.grid)
+        luma = rgb_to_luma(rgb, self._canvas.grid, workers=self._workers)
         index, self._count = self._count, self._count + 1
         flow = None
         if self._previous is not None:

@@ -169,8 +169,8 @@ class VideoPipeline(Generic[Packet]):
         self._frames, self._encoder, self._clock, self._stop = frames, encoder, clock, stop
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
-        self._motion = MotionEstimator(canvas, aligned=spec.aligned_by == "flow")
         self._workers = Workers(threads)
+        self._motion = MotionEstimator(canvas, aligned=spec.aligned_by == "flow", workers=self._workers)
         self._runner = open_runner(model, backend, canvas, strength=strength, workers=self._workers)
         self._before: dict[int, NDArray[np.uint8]] = {}
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
@@ -238,7 +238,7 @@ class VideoPipeline(Generic[Packet]):
                 self._side_data[index] = source.side_data
             with self._clock.measure("colour"):
                 rgb = np.empty(size, np.float32)
-                yuv_to_rgb(source.planes, self._layout_in, rgb)
+                yuv_to_rgb(source.planes, self._layout_in, rgb, workers=self._workers)
                 if canvas.padded:
                     _repeat_edge(rgb, canvas.source_height, canvas.source_width)
             if index in self._snapshots:
@@ -268,7 +268,7 @@ class VideoPipeline(Generic[Packet]):
             if frame.index < self._first:
                 continue
             with self._clock.measure("colour"):
-                planes = rgb_to_yuv(frame.rgb, layout)
+                planes = rgb_to_yuv(frame.rgb, layout, workers=self._workers)
             snapshot, index = None, frame.index
             if index in self._snapshots:
                 snapshot = Snapshot(self._before.pop(index), _to_bytes(frame.rgb))

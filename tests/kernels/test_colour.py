@@ -7,6 +7,7 @@ import pytest
 
 from kernels.colour import YuvLayout, rgb_to_luma, rgb_to_yuv, yuv_to_rgb
 from kernels.errors import DtypeError, ShapeError
+from kernels.workers import Workers
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 SITINGS = [(0.5, 0.0), (0.5, 0.5), (0.0, 0.0)]
@@ -123,3 +124,75 @@ def test_planes_that_do_not_fit_are_refused():
         yuv_to_rgb((y.astype(np.float32), np.zeros((3, 3)), np.zeros((3, 3))), layout)
     with pytest.raises(ShapeError, match="multiples of 2"):
         rgb_to_luma(np.zeros((3, 5, 4), np.float32), 2)
+
+
+@pytest.mark.parametrize("chroma", ["420", "422", "444"])
+@pytest.mark.parametrize("siting", [(0.5, 0.0), (0.5, 0.5), (0.0, 0.0), (0.3, 0.7)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (3, 3), (131, 67)])
+def test_the_number_of_threads_changes_no_bit(chroma, siting, height, width):
+    layout = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma=chroma, siting=siting)
+    rng = np.random.default_rng(1)
+    shapes = [(height, width), *[layout.chroma_shape(height, width)] * 2]
+    planes = tuple(rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes)
+
+    with Workers(2) as workers:
+        rgb = yuv_to_rgb(planes, layout, workers=workers)
+        back = rgb_to_yuv(rgb, layout, workers=workers)
+
+    np.testing.assert_array_equal(rgb, yuv_to_rgb(planes, layout))
+    for one, other in zip(back, rgb_to_yuv(rgb, layout), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, 0.3, 0.9])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 9, 20])
+def test_chroma_is_upsampled_as_the_plain_formula_does(offset, width):
+    layout = YuvLayout(0.299, 0.114, full_range=True, bit_depth=8, chroma="422", siting=(0.0, offset))
+    chroma = np.random.default_rng(2).integers(0, 256, (1, -(-width // 2))).astype(np.uint8)
+    grey = np.full((1, width), 128, np.uint8), chroma, np.full_like(chroma, 128)
+
+    blue = yuv_to_rgb(grey, layout)[2, 0]
+
+    places = np.clip((np.arange(width) - offset) / 2, 0, chroma.size - 1)
+    expected = 128 / 255 + 2 * (1 - 0.114) * (np.interp(places, np.arange(chroma.size), chroma[0]) - 128) / 255
+    np.testing.assert_allclose(blue, expected, atol=1e-6)
+
+
+def test_planes_that_are_strided_views_are_read_and_filled_right():
+    layout = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma="420")
+    rng = np.random.default_rng(3)
+    wide = [rng.integers(0, 256, shape).astype(np.uint8) for shape in ((18, 44), (10, 22), (10, 22))]
+    views = tuple(plane[::2, ::2] for plane in wide)
+    filled = tuple(np.zeros_like(plane)[::2, ::2] for plane in wide)
+
+    rgb = yuv_to_rgb(views, layout)
+    rgb_to_yuv(rgb, layout, filled)
+
+    np.testing.assert_array_equal(rgb, yuv_to_rgb(tuple(map(np.ascontiguousarray, views)), layout))
+    for one, other in zip(filled, rgb_to_yuv(rgb, layout), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (4, 0)])
+def test_nothing_becomes_nothing(shape):
+    layout = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma="420")
+
+    planes = rgb_to_yuv(np.zeros((3, *shape), np.float32), layout)
+
+    assert planes[0].shape == shape
+    assert yuv_to_rgb(planes, layout).shape == (3, *shape)
+
+
+def test_planes_to_fill_that_do_not_fit_are_refused():
+    layout = YuvLayout(0.2126, 0.0722, full_range=False, bit_depth=8, chroma="420")
+    rgb = np.zeros((3, 4, 6), np.float32)
+    y, u, v = rgb_to_yuv(rgb, layout)
+
+    with pytest.raises(ShapeError, match=r"got a plane \(4, 6\) to fill, expected \(2, 3\)"):
+        rgb_to_yuv(rgb, layout, (y, u, y))
+    with pytest.raises(DtypeError, match="got a plane of uint16 to fill, expected uint8"):
+        rgb_to_yuv(rgb, layout, (y, u, v.astype(np.uint16)))
+    with pytest.raises(DtypeError, match="got out of float64"):
+        yuv_to_rgb((y, u, v), layout, np.zeros((3, 4, 6)))
+    with pytest.raises(DtypeError, match="expected float32"):
+        rgb_to_luma(np.zeros((3, 4, 6)))
