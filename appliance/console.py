@@ -11,7 +11,7 @@ from typer.core import TyperArgument, TyperCommand
 
 from appliance.validation_messages import clean_message
 from runtime.presets import PRESETS, Preset
-from runtime.report import Action, PictureFacts, Report
+from runtime.report import Action, Report, VideoFacts
 
 if TYPE_CHECKING:
     from typer import Context
@@ -133,11 +133,11 @@ def _preset_fields(preset: Preset) -> dict[str, Any]:
 
 def _preset_row(preset: Preset) -> tuple[str, ...]:
     limit = f", to x{preset.auto_limit}" if preset.scale == "auto" else ""
-    scale = "-" if preset.copies_picture else f"{preset.scale}{limit}"
+    scale = "-" if preset.copies_video else f"{preset.scale}{limit}"
     quality = f" crf {preset.crf}" if preset.crf is not None else ""
-    picture = f"{preset.codec}{quality}" if preset.codec else "copied"
-    sound = "copied" if preset.audio == "off" else preset.audio
-    return preset.name, preset.title, scale, picture, sound, preset.sentence
+    video = f"{preset.codec}{quality}" if preset.codec else "copied"
+    audio = "copied" if preset.audio == "off" else preset.audio
+    return preset.name, preset.title, scale, video, audio, preset.sentence
 
 
 def _machine_rows(diagnosis: "Diagnosis") -> Iterable[tuple[str, ...]]:
@@ -198,8 +198,8 @@ def summarise(report: Report, report_path: Path | None = None) -> str:
         *([("report", str(report_path))] if report_path else []),
         *([("before/after", report.compare)] if report.compare else []),
         ("verification", _describe_check(report)),
-        *_picture_rows(report),
-        *_sound_rows(report),
+        *_video_rows(report),
+        *_audio_rows(report),
         *_offset_rows(report),
         *_engine_rows(report),
         *_job_speed_rows(report),
@@ -216,26 +216,26 @@ def _describe_check(report: Report) -> str:
     return "passed: all frames and samples are present with correct timing"
 
 
-def _picture_rows(report: Report) -> Iterable[tuple[str, str]]:
-    picture = report.picture
-    if picture is None:
+def _video_rows(report: Report) -> Iterable[tuple[str, str]]:
+    video = report.picture
+    if video is None:
         return
     yield (
         "video",
-        f"{_describe(picture.source)} -> {_describe(picture.result)}; {picture.scale_reason}",
+        f"{_describe(video.source)} -> {_describe(video.result)}; {video.scale_reason}",
     )
-    times = "timing unchanged" if picture.pts_equal else "TIMING CHANGED"
-    yield "frames", f"{picture.frames_in} in, {picture.frames_out} out, {times}"
-    if picture.deinterlaced:
-        yield "interlaced", picture.interlace_reason or "deinterlaced"
-    if picture.scene_cuts:
-        yield "scene cuts", ", ".join(f"frame {number}" for number in picture.scene_cuts[:12])
-    if picture.state_resets:
-        cured = sum(reset.cured for reset in picture.state_resets)
-        yield "repaired", f"{cured} of {len(picture.state_resets)} tiles with invalid values"
+    times = "timing unchanged" if video.pts_equal else "TIMING CHANGED"
+    yield "frames", f"{video.frames_in} in, {video.frames_out} out, {times}"
+    if video.deinterlaced:
+        yield "interlaced", video.interlace_reason or "deinterlaced"
+    if video.scene_cuts:
+        yield "scene cuts", ", ".join(f"frame {number}" for number in video.scene_cuts[:12])
+    if video.state_resets:
+        cured = sum(reset.cured for reset in video.state_resets)
+        yield "repaired", f"{cured} of {len(video.state_resets)} tiles with invalid values"
 
 
-def _sound_rows(report: Report) -> Iterable[tuple[str, str]]:
+def _audio_rows(report: Report) -> Iterable[tuple[str, str]]:
     for track in report.sound:
         text = f"{track.mode}: {track.samples_in} samples in, {track.samples_out} out"
         if track.guard_share is not None and track.guard_share >= 0.005:
@@ -288,7 +288,7 @@ def _place(samples: int) -> str:
     return f"{abs(samples)} samples {'after' if samples > 0 else 'before'} the video"
 
 
-def _describe(facts: PictureFacts) -> str:
+def _describe(facts: VideoFacts) -> str:
     return f"{facts.width}x{facts.height} {facts.bits} bit"
 
 

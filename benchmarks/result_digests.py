@@ -34,7 +34,7 @@ WITH_WORKSPACE: Final = "restore"
 
 
 @dataclass(frozen=True)
-class Sound:
+class Audio:
     """An audio track; the signal resembles speech in noise."""
 
     codec: str
@@ -58,15 +58,15 @@ class Clip:
     aspect: Fraction | None = None
     rotation: int = 0
     interlaced: bool = False
-    sound: Sound | None = None
+    audio: Audio | None = None
     text: bool = False
 
 
 _X264: Final = {"preset": "veryfast", "threads": "1"}
-_AAC: Final = Sound("aac", seconds=Fraction(4, 5))
+_AAC: Final = Audio("aac", seconds=Fraction(4, 5))
 
-SOURCES: Final[Mapping[str, Clip | Sound]] = {
-    "h264_aac.mp4": Clip("libx264", options=_X264, sound=_AAC),
+SOURCES: Final[Mapping[str, Clip | Audio]] = {
+    "h264_aac.mp4": Clip("libx264", options=_X264, audio=_AAC),
     "hevc_10bit.mkv": Clip(
         "libx265", "yuv420p10le", options={"preset": "ultrafast", "x265-params": "log-level=none:pools=none"}
     ),
@@ -77,39 +77,39 @@ SOURCES: Final[Mapping[str, Clip | Sound]] = {
         frames=30,
         options={"flags": "+ildct+ilme", "b": "2000000", "threads": "1"},
         interlaced=True,
-        sound=Sound("mp2"),
+        audio=Audio("mp2"),
     ),
     "vp9_opus.webm": Clip(
-        "libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "threads": "1"}, sound=Sound("libopus")
+        "libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "threads": "1"}, audio=Audio("libopus")
     ),
     "variable_rate.mkv": Clip(
         "libx264", time_base=Fraction(1, 1000), pts=lambda n: 40 * n + 13 * (n % 3) + 120 * (n // 8), options=_X264
     ),
-    "rotated.mov": Clip("libx264", options=_X264, rotation=90, sound=_AAC),
+    "rotated.mov": Clip("libx264", options=_X264, rotation=90, audio=_AAC),
     "anamorphic.mp4": Clip("libx264", width=144, height=112, options=_X264, aspect=Fraction(16, 11)),
     "prores_pcm.mov": Clip(
-        "prores_ks", "yuv422p10le", options={"profile": "2", "threads": "1"}, sound=Sound("pcm_s16le")
+        "prores_ks", "yuv422p10le", options={"profile": "2", "threads": "1"}, audio=Audio("pcm_s16le")
     ),
-    "mjpeg.avi": Clip("mjpeg", "yuvj420p", options={"threads": "1"}, sound=Sound("pcm_s16le", 44_100, "mono")),
-    "chapters_subtitles.mkv": Clip("libx264", frames=25, options=_X264, sound=_AAC, text=True),
+    "mjpeg.avi": Clip("mjpeg", "yuvj420p", options={"threads": "1"}, audio=Audio("pcm_s16le", 44_100, "mono")),
+    "chapters_subtitles.mkv": Clip("libx264", frames=25, options=_X264, audio=_AAC, text=True),
     "open_gop.mkv": Clip(
         "libx264", frames=30, options={**_X264, "x264-params": "open-gop=1:bframes=3:keyint=10:min-keyint=10"}
     ),
     "odd_size_444.mkv": Clip("libx264", "yuv444p", width=161, height=97, options=_X264),
-    "speech_mono.wav": Sound("pcm_s16le", layout="mono", seconds=Fraction(2)),
-    "stereo_44100.flac": Sound("flac", 44_100, seconds=Fraction(2)),
-    "stereo.mp3": Sound("libmp3lame", 44_100, seconds=Fraction(2)),
-    "surround.opus": Sound("libopus", layout="5.1", seconds=Fraction(2)),
+    "speech_mono.wav": Audio("pcm_s16le", layout="mono", seconds=Fraction(2)),
+    "stereo_44100.flac": Audio("flac", 44_100, seconds=Fraction(2)),
+    "stereo.mp3": Audio("libmp3lame", 44_100, seconds=Fraction(2)),
+    "surround.opus": Audio("libopus", layout="5.1", seconds=Fraction(2)),
 }
 
 
-def write_source(path: Path, source: Clip | Sound) -> None:
+def write_source(path: Path, source: Clip | Audio) -> None:
     """Write one of the sources; the same bytes every time."""
     with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
         clip = source if isinstance(source, Clip) else None
-        sound = source if isinstance(source, Sound) else source.sound
+        track = source if isinstance(source, Audio) else source.audio
         video = _add_video(container, clip) if clip is not None else None
-        audio = _add_audio(container, sound) if sound is not None else None
+        audio = _add_audio(container, track) if track is not None else None
         text = None
         if clip is not None and clip.text:
             text = container.add_stream("subrip")
@@ -126,8 +126,8 @@ def write_source(path: Path, source: Clip | Sound) -> None:
                 if text is not None and number in (2, 15):
                     container.mux(_line(number, text))
             container.mux(video.encode(None))
-        if sound is not None and audio is not None:
-            _write_audio(container, audio, sound)
+        if track is not None and audio is not None:
+            _write_audio(container, audio, track)
 
 
 def _add_video(container: Any, clip: Clip) -> Any:
@@ -144,10 +144,10 @@ def _add_video(container: Any, clip: Clip) -> Any:
     return stream
 
 
-def _add_audio(container: Any, sound: Sound) -> Any:
-    stream = container.add_stream(sound.codec, rate=sound.rate)
-    stream.codec_context.layout = sound.layout
-    stream.codec_context.time_base = stream.time_base = Fraction(1, sound.rate)
+def _add_audio(container: Any, audio: Audio) -> Any:
+    stream = container.add_stream(audio.codec, rate=audio.rate)
+    stream.codec_context.layout = audio.layout
+    stream.codec_context.time_base = stream.time_base = Fraction(1, audio.rate)
     return stream
 
 
@@ -188,19 +188,19 @@ def _render(position: int, clip: Clip) -> NDArray[np.int64]:
     return rgb // 2 + stripes + (y * 60 // clip.height)[..., None]
 
 
-def _write_audio(container: Any, stream: Any, sound: Sound) -> None:
-    samples = _speak(sound, stream.codec_context.layout.nb_channels)
+def _write_audio(container: Any, stream: Any, audio: Audio) -> None:
+    samples = _speak(audio, stream.codec_context.layout.nb_channels)
     for start in range(0, samples.shape[1], 960):
         block = np.ascontiguousarray(samples[:, start : start + 960])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=sound.layout)
-        frame.sample_rate, frame.pts, frame.time_base = sound.rate, start, Fraction(1, sound.rate)
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=audio.layout)
+        frame.sample_rate, frame.pts, frame.time_base = audio.rate, start, Fraction(1, audio.rate)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
 
 
-def _speak(sound: Sound, channels: int) -> NDArray[np.float32]:
+def _speak(audio: Audio, channels: int) -> NDArray[np.float32]:
     """Return (channels, samples) float32: a voiced tone with harmonics in syllables of a quarter second, in noise."""
-    time = np.arange(int(sound.seconds * sound.rate)) / sound.rate
+    time = np.arange(int(audio.seconds * audio.rate)) / audio.rate
     pitch = 2 * np.pi * (120 * time + 3 * np.sin(2 * np.pi * 2 * time))
     voice = sum(np.sin(harmonic * pitch) / harmonic for harmonic in range(1, 12))
     syllables = np.clip(np.sin(2 * np.pi * 2 * time), 0, None)

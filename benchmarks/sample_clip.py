@@ -126,7 +126,7 @@ _FORMANT_GAINS: Final = (1.0, 0.5, 0.25)
 _FORMANT_WIDTHS: Final = (60.0, 90.0, 140.0)
 
 
-def make_sound(samples: int, *, seed: int = 1) -> NDArray[np.float32]:
+def make_audio(samples: int, *, seed: int = 1) -> NDArray[np.float32]:
     """Make speech-like sound in noise.
 
     Returns:
@@ -138,8 +138,8 @@ def make_sound(samples: int, *, seed: int = 1) -> NDArray[np.float32]:
     level = np.sqrt(np.mean(voice**2)) * 10.0 ** (-_SIGNAL_TO_NOISE_DB / 20.0)
     mixed = voice + noise * level
     loudest = float(np.abs(mixed).max())
-    sound: NDArray[np.float32] = (0.5 * mixed / loudest).astype(np.float32)
-    return sound
+    audio: NDArray[np.float32] = (0.5 * mixed / loudest).astype(np.float32)
+    return audio
 
 
 def _speak(samples: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -190,7 +190,7 @@ FRAME_RATE: Final = Fraction(25)
 # What PyAV converts RGB to: BT.601, which H.273 calls 6 in all three places.
 _SMPTE_170M: Final = 6
 _CRF: Final = "27"
-_SOUND_BLOCK: Final = 1024
+_AUDIO_BLOCK: Final = 1024
 
 
 def write_clip(path: Path, *, seconds_per_scene: int = 3) -> None:
@@ -216,9 +216,9 @@ def write_clip(path: Path, *, seconds_per_scene: int = 3) -> None:
         for pixels in render_frames(frames_per_scene):
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(video.encode(None))
-        sound = make_sound(len(SCENES) * seconds_per_scene * SAMPLE_RATE)
-        for start in range(0, sound.size, _SOUND_BLOCK):
-            block = np.ascontiguousarray(sound[np.newaxis, start : start + _SOUND_BLOCK])
+        track = make_audio(len(SCENES) * seconds_per_scene * SAMPLE_RATE)
+        for start in range(0, track.size, _AUDIO_BLOCK):
+            block = np.ascontiguousarray(track[np.newaxis, start : start + _AUDIO_BLOCK])
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
             frame.sample_rate, frame.pts = SAMPLE_RATE, start
             container.mux(audio.encode(frame))

@@ -261,8 +261,8 @@ def _write_clip(path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for number in range(25 * 60):
             shift = number % 240
-            picture = np.ascontiguousarray(noise[shift : shift + 240, shift : shift + 320] // 4 + 96)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            frame = np.ascontiguousarray(noise[shift : shift + 240, shift : shift + 320] // 4 + 96)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
 
 

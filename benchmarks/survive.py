@@ -53,7 +53,7 @@ class Alone:
     """The job that was left alone: how long it took, and after how long its last picture was durable."""
 
     seconds: float
-    picture_s: float
+    video_s: float
     digests: dict[str, str]
     packets: list[tuple[Any, ...]]
 
@@ -68,8 +68,8 @@ def write_clip(path: Path) -> None:
         for length in SCENES:
             scene = np.kron(rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8 + 8, 3)), np.ones((8, 8, 1)))
             for step in range(length):
-                picture = np.ascontiguousarray(scene[:, step : step + WIDTH]).astype(np.uint8)
-                container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                image = np.ascontiguousarray(scene[:, step : step + WIDTH]).astype(np.uint8)
+                container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode(None))
         samples = rng.normal(0, 0.05, (1, RATE * sum(SCENES) // 25)).astype(np.float32)
         for start in range(0, samples.shape[1], 1024):
@@ -132,18 +132,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def run_alone(source: Path, folder: Path) -> Alone:
     """Run the job without a kill."""
     folder.mkdir()
-    picture_s = 0.0
+    video_s = 0.0
     process, begun = start(source, folder), time.perf_counter()
     while process.poll() is None:
-        if not picture_s and read_manifest(folder).get("picture"):
-            picture_s = time.perf_counter() - begun
+        if not video_s and read_manifest(folder).get("picture"):
+            video_s = time.perf_counter() - begun
         time.sleep(0.002)
     seconds = time.perf_counter() - begun
     _finish(process)
     digests = json.loads((folder / "digests.json").read_text())
     if len([name for name in digests if name.startswith("segment")]) != 3:
         raise RuntimeError(f"the job has the files {sorted(digests)}, expected three segments")
-    return Alone(seconds, picture_s or seconds, digests, read_packets(folder / "out.mp4"))
+    return Alone(seconds, video_s or seconds, digests, read_packets(folder / "out.mp4"))
 
 
 def kill_after(process: subprocess.Popen[bytes], folder: Path, delay_s: float, *, at_end: bool) -> bool:
@@ -217,7 +217,7 @@ def measure(repeats: int, seed: int, folder: Path) -> tuple[Alone, Summary]:
     while part < repeats:
         at_end = part % 4 == 3
         share = (part + chance.random()) / repeats
-        delay_s = chance.random() * (alone.seconds - alone.picture_s) if at_end else share * alone.seconds
+        delay_s = chance.random() * (alone.seconds - alone.video_s) if at_end else share * alone.seconds
         one = survive(source, folder / f"{number:03d}", alone, delay_s, at_end=at_end, chance=chance)
         number += 1
         part += one.kills > 0  # a job that ended before its moment is done again with another one
@@ -252,7 +252,7 @@ def main() -> None:
         "attempts": summary.attempts,
         "killed_when_the_workspace_held": dict(summary.moments.most_common()),
         "seconds_alone": round(alone.seconds, 2),
-        "seconds_after_the_last_picture": round(alone.seconds - alone.picture_s, 2),
+        "seconds_after_the_last_frame": round(alone.seconds - alone.video_s, 2),
         "segments_and_packets_equal": not any("differ" in problem for problem in summary.problems),
         "problems": summary.problems,
     }

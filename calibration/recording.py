@@ -71,9 +71,9 @@ def read_frames(clip: Path, *, frames: int, side: int | None = None) -> Iterator
     with VideoReader(clip, videos[0]) as reader:
         kr, kb = reader.colour.luma_weights
         layout = YuvLayout(kr, kb, reader.colour.full_range, reader.bit_depth, reader.chroma)
-        for picture in islice(reader, frames):
-            rgb = np.empty((3, picture.height, picture.width), np.float32)
-            yuv_to_rgb(picture.planes, layout, rgb)
+        for frame in islice(reader, frames):
+            rgb = np.empty((3, frame.height, frame.width), np.float32)
+            yuv_to_rgb(frame.planes, layout, rgb)
             yield _downscale(rgb, side)
 
 

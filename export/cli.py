@@ -188,7 +188,7 @@ def convert_fp16_command(
     from runtime.manifest import find_model
 
     try:
-        made = add_fp16(find_model(model, zoo), tiles=tiles, clips=tuple(clip or ()), sounds=tuple(sound or ()))
+        made = add_fp16(find_model(model, zoo), tiles=tiles, clips=tuple(clip or ()), audios=tuple(sound or ()))
     except (ValueError, RuntimeError, RelumeError) as error:
         _fail(error)
     for role, converted in made.items():
@@ -223,7 +223,7 @@ def validate_command(
         names=tuple(networks or ()),
         tiles=tiles,
         clips=tuple(clip or ()),
-        sounds=tuple(sound or ()),
+        audios=tuple(sound or ()),
         engines=tuple(engine or ()),
     )
     try:

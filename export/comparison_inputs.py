@@ -18,7 +18,7 @@ SAMPLE_RATE = 16_000
 
 
 def graph_tiles(
-    graph: Graph, source: Path, count: int, *, clips: Sequence[Path] = (), sounds: Sequence[Path] = ()
+    graph: Graph, source: Path, count: int, *, clips: Sequence[Path] = (), audios: Sequence[Path] = ()
 ) -> Iterator[Tile]:
     """Return `count` random tiles of a graph, then as many real ones if there are suitable clips or recordings.
 
@@ -27,11 +27,11 @@ def graph_tiles(
         source: Its float32 file, which computes the states of each tile from the previous one.
         count: Of each kind.
         clips: Videos, for graphs with frames.
-        sounds: Recordings, for graphs with audio.
+        audios: Recordings, for graphs with audio.
     """
-    tiles = random_tiles(graph.inputs, count, sound=graph.sound)
-    if graph.sound is not None and sounds:
-        tiles = chain(tiles, sound_tiles(graph.inputs, sounds, count, sound=graph.sound))
+    tiles = random_tiles(graph.inputs, count, audio=graph.audio)
+    if graph.audio is not None and audios:
+        tiles = chain(tiles, audio_tiles(graph.inputs, audios, count, audio=graph.audio))
     elif clips and has_frames(graph.inputs):
         tiles = chain(tiles, real_tiles(graph.inputs, clips, count))
     if graph.derive is not None:
@@ -40,13 +40,13 @@ def graph_tiles(
 
 
 def random_tiles(
-    shapes: dict[str, tuple[int, ...]], count: int, *, seed: int = 1, sound: str | None = None
+    shapes: dict[str, tuple[int, ...]], count: int, *, seed: int = 1, audio: str | None = None
 ) -> Iterator[Tile]:
     """Yield uniform noise in [0, 1]; for a waveform normal noise of unit level."""
     for index in range(count):
         tile = random_inputs(shapes, seed + index)
-        if sound is not None:
-            tile[sound] = np.random.default_rng(seed + index).standard_normal(shapes[sound], np.float32)
+        if audio is not None:
+            tile[audio] = np.random.default_rng(seed + index).standard_normal(shapes[audio], np.float32)
         yield tile
 
 
@@ -70,16 +70,16 @@ def real_tiles(
             yield random_inputs(shapes, seed + int(index)) | _cut(frames, frame_inputs, generator, clip)
 
 
-def sound_tiles(
-    shapes: dict[str, tuple[int, ...]], sounds: Sequence[Path], count: int, *, sound: str, seed: int = 1
+def audio_tiles(
+    shapes: dict[str, tuple[int, ...]], audios: Sequence[Path], count: int, *, audio: str, seed: int = 1
 ) -> Iterator[Tile]:
     """Cut consecutive blocks from each recording in turn, mono at 16 kHz, scaled to unit level over the recording.
 
     Raises:
         ValueError: A recording is shorter than its share of the blocks.
     """
-    length = shapes[sound][-1]
-    for path, indices in zip(sounds, np.array_split(np.arange(count), len(sounds)), strict=True):
+    length = shapes[audio][-1]
+    for path, indices in zip(audios, np.array_split(np.arange(count), len(audios)), strict=True):
         if not indices.size:
             continue
         samples = _decode_audio(path)
@@ -89,8 +89,8 @@ def sound_tiles(
                 "longer recording, or more of them"
             )
         for block, index in enumerate(indices):
-            cut = samples[block * length : (block + 1) * length].reshape(shapes[sound])
-            yield random_inputs(shapes, seed + int(index)) | {sound: cut}
+            cut = samples[block * length : (block + 1) * length].reshape(shapes[audio])
+            yield random_inputs(shapes, seed + int(index)) | {audio: cut}
 
 
 def stream_tiles(path: Path, tiles: Iterator[Tile], states: Mapping[str, str]) -> Iterator[Tile]:
@@ -140,11 +140,11 @@ def _cut(
     for name, shape in frame_inputs.items():
         last = first + _length(shape)
         cut = frames[first:last, top : top + shape[-2], left : left + shape[-1]].transpose(0, 3, 1, 2)
-        picture = cut / np.float32(255)
+        frame = cut / np.float32(255)
         if shape[-3] == 4:
-            level = np.full((len(picture), 1, *shape[-2:]), 10 / 255, np.float32)
-            picture = np.concatenate((picture, level), axis=1)
-        tile[name] = np.ascontiguousarray(picture.reshape(shape), np.float32)
+            level = np.full((len(frame), 1, *shape[-2:]), 10 / 255, np.float32)
+            frame = np.concatenate((frame, level), axis=1)
+        tile[name] = np.ascontiguousarray(frame.reshape(shape), np.float32)
         first = last
     return tile
 

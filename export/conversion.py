@@ -94,7 +94,7 @@ def _export_one(
         console.print(f"{stem}: to float16 ...")
         clips = (request.clip,) if request.clip is not None else ()
         tiles = graph_tiles(graph, exact, request.tiles, clips=clips)
-        converted = convert_to_fp16(exact, half, tiles, stream=graph.sound is not None and bool(graph.states))
+        converted = convert_to_fp16(exact, half, tiles, stream=graph.audio is not None and bool(graph.states))
         agreement = f"{converted.psnr_db:.1f} dB, worst of {converted.tiles}"
         operations = f"{converted.nodes}, {converted.fp32_nodes} in fp32"
         yield Row(graph.role, "fp16", agreement, converted.size_bytes, operations, converted.time_s)
@@ -182,6 +182,6 @@ def run_shipped(
 
 def shipped_tiles(model: Model, path: Path, count: int) -> Iterator[Tile]:
     """Yield noise with initial states, then with the states that the model computed."""
-    sound = model.manifest.inputs[0].name if model.manifest.audio is not None else None
+    audio = model.manifest.inputs[0].name if model.manifest.audio is not None else None
     states = {state.input: state.output for state in model.manifest.states}
-    return stream_tiles(path, random_tiles(file_shapes(path), count, sound=sound), states)
+    return stream_tiles(path, random_tiles(file_shapes(path), count, audio=audio), states)

@@ -13,7 +13,7 @@ import numpy as np
 import soxr
 from PIL import Image
 
-from benchmarks.sample_clip import SAMPLE_RATE, make_sound
+from benchmarks.sample_clip import SAMPLE_RATE, make_audio
 from runtime.manifest import zoo_folder
 
 HEIGHT: Final = 300
@@ -31,12 +31,12 @@ def make_golden(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     parts = [getattr(data, name)()[top : top + HEIGHT, left : left + HEIGHT, :3] for name, top, left in _CUTS]
     Image.fromarray(np.concatenate(parts, axis=1)).save(folder / "picture.webp", quality=_QUALITY, method=6)
-    sound = soxr.resample(make_sound(int(_SPEECH_S * SAMPLE_RATE)), SAMPLE_RATE, _SPEECH_RATE)
+    audio = soxr.resample(make_audio(int(_SPEECH_S * SAMPLE_RATE)), SAMPLE_RATE, _SPEECH_RATE)
     with wave.open(str(folder / "speech.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(_SPEECH_RATE)
-        file.writeframes(np.clip(np.rint(sound * 32768), -32768, 32767).astype("<i2").tobytes())
+        file.writeframes(np.clip(np.rint(audio * 32768), -32768, 32767).astype("<i2").tobytes())
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def demucs_step_graph(network: Demucs) -> Graph:
         ("y", *(name + NEXT for name in step.shapes)),
         traced=True,
         states={name: name + NEXT for name in step.shapes},
-        sound="x",
+        audio="x",
     )
 
 
@@ -180,7 +180,7 @@ def hybrid_demucs_graph(network: HybridDemucs, *, hops: int = 32) -> Graph:
         },
         ("spectral", "wave"),
         traced=True,
-        sound="mixture",
+        audio="mixture",
         derive=_spectrum_of(network),
     )
 
@@ -253,7 +253,7 @@ def file_graph(model: Model, role: str, folder: Path) -> tuple[Graph, Path]:
         file_shapes(path),
         file_outputs(path),
         states={state.input: state.output for state in manifest.states},
-        sound=manifest.inputs[0].name if manifest.audio is not None else None,
+        audio=manifest.inputs[0].name if manifest.audio is not None else None,
     )
     return graph, path
 

@@ -31,7 +31,7 @@ class Graph:
     `module` takes the inputs in order and returns a tensor or a tuple. `traced`: use the older, tracing exporter, for
     an LSTM over many frames, which torch.export would unroll, and for imported networks: torch.export (2.13) crashes on
     networks that set their weights while they run, such as SPAN. `states`: inputs that are outputs of the previous
-    step, with the names of these outputs. `sound`: name of the input that is a waveform of unit level. `derive`: adds
+    step, with the names of these outputs. `audio`: name of the input that is a waveform of unit level. `derive`: adds
     inputs that depend on another one, such as a spectrum on its waveform.
     """
 
@@ -41,7 +41,7 @@ class Graph:
     outputs: tuple[str, ...]
     traced: bool = False
     states: Mapping[str, str] = field(default_factory=dict)
-    sound: str | None = None
+    audio: str | None = None
     derive: Callable[[dict[str, NDArray[np.float32]]], dict[str, NDArray[np.float32]]] | None = None
 
 

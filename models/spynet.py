@@ -61,19 +61,19 @@ class SpyNet(nn.Module):
         """
         height, width = reference.shape[-2:]
         inside_height, inside_width = self._inside(height), self._inside(width)
-        pair = [(picture - self.mean) / self.deviation for picture in (reference, other)]
+        pair = [(frame - self.mean) / self.deviation for frame in (reference, other)]
         if (inside_height, inside_width) != (height, width):
-            pair = [_resize(self._fit(picture), (inside_height, inside_width)) for picture in pair]
+            pair = [_resize(self._fit(frame), (inside_height, inside_width)) for frame in pair]
         flow = self._pyramid(pair[0], pair[1])
         if (inside_height, inside_width) == (height, width):
             return flow
         return _resize(flow, (height, width)) * _pair(flow, width / inside_width, height / inside_height)
 
-    def _fit(self, picture: Tensor) -> Tensor:
+    def _fit(self, frame: Tensor) -> Tensor:
         shrink = self.config.shrink
-        if shrink > 1 and not picture.shape[-1] % shrink and not picture.shape[-2] % shrink:
-            return functional.avg_pool2d(picture, shrink)
-        return picture
+        if shrink > 1 and not frame.shape[-1] % shrink and not frame.shape[-2] % shrink:
+            return functional.avg_pool2d(frame, shrink)
+        return frame
 
     def _inside(self, side: int) -> int:
         multiple = self.config.multiple

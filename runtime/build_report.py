@@ -21,19 +21,19 @@ from runtime.plan import JobPlan, VideoPlan
 from runtime.read_back import Pairs, actual_plan, compare_parts, pair_streams
 from runtime.report import (
     Action,
+    AudioReport,
     AvOffset,
     DamagedPlace,
     EngineFacts,
     MediaFile,
-    PictureFacts,
-    PictureReport,
     Report,
-    SoundReport,
     Speed,
     StageTime,
     StateReset,
     StreamOutcome,
     Tiling,
+    VideoFacts,
+    VideoReport,
 )
 from runtime.version import relume_version
 from runtime.video.pipeline import PipelineResult
@@ -44,7 +44,7 @@ from runtime.video.tile_plan import Canvas
 class SourceVideo:
     """The video of the source as it was decoded."""
 
-    facts: PictureFacts
+    facts: VideoFacts
     time_base: Fraction
     interlacing: Interlacing
 
@@ -74,7 +74,7 @@ class Outcome:
     plan: JobPlan
     backends: JobBackends
     video: VideoOutcome | None
-    sounds: tuple[AudioOutcome, ...]
+    audios: tuple[AudioOutcome, ...]
     tracks: Tracks
     check: Verification
     warnings: tuple[str, ...]
@@ -110,7 +110,7 @@ def build_report(outcome: Outcome, written: Path) -> Report:
         streams=tuple(_stream(plan.info, one, pairs) for one in mapped),
         parts=parts,
         picture=None if outcome.video is None else _video(outcome, outcome.video, result),
-        sound=tuple(_sound(outcome, sound) for sound in outcome.sounds),
+        sound=tuple(_audio(outcome, audio) for audio in outcome.audios),
         av_offsets=_offsets(check),
         damage=_damage(outcome),
         engines=tuple(_engines(outcome)),
@@ -131,7 +131,7 @@ def build_report(outcome: Outcome, written: Path) -> Report:
 def describe_source(reader: VideoReader) -> SourceVideo:
     """Return the facts of the source's video that its reader found."""
     colour, stream = reader.colour, reader.stream
-    facts = PictureFacts(
+    facts = VideoFacts(
         width=reader.width,
         height=reader.height,
         pixel_format=stream.pixel_format,
@@ -168,11 +168,11 @@ def _stream(info: MediaInfo, plan: StreamPlan, pairs: Pairs) -> StreamOutcome:
     )
 
 
-def _video(outcome: Outcome, video: VideoOutcome, result: MediaInfo) -> PictureReport:
+def _video(outcome: Outcome, video: VideoOutcome, result: MediaInfo) -> VideoReport:
     facts, settings, canvas, passed = video.source.facts, video.settings, video.canvas, video.passed
-    check, plan, track = outcome.check.pictures, outcome.plan, outcome.tracks.video
+    check, plan, track = outcome.check.video, outcome.plan, outcome.tracks.video
     height, width = canvas.tile_shape
-    return PictureReport(
+    return VideoReport(
         source=facts,
         result=replace(
             facts,
@@ -198,16 +198,16 @@ def _video(outcome: Outcome, video: VideoOutcome, result: MediaInfo) -> PictureR
     )
 
 
-def _sound(outcome: Outcome, sound: AudioOutcome) -> SoundReport:
-    checks = {check.index: check for check in outcome.check.sounds}
-    index, summary, strength = sound.index, sound.summary, outcome.plan.preset.strength
+def _audio(outcome: Outcome, audio: AudioOutcome) -> AudioReport:
+    checks = {check.index: check for check in outcome.check.audios}
+    index, summary, strength = audio.index, audio.summary, outcome.plan.preset.strength
     guarded = None if summary is None else round(summary.guarded_share, 4)
-    return SoundReport(
+    return AudioReport(
         index=index,
         mode="speech" if summary is not None else "transcoded",
-        sample_rate=sound.sample_rate,
-        channels=sound.channels,
-        samples_in=sound.samples,
+        sample_rate=audio.sample_rate,
+        channels=audio.channels,
+        samples_in=audio.samples,
         samples_out=checks[index].samples_out if index in checks else 0,
         strength=strength if summary is not None else None,
         guard_share=guarded,
@@ -218,15 +218,15 @@ def _sound(outcome: Outcome, sound: AudioOutcome) -> SoundReport:
 
 def _offsets(check: Verification) -> tuple[AvOffset, ...]:
     return tuple(
-        AvOffset(sound.index, sound.sample_rate, sound.offset_before, sound.offset_after)
-        for sound in check.sounds
-        if sound.offset_before is not None and sound.offset_after is not None
+        AvOffset(audio.index, audio.sample_rate, audio.offset_before, audio.offset_after)
+        for audio in check.audios
+        if audio.offset_before is not None and audio.offset_after is not None
     )
 
 
 def _damage(outcome: Outcome) -> tuple[DamagedPlace, ...]:
     in_video = () if outcome.video is None else outcome.video.damage
-    return (*in_video, *(place for sound in outcome.sounds for place in sound.damage))
+    return (*in_video, *(place for audio in outcome.audios for place in audio.damage))
 
 
 def _engines(outcome: Outcome) -> list[EngineFacts]:
@@ -234,7 +234,7 @@ def _engines(outcome: Outcome) -> list[EngineFacts]:
     backends, video = outcome.backends, outcome.video
     if backends.video is not None and video is not None:
         found.append(_engine(backends.video, video.passed.backend, video.passed.precision))
-    summary = next((sound.summary for sound in outcome.sounds if sound.summary is not None), None)
+    summary = next((audio.summary for audio in outcome.audios if audio.summary is not None), None)
     if backends.speech is not None and summary is not None:
         found.append(_engine(backends.speech, summary.backend, backends.speech.backend.precision))
     return found
@@ -253,15 +253,15 @@ def _warnings(outcome: Outcome) -> list[str]:
     found += () if video is None else video.warnings
     found += tracks.copies.warnings
     found += [] if tracks.video is None else tracks.video.warnings
-    for sound in outcome.sounds:
-        found += sound.warnings
+    for audio in outcome.audios:
+        found += audio.warnings
     if video is not None and video.passed.reruns:
         failed = sum(not rerun.cured for rerun in video.passed.reruns)
         found.append(
             f"{len(video.passed.reruns)} tiles were run again after the network failed"
             + (f"; {failed} of them show plain bicubic upscaling" if failed else "")
         )
-    check, suffix = outcome.check.pictures, plan.target.suffix
+    check, suffix = outcome.check.video, plan.target.suffix
     if check is not None and check.rounded_to is not None:
         found.append(f"{suffix} holds times in steps of {check.rounded_to} s; PTS were rounded")
     if check is not None and check.shift_s:

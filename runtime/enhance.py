@@ -52,7 +52,7 @@ from runtime.report import Action, Report
 from runtime.resume.packets import PacketHead, PacketReader, PacketWriter, join_segments
 from runtime.resume.position import FrameCrcs, SourceChangedError, seek_to_resume_point
 from runtime.resume.states import read_passed, read_start
-from runtime.resume.workspace import PictureEnd, SoundRecord, Workspace
+from runtime.resume.workspace import AudioRecord, VideoEnd, Workspace
 from runtime.resume.writer import SegmentRule, SegmentWriter, default_rule
 from runtime.stages import StopSignal
 
@@ -144,12 +144,12 @@ def _run(run: JobRun, workspace: Workspace, rule: SegmentRule) -> Report:
     _refuse_place(plan, workspace)
     run.progress.stage("opening")
     stored = [_store_audio(run, workspace, stream) for stream in plan.info.audios]
-    sounds = [sound for sound in stored if sound is not None]
+    audios = [audio for audio in stored if audio is not None]
     video = None
     if plan.video is not None and run.backends.video is not None:
         video = _store_video(run, plan.video, run.backends.video, workspace, rule)
     _refuse_change(plan.info.path, workspace.manifest.fingerprint["source"])
-    return _merge(run, workspace, video, sounds)
+    return _merge(run, workspace, video, audios)
 
 
 def _refuse_change(source: Path, before: str) -> None:
@@ -176,7 +176,7 @@ def _store_audio(run: JobRun, workspace: Workspace, stream: AudioStream) -> Audi
     mapped = next(one for one in run.plan.streams if one.index == index)
     if mapped.out_codec is None or mapped.action is Action.COPIED:
         return None
-    stored = next((sound for sound in workspace.manifest.sounds if sound.outcome.index == index), None)
+    stored = next((audio for audio in workspace.manifest.sounds if audio.outcome.index == index), None)
     if stored is not None:
         run.progress.samples(stored.outcome.samples)
         return stored.outcome
@@ -195,7 +195,7 @@ def _store_audio(run: JobRun, workspace: Workspace, stream: AudioStream) -> Audi
             with workspace.convert_os_errors():
                 file.write(packet)
         with workspace.convert_os_errors():
-            record = SoundRecord(file.finish(), pipeline.outcome())
+            record = AudioRecord(file.finish(), pipeline.outcome())
     workspace.commit(sounds=(*workspace.manifest.sounds, record))
     return record.outcome
 
@@ -245,7 +245,7 @@ def _store_video(
             with writer, pipeline as stages:
                 for _ in stages.packets():
                     pass
-                writer.finish(stages.result(), PictureEnd(tuple(reader.warnings), damaged_places(reader.holes)))
+                writer.finish(stages.result(), VideoEnd(tuple(reader.warnings), damaged_places(reader.holes)))
         source = describe_source(reader)
     segments, end = workspace.manifest.segments, workspace.manifest.picture
     assert end is not None
@@ -289,7 +289,7 @@ def _open_at_resume_point(
     return reader, iter(reader)
 
 
-def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, sounds: list[AudioOutcome]) -> Report:
+def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, audios: list[AudioOutcome]) -> Report:
     """Merge what is stored with the copied streams, verify the result, give it its name, and clear the workspace."""
     plan, manifest, stop = run.plan, workspace.manifest, run.new_stop()
     run.progress.stage("merging")
@@ -315,18 +315,18 @@ def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, sounds
                 )
             )
         packets += [
-            _read_audio(workspace, sound, tracks.audios[sound.outcome.index], stop) for sound in manifest.sounds
+            _read_audio(workspace, audio, tracks.audios[audio.outcome.index], stop) for audio in manifest.sounds
         ]
         with run.clock.measure("merge"):
             muxer.run([*packets, _until_stopped(tracks.copies, stop)])
         run.progress.stage("checking")
         written = muxer.finish()
-        check = verify_result(run, muxer, written, tracks, video, sounds)
+        check = verify_result(run, muxer, written, tracks, video, audios)
         outcome = Outcome(
             plan=plan,
             backends=run.backends,
             video=video,
-            sounds=tuple(sounds),
+            audios=tuple(audios),
             tracks=tracks,
             check=check,
             warnings=(*manifest.warnings, *muxer.warnings),
@@ -347,10 +347,10 @@ def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, sounds
 
 
 def _read_audio(
-    workspace: Workspace, sound: SoundRecord, encoder: AudioEncoder, stop: StopSignal
+    workspace: Workspace, audio: AudioRecord, encoder: AudioEncoder, stop: StopSignal
 ) -> Iterator[AnyPacket]:
     """Yield the packets of a stored audio track as those of a stream of the result."""
-    for packet in PacketReader(workspace.folder / sound.file.name).packets():
+    for packet in PacketReader(workspace.folder / audio.file.name).packets():
         stop.check()
         packet.stream = encoder.stream
         yield packet

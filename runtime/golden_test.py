@@ -136,11 +136,11 @@ def compare_audio(model: Model, tested: Backend, reference: Backend) -> GoldenTe
         GoldenTestError: A block is not finite.
     """
     assert model.manifest.audio is not None
-    sound = read_sound(model.manifest.audio.sample_rate)
-    ours, broken = _run_audio(model, tested, sound)
+    audio = read_audio(model.manifest.audio.sample_rate)
+    ours, broken = _run_audio(model, tested, audio)
     if broken:
         raise GoldenTestError(f"{broken} of its blocks are not finite")
-    theirs, _ = _run_audio(model, reference, sound)
+    theirs, _ = _run_audio(model, reference, audio)
     return GoldenTestResult(agreement_db=measure_agreement(ours, theirs), time_s=0.0)
 
 
@@ -151,7 +151,7 @@ def measure_agreement(ours: Samples, theirs: Samples) -> float:
     return _BEST_DB if error == 0 else min(_BEST_DB, 10 * float(np.log10(peak**2 / error)))
 
 
-def read_sound(sample_rate: int) -> Samples:
+def read_audio(sample_rate: int) -> Samples:
     """Read the stored audio: (n,) float32 in [-1, 1].
 
     Raises:
@@ -169,10 +169,10 @@ def read_sound(sample_rate: int) -> Samples:
     return samples / np.float32(32768)
 
 
-def _run_audio(model: Model, backend: Backend, sound: Samples) -> tuple[Samples, int]:
+def _run_audio(model: Model, backend: Backend, audio: Samples) -> tuple[Samples, int]:
     denoiser = RecurrentDenoiser(model, backend)
     try:
-        made = np.concatenate([denoiser.push(sound), denoiser.flush()])
+        made = np.concatenate([denoiser.push(audio), denoiser.flush()])
         return made, denoiser.non_finite_blocks
     finally:
         denoiser.close()

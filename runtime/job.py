@@ -155,7 +155,7 @@ def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], plan
 
 
 def verify_result(
-    run: JobRun, muxer: Muxer, written: Path, tracks: Tracks, video: VideoOutcome | None, sounds: list[AudioOutcome]
+    run: JobRun, muxer: Muxer, written: Path, tracks: Tracks, video: VideoOutcome | None, audios: list[AudioOutcome]
 ) -> Verification:
     """Read the result back before it gets its name.
 
@@ -165,10 +165,10 @@ def verify_result(
     times = None
     if video is not None:
         times = VideoTimes(video.source.time_base, video.passed.pts, end_pts=video.end_pts)
-    expected = [sound.times(tracks.audios[sound.index].stream.index) for sound in sounds]
+    expected = [audio.times(tracks.audios[audio.index].stream.index) for audio in audios]
     with run.clock.measure("check"):
         try:
-            return verify(written, pictures=times, sounds=expected, side_data=() if video is None else video.side_data)
+            return verify(written, video=times, audios=expected, side_data=() if video is None else video.side_data)
         except MediaError as error:
             reason = str(error).replace(str(written), "the finished file")
             raise _unverified(muxer, (reason,), None) from error

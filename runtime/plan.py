@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from runtime.errors import DecodeError, ManifestError, OptionError, OutputError, UnsupportedMediaError
 from runtime.manifest import Model, VideoSpec, find_model
-from runtime.media.audio_reader import find_sound
+from runtime.media.audio_reader import find_audio
 from runtime.media.codecs import CODECS, CodecName
 from runtime.media.demux import is_too_large
 from runtime.media.muxer import FORMATS, default_suffix, refuse_suffix
@@ -79,9 +79,9 @@ def plan_job(source: Path, target: Path | None, options: EnhanceOptions) -> JobP
     """
     preset = resolve_preset(options)
     info = probe(source)
-    stream = None if preset.preset.copies_picture else info.video
+    stream = None if preset.preset.copies_video else info.video
     start, end = options.start, options.end
-    found = {track.index: find_sound(info.path, track, start=start, end=end) for track in info.audios}
+    found = {track.index: find_audio(info.path, track, start=start, end=end) for track in info.audios}
     tracks = info.audios if preset.audio is AudioMode.SPEECH else ()
     tracks = tuple(track for track in tracks if found[track.index] == "sound")
     nothing = "nothing in it" if start is None and end is None else "nothing in it from --start to --end"
@@ -237,7 +237,7 @@ def _nothing_to_do(
         if options.start is None and options.end is None:
             raise UnsupportedMediaError(reason)
         return reason
-    if preset.preset.copies_picture:
+    if preset.preset.copies_video:
         return f"{info.path} has no audio that can be read, and preset {preset.preset.name} enhances audio alone"
     if info.audios:
         return f"{info.path} has only audio, and the audio is to be copied: nothing is left to enhance"

@@ -50,7 +50,7 @@ class Preset:
     audio_model: str = "speech-mask"
 
     @property
-    def copies_picture(self) -> bool:
+    def copies_video(self) -> bool:
         """Return whether the video is copied instead of enhanced."""
         return not self.models
 
@@ -158,8 +158,8 @@ def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
     preset = find_preset(options.preset)
     audio = options.audio or preset.audio
     strength = preset.strength if options.strength is None else options.strength
-    if preset.copies_picture:
-        _refuse_picture_options(options, preset)
+    if preset.copies_video:
+        _refuse_video_options(options, preset)
         if audio is AudioMode.OFF:
             raise OptionError(
                 f"preset {preset.name} copies the video and --audio off copies the audio: nothing is left to enhance"
@@ -200,7 +200,7 @@ def _choose_crf(options: EnhanceOptions, preset: Preset, codec: Codec) -> int | 
     return preset.crf if codec is preset.codec else None
 
 
-def _refuse_picture_options(options: EnhanceOptions, preset: Preset) -> None:
+def _refuse_video_options(options: EnhanceOptions, preset: Preset) -> None:
     values = {"--codec": options.codec, "--crf": options.crf, "--compare": options.compare, "--model": options.model}
     given = [name for name, value in values.items() if value is not None]
     if options.scale not in (None, 1, "auto"):

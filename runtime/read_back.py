@@ -94,7 +94,7 @@ def compare_parts(
     for video in source.videos:
         after = pairs.get(video.index)
         if isinstance(after, VideoStream) and not video.is_attached_picture:
-            found += _picture(video, after, is_encoded=video.index in encoded)
+            found += _video(video, after, is_encoded=video.index in encoded)
     found += [_side_data(one) for one in side_data]
     return tuple(found)
 
@@ -173,7 +173,7 @@ def _wave_chunks(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
             yield PartOutcome(chunk.label, 1, Action.NOT_CARRIED, _NO_CHUNK)
 
 
-def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartOutcome]:
+def _video(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartOutcome]:
     """Yield the outcome of the properties of a whole video track."""
     place = "the format of the result has no place for it, or the encoder none"
     if before.sample_aspect != after.sample_aspect:
@@ -189,7 +189,7 @@ def _picture(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> It
         kept = after.spherical == before.spherical
         name = f"spherical projection ({before.spherical.name})"
         yield PartOutcome(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
-    if before.picture_time_code and is_encoded and "timecode" not in map(str.lower, after.tags):
+    if before.header_time_code and is_encoded and "timecode" not in map(str.lower, after.tags):
         yield PartOutcome("time code in the frames", 1, Action.NOT_CARRIED, "only a time code of the file is written")
     if before.dolby_vision is not None:
         kept = after.dolby_vision == before.dolby_vision

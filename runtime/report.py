@@ -64,7 +64,7 @@ class PartOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFacts:
+class VideoFacts:
     """Video properties: size, exact rates, pixel format and colour description."""
 
     width: int
@@ -102,11 +102,11 @@ class StateReset:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureReport:
+class VideoReport:
     """The processing of the video."""
 
-    source: PictureFacts
-    result: PictureFacts
+    source: VideoFacts
+    result: VideoFacts
     frames_in: int
     frames_out: int
     pts_equal: bool
@@ -121,7 +121,7 @@ class PictureReport:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundReport:
+class AudioReport:
     """The processing of one audio track.
 
     `guard_share` is the share of the time in which the guard held the effect back, and
@@ -209,8 +209,8 @@ class Report:
     streams: tuple[StreamOutcome, ...]
     speed: Speed
     parts: tuple[PartOutcome, ...] = ()
-    picture: PictureReport | None = None
-    sound: tuple[SoundReport, ...] = ()
+    picture: VideoReport | None = None
+    sound: tuple[AudioReport, ...] = ()
     av_offsets: tuple[AvOffset, ...] = ()
     damage: tuple[DamagedPlace, ...] = ()
     engines: tuple[EngineFacts, ...] = ()

@@ -232,7 +232,7 @@ def write_clip(path: Path, *, scene_frames: int = SCENE_FRAMES) -> Path:
         path,
         map(draw, range(3 * scene_frames)),
         options={"crf": "12", "preset": "veryfast"},
-        sound=media.Sound(media.tone(3 * scene_frames * 1920)),
+        audio=media.AudioTrack(media.tone(3 * scene_frames * 1920)),
     )
 
 

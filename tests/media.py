@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Sound:
+class AudioTrack:
     """An audio track.
 
     samples: (channels, n) float32, or (1, channels n) int16 with the channels of a sample side by side.
@@ -42,10 +42,10 @@ def write_clip(
     colour: tuple[int, int] | None = None,
     is_converted: bool = False,
     gop: int | None = None,
-    sound: Sound | None = None,
+    audio: AudioTrack | None = None,
     container_options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write frames, with sound behind them.
+    """Write a clip of frames, with audio if asked for.
 
     Args:
         path: The file; its suffix chooses the container.
@@ -57,21 +57,21 @@ def write_clip(
         colour: FFmpeg's numbers of a matrix and a range, to label the frames with.
         is_converted: Whether frames are converted with these too.
         gop: Most frames from one key frame to the next.
-        sound: A track of sound.
+        audio: An audio track.
         container_options: Of the muxer.
     """
-    pictures = list(frames)
+    images = list(frames)
     with av.open(str(path), "w", container_options=dict(container_options or {})) as container:
         video = container.add_stream(codec, rate=Fraction(RATE), options=dict(options or {}))
-        video.height, video.width, video.pix_fmt = *pictures[0].shape[:2], pixel_format
+        video.height, video.width, video.pix_fmt = *images[0].shape[:2], pixel_format
         if times_ms is not None:
             video.codec_context.time_base = Fraction(1, 1000)
         if gop is not None:
             video.codec_context.gop_size = gop
         if colour is not None:
             video.codec_context.colorspace, video.codec_context.color_range = colour
-        audio = None if sound is None else _add_track(container, sound)
-        for number, pixels in enumerate(pictures):
+        track = None if audio is None else _add_track(container, audio)
+        for number, pixels in enumerate(images):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             if colour is not None and is_converted:
                 frame = frame.reformat(format=pixel_format, dst_colorspace=colour[0], dst_color_range=colour[1])
@@ -79,15 +79,15 @@ def write_clip(
                 frame.pts, frame.time_base = times_ms[number], Fraction(1, 1000)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        if sound is not None:
-            _encode(container, audio, sound)
+        if audio is not None:
+            _encode(container, track, audio)
     return path
 
 
-def write_sound(path: Path, sound: Sound) -> Path:
-    """Write a file of sound alone."""
+def write_audio(path: Path, audio: AudioTrack) -> Path:
+    """Write an audio file."""
     with av.open(str(path), "w") as container:
-        _encode(container, _add_track(container, sound), sound)
+        _encode(container, _add_track(container, audio), audio)
     return path
 
 
@@ -115,33 +115,33 @@ def tone(samples: int, *, level: float = 0.2) -> NDArray[np.float32]:
     return wave[None]
 
 
-def _add_track(container: OutputContainer, sound: Sound) -> av.AudioStream:
-    return container.add_stream(sound.codec, rate=sound.sample_rate, layout=sound.layout)
+def _add_track(container: OutputContainer, audio: AudioTrack) -> av.AudioStream:
+    return container.add_stream(audio.codec, rate=audio.sample_rate, layout=audio.layout)
 
 
-def _encode(container: OutputContainer, audio: Any, sound: Sound) -> None:
-    for frame in _convert(audio, sound) if sound.is_resampled else _cut(sound):
-        container.mux(audio.encode(frame))
-    container.mux(audio.encode(None))
+def _encode(container: OutputContainer, track: Any, audio: AudioTrack) -> None:
+    for frame in _convert(track, audio) if audio.is_resampled else _cut(audio):
+        container.mux(track.encode(frame))
+    container.mux(track.encode(None))
 
 
-def _cut(sound: Sound) -> Iterator[av.AudioFrame]:
+def _cut(audio: AudioTrack) -> Iterator[av.AudioFrame]:
     """Yield blocks of 1024 samples."""
-    is_packed = sound.samples.dtype == np.int16
-    width = av.AudioLayout(sound.layout).nb_channels if is_packed else 1
-    for start in range(0, sound.samples.shape[1] // width, 1024):
-        yield _frame(sound, sound.samples[:, width * start : width * (start + 1024)], start)
+    is_packed = audio.samples.dtype == np.int16
+    width = av.AudioLayout(audio.layout).nb_channels if is_packed else 1
+    for start in range(0, audio.samples.shape[1] // width, 1024):
+        yield _frame(audio, audio.samples[:, width * start : width * (start + 1024)], start)
 
 
-def _convert(audio: Any, sound: Sound) -> list[av.AudioFrame]:
+def _convert(track: Any, audio: AudioTrack) -> list[av.AudioFrame]:
     """Return blocks in the encoder's sample format and of its size."""
-    context = audio.codec_context
-    resampler = av.AudioResampler(audio.format.name, sound.layout, sound.sample_rate, context.frame_size or None)
-    return [*resampler.resample(_frame(sound, sound.samples, 0)), *resampler.resample(None)]
+    context = track.codec_context
+    resampler = av.AudioResampler(track.format.name, audio.layout, audio.sample_rate, context.frame_size or None)
+    return [*resampler.resample(_frame(audio, audio.samples, 0)), *resampler.resample(None)]
 
 
-def _frame(sound: Sound, samples: NDArray[Any], start: int) -> av.AudioFrame:
+def _frame(audio: AudioTrack, samples: NDArray[Any], start: int) -> av.AudioFrame:
     form = "s16" if samples.dtype == np.int16 else "fltp"
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=form, layout=sound.layout)
-    frame.sample_rate, frame.pts = sound.sample_rate, start
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=form, layout=audio.layout)
+    frame.sample_rate, frame.pts = audio.sample_rate, start
     return frame

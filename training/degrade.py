@@ -137,9 +137,9 @@ def compress(sequence: torch.Tensor, crf: int, *, codec: str = "libx264") -> tor
     for index in range(frames):
         # Not swscale: its right edge of small frames is not deterministic.
         planes = rgb_to_yuv(sequence[index].numpy(), _LAYOUT)
-        picture = write_planes(YuvFrame(planes, 8, "420", index, 1), width=width, height=height)
-        picture.pts, picture.time_base = index, Fraction(1, 25)
-        read(encoder.encode(picture))
+        image = write_planes(YuvFrame(planes, 8, "420", index, 1), width=width, height=height)
+        image.pts, image.time_base = index, Fraction(1, 25)
+        read(encoder.encode(image))
     read(encoder.encode(None))
     decoded.extend(_rgb(frame) for frame in decoder.decode(None))
     if len(decoded) != frames:

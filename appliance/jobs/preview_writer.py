@@ -88,10 +88,10 @@ class ProxyFile:
         self._blocks = _from_zero(reader, round(zero * reader.sample_rate), longest_s * reader.sample_rate)
         self._next_block = next(self._blocks, None)
 
-    def write_frame(self, picture: YuvFrame, time: Fraction, duration: Fraction) -> None:
+    def write_frame(self, image: YuvFrame, time: Fraction, duration: Fraction) -> None:
         """Write a frame at a time in seconds."""
         colour = self._colour
-        frame = write_planes(picture, width=picture.width, height=picture.height)
+        frame = write_planes(image, width=image.width, height=image.height)
         frame.colorspace, frame.color_range = colour.matrix_code, colour.range_code
         frame = frame.reformat(
             width=self._size.width,

@@ -116,7 +116,7 @@ def write_video_proxies(
     source, result = probe(pair.source), probe(pair.result)
     if source.video is None or result.video is None:
         return
-    sounds = _tracks(report, source.audios, result.audios)
+    audios = _tracks(report, source.audios, result.audios)
     with ExitStack() as stack:
         first = stack.enter_context(
             VideoReader(pair.source, source.video, start=pair.start, end=pair.end, threads=threads)
@@ -130,10 +130,10 @@ def write_video_proxies(
         proxies = [stack.enter_context(ProxyFile(path, threads=threads)) for path in (before, after)]
         for proxy, reader in zip(proxies, (first, second), strict=True):
             proxy.add_video(size, reader)
-        if sounds is not None:
+        if audios is not None:
             readers = (
-                AudioReader(pair.source, sounds[0], start=pair.start, end=pair.end),
-                AudioReader(pair.result, sounds[1]),
+                AudioReader(pair.source, audios[0], start=pair.start, end=pair.end),
+                AudioReader(pair.result, audios[1]),
             )
             streams = (first.stream, second.stream)
             for proxy, audio, stream, frame in zip(proxies, readers, streams, head, strict=True):
@@ -151,13 +151,13 @@ def write_audio_proxies(pair: Pair, report: Report, before: Path, after: Path, *
     Raises:
         RelumeError: A file cannot be read or written, or `stop` was set; neither is left.
     """
-    sounds = _tracks(report, probe(pair.source).audios, probe(pair.result).audios)
-    if sounds is None:
+    audios = _tracks(report, probe(pair.source).audios, probe(pair.result).audios)
+    if audios is None:
         return
     with ExitStack() as stack:
         readers = (
-            AudioReader(pair.source, sounds[0], start=pair.start, end=pair.end),
-            AudioReader(pair.result, sounds[1]),
+            AudioReader(pair.source, audios[0], start=pair.start, end=pair.end),
+            AudioReader(pair.result, audios[1]),
         )
         proxies = [stack.enter_context(ProxyFile(path, threads=1)) for path in (before, after)]
         for proxy, reader in zip(proxies, readers, strict=True):
@@ -206,7 +206,7 @@ def _tracks(
     report: Report, sources: tuple[AudioStream, ...], results: tuple[AudioStream, ...]
 ) -> tuple[AudioStream, AudioStream] | None:
     """Return the enhanced audio track, or else the first copied one, of source and result."""
-    cleaned = {sound.index for sound in report.sound}
+    cleaned = {track.index for track in report.sound}
     outcomes = [outcome for outcome in report.streams if outcome.kind == "audio" and outcome.out_index is not None]
     for outcome in sorted(outcomes, key=lambda outcome: outcome.index not in cleaned):
         source = next((audio for audio in sources if audio.index == outcome.index), None)

@@ -239,7 +239,7 @@ class Attempt:
             if report.picture is not None:
                 threads = self._options.threads or len(os.sched_getaffinity(0))
                 write_video_proxies(pair, report, files.before, files.after, threads=threads, stop=reporter.cancel)
-            if any(sound.mode == "speech" for sound in report.sound):
+            if any(audio.mode == "speech" for audio in report.sound):
                 write_audio_proxies(pair, report, files.sound_before, files.sound_after, stop=reporter.cancel)
         except CancelledError:
             # The result has its name: it is too late for a command.

@@ -14,7 +14,7 @@ from appliance.console import format_bytes
 from appliance.watch.declared_size import missing_bytes
 from appliance.watch.errors import UnreadableError
 from runtime.errors import RelumeError
-from runtime.media.audio_reader import find_sound
+from runtime.media.audio_reader import find_audio
 from runtime.media.damage import DamageFinder, damage_finder, with_following
 from runtime.media.demux import AnyPacket, open_source, read_packets
 from runtime.media.file_clock import ends_early, told_end
@@ -70,9 +70,9 @@ def find_damage(info: MediaInfo) -> str | None:
         DecodeError: The file cannot be opened any more.
     """
     video = info.video if info.video is not None and info.video.codec != "unknown" else None
-    sounds = [sound for sound in info.audios if find_sound(info.path, sound, start=None, end=None) == "sound"]
+    audios = [audio for audio in info.audios if find_audio(info.path, audio, start=None, end=None) == "sound"]
     try:
-        check_whole(info.path, [*([video] if video is not None else []), *sounds[:MAX_SPEECH_TRACKS]])
+        check_whole(info.path, [*([video] if video is not None else []), *audios[:MAX_SPEECH_TRACKS]])
     except UnreadableError as error:
         return str(error)
     return None

@@ -9,7 +9,7 @@ from typing import Final
 from appliance.console import describe_duration, format_bytes
 from appliance.jobs.job import JobRecord
 from runtime.presets import PRESETS
-from runtime.report import Action, PictureFacts, PictureReport, Report
+from runtime.report import Action, Report, VideoFacts, VideoReport
 
 _UNSUPPORTED: Final = "the format of the result does not support it"
 
@@ -21,8 +21,8 @@ def describe_report(report: Report) -> list[str]:
 
 def _sentences(report: Report) -> Iterator[str]:
     if report.picture is not None:
-        yield from _picture(report.picture)
-    yield from _sound(report)
+        yield from _video(report.picture)
+    yield from _audio(report)
     yield from _streams(report)
     if report.check_failures:
         yield f"Verification of the result failed: {'; '.join(report.check_failures)}."
@@ -34,23 +34,23 @@ def _sentences(report: Report) -> Iterator[str]:
         yield f"Note: {warning}."
 
 
-def _picture(picture: PictureReport) -> Iterator[str]:
-    before, after = picture.source, picture.result
+def _video(video: VideoReport) -> Iterator[str]:
+    before, after = video.source, video.result
     size = f"{before.width} × {before.height}"
     if (before.width, before.height) == (after.width, after.height):
         yield f"Video cleaned at its original size, {size}."
     else:
         yield f"Video upscaled from {size} to {after.width} × {after.height}."
-    if picture.frames_in == picture.frames_out and picture.pts_equal:
-        yield f"All {picture.frames_out} frames preserved with exact timing."
+    if video.frames_in == video.frames_out and video.pts_equal:
+        yield f"All {video.frames_out} frames preserved with exact timing."
     else:
-        yield f"The result has {picture.frames_out} of {picture.frames_in} frames; their timing was changed."
-    if picture.deinterlaced:
+        yield f"The result has {video.frames_out} of {video.frames_in} frames; their timing was changed."
+    if video.deinterlaced:
         yield "Interlaced video was deinterlaced."
-    if picture.strength < 1:
-        yield f"Strength: {picture.strength:.0%}."
-    if picture.state_resets:
-        yield f"{_count(len(picture.state_resets), 'tile')} processed a second time because of invalid values."
+    if video.strength < 1:
+        yield f"Strength: {video.strength:.0%}."
+    if video.state_resets:
+        yield f"{_count(len(video.state_resets), 'tile')} processed a second time because of invalid values."
 
 
 def _capital(text: str) -> str:
@@ -71,7 +71,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun} was" if number == 1 else f"{number} {noun}s were"
 
 
-def _sound(report: Report) -> Iterator[str]:
+def _audio(report: Report) -> Iterator[str]:
     for number, track in enumerate(report.sound, start=1):
         which = "" if len(report.sound) == 1 else f"Audio track {number}: "
         if track.mode == "off" or track.strength is None:
@@ -181,12 +181,12 @@ def _stream_rows(report: Report) -> Iterable[Sequence[str]]:
         yield "", part.what, str(part.count), "", handling
 
 
-def _describe(facts: PictureFacts) -> str:
+def _describe(facts: VideoFacts) -> str:
     rate = f", {facts.frame_rate} fps" if facts.frame_rate else ""
     return f"{facts.width} × {facts.height}, {facts.bits} bit, {facts.pixel_format}{rate}"
 
 
-def _colour(facts: PictureFacts) -> str:
+def _colour(facts: VideoFacts) -> str:
     return f"{facts.matrix}, {facts.primaries}, {facts.transfer}, {facts.colour_range}"
 
 

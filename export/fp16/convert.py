@@ -219,16 +219,16 @@ def add_fp16(
     *,
     tiles: int = 100,
     clips: Sequence[Path] = (),
-    sounds: Sequence[Path] = (),
+    audios: Sequence[Path] = (),
     gate_db: float = GATE_DB,
 ) -> dict[str, Converted]:
     """Convert every float32 file of a model, check each, and enter them in the manifest, all or none.
 
     Args:
         model: Of any zoo; its folder is changed. Named dimensions are kept.
-        tiles: Number of random tiles, and of real ones from `clips` or, for speech, from `sounds`.
+        tiles: Number of random tiles, and of real ones from `clips` or, for speech, from `audios`.
         clips: Videos.
-        sounds: Recordings.
+        audios: Recordings.
         gate_db: PSNR that every tile must reach.
 
     Returns:
@@ -247,10 +247,10 @@ def add_fp16(
             made[file.role] = convert_to_fp16(
                 model.file(role=file.role),
                 folder / f"{file.role}.fp16.onnx",
-                graph_tiles(graph, fixed, tiles, clips=clips, sounds=sounds),
+                graph_tiles(graph, fixed, tiles, clips=clips, audios=audios),
                 dimensions=named_sizes(model),
                 gate_db=gate_db,
-                stream=graph.sound is not None and bool(graph.states),
+                stream=graph.audio is not None and bool(graph.states),
             )
         for converted in made.values():
             converted.path.replace(model.folder / converted.path.name)

@@ -43,20 +43,20 @@ class ValidationRequest:
     """What to validate.
 
     `names`: networks in order; empty for all. `engines`: as `ExportRequest.engines`. `tiles`: number of random tiles,
-    and of real ones from `clips` or, for speech, from `sounds`.
+    and of real ones from `clips` or, for speech, from `audios`.
     """
 
     output: Path
     names: tuple[str, ...] = ()
     tiles: int = 100
     clips: tuple[Path, ...] = ()
-    sounds: tuple[Path, ...] = ()
+    audios: tuple[Path, ...] = ()
     engines: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that a result depends on."""
-        media = {"clips": self.clips, "sounds": self.sounds}
+        media = {"clips": self.clips, "audios": self.audios}
         named = {kind: [(path.name, path.stat().st_size) for path in paths] for kind, paths in media.items()}
         return {"tiles": self.tiles, "engines": self.engines, **named}
 
@@ -154,9 +154,9 @@ def _validate_graph(graph: Graph, shipped: Path | None, request: ValidationReque
             result = grown
             yield result
         tiles = _with_progress(
-            graph_tiles(graph, exact, request.tiles, clips=request.clips, sounds=request.sounds), stem
+            graph_tiles(graph, exact, request.tiles, clips=request.clips, audios=request.audios), stem
         )
-        converted = convert_to_fp16(exact, half, tiles, stream=graph.sound is not None and bool(graph.states))
+        converted = convert_to_fp16(exact, half, tiles, stream=graph.audio is not None and bool(graph.states))
         random = min(request.tiles, converted.tiles)
         result = result.model_copy(
             update={

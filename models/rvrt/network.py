@@ -61,11 +61,11 @@ class Rvrt(nn.Module):
         """
         self._check(frames)
         batch, count = frames.shape[:2]
-        pictures = frames[:, :, :3]
+        images = frames[:, :, :3]
         shallow = self.extract(frames.flatten(0, 1)).unflatten(0, (batch, count))
-        small = pictures
+        small = images
         if self.config.scale == 1:
-            small = quarter(pictures.flatten(0, 1)).unflatten(0, (batch, count))
+            small = quarter(images.flatten(0, 1)).unflatten(0, (batch, count))
         forward_flows, backward_flows = neighbour_flows(self.flow, small)
         features = {"shallow": list(shallow.split(CLIP, dim=1))}
         updated: dict[str, list[ClipFlows]] = {}
@@ -78,7 +78,7 @@ class Rvrt(nn.Module):
             else:
                 flows = updated.get("forward", clip_flows(forward_flows))
                 features[name], updated["forward"] = self.propagate(name, features, flows)
-        return self._reconstruct(pictures, features)
+        return self._reconstruct(images, features)
 
     def propagate(
         self, name: str, features: dict[str, list[Tensor]], flows: list[ClipFlows]
@@ -109,15 +109,15 @@ class Rvrt(nn.Module):
             results.append(carried)
         return results, refined
 
-    def _reconstruct(self, pictures: Tensor, features: dict[str, list[Tensor]]) -> Tensor:
-        batch, count = pictures.shape[:2]
+    def _reconstruct(self, frames: Tensor, features: dict[str, list[Tensor]]) -> Tensor:
+        batch, count = frames.shape[:2]
         joined = torch.cat([torch.cat(clips, dim=1) for clips in features.values()], dim=2)
         x = self.reconstruct(joined.flatten(0, 1))
         x = functional.leaky_relu(self.before_upsampler(x), 0.1)
         if self.refinement is not None:
             x = self.refinement(x.unflatten(0, (batch, count))).flatten(0, 1)
         detail = self.last(self.upsampler(x))
-        base = pictures.flatten(0, 1)
+        base = frames.flatten(0, 1)
         if self.config.scale == 4:
             base = functional.interpolate(base, scale_factor=4, mode="bilinear", align_corners=False)
         restored: Tensor = (base + detail).unflatten(0, (batch, count))
@@ -163,7 +163,7 @@ def _warp_both(clip: Tensor, flow: ClipFlows) -> tuple[Tensor, Tensor]:
 
     In one warp: TensorRT for RTX 1.7 fails to build two beside the deformable attention (docs/export.md).
     """
-    pictures = torch.cat((clip, torch.flip(clip, (1,)))).flatten(0, 1)
-    warped = flow_warp(pictures, torch.cat((flow.same, flow.other)).flatten(0, 1))
+    frames = torch.cat((clip, torch.flip(clip, (1,)))).flatten(0, 1)
+    warped = flow_warp(frames, torch.cat((flow.same, flow.other)).flatten(0, 1))
     same, other = warped.view(2, *clip.shape)
     return same, other

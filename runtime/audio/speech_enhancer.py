@@ -269,9 +269,9 @@ class SpeechEnhancer(Closing):
             return None
         pair = (self._speech.first, self._speech.second)
         for number, channel in enumerate(pair):
-            sounds = channel not in silent_channels
-            self._heard[number] |= sounds
-            self._silent_hops[number] = 0 if sounds else self._silent_hops[number] + 1
+            audios = channel not in silent_channels
+            self._heard[number] |= audios
+            self._silent_hops[number] = 0 if audios else self._silent_hops[number] + 1
         for number, other in ((0, 1), (1, 0)):
             silent = self._silent_hops[other]
             if silent and not self._silent_hops[number] and (silent > ALONE_AFTER_HOPS or not self._heard[other]):

@@ -169,13 +169,13 @@ def _heard(suffix: str, settings: AudioSettings) -> str | None:
     """
     # Whatever the source, the encoder is asked at its own rate and layout.
     asked = replace(settings, source_rate=settings.sample_rate, source_layout=settings.layout, renames=False)
-    sound = _round(av.AudioLayout(settings.layout).nb_channels)
+    audio = _round(av.AudioLayout(settings.layout).nb_channels)
     file = io.BytesIO()
     try:
         output = av.open(file, "w", format=FORMATS[suffix])
         try:
             encoder = AudioEncoder(output, asked)
-            for packet in [*encoder.encode(AudioBlock(sound, 0)), *encoder.flush()]:
+            for packet in [*encoder.encode(AudioBlock(audio, 0)), *encoder.flush()]:
                 output.mux_one(packet)
         finally:
             with suppress(av.FFmpegError):
@@ -186,7 +186,7 @@ def _heard(suffix: str, settings: AudioSettings) -> str | None:
             frames = list(container.decode(audio=0))
     except (EncodeError, av.FFmpegError, ValueError, IndexError):
         return None
-    if not frames or frames[0].sample_rate != settings.sample_rate or frames[0].layout.nb_channels != len(sound):
+    if not frames or frames[0].sample_rate != settings.sample_rate or frames[0].layout.nb_channels != len(audio):
         return None
     heard = np.concatenate([read_samples(frame) for frame in frames], axis=1)
     return frames[0].layout.name if _in_order(heard) else None
@@ -196,10 +196,10 @@ def _round(channels: int) -> NDArray[np.float32]:
     """Return a low tone, which an LFE plays too, in one channel after the other."""
     slot = max(_SLOTS[0], min(_SLOTS[1], _TRIAL_SAMPLES[1] // channels))
     tone = 0.5 * np.sin(2 * np.pi * np.arange(slot) / 800)
-    sound = np.zeros((channels, max(_TRIAL_SAMPLES[0], channels * slot)), np.float32)
+    audio = np.zeros((channels, max(_TRIAL_SAMPLES[0], channels * slot)), np.float32)
     for channel in range(channels):
-        sound[channel, channel * slot : (channel + 1) * slot] = tone
-    return sound
+        audio[channel, channel * slot : (channel + 1) * slot] = tone
+    return audio
 
 
 def _in_order(heard: NDArray[np.float32]) -> bool:

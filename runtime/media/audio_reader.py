@@ -261,7 +261,7 @@ class AudioReader(Closing):
             self.warnings.append(f"{name}: {self.overlap_dropped} samples that came twice were dropped")
 
 
-def find_sound(path: Path, stream: AudioStream, *, start: Fraction | None, end: Fraction | None) -> Found:
+def find_audio(path: Path, stream: AudioStream, *, start: Fraction | None, end: Fraction | None) -> Found:
     """Return what a track has in a span: audio, or packets that cannot be decoded, or nothing.
 
     Raises:

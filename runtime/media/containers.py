@@ -26,7 +26,7 @@ _TEXT: Final = {
     "tedcaptions", "tty", "vplayer", "webvtt", "xbin",
 }  # fmt: skip
 # Still images; the names of most end in "_pipe".
-_PICTURES: Final = {"alias_pix", "brender_pix", "fits", "ico", "image2pipe", "msp", "txd"}
+_IMAGES: Final = {"alias_pix", "brender_pix", "fits", "ico", "image2pipe", "msp", "txd"}
 # Bare numbers: neither content nor suffix says how they are to be read.
 _HEADERLESS: Final = {
     "bitpacked", "codec2raw", "data", "g726", "g726le", "rawvideo", "v210", "v210x", "vidc",
@@ -91,7 +91,7 @@ def demuxers_of_suffix(suffix: str) -> list[str]:
 def _suffixes_by_demuxer() -> dict[str, frozenset[str]]:
     found = {}
     for name in av.formats_available:
-        if name.endswith("_pipe") or name in _REFERENCES | _TEXT | _PICTURES | _HEADERLESS:
+        if name.endswith("_pipe") or name in _REFERENCES | _TEXT | _IMAGES | _HEADERLESS:
             continue
         try:
             demuxer = ContainerFormat(name, "r")

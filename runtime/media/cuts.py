@@ -55,7 +55,7 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
     return f"no key frame is where the cut begins, and {suffix} cannot hide what lies before it"
 
 
-def has_pictures(path: Path, stream: VideoStream, start: Fraction | None, end: Fraction | None) -> bool:
+def has_frames(path: Path, stream: VideoStream, start: Fraction | None, end: Fraction | None) -> bool:
     """Return whether any frame of a stream begins in a span, in seconds from the stream's origin."""
     if not start and end is None:
         return True
@@ -168,7 +168,7 @@ class FirstDts:
             packet.dts = following
 
 
-class PictureCut:
+class VideoCut:
     """Chooses the packets of one video stream that are needed to show a span.
 
     Decoding begins at a key frame: the one before the span where the container can hide it, else the first one inside.

@@ -90,7 +90,7 @@ class Verdict:
     missing: int = 0
 
 
-_SOUND: Final = Verdict()
+_INTACT: Final = Verdict()
 
 
 @dataclass(slots=True)
@@ -169,7 +169,7 @@ class DamageFinder:
             bad = bad or frame.is_corrupt
         if not (bad or missing):
             self.joints += sum(one.suspicion is _Suspicion.JOINT for one in due)
-        return Verdict(bad, missing) if bad or missing else _SOUND
+        return Verdict(bad, missing) if bad or missing else _INTACT
 
     def finish(self) -> tuple[int, int] | None:
         """Judge what came behind the last frame.

@@ -28,7 +28,7 @@ from runtime.media.containers import (
 from runtime.media.webp import is_animated_webp, is_cut_short, open_converted, read_durations, release_converted
 from runtime.safe_open import NotPlainError, open_plain
 
-_PICTURES: Final = {
+_IMAGES: Final = {
     b"\x89PNG": "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"GIF8": "GIF",
@@ -39,8 +39,8 @@ _PICTURES: Final = {
     b"\x00\x00\x00\x0cJXL ": "JPEG XL",
     b"8BPS": "Photoshop",
 }
-_PICTURE_BRANDS: Final = (b"heic", b"heix", b"mif1", b"avif", b"heim", b"heis")
-_PICTURE_DEMUXERS: Final = ("gif", "apng", "mjpeg", "mpjpeg", "smjpeg", "jpegxl_anim")
+_IMAGE_BRANDS: Final = (b"heic", b"heix", b"mif1", b"avif", b"heim", b"heis")
+_IMAGE_DEMUXERS: Final = ("gif", "apng", "mjpeg", "mpjpeg", "smjpeg", "jpegxl_anim")
 """Demuxers that read a still image just as well."""
 _PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]", b"<?xml", b"<MPD", b"http")
 _UNREADABLE_IN_A_ROW: Final = 50
@@ -233,7 +233,7 @@ def _open_readable(path: Path, handle: int, head: bytes) -> int:
     if len(durations) < 2:
         if is_cut_short(handle):
             raise DecodeError(f"{path} is an animated WebP that is incomplete; copy it again from where it came from")
-        raise UnsupportedMediaError(_describe_picture(path, "WebP"))
+        raise UnsupportedMediaError(_describe_image(path, "WebP"))
     return open_converted(path, handle, head, durations, most_pixels=MOST_PIXELS)
 
 
@@ -290,10 +290,10 @@ def _read_head(path: Path, handle: int) -> bytes:
 
 
 def _refuse_by_head(path: Path, head: bytes) -> None:
-    if head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS:
-        raise UnsupportedMediaError(_describe_picture(path, "HEIF or AVIF"))
+    if head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS:
+        raise UnsupportedMediaError(_describe_image(path, "HEIF or AVIF"))
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        raise UnsupportedMediaError(_describe_picture(path, "WebP"))
+        raise UnsupportedMediaError(_describe_image(path, "WebP"))
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLISTS):
         raise UnsupportedMediaError(f"{path} is a list of other files or addresses, expected the media file itself")
 
@@ -317,9 +317,9 @@ def _open_container(path: Path, handle: int, head: bytes) -> InputContainer:
                 return container
             container.close()
     assert cause is not None
-    kind = next((name for magic, name in _PICTURES.items() if head.startswith(magic)), None)
+    kind = next((name for magic, name in _IMAGES.items() if head.startswith(magic)), None)
     if kind is not None:
-        raise UnsupportedMediaError(_describe_picture(path, kind)) from cause
+        raise UnsupportedMediaError(_describe_image(path, kind)) from cause
     raise DecodeError(_describe_refusal(path, handle, head, cause)) from cause
 
 
@@ -351,9 +351,9 @@ def _refuse_by_content(path: Path, handle: int, head: bytes, container: InputCon
         count = sum(stream.type == kind for stream in container.streams)
         if count > _MOST_STREAMS:
             raise UnsupportedMediaError(f"{path} holds {count} {kind} streams, expected at most {_MOST_STREAMS}")
-    if container.format.name in _PICTURE_DEMUXERS and _is_single(handle, container.format.name):
-        kind_of = next((name for magic, name in _PICTURES.items() if head.startswith(magic)), "one frame")
-        raise UnsupportedMediaError(_describe_picture(path, kind_of))
+    if container.format.name in _IMAGE_DEMUXERS and _is_single(handle, container.format.name):
+        kind_of = next((name for magic, name in _IMAGES.items() if head.startswith(magic)), "one frame")
+        raise UnsupportedMediaError(_describe_image(path, kind_of))
     if is_encrypted(handle, container):
         raise UnsupportedMediaError(
             f"{path} is encrypted (copy protection), so it cannot be read; get a copy without protection"
@@ -367,7 +367,7 @@ def _is_single(handle: int, demuxer: str) -> bool:
         return sum(packet.size > 0 for packet, _ in zip(packets, range(2), strict=False)) < 2
 
 
-def _describe_picture(path: Path, kind: str) -> str:
+def _describe_image(path: Path, kind: str) -> str:
     return f"{path} is a still image ({kind}), expected a video or audio file"
 
 

@@ -25,7 +25,7 @@ _PROJECTION, _PROJECTION_TYPE, _PROJECTION_PRIVATE = 0x7670, 0x7671, 0x7672
 _POSE: Final = (0x7673, 0x7674, 0x7675)
 _ADDITION, _ADDITION_TYPE, _ADDITION_RECORD = 0x41E4, 0x41E7, 0x41ED
 _DOLBY_VISION: Final = (b"dvcC", b"dvvC", b"dvwC")
-_PICTURES: Final = 1
+_VIDEO_TYPE: Final = 1
 _BY_RATIO: Final = 3
 _STEREO_MODES: Final = {
     (0, False): 0, (1, False): 1, (1, True): 11, (2, False): 3, (2, True): 2, (4, False): 5, (4, True): 4,
@@ -45,7 +45,7 @@ def read_matroska_tracks(path: Path) -> list[tuple[Crop | None, DolbyVision | No
     found = []
     for kind, content in _elements(tracks):
         entry = dict(_elements(content)) if kind == _ENTRY else {}
-        if int.from_bytes(entry.get(_TYPE, b"")) == _PICTURES:
+        if int.from_bytes(entry.get(_TYPE, b"")) == _VIDEO_TYPE:
             video = dict(_elements(entry.get(_VIDEO, b"")))
             crop = Crop(**{name: int.from_bytes(video.get(key, b"")) for key, name in _CROPS.items()})
             found.append((crop if crop != Crop() else None, _read_dolby_vision(content)))
@@ -72,14 +72,14 @@ def amend_matroska(path: Path, shapes: Sequence[Shape], *, is_webm: bool) -> Non
         file.seek(place[0])
         content = file.read(place[1])
         elements = [*_elements(content)]
-        pictures = [
+        video_tracks = [
             number
             for number, (kind, entry) in enumerate(elements)
-            if kind == _ENTRY and int.from_bytes(dict(_elements(entry)).get(_TYPE, b"")) == _PICTURES
+            if kind == _ENTRY and int.from_bytes(dict(_elements(entry)).get(_TYPE, b"")) == _VIDEO_TYPE
         ]
-        if len(pictures) != len(shapes):
+        if len(video_tracks) != len(shapes):
             return
-        for number, shape in zip(pictures, shapes, strict=True):
+        for number, shape in zip(video_tracks, shapes, strict=True):
             elements[number] = _ENTRY, _amended_entry(elements[number][1], shape, is_webm=is_webm)
         begins_with_check = bool(elements) and elements[0][0] == _CRC
         body = b"".join(_element(kind, data) for kind, data in elements if kind not in (_CRC, _VOID))

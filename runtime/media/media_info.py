@@ -116,7 +116,7 @@ class VideoStream:
     `nominal_rate` is the frame rate of the stream's headers, which at a variable rate is not the mean.
     `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
     `width` and `height` are those of the frames that are shown, without the edges that the container hides (`crop`).
-    `picture_time_code`: the frames themselves tell a time code.
+    `header_time_code`: the frames themselves tell a time code.
     """
 
     index: int
@@ -146,7 +146,7 @@ class VideoStream:
     stereo: Stereo | None = None
     spherical: Spherical | None = None
     nominal_rate: Fraction | None = None
-    picture_time_code: bool = False
+    header_time_code: bool = False
     dolby_vision: DolbyVision | None = None
 
     @property

@@ -81,7 +81,7 @@ def amend_mp4(path: Path, shapes: Sequence[Shape]) -> None:
             return
         file.seek(place)
         moov = bytearray(file.read())
-        traks = [box for box in _boxes(moov, 8, len(moov)) if box[0] == b"trak" and _is_picture(moov, box)]
+        traks = [box for box in _boxes(moov, 8, len(moov)) if box[0] == b"trak" and _is_video(moov, box)]
         if len(traks) != len(shapes):
             return
         for trak, shape in reversed([*zip(traks, shapes, strict=True)]):
@@ -169,13 +169,13 @@ def _child(data: bytes | bytearray, parent: _Box, *names: bytes) -> _Box | None:
 
 def _sample_entry(data: bytes | bytearray, trak: _Box) -> _Box | None:
     table = _child(data, trak, b"mdia", b"minf", b"stbl", b"stsd")
-    if table is None or not _is_picture(data, trak):
+    if table is None or not _is_video(data, trak):
         return None
     entry = next(_boxes(data, table[2] + 8, table[3]), None)
     return entry if entry is not None and entry[3] - entry[1] >= _SAMPLE_ENTRY_BYTES else None
 
 
-def _is_picture(data: bytes | bytearray, trak: _Box) -> bool:
+def _is_video(data: bytes | bytearray, trak: _Box) -> bool:
     handler = _child(data, trak, b"mdia", b"hdlr")
     return handler is not None and data[handler[2] + 8 : handler[2] + 12] == b"vide"
 

@@ -231,10 +231,10 @@ def crop_planes(planes: Planes, crop: Crop) -> Planes:
     return y, u, v
 
 
-def write_planes(picture: YuvFrame, *, width: int, height: int) -> VideoFrame:
+def write_planes(image: YuvFrame, *, width: int, height: int) -> VideoFrame:
     """Return PyAV's frame of a frame, its last row and column repeated where the frame is larger."""
-    frame = VideoFrame(width, height, planar_format(picture.chroma, picture.bit_depth))
-    for index, plane in enumerate(picture.planes):
+    frame = VideoFrame(width, height, planar_format(image.chroma, image.bit_depth))
+    for index, plane in enumerate(image.planes):
         target = _view(frame, index)
         rows, columns = plane.shape
         target[:rows, :columns] = plane

@@ -54,7 +54,7 @@ _PLACES_TO_LOOK: Final = 8
 _BYTES_TO_LOOK: Final = 16 << 20
 _RATES: Final = (1000, 768_000)
 _MOST_CHANNELS: Final = 64
-_PACKETS_FOR_FIRST_PICTURE: Final = 100
+_PACKETS_FOR_FIRST_FRAME: Final = 100
 _MOST_PACKETS: Final = 1000
 
 
@@ -84,7 +84,7 @@ def probe(path: Path) -> MediaInfo:
             duration=find_duration(container, path, origin),
             size_bytes=container.size if webp_size is None else webp_size,
             videos=tuple(replace(video, **facts.get(video.index, {})) for video in videos),
-            audios=_with_first_sounds(path, audios),
+            audios=_with_first_audio(path, audios),
             others=tuple(_other(s) for s in container.streams if s.index not in known),
             chapters=tuple(_chapters(container)),
             tags=dict(container.metadata) if webp_size is None else {},
@@ -93,7 +93,7 @@ def probe(path: Path) -> MediaInfo:
         )
         # Last, for packets of a transport stream may bring streams and tags that its beginning does not declare.
         info = replace(info, videos=_with_first_frames(container, info.videos))
-    _refuse_strange_sound(info)
+    _refuse_strange_audio(info)
     if not info.videos and not info.audios:
         raise UnsupportedMediaError(f"{path} holds neither video nor audio, expected one of them")
     return info
@@ -198,7 +198,7 @@ def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> d
         stream.thread_count = 1
     for packet in read_packets(container, *streams):
         index = packet.stream_index if packet.size else packet.stream.index
-        if index in found or counts[index] > _PACKETS_FOR_FIRST_PICTURE:
+        if index in found or counts[index] > _PACKETS_FOR_FIRST_FRAME:
             continue
         counts[index] += 1
         frames: list[VideoFrame] = []
@@ -207,7 +207,7 @@ def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> d
         if frames:
             found[index] = frames[0]
         waiting = [count for one, count in counts.items() if one not in found]
-        if all(count > _PACKETS_FOR_FIRST_PICTURE for count in waiting) or sum(counts.values()) > _MOST_PACKETS:
+        if all(count > _PACKETS_FOR_FIRST_FRAME for count in waiting) or sum(counts.values()) > _MOST_PACKETS:
             break
     return found
 
@@ -222,7 +222,7 @@ def _with_frame(video: VideoStream, frame: VideoFrame, *, field_order: int) -> V
         crop=crop,
         width=frame.width - (crop.left + crop.right if crop is not None else 0),
         height=frame.height - (crop.top + crop.bottom if crop is not None else 0),
-        picture_time_code=has_time_code(frame),
+        header_time_code=has_time_code(frame),
         stereo=read_stereo(frame) or video.stereo,
         spherical=read_spherical(frame) or video.spherical,
         pixel_format=name,
@@ -284,7 +284,7 @@ def _with_order(audio: AudioStream, names: tuple[str, ...]) -> AudioStream:
     return replace(audio, layout=layout, order=tuple(names.index(name) for name in usual))
 
 
-def _with_first_sounds(path: Path, audios: list[AudioStream]) -> tuple[AudioStream, ...]:
+def _with_first_audio(path: Path, audios: list[AudioStream]) -> tuple[AudioStream, ...]:
     """Search further for tracks whose rate or layout the beginning does not declare, as in broadcasts.
 
     They are looked for at several places, for a track may begin late, and the file may be long.
@@ -296,8 +296,8 @@ def _with_first_sounds(path: Path, audios: list[AudioStream]) -> tuple[AudioStre
             for place in range(_PLACES_TO_LOOK):
                 if silent <= found.keys() or (place and not _go_to(container, Fraction(place, _PLACES_TO_LOOK))):
                     break
-                found |= _first_sounds(container, silent - found.keys())
-    return tuple(_with_sound(audio, found[audio.index]) if audio.index in found else audio for audio in audios)
+                found |= _first_audio_frames(container, silent - found.keys())
+    return tuple(_with_audio(audio, found[audio.index]) if audio.index in found else audio for audio in audios)
 
 
 def _go_to(container: InputContainer, share: Fraction) -> bool:
@@ -311,7 +311,7 @@ def _go_to(container: InputContainer, share: Fraction) -> bool:
     return True
 
 
-def _first_sounds(container: InputContainer, indexes: Collection[int]) -> dict[int, AudioFrame]:
+def _first_audio_frames(container: InputContainer, indexes: Collection[int]) -> dict[int, AudioFrame]:
     """Decode the first frame of some tracks that lies in the next part of a file."""
     found: dict[int, AudioFrame] = {}
     budget = _BYTES_TO_LOOK
@@ -328,7 +328,7 @@ def _first_sounds(container: InputContainer, indexes: Collection[int]) -> dict[i
     return found
 
 
-def _with_sound(audio: AudioStream, frame: AudioFrame) -> AudioStream:
+def _with_audio(audio: AudioStream, frame: AudioFrame) -> AudioStream:
     """Add what only decoded audio tells."""
     channels = frame.layout.nb_channels
     return replace(
@@ -340,7 +340,7 @@ def _with_sound(audio: AudioStream, frame: AudioFrame) -> AudioStream:
     )
 
 
-def _refuse_strange_sound(info: MediaInfo) -> None:
+def _refuse_strange_audio(info: MediaInfo) -> None:
     for audio in info.audios:
         if audio.codec == "unknown" or not (audio.sample_rate and audio.channels):
             continue

@@ -16,7 +16,7 @@ from av.subtitles.stream import SubtitleStream
 
 from runtime.closing import Closing
 from runtime.media.codecs import CodecName
-from runtime.media.cuts import HIDING, FirstDts, PictureCut, ShownOrder, needs_order
+from runtime.media.cuts import HIDING, FirstDts, ShownOrder, VideoCut, needs_order
 from runtime.media.demux import AnyPacket, open_source, read_packets
 from runtime.media.file_clock import told_end_pts
 from runtime.media.media_info import MediaInfo
@@ -48,7 +48,7 @@ class CopyTrack(Closing):
         self.counts: dict[int, int] = {}
         """Packets that were written, by index of the source's stream."""
         self._routes: dict[int, Callable[[AnyPacket], list[AnyPacket]]] = {}
-        self._cuts: dict[int, PictureCut] = {}
+        self._cuts: dict[int, VideoCut] = {}
         self._orders: dict[int, ShownOrder | FirstDts] = {}
         self._ends: dict[int, int | None] = {}
         self._encoded: list[tuple[VideoReader, VideoEncoder]] = []
@@ -79,7 +79,7 @@ class CopyTrack(Closing):
             # Without it, MP4 leaves out what is told of Dolby Vision.
             self._muxer.container.container_options["strict"] = "unofficial"
             begin = self._start if self._trims else None
-            self._cuts[plan.index] = PictureCut(begin, self._end, hides=self._muxer.suffix in HIDING)
+            self._cuts[plan.index] = VideoCut(begin, self._end, hides=self._muxer.suffix in HIDING)
             assert isinstance(source, av.VideoStream)
             facts = next(video for video in self._info.videos if video.index == plan.index)
             self._ends[plan.index] = told_end_pts(self._source, facts)
@@ -139,8 +139,8 @@ class CopyTrack(Closing):
         return encoder.stream
 
     def _encode(self, reader: VideoReader, encoder: VideoEncoder) -> Iterator[AnyPacket]:
-        for picture in reader:
-            yield from encoder.encode(picture)
+        for frame in reader:
+            yield from encoder.encode(frame)
         yield from encoder.flush()
         self.warnings += [*reader.warnings, *encoder.warnings]
 
@@ -199,16 +199,16 @@ class CopyTrack(Closing):
         with open_source(self._info.path, only=(plan.index,)) as container:
             packet = next(read_packets(container, container.streams[plan.index]))
             if self._muxer.suffix in OGG:
-                block = _picture_block(bytes(packet), kind, source.metadata.get("title", ""))
+                block = _cover_block(bytes(packet), kind, source.metadata.get("title", ""))
                 self._muxer.container.metadata["METADATA_BLOCK_PICTURE"] = base64.b64encode(block).decode()
             else:
                 self._muxer.container.add_attachment(name, source.metadata.get("mimetype", kind), bytes(packet))
 
 
-def _picture_block(picture: bytes, kind: str, description: str) -> bytes:
+def _cover_block(frame: bytes, kind: str, description: str) -> bytes:
     """Return an image as FLAC's METADATA_BLOCK_PICTURE, its size and depth left open, as they may be."""
     texts = b"".join(struct.pack(">I", len(text)) + text for text in (kind.encode(), description.encode()))
-    return struct.pack(">I", _FRONT_COVER) + texts + struct.pack(">5I", 0, 0, 0, 0, len(picture)) + picture
+    return struct.pack(">I", _FRONT_COVER) + texts + struct.pack(">5I", 0, 0, 0, 0, len(frame)) + frame
 
 
 def _time(packet: AnyPacket) -> Fraction:

@@ -21,7 +21,7 @@ _STEREO3D: Final = 2
 _AFD: Final = 7
 _GOP_TIME_CODE: Final = 12
 _SPHERICAL: Final = 13
-_PICTURE_TIME_CODE: Final = 16
+_HEADER_TIME_CODE: Final = 16
 _USER_DATA: Final = 20
 _NAMES: Final = {
     _PAN_SCAN: "pan and scan windows",
@@ -103,7 +103,7 @@ def has_time_code(frame: VideoFrame) -> bool:
     found = dict(read_entries(frame))
     code = int.from_bytes(found.get(_GOP_TIME_CODE, b""), "little")
     seconds = (code >> 19 & 31) * 3600 + (code >> 13 & 63) * 60 + (code >> 6 & 63)
-    return any(found.get(_PICTURE_TIME_CODE, b"")) or seconds >= _LONGEST_GROUP_S
+    return any(found.get(_HEADER_TIME_CODE, b"")) or seconds >= _LONGEST_GROUP_S
 
 
 def _is_whole(pan_scan: bytes, frame: VideoFrame) -> bool:

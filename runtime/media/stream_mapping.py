@@ -12,7 +12,7 @@ from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
 from runtime.media.audio_codecs import choose_audio, describe_change
-from runtime.media.cuts import codec_for, find_copy_obstacle, has_pictures
+from runtime.media.cuts import codec_for, find_copy_obstacle, has_frames
 from runtime.media.demux import AnyPacket, open_source, read_packets
 from runtime.media.media_info import AudioStream, MediaInfo, OtherStream, VideoStream
 from runtime.media.muxer import FORMATS
@@ -61,7 +61,7 @@ COVERS: Final = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", 
 OGG: Final = (".ogg", ".opus")
 _OGG_COVERS: Final = ("mjpeg", "png")
 # Containers of audio write a cover only beside audio; each with an encoder for the audio of a trial.
-_SOUND_OF_TRIAL: Final = {".mp3": "libmp3lame", ".flac": "flac", ".m4a": "aac"}
+_AUDIO_FOR_COVER: Final = {".mp3": "libmp3lame", ".flac": "flac", ".m4a": "aac"}
 _PACKETS_TO_TRY: Final = 2
 # Packets are looked for so far; a stream that is sparser than that is tried by its description alone.
 _BYTES_TO_READ: Final = 64 << 20
@@ -143,7 +143,7 @@ def _plan_copy(
     """Encode frames again that cannot be copied to their times; a container takes no track without a packet."""
     if plan.action is not Action.COPIED:
         return plan
-    if not has_pictures(info.path, stream, *span):
+    if not has_frames(info.path, stream, *span):
         return _refused(plan, suffix, "no frame of it begins in the part that was taken")
     obstacle = find_copy_obstacle(info.path, stream, suffix, span[0])
     codec = codec_for(stream, suffix)
@@ -225,8 +225,8 @@ class _Trial:
             try:
                 stream = trial.add_stream_from_template(source, opaque=True)
                 stream.disposition = source.disposition
-                sound = _SOUND_OF_TRIAL.get(self._suffix) if is_cover else None
-                encoder = None if sound is None else trial.add_stream(sound, rate=48_000)
+                audio = _AUDIO_FOR_COVER.get(self._suffix) if is_cover else None
+                encoder = None if audio is None else trial.add_stream(audio, rate=48_000)
                 trial.start_encoding()
                 sent = [bytes(packet) for packet in packets]
                 for packet in packets:

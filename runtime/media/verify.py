@@ -161,8 +161,8 @@ class AudioCheck:
 class Verification:
     """What reading a result back told; `packets` counts those of subtitles and data by the result's stream."""
 
-    pictures: VideoCheck | None
-    sounds: tuple[AudioCheck, ...]
+    video: VideoCheck | None
+    audios: tuple[AudioCheck, ...]
     side_data: tuple[SideDataCheck, ...] = ()
     packets: dict[int, int] = field(default_factory=dict)
 
@@ -174,15 +174,15 @@ class Verification:
     @property
     def failures(self) -> tuple[str, ...]:
         """What is wrong, in words."""
-        found = [] if self.pictures is None else list(self.pictures.failures)
-        return (*found, *(failure for sound in self.sounds for failure in sound.failures))
+        found = [] if self.video is None else list(self.video.failures)
+        return (*found, *(failure for audio in self.audios for failure in audio.failures))
 
 
 def verify(
     result: Path,
     *,
-    pictures: VideoTimes | None,
-    sounds: Sequence[AudioTimes] = (),
+    video: VideoTimes | None,
+    audios: Sequence[AudioTimes] = (),
     side_data: Sequence[CarriedData] = (),
 ) -> Verification:
     """Compare a result with the times that its job noted.
@@ -194,22 +194,22 @@ def verify(
     """
     info = probe(result)
     first_before = first_after = None
-    picture_check: VideoCheck | None = None
+    video_check: VideoCheck | None = None
     counts = [0] * len(side_data)
     packets = {stream.index: 0 for stream in info.others if stream.kind in ("subtitle", "data")}
-    if pictures is not None:
+    if video is not None:
         if info.video is None:
             raise DecodeError(f"{result} has no video stream, although one was written")
-        found, counts = _read_pictures(result, info.video, [bytes.fromhex(one.marker) for one in side_data], packets)
-        picture_check = _compare_end(info, pictures, _compare(pictures, found, info.video.time_base))
-        first_before = pictures.pts[0] * pictures.time_base if pictures.pts else None
+        found, counts = _read_times(result, info.video, [bytes.fromhex(one.marker) for one in side_data], packets)
+        video_check = _compare_end(info, video, _compare(video, found, info.video.time_base))
+        first_before = video.pts[0] * video.time_base if video.pts else None
         first_after = found[0] * info.video.time_base if found else None
     elif packets:
         _count_packets(result, packets)
-    checks = tuple(_check_sound(info, sound, first_before, first_after) for sound in sounds)
+    checks = tuple(_check_audio(info, audio, first_before, first_after) for audio in audios)
     kinds = zip(side_data, counts, strict=True)
     found_data = tuple(SideDataCheck(one.name, one.pictures, number) for one, number in kinds)
-    return Verification(picture_check, checks, found_data, packets)
+    return Verification(video_check, checks, found_data, packets)
 
 
 def _count_packets(result: Path, counts: dict[int, int]) -> None:
@@ -220,7 +220,7 @@ def _count_packets(result: Path, counts: dict[int, int]) -> None:
                 counts[packet.stream_index] += 1
 
 
-def _read_pictures(
+def _read_times(
     result: Path, stream: VideoStream, markers: list[bytes], others: dict[int, int]
 ) -> tuple["array[int]", list[int]]:
     """Read the times of a stream's packets, in how many of them each marker is found, and count those of others."""
@@ -238,10 +238,10 @@ def _read_pictures(
     return array("q", sorted(times)), counts
 
 
-def _compare(pictures: VideoTimes, found: "array[int]", tick: Fraction) -> VideoCheck:
-    ratio = pictures.time_base / tick
-    exact = ratio.denominator == 1 or all(pts * ratio.numerator % ratio.denominator == 0 for pts in pictures.pts)
-    expected = [round(pts * ratio) for pts in pictures.pts]
+def _compare(video: VideoTimes, found: "array[int]", tick: Fraction) -> VideoCheck:
+    ratio = video.time_base / tick
+    exact = ratio.denominator == 1 or all(pts * ratio.numerator % ratio.denominator == 0 for pts in video.pts)
+    expected = [round(pts * ratio) for pts in video.pts]
     shift = found[0] - expected[0] if found and expected else 0
     differences = (
         number
@@ -259,15 +259,15 @@ def _compare(pictures: VideoTimes, found: "array[int]", tick: Fraction) -> Video
     )
 
 
-def _compare_end(info: MediaInfo, pictures: VideoTimes, check: VideoCheck) -> VideoCheck:
+def _compare_end(info: MediaInfo, video: VideoTimes, check: VideoCheck) -> VideoCheck:
     """Compare the ends that the container tells with the end of the last frame."""
-    if pictures.end_pts is None or info.video is None:
+    if video.end_pts is None or info.video is None:
         return check
     with open_source(info.path) as container:
         streams: list[VideoStream | AudioStream] = [*info.videos, *info.audios]
         ends = {stream.index: find_end(container, stream) for stream in streams}
         file_end = find_file_end(container)
-    expected = pictures.end_pts * pictures.time_base + check.shift_s
+    expected = video.end_pts * video.time_base + check.shift_s
     track_end = ends[info.video.index]
     told = [end for end in ends.values() if end is not None]
     slack = _END_SLACK_S + 2 * info.video.time_base
@@ -283,23 +283,23 @@ def _compare_end(info: MediaInfo, pictures: VideoTimes, check: VideoCheck) -> Vi
     )
 
 
-def _check_sound(info: MediaInfo, sound: AudioTimes, before: Fraction | None, after: Fraction | None) -> AudioCheck:
-    stream = next((audio for audio in info.audios if audio.index == sound.out_index), None)
-    rate = sound.sample_rate
+def _check_audio(info: MediaInfo, track: AudioTimes, before: Fraction | None, after: Fraction | None) -> AudioCheck:
+    stream = next((audio for audio in info.audios if audio.index == track.out_index), None)
+    rate = track.sample_rate
     if stream is None or not stream.sample_rate:
-        if not sound.samples:
-            return AudioCheck(sound.index, rate, 0, 0, None, None)
-        raise DecodeError(f"{info.path} has no audio in stream {sound.out_index}, although it was written")
+        if not track.samples:
+            return AudioCheck(track.index, rate, 0, 0, None, None)
+        raise DecodeError(f"{info.path} has no audio in stream {track.out_index}, although it was written")
     first, samples = _count(info.path, stream)
     step = rate * stream.time_base
     return AudioCheck(
-        index=sound.index,
+        index=track.index,
         sample_rate=rate,
-        samples_in=sound.samples,
-        samples_out=samples - sound.leading_silence,
-        offset_before=None if before is None else round(sound.first_sample - before * rate),
-        offset_after=None if after is None else round(first + sound.leading_silence - after * rate),
-        tolerance=(0 if step <= 1 else ceil(step)) + sound.resampled,
+        samples_in=track.samples,
+        samples_out=samples - track.leading_silence,
+        offset_before=None if before is None else round(track.first_sample - before * rate),
+        offset_after=None if after is None else round(first + track.leading_silence - after * rate),
+        tolerance=(0 if step <= 1 else ceil(step)) + track.resampled,
     )
 
 

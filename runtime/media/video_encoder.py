@@ -26,7 +26,7 @@ _KEY_FRAME_EVERY_S: Final = 5
 _PROGRESSIVE: Final = 1
 
 # x265 takes the decoding times of so few frames from whatever lies in memory; they are coded as they are shown.
-_TIMELESS_PICTURES: Final = 2
+_TIMELESS_FRAMES: Final = 2
 
 _BT709: Final = Colour("bt709", False)
 
@@ -113,7 +113,7 @@ class VideoEncoder:
         self._first_pts: int | None = None
         self._first_dts: int | None = None
         self._end_pts = 0
-        self._pictures = 0
+        self._frames = 0
         self._named: set[str] = set()
         self._format = planar_format(settings.chroma, settings.bit_depth)
         try:
@@ -130,11 +130,11 @@ class VideoEncoder:
         if settings.hdr is not None and not carries_hdr(codec):
             self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
 
-    def encode(self, picture: YuvFrame) -> list[AnyPacket]:
+    def encode(self, image: YuvFrame) -> list[AnyPacket]:
         """Encode one frame and return the packets that are ready."""
-        frame = write_planes(picture, width=self._width, height=self._height)
+        frame = write_planes(image, width=self._width, height=self._height)
         if frame.format.name != self._format:
-            frame = self._convert(frame, picture)
+            frame = self._convert(frame, image)
         # ProRes and FFV1 write what the frame says, the other encoders what their context says.
         colour, matrix, transfer = (
             self.settings.colour,
@@ -146,20 +146,20 @@ class VideoEncoder:
             matrix, transfer = {5: 6}.get(matrix, matrix), {6: 1}.get(transfer, transfer)
         frame.colorspace, frame.color_range = matrix, colour.range_code
         frame.color_primaries, frame.color_trc = colour.primaries_code, transfer
-        frame.pts, frame.duration = picture.pts, picture.duration
+        frame.pts, frame.duration = image.pts, image.duration
         frame.time_base = self.settings.time_base
-        self._durations[picture.pts] = picture.duration
-        self._take_side_data(picture)
-        self._end_pts = picture.pts + picture.duration
-        self._first_pts = picture.pts if self._first_pts is None else self._first_pts
-        self._pictures += 1
+        self._durations[image.pts] = image.duration
+        self._take_side_data(image)
+        self._end_pts = image.pts + image.duration
+        self._first_pts = image.pts if self._first_pts is None else self._first_pts
+        self._frames += 1
         return self._send(frame)
 
     def flush(self, *, closes: bool = True) -> list[AnyPacket]:
         """Return the packets that are left; `closes` unless another encoder's frames follow in the stream."""
         packets = self._send(None)
         if self._held is not None:
-            if self.settings.codec == "hevc" and self._pictures <= _TIMELESS_PICTURES:
+            if self.settings.codec == "hevc" and self._frames <= _TIMELESS_FRAMES:
                 for packet in (*packets, self._held):
                     packet.dts = packet.pts
                 self._first_dts = self._first_pts
@@ -192,11 +192,11 @@ class VideoEncoder:
         """Return what side data went into the packets so far."""
         return tuple(CarriedData(name, marker.hex(), count) for (name, marker), count in self._carried.items())
 
-    def _take_side_data(self, picture: YuvFrame) -> None:
+    def _take_side_data(self, frame: YuvFrame) -> None:
         """Keep what goes into the frame's packet, and name once what does not."""
-        for entry in picture.side_data:
+        for entry in frame.side_data:
             if is_carried(entry, self.settings.codec):
-                self._side_data.setdefault(picture.pts, []).append(entry)
+                self._side_data.setdefault(frame.pts, []).append(entry)
                 key = entry.name, entry.marker
                 self._carried[key] = self._carried.get(key, 0) + 1
             elif entry.name not in self._named and not is_padding(entry):
@@ -219,9 +219,9 @@ class VideoEncoder:
             close_stream(packet, first_pts=self._first_pts, first_dts=self._first_dts, end_pts=self._end_pts)
         return packet
 
-    def _convert(self, frame: VideoFrame, picture: YuvFrame) -> VideoFrame:
+    def _convert(self, frame: VideoFrame, image: YuvFrame) -> VideoFrame:
         """Convert a frame to the depth and chroma that the codec holds; warn once if that loses something."""
-        settings, given = self.settings, (picture.bit_depth, picture.chroma)
+        settings, given = self.settings, (image.bit_depth, image.chroma)
         held = (settings.bit_depth, settings.chroma)
         if not self._converts and (given[0] > held[0] or given[1] > held[1]):
             self.warnings.append(

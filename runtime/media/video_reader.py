@@ -152,12 +152,12 @@ class VideoReader(Closing):
         for frame in self._all_frames():
             planar = self._planar(frame)
             if not self.interlacing.watched:
-                yield self._picture(planar)
+                yield self._convert(planar)
                 continue
             deinterlacer = deinterlacer or Deinterlacer(planar, self.stream.time_base, self.interlacing)
-            yield from map(self._picture, deinterlacer.push(planar))
+            yield from map(self._convert, deinterlacer.push(planar))
         if deinterlacer is not None:
-            yield from map(self._picture, deinterlacer.push(None))
+            yield from map(self._convert, deinterlacer.push(None))
         self._tell_faults()
 
     def close(self) -> None:
@@ -306,7 +306,7 @@ class VideoReader(Closing):
         has_shapes = self.stream.codec not in _SQUARE_PIXELS and frame.height == height
         return fit_frame(frame, width, height, stretches=has_shapes)
 
-    def _picture(self, frame: VideoFrame) -> YuvFrame:
+    def _convert(self, frame: VideoFrame) -> YuvFrame:
         assert frame.pts is not None
         duration = frame.duration or self._step
         if self._end is not None:

@@ -106,7 +106,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     if form[:4] not in _RIFF or form[8:] != b"WAVE":
         return
     end = file.seek(0, os.SEEK_END)
-    place, sound = 12, 0
+    place, audio = 12, 0
     for _ in range(_MOST_CHUNKS):
         file.seek(place)
         head = file.read(8)
@@ -114,9 +114,9 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             return
         name, size = struct.unpack("<4sI", head)
         if name == b"ds64":
-            sound = int.from_bytes(file.read(16)[8:], "little")
+            audio = int.from_bytes(file.read(16)[8:], "little")
         if name == b"data" and size == _LARGEST_RIFF:
-            size = sound or end - place - 8
+            size = audio or end - place - 8
         yield name, place + 8, size
         place += 8 + size + size % 2
 

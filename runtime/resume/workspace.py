@@ -64,7 +64,7 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureEnd:
+class VideoEnd:
     """The end of the video: the warnings of its reader and the damaged places."""
 
     warnings: tuple[str, ...]
@@ -72,7 +72,7 @@ class PictureEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundRecord:
+class AudioRecord:
     """A finished audio track."""
 
     file: FileRecord
@@ -104,8 +104,8 @@ class Manifest:
     snapshot: FileRecord | None = None
     backend: str = ""
     precision: str = ""
-    picture: PictureEnd | None = None
-    sounds: tuple[SoundRecord, ...] = ()
+    picture: VideoEnd | None = None
+    sounds: tuple[AudioRecord, ...] = ()
     result: FileSignature | None = None
     report: Report | None = None
     schema: int = SCHEMA
@@ -123,7 +123,7 @@ class Manifest:
 
     def files(self) -> set[str]:
         """Return the names of the files that belong to it."""
-        records = [*(segment.file for segment in self.segments), *(sound.file for sound in self.sounds)]
+        records = [*(segment.file for segment in self.segments), *(audio.file for audio in self.sounds)]
         records += [record for record in (self.state, self.snapshot) if record is not None]
         return {record.name for record in records}
 
@@ -303,7 +303,7 @@ class Workspace(Closing):
 
         Without the state before a frame, the job can resume only where a scene begins.
         """
-        sounds = tuple(sound for sound in manifest.sounds if is_intact(self.folder, sound.file))
+        audios = tuple(audio for audio in manifest.sounds if is_intact(self.folder, audio.file))
         segments = manifest.segments
         whole = 0
         while whole < len(segments) and is_intact(self.folder, segments[whole].file):
@@ -318,10 +318,10 @@ class Workspace(Closing):
             while stateless and not manifest.begins_scene(keep):
                 keep -= 1
         if keep == len(segments):
-            return replace(manifest, sounds=sounds, snapshot=snapshot)
+            return replace(manifest, sounds=audios, snapshot=snapshot)
         again = f"{len(segments) - keep} of the segments kept from before were made again, for a file was damaged"
         return replace(
-            manifest, sounds=sounds, snapshot=snapshot, segments=segments[:keep], state=None, picture=None,
+            manifest, sounds=audios, snapshot=snapshot, segments=segments[:keep], state=None, picture=None,
             next_is_cut=keep > 0 and manifest.begins_scene(keep), warnings=(*manifest.warnings, again),
             result=None, report=None,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.resume.packets import PacketHead, PacketWriter
 from runtime.resume.position import FrameCrcs
 from runtime.resume.states import write_snapshot, write_state
-from runtime.resume.workspace import PictureEnd, SegmentRecord, Workspace
+from runtime.resume.workspace import SegmentRecord, VideoEnd, Workspace
 from runtime.video.frames import States
 from runtime.video.pipeline import PipelineResult, SegmentBoundary, Snapshot
 
@@ -139,11 +139,11 @@ class SegmentWriter(Closing):
 
     def end_segment(self, join: SegmentBoundary, passed: PipelineResult) -> None:
         """Store the segment before a boundary durably."""
-        self._end(passed, next_is_cut=join.is_cut, state=self._states.pop(join.index, None), picture=None)
+        self._end(passed, next_is_cut=join.is_cut, state=self._states.pop(join.index, None), end=None)
 
-    def finish(self, passed: PipelineResult, picture: PictureEnd) -> None:
+    def finish(self, passed: PipelineResult, end: VideoEnd) -> None:
         """Store the last segment durably, and the end of the video."""
-        self._end(passed, next_is_cut=False, state=None, picture=picture)
+        self._end(passed, next_is_cut=False, state=None, end=end)
 
     def close(self) -> None:
         """Remove the segment that was not finished."""
@@ -169,7 +169,7 @@ class SegmentWriter(Closing):
                 segment.file.write(packet)
 
     def _end(
-        self, passed: PipelineResult, *, next_is_cut: bool, state: FileRecord | None, picture: PictureEnd | None
+        self, passed: PipelineResult, *, next_is_cut: bool, state: FileRecord | None, end: VideoEnd | None
     ) -> None:
         segment, manifest = self._open, self._workspace.manifest
         changes: dict[str, object] = {}
@@ -186,7 +186,7 @@ class SegmentWriter(Closing):
             with self._workspace.convert_os_errors():
                 changes["snapshot"] = write_snapshot(path, passed.snapshot)
         self._workspace.commit(
-            next_is_cut=next_is_cut, state=state, picture=picture,
+            next_is_cut=next_is_cut, state=state, picture=end,
             backend=passed.backend, precision=passed.precision, **changes,
         )  # fmt: skip
         self._next_is_scene = next_is_cut

@@ -61,7 +61,7 @@ def _write_clip(
     size: tuple[int, int] = (64, 48),
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
-    sound: bool = True,
+    audio: bool = True,
 ) -> Path:
     """Write moving stripes with a tone beside them."""
     return media.write_clip(
@@ -69,7 +69,7 @@ def _write_clip(
         media.stripes(frames, *size),
         codec=codec,
         pixel_format=pixel_format,
-        sound=media.Sound(media.tone(frames * 1920)) if sound else None,
+        audio=media.AudioTrack(media.tone(frames * 1920)) if audio else None,
     )
 
 

@@ -227,7 +227,7 @@ def test_a_disk_that_is_too_small_leaves_nothing(relume, tmp_path, write_clip):
 
 @pytest.fixture
 def damaged(tmp_path, write_clip):
-    source = write_clip(tmp_path / "clip.mp4", frames=50, size=(96, 64), sound=False)
+    source = write_clip(tmp_path / "clip.mp4", frames=50, size=(96, 64), audio=False)
     content = bytearray(source.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 400] = np.random.default_rng(0).bytes(400)
@@ -261,7 +261,7 @@ def test_damage_is_concealed_when_asked_and_told(relume, tmp_path, damaged):
 
 
 def test_a_file_cut_short_behind_its_index_is_refused(relume, tmp_path, write_clip):
-    whole = write_clip(tmp_path / "whole.mp4", frames=60, size=(64, 48), sound=False)
+    whole = write_clip(tmp_path / "whole.mp4", frames=60, size=(64, 48), audio=False)
     source = tmp_path / "clip.mp4"
     options = {"movflags": "faststart"}
     with av.open(str(whole)) as reader, av.open(str(source), "w", container_options=options) as writer:

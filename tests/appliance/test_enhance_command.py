@@ -32,8 +32,8 @@ def test_a_clip_becomes_larger_with_a_report_and_a_picture(relume, clip, tmp_pat
     assert facts.picture is not None
     assert (facts.picture.frames_in, facts.picture.frames_out) == (12, 12)
     assert facts.picture.pts_equal
-    with Image.open(look) as picture:
-        assert picture.format == "PNG"
+    with Image.open(look) as frame:
+        assert frame.format == "PNG"
     for path in (out, report, look):
         assert str(path) in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -90,7 +90,7 @@ def test_overwrite_replaces_a_result(relume, clip, tmp_path):
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_job_and_leaves_no_half_file(start_relume, write_clip, tmp_path, kind):
-    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(320, 180), sound=False)
+    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(320, 180), audio=False)
     before = source.read_bytes()
 
     with start_relume("enhance", source, "-o", tmp_path / "out.mp4") as process:

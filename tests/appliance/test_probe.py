@@ -65,7 +65,7 @@ def test_probe_says_of_a_file_that_is_cut_short_what_the_watch_folder_says(suffi
 
 
 def test_probe_says_that_a_damaged_tail_cannot_be_decoded(write_clip, tmp_path):
-    path = lose_packet(write_clip(tmp_path / "clip.ts", frames=40, size=(320, 240), sound=False), 0.6)
+    path = lose_packet(write_clip(tmp_path / "clip.ts", frames=40, size=(320, 240), audio=False), 0.6)
     with pytest.raises(UnreadableError) as refused:
         check_media(path, EnhanceOptions())
 
@@ -87,7 +87,7 @@ def test_probe_of_a_whole_file_names_no_damage(clip, relume):
 
 
 def test_probe_check_lists_the_holes_that_enhance_reports(write_clip, relume, tmp_path):
-    path = lose_packet(write_clip(tmp_path / "clip.ts", frames=40, size=(320, 240), sound=False), 0.6)
+    path = lose_packet(write_clip(tmp_path / "clip.ts", frames=40, size=(320, 240), audio=False), 0.6)
     options = EnhanceOptions(preset="restore", allow_damaged=True, threads=1, scale=1)
     report = enhance(path, tmp_path / "out.mp4", options)
     assert report.damage

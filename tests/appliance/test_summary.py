@@ -5,20 +5,20 @@ from appliance.console import summarise
 from appliance.web.report_views import describe_report
 from runtime.report import (
     Action,
+    AudioReport,
     AvOffset,
     MediaFile,
     PartOutcome,
-    PictureFacts,
-    PictureReport,
     Report,
-    SoundReport,
     Speed,
     StateReset,
     StreamOutcome,
+    VideoFacts,
+    VideoReport,
 )
 
-FACTS = PictureFacts(320, 180, "yuv420p", 8, "bt709", "bt709", "bt709", "limited", "25", "1/12800", "1/1")
-PICTURE = PictureReport(
+FACTS = VideoFacts(320, 180, "yuv420p", 8, "bt709", "bt709", "bt709", "limited", "25", "1/12800", "1/1")
+PICTURE = VideoReport(
     source=FACTS,
     result=replace(FACTS, width=1280, height=720),
     frames_in=150,
@@ -71,9 +71,9 @@ def test_what_was_not_carried_is_told_with_the_reason():
 
 
 def test_changed_times_warnings_and_repairs_stand_out():
-    picture = replace(PICTURE, pts_equal=False, state_resets=(StateReset(1, 0, True), StateReset(2, 0, False)))
+    frame = replace(PICTURE, pts_equal=False, state_resets=(StateReset(1, 0, True), StateReset(2, 0, False)))
 
-    text = summarise(replace(REPORT, picture=picture, warnings=("look here",)))
+    text = summarise(replace(REPORT, picture=frame, warnings=("look here",)))
 
     assert "TIMING CHANGED" in text
     assert "1 of 2 tiles" in text
@@ -84,7 +84,7 @@ def test_sound_alone_has_no_picture_lines():
     report = replace(
         REPORT,
         picture=None,
-        sound=(SoundReport(0, "speech", 48000, 1, 100, 100, 1.0, 0.25, 0.9),),
+        sound=(AudioReport(0, "speech", 48000, 1, 100, 100, 1.0, 0.25, 0.9),),
         av_offsets=(AvOffset(1, 48000, -5, 0),),
         speed=replace(REPORT.speed, fps=None),
     )

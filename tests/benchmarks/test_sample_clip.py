@@ -51,7 +51,7 @@ def test_without_photographs_the_remedy_is_told(monkeypatch, tmp_path):
 
 
 def test_the_voice_pauses_and_the_noise_does_not():
-    samples = sample_clip.make_sound(7 * 11520)
+    samples = sample_clip.make_audio(7 * 11520)
 
     level = np.sqrt((samples.reshape(7, 11520) ** 2).mean(axis=1))
     assert samples.dtype == np.float32
@@ -61,4 +61,4 @@ def test_the_voice_pauses_and_the_noise_does_not():
 
 
 def test_the_sound_is_the_same_every_time():
-    assert np.array_equal(sample_clip.make_sound(1000), sample_clip.make_sound(1000))
+    assert np.array_equal(sample_clip.make_audio(1000), sample_clip.make_audio(1000))

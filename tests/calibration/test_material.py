@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.sample_clip import make_sound
+from benchmarks.sample_clip import make_audio
 from calibration.material import RECIPE, CalibrationRequest, read_material, score_with
 from export.int8.ranges import CalibrationError
 from runtime.manifest import find_model
@@ -23,7 +23,7 @@ def media(tmp_path):
         path = tmp_path / "media" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = generator.normal(0, 0.1, SAMPLE_RATE)
-        soundfile.write(path, make_sound(SAMPLE_RATE) if name in speakers else noise, SAMPLE_RATE)
+        soundfile.write(path, make_audio(SAMPLE_RATE) if name in speakers else noise, SAMPLE_RATE)
     return tmp_path / "media"
 
 

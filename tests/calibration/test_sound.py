@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.sample_clip import SAMPLE_RATE, make_sound
+from benchmarks.sample_clip import SAMPLE_RATE, make_audio
 from calibration.recording import record_blocks
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
 from runtime.errors import DecodeError
@@ -17,10 +17,10 @@ from runtime.manifest import find_model
 def recording(tmp_path):
     """A second of speech-like sound, very quiet."""
     path = tmp_path / "quiet.wav"
-    sound = (make_sound(SAMPLE_RATE) * 0.01 * 32767).astype(np.int16)
+    audio = (make_audio(SAMPLE_RATE) * 0.01 * 32767).astype(np.int16)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
-        frame = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(audio[None], format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -46,8 +46,8 @@ def test_the_plot_is_a_picture_with_every_point(tmp_path):
 
     write_plot(tmp_path / "plot.png", "light-x4", points, gate_db=0.15)
 
-    with Image.open(tmp_path / "plot.png") as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(tmp_path / "plot.png") as frame:
+        pixels = np.asarray(frame.convert("RGB")).astype(int)
     blue = (abs(pixels - np.array([31, 119, 180])).sum(axis=2) < 30).any(axis=0)
     runs = np.flatnonzero(np.diff(np.concatenate(([0], blue.astype(int)))) == 1)
     assert len(runs) == 2

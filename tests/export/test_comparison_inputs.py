@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.comparison_inputs import graph_tiles, random_tiles, real_tiles, sound_tiles, stream_tiles
+from export.comparison_inputs import audio_tiles, graph_tiles, random_tiles, real_tiles, stream_tiles
 from export.onnx_export import Graph
 from tests import media
 
@@ -19,7 +19,7 @@ def write_clip(path: Path, *, first: int, count: int = 4) -> Path:
     return media.write_clip(path, frames, codec="ffv1", pixel_format="bgr0")
 
 
-def write_sound(path: Path, samples: int) -> Path:
+def write_audio(path: Path, samples: int) -> Path:
     tone = (8000 * np.sin(np.arange(samples) / 20)).astype(np.int16)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
@@ -45,21 +45,21 @@ def test_every_clip_gives_its_share(tmp_path) -> None:
 
 
 def test_blocks_of_a_recording_follow_each_other_at_unit_level(tmp_path) -> None:
-    sound = write_sound(tmp_path / "tone.wav", 4000)
-    blocks = [tile["x"] for tile in sound_tiles({"x": (1, 1, 1000)}, [sound], 4, sound="x")]
+    audio = write_audio(tmp_path / "tone.wav", 4000)
+    blocks = [tile["x"] for tile in audio_tiles({"x": (1, 1, 1000)}, [audio], 4, audio="x")]
     joined = np.concatenate(blocks, axis=-1)[0, 0]
     assert joined.std() == pytest.approx(1, abs=0.01)
     np.testing.assert_allclose(joined, np.sqrt(2) * np.sin(np.arange(4000) / 20), atol=0.02)
 
 
 def test_a_recording_that_is_too_short_is_refused(tmp_path) -> None:
-    sound = write_sound(tmp_path / "tone.wav", 3000)
+    audio = write_audio(tmp_path / "tone.wav", 3000)
     with pytest.raises(ValueError, match="has 3000 samples at 16 kHz; 4 blocks of 1000 are needed: give a longer"):
-        list(sound_tiles({"x": (1, 1, 1000)}, [sound], 4, sound="x"))
+        list(audio_tiles({"x": (1, 1, 1000)}, [audio], 4, audio="x"))
 
 
 def test_noise_for_ears_has_no_mean() -> None:
-    (tile,) = random_tiles({"x": (1, 1, 4096), "other": (1, 4096)}, 1, sound="x")
+    (tile,) = random_tiles({"x": (1, 1, 4096), "other": (1, 4096)}, 1, audio="x")
     assert abs(tile["x"].mean()) < 0.1
     assert tile["other"].min() >= 0
 
@@ -89,13 +89,13 @@ def test_a_graph_gets_random_tiles_then_real_ones_with_what_follows_from_them(tm
         {"x": (1, 1, 4), "s": (1, 1, 4)},
         ("t",),
         states={"s": "t"},
-        sound="x",
+        audio="x",
         derive=lambda tile: tile | {"x": 2 * tile["x"]},
     )
     source = counter(tmp_path / "sum.onnx")
-    sound = write_sound(tmp_path / "tone.wav", 4000)
+    audio = write_audio(tmp_path / "tone.wav", 4000)
 
-    tiles = list(graph_tiles(graph, source, 2, sounds=[sound]))
+    tiles = list(graph_tiles(graph, source, 2, audios=[audio]))
 
     assert len(tiles) == 4
     np.testing.assert_allclose(tiles[2]["x"][0, 0], 2 * np.sqrt(2) * np.sin(np.arange(4) / 20), atol=0.02)

@@ -59,10 +59,10 @@ def test_an_untrained_network_is_plain_enlargement(config):
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_skip_is_the_bicubic_that_everyone_uses(scale):
-    picture = np.random.default_rng(4).random((20, 24)).astype(np.float32)
-    expected = np.asarray(Image.fromarray(picture).resize((24 * scale, 20 * scale), Image.Resampling.BICUBIC))
+    frame = np.random.default_rng(4).random((20, 24)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(frame).resize((24 * scale, 20 * scale), Image.Resampling.BICUBIC))
 
-    found = BicubicSkip(scale)(torch.from_numpy(picture)[None, None].repeat(1, 3, 1, 1))[0, 0].numpy()
+    found = BicubicSkip(scale)(torch.from_numpy(frame)[None, None].repeat(1, 3, 1, 1))[0, 0].numpy()
 
     border = 2 * scale
     inner = np.s_[border:-border, border:-border]

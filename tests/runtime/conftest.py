@@ -119,7 +119,7 @@ def write_chain_model(
     `flow` is what the flow engine finds everywhere; with `limit`, carried features above it give NaN. With `passes`
     there is a cleaning that halves the frame.
     """
-    folder, picture, plane = zoo / name, (1, 3, *tile), (1, 1, *tile)
+    folder, frame, plane = zoo / name, (1, 3, *tile), (1, 1, *tile)
     folder.mkdir(parents=True)
     f32, i64 = np.float32, np.int64
     save_graph(
@@ -128,7 +128,7 @@ def write_chain_model(
          ("Sub", ["one", "two"], "gap"), ("Mul", ["gap", "nothing"], "zero"), ("Add", ["zero", "moved"], "flow")],
         {"from": i64([0]), "to": i64([2]), "axis": i64([1]), "nothing": f32(0),
          "moved": np.array(flow, f32).reshape(1, 2, 1, 1)},
-        {"reference": picture, "other": picture}, {"flow": (1, 2, *tile)},
+        {"reference": frame, "other": frame}, {"flow": (1, 2, *tile)},
     )  # fmt: skip
     for role in ("backward", "forward"):
         save_graph(
@@ -137,17 +137,17 @@ def write_chain_model(
              ("Sub", ["limit", "warped"], "left"), ("Log", ["left"], "log"), ("Mul", ["log", "nothing"], "zero"),
              ("Add", ["mean", "kept"], "sum"), ("Add", ["sum", "zero"], "features")],
             {"axis": i64([1]), "half": f32(0.5), "limit": f32(limit or 99), "nothing": f32(0)},
-            {"frame": picture, "warped": plane}, {"features": plane},
+            {"frame": frame, "warped": plane}, {"features": plane},
         )  # fmt: skip
     save_graph(
         folder / "reconstruction.onnx",
         [("Add", ["backward", "forward"], "both"), ("Add", ["frame", "both"], "output")],
-        {}, {"backward": plane, "forward": plane, "frame": picture}, {"output": picture},
+        {}, {"backward": plane, "forward": plane, "frame": frame}, {"output": frame},
     )  # fmt: skip
     roles: tuple[str, ...] = ("flow", "backward", "forward", "reconstruction")
     if passes:
         save_graph(folder / "clean.onnx", [("Mul", ["frame", "half"], "cleaned")], {"half": f32(0.5)},
-                   {"frame": picture}, {"cleaned": picture})  # fmt: skip
+                   {"frame": frame}, {"cleaned": frame})  # fmt: skip
         roles = (*roles, "clean")
     return save_manifest(
         folder, roles, scale=1, look_ahead=frames - 1, window_overlap=overlap, halo=4, tile_shapes=(tile,),

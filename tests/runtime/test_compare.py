@@ -31,10 +31,10 @@ def test_both_pictures_are_on_the_sheet():
 
 
 def test_the_detail_is_where_the_picture_is_busy():
-    picture = _flat(200, 300)
-    picture[120:180:2, 200:280] = 255
+    frame = _flat(200, 300)
+    frame[120:180:2, 200:280] = 255
 
-    left, top, right, bottom = find_detail(picture, (160, 120))
+    left, top, right, bottom = find_detail(frame, (160, 120))
 
     assert (right - left, bottom - top) == (80, 60)
     assert left in range(198, 203)
@@ -44,8 +44,8 @@ def test_the_detail_is_where_the_picture_is_busy():
 def test_the_file_is_a_png_and_nothing_else_is_left(tmp_path):
     save_comparison(_flat(9, 16), _flat(18, 32), tmp_path / "look.png")
 
-    with Image.open(tmp_path / "look.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open(tmp_path / "look.png") as frame:
+        assert frame.format == "PNG"
     assert [path.name for path in tmp_path.iterdir()] == ["look.png"]
 
 

@@ -34,10 +34,11 @@ def write_clip(
     pixel_format="yuv420p",
     codec="libx264",
     colour=(1, 1),
-    sound=False,
+    audio=False,
 ):
     """Write a clip at the given times in milliseconds; `colour` is FFmpeg's matrix and range."""
     noise = np.random.default_rng(1).normal(0, 3000, (1, 2 * 96000)).astype(np.int16)
+    track = media.AudioTrack(noise, "pcm_s16le" if path.suffix == ".mkv" else "aac", layout="stereo")
     return media.write_clip(
         path,
         [moving(index, size[1], size[0]) for index in range(len(times))],
@@ -47,11 +48,11 @@ def write_clip(
         times_ms=times,
         colour=colour,
         is_converted=True,
-        sound=media.Sound(noise, "pcm_s16le" if path.suffix == ".mkv" else "aac", layout="stereo") if sound else None,
+        audio=track if audio else None,
     )
 
 
-def read_pictures(path, form="rgb24"):
+def read_frames(path, form="rgb24"):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -65,10 +66,10 @@ def test_a_variable_frame_rate_keeps_every_time(tmp_path, suffix):
 
     report = enhance(source, tmp_path / f"out{suffix}", EnhanceOptions(audio=AudioMode.OFF))
 
-    found, pictures = read_pictures(tmp_path / f"out{suffix}")
-    assert found == read_pictures(source)[0]
+    found, frames = read_frames(tmp_path / f"out{suffix}")
+    assert found == read_frames(source)[0]
     assert len(found) == len(times)
-    assert pictures[0].shape == (256, 384, 3)
+    assert frames[0].shape == (256, 384, 3)
     assert report.picture.frames_in == report.picture.frames_out == len(times)
     assert report.picture.pts_equal
     assert report.warnings == ()
@@ -79,7 +80,7 @@ def test_a_variable_frame_rate_keeps_every_time(tmp_path, suffix):
 )
 def test_a_source_is_opened_a_few_times_however_many_places_are_looked_at(tmp_path, monkeypatch, name, codec, most):
     """Planning opens it for the probe, the trial of the container and samples; each reader has its own."""
-    source = write_clip(tmp_path / name, codec=codec, sound=True)
+    source = write_clip(tmp_path / name, codec=codec, audio=True)
     opened, original = [], demux._open_container
     monkeypatch.setattr(demux, "_open_container", lambda path, *rest: opened.append(path) or original(path, *rest))
 
@@ -106,7 +107,7 @@ def test_moving_pictures_become_a_film_of_the_same_times(tmp_path, name, codec, 
 
     enhance(tmp_path / name, tmp_path / "out.mp4", EnhanceOptions(preset="restore"))
 
-    assert read_pictures(tmp_path / "out.mp4")[0] == [Fraction(index, 25) for index in range(6)]
+    assert read_frames(tmp_path / "out.mp4")[0] == [Fraction(index, 25) for index in range(6)]
 
 
 @pytest.mark.parametrize("colour", [(1, 1), (1, 2), (6, 1), (9, 1)], ids=["709", "709-full", "601", "2020"])
@@ -118,7 +119,7 @@ def test_without_effect_the_picture_is_the_source(tmp_path, colour, pixel_format
     report = enhance(source, tmp_path / "out.mkv", options)
 
     depth = "rgb48le" if "10" in pixel_format else "rgb24"
-    before, after = (np.stack(read_pictures(path, depth)[1]).astype(float) for path in (source, tmp_path / "out.mkv"))
+    before, after = (np.stack(read_frames(path, depth)[1]).astype(float) for path in (source, tmp_path / "out.mkv"))
     scale = 65535 if "10" in pixel_format else 255
     inner = np.s_[:, 4:-4, 4:-4]
     error = np.abs(before - after)[inner] / scale
@@ -141,29 +142,29 @@ def test_ten_bits_stay_ten_bits(tmp_path):
 
 
 def test_sound_that_is_off_is_copied_bit_for_bit(tmp_path):
-    source = write_clip(tmp_path / "in.mkv", sound=True)
+    source = write_clip(tmp_path / "in.mkv", audio=True)
 
     report = enhance(source, tmp_path / "out.mkv", RESTORE)
 
-    sounds = []
+    audios = []
     for path in (source, tmp_path / "out.mkv"):
         with av.open(str(path)) as container:
-            sounds.append([(packet.pts, bytes(packet)) for packet in container.demux(audio=0) if packet.size])
-    assert sounds[0] == sounds[1]
+            audios.append([(packet.pts, bytes(packet)) for packet in container.demux(audio=0) if packet.size])
+    assert audios[0] == audios[1]
     assert [stream.action for stream in report.streams] == [Action.ENHANCED, Action.COPIED]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_sound_that_is_cleaned_has_as_many_samples_at_the_same_place(tmp_path, suffix):
-    source = write_clip(tmp_path / f"in{suffix}", sound=True)
+    source = write_clip(tmp_path / f"in{suffix}", audio=True)
 
     report = enhance(source, tmp_path / f"out{suffix}", EnhanceOptions(preset="sound-only"))
 
-    (sound,) = report.sound
-    assert sound.samples_in == sound.samples_out >= 96000
+    (audio,) = report.sound
+    assert audio.samples_in == audio.samples_out >= 96000
     assert all(offset.before == offset.after for offset in report.av_offsets)
     assert [stream.action for stream in report.streams] == [Action.COPIED, Action.ENHANCED]
-    assert read_pictures(source)[0] == read_pictures(tmp_path / f"out{suffix}")[0]
+    assert read_frames(source)[0] == read_frames(tmp_path / f"out{suffix}")[0]
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -189,12 +190,12 @@ def test_a_file_of_sound_alone_is_a_job(tmp_path, suffix):
 
 
 def test_a_part_is_cut_at_its_times(tmp_path):
-    source = write_clip(tmp_path / "in.mp4", times=range(0, 4000, 40), sound=True)
+    source = write_clip(tmp_path / "in.mp4", times=range(0, 4000, 40), audio=True)
     options = EnhanceOptions(preset="restore", start=Fraction(1), end=Fraction(2))
 
     report = enhance(source, tmp_path / "out.mp4", options)
 
-    times, _ = read_pictures(tmp_path / "out.mp4")
+    times, _ = read_frames(tmp_path / "out.mp4")
     assert len(times) == 25
     assert times[0] == 0
     assert report.sound[0].samples_out == 48000
@@ -213,7 +214,7 @@ def test_scene_cuts_are_reported_and_the_comparison_is_drawn(tmp_path):
 
 
 def test_cancelling_leaves_no_file_and_the_source_as_it_was(tmp_path):
-    source = write_clip(tmp_path / "in.mp4", times=range(0, 20000, 40), sound=True)
+    source = write_clip(tmp_path / "in.mp4", times=range(0, 20000, 40), audio=True)
     before = source.read_bytes()
     cancel = threading.Event()
 
@@ -258,7 +259,7 @@ def test_a_picture_of_one_pixel_is_refused(tmp_path):
         enhance(source, tmp_path / "out.mp4", EnhanceOptions())
 
 
-def lose_a_picture(monkeypatch):
+def lose_a_frame(monkeypatch):
     """Make the muxer lose the third frame, as no known container does."""
     write, seen = Muxer._write, []
 
@@ -277,7 +278,7 @@ def test_a_result_whose_check_fails_is_kept_under_a_name_that_says_so(tmp_path, 
     workspace = tmp_path / "work" if durable else None
     (tmp_path / "out.unverified.mp4").write_bytes(b"an earlier one")
     with monkeypatch.context() as patch:
-        lose_a_picture(patch)
+        lose_a_frame(patch)
         with pytest.raises(VerificationError, match="24 frames were written, 23 are in the file") as raised:
             enhance(source, tmp_path / "out.mp4", RESTORE, workspace=workspace)
 
@@ -285,7 +286,7 @@ def test_a_result_whose_check_fails_is_kept_under_a_name_that_says_so(tmp_path, 
     kept = tmp_path / "out.unverified-2.mp4"
     assert raised.value.kept == kept
     assert str(kept) in str(raised.value)
-    assert len(read_pictures(kept)[0]) == 23
+    assert len(read_frames(kept)[0]) == 23
     assert raised.value.report.check_failures == ("24 frames were written, 23 are in the file",)
     assert raised.value.report.result.path == str(kept)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
@@ -295,19 +296,19 @@ def test_a_result_whose_check_fails_is_kept_under_a_name_that_says_so(tmp_path, 
     report = enhance(source, tmp_path / "out.mp4", RESTORE, workspace=workspace)
 
     assert report.check_failures == ()
-    assert len(read_pictures(tmp_path / "out.mp4")[0]) == 24
+    assert len(read_frames(tmp_path / "out.mp4")[0]) == 24
 
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_result_whose_check_fails_can_be_taken_as_it_is(tmp_path, monkeypatch, durable):
     source = write_clip(tmp_path / "in.mp4")
-    lose_a_picture(monkeypatch)
+    lose_a_frame(monkeypatch)
 
     options = replace(RESTORE, keep_unverified=True)
     report = enhance(source, tmp_path / "out.mp4", options, workspace=tmp_path / "work" if durable else None)
 
     assert report.check_failures == ("24 frames were written, 23 are in the file",)
-    assert len(read_pictures(tmp_path / "out.mp4")[0]) == 23
+    assert len(read_frames(tmp_path / "out.mp4")[0]) == 23
 
 
 def test_without_a_workspace_the_stored_segments_are_removed_as_they_are_merged(tmp_path, monkeypatch):

@@ -55,9 +55,9 @@ def test_every_frame_comes_out_at_its_time(
 
     report = enhance(source, tmp_path / "out.mkv", options_for(model))
 
-    found, pictures = read(tmp_path / "out.mkv")
+    found, frames = read(tmp_path / "out.mkv")
     assert found == [Fraction(time, 1000) for time in TIMES]
-    assert {picture.shape for picture in pictures} == {(48 * scale, 72 * scale, 3)}
+    assert {frame.shape for frame in frames} == {(48 * scale, 72 * scale, 3)}
     assert report.picture is not None
     assert report.picture.pts_equal
     assert report.picture.scale == scale

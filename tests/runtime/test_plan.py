@@ -30,8 +30,8 @@ def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip") / "in.mp4"
     random = np.random.default_rng(0)
     frames = [media.blocks(random, 4, 6).astype(np.uint8) for _ in range(4)]
-    sound = media.Sound(random.normal(0, 0.05, (1, 7680)).astype(np.float32))
-    return media.write_clip(path, frames, sound=sound)
+    audio = media.AudioTrack(random.normal(0, 0.05, (1, 7680)).astype(np.float32))
+    return media.write_clip(path, frames, audio=audio)
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def test_picture_and_sound_run_on_what_was_measured_for_each(clip, tmp_path, kee
 
     report = enhance(clip, tmp_path / "out.mp4", wishes(audio=AudioMode.SPEECH), engines=engines)
 
-    picture, sound = report.engines
+    frame, audio = report.engines
     int8 = next(file for file in find_model("light-x4").manifest.files if file.precision == "int8")
-    assert (picture.backend, picture.precision, picture.sha256) == ("openvino-cpu", "int8", int8.sha256)
-    assert picture.reason == "measured here: 10 ms, against 20 ms of cpu fp32"
-    assert (sound.backend, sound.precision) == ("onnxruntime-cpu", "fp32")
-    assert sound.reason == "measured here: 0.3 ms, against 0.4 ms of openvino fp32"
+    assert (frame.backend, frame.precision, frame.sha256) == ("openvino-cpu", "int8", int8.sha256)
+    assert frame.reason == "measured here: 10 ms, against 20 ms of cpu fp32"
+    assert (audio.backend, audio.precision) == ("onnxruntime-cpu", "fp32")
+    assert audio.reason == "measured here: 0.3 ms, against 0.4 ms of openvino fp32"
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -27,7 +27,7 @@ def test_auto_takes_the_largest_scale_that_fits_4k(height, width, scale):
     assert choose_scale(height, width, UPSCALE).scale == scale
 
 
-@pytest.mark.parametrize("preset", [p for p in PRESETS.values() if not p.copies_picture])
+@pytest.mark.parametrize("preset", [p for p in PRESETS.values() if not p.copies_video])
 def test_auto_never_makes_more_than_2160_lines(preset):
     for height in range(1, 2161):
         assert height * choose_scale(height, height, preset).scale <= 2160
@@ -71,7 +71,7 @@ def test_sound_only_copies_the_picture():
     plan = resolve_preset(EnhanceOptions(preset="sound-only"))
 
     assert (plan.scale, plan.codec, plan.crf) == (1, None, None)
-    assert plan.preset.copies_picture
+    assert plan.preset.copies_video
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():

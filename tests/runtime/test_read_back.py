@@ -19,7 +19,7 @@ SOUND = EnhanceOptions(preset="sound-only")
 TAGS = {"title": "Episode 12", "artist": "Someone", "date": "2024-05-01"}
 
 
-def write_sound(path: Path, tags: dict[str, str], *, language: str = "") -> Path:
+def write_audio(path: Path, tags: dict[str, str], *, language: str = "") -> Path:
     codec = {".opus": "libopus", ".ogg": "libopus", ".mka": "flac", ".flac": "flac"}[path.suffix]
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=48_000, layout="mono")
@@ -41,7 +41,7 @@ def part(report, what: str) -> PartOutcome | None:
 @pytest.mark.parametrize("source", [".opus", ".ogg", ".flac", ".mka"])
 @pytest.mark.parametrize("target", [".m4a", ".mp3", ".mka", ".opus", ".flac", ".wav"])
 def test_tags_are_counted_in_the_result(tmp_path, source, target):
-    path = write_sound(tmp_path / f"a{source}", TAGS)
+    path = write_audio(tmp_path / f"a{source}", TAGS)
 
     report = enhance(path, tmp_path / f"b{target}", SOUND)
 
@@ -52,7 +52,7 @@ def test_tags_are_counted_in_the_result(tmp_path, source, target):
 
 
 def test_tags_that_are_gone_are_named(tmp_path):
-    path = write_sound(tmp_path / "a.mka", TAGS | {"x-own": "odd one", "mood": "calm one"})
+    path = write_audio(tmp_path / "a.mka", TAGS | {"x-own": "odd one", "mood": "calm one"})
 
     report = enhance(path, tmp_path / "b.wav", SOUND)
 
@@ -63,7 +63,7 @@ def test_tags_that_are_gone_are_named(tmp_path):
 
 
 def test_a_language_that_is_gone_is_named(tmp_path):
-    path = write_sound(tmp_path / "a.mka", {}, language="deu")
+    path = write_audio(tmp_path / "a.mka", {}, language="deu")
 
     kept = enhance(path, tmp_path / "b.m4a", SOUND)
     lost = enhance(path, tmp_path / "b.wav", SOUND)
@@ -76,7 +76,7 @@ def test_a_language_that_is_gone_is_named(tmp_path):
     ("language", "suffix"), [("deu", ".mov"), ("ger", ".mov"), ("swe", ".mov"), ("fre", ".mov"), ("deu", ".m4a")]
 )
 def test_a_language_is_kept_under_any_of_its_codes(tmp_path, language, suffix):
-    path = write_sound(tmp_path / "a.mka", {}, language=language)
+    path = write_audio(tmp_path / "a.mka", {}, language=language)
 
     report = enhance(path, tmp_path / f"b{suffix}", SOUND)
 
@@ -85,7 +85,7 @@ def test_a_language_is_kept_under_any_of_its_codes(tmp_path, language, suffix):
 
 
 def test_a_stream_that_is_not_found_was_not_carried(tmp_path):
-    result = probe(write_sound(tmp_path / "a.mka", {}))
+    result = probe(write_audio(tmp_path / "a.mka", {}))
     plans = (
         StreamPlan(0, "audio", "pcm_s16le", Action.TRANSCODED, "flac"),
         StreamPlan(1, "audio", "aac", Action.COPIED, "aac"),
@@ -103,7 +103,7 @@ def test_a_stream_that_is_not_found_was_not_carried(tmp_path):
 
 
 def test_subtitles_are_counted_in_the_result(tmp_path):
-    result = probe(write_sound(tmp_path / "a.mka", {}))
+    result = probe(write_audio(tmp_path / "a.mka", {}))
     plan = StreamPlan(2, "subtitle", "subrip", Action.TRANSCODED, "mov_text")
     pairs = {2: OtherStream(1, "subtitle", "mov_text", Fraction(1, 1000), False, 0, {})}
 

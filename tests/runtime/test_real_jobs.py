@@ -40,5 +40,5 @@ def test_every_picture_and_sample_of_a_job_comes_out_at_its_time(source, tmp_pat
     assert all(abs(one - other) <= tick for one, other in zip(expected, found, strict=True))
     assert report.picture.pts_equal
     assert report.picture.frames_in == report.picture.frames_out == len(expected)
-    assert all(sound.samples_in == sound.samples_out for sound in report.sound)
+    assert all(audio.samples_in == audio.samples_out for audio in report.sound)
     assert all(offset.before == offset.after for offset in report.av_offsets)

@@ -6,26 +6,26 @@ import pytest
 from runtime.errors import OutputError
 from runtime.report import (
     Action,
+    AudioReport,
     AvOffset,
     EngineFacts,
     MediaFile,
     PartOutcome,
-    PictureFacts,
-    PictureReport,
     Report,
     ReportError,
-    SoundReport,
     Speed,
     StageTime,
     StateReset,
     StreamOutcome,
     Tiling,
+    VideoFacts,
+    VideoReport,
     report_from_json,
     report_to_json,
     write_report,
 )
 
-FACTS = PictureFacts(320, 180, "yuv420p", 8, "bt601", "bt709", "bt709", "limited", "30000/1001", "1/30000", "1/1")
+FACTS = VideoFacts(320, 180, "yuv420p", 8, "bt601", "bt709", "bt709", "limited", "30000/1001", "1/30000", "1/1")
 REPORT = Report(
     relume="0.1.0",
     preset="upscale",
@@ -37,7 +37,7 @@ REPORT = Report(
     ),
     speed=Speed(10.0, 1.5, 15.0, 500_000_000, (StageTime("engine", 8.0),)),
     parts=(PartOutcome("chapters", 2, Action.COPIED),),
-    picture=PictureReport(
+    picture=VideoReport(
         FACTS,
         replace(FACTS, width=1280, height=720),
         frames_in=150,
@@ -50,7 +50,7 @@ REPORT = Report(
         scene_cuts=(75,),
         state_resets=(StateReset(3, 0, True),),
     ),
-    sound=(SoundReport(1, "speech", 48000, 2, 288000, 288000, 1.0, 0.05, 0.9),),
+    sound=(AudioReport(1, "speech", 48000, 2, 288000, 288000, 1.0, 0.05, 0.9),),
     av_offsets=(AvOffset(1, 48000, -3, -3),),
     engines=(EngineFacts("light-x4", "ab" * 32, "fp32", "cpu", "the only one"),),
     warnings=("é is kept",),

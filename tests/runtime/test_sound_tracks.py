@@ -19,7 +19,7 @@ RATE = 48_000
 SOUND_ONLY = EnhanceOptions(preset="sound-only")
 
 
-def write_film(path: Path, tracks: list[tuple[int, int]], *, codec: str = "aac", pictures: int = 50) -> Path:
+def write_film(path: Path, tracks: list[tuple[int, int]], *, codec: str = "aac", frames: int = 50) -> Path:
     """Write a film of 25 pictures a second; each track is its first sample and its count, 0 for an empty one."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("mpeg2video", rate=25)
@@ -27,7 +27,7 @@ def write_film(path: Path, tracks: list[tuple[int, int]], *, codec: str = "aac",
         audios = [output.add_stream(codec, rate=RATE, layout="mono") for _ in tracks]
         output.start_encoding()
         packets = []
-        for number in range(pictures):
+        for number in range(frames):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number % 250, np.uint8), "rgb24").reformat(
                 format="yuv420p"
             )
@@ -109,7 +109,7 @@ def test_samples_that_had_to_be_clipped_are_told_in_the_report(tmp_path: Path) -
 
 
 def test_a_track_of_a_broadcast_that_begins_late_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_film(tmp_path / "a.ts", [(0, RATE), (RATE * 90, RATE)], codec="mp2", pictures=25 * 92)
+    path = write_film(tmp_path / "a.ts", [(0, RATE), (RATE * 90, RATE)], codec="mp2", frames=25 * 92)
     with av.open(str(path)) as container:
         assert [stream.sample_rate for stream in container.streams.audio] == [RATE, 0]
     monkeypatch.setattr(probing, "_BYTES_TO_LOOK", 50_000)
@@ -120,13 +120,13 @@ def test_a_track_of_a_broadcast_that_begins_late_is_found(tmp_path: Path, monkey
 
 
 def test_the_first_sixteen_tracks_are_cleaned_and_the_others_copied(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mkv", [(0, 5000)] * 18, codec="pcm_s16le", pictures=5)
+    path = write_film(tmp_path / "a.mkv", [(0, 5000)] * 18, codec="pcm_s16le", frames=5)
 
     report = enhance(path, tmp_path / "b.mkv", SOUND_ONLY)
 
     assert [action for action, _ in fates(report)] == [Action.ENHANCED] * 16 + [Action.COPIED] * 2
     assert "only the first 16 of 18 audio tracks were enhanced; the others are unchanged" in report.warnings
-    assert all(sound.samples_in == sound.samples_out == 5000 for sound in report.sound)
+    assert all(audio.samples_in == audio.samples_out == 5000 for audio in report.sound)
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -146,14 +146,14 @@ def test_a_file_of_sound_keeps_its_suffix(tmp_path: Path, name: str, codec: str,
 
     assert Path(report.result.path).suffix == Path(name).suffix
     assert report.streams[0].out_codec == kept
-    (sound,) = report.sound
-    assert sound.samples_out == round(sound.samples_in * Fraction(48_000 if kept == "opus" else 44_100, 44_100))
+    (audio,) = report.sound
+    assert audio.samples_out == round(audio.samples_in * Fraction(48_000 if kept == "opus" else 44_100, 44_100))
     assert ("resampled from 44100 to 48000 Hz" in report.streams[0].reason) == (kept == "opus")
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".avi", ".mxf", ".aiff", ""])
 def test_a_container_that_is_not_written_is_refused_before_any_work(tmp_path: Path, suffix: str) -> None:
-    path = write_film(tmp_path / "a.mkv", [(0, 5000)], pictures=5)
+    path = write_film(tmp_path / "a.mkv", [(0, 5000)], frames=5)
 
     with pytest.raises(OutputError, match=r"which is not written; expected one of \.mp4"):
         enhance(path, tmp_path / f"b{suffix}", SOUND_ONLY)

@@ -20,8 +20,8 @@ def psnr(one, other):
 
 
 def test_shrinking_is_the_bicubic_of_the_literature(gt):
-    picture = gt[0, 0].numpy()
-    expected = np.asarray(Image.fromarray(picture).resize((24, 16), Image.Resampling.BICUBIC))
+    frame = gt[0, 0].numpy()
+    expected = np.asarray(Image.fromarray(frame).resize((24, 16), Image.Resampling.BICUBIC))
 
     found = shrink(gt, 4)[0, 0].numpy()
 

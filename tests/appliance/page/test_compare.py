@@ -119,14 +119,14 @@ def test_keys_work_as_soon_as_the_page_is_there(shown: Callable[..., Any], poll:
 def test_the_original_is_shown_as_long_as_it_is_held(shown: Callable[..., Any]) -> None:
     page = shown()
     after = "getComputedStyle(document.querySelector('.compare-after')).visibility"
-    sounds = "['before', 'after'].map((name) => document.querySelector(`audio[src$=sound-${name}]`).muted)"
+    audios = "['before', 'after'].map((name) => document.querySelector(`audio[src$=sound-${name}]`).muted)"
 
     page.keyboard.down("b")
     assert page.evaluate(after) == "hidden"
-    assert page.evaluate(sounds) == [False, True]
+    assert page.evaluate(audios) == [False, True]
     page.keyboard.up("b")
     assert page.evaluate(after) == "visible"
-    assert page.evaluate(sounds) == [True, False]
+    assert page.evaluate(audios) == [True, False]
 
     x, y = centre(page, ".hold-button")
     page.mouse.move(x, y)

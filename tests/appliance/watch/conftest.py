@@ -32,7 +32,7 @@ def write_video(
     *,
     seed: int = 0,
     frames: int = 3,
-    sound: bool = False,
+    audio: bool = False,
     samples: int | None = None,
     container_options: dict[str, str] | None = None,
     codec: str = "libx264",
@@ -40,31 +40,31 @@ def write_video(
 ) -> Path:
     """Write a tiny film; another seed gives another content."""
     noise = np.random.default_rng(seed)
-    pictures = [noise.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(frames)]
+    images = [noise.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(frames)]
     samples = frames * 1920 if samples is None else samples
     return media.write_clip(
         path,
-        pictures,
+        images,
         codec="mpeg4" if path.suffix == ".avi" else codec,
         options=options,
         container_options=container_options,
-        sound=make_noise(noise, samples, "aac") if sound else None,
+        audio=make_noise(noise, samples, "aac") if audio else None,
     )
 
 
-def write_sound(path: Path, *, seed: int = 0, samples: int = 4800) -> Path:
+def write_audio(path: Path, *, seed: int = 0, samples: int = 4800) -> Path:
     """Write a tiny recording."""
-    return media.write_sound(path, make_noise(np.random.default_rng(seed), samples, SOUND_CODECS[path.suffix]))
+    return media.write_audio(path, make_noise(np.random.default_rng(seed), samples, SOUND_CODECS[path.suffix]))
 
 
-def make_noise(noise: np.random.Generator, samples: int, codec: str) -> media.Sound:
-    sound = (0.1 * noise.standard_normal((1, samples))).astype(np.float32)
-    return media.Sound(sound, codec, is_resampled=True)
+def make_noise(noise: np.random.Generator, samples: int, codec: str) -> media.AudioTrack:
+    audio = (0.1 * noise.standard_normal((1, samples))).astype(np.float32)
+    return media.AudioTrack(audio, codec, is_resampled=True)
 
 
 def write_media(path: Path, *, seed: int = 0, **options: object) -> Path:
     """Write a film or a recording, as the suffix says."""
-    write = write_sound if path.suffix in SOUND_CODECS else write_video
+    write = write_audio if path.suffix in SOUND_CODECS else write_video
     return write(path, seed=seed, **options)
 
 

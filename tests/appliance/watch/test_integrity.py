@@ -81,7 +81,7 @@ def test_sound_that_ends_early_is_refused_although_its_container_tells_no_size(t
 @pytest.mark.parametrize(("frames", "samples"), [(75, 16_000), (25, 48_000 * 4)])
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
 def test_a_track_that_is_shorter_than_another_is_whole(suffix, frames, samples, tmp_path, make_media):
-    path = make_media(tmp_path / f"clip{suffix}", frames=frames, sound=True, samples=samples)
+    path = make_media(tmp_path / f"clip{suffix}", frames=frames, audio=True, samples=samples)
 
     assert check_media(path, EnhanceOptions(preset="restore"))
 

@@ -13,17 +13,17 @@ from appliance.web.report_views import describe_report
 from runtime.options import EnhanceOptions
 from runtime.report import (
     Action,
+    AudioReport,
     MediaFile,
-    PictureFacts,
-    PictureReport,
     Report,
-    SoundReport,
     Speed,
     StreamOutcome,
+    VideoFacts,
+    VideoReport,
     report_to_json,
 )
 
-FACTS = PictureFacts(64, 48, "yuv420p", 8, "bt709", "bt709", "bt709", "limited", "25", "1/25", "1")
+FACTS = VideoFacts(64, 48, "yuv420p", 8, "bt709", "bt709", "bt709", "limited", "25", "1/25", "1")
 REPORT = Report(
     relume="1",
     preset="restore",
@@ -35,8 +35,8 @@ REPORT = Report(
         StreamOutcome(2, "subtitle", "srt", Action.COPIED, 1, "srt"),
     ),
     speed=Speed(61.0, 0.5, 12.0, 1000),
-    picture=PictureReport(FACTS, FACTS, 30, 30, True, 1, "", 0.5),
-    sound=(SoundReport(1, "speech", 48000, 1, 1000, 1000, 1.0, 0.25, 0.9),),
+    picture=VideoReport(FACTS, FACTS, 30, 30, True, 1, "", 0.5),
+    sound=(AudioReport(1, "speech", 48000, 1, 1000, 1000, 1.0, 0.25, 0.9),),
     warnings=("something odd",),
 )
 

@@ -34,12 +34,12 @@ def drums(*, beat_s: float) -> np.ndarray:
     for index, start in enumerate(range(0, len(music), int(beat_s * RATE / 2))):
         hit = time()[: min(2400, len(music) - start)]
         if index % 4 == 0:
-            sound = 0.5 * np.sin(2 * np.pi * (60 + 80 * np.exp(-hit / 0.03)) * hit) * np.exp(-hit / 0.06)
+            audio = 0.5 * np.sin(2 * np.pi * (60 + 80 * np.exp(-hit / 0.03)) * hit) * np.exp(-hit / 0.06)
         elif index % 4 == 2:
-            sound = 0.25 * rng.standard_normal(len(hit)) * np.exp(-hit / 0.05)
+            audio = 0.25 * rng.standard_normal(len(hit)) * np.exp(-hit / 0.05)
         else:
-            sound = 0.08 * rng.standard_normal(len(hit)) * np.exp(-hit / 0.02)
-        music[start : start + len(hit)] += sound
+            audio = 0.08 * rng.standard_normal(len(hit)) * np.exp(-hit / 0.02)
+        music[start : start + len(hit)] += audio
     return music
 
 

@@ -67,7 +67,7 @@ def tone(samples: int, channels: int, rate: int) -> np.ndarray[Any, np.dtype[np.
 
 
 def write_clip(path: Path, clip: Clip) -> Path:
-    """Write a clip with pictures and, if asked for, sound."""
+    """Write a clip with video and, if asked for, audio."""
     with av.open(str(path), "w", container_options=clip.container_options) as output:
         video = output.add_stream(clip.codec, rate=clip.rate, options=dict(clip.options))
         context = video.codec_context
@@ -92,8 +92,8 @@ def write_clip(path: Path, clip: Clip) -> Path:
     return path
 
 
-def write_sound(path: Path, clip: Clip) -> Path:
-    """Write a file of sound alone."""
+def write_audio(path: Path, clip: Clip) -> Path:
+    """Write an audio file."""
     with av.open(str(path), "w") as output:
         _write_audio(output, _add_audio(output, clip), clip)
     return path
@@ -164,7 +164,7 @@ def pass_through(
             settings = replace(settings, average_rate=rate or settings.average_rate)
         tracks = add_tracks(muxer, info, plans, video=settings, start=start, end=end)
 
-        def pictures() -> Iterator[Any]:
+        def frames() -> Iterator[Any]:
             assert reader is not None
             assert tracks.video is not None
             for one in reader:
@@ -172,7 +172,7 @@ def pass_through(
                 yield from tracks.video.encode(one)
             yield from tracks.video.flush()
 
-        def sound(index: int) -> Iterator[Any]:
+        def blocks(index: int) -> Iterator[Any]:
             stream = next(audio for audio in info.audios if audio.index == index)
             readers[index] = AudioReader(source, stream, start=start, end=end)
             muxer.close_with(readers[index])
@@ -180,21 +180,21 @@ def pass_through(
                 yield from tracks.audios[index].encode(block)
             yield from tracks.audios[index].flush()
 
-        moving = [pictures()] if reader is not None else []
-        muxer.run([*moving, *(sound(index) for index in tracks.audios), iter(tracks.copies)])
+        moving = [frames()] if reader is not None else []
+        muxer.run([*moving, *(blocks(index) for index in tracks.audios), iter(tracks.copies)])
         muxer.publish()
         warnings += muxer.warnings + tracks.copies.warnings
         warnings += [w for one in readers.values() for w in one.warnings]
         if reader is not None and tracks.video is not None:
             times.end_pts = tracks.video.end_pts
             warnings += reader.warnings + tracks.video.warnings
-    sounds = [AudioTimes.between(one, tracks.audios[index]) for index, one in readers.items()]
-    check = verify(target, pictures=times if video else None, sounds=sounds)
+    audios = [AudioTimes.between(one, tracks.audios[index]) for index, one in readers.items()]
+    check = verify(target, video=times if video else None, audios=audios)
     return Job(info, plans, check, warnings)
 
 
 def read_times(path: Path) -> list[Fraction]:
-    """Return the exact times of a file's pictures, decoded without any code of ours."""
+    """Return the exact times of a file's frames, decoded without any code of ours."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [frame.pts * stream.time_base for frame in container.decode(stream)]
@@ -207,9 +207,9 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def sound(tmp_path: Path) -> Callable[..., Path]:
-    """Write a file of sound under a name, of the `Clip` fields given."""
-    return lambda name, **fields: write_sound(tmp_path / name, Clip(**fields))
+def audio(tmp_path: Path) -> Callable[..., Path]:
+    """Write an audio file under a name, of the `Clip` fields given."""
+    return lambda name, **fields: write_audio(tmp_path / name, Clip(**fields))
 
 
 @pytest.fixture
@@ -220,5 +220,5 @@ def job(tmp_path: Path) -> Callable[..., Job]:
 
 @pytest.fixture
 def times() -> Callable[[Path], list[Fraction]]:
-    """Read a file's picture times."""
+    """Read the times of a file's frames."""
     return read_times

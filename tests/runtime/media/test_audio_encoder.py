@@ -40,7 +40,7 @@ def test_as_many_samples_come_out_as_went_in(
 
     result = job(path, target)
 
-    assert result.verification.sounds[0].passed, result.verification
+    assert result.verification.audios[0].passed, result.verification
     assert probe(path.with_name(target)).audios[0].codec == kept
 
 
@@ -53,7 +53,7 @@ def test_sound_that_starts_late_stays_in_sync(
 
     result = job(path, target)
 
-    check = result.verification.sounds[0]
+    check = result.verification.audios[0]
     assert check.passed, check
     assert check.offset_before == start
 
@@ -63,22 +63,22 @@ def test_sound_that_starts_late_stays_in_sync(
     [("a.wav", "pcm_s16le"), ("a.wav", "pcm_s24le"), ("a.flac", "flac"), ("a.m4a", "aac"), ("a.mp3", "libmp3lame")],
 )
 def test_a_file_of_sound_alone_is_a_job(
-    sound: Callable[..., Path], job: Callable[..., Any], name: str, codec: str
+    audio: Callable[..., Path], job: Callable[..., Any], name: str, codec: str
 ) -> None:
-    path = sound(name, audio=codec, audio_samples=44_101, audio_rate=44_100)
+    path = audio(name, audio=codec, audio_samples=44_101, audio_rate=44_100)
 
     result = job(path, "b" + path.suffix)
 
-    check = result.verification.sounds[0]
+    check = result.verification.audios[0]
     assert check.samples_in == check.samples_out >= 44_101
     assert check.passed
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "flac"])
 def test_lossless_sound_that_is_not_changed_comes_out_bit_for_bit(
-    sound: Callable[..., Path], job: Callable[..., Any], codec: str
+    audio: Callable[..., Path], job: Callable[..., Any], codec: str
 ) -> None:
-    path = sound("a.wav" if codec != "flac" else "a.flac", audio=codec)
+    path = audio("a.wav" if codec != "flac" else "a.flac", audio=codec)
 
     job(path, "b" + path.suffix)
 
@@ -94,9 +94,9 @@ def test_lossless_sound_that_is_not_changed_comes_out_bit_for_bit(
     ("codec", "target"), [("ac3", ".mkv"), ("ac3", ".mp4"), ("eac3", ".mka"), ("eac3", ".m4v"), ("mp3", ".mp3")]
 )
 def test_no_sample_is_lost_at_the_end_wherever_it_falls_in_a_frame(
-    sound: Callable[..., Path], codec: str, target: str, samples: int
+    audio: Callable[..., Path], codec: str, target: str, samples: int
 ) -> None:
-    source = sound("a.wav", audio="pcm_s16le", audio_samples=samples)
+    source = audio("a.wav", audio="pcm_s16le", audio_samples=samples)
     stream = replace(probe(source).audios[0], codec=codec)
 
     encoder = encode(source, source.with_suffix(target), stream)
@@ -110,9 +110,9 @@ def test_no_sample_is_lost_at_the_end_wherever_it_falls_in_a_frame(
 @pytest.mark.parametrize("name", ["b.mkv", "b.mka"])
 @pytest.mark.parametrize("codec", ["flac", "alac"])
 def test_a_short_last_frame_of_lossless_sound_is_read_whole_by_others(
-    sound: Callable[..., Path], job: Callable[..., Any], name: str, codec: str
+    audio: Callable[..., Path], job: Callable[..., Any], name: str, codec: str
 ) -> None:
-    path = sound("a.mka", audio=codec, audio_samples=50_001)
+    path = audio("a.mka", audio=codec, audio_samples=50_001)
 
     job(path, name)
 
@@ -168,8 +168,8 @@ def read_samples(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("rate", "target"), [(44_100, "b.webm"), (44_100, "b.opus"), (22_254, "b.ogg")])
-def test_sound_of_a_rate_that_the_codec_lacks_is_resampled(sound: Callable[..., Path], rate: int, target: str) -> None:
-    path = sound("a.mka", audio="pcm_s16le", audio_rate=rate, audio_samples=rate)
+def test_sound_of_a_rate_that_the_codec_lacks_is_resampled(audio: Callable[..., Path], rate: int, target: str) -> None:
+    path = audio("a.mka", audio="pcm_s16le", audio_rate=rate, audio_samples=rate)
     stream = replace(probe(path).audios[0], codec="vorbis", sample_format="fltp")
 
     settings = choose_audio(stream, path.with_name(target).suffix)
@@ -178,10 +178,10 @@ def test_sound_of_a_rate_that_the_codec_lacks_is_resampled(sound: Callable[..., 
     assert f"resampled from {rate} to 48000 Hz" in describe_change(stream, settings)
 
 
-def test_a_resampled_track_is_checked_to_the_sample(sound: Callable[..., Path], job: Callable[..., Any]) -> None:
-    path = sound("a.wav", audio="pcm_s16le", audio_rate=44_100, audio_samples=44_101)
+def test_a_resampled_track_is_checked_to_the_sample(audio: Callable[..., Path], job: Callable[..., Any]) -> None:
+    path = audio("a.wav", audio="pcm_s16le", audio_rate=44_100, audio_samples=44_101)
 
-    (check,) = job(path, "b.opus").verification.sounds
+    (check,) = job(path, "b.opus").verification.audios
 
     assert check.passed
     assert check.samples_in == check.samples_out == 48_001
@@ -194,14 +194,14 @@ def test_resampled_sound_that_starts_late_stays_in_sync(
 ) -> None:
     path = clip("a.mov", audio="pcm_s16le", audio_rate=44_100, audio_samples=44_101, audio_start=start)
     if target != "b.webm":
-        path = without_picture(path)
+        path = without_video(path)
 
-    (check,) = job(path, target, codec="av1").verification.sounds
+    (check,) = job(path, target, codec="av1").verification.audios
 
     assert check.passed, check
 
 
-def without_picture(path: Path) -> Path:
+def without_video(path: Path) -> Path:
     copy = path.with_name("sound.mov")
     with av.open(str(path)) as source, av.open(str(copy), "w") as output:
         stream = output.add_stream_from_template(source.streams.audio[0])
@@ -212,8 +212,8 @@ def without_picture(path: Path) -> Path:
     return copy
 
 
-def test_a_container_that_is_not_written_is_refused(sound: Callable[..., Path]) -> None:
-    stream = probe(sound("a.wav", audio="pcm_s16le")).audios[0]
+def test_a_container_that_is_not_written_is_refused(audio: Callable[..., Path]) -> None:
+    stream = probe(audio("a.wav", audio="pcm_s16le")).audios[0]
 
     with pytest.raises(EncodeError, match=r"container \.xyz is not written"):
         choose_audio(stream, ".xyz")

@@ -51,10 +51,10 @@ def make_stream(codec: str, layout: str, rate: int) -> AudioStream:
     )
 
 
-def write(path: Path, settings: AudioSettings, sound: np.ndarray) -> AudioEncoder:
+def write(path: Path, settings: AudioSettings, audio: np.ndarray) -> AudioEncoder:
     def packets() -> Iterator[Any]:
-        for at in range(0, sound.shape[1], 1111):
-            yield from encoder.encode(AudioBlock(sound[:, at : at + 1111], at))
+        for at in range(0, audio.shape[1], 1111):
+            yield from encoder.encode(AudioBlock(audio[:, at : at + 1111], at))
         yield from encoder.flush()
 
     with Muxer(path, overwrite=True) as muxer:
@@ -69,12 +69,12 @@ def check(folder: Path, stream: AudioStream, suffix: str, samples: int = 30_011)
     settings = choose_audio(stream, suffix)
     length = -(-samples // stream.channels)
     tone = 0.5 * np.sin(2 * np.pi * np.arange(length) / (length // 8))
-    sound = np.zeros((stream.channels, samples), np.float32)
+    audio = np.zeros((stream.channels, samples), np.float32)
     for channel in range(stream.channels):
         part = slice(channel * length, min(samples, (channel + 1) * length))
-        sound[channel, part] = tone[: part.stop - part.start]
+        audio[channel, part] = tone[: part.stop - part.start]
     ratio = Fraction(settings.sample_rate, stream.sample_rate)
-    encoder = write(folder / f"a{suffix}", settings, sound)
+    encoder = write(folder / f"a{suffix}", settings, audio)
     found = probe(folder / f"a{suffix}").audios[0]
     with AudioReader(folder / f"a{suffix}", found) as reader:
         heard = np.concatenate([block.samples for block in reader], axis=1)
@@ -95,8 +95,8 @@ def check(folder: Path, stream: AudioStream, suffix: str, samples: int = 30_011)
         places = (np.arange(stream.channels) + 0.5) * length * float(ratio)
         if np.abs(centres - places).max() > length / 4 * ratio + 300:
             problems.append(f"channels in another order: {centres.round()}")
-        if settings.is_lossless and np.abs(heard - sound).max() > 2.0 ** (-23 if _is_deep(settings) else -15):
-            problems.append(f"off by {np.abs(heard - sound).max()}")
+        if settings.is_lossless and np.abs(heard - audio).max() > 2.0 ** (-23 if _is_deep(settings) else -15):
+            problems.append(f"off by {np.abs(heard - audio).max()}")
     if is_lossless(stream.codec) and suffix not in LOSSY and not settings.is_lossless:
         problems.append(f"lossless sound became {settings.codec}")
     return f"{settings}: {'; '.join(problems)}" if problems else ""

@@ -30,10 +30,10 @@ def joined(blocks: list[AudioBlock]) -> np.ndarray:
     [("a.wav", "pcm_s16le", 2**-15), ("a.flac", "flac", 2**-15), ("a.mka", "pcm_f32le", 0.0), ("a.m4a", "aac", 0.05)],
 )
 def test_samples_are_all_there_and_in_place(
-    sound: Callable[..., Path], name: str, codec: str, tolerance: float
+    audio: Callable[..., Path], name: str, codec: str, tolerance: float
 ) -> None:
-    path = sound(name, audio=codec, audio_samples=50_001)
-    reference = joined(read(sound("reference.mka", audio="pcm_f32le", audio_samples=50_001))[1])
+    path = audio(name, audio=codec, audio_samples=50_001)
+    reference = joined(read(audio("reference.mka", audio="pcm_f32le", audio_samples=50_001))[1])
 
     reader, blocks = read(path)
 
@@ -45,8 +45,8 @@ def test_samples_are_all_there_and_in_place(
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])
-def test_a_cut_is_exact_to_the_sample(sound: Callable[..., Path], codec: str) -> None:
-    path = sound("a.mov" if codec != "aac" else "a.m4a", audio=codec, audio_samples=200_000)
+def test_a_cut_is_exact_to_the_sample(audio: Callable[..., Path], codec: str) -> None:
+    path = audio("a.mov" if codec != "aac" else "a.m4a", audio=codec, audio_samples=200_000)
     whole = joined(read(path)[1])
     start, end = Fraction(70_001, 48_000), Fraction(120_003, 48_000)
 
@@ -57,8 +57,8 @@ def test_a_cut_is_exact_to_the_sample(sound: Callable[..., Path], codec: str) ->
     np.testing.assert_allclose(joined(blocks), whole[:, 70_001:120_003], atol=1e-6)
 
 
-def test_a_late_start_is_told(sound: Callable[..., Path]) -> None:
-    path = sound("a.mov", audio="pcm_s16le", audio_start=4800)
+def test_a_late_start_is_told(audio: Callable[..., Path]) -> None:
+    path = audio("a.mov", audio="pcm_s16le", audio_start=4800)
 
     reader, blocks = read(path)
 
@@ -112,9 +112,9 @@ def test_small_jitter_of_times_changes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_eight_and_more_channels_are_read_each_as_itself(
-    sound: Callable[..., Path], name: str, codec: str, layout: str, tolerance: float
+    audio: Callable[..., Path], name: str, codec: str, layout: str, tolerance: float
 ) -> None:
-    path = sound(name, audio=codec, audio_layout=layout, audio_samples=30_000)
+    path = audio(name, audio=codec, audio_layout=layout, audio_samples=30_000)
     channels = av.AudioLayout(layout).nb_channels
 
     samples = joined(read(path)[1])[:, 3000:25_000]
@@ -126,8 +126,8 @@ def test_eight_and_more_channels_are_read_each_as_itself(
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.opus", "libopus"), ("a.mkv", "libopus")])
-def test_eight_lossy_channels_are_read_in_their_order(sound: Callable[..., Path], name: str, codec: str) -> None:
-    samples = joined(read(sound(name, audio=codec, audio_layout="7.1", audio_samples=30_000))[1])[:, 3000:25_000]
+def test_eight_lossy_channels_are_read_in_their_order(audio: Callable[..., Path], name: str, codec: str) -> None:
+    samples = joined(read(audio(name, audio=codec, audio_layout="7.1", audio_samples=30_000))[1])[:, 3000:25_000]
 
     levels = np.delete(samples.std(axis=1), 3)  # the LFE, which keeps low tones alone
     expected = np.delete(0.4 / np.sqrt(2) / (1 + np.arange(8) / 8), 3)

@@ -22,7 +22,7 @@ def read(path: Path, threads: int = 2) -> tuple[list[int], tuple[Hole, ...], lis
     stream = probe(path).video
     assert stream is not None
     with VideoReader(path, stream, threads=threads) as reader:
-        pts = [picture.pts for picture in reader]
+        pts = [frame.pts for frame in reader]
         return pts, reader.holes, reader.warnings
 
 
@@ -105,9 +105,9 @@ def decode(path: Path) -> dict[int, bytes]:
 def test_sound_that_lost_a_packet_of_its_transport_stream_is_damaged(stream: Callable[..., Path]) -> None:
     path = stream("h264", audio="aac", audio_samples=76_800)
     data = path.read_bytes()
-    sound = packets_of(data, 0x101)
-    begins = [bool(data[at + 1] & 0x40) for at in sound]
-    lost = next(sound[n] for n in range(len(sound) // 2, len(sound)) if begins[n - 1 : n + 2] == [True, False, False])
+    audio = packets_of(data, 0x101)
+    begins = [bool(data[at + 1] & 0x40) for at in audio]
+    lost = next(audio[n] for n in range(len(audio) // 2, len(audio)) if begins[n - 1 : n + 2] == [True, False, False])
     assert listen(path)[1] == ()
     path.write_bytes(data[:lost] + data[lost + PACKET :])
 
@@ -119,8 +119,8 @@ def test_sound_that_lost_a_packet_of_its_transport_stream_is_damaged(stream: Cal
 
 
 @pytest.mark.parametrize("junk", [b"\xff", b"x" * 3000, bytes(700), b"TAG" + bytes(125), b"\xff\xfb" * 40])
-def test_what_lies_behind_the_sound_is_no_damage(sound: Callable[..., Path], junk: bytes) -> None:
-    path = sound("a.mp3", audio="libmp3lame")
+def test_what_lies_behind_the_sound_is_no_damage(audio: Callable[..., Path], junk: bytes) -> None:
+    path = audio("a.mp3", audio="libmp3lame")
     whole = listen(path)[0]
     path.write_bytes(path.read_bytes() + junk)
 
@@ -132,8 +132,8 @@ def test_what_lies_behind_the_sound_is_no_damage(sound: Callable[..., Path], jun
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.aac", "aac"), ("a.ac3", "ac3")])
-def test_a_place_inside_the_sound_is_damage(sound: Callable[..., Path], name: str, codec: str) -> None:
-    path = sound(name, audio=codec, audio_samples=96_000)
+def test_a_place_inside_the_sound_is_damage(audio: Callable[..., Path], name: str, codec: str) -> None:
+    path = audio(name, audio=codec, audio_samples=96_000)
     data = path.read_bytes()
     middle = len(data) // 2
     noise = np.random.default_rng(0).bytes(1500)
@@ -146,8 +146,8 @@ def test_a_place_inside_the_sound_is_damage(sound: Callable[..., Path], name: st
     assert any("damaged at" in warning for warning in warnings)
 
 
-def test_a_frame_that_is_missing_where_the_clock_counts_samples_is_damage(sound: Callable[..., Path]) -> None:
-    path = sound("a.flac", audio="flac", audio_samples=96_000)
+def test_a_frame_that_is_missing_where_the_clock_counts_samples_is_damage(audio: Callable[..., Path]) -> None:
+    path = audio("a.flac", audio="flac", audio_samples=96_000)
     data = path.read_bytes()
     middle = len(data) // 2
     path.write_bytes(data[:middle] + data[middle + 900 :])
@@ -160,9 +160,9 @@ def test_a_frame_that_is_missing_where_the_clock_counts_samples_is_damage(sound:
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mka", "libmp3lame"), ("a.wv", "wavpack")])
 def test_sound_that_ends_before_the_end_that_is_told_is_cut_short(
-    sound: Callable[..., Path], name: str, codec: str
+    audio: Callable[..., Path], name: str, codec: str
 ) -> None:
-    path = sound(name, audio=codec, audio_samples=240_000)
+    path = audio(name, audio=codec, audio_samples=240_000)
     with AudioReader(path, probe(path).audios[0]) as reader:
         assert sum(block.samples.shape[1] for block in reader) >= 240_000
         assert reader.early_end == ""
@@ -255,7 +255,7 @@ SIDE = 4
 """Macroblocks across, and down."""
 
 
-def write_field_pictures(count: int, pattern: str) -> bytes:
+def write_fields(count: int, pattern: str) -> bytes:
     """Write H.264 whose pictures are whole frames ("F") or two fields ("f"), each group of six begun by raw samples."""
     header = Bits().put(24, 77 << 16 | 30).golomb(0, 0, 0, 0, 2).put(1, 0).golomb(SIDE - 1, SIDE // 2 - 1)
     sequence = header.put(6, 0b001000).unit(7)
@@ -301,7 +301,7 @@ def flags_under_frame_threads(path: Path) -> int:
 @pytest.mark.parametrize("pattern", ["Ff", "ffF"])
 def test_pictures_of_two_fields_are_not_called_corrupt(tmp_path: Path, pattern: str) -> None:
     path = tmp_path / "a.h264"
-    path.write_bytes(write_field_pictures(30, pattern))
+    path.write_bytes(write_fields(30, pattern))
     assert flags_under_frame_threads(path) > 0, "FFmpeg's race is gone: decode with all threads again"
 
     pts, holes, _ = read(path, threads=4)
@@ -311,7 +311,7 @@ def test_pictures_of_two_fields_are_not_called_corrupt(tmp_path: Path, pattern: 
 
 def test_pictures_of_two_fields_that_begin_later_are_not_called_corrupt(clip: Callable[..., Path]) -> None:
     path = clip("a.h264", width=64, height=64, options={"preset": "veryfast", "profile": "main"})
-    path.write_bytes(path.read_bytes() + write_field_pictures(30, "Ff"))
+    path.write_bytes(path.read_bytes() + write_fields(30, "Ff"))
 
     pts, holes, _ = read(path, threads=4)
 
@@ -320,7 +320,7 @@ def test_pictures_of_two_fields_that_begin_later_are_not_called_corrupt(clip: Ca
 
 def test_pictures_of_two_fields_in_a_container_are_not_called_corrupt(tmp_path: Path) -> None:
     raw = tmp_path / "a.h264"
-    raw.write_bytes(write_field_pictures(30, "Ff"))
+    raw.write_bytes(write_fields(30, "Ff"))
     for name in ("a.mp4", "a.mkv", "a.ts"):
         with av.open(str(raw)) as source, av.open(str(tmp_path / name), "w") as target:
             stream = target.add_stream_from_template(source.streams.video[0])

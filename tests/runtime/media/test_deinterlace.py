@@ -85,12 +85,12 @@ def test_deinterlacing_keeps_every_picture_and_its_time(tmp_path: Path) -> None:
         frames = list(container.decode(video=0))
 
     with VideoReader(path, video_of(path)) as reader:
-        pictures = list(reader)
+        images = list(reader)
 
     assert reader.interlacing.interlaced
-    assert [picture.pts for picture in pictures] == [frame.pts for frame in frames]
+    assert [image.pts for image in images] == [frame.pts for frame in frames]
     before = np.frombuffer(frames[10].planes[0], np.uint8).reshape(HEIGHT, -1)[:, :WIDTH]
-    assert combing(pictures[10].planes) < combing((before,)) / 4
+    assert combing(images[10].planes) < combing((before,)) / 4
 
 
 def decode(path: Path) -> list[np.ndarray[Any, Any]]:
@@ -100,7 +100,7 @@ def decode(path: Path) -> list[np.ndarray[Any, Any]]:
 
 def read(path: Path, **options: Any) -> list[np.ndarray[Any, Any]]:
     with VideoReader(path, video_of(path), **options) as reader:
-        return [picture.planes[0] for picture in reader]
+        return [frame.planes[0] for frame in reader]
 
 
 CODECS = [("a.mkv", "ffv1", False), ("a.mpg", "mpeg2video", True), ("a.ts", "mpeg2video", True)]
@@ -175,6 +175,6 @@ def test_one_interlaced_picture_comes_out_as_one(tmp_path: Path) -> None:
     stream = video_of(path)
 
     with VideoReader(path, stream, end=Fraction(1, 25)) as reader:
-        pictures = list(reader)
+        frames = list(reader)
 
-    assert len(pictures) == 1
+    assert len(frames) == 1

@@ -116,7 +116,7 @@ def test_a_name_that_looks_like_an_address_is_a_file(
     assert probe(Path(path.name)).video is not None
 
 
-def write_pictures(path: Path, codec: str, pixel_format: str, count: int, container: str | None = None) -> Path:
+def write_images(path: Path, codec: str, pixel_format: str, count: int, container: str | None = None) -> Path:
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 16, pixel_format
@@ -127,7 +127,7 @@ def write_pictures(path: Path, codec: str, pixel_format: str, count: int, contai
     return path
 
 
-def write_sound(path: Path, codec: str, container: str, rate: int, layout: str = "mono") -> Path:
+def write_audio(path: Path, codec: str, container: str, rate: int, layout: str = "mono") -> Path:
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout=layout, options={"strict": "-2"})
         context = stream.codec_context
@@ -178,7 +178,7 @@ def coded_units() -> list[bytes]:
 def test_sound_of_every_container_that_ffmpeg_reads_is_taken(
     tmp_path: Path, name: str, codec: str, container: str, rate: int, layout: str, expected: tuple[str, str]
 ) -> None:
-    info = probe(write_sound(tmp_path / name, codec, container, rate, layout))
+    info = probe(write_audio(tmp_path / name, codec, container, rate, layout))
 
     assert (info.container, info.audios[0].codec) == expected
     assert (info.audios[0].sample_rate, info.audios[0].layout) == (rate, layout)
@@ -203,7 +203,7 @@ def test_a_recorders_dav_file_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_program_stream_with_an_mp4s_name_is_taken(tmp_path: Path) -> None:
-    info = probe(write_pictures(tmp_path / "tape.mp4", "mpeg2video", "yuv420p", 4, "mpeg"))
+    info = probe(write_images(tmp_path / "tape.mp4", "mpeg2video", "yuv420p", 4, "mpeg"))
 
     assert (info.container, info.videos[0].codec) == ("mpeg", "mpeg2video")
 
@@ -219,12 +219,12 @@ def test_a_program_stream_with_an_mp4s_name_is_taken(tmp_path: Path) -> None:
 def test_moving_pictures_are_a_film_and_a_single_one_is_refused(
     tmp_path: Path, name: str, codec: str, pixel_format: str, container: str
 ) -> None:
-    film = write_pictures(tmp_path / name, codec, pixel_format, 5, container)
+    film = write_images(tmp_path / name, codec, pixel_format, 5, container)
 
     with open_source(film) as opened:
         assert opened.format.name == container
         assert sum(packet.size > 0 for packet in read_packets(opened, opened.streams.video[0])) == 5
-    single = write_pictures(tmp_path / f"one-{name}", codec, pixel_format, 1, container)
+    single = write_images(tmp_path / f"one-{name}", codec, pixel_format, 1, container)
     with pytest.raises(UnsupportedMediaError, match=r"is a still image \((JPEG|GIF|PNG)\)"):
         open_source(single)
 
@@ -262,10 +262,10 @@ def test_an_animated_webp_gives_each_frame_at_its_time(
 
     assert (info.container, info.size_bytes, info.duration) == ("webp", path.stat().st_size, Fraction(sum(shown), 1000))
     with VideoReader(path, info.videos[0]) as reader:
-        pictures = list(reader)
+        images = list(reader)
     assert info.videos[0].time_base == Fraction(1, 1000)
-    assert [picture.pts for picture in pictures] == [sum(shown[:number]) for number in range(len(shown))]
-    assert [picture.duration for picture in pictures] == shown
+    assert [image.pts for image in images] == [sum(shown[:number]) for number in range(len(shown))]
+    assert [image.duration for image in images] == shown
     with open_source(path) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [np.unique(frame).tolist() for frame in frames] == [[40 * number + 20] for number in range(len(told))]
@@ -339,12 +339,12 @@ def test_noise_is_no_recording_whatever_its_suffix(tmp_path: Path, name: str) ->
 
 
 def test_a_sound_file_behind_a_tag_longer_than_what_is_looked_at_is_taken(tmp_path: Path) -> None:
-    sound = write_sound(tmp_path / "song.mp3", "libmp3lame", "mp3", 48000)
+    audio = write_audio(tmp_path / "song.mp3", "libmp3lame", "mp3", 48000)
     size = 3 << 20
     tag = b"ID3\x03\0\0" + bytes((size >> shift) & 127 for shift in (21, 14, 7, 0))
-    sound.write_bytes(tag + bytes(size) + sound.read_bytes())
+    audio.write_bytes(tag + bytes(size) + audio.read_bytes())
 
-    assert probe(sound).audios[0].sample_rate == 48000
+    assert probe(audio).audios[0].sample_rate == 48000
 
 
 def test_encrypted_files_are_told_as_encrypted(clip: Callable[..., Path]) -> None:

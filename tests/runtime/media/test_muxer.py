@@ -155,9 +155,9 @@ def test_a_colon_in_a_name_without_a_folder_is_no_protocol(tmp_path: Path, monke
 
 @pytest.mark.parametrize("suffix", [".opus", ".ogg", ".flac", ".mka", ".m4a", ".mp3"])
 def test_chapters_of_sound_keep_their_times(
-    sound: Callable[..., Path], job: Callable[..., Any], tmp_path: Path, suffix: str
+    audio: Callable[..., Path], job: Callable[..., Any], tmp_path: Path, suffix: str
 ) -> None:
-    path = sound("a.mka", audio="flac", audio_samples=3 * 48_000)
+    path = audio("a.mka", audio="flac", audio_samples=3 * 48_000)
     starts = [Fraction(0), Fraction(3, 2), Fraction(2001, 1000)]
     with av.open(str(path)) as source, av.open(str(tmp_path / "c.mka"), "w") as output:
         stream = output.add_stream_from_template(source.streams.audio[0], opaque=True)
@@ -224,8 +224,8 @@ def test_a_broadcast_wave_keeps_its_description(
 
 
 def test_a_plain_wave_gets_no_broadcast_chunk(
-    sound: Callable[..., Path], job: Callable[..., Any], tmp_path: Path
+    audio: Callable[..., Path], job: Callable[..., Any], tmp_path: Path
 ) -> None:
-    job(sound("a.flac", audio="flac"), "b.wav")
+    job(audio("a.flac", audio="flac"), "b.wav")
 
     assert b"bext" not in (tmp_path / "b.wav").read_bytes()[:4096]

@@ -150,9 +150,9 @@ def test_rgb_is_converted_with_the_bt709_matrix() -> None:
 
 def test_a_larger_frame_repeats_the_last_row_and_column() -> None:
     planes = tuple(np.arange(n * m, dtype=np.uint8).reshape(n, m) for n, m in ((5, 7), (3, 4), (3, 4)))
-    picture = YuvFrame(planes, 8, "420", 0, 1)  # type: ignore[arg-type]
+    frame = YuvFrame(planes, 8, "420", 0, 1)  # type: ignore[arg-type]
 
-    y, u, _ = read_planes(write_planes(picture, width=8, height=6))
+    y, u, _ = read_planes(write_planes(frame, width=8, height=6))
 
     np.testing.assert_array_equal(y[:5, :7], planes[0])
     np.testing.assert_array_equal(y[5], y[4])

@@ -121,7 +121,7 @@ def test_the_rate_of_pictures_without_a_container_is_that_of_their_headers(
     video = probe(path).video
     assert video is not None
     with VideoReader(path, video) as reader:
-        times = [picture.pts * video.time_base for picture in reader]
+        times = [frame.pts * video.time_base for frame in reader]
 
     assert video.average_rate == rate
     assert times[-1] - times[0] == 29 / rate

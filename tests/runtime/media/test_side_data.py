@@ -122,15 +122,15 @@ def test_captions_without_a_place_are_named_once(tmp_path: Path, codec: Codec, s
 
 
 def test_a_message_lies_before_the_first_slice_and_holds_no_start_code() -> None:
-    picture = b"\0\0\0\1\x67\x11\0\0\0\1\x68\x22\0\0\1\x65\x33\0\0\1\x65\x44"
+    frame = b"\0\0\0\1\x67\x11\0\0\0\1\x68\x22\0\0\1\x65\x33\0\0\1\x65\x44"
     entry = SideEntry(20, UUID + b"\0\0\0\0\1" + bytes(300))
 
-    changed = add_messages(picture, [entry], "h264")
+    changed = add_messages(frame, [entry], "h264")
 
     place = changed.index(b"\0\0\0\1\x06")
-    assert changed[:place] == picture[:12]
-    assert changed.endswith(picture[12:])
-    unit = changed[place + 4 : len(changed) - len(picture[12:])]
+    assert changed[:place] == frame[:12]
+    assert changed.endswith(frame[12:])
+    unit = changed[place + 4 : len(changed) - len(frame[12:])]
     assert not any(unit.count(b"\0\0" + bytes([tail])) for tail in range(3))
     assert unit.replace(b"\0\0\3", b"\0\0")[1:4] == bytes([5, 255, len(entry.data) - 255])
 

@@ -35,10 +35,10 @@ def write_rich(path: Path) -> Path:
     with av.open(str(path), "w") as output:
         video = output.add_stream("libx264", rate=25, width=64, height=48, options={"preset": "veryfast"})
         video.metadata.update({"title": "main picture", "BPS": "12345"})
-        sounds = [output.add_stream("aac", rate=48_000), output.add_stream("libopus", rate=48_000)]
-        sounds[0].metadata.update({"language": "eng", "title": "commentary"})
-        sounds[0].disposition = Disposition.comment
-        sounds[1].metadata["language"] = "fra"
+        audios = [output.add_stream("aac", rate=48_000), output.add_stream("libopus", rate=48_000)]
+        audios[0].metadata.update({"language": "eng", "title": "commentary"})
+        audios[0].disposition = Disposition.comment
+        audios[1].metadata["language"] = "fra"
         text = output.add_stream("subrip")
         text.codec_context.subtitle_header = STYLES
         text.metadata["language"] = "deu"
@@ -56,11 +56,11 @@ def write_rich(path: Path) -> Path:
                 packet.pts = packet.dts = number * 40
                 packet.duration, packet.time_base, packet.stream = 500, Fraction(1, 1000), text
                 output.mux(packet)
-            for sound in sounds:
+            for audio in audios:
                 block = av.AudioFrame.from_ndarray(np.zeros((2, 1920), np.float32), format="fltp", layout="stereo")
                 block.sample_rate, block.pts, block.time_base = 48_000, number * 1920, Fraction(1, 48_000)
-                output.mux(sound.encode(block))
-        for stream in (video, *sounds):
+                output.mux(audio.encode(block))
+        for stream in (video, *audios):
             output.mux(stream.encode(None))
     return path
 
@@ -120,8 +120,8 @@ def test_matroska_to_matroska_carries_everything(rich: Path, job: Callable[..., 
     for path in (rich, rich.with_name("b.mkv")):
         with av.open(str(path)) as container:
             assert [a.data for a in container.streams.attachments] == [FONT]
-            picture = next(v for v in container.streams.video if v.disposition & Disposition.attached_pic)
-            assert bytes(next(container.demux(picture))) == cover()
+            frame = next(v for v in container.streams.video if v.disposition & Disposition.attached_pic)
+            assert bytes(next(container.demux(frame))) == cover()
     for index in (1, 2):
         assert sound_bytes(rich, index) == sound_bytes(rich.with_name("b.mkv"), index)
 
@@ -160,7 +160,7 @@ def test_going_back_from_mp4_loses_nothing_more(rich: Path, job: Callable[..., A
     assert kinds["picture"] == [Action.COPIED]
     assert kinds["data"] == [Action.TRANSCODED]  # the track that names the chapters
     # Matroska has no times before zero, where AAC's lead-in is: everything moves by as much.
-    shift = result.verification.pictures.shift_s
+    shift = result.verification.video.shift_s
     assert 0 < shift <= Fraction(22, 1000)
     assert [(s - shift, t) for s, _, t in text_packets(rich.with_name("c.mkv"))] == [
         (Fraction(200, 1000), b"line 5"),
@@ -203,14 +203,14 @@ def test_a_cut_moves_every_stream_alike(rich: Path, job: Callable[..., Any], pro
     result = job(rich, "b.mkv", process_audio=processed, start=Fraction(1), end=Fraction(8, 5))
 
     after: MediaInfo = probe(rich.with_name("b.mkv"))
-    assert result.verification.pictures.frames_out == 15
+    assert result.verification.video.frames_out == 15
     assert [(s, t) for s, _, t in text_packets(rich.with_name("b.mkv"))] == [(Fraction(1, 5), b"line 30")]
     assert [(c.start * c.time_base, c.end * c.time_base) for c in after.chapters] == [
         (0, Fraction(1, 2)),
         (Fraction(1, 2), Fraction(3, 5)),
     ]
     if processed:
-        assert [check.samples_out for check in result.verification.sounds] == [28_800, 28_800]
+        assert [check.samples_out for check in result.verification.audios] == [28_800, 28_800]
         assert result.verification.passed
 
 
@@ -237,13 +237,13 @@ def test_a_second_video_stream_is_copied_packet_for_packet(tmp_path: Path, job: 
 def write_covers(path: Path, count: int) -> Path:
     """Write sound with cover pictures, each of other bytes, as Matroska attachments."""
     with av.open(str(path), "w") as output:
-        sound = output.add_stream("flac", rate=48_000, layout="stereo")
+        audio = output.add_stream("flac", rate=48_000, layout="stereo")
         for number in range(count):
             output.add_attachment(f"cover{number}.png", "image/png", cover() + bytes(number))
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 4608), np.int16), format="s16", layout="stereo")
         frame.sample_rate, frame.pts = 48_000, 0
-        output.mux(sound.encode(frame))
-        output.mux(sound.encode(None))
+        output.mux(audio.encode(frame))
+        output.mux(audio.encode(None))
     return path
 
 

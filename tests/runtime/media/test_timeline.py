@@ -38,14 +38,14 @@ def join(clip: Callable[..., Path], name: str, offset: int) -> Path:
     return path
 
 
-def read_pictures(path: Path, **cut: Fraction) -> tuple[VideoReader, list[tuple[Fraction, np.ndarray]]]:
+def read_frames(path: Path, **cut: Fraction) -> tuple[VideoReader, list[tuple[Fraction, np.ndarray]]]:
     stream = probe(path).video
     assert stream is not None
     with VideoReader(path, stream, **cut) as reader:
-        return reader, [(picture.pts * stream.time_base, picture.planes[0].copy()) for picture in reader]
+        return reader, [(frame.pts * stream.time_base, frame.planes[0].copy()) for frame in reader]
 
 
-def read_sound(path: Path, **cut: Fraction) -> tuple[AudioReader, np.ndarray]:
+def read_audio(path: Path, **cut: Fraction) -> tuple[AudioReader, np.ndarray]:
     with AudioReader(path, probe(path).audios[0], **cut) as reader:
         return reader, np.concatenate([block.samples for block in reader], axis=1)
 
@@ -57,19 +57,19 @@ def test_recordings_that_were_joined_follow_each_other_in_all_streams(
 ) -> None:
     path = join(clip, name, offset)
     first = path.with_name(f"0{name}")
-    samples = read_sound(first)[1].shape[1]
+    samples = read_audio(first)[1].shape[1]
 
-    reader, pictures = read_pictures(path)
-    sound, joined = read_sound(path)
+    reader, frames = read_frames(path)
+    audio, joined = read_audio(path)
 
-    assert len(pictures) == 50
+    assert len(frames) == 50
     # The second recording begins where the longer stream of the first one ends.
-    steps = [float(b - a) for (a, _), (b, _) in pairwise(pictures)]
+    steps = [float(b - a) for (a, _), (b, _) in pairwise(frames)]
     assert steps == pytest.approx([0.04] * 24 + [steps[24]] + [0.04] * 24, abs=0.009)
     assert 0.039 < steps[24] < 0.13
-    assert 0 <= joined.shape[1] - 2 * samples <= sound.sample_rate // 10
-    assert sound.overlap_dropped == 0
-    for one in (reader, sound):
+    assert 0 <= joined.shape[1] - 2 * samples <= audio.sample_rate // 10
+    assert audio.overlap_dropped == 0
+    for one in (reader, audio):
         assert any("the clock of the file jumps once, first after 1." in warning for warning in one.warnings)
         assert not any("left out" in warning for warning in one.warnings)
 
@@ -80,19 +80,19 @@ def test_a_cut_behind_a_joint_holds_what_the_whole_file_holds_there(
     clip: Callable[..., Path], name: str, offset: int
 ) -> None:
     path = join(clip, name, offset)
-    pictures, sound = read_pictures(path)[1], read_sound(path)[1]
+    frames, audio = read_frames(path)[1], read_audio(path)[1]
     begin = probe(path).origin
-    start, rate = pictures[40][0], probe(path).audios[0].sample_rate
+    start, rate = frames[40][0], probe(path).audios[0].sample_rate
 
-    later = read_pictures(path, start=start)[1]
-    heard = read_sound(path, start=start)[1]
+    later = read_frames(path, start=start)[1]
+    heard = read_audio(path, start=start)[1]
 
     assert begin < 5
-    assert [time for time, _ in later] == [time - start for time, _ in pictures[40:]]
-    for (_, picture), (_, other) in zip(later, pictures[40:], strict=True):
-        np.testing.assert_array_equal(picture, other)
+    assert [time for time, _ in later] == [time - start for time, _ in frames[40:]]
+    for (_, frame), (_, other) in zip(later, frames[40:], strict=True):
+        np.testing.assert_array_equal(frame, other)
     if name != "a.webm":  # its times are rounded to milliseconds, and no sample is moved for less
-        np.testing.assert_allclose(heard[:, 3000:], sound[:, round(start * rate) :][:, 3000:], atol=1e-3)
+        np.testing.assert_allclose(heard[:, 3000:], audio[:, round(start * rate) :][:, 3000:], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mpg", "a.flv"])
@@ -100,11 +100,11 @@ def test_copied_sound_follows_the_joint_as_the_pictures_do(
     clip: Callable[..., Path], job: Callable[..., Any], name: str
 ) -> None:
     path = join(clip, name, 0)
-    whole = read_sound(path)[1]
+    whole = read_audio(path)[1]
 
     done = job(path, "result.mkv", process_audio=False)
 
-    copied = read_sound(path.with_name("result.mkv"))[1]
+    copied = read_audio(path.with_name("result.mkv"))[1]
     assert abs(copied.shape[1] - whole.shape[1]) <= 48
     assert not any("out of order" in warning for warning in done.warnings)
 
@@ -117,40 +117,40 @@ def test_a_single_stray_time_is_no_jump(clip: Callable[..., Path]) -> None:
         if data[at] == 8 and (count := count + 1) == 12:
             data[at + 4 : at + 8] = (9000).to_bytes(3, "big") + b"\1"
         at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
-    expected = read_sound(path)[1].shape
+    expected = read_audio(path)[1].shape
     path.write_bytes(data)
 
-    sound, samples = read_sound(path)
+    audio, samples = read_audio(path)
 
     assert samples.shape == expected
-    assert (sound.silence_inserted, sound.overlap_dropped) == (0, 0)
-    assert not any("jumps" in warning for warning in sound.warnings)
+    assert (audio.silence_inserted, audio.overlap_dropped) == (0, 0)
+    assert not any("jumps" in warning for warning in audio.warnings)
 
 
 def test_a_pause_of_one_stream_is_no_jump(clip: Callable[..., Path]) -> None:
     pts = [3600 * n for n in range(25)] + [3600 * 25 * 60 + 3600 * n for n in range(3)]
     path = clip("a.ts", **(TS | {"pts": pts, "audio_rate": 16_000, "audio_samples": 16_000 * 61}))
 
-    reader, pictures = read_pictures(path)
+    reader, frames = read_frames(path)
 
-    assert pictures[25][0] - pictures[24][0] == 60 - Fraction(24, 25)
+    assert frames[25][0] - frames[24][0] == 60 - Fraction(24, 25)
     assert not any("jumps" in warning for warning in reader.warnings)
 
 
 @pytest.mark.parametrize(("name", "offset"), [("a.mkv", 7000), ("a.flv", 7000), ("a.nut", 7000), ("a.mkv", 50)])
 def test_a_clock_that_begins_late_begins_at_zero(clip: Callable[..., Path], name: str, offset: int) -> None:
     kind = KINDS.get(name, MILLISECONDS | {"audio": "aac"})
-    expected = [time for time, _ in read_pictures(clip(f"0{name}", **kind))[1]]
+    expected = [time for time, _ in read_frames(clip(f"0{name}", **kind))[1]]
     path = clip(name, **kind, container_options={"output_ts_offset": str(offset)})
 
     info = probe(path)
-    reader, pictures = read_pictures(path)
-    sound, samples = read_sound(path)
+    reader, frames = read_frames(path)
+    audio, samples = read_audio(path)
 
     assert abs(info.origin - offset) < Fraction(1, 10)
     assert info.duration is None or info.duration < 2
-    assert min(pictures[0][0], Fraction(sound.first_sample, 48_000)) == 0
-    assert [time - pictures[0][0] for time, _ in pictures] == [time - expected[0] for time in expected]
+    assert min(frames[0][0], Fraction(audio.first_sample, 48_000)) == 0
+    assert [time - frames[0][0] for time, _ in frames] == [time - expected[0] for time in expected]
     assert samples.shape[1] < 60_000
     assert not reader.ended_early
 
@@ -159,7 +159,7 @@ def test_some_seconds_at_the_begin_of_a_clock_with_a_zero_are_kept(clip: Callabl
     path = clip("a.mkv", **MILLISECONDS, container_options={"output_ts_offset": "3"})
 
     assert probe(path).origin == 0
-    assert read_pictures(path)[1][0][0] == 3
+    assert read_frames(path)[1][0][0] == 3
 
 
 def test_silence_before_sound_is_made_as_it_is_asked_for() -> None:
@@ -183,18 +183,18 @@ def test_a_track_that_is_longer_than_another_is_no_damage(
     kind = KINDS.get(name, MILLISECONDS | {"audio": "aac"}) | {"pts": [40 * n for n in range(frames)]}
     path = clip(name, **kind, audio_samples=samples * 3)
 
-    reader, pictures = read_pictures(path)
+    reader, images = read_frames(path)
 
-    assert (len(pictures), reader.ended_early) == (frames, False)
+    assert (len(images), reader.ended_early) == (frames, False)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_a_last_picture_that_is_shown_for_long_is_no_damage(clip: Callable[..., Path], name: str) -> None:
     path = clip(name, **MILLISECONDS | {"pts": [0, 40, 80], "last": 9000}, audio="aac", audio_samples=48_000 * 9)
 
-    reader, pictures = read_pictures(path)
+    reader, frames = read_frames(path)
 
-    assert (len(pictures), reader.ended_early) == (3, False)
+    assert (len(frames), reader.ended_early) == (3, False)
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
@@ -204,7 +204,7 @@ def test_a_file_none_of_whose_streams_reaches_its_end_is_cut_short(clip: Callabl
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
 
-    reader, _ = read_pictures(path)
+    reader, _ = read_frames(path)
 
     assert reader.ended_early
 
@@ -221,11 +221,11 @@ def test_a_seek_is_trusted_where_the_clock_goes_on_and_nowhere_else(clip: Callab
     with open_source(path) as joined, open_source(parts[0]) as whole:
         assert can_seek(whole, parts[0], origin + 6)
         assert not can_seek(joined, path, origin + 60)
-    pictures = read_pictures(path)[1]
-    later = read_pictures(path, start=pictures[700][0])[1]
+    frames = read_frames(path)[1]
+    later = read_frames(path, start=frames[700][0])[1]
 
-    assert len(pictures) == 800
-    assert [time for time, _ in later] == [time - pictures[700][0] for time, _ in pictures[700:]]
+    assert len(frames) == 800
+    assert [time for time, _ in later] == [time - frames[700][0] for time, _ in frames[700:]]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["ahead", "back"])
@@ -254,8 +254,8 @@ def test_a_stream_with_a_clock_of_its_own_begins_with_the_others(
 
     done = job(path, "b.mkv", process_audio=process_audio)
 
-    sound, samples = read_sound(path.with_name("b.mkv"))
-    assert sound.first_sample < 4800
+    audio, samples = read_audio(path.with_name("b.mkv"))
+    assert audio.first_sample < 4800
     assert samples.shape[1] < 60_000
     assert done.warnings.count("stream 1 counts 100000 s later than the others, by a clock of its own; "
                                "it begins with them") == 1  # fmt: skip

@@ -16,13 +16,13 @@ def noted(pts: list[int], time_base: Fraction = Fraction(1, 12800)) -> VideoTime
 
 def test_a_result_that_is_the_job_passes(clip: Callable[..., Path]) -> None:
     path = clip("a.mp4", audio="flac")
-    sound = AudioTimes(1, 1, 48_000, 0, 48_000)
+    audio = AudioTimes(1, 1, 48_000, 0, 48_000)
 
-    found = verify(path, pictures=noted([512 * n for n in range(25)]), sounds=[sound])
+    found = verify(path, video=noted([512 * n for n in range(25)]), audios=[audio])
 
     assert found.passed
-    assert found.pictures is not None
-    assert (found.pictures.rounded_to, found.pictures.shift_s) == (None, 0)
+    assert found.video is not None
+    assert (found.video.rounded_to, found.video.shift_s) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_result_that_is_the_job_passes(clip: Callable[..., Path]) -> None:
     ],
 )
 def test_a_lost_added_or_moved_picture_fails(clip: Callable[..., Path], pts: list[int]) -> None:
-    found = verify(clip("a.mp4"), pictures=noted(pts))
+    found = verify(clip("a.mp4"), video=noted(pts))
 
     assert not found.passed
 
@@ -43,19 +43,19 @@ def test_a_container_that_rounds_is_told(clip: Callable[..., Path]) -> None:
     pts = [3003 * n for n in range(25)]
     path = clip("a.mkv", pts=pts, time_base=Fraction(1, 90_000))
 
-    found = verify(path, pictures=noted(pts, Fraction(1, 90_000)))
+    found = verify(path, video=noted(pts, Fraction(1, 90_000)))
 
     assert found.passed
-    assert found.pictures is not None
-    assert found.pictures.rounded_to == Fraction(1, 1000)
+    assert found.video is not None
+    assert found.video.rounded_to == Fraction(1, 1000)
 
 
 @pytest.mark.parametrize(("first", "samples"), [(0, 47_999), (1, 48_000)])
 def test_a_lost_sample_or_a_shifted_track_fails(clip: Callable[..., Path], first: int, samples: int) -> None:
     path = clip("a.mp4", audio="flac")
-    sound = AudioTimes(1, 1, 48_000, first, samples)
+    audio = AudioTimes(1, 1, 48_000, first, samples)
 
-    found = verify(path, pictures=noted([512 * n for n in range(25)]), sounds=[sound])
+    found = verify(path, video=noted([512 * n for n in range(25)]), audios=[audio])
 
     assert not found.passed
 
@@ -69,8 +69,8 @@ def test_a_track_that_ends_elsewhere_than_its_last_picture_fails(
     times = noted([512 * n for n in range(25)])
     times.end_pts = 512 * 24 + last
 
-    found = verify(path, pictures=times)
+    found = verify(path, video=times)
 
     assert found.passed == (late == 0)
-    assert found.pictures is not None
-    assert abs(found.pictures.track_late_s - Fraction(late, 12_800)) <= Fraction(1, 1000)
+    assert found.video is not None
+    assert abs(found.video.track_late_s - Fraction(late, 12_800)) <= Fraction(1, 1000)

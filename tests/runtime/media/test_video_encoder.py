@@ -117,8 +117,8 @@ def test_chroma_that_the_codec_cannot_hold_is_reduced_in_words(tmp_path: Path) -
     settings = EncodeSettings("av1", 64, 48, Fraction(1, 25), Fraction(25))
     with Muxer(tmp_path / "a.mp4") as muxer:
         encoder = muxer.add_video(settings)
-        pictures = [YuvFrame(planes, 8, "444", number, 1) for number in range(3)]  # type: ignore[arg-type]
-        muxer.run([iter([p for one in pictures for p in encoder.encode(one)] + encoder.flush())])
+        frames = [YuvFrame(planes, 8, "444", number, 1) for number in range(3)]  # type: ignore[arg-type]
+        muxer.run([iter([p for one in frames for p in encoder.encode(one)] + encoder.flush())])
         muxer.publish()
     stream = probe(tmp_path / "a.mp4").video
     assert stream is not None
@@ -169,7 +169,7 @@ def test_variable_times_and_the_last_duration_survive_reordering(
 
     assert times(source) == times(source.with_name("b.mp4")) == [Fraction(n, 90_000) for n in pts]
     assert result.verification.passed
-    assert result.verification.pictures.rounded_to is None
+    assert result.verification.video.rounded_to is None
     written = probe(source.with_name("b.mp4")).video
     assert written is not None
     assert written.duration_pts == pts[-1] - pts[0] + LAST_DURATION

@@ -43,20 +43,20 @@ def test_pts_of_a_variable_rate_clip_are_exact(clip: Callable[..., Path]) -> Non
     pts = [540, 1700, 9000, 9003, 20_000, 20_100, 41_111, 50_000]
     path = clip("a.mp4", pts=pts, time_base=Fraction(1, 90_000), container_options={"movie_timescale": "90000"})
 
-    _, pictures = read(path)
+    _, frames = read(path)
 
-    assert [picture.pts for picture in pictures] == pts
+    assert [frame.pts for frame in frames] == pts
 
 
 def test_planes_equal_what_was_encoded_without_loss(clip: Callable[..., Path]) -> None:
     path = clip("a.mkv", codec="ffv1", options={}, pixel_format="yuv420p", width=33, height=31)
 
-    reader, pictures = read(path)
+    reader, frames = read(path)
 
     assert (reader.width, reader.height, reader.chroma, reader.bit_depth) == (33, 31, "420", 8)
-    assert [plane.shape for plane in pictures[0].planes] == [(31, 33), (16, 17), (16, 17)]
-    assert all(plane.flags.c_contiguous for plane in pictures[0].planes)
-    assert not np.array_equal(pictures[0].planes[0], pictures[1].planes[0])
+    assert [plane.shape for plane in frames[0].planes] == [(31, 33), (16, 17), (16, 17)]
+    assert all(plane.flags.c_contiguous for plane in frames[0].planes)
+    assert not np.array_equal(frames[0].planes[0], frames[1].planes[0])
 
 
 @pytest.mark.parametrize(("start", "end"), [(None, 40), (13, None), (13, 40), (49, None)])
@@ -75,13 +75,13 @@ def test_a_cut_holds_exactly_the_pictures_between(
     cuts = {"start": start, "end": end}
     times = {key: whole[n].pts * tick for key, n in cuts.items() if n is not None}
 
-    _, pictures = read(path, **times)
+    _, frames = read(path, **times)
 
     expected = whole[start or 0 : end]
     zero = whole[start].pts if start is not None else 0
-    assert [p.pts for p in pictures] == [p.pts - zero for p in expected]
-    for picture, other in zip(pictures, expected, strict=True):
-        np.testing.assert_array_equal(picture.planes[0], other.planes[0])
+    assert [p.pts for p in frames] == [p.pts - zero for p in expected]
+    for frame, other in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(frame.planes[0], other.planes[0])
 
 
 def test_a_damaged_file_is_read_to_its_end_and_told(clip: Callable[..., Path]) -> None:
@@ -90,30 +90,30 @@ def test_a_damaged_file_is_read_to_its_end_and_told(clip: Callable[..., Path]) -
     lost = len(packets) // 188 // 2 * 188
     path.write_bytes(packets[:lost] + packets[lost + 5 * 188 :])
 
-    reader, pictures = read(path)
+    reader, frames = read(path)
 
     assert len(reader.holes) > 0
     assert any("damaged" in warning for warning in reader.warnings)
-    assert pictures[-1].pts > pictures[0].pts + 3600 * 30
+    assert frames[-1].pts > frames[0].pts + 3600 * 30
 
 
 def test_pictures_of_an_avi_with_b_frames_take_its_slots_in_order(clip: Callable[..., Path]) -> None:
     path = clip("a.avi", pts=list(range(50)), time_base=Fraction(1, 25))
 
-    reader, pictures = read(path)
+    reader, frames = read(path)
 
-    steps = {b.pts - a.pts for a, b in pairwise(pictures)}
-    assert (len(pictures), steps) == (50, {1})
+    steps = {b.pts - a.pts for a, b in pairwise(frames)}
+    assert (len(frames), steps) == (50, {1})
     assert not any("no usable time" in warning for warning in reader.warnings)
 
 
 def test_missing_times_come_from_the_rate(clip: Callable[..., Path]) -> None:
     stream_only = clip("a.h264")
 
-    reader, pictures = read(stream_only)
+    reader, frames = read(stream_only)
 
-    steps = {b.pts - a.pts for a, b in pairwise(pictures)}
-    assert len(pictures) == 25
+    steps = {b.pts - a.pts for a, b in pairwise(frames)}
+    assert len(frames) == 25
     assert len(steps) == 1
     assert steps.pop() * reader.stream.time_base == 1 / (reader.stream.average_rate or 0)
 
@@ -160,11 +160,11 @@ def test_a_stray_time_in_a_damaged_place_moves_nothing_after_it(clip: Callable[.
     data[middle : middle + 1000] = bytes(1000)
     path.write_bytes(data)
 
-    _, pictures = read(path)
+    _, frames = read(path)
 
-    assert 100 < len(pictures) < 200
-    assert pictures[-1].pts == 199 * 40
-    assert all(a.pts < b.pts for a, b in pairwise(pictures))
+    assert 100 < len(frames) < 200
+    assert frames[-1].pts == 199 * 40
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
 
 
 def test_a_file_cut_in_the_middle_gives_the_pictures_that_are_there(clip: Callable[..., Path]) -> None:
@@ -172,10 +172,10 @@ def test_a_file_cut_in_the_middle_gives_the_pictures_that_are_there(clip: Callab
     path = clip("a.mp4", pts=pts, width=160, height=128, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
-    reader, pictures = read(path)
+    reader, frames = read(path)
 
-    assert 20 < len(pictures) < 110
-    assert [picture.pts for picture in pictures] == decode_with_one_thread(path)
+    assert 20 < len(frames) < 110
+    assert [frame.pts for frame in frames] == decode_with_one_thread(path)
     assert any("it may be cut short or damaged" in warning for warning in reader.warnings)
 
 
@@ -223,11 +223,11 @@ def test_the_largest_size_of_pictures_is_that_of_all(
 
     assert (stream.width, stream.height) == largest
     with VideoReader(path, stream) as reader:
-        pictures = list(reader)
-    assert {(picture.width, picture.height) for picture in pictures} == {largest}
-    assert len(pictures) == 10 * len(sizes)
+        frames = list(reader)
+    assert {(frame.width, frame.height) for frame in frames} == {largest}
+    assert len(frames) == 10 * len(sizes)
     # Same shape, or columns alone that changed: no bars.
-    assert all((picture.planes[0] > 150).all() for picture in pictures)
+    assert all((frame.planes[0] > 150).all() for frame in frames)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def write_scenes(
     times: list[int] | None = None,
     size: tuple[int, int] = (64, 48),
     codec: str = "libx264",
-    sound: bool = True,
+    audio: bool = True,
     gop: int = 12,
     options: dict[str, str] | None = None,
 ) -> Path:
@@ -45,7 +45,7 @@ def write_scenes(
         times_ms=times or [40 * number for number in range(len(frames))],
         colour=(6, 1),
         gop=gop,
-        sound=media.Sound(samples) if sound else None,
+        audio=media.AudioTrack(samples) if audio else None,
     )
 
 

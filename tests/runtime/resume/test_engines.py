@@ -51,7 +51,7 @@ def run(
 def test_a_measurement_in_between_changes_nothing(
     tmp_path: Path, clip: Callable[..., Path], keep_speeds: Callable[..., Path], before: Any, after: Any, name: str
 ) -> None:
-    source, model = clip(scenes=(8, 9), sound=False), find_model("light-x4")
+    source, model = clip(scenes=(8, 9), audio=False), find_model("light-x4")
     engines = keep_speeds(model, before)
     alone = run(source, tmp_path / "alone.mp4", engines)
 
@@ -71,7 +71,7 @@ def test_a_measurement_in_between_changes_nothing(
 def test_another_version_of_the_library_begins_anew_and_says_so(
     tmp_path: Path, clip: Callable[..., Path], keep_speeds: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = clip(scenes=(8, 9), sound=False)
+    source = clip(scenes=(8, 9), audio=False)
     engines = keep_speeds(find_model("light-x4"), {SAFE: 20.0, FAST: 10.0})
     assert run(source, tmp_path / "out.mp4", engines, stop_at=11) is None
 
@@ -86,7 +86,7 @@ def test_another_version_of_the_library_begins_anew_and_says_so(
 def test_a_job_that_began_without_the_engine_that_it_asked_for_goes_on_so(
     tmp_path: Path, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, target = clip(scenes=(8, 9), sound=False), tmp_path / "out.mp4"
+    source, target = clip(scenes=(8, 9), audio=False), tmp_path / "out.mp4"
     options = replace(OPTIONS, backend="openvino")
 
     def miss(*arguments: Any, **dimensions: Any) -> Any:

@@ -39,7 +39,7 @@ def pictures(path: Path) -> list[tuple[Fraction, Any]]:
 def test_every_picture_is_there_at_its_time_in_every_codec(
     clip: Callable[..., Path], tmp_path: Path, codec: Codec, suffix: str
 ) -> None:
-    source = clip(scenes=(8, 12), times=UNEVEN, sound=False)
+    source = clip(scenes=(8, 12), times=UNEVEN, audio=False)
     target = tmp_path / f"out{suffix}"
     options = EnhanceOptions(preset="restore", codec=codec, threads=2, audio=AudioMode.OFF)
 
@@ -77,8 +77,8 @@ def test_the_joined_stream_is_as_long_as_a_streamed_one(clip: Callable[..., Path
     assert durable.warnings == streamed.warnings
     with av.open(str(tmp_path / "durable.mp4")) as one, av.open(str(tmp_path / "streamed.mp4")) as other:
         assert [stream.duration for stream in one.streams] == [stream.duration for stream in other.streams]
-        sounds = [[bytes(p) for p in container.demux(audio=0)] for container in (one, other)]
-        assert sounds[0] == sounds[1]
+        audios = [[bytes(p) for p in container.demux(audio=0)] for container in (one, other)]
+        assert audios[0] == audios[1]
 
 
 def test_the_reorder_is_how_far_a_packet_comes_before_its_turn() -> None:

@@ -61,7 +61,7 @@ def model(request: pytest.FixtureRequest, clip_model: Callable[..., Model], chai
 def test_a_job_that_was_cancelled_goes_on_with_the_same_bits(
     clip: Callable[..., Path], model: Model, tmp_path: Path, stop: int, keep_digests: list[dict[str, str]]
 ) -> None:
-    source = clip(scenes=(24, 6), sound=False)
+    source = clip(scenes=(24, 6), audio=False)
     alone = run(source, tmp_path / "alone.mp4", model, tmp_path / "alone")
 
     assert run(source, tmp_path / "stopped.mp4", model, tmp_path / "stopped", stop_at=stop) is None
@@ -84,7 +84,7 @@ def test_a_job_that_was_cancelled_goes_on_with_the_same_bits(
 def test_a_job_that_was_killed_goes_on_with_the_same_bits(
     clip: Callable[..., Path], clip_model: Callable[..., Model], tmp_path: Path
 ) -> None:
-    source, model = clip(scenes=(30,), sound=False), clip_model(frames=6, overlap=2)
+    source, model = clip(scenes=(30,), audio=False), clip_model(frames=6, overlap=2)
     run(source, tmp_path / "alone.mp4", model, tmp_path / "alone")
     zoo, name = str(model.folder.parent), model.manifest.name
     command = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "killed.mp4"), zoo, name]
@@ -103,7 +103,7 @@ def test_a_job_that_was_killed_goes_on_with_the_same_bits(
 def test_a_tile_that_failed_is_told_once_though_its_frame_is_made_again(
     clip: Callable[..., Path], clip_model: Callable[..., Model], tmp_path: Path
 ) -> None:
-    source, model = clip(scenes=(24,), sound=False), clip_model(frames=4, overlap=1, limit=0.5)
+    source, model = clip(scenes=(24,), audio=False), clip_model(frames=4, overlap=1, limit=0.5)
     alone = run(source, tmp_path / "alone.mp4", model, tmp_path / "alone")
 
     assert run(source, tmp_path / "stopped.mp4", model, tmp_path / "stopped", stop_at=13) is None

@@ -92,7 +92,7 @@ def test_the_recurrent_state_goes_on_at_every_size_and_scale(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], scale: Any, size: Any, codec: Codec,
     suffix: str,
 ) -> None:  # fmt: skip
-    source = clip(scenes=(26,), size=size, sound=False, codec="ffv1", name="in.mkv", options={})
+    source = clip(scenes=(26,), size=size, audio=False, codec="ffv1", name="in.mkv", options={})
     preset = "restore" if scale == 1 else "upscale"
     options = EnhanceOptions(preset=preset, scale=scale, codec=codec, threads=2, audio=AudioMode.OFF)
 
@@ -106,7 +106,7 @@ def test_times_that_are_uneven_and_a_part_of_the_source_go_on_too(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]]
 ) -> None:
     steps = np.random.default_rng(1).integers(5, 90, 60)
-    source = clip(scenes=(20, 40), times=[int(time) for time in steps.cumsum()], sound=False)
+    source = clip(scenes=(20, 40), times=[int(time) for time in steps.cumsum()], audio=False)
     options = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF, start=Fraction(1, 2), end=Fraction(9, 4))
 
     alone, _ = compare(source, options, 11, 21)
@@ -152,13 +152,13 @@ def test_a_film_that_is_interlaced_in_parts_goes_on_too(
 def test_a_container_without_times_goes_on_from_its_beginning(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]]
 ) -> None:
-    compare(clip("in.avi", codec="mpeg4", options={"b": "2000k"}, scenes=(30,), sound=False), OPTIONS, 14)
+    compare(clip("in.avi", codec="mpeg4", options={"b": "2000k"}, scenes=(30,), audio=False), OPTIONS, 14)
 
 
 def test_a_damaged_source_goes_on_from_its_beginning_and_tells_all_of_its_damage(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]]
 ) -> None:
-    source = clip(scenes=(40,), sound=False, gop=5, options={"crf": "8", "preset": "ultrafast"})
+    source = clip(scenes=(40,), audio=False, gop=5, options={"crf": "8", "preset": "ultrafast"})
     content = bytearray(source.read_bytes())
     content[len(content) // 3 : len(content) // 3 + 60] = bytes(60)
     source.write_bytes(content)
@@ -177,13 +177,13 @@ def test_a_long_source_is_not_read_again_from_its_beginning(
     original = VideoReader.__iter__
 
     def note(reader: VideoReader) -> Any:
-        for number, picture in enumerate(original(reader)):
+        for number, frame in enumerate(original(reader)):
             if number == 0:
-                first.append(picture.pts)
-            yield picture
+                first.append(frame.pts)
+            yield frame
 
     monkeypatch.setattr(VideoReader, "__iter__", note)
-    source = clip(scenes=(100,), sound=False, options={"crf": "12", "preset": "fast", "bf": "3"}, gop=10)
+    source = clip(scenes=(100,), audio=False, options={"crf": "12", "preset": "fast", "bf": "3"}, gop=10)
 
     compare(source, OPTIONS, 85)
 
@@ -208,7 +208,7 @@ def test_where_seeking_gives_other_pictures_the_source_is_read_from_its_beginnin
 
     monkeypatch.setattr(VideoReader, "__init__", corrupt)
 
-    compare(clip(scenes=(100,), sound=False, gop=10), OPTIONS, 85)
+    compare(clip(scenes=(100,), audio=False, gop=10), OPTIONS, 85)
 
     assert [near is None for near in nears] == [True, True, False, True]
 
@@ -248,7 +248,7 @@ def test_only_what_is_missing_is_made(
 
 
 def test_progress_counts_what_is_durable_already(clip: Callable[..., Path], tmp_path: Path) -> None:
-    source = clip(sound=False)
+    source = clip(audio=False)
     assert run(source, tmp_path / "out.mp4", OPTIONS, tmp_path / "work", stop_at=20) is None
     seen: list[Any] = []
 
@@ -265,7 +265,7 @@ def test_progress_counts_what_is_durable_already(clip: Callable[..., Path], tmp_
 
 
 def test_the_comparison_is_drawn_although_its_picture_passed_before(clip: Callable[..., Path], tmp_path: Path) -> None:
-    source = clip(scenes=(32,), sound=False)
+    source = clip(scenes=(32,), audio=False)
     options = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF, compare=tmp_path / "c.png")
     alone = run(source, tmp_path / "alone.mp4", options, tmp_path / "alone")
     expected = (tmp_path / "c.png").read_bytes()
@@ -298,7 +298,7 @@ def test_a_tile_that_failed_before_the_stop_is_reported(
 
     monkeypatch.setattr(RecurrentRunner, "_call", fail_once)
     monkeypatch.setattr(RecurrentRunner, "run", note)
-    source = clip(sound=False)
+    source = clip(audio=False)
     assert run(source, tmp_path / "out.mp4", OPTIONS, tmp_path / "work", stop_at=20) is None
 
     report = run(source, tmp_path / "out.mp4", OPTIONS, tmp_path / "work")
@@ -314,7 +314,7 @@ def test_a_tile_that_failed_before_the_stop_is_reported(
 def test_recordings_that_were_joined_go_on_behind_the_joint(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], name: str
 ) -> None:
-    codec = {"codec": "libvpx", "options": {"deadline": "realtime"}, "sound": False} if name == "in.webm" else {}
+    codec = {"codec": "libvpx", "options": {"deadline": "realtime"}, "audio": False} if name == "in.webm" else {}
     parts = [clip(name=f"{number}{name}", scenes=(30,), **codec) for number in (0, 1)]
     source = parts[0].with_name(name)
     source.write_bytes(b"".join(part.read_bytes() for part in parts))

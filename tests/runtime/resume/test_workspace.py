@@ -28,7 +28,7 @@ def stopped(clip: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     """Stop a job after 25 of its pictures, two segments of ten being durable; give the source."""
 
     def make(scenes: tuple[int, ...] = (32,), **fields: Any) -> Path:
-        source = clip(scenes=scenes, **{"sound": False, **fields})
+        source = clip(scenes=scenes, **{"audio": False, **fields})
         stop_job(source, tmp_path)
         return source
 
@@ -92,7 +92,7 @@ def test_where_a_scene_begins_no_state_is_kept(stopped: Callable[..., Path], tmp
 def test_what_is_damaged_and_all_after_it_is_made_again(
     clip: Callable[..., Path], tmp_path: Path, packets: Callable[[Path], Any], name: str, begin: int, damage: str
 ) -> None:
-    source = clip(scenes=(9, 31), sound=False)
+    source = clip(scenes=(9, 31), audio=False)
     enhance(source, tmp_path / "alone.mp4", OPTIONS, workspace=tmp_path / "alone", rule=RULE)
     stop_job(source, tmp_path, at=34)
     path = tmp_path / "work/segments" / name
@@ -242,7 +242,7 @@ def test_another_place_for_the_result_keeps_the_work_and_leaves_nothing_at_the_f
 def test_the_threads_of_the_first_attempt_are_kept(
     clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packets: Callable[[Path], Any]
 ) -> None:
-    source = clip(scenes=(32,), sound=False)
+    source = clip(scenes=(32,), audio=False)
     options = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     enhance(source, tmp_path / "alone.mp4", options, workspace=tmp_path / "alone", rule=RULE)
@@ -308,7 +308,7 @@ def test_whatever_a_manifest_names_is_on_the_disk_before_it(
 def test_a_result_that_was_published_before_the_crash_is_known_again(
     clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = clip(sound=False)
+    source = clip(audio=False)
 
     def crash(_: Workspace) -> None:
         raise KeyboardInterrupt
@@ -329,7 +329,7 @@ def test_a_result_that_was_published_before_the_crash_is_known_again(
 
 
 def test_a_result_that_was_taken_away_is_made_again(clip: Callable[..., Path], tmp_path: Path) -> None:
-    source = clip(sound=False)
+    source = clip(audio=False)
     go_on(source, tmp_path)
     (tmp_path / "out.mp4").unlink()
 
@@ -343,7 +343,7 @@ def test_a_result_that_was_taken_away_is_made_again(clip: Callable[..., Path], t
 def test_an_empty_file_left_where_there_are_no_hard_links_is_not_in_the_way(
     clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = clip(sound=False)
+    source = clip(audio=False)
 
     def refuse(*_: Any) -> None:
         raise PermissionError(1, "no hard links here")
@@ -381,7 +381,7 @@ def test_a_source_that_is_gone_is_told_and_the_work_is_kept(stopped: Callable[..
 
 
 def test_a_place_that_cannot_be_written_is_told_before_any_work(clip: Callable[..., Path], tmp_path: Path) -> None:
-    source = clip(sound=False)
+    source = clip(audio=False)
     (tmp_path / "work").write_bytes(b"a file")
 
     with pytest.raises(OutputError, match="cannot be used"):
@@ -392,7 +392,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(clip: Callable[.
 
 @pytest.mark.parametrize("copies", [False, True])
 def test_a_source_that_is_removed_while_it_is_read(clip: Callable[..., Path], tmp_path: Path, copies: bool) -> None:
-    source = clip(sound=copies)
+    source = clip(audio=copies)
     content, times = source.read_bytes(), source.stat()
 
     def remove(progress: Any) -> None:
@@ -413,7 +413,7 @@ def test_a_source_that_is_removed_while_it_is_read(clip: Callable[..., Path], tm
 
 
 def test_a_source_that_is_written_to_while_it_is_read_is_refused(clip: Callable[..., Path], tmp_path: Path) -> None:
-    source = clip(sound=False)
+    source = clip(audio=False)
 
     def write(progress: Any) -> None:
         if progress.frames_done == 25:

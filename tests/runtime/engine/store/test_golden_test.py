@@ -121,11 +121,11 @@ def test_an_engine_that_fails_goes_into_quarantine(store, wanted, build, monkeyp
 def test_verifying_runs_the_golden_test_again(store, wanted, build, monkeypatch) -> None:
     name = build(store, wanted).name
 
-    sound = verify_engine(store, name[:12], threads=2)
+    audio = verify_engine(store, name[:12], threads=2)
     monkeypatch.setattr("runtime.golden_test.MAX_LOSS_DB", -1.0)
     failed = verify_engine(store, name, threads=2)
 
-    assert (sound.defect, sound.golden_test.agreement_db > 100) == ("", True)
+    assert (audio.defect, audio.golden_test.agreement_db > 100) == ("", True)
     assert "dB against FP32, expected -1.0 dB at most" in failed.defect
     assert store.find(wanted) is None
     with pytest.raises(EngineStoreError, match="no ready engines have names that begin with"):
@@ -182,8 +182,8 @@ def test_the_stored_clip_is_small_and_made_by_the_script(tmp_path: Path) -> None
 
     assert sum(path.stat().st_size for path in stored.iterdir()) < 150_000
     assert (made / "speech.wav").read_bytes() == (stored / "speech.wav").read_bytes()
-    pictures = [np.asarray(Image.open(folder / "picture.webp"), np.float32) for folder in (made, stored)]
-    assert np.abs(pictures[0] - pictures[1]).mean() < 1
+    frames = [np.asarray(Image.open(folder / "picture.webp"), np.float32) for folder in (made, stored)]
+    assert np.abs(frames[0] - frames[1]).mean() < 1
 
 
 def test_a_model_without_fp32_cannot_be_compared(wanted, tmp_path: Path) -> None:
