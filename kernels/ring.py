@@ -66,10 +66,10 @@ class Ring:
         """Copy `count` samples that begin `offset` after the oldest, and keep them.
 
         Raises:
-            ShapeError: Fewer are held.
+            ShapeError: Fewer are available.
         """
         if count < 0 or offset < 0 or offset + count > self._length:
-            raise ShapeError(f"asked for {count} samples at {offset}, {self._length} are held")
+            raise ShapeError(f"asked for {count} samples at {offset}, {self._length} are available")
         block = np.empty((self.channels, count), np.float32)
         position = (self._start + offset) % self.capacity
         first = min(count, self.capacity - position)
@@ -81,7 +81,7 @@ class Ring:
         """Remove the `count` oldest samples and return a copy.
 
         Raises:
-            ShapeError: Fewer are held.
+            ShapeError: Fewer are available.
         """
         block = self.peek(count)
         self._start = (self._start + count) % self.capacity
@@ -107,7 +107,7 @@ class Ring:
         """
         count = self._checked(block)
         if not 0 <= offset <= self._length or offset + count > self.capacity:
-            raise ShapeError(f"got {count} samples at {offset}, {self._length} of {self.capacity} are held")
+            raise ShapeError(f"got {count} samples at {offset}, the ring holds {self._length} of {self.capacity}")
         shared = min(count, self._length - offset)
         self._write(self.peek(shared, offset=offset) + block[:, :shared], offset)
         self.push(block[:, shared:])

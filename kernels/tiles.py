@@ -53,7 +53,7 @@ def _plan_axis(length: int, tile: int, halo: int) -> list[tuple[int, int, int]]:
         return [(0, 0, length)]
     interior = tile - 2 * halo
     if interior <= 0:
-        raise ShapeError(f"a tile of {tile} with a halo of {halo} keeps nothing; take a larger tile")
+        raise ShapeError(f"a tile of {tile} with a halo of {halo} keeps nothing; use a larger tile")
     count = -(-(length - 2 * halo) // interior)
     starts = [min(index * interior, length - tile) for index in range(count)]
     bounds = [0, *(start + halo for start in starts[1:]), length]

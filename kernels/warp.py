@@ -69,7 +69,7 @@ def warp(
     if flow.size and not state.size:
         raise ShapeError(f"got state {state.shape} for flow {flow.shape}, expected at least one pixel")
     if not is_within(flow):
-        raise NotFiniteError("got a flow with NaN or infinity, expected finite displacements; use zeros in its place")
+        raise NotFiniteError("got a flow with NaN or infinity, expected finite displacements; use zeros instead")
     workers.run(lambda begin, end: _warp(state, flow, top, left, out, begin, end), flow.shape[1], least=_BAND)
     return out
 

@@ -58,9 +58,9 @@ def convert_os_errors(folder: Path, *, result: Path | None = None) -> Generator[
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            full = f"no space is left for the work in {place}; free some and start the job again"
+            full = f"no space left for temporary files in {place}; free some space and start the job again"
             if result is not None:
-                full = f"{result} cannot be written: no space is left in {place}; free some or choose another folder"
+                full = f"{result} cannot be written: no space left in {place}; free some space or choose another folder"
             raise OutputError(full) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OutputError(f"{place} is not writable; choose another folder or change its permissions") from error
@@ -188,7 +188,7 @@ def publish_file(partial: Path, target: Path, *, overwrite: bool) -> None:
 
 def describe_taken(target: Path) -> str:
     """Return the message for a name that is taken."""
-    return f"{target} exists already; choose another name or allow overwriting"
+    return f"{target} already exists; choose another name, or use --overwrite"
 
 
 def _link(partial: Path, target: Path) -> None:

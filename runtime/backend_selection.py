@@ -77,7 +77,7 @@ def run_with_backends(
             requested = plan.options.backend != "auto" and not error.waits
             if requested or error.backend == "cpu" or error.model in failed:
                 raise
-            logger.warning("model %s starts again on another backend: %s", error.model, error)
+            logger.warning("restarting model %s on another backend: %s", error.model, error)
             failed[error.model] = error
 
 
@@ -120,12 +120,12 @@ def _measure_first(model: Model, plan: JobPlan, preference: BackendPreference, e
     short = _count_small_frames(plan) < _MIN_FRAMES_TO_MEASURE
     if engines is None or preference.backend != "auto" or short or is_measured(model, engines):
         return
-    logger.info("model %s was not measured here yet: benchmarking the backends", model.manifest.name)
+    logger.info("model %s has not been benchmarked on this machine; benchmarking the backends", model.manifest.name)
     speeds = measure_model(model, budget_s=_FIRST_BUDGET_S)
     try:
         write_speeds(engines, speeds)
     except OutputError as error:
-        logger.warning("the measurements cannot be stored, so the job uses the default backend: %s", error)
+        logger.warning("cannot store the benchmarks, so the job uses the default backend: %s", error)
 
 
 def _count_small_frames(plan: JobPlan) -> float:

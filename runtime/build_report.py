@@ -258,14 +258,14 @@ def _warnings(outcome: Outcome) -> list[str]:
     if video is not None and video.passed.reruns:
         failed = sum(not rerun.cured for rerun in video.passed.reruns)
         found.append(
-            f"{len(video.passed.reruns)} tiles were run again after the network failed"
-            + (f"; {failed} of them show plain bicubic upscaling" if failed else "")
+            f"{len(video.passed.reruns)} tiles were processed again because their output was invalid"
+            + (f"; {failed} of them fell back to bicubic upscaling" if failed else "")
         )
     check, suffix = outcome.check.video, plan.target.suffix
     if check is not None and check.rounded_to is not None:
-        found.append(f"{suffix} holds times in steps of {check.rounded_to} s; PTS were rounded")
+        found.append(f"{suffix} stores times in steps of {check.rounded_to} s; PTS were rounded")
     if check is not None and check.shift_s:
-        found.append(f"{suffix} moved all streams alike by {float(check.shift_s):+.4f} s")
+        found.append(f"{suffix} shifted all streams by {float(check.shift_s):+.4f} s")
     return list(dict.fromkeys(found))
 
 
@@ -274,7 +274,7 @@ def _licence(plan: JobPlan) -> list[str]:
     if plan.video is None or plan.video.model.folder.resolve().parent == zoo_folder().resolve():
         return []
     manifest = plan.video.model.manifest
-    return [f"model {manifest.name} is your own; its licence is {manifest.licence}"]
+    return [f"model {manifest.name} is your own model; its licence is {manifest.licence}"]
 
 
 def _peak_memory_bytes() -> int:

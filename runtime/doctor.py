@@ -145,12 +145,12 @@ def diagnose(
     ]
     if find_spec("onnxruntime") is None:
         problems.append(
-            "ONNX Runtime is missing, so no model runs: pip install 'relume[cpu]', or 'relume[cuda]' for a GPU"
+            "ONNX Runtime is missing, so no model can run: pip install 'relume[cpu]', or 'relume[cuda]' for a GPU"
         )
     if is_installed("onnxruntime") and is_installed("onnxruntime-gpu"):
         problems.append(TWO_ORTS)
     if not any("libx264" in codec.encoders for codec in codecs):
-        problems.append("H.264 cannot be written: reinstall PyAV from its wheel: pip install av")
+        problems.append("H.264 cannot be encoded; reinstall PyAV from its wheel: pip install av")
     models, states = _read_zoo(problems, own)
     speeds = _measure(models, engines, problems, budget_s) if trials else ()
     choices = _choose(models, engines, problems)
@@ -227,7 +227,7 @@ def _read_zoo(problems: list[str], own: Path | None) -> tuple[list[Model], tuple
     for preset in PRESETS.values():
         missing = sorted({preset.audio_model, *preset.models.values()} - there)
         if missing:
-            problems.append(f"preset {preset.name} lacks {', '.join(missing)}: reinstall Relume")
+            problems.append(f"preset {preset.name} has no {', '.join(missing)}: reinstall Relume")
     for model in shipped:
         if not model.manifest.training.iterations:
             problems.append(f"model {model.manifest.name} is untrained: reinstall Relume")
@@ -264,5 +264,5 @@ def _measure(models: list[Model], engines: Path | None, problems: list[str], bud
         try:
             write_speeds(engines, tuple(speeds))
         except OutputError as error:
-            problems.append(f"the speeds cannot be stored, so jobs use the default backend: {error}")
+            problems.append(f"cannot store the benchmarks, so jobs use the default backend: {error}")
     return tuple(speeds)

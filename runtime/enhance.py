@@ -158,7 +158,7 @@ def _refuse_change(source: Path, before: str) -> None:
     A source that was removed was read whole; where streams are still to be copied from it, they will be missed.
     """
     if source.exists() and identify_source(source) != before:
-        raise DecodeError(f"{source} was changed while it was read; start the job again when it is complete")
+        raise DecodeError(f"{source} changed while it was being read; start the job again when it is complete")
 
 
 def _refuse_place(plan: JobPlan, workspace: Workspace) -> None:
@@ -284,7 +284,7 @@ def _open_at_resume_point(
                 on_frame=on_frame,
             )
         except SourceChangedError:
-            workspace.start_over("the source decodes to other frames than before the interruption; started over")
+            workspace.start_over("the source decodes to different frames than before the interruption; started over")
     reader = open_frames(run, video)
     return reader, iter(reader)
 

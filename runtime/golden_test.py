@@ -107,7 +107,7 @@ def _compare(model: Model, request: EngineRequest, tested: Backend, reference: B
     if model.manifest.audio is not None:
         return compare_audio(model, tested, reference)
     raise EngineStoreError(
-        f"model {model.manifest.name} is for neither video nor audio: there is no golden test for it"
+        f"model {model.manifest.name} processes neither video nor audio, so there is no golden test for it"
     )
 
 
@@ -120,7 +120,7 @@ def _judge(request: EngineRequest, measured: GoldenTestResult) -> None:
         )
     if measured.quality_loss_db is not None and not measured.quality_loss_db <= MAX_LOSS_DB:
         raise GoldenTestError(
-            f"it loses {measured.quality_loss_db:.2f} dB against FP32, expected {MAX_LOSS_DB} dB at most"
+            f"its loss against FP32 is {measured.quality_loss_db:.2f} dB, expected at most {MAX_LOSS_DB} dB"
         )
 
 
@@ -139,7 +139,7 @@ def compare_audio(model: Model, tested: Backend, reference: Backend) -> GoldenTe
     audio = read_audio(model.manifest.audio.sample_rate)
     ours, broken = _run_audio(model, tested, audio)
     if broken:
-        raise GoldenTestError(f"{broken} of its blocks are not finite")
+        raise GoldenTestError(f"{broken} of its blocks have NaN or infinite values")
     theirs, _ = _run_audio(model, reference, audio)
     return GoldenTestResult(agreement_db=measure_agreement(ours, theirs), time_s=0.0)
 
@@ -217,11 +217,11 @@ def compare_video(model: Model, dimensions: dict[str, int], tested: Backend, ref
     theirs, broken = _run_video(model, reference, in_two, clip)
     if broken:
         raise GoldenTestError(
-            f"in FP32 too {broken} of its tiles are not finite or far too large: the model itself is at fault"
+            f"{broken} of its tiles have NaN or far too large values in FP32 too: the model itself is at fault"
         )
     ours, broken = _run_video(model, tested, in_two, clip)
     if broken:
-        raise GoldenTestError(f"{broken} of its tiles are not finite or far too large")
+        raise GoldenTestError(f"{broken} of its tiles have NaN or far too large values")
     aim = theirs
     if "height" in dimensions and spec.halo and not spec.overlap and width % spec.tile_multiple == 0:
         # With a halo of the receptive field, tiling is exact; blended tiles are only compared with blended ones.
@@ -230,7 +230,7 @@ def compare_video(model: Model, dimensions: dict[str, int], tested: Backend, ref
     ratio = find_seam([mine - other for mine, other in zip(ours, aim, strict=True)], in_two)
     del aim
     if ratio > _MOST_RATIO:
-        raise GoldenTestError(f"where two tiles meet its error is {ratio:.1f} times the error elsewhere: a seam")
+        raise GoldenTestError(f"visible seam: the error where two tiles meet is {ratio:.1f} times the error elsewhere")
     loss = measure_psnr(theirs, clip.truths) - measure_psnr(ours, clip.truths)
     return GoldenTestResult(agreement_db=measure_psnr(ours, theirs), quality_loss_db=loss, seam_ratio=ratio, time_s=0.0)
 
@@ -356,7 +356,7 @@ def verify_engine(store: EngineStore, name: str, *, threads: int) -> VerifiedEng
         return VerifiedEngine(entry.name, None, f"outdated, so it is not used: {change}")
     lock = FileLock.try_exclusive(store.layout.lock(entry.name))
     if lock is None:
-        raise EngineStoreError(f"engine {entry.name} is just being built again; wait for it")
+        raise EngineStoreError(f"engine {entry.name} is being rebuilt; try again later")
     with lock:
         kind, defect, golden_test = FailureKind.DAMAGED, find_defect(folder, entry.digest), None
         if not defect:

@@ -149,9 +149,7 @@ def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], plan
         if not reader.early_end:
             return
         what = f"{path} is cut short: {reader.early_end}"
-    raise DamagedError(
-        f"{what}; copy it again from where it came from, or enhance what can be read with --allow-damaged"
-    )
+    raise DamagedError(f"{what}; copy it again from its source, or use --allow-damaged to enhance what can be read")
 
 
 def verify_result(
@@ -189,8 +187,8 @@ def _unverified(muxer: Muxer, failures: tuple[str, ...], report: Report | None) 
     if report is not None:
         report = replace(report, result=replace(report.result, path=str(kept)))
     return VerificationError(
-        f"the check of the finished file failed: {'; '.join(failures)}; {muxer.target} was not written and the file "
-        f"is kept as {kept}: look at it, and run again with --keep-unverified to take it as it is",
+        f"verification of the finished file failed: {'; '.join(failures)}; {muxer.target} was not written, and the "
+        f"file is kept as {kept}: play it to check it, or use --keep-unverified to accept such results",
         failures=failures,
         kept=kept,
         report=report,

@@ -122,7 +122,7 @@ class VideoSpec(_Part):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if any(side % self.tile_multiple for shape in self.tile_shapes for side in shape):
-            raise ValueError(f"tile_shapes {self.tile_shapes} are to be multiples of {self.tile_multiple}")
+            raise ValueError(f"tile_shapes {self.tile_shapes} must be multiples of {self.tile_multiple}")
         if self.window_overlap > self.look_ahead:
             raise ValueError(f"window_overlap is {self.window_overlap}, expected at most look_ahead {self.look_ahead}")
         return self
@@ -251,6 +251,6 @@ def _checked(path: Path, sha256: str) -> Path:
     if digest != sha256:
         raise ManifestError(
             f"model file {path} does not match its manifest (SHA-256 {digest[:12]}..., "
-            f"expected {sha256[:12]}...); restore it from the release"
+            f"expected {sha256[:12]}...); reinstall the model"
         )
     return path

@@ -50,7 +50,7 @@ class EnhanceOptions:
     `model` replaces the preset's video model; it is searched in `zoo`, an owner's own folder of models, or among those
     that ship.
     `allow_damaged` enhances a damaged source as far as it can be read, instead of refusing it. `keep_unverified` gives
-    the result its name although the check of the finished file failed. `start` and `end` are seconds of the source's
+    the result its name although verification of the finished file failed. `start` and `end` are seconds of the source's
     time line, `start` included and `end` not.
     """
 
@@ -87,7 +87,7 @@ def check_options(options: EnhanceOptions) -> None:
     if options.threads is not None and options.threads < 1:
         raise OptionError(f"threads is {options.threads}, expected 1 or more")
     if options.zoo is not None and options.model is None:
-        raise OptionError(f"--zoo {options.zoo} names a folder of models but no model; name one with --model")
+        raise OptionError(f"--zoo {options.zoo} selects a folder of models but no model; select one with --model")
     _check_times(options.start, options.end)
 
 
@@ -99,7 +99,7 @@ def check_crf(codec: Codec, crf: int) -> None:
     """
     allowed = CRF_RANGES.get(codec)
     if allowed is None:
-        raise OptionError(f"codec {codec} has no crf; leave --crf out or choose h264, hevc or av1")
+        raise OptionError(f"codec {codec} has no crf; remove --crf, or choose h264, hevc or av1")
     if crf not in allowed:
         raise OptionError(f"crf is {crf}, expected 0 to {allowed.stop - 1} for codec {codec}")
 

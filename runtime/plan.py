@@ -84,14 +84,15 @@ def plan_job(source: Path, target: Path | None, options: EnhanceOptions) -> JobP
     found = {track.index: find_audio(info.path, track, start=start, end=end) for track in info.audios}
     tracks = info.audios if preset.audio is AudioMode.SPEECH else ()
     tracks = tuple(track for track in tracks if found[track.index] == "sound")
-    nothing = "nothing in it" if start is None and end is None else "nothing in it from --start to --end"
+    nothing = "it is empty" if start is None and end is None else "it is empty from --start to --end"
     left_out = {index: nothing for index, what in found.items() if what == "nothing"}
     if stream is None and not tracks:
         raise OptionError(_nothing_to_do(info, preset, options, left_out))
     notes: list[str] = []
     if len(tracks) > MAX_SPEECH_TRACKS:
         notes.append(
-            f"only the first {MAX_SPEECH_TRACKS} of {len(tracks)} audio tracks were enhanced; the others are unchanged"
+            f"only the first {MAX_SPEECH_TRACKS} of {len(tracks)} audio tracks were enhanced; "
+            "the others were copied unchanged"
         )
         tracks = tracks[:MAX_SPEECH_TRACKS]
     codec = None if preset.codec is None else cast(CodecName, str(preset.codec))
@@ -180,9 +181,9 @@ def _choose_model(preset: ResolvedPreset, options: EnhanceOptions, video: VideoS
     model = find_model(options.model, options.zoo)
     spec = model.manifest.video
     if spec is None:
-        raise OptionError(f"model {options.model} is for {model.manifest.task}, not for video; name another one")
+        raise OptionError(f"model {options.model} is for {model.manifest.task}, not for video; choose another one")
     if options.scale not in (None, "auto", spec.scale):
-        raise OptionError(f"model {options.model} is for scale {spec.scale}, got --scale {options.scale}; leave it out")
+        raise OptionError(f"model {options.model} is for scale {spec.scale}, got --scale {options.scale}; remove it")
     return ScaleChoice(spec.scale, f"the scale of model {options.model}"), model
 
 
@@ -194,20 +195,20 @@ def _scale(preset: ResolvedPreset, options: EnhanceOptions, video: VideoStream) 
         offered = ", ".join(str(factor) for factor in sorted(models))
         raise OptionError(f"preset {name} has no model for scale {preset.scale}; it has {offered}")
     asked = options.scale is not None
-    return ScaleChoice(preset.scale, "asked for" if asked else f"preset {name} always takes it")
+    return ScaleChoice(preset.scale, "requested" if asked else f"preset {name} always uses it")
 
 
 def _check_frames(source: Path, video: VideoStream) -> None:
     if video.codec == "unknown":
-        raise UnsupportedMediaError(f"{source} has video of an unknown codec; convert it to H.264 first")
+        raise UnsupportedMediaError(f"{source} has video in an unknown codec; convert it to H.264 first")
     if is_too_large(video.width, video.height):
         raise UnsupportedMediaError(
-            f"{source} has frames of more than 8192x8192 pixels, or of no size; scale it down first"
+            f"{source} has frames of more than 8192x8192 pixels, or of size 0; scale it down first"
         )
     if min(video.width, video.height) < MIN_SIDE:
         raise UnsupportedMediaError(
             f"{source} has frames of {video.width}x{video.height}, expected at least {MIN_SIDE}x{MIN_SIDE}; "
-            "there is nothing in it to enhance"
+            "such frames are too small to enhance"
         )
 
 
@@ -238,9 +239,9 @@ def _nothing_to_do(
             raise UnsupportedMediaError(reason)
         return reason
     if preset.preset.copies_video:
-        return f"{info.path} has no audio that can be read, and preset {preset.preset.name} enhances audio alone"
+        return f"{info.path} has no audio that can be read, and preset {preset.preset.name} enhances only audio"
     if info.audios:
-        return f"{info.path} has only audio, and the audio is to be copied: nothing is left to enhance"
+        return f"{info.path} has only audio, and the options copy the audio: nothing is left to enhance"
     raise DecodeError(f"{info.path} has no video and no audio that can be read")
 
 
@@ -258,7 +259,7 @@ def _default_target(source: Path, info: MediaInfo, codec: CodecName | None) -> P
 
 def _check_target(source: Path, target: Path, codec: CodecName | None) -> None:
     if target.absolute() == source.absolute() or (os.path.exists(target) and target.samefile(source)):
-        raise OutputError(f"the result {target} is the source itself; give another name with -o")
+        raise OutputError(f"the result {target} is the source itself; choose another name with -o")
     suffix = target.suffix.lower()
     refuse_suffix(target)
     if codec is None:
@@ -266,6 +267,6 @@ def _check_target(source: Path, target: Path, codec: CodecName | None) -> None:
     fitting = CODECS[codec].containers
     if suffix not in fitting:
         raise OptionError(
-            f"codec {codec} does not go into {suffix or 'a name without suffix'}; "
-            f"name the result {' or '.join(fitting)}, or choose another codec"
+            f"codec {codec} cannot be stored in {suffix or 'a name without a suffix'}; "
+            f"use {' or '.join(fitting)}, or choose another codec"
         )

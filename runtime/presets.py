@@ -184,7 +184,7 @@ def choose_scale(height: int, width: int, preset: Preset) -> ScaleChoice:
     scale = fitting[-1] if fitting else 1
     size = f"{width}x{height}"
     if scale == preset.auto_limit:
-        return ScaleChoice(scale, f"{size}: x{scale} is the most that preset {preset.name} takes")
+        return ScaleChoice(scale, f"{size}: x{scale} is the maximum of preset {preset.name}")
     larger = min(factor for factor in preset.models if factor > scale)
     return ScaleChoice(
         scale,
@@ -208,5 +208,5 @@ def _refuse_video_options(options: EnhanceOptions, preset: Preset) -> None:
     if given:
         raise OptionError(
             f"preset {preset.name} copies the video, so {' and '.join(given)} cannot be used; "
-            "leave it out or choose another preset"
+            "remove it, or choose another preset"
         )

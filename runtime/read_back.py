@@ -14,9 +14,9 @@ from runtime.media.verify import SideDataCheck
 from runtime.media.wave_chunks import MARKS
 from runtime.report import Action, PartOutcome
 
-_NOT_FOUND: Final = "it was written, but is not found in the finished file"
-_NO_TIME_CODE: Final = "the container takes no time code at the frame rate of the video"
-_NO_CHUNK: Final = "it belongs to another format, or to what was left out or changed"
+_NOT_FOUND: Final = "it was written, but is missing from the finished file"
+_NO_TIME_CODE: Final = "the container does not support a time code at this frame rate"
+_NO_CHUNK: Final = "it does not apply to the result"
 _SHORT_TEXT: Final = 3
 _SECONDS: Final = len("2024-05-01T10:20:30")
 
@@ -61,7 +61,7 @@ def actual_plan(
     reason = "" if plan.index in pairs else _NOT_FOUND
     if plan.index in pairs and plan.kind in ("subtitle", "data"):
         wanted, there = written.get(plan.index, 0), found.get(pairs[plan.index].index, 0)
-        reason = f"{wanted} packets were written, {there} are found in the finished file" if there < wanted else ""
+        reason = f"{wanted} packets were written, {there} are in the finished file" if there < wanted else ""
     return replace(plan, action=Action.NOT_CARRIED, out_codec=None, reason=reason) if reason else plan
 
 
@@ -111,7 +111,7 @@ def _chapters(source: MediaInfo, result: MediaInfo, *, trimmed: bool) -> Iterabl
     count, kept = len(source.chapters), len(result.chapters)
     reason = ""
     if kept != count:
-        lost = f"{kept} of {count} lie in the part that was taken"
+        lost = f"{kept} of {count} are in the selected part"
         reason = lost if trimmed else f"{result.path.suffix} kept {kept} of {count}"
     yield PartOutcome("chapters", count, Action.COPIED if kept else Action.NOT_CARRIED, reason)
 
@@ -124,7 +124,7 @@ def _tags(source: MediaInfo, result: MediaInfo, start: Fraction | None) -> Itera
     pairs = {(key.lower(), _plain(text)) for one in there for key, text in one.items()}
     texts = {text for _, text in pairs if len(text) > _SHORT_TEXT}
     lost = [key for key, text in tags.items() if (key.lower(), _plain(text)) not in pairs and _plain(text) not in texts]
-    reason = f"{len(lost)} not carried: {', '.join(sorted(lost))}" if lost else ""
+    reason = f"{len(lost)} not kept: {', '.join(sorted(lost))}" if lost else ""
     yield PartOutcome("tags", len(tags), Action.COPIED if len(lost) < len(tags) else Action.NOT_CARRIED, reason)
 
 
@@ -138,7 +138,7 @@ def _time_code(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
     if find_time_code(source) is not None and source.video is not None:
         kept = find_time_code(result)
         action = Action.NOT_CARRIED if kept is None else Action.COPIED
-        yield PartOutcome("time code", 1, action, _NO_TIME_CODE if kept is None else f"it begins with {kept}")
+        yield PartOutcome("time code", 1, action, _NO_TIME_CODE if kept is None else f"truncated to {kept}")
 
 
 def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartOutcome]:
@@ -175,7 +175,7 @@ def _wave_chunks(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
 
 def _video(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iterable[PartOutcome]:
     """Yield the outcome of the properties of a whole video track."""
-    place = "the format of the result has no place for it, or the encoder none"
+    place = "the format or encoder of the result does not support it"
     if before.sample_aspect != after.sample_aspect:
         shape = f"{before.sample_aspect.numerator}:{before.sample_aspect.denominator}"
         close = abs(before.sample_aspect / after.sample_aspect - 1) < Fraction(1, 100)
@@ -190,23 +190,24 @@ def _video(before: VideoStream, after: VideoStream, *, is_encoded: bool) -> Iter
         name = f"spherical projection ({before.spherical.name})"
         yield PartOutcome(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, "" if kept else place)
     if before.header_time_code and is_encoded and "timecode" not in map(str.lower, after.tags):
-        yield PartOutcome("time code in the frames", 1, Action.NOT_CARRIED, "only a time code of the file is written")
+        reason = "only a time code for the whole file is written"
+        yield PartOutcome("time code in the frames", 1, Action.NOT_CARRIED, reason)
     if before.dolby_vision is not None:
         kept = after.dolby_vision == before.dolby_vision
-        reason = "" if kept else "its values are not true of the result; what plays without them is kept"
+        reason = "" if kept else "its metadata does not apply to the result; the base layer is kept"
         if not kept and not before.dolby_vision.is_compatible:
             reason = (
-                f"profile {before.dolby_vision.profile} has wrong colours without its values: convert the file first"
+                f"profile {before.dolby_vision.profile} has wrong colours without its metadata: convert the file first"
             )
         name = f"Dolby Vision (profile {before.dolby_vision.profile})"
         yield PartOutcome(name, 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
     if before.crop is not None and is_encoded:
         yield PartOutcome(
-            "cropping", 1, Action.TRANSCODED, f"{_edges(before.crop)} were cut off, as the source asks for"
+            "cropping", 1, Action.TRANSCODED, f"{_edges(before.crop)} were cropped, as the source specifies"
         )
     elif before.crop is not None:
         kept = after.crop == before.crop
-        reason = "" if kept else f"{_edges(before.crop)} are shown, which the source hides"
+        reason = "" if kept else f"{_edges(before.crop)} are visible, although the source hides them"
         yield PartOutcome("cropping", 1, Action.COPIED if kept else Action.NOT_CARRIED, reason)
 
 

@@ -93,11 +93,11 @@ def list_backends() -> tuple[BackendInfo, ...]:
         ),
         ("cuda", (gpu, ort_gpu), "ONNX Runtime runs on the GPU", on_gpu, _ORT_GPU, None),
         (
-            "tensorrt", (gpu, arrays, trt), "TensorRT runs engines of the store", engines,
+            "tensorrt", (gpu, arrays, trt), "TensorRT runs engines from the engine store", engines,
             ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"), EngineType.TENSORRT,
         ),
         (
-            "rtx", (gpu, arrays, rtx), "TensorRT for RTX runs engines of the store", engines,
+            "rtx", (gpu, arrays, rtx), "TensorRT for RTX runs engines from the engine store", engines,
             ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12"), EngineType.RTX,
         ),
     )  # fmt: skip
@@ -133,7 +133,7 @@ def _judge(
 
 def _lacks_gpu() -> str:
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return "the GPUs are left to others here (CUDA_VISIBLE_DEVICES is empty)"
+        return "the GPUs are hidden from Relume (CUDA_VISIBLE_DEVICES is empty)"
     return "" if any(Path(name).exists() for name in _GPU_FILES) else "no NVIDIA GPU is visible; install its driver"
 
 

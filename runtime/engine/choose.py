@@ -134,7 +134,7 @@ def choose_engine(
     backends = [backend for backend in list_backends() if backend.available and backend.name != without]
     for backend, precision in candidates_for(model, backends):
         if kept == BackendPreference(backend.name, precision):
-            return _choice(model, backend, precision, "what the job began with", threads=threads, engines=engines)
+            return _choice(model, backend, precision, "the job started with it", threads=threads, engines=engines)
     if preference.backend != "auto":
         backends = [backend for backend in backends if backend.name == preference.backend]
     candidates = [
@@ -227,7 +227,8 @@ def _nothing_runs(model: Model, preference: BackendPreference) -> str:
     kind = "" if preference.precision == "auto" else f" in {preference.precision}"
     able = [one.name for one in list_backends() if preference.precision in ("auto", *one.precisions)]
     return (
-        f"nothing here runs {model.manifest.name}{kind}; {', '.join(able)} do: see `relume doctor` for what is missing"
+        f"no backend on this machine runs {model.manifest.name}{kind}; {', '.join(able)} could: "
+        "see `relume doctor` for what is missing"
     )
 
 
@@ -297,7 +298,7 @@ def _ms(ms: float) -> str:
 
 def _only(preference: BackendPreference) -> str:
     named = [name for name in (preference.backend, preference.precision) if name != "auto"]
-    return f"asked for {' '.join(named)}" if named else "the only way to run it here"
+    return f"asked for {' '.join(named)}" if named else "the only backend that can run it here"
 
 
 class StoredEngineSession(Closing):

@@ -124,6 +124,6 @@ def _ask_cuda(engine_type: EngineType, runtime_version: str) -> EngineDevice:
 
 def _no_gpu(engine_type: EngineType) -> EngineStoreError:
     return EngineStoreError(
-        f"no NVIDIA GPU is found here, and {engine_type} engines run on nothing else; name the GPU to build for "
+        f"no NVIDIA GPU found, and {engine_type} engines need one; name the GPU to build for "
         "(--for sm89), or build for the processor (--flavour openvino)"
     )

@@ -124,15 +124,13 @@ def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stre
         check_device_memory(tensor_bytes(inputs) + tensor_bytes(outputs), free_bytes)
         return StagedBuffers(inputs, outputs, stream)
     except (RuntimeError, MemoryError) as error:
-        raise SessionError(f"the tensors cannot be put on the GPU: {error}") from error
+        raise SessionError(f"the tensors cannot be allocated on the GPU: {error}") from error
 
 
 def is_shared(*, integrated: bool, has_pycuda: bool) -> bool:
     """Return whether tensors lie in memory shared by CPU and GPU: on an integrated GPU, if pycuda is installed."""
     if integrated and not has_pycuda:
-        logger.warning(
-            "this GPU shares its memory with the processor; pip install 'relume[jetson]' to spare the copies"
-        )
+        logger.warning("this GPU shares its memory with the processor; pip install 'relume[jetson]' to avoid copies")
     return integrated and has_pycuda
 
 
@@ -149,6 +147,6 @@ def check_device_memory(needed: int, free: int) -> None:
     """
     if needed > free:
         raise SessionError(
-            f"the tensors take {needed >> 20} MiB and the GPU has {free >> 20} MiB free; end what else "
-            "uses it, or take a smaller tile"
+            f"the tensors take {needed >> 20} MiB and the GPU has {free >> 20} MiB free; "
+            "close other programs that use it, or choose a smaller tile"
         )

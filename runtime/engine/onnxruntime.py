@@ -121,7 +121,7 @@ def read_inputs(path: Path, dimensions: Mapping[str, int]) -> tuple[Binding, ...
 
 def _binding(entry: Any, path: Path) -> Binding:
     if any(not isinstance(size, int) for size in entry.shape):
-        raise SessionError(f"{path} leaves {entry.name} {entry.shape} open; give every named dimension a size")
+        raise SessionError(f"{path} has an open dimension in {entry.name} {entry.shape}; set the size of all of them")
     if entry.type not in _DTYPES:
         raise SessionError(f"{path} has {entry.name} as {entry.type}, expected one of {', '.join(_DTYPES)}")
     return Binding(entry.name, np.dtype(_DTYPES[entry.type]), tuple(entry.shape))
@@ -184,5 +184,5 @@ class OnnxRuntimeGpuSession(OnnxRuntimeSession):
         # A provider that does not start is only a warning to ONNX Runtime: it would run on the CPU.
         used = session.get_providers()
         if not used or used[0] != CUDA_PROVIDER:
-            raise SessionError(f"ONNX Runtime took {', '.join(used)} for {CUDA_PROVIDER}; {_REMEDY}")
+            raise SessionError(f"ONNX Runtime used {', '.join(used)} instead of {CUDA_PROVIDER}; {_REMEDY}")
         super().__init__(session, path, precision=precision, place=" on the GPU")

@@ -104,7 +104,7 @@ def load_openvino() -> Any:
     if find_spec("openvino") is None:
         raise SessionError("OpenVINO is not installed; pip install 'relume[cpu]', or use another backend")
     if sys.modules.setdefault("openvino_telemetry", None) is not None:  # type: ignore[arg-type]
-        raise SessionError("OpenVINO was imported with its telemetry; import it through load_openvino alone")
+        raise SessionError("OpenVINO was imported with its telemetry; import it only through load_openvino")
     import openvino  # noqa: TID251
 
     return openvino

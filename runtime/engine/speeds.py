@@ -81,7 +81,7 @@ def read_speeds(folder: Path | None) -> tuple[Speed, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError) as error:
-        logger.warning("%s cannot be read and is ignored; `relume doctor` writes it anew: %s", folder / _FILE, error)
+        logger.warning("ignoring %s, which cannot be read; `relume doctor` rewrites it: %s", folder / _FILE, error)
         return ()
     return file.speeds if file.schema == _SCHEMA else ()
 

@@ -59,7 +59,7 @@ class TensorRtSession(Closing):
         self._buffers: Buffers = open_buffers(self.inputs, self.outputs, self._stream)
         for name, address in self._buffers.addresses.items():
             if not self._context.set_tensor_address(name, address):
-                raise SessionError(f"{path.name} takes no address for {name}: {self._errors.first_error()}")
+                raise SessionError(f"{path.name} rejected the address of {name}: {self._errors.first_error()}")
         self.graph_problem = ""
         self._graph: Any = self._warm_up(capture=engine_type is EngineType.TENSORRT)
 
@@ -139,7 +139,7 @@ class TensorRtSession(Closing):
                 graph = self._stream.end_capture()
         except RuntimeError as error:
             self.graph_problem = f"no CUDA graph: {error}"
-            logger.warning("the engine runs kernel by kernel, a little slower; %s", self.graph_problem)
+            logger.warning("running the engine without a CUDA graph, slightly slower; %s", self.graph_problem)
             return None
         return graph
 
@@ -167,7 +167,7 @@ def read_tensors(library: Any, engine: Any, path: Path) -> tuple[tuple[Binding, 
         name = engine.get_tensor_name(index)
         shape = tuple(engine.get_tensor_shape(name))
         if any(size < 0 for size in shape):
-            raise SessionError(f"{path.name} leaves {name} {shape} open; build it with fixed shapes")
+            raise SessionError(f"{path.name} has an open dimension in {name} {shape}; build it with fixed shapes")
         binding = Binding(name, np.dtype(library.nptype(engine.get_tensor_dtype(name))), shape)
         is_input = engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
         (inputs if is_input else outputs).append(binding)
@@ -193,14 +193,14 @@ class _ErrorLog:
 
     def first_error(self) -> str:
         """Return the first error since the last call, of which the others are consequences."""
-        cause = self._lines[0] if self._lines else "the library gave no reason"
+        cause = self._lines[0] if self._lines else "no reason given by the library"
         self._lines.clear()
         return cause
 
 
 def _load(engine_type: EngineType) -> Any:
     if engine_type not in _MODULES:
-        raise SessionError(f"engines of {engine_type} are not run by TensorRT; open them with their own session")
+        raise SessionError(f"engines of {engine_type} cannot be run by TensorRT; use the session of their backend")
     module = _MODULES[engine_type]
     if find_spec(module) is None:
         raise SessionError(f"{module} is not installed; pip install 'relume[{engine_type}]', or use another backend")

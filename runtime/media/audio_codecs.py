@@ -68,7 +68,7 @@ def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
         EncodeError: The container takes no audio that can be encoded.
     """
     if suffix not in _CONTAINERS:
-        raise EncodeError(f"container {suffix} is not written, expected {', '.join(_CONTAINERS)}")
+        raise EncodeError(f"container {suffix} is not supported for results, expected {', '.join(_CONTAINERS)}")
     kept, lossy, lossless = _CONTAINERS[suffix]
     pcm = _pcm(stream)
     lossless = tuple(pcm if codec == "pcm" else codec for codec in lossless)
@@ -85,9 +85,7 @@ def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
                 settings = _settings(stream, codec, layout)
                 if _heard(suffix, settings) is not None:
                     return settings
-    raise EncodeError(
-        f"{suffix} takes no audio of {stream.sample_rate} Hz in {stream.layout}; name the result .mkv or .mov"
-    )
+    raise EncodeError(f"{suffix} cannot hold audio of {stream.sample_rate} Hz in {stream.layout}; use .mkv or .mov")
 
 
 def is_lossless(codec: str) -> bool:
@@ -105,7 +103,7 @@ def describe_change(stream: AudioStream, settings: AudioSettings) -> str:
         changes.append(f"mixed from {stream.layout} to {settings.layout}")
     if is_lossless(stream.codec) and not settings.is_lossless:
         changes.append("no longer lossless")
-    return f"{', '.join(changes)}, for {settings.codec} is what the container takes" if changes else ""
+    return f"{', '.join(changes)}, because the container needs {settings.codec}" if changes else ""
 
 
 def _best(stream: AudioStream, suffix: str, codecs: tuple[str, ...]) -> AudioSettings | None:

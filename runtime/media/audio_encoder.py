@@ -118,8 +118,8 @@ class AudioEncoder:
         if not self.clipped:
             return []
         return [
-            f"audio track {index}: {self.clipped} samples above full scale were clipped, which {self.settings.codec} "
-            "does not hold; audio of 32-bit floats in .wav, .mov or .mkv does"
+            f"audio track {index}: {self.clipped} samples above full scale were clipped, because {self.settings.codec} "
+            "cannot store them; use 32-bit float audio in .wav, .mov or .mkv"
         ]
 
     @property

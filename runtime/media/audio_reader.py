@@ -65,7 +65,7 @@ class AudioReader(Closing):
         """
         if stream.codec == "unknown" or not stream.sample_rate:
             raise UnsupportedMediaError(
-                f"{path} holds audio of an unknown codec in stream {stream.index}; convert it first"
+                f"{path} has audio in an unknown codec in stream {stream.index}; convert it first"
             )
         self.stream = stream
         self.sample_rate, self.channels = stream.sample_rate, stream.channels
@@ -240,10 +240,10 @@ class AudioReader(Closing):
         told = ends_early(self._container, self._path, self.stream, end)
         if told is not None:
             self.early_end = (
-                f"audio track {self.stream.index} ends after {float(end):.1f} s, but the file tells of "
+                f"audio track {self.stream.index} ends after {float(end):.1f} s, but the file declares "
                 f"{float(told):.1f} s"
             )
-            self.warnings.append(f"{self.early_end}; it may be cut short or damaged")
+            self.warnings.append(f"{self.early_end}; it may be truncated or damaged")
 
     def _tell(self) -> None:
         self.warnings += self._packets.describe(self.stream.origin)
@@ -251,14 +251,14 @@ class AudioReader(Closing):
         name = f"audio track {self.stream.index}"
         self.warnings += [f"{name}: {warning}" for warning in self._damage.warnings()]
         if self._holes:
-            self.warnings.append(f"{name}: damaged {describe_holes(self.holes)}; silence stands for what is missing")
+            self.warnings.append(f"{name}: damaged {describe_holes(self.holes)}; gaps were filled with silence")
         if self.pauses:
-            self.warnings.append(f"{name}: silence stands for the comfort noise of {self.pauses} packets")
+            self.warnings.append(f"{name}: comfort noise in {self.pauses} packets was replaced by silence")
         self.warnings += [f"{name}: {change}" for change in self._conformer.describe_changes()]
         if self.silence_inserted:
-            self.warnings.append(f"{name}: {self.silence_inserted} missing samples became silence")
+            self.warnings.append(f"{name}: {self.silence_inserted} missing samples were filled with silence")
         if self.overlap_dropped:
-            self.warnings.append(f"{name}: {self.overlap_dropped} samples that came twice were dropped")
+            self.warnings.append(f"{name}: {self.overlap_dropped} duplicate samples were dropped")
 
 
 def find_audio(path: Path, stream: AudioStream, *, start: Fraction | None, end: Fraction | None) -> Found:

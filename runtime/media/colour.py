@@ -165,8 +165,8 @@ def colour_of_result(colour: Colour, *, source: tuple[int, int], result: tuple[i
         matrix_code=codes[0],
         primaries_code=codes[1],
         transfer_code=codes[2],
-        added=f"the result says that its colour is {colour.matrix}, as the source is taken; players would take "
-        f"{result[0]}x{result[1]} for another",
+        added=f"the result is labelled {colour.matrix}, as assumed for the source; players would take "
+        f"{result[0]}x{result[1]} as another matrix",
     )
 
 

@@ -39,20 +39,20 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
         assert isinstance(source, av.VideoStream)
         if needs_order(container, source) and (stream.codec == "mpeg4" or (start and not hides)):
             # Two frames may stand in one packet, whose second one no other container takes.
-            return "an AVI does not tell when reordered frames are shown"
+            return "AVI does not store when reordered frames are shown"
         flags = [bool(entry.is_discard) for entry in source.index_entries] if "mov" in container.format.name else []
         shown = [number for number, is_hidden in enumerate(flags) if not is_hidden]
         if shown and any(flags[shown[0] + _LONGEST_REORDER : shown[-1] - _LONGEST_REORDER]):
-            return "its edit list shows several parts of it"
+            return "its edit list has several parts"
         if shown and shown[0] and not hides and not start:
-            return f"{suffix} would show what the source's edit list hides"
+            return f"{suffix} would show frames that the source's edit list hides"
         if (
             not start
             or hides
             or _begins_with_key_frame(_read_from(container, path, stream, start), stream.origin + start)
         ):
             return ""
-    return f"no key frame is where the cut begins, and {suffix} cannot hide what lies before it"
+    return f"the cut does not start at a key frame, and {suffix} cannot hide the frames before it"
 
 
 def has_frames(path: Path, stream: VideoStream, start: Fraction | None, end: Fraction | None) -> bool:

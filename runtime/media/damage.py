@@ -196,14 +196,14 @@ class DamageFinder:
         """Return warnings that are no damage."""
         found = []
         if self.junk_before:
-            found.append(f"{_packets(self.junk_before)} before the first that can be decoded left out")
+            found.append(f"{_packets(self.junk_before)} before the first decodable one dropped")
         if self.junk_behind:
-            found.append(f"{_packets(self.junk_behind)} behind the last that can be decoded left out")
+            found.append(f"{_packets(self.junk_behind)} after the last decodable one dropped")
         if self.is_cut_at_end:
             found.append("the last frame is incomplete")
         if self.joints:
             times = "once" if self.joints == 1 else f"{self.joints} times"
-            found.append(f"the counter of its packets steps {times}, but nothing is missing there")
+            found.append(f"its packet counter jumps {times}, but nothing is missing there")
         return found
 
     def _length(self, frame: Frame) -> int:

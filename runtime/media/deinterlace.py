@@ -68,10 +68,10 @@ def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
     progressive = sum(place["progressive"] for place in places)
     tff = sum(place["tff"] for place in places)
     parity: Literal["tff", "bff"] = "tff" if 2 * tff >= fields else "bff"
-    seen = f"idet saw {fields} interlaced and {progressive} progressive frames"
+    seen = f"idet found {fields} interlaced and {progressive} progressive frames"
     if flagged or suspect:
         if fields + progressive >= _ENOUGH and fields * 10 < fields + progressive:
-            reason = f"frames are flagged interlaced, but {seen}; those that are combed are made whole"
+            reason = f"frames are flagged interlaced, but {seen}; combed ones are deinterlaced"
             return Interlacing(False, reason=reason, watched=True)
         return Interlacing(True, reason=f"frames are flagged interlaced, {seen}", watched=True)
     if unflagged and any(_is_interlaced(place) for place in places):

@@ -85,7 +85,7 @@ def hold_source(
     try:
         found = os.fstat(handle)
         if (size is not None and found.st_size != size) or (mtime_ns is not None and found.st_mtime_ns != mtime_ns):
-            raise DecodeError(f"{path} changed since it was chosen; start again with the file as it is now")
+            raise DecodeError(f"{path} changed since it was selected; add it again")
         before = _held.get(key)
         _held[key] = handle
         try:
@@ -232,7 +232,7 @@ def _open_readable(path: Path, handle: int, head: bytes) -> int:
     durations = read_durations(handle)
     if len(durations) < 2:
         if is_cut_short(handle):
-            raise DecodeError(f"{path} is an animated WebP that is incomplete; copy it again from where it came from")
+            raise DecodeError(f"{path} is an animated WebP that is incomplete; copy it again from its source")
         raise UnsupportedMediaError(_describe_image(path, "WebP"))
     return open_converted(path, handle, head, durations, most_pixels=MOST_PIXELS)
 
@@ -271,11 +271,11 @@ def describe_unreadable(path: Path | str, error: OSError) -> str:
         errno.EPERM: "check its permissions",
         errno.ENOENT: "check the name and the folder",
         errno.EIO: "the disk or the network drive may be failing; copy the file elsewhere and try again",
-        errno.ESTALE: "the network drive was mounted anew; try again",
+        errno.ESTALE: "the network drive was remounted; try again",
         errno.ENAMETOOLONG: "give it a shorter name",
         errno.EMFILE: "too many files are open; try again later",
         errno.ENFILE: "too many files are open; try again later",
-    }.get(error.errno or 0, "try again, or copy it again from where it came from")
+    }.get(error.errno or 0, "try again, or copy it again from its source")
     return f"{path} cannot be read: {error.strerror or error}; {advice}"
 
 
@@ -285,7 +285,7 @@ def _read_head(path: Path, handle: int) -> bytes:
     except OSError as error:
         raise DecodeError(describe_unreadable(path, error)) from error
     if not head:
-        raise DecodeError(f"{path} is empty; copy it again from where it came from")
+        raise DecodeError(f"{path} is empty; copy it again from its source")
     return head
 
 
@@ -295,7 +295,7 @@ def _refuse_by_head(path: Path, head: bytes) -> None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         raise UnsupportedMediaError(_describe_image(path, "WebP"))
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLISTS):
-        raise UnsupportedMediaError(f"{path} is a list of other files or addresses, expected the media file itself")
+        raise UnsupportedMediaError(f"{path} is a playlist, expected the media file itself")
 
 
 def _open_container(path: Path, handle: int, head: bytes) -> InputContainer:
@@ -350,7 +350,7 @@ def _refuse_by_content(path: Path, handle: int, head: bytes, container: InputCon
     for kind in ("video", "audio"):
         count = sum(stream.type == kind for stream in container.streams)
         if count > _MOST_STREAMS:
-            raise UnsupportedMediaError(f"{path} holds {count} {kind} streams, expected at most {_MOST_STREAMS}")
+            raise UnsupportedMediaError(f"{path} has {count} {kind} streams, expected at most {_MOST_STREAMS}")
     if container.format.name in _IMAGE_DEMUXERS and _is_single(handle, container.format.name):
         kind_of = next((name for magic, name in _IMAGES.items() if head.startswith(magic)), "one frame")
         raise UnsupportedMediaError(_describe_image(path, kind_of))
@@ -377,8 +377,8 @@ def _describe_refusal(path: Path, handle: int, head: bytes, error: Exception) ->
         if any(kind == b"moov" and after - inner > 8 for kind, inner, after in walk_boxes(handle, 0, size)):
             return f"{path} is an MP4 or MOV file whose index is damaged; copy or record it again"
         return (
-            f"{path} is an MP4 or MOV file of {size} bytes without its index; it was cut short "
-            "or never finished, so copy or record it again"
+            f"{path} is an MP4 or MOV file of {size} bytes without its index: it is truncated "
+            "or was never finished; copy or record it again"
         )
     if isinstance(error, av.EOFError):
         return f"{path} ends before its first frame or audio packet; copy or record it again"

@@ -57,11 +57,11 @@ def find_origins(container: InputContainer) -> tuple[Fraction, dict[int, Fractio
 
 
 def describe_own_clocks(info: MediaInfo) -> list[str]:
-    """Return what to tell of streams that count by a clock of their own."""
+    """Return warnings about streams with a clock of their own."""
     later = {video.index: video.origin - info.origin for video in info.videos}
     later |= {audio.index: audio.origin - info.origin for audio in info.audios}
     return [
-        f"stream {index} counts {float(shift):.0f} s later than the others, by a clock of its own; it begins with them"
+        f"stream {index} counts {float(shift):.0f} s later than the others, on its own clock; it was aligned with them"
         for index, shift in later.items()
         if shift
     ]

@@ -316,8 +316,8 @@ def refuse_suffix(target: Path) -> None:
     suffix = target.suffix.lower()
     if suffix not in FORMATS:
         raise OutputError(
-            f"{target} has the suffix {suffix or 'none'}, which is not written; expected one of {', '.join(FORMATS)}, "
-            "of which .mkv holds the most"
+            f"{target} has the suffix {suffix or 'none'}, which is not supported for results; "
+            f"expected one of {', '.join(FORMATS)} (.mkv can hold the most)"
         )
 
 
@@ -351,7 +351,7 @@ def _write_error(target: Path, error: Exception) -> EncodeError | OutputError:
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return EncodeError(
-            f"{target} cannot be written: no space is left in {target.parent}; free some or choose another folder"
+            f"{target} cannot be written: no space left in {target.parent}; free some space or choose another folder"
         )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{target.parent} is not writable; choose another folder")

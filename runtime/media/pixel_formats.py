@@ -118,7 +118,7 @@ def plan_pixels(pixel_format: str, colour: Colour) -> PixelPlan:
     found = chroma_of(pixel_format)
     chroma: Chroma = "422" if found == "422" else "444" if found == "444" else "420"
     name = planar_format(chroma, depth)
-    notes = [f"{bits} bits were reduced to 10"] if bits > 10 else []
+    notes = [f"{bits} bit samples were reduced to 10 bits"] if bits > 10 else []
     if rgb:
         notes.append("RGB was converted to BT.709 YUV 4:4:4")
     return PixelPlan(

@@ -95,7 +95,7 @@ def probe(path: Path) -> MediaInfo:
         info = replace(info, videos=_with_first_frames(container, info.videos))
     _refuse_strange_audio(info)
     if not info.videos and not info.audios:
-        raise UnsupportedMediaError(f"{path} holds neither video nor audio, expected one of them")
+        raise UnsupportedMediaError(f"{path} has neither video nor audio, expected at least one of them")
     return info
 
 
@@ -346,7 +346,7 @@ def _refuse_strange_audio(info: MediaInfo) -> None:
             continue
         if not (_RATES[0] <= audio.sample_rate <= _RATES[1] and audio.channels <= _MOST_CHANNELS):
             raise UnsupportedMediaError(
-                f"{info.path} holds audio of {audio.sample_rate} Hz and {audio.channels} channels in stream "
+                f"{info.path} has audio of {audio.sample_rate} Hz and {audio.channels} channels in stream "
                 f"{audio.index}, expected {_RATES[0]} to {_RATES[1]} Hz and at most {_MOST_CHANNELS} channels"
             )
 

@@ -133,7 +133,7 @@ def _plan_video(trial: "_Trial", source: Stream, stream: VideoStream, suffix: st
     if kind == "picture" and suffix in MATROSKA and stream.codec in COVERS:
         return plan
     if kind == "picture" and suffix in OGG and stream.codec in _OGG_COVERS:
-        return _refused(plan, suffix, f"{suffix} has a place for one cover only") if has_cover else plan
+        return _refused(plan, suffix, f"{suffix} can hold only one cover") if has_cover else plan
     return plan if trial.accepts(source) else _refused(plan, suffix)
 
 
@@ -144,7 +144,7 @@ def _plan_copy(
     if plan.action is not Action.COPIED:
         return plan
     if not has_frames(info.path, stream, *span):
-        return _refused(plan, suffix, "no frame of it begins in the part that was taken")
+        return _refused(plan, suffix, "no frame of it starts in the selected part")
     obstacle = find_copy_obstacle(info.path, stream, suffix, span[0])
     codec = codec_for(stream, suffix)
     if not obstacle or codec is None or stream.has_alpha or stream.codec == "unknown":
@@ -159,12 +159,12 @@ def _plan_audio(trial: "_Trial", source: Stream, stream: AudioStream, suffix: st
     if not processed and trial.accepts(source):
         return plan
     if not (stream.sample_rate and stream.channels):
-        return _refused(plan, suffix, "nothing in it that can be decoded")
+        return _refused(plan, suffix, "nothing in it can be decoded")
     settings = choose_audio(stream, suffix)
     codec, reason = settings.codec, describe_change(stream, settings)
     if processed:
         return StreamPlan(stream.index, "audio", stream.codec, Action.ENHANCED, codec, reason)
-    reason = "; ".join(filter(None, (f"{suffix} does not take {stream.codec}", reason)))
+    reason = "; ".join(filter(None, (f"{suffix} does not support {stream.codec}", reason)))
     return StreamPlan(stream.index, "audio", stream.codec, Action.TRANSCODED, codec, reason)
 
 
@@ -172,15 +172,15 @@ def _plan_other(trial: "_Trial", info: MediaInfo, source: Stream, stream: OtherS
     plan = StreamPlan(stream.index, stream.kind, stream.codec, Action.COPIED, stream.codec)
     if stream.is_hidden:
         if info.chapters:
-            return _rewritten(plan, "it names the chapters, which are written anew")
-        return _refused(plan, suffix, "its packets are not for playing")
+            return _rewritten(plan, "it holds the chapter titles, which are rewritten as chapters")
+        return _refused(plan, suffix, "it is not meant for playback")
     if stream.kind == "data" and "timecode" in stream.tags and info.video is not None:
-        return _rewritten(plan, f"the time code {stream.tags['timecode']} is written anew")
+        return _rewritten(plan, f"the time code {stream.tags['timecode']} is rewritten")
     if stream.kind == "attachment":
         return plan if suffix in MATROSKA else _refused(plan, suffix)
     if stream.kind == "subtitle" and stream.codec in TEXT_CODECS and suffix in CONTAINER_SUBTITLES:
         return _plan_text(trial, source, plan, suffix)
-    unknown = f"this {stream.kind} is of a kind that cannot be copied" if stream.codec == "unknown" else ""
+    unknown = f"this {stream.kind} cannot be copied" if stream.codec == "unknown" else ""
     return plan if not unknown and trial.accepts(source) else _refused(plan, suffix, unknown)
 
 
@@ -188,12 +188,12 @@ def _plan_text(trial: "_Trial", source: Stream, plan: StreamPlan, suffix: str) -
     wanted = CONTAINER_SUBTITLES[suffix]
     if plan.codec == wanted or (suffix in MATROSKA and trial.accepts(source)):
         return plan
-    reason = f"{suffix} does not take {plan.codec}"
+    reason = f"{suffix} does not support {plan.codec}"
     return StreamPlan(plan.index, plan.kind, plan.codec, Action.TRANSCODED, wanted, reason)
 
 
 def _refused(plan: StreamPlan, suffix: str, reason: str = "") -> StreamPlan:
-    why = reason or f"{suffix} has no place for {plan.codec} {plan.kind}"
+    why = reason or f"{suffix} cannot hold {plan.codec} {plan.kind}"
     return StreamPlan(plan.index, plan.kind, plan.codec, Action.NOT_CARRIED, None, why)
 
 

@@ -146,12 +146,12 @@ class ContinuousPackets:
                 yield _shown(packet) if packet.is_discard and self._tracks[packet.stream_index].epoch else packet
 
     def describe(self, origin: Fraction) -> list[str]:
-        """Return what to tell of the jumps; times count from `origin`."""
+        """Return warnings about the jumps; times count from `origin`."""
         if self._first_jump is None:
             return []
         times = "once" if self.jumps == 1 else f"{self.jumps} times"
         place = float(self._first_jump - origin)
-        return [f"the clock of the file jumps {times}, first after {place:.1f} s; all streams were joined there"]
+        return [f"the timestamps jump {times}, first after {place:.1f} s; all streams were joined there"]
 
     def _follow(self, packets: Iterator[AnyPacket]) -> Iterator[AnyPacket]:
         waiting: deque[AnyPacket] = deque()

@@ -115,7 +115,7 @@ class VideoCheck:
         if self.frames_in != self.frames_out:
             return (f"{self.frames_in} frames were written, {self.frames_out} are in the file",)
         if not self.pts_equal:
-            return (f"frame {self.first_difference} and others are not at the time that they were written for",)
+            return (f"frame {self.first_difference} and others do not have the PTS that they were written with",)
         if self.track_late_s:
             return (f"the video track ends {float(self.track_late_s):+.3f} s from the end of its last frame",)
         if self.file_late_s:
@@ -153,7 +153,7 @@ class AudioCheck:
             )
         before, after = self.offset_before, self.offset_after
         if before is not None and after is not None and abs(after - before) > self.tolerance:
-            found.append(f"audio {self.index} starts {after - before:+} samples from its place relative to the video")
+            found.append(f"audio {self.index} starts {after - before:+} samples off relative to the video")
         return tuple(found)
 
 

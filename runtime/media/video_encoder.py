@@ -128,7 +128,7 @@ class VideoEncoder:
         if settings.colour.added:
             self.warnings.append(settings.colour.added)
         if settings.hdr is not None and not carries_hdr(codec):
-            self.warnings.append(f"HDR10 values are not carried: {codec.name} has no place for them")
+            self.warnings.append(f"HDR10 metadata not kept: {codec.name} cannot store it")
 
     def encode(self, image: YuvFrame) -> list[AnyPacket]:
         """Encode one frame and return the packets that are ready."""
@@ -201,7 +201,7 @@ class VideoEncoder:
                 self._carried[key] = self._carried.get(key, 0) + 1
             elif entry.name not in self._named and not is_padding(entry):
                 self._named.add(entry.name)
-                self.warnings.append(f"{entry.name}: not carried, for {self.settings.codec} has no place for it")
+                self.warnings.append(f"{entry.name}: not kept, {self.settings.codec} cannot store it")
 
     def _with_side_data(self, packet: AnyPacket) -> AnyPacket:
         entries = self._side_data.pop(packet.pts or 0, None)
@@ -224,9 +224,7 @@ class VideoEncoder:
         settings, given = self.settings, (image.bit_depth, image.chroma)
         held = (settings.bit_depth, settings.chroma)
         if not self._converts and (given[0] > held[0] or given[1] > held[1]):
-            self.warnings.append(
-                f"{settings.codec} cannot hold {_words(*given)} as asked for; it became {_words(*held)}"
-            )
+            self.warnings.append(f"{settings.codec} cannot store {_words(*given)}; converted to {_words(*held)}")
         self._converts = True
         return frame.reformat(
             format=self._format,
@@ -274,7 +272,7 @@ class VideoEncoder:
         width, height = self.settings.width, self.settings.height
         if min(width, height) < codec.smallest:
             raise EncodeError(
-                f"the frame is {width}x{height}, expected at least {codec.smallest} pixels a side "
+                f"the frame is {width}x{height}, expected at least {codec.smallest} pixels per side "
                 f"for {codec.name}; upscale it first"
             )
         if not codec.needs_whole_chroma:
@@ -284,8 +282,8 @@ class VideoEncoder:
         coded = -(-width // columns) * columns, -(-height // rows) * rows
         if coded != (width, height):
             self.warnings.append(
-                f"{codec.name} has only even sizes at 4:{self.settings.chroma[1]}:{self.settings.chroma[2]}; "
-                f"{width}x{height} became {coded[0]}x{coded[1]} by repeating the last row or column"
+                f"{codec.name} needs even sizes at 4:{self.settings.chroma[1]}:{self.settings.chroma[2]}; "
+                f"{width}x{height} was extended to {coded[0]}x{coded[1]} by repeating the last row or column"
             )
         return coded
 

@@ -128,7 +128,7 @@ class VideoReader(Closing):
         self.height = self._coded_size[1] - crop.top - crop.bottom
         self.bit_depth, self.chroma, self.colour = self._plan.bit_depth, self._plan.chroma, self._plan.colour
         self._plans: dict[str, PixelPlan] = {self._first.format.name: self._plan}
-        self._tell_choices()
+        self._report_choices()
 
     @property
     def holes(self) -> tuple[Hole, ...]:
@@ -158,7 +158,7 @@ class VideoReader(Closing):
             yield from map(self._convert, deinterlacer.push(planar))
         if deinterlacer is not None:
             yield from map(self._convert, deinterlacer.push(None))
-        self._tell_faults()
+        self._report_faults()
 
     def close(self) -> None:
         """Close the file and its decoder."""
@@ -334,13 +334,13 @@ class VideoReader(Closing):
             return f"{path} has no frame at or after {float(start):g} s; choose an earlier start"
         return f"{path} has a video stream, but no frame of it can be decoded"
 
-    def _tell_choices(self) -> None:
+    def _report_choices(self) -> None:
         if self._plan.note:
             self.warnings.append(self._plan.note)
         if self.colour.guessed:
-            self.warnings.append(f"the source does not tell its colour; taken as {self.colour.guessed}")
+            self.warnings.append(f"no colour information in the source; assumed {self.colour.guessed}")
 
-    def _tell_faults(self) -> None:
+    def _report_faults(self) -> None:
         self.warnings += self._packets.describe(self.stream.origin)
         if self._is_whole and self._times.last is not None and not self._packets.jumps:
             end = (self._times.last + max(self._step, self._last_duration)) * self.stream.time_base
@@ -348,20 +348,22 @@ class VideoReader(Closing):
             with suppress(DecodeError):  # a source that was removed meanwhile was read to its end
                 told = ends_early(self._container, self._path, self.stream, end)
             if told is not None:
-                self.early_end = f"the video ends after {float(end):.1f} s, but the file tells of {float(told):.1f} s"
-                self.warnings.append(f"{self.early_end}; it may be cut short or damaged")
+                self.early_end = f"the video ends after {float(end):.1f} s, but the file declares {float(told):.1f} s"
+                self.warnings.append(f"{self.early_end}; it may be truncated or damaged")
         self.warnings += self._damage.warnings()
         if self._holes:
-            self.warnings.append(f"the video is damaged {describe_holes(self.holes)}; what could be decoded was kept")
+            where = describe_holes(self.holes)
+            self.warnings.append(f"the video is damaged {where}; everything that could be decoded was kept")
         if self._times.repaired:
-            self.warnings.append(f"{self._times.repaired} frames had no usable time; repaired")
+            self.warnings.append(f"{self._times.repaired} frames had no usable timestamp; repaired")
         if self._resized:
-            self.warnings.append(f"{self._resized} frames of another size were scaled to {self.width}x{self.height}")
+            size = f"{self.width}x{self.height}"
+            self.warnings.append(f"{self._resized} frames of a different size were scaled to {size}")
 
 
 def _refuse(path: Path, stream: VideoStream) -> None:
     if stream.codec == "unknown":
-        raise UnsupportedMediaError(f"{path} holds video of an unknown codec; convert it to H.264 first")
+        raise UnsupportedMediaError(f"{path} has video in an unknown codec; convert it to H.264 first")
     if stream.has_alpha and not has_alpha(stream.pixel_format):
         # The alpha of VP9 lies beside its frames, where FFmpeg's decoder does not look.
         raise UnsupportedMediaError(

@@ -85,7 +85,7 @@ def open_converted(path: Path, handle: int, head: bytes, durations: tuple[int, .
     identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
     if width * height > most_pixels:
-        raise UnsupportedMediaError(f"{path} shows frames of more pixels than 8192x8192; make them smaller first")
+        raise UnsupportedMediaError(f"{path} has frames of more than 8192x8192 pixels; scale it down first")
     if found.st_size > _MOST_BYTES or len(durations) > _MOST_FRAMES:
         raise UnsupportedMediaError(
             f"{path} is an animated WebP of more than 1 GiB or {_MOST_FRAMES} frames; convert it to MP4 first"
@@ -174,6 +174,6 @@ def _frames(path: Path, handle: int, durations: tuple[int, ...]) -> Generator[Vi
 def _no_room(path: Path, folder: str, error: Exception) -> DecodeError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return DecodeError(
-        f"{path} cannot be unpacked: {reason}; an animated WebP needs room for its frames in {folder}, "
-        "so free some or set TMPDIR"
+        f"{path} cannot be unpacked: {reason}; an animated WebP needs space for its frames in {folder}; "
+        "free some space or set TMPDIR"
     )

@@ -73,7 +73,7 @@ class PacketWriter(Closing):
     def write(self, packet: AnyPacket) -> None:
         """Add a packet; its time base must be the file's."""
         if packet.time_base != self.head.time_base and packet.size:
-            raise AssertionError(f"a packet counts in {packet.time_base}, expected {self.head.time_base}")
+            raise AssertionError(f"got a packet in time base {packet.time_base}, expected {self.head.time_base}")
         sides = [side for side in packet.iter_sidedata() if side.data_type not in _LEFT_OUT]
         flags = _KEY_FRAME if packet.is_keyframe else 0
         times = [_NONE if value is None else value for value in (packet.pts, packet.dts, packet.duration)]
@@ -190,7 +190,7 @@ def read_times(folder: Path, segments: Sequence[SegmentRecord]) -> "array[int]":
     for segment in segments:
         pts = sorted(PacketReader(folder / segment.file.name).pts())
         if len(pts) != segment.frames or (times and pts[0] <= times[-1]):
-            raise EncodeError(f"segment {segment.file.name} does not follow the one before; this is a fault of Relume")
+            raise EncodeError(f"segment {segment.file.name} does not follow the one before; this is a bug in Relume")
         times.extend(pts)
     return times
 
@@ -228,7 +228,7 @@ def join_segments(
     for segment in segments:
         reader = PacketReader(folder / segment.file.name)
         if reader.head.extradata != headers:
-            raise EncodeError(f"segment {segment.file.name} has other headers than the result; start the job anew")
+            raise EncodeError(f"segment {segment.file.name} has different headers than the result; start the job over")
         for packet in reader.packets():
             stop.check()
             packet.dts = _decoding_time(times, number, reorder)

@@ -189,7 +189,7 @@ class Workspace(Closing):
         """Lock the open folder, so that no file is left and a killed process releases it."""
         self._lock = FileLock.try_existing(self.folder, shared=False)
         if self._lock is None:
-            raise OutputError(f"{self.folder} is in use by another process; wait until it has ended")
+            raise OutputError(f"{self.folder} is in use by another process; wait for it to finish")
 
     @property
     def is_temporary(self) -> bool:
@@ -221,10 +221,10 @@ class Workspace(Closing):
             changed = [name for name in fingerprint if found.fingerprint.get(name) != fingerprint[name]]
             # After a backend that could not be opened there is no work that would be lost.
             if found.segments or found.sounds or found.result is not None:
-                warnings = (f"the work kept from before was done with another {' and '.join(changed)}; started over",)
+                warnings = (f"the stored progress was made with a different {' and '.join(changed)}; started over",)
             found = None
         elif found is None and (self.folder / _MANIFEST).exists():
-            warnings = ("the list of the work kept from before was not readable; started over",)
+            warnings = ("the manifest of the stored progress was not readable; started over",)
         if found is None:
             token = uuid4().hex[:8] if old is None else old.token
             found = Manifest(fingerprint, token, str(target), threads, warnings=warnings)
@@ -319,7 +319,7 @@ class Workspace(Closing):
                 keep -= 1
         if keep == len(segments):
             return replace(manifest, sounds=audios, snapshot=snapshot)
-        again = f"{len(segments) - keep} of the segments kept from before were made again, for a file was damaged"
+        again = f"{len(segments) - keep} of the stored segments were processed again because a file was damaged"
         return replace(
             manifest, sounds=audios, snapshot=snapshot, segments=segments[:keep], state=None, picture=None,
             next_is_cut=keep > 0 and manifest.begins_scene(keep), warnings=(*manifest.warnings, again),

@@ -41,7 +41,7 @@ class SegmentRule:
         # Two frames at least: H.264 forbids two key frames in a row of the same number, as two encoders would write.
         if not 2 <= self.at_least <= self.at_most:
             raise OptionError(
-                f"a segment has {self.at_least} to {self.at_most} frames, expected 2 or more, and the least first"
+                f"a segment has {self.at_least} to {self.at_most} frames, expected 2 or more, and the minimum first"
             )
 
     def ends(self, frames: int, *, is_cut: bool) -> bool:

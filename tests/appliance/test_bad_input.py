@@ -88,7 +88,7 @@ def bad(tmp_path, clip_bytes, write_clip):
         ("no packets", []),
         ("one pixel", ["1x1"]),
         ("missing", ["does not exist"]),
-        ("playlist", ["list of other files"]),
+        ("playlist", ["is a playlist"]),
     ],
 )
 def test_a_source_that_is_no_media_is_refused(relume, tmp_path, bad, kind, words):

@@ -59,7 +59,7 @@ def test_a_model_of_ones_own_is_used_and_its_licence_told(relume, clip, tmp_path
 
     assert done.returncode == 0, done.stderr
     assert _sizes(tmp_path / "out.mp4") == [(128, 96)] * 12
-    assert "is your own; its licence is Apache-2.0" in done.stdout
+    assert "is your own model; its licence is Apache-2.0" in done.stdout
 
 
 def test_the_name_of_the_result_can_be_left_out(relume, clip, tmp_path):

@@ -60,7 +60,7 @@ def test_a_tile_larger_than_the_canvas_is_refused():
 
 
 def test_a_halo_that_leaves_nothing_is_refused():
-    with pytest.raises(ShapeError, match="keeps nothing; take a larger tile"):
+    with pytest.raises(ShapeError, match="keeps nothing; use a larger tile"):
         plan_tiles(64, 64, tile_height=16, tile_width=16, halo=8)
 
 

@@ -120,7 +120,7 @@ def test_speeds_that_cannot_be_kept_are_a_problem(tmp_path, monkeypatch):
 
     diagnosis = doctor.diagnose(engines=tmp_path / "file", budget_s=0.01)
 
-    assert any("the speeds cannot be stored" in problem for problem in diagnosis.problems)
+    assert any("cannot store the benchmarks" in problem for problem in diagnosis.problems)
 
 
 def test_an_altered_model_is_a_problem_and_is_not_run(monkeypatch, tmp_path):

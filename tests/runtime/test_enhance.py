@@ -238,7 +238,7 @@ def test_cancelling_leaves_no_file_and_the_source_as_it_was(tmp_path):
             EnhanceOptions(codec=Codec.FFV1),
             "out.mp4",
             OptionError,
-            r"codec ffv1 does not go into \.mp4; name the result",
+            r"codec ffv1 cannot be stored in \.mp4; use",
         ),
         (EnhanceOptions(preset="sound-only"), "out.mp4", OptionError, "has no audio that can be read"),
     ],

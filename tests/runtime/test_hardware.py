@@ -55,7 +55,7 @@ def test_nvidia_smi_runs_once_a_minute_at_most(monkeypatch, tmp_path) -> None:
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is an NVIDIA GPU here")
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 def test_a_missing_gpu_is_told_with_what_to_do() -> None:
-    with pytest.raises(EngineStoreError, match=r"no NVIDIA GPU is found here.*--for sm89.*--flavour openvino"):
+    with pytest.raises(EngineStoreError, match=r"no NVIDIA GPU found.*--for sm89.*--flavour openvino"):
         detect_device(EngineType.RTX)
 
 

@@ -60,7 +60,7 @@ def test_an_unknown_field_is_refused(copied):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tile_multiple": 24}, r"tile_shapes .* are to be multiples of 24"),
+        ({"tile_multiple": 24}, r"tile_shapes .* must be multiples of 24"),
         ({"look_ahead": 3, "window_overlap": 4}, "window_overlap is 4, expected at most look_ahead 3"),
     ],
 )

@@ -62,7 +62,8 @@ def test_every_frame_comes_out_at_its_time(
     assert report.picture.pts_equal
     assert report.picture.scale == scale
     assert report.picture.frames_out == len(TIMES)
-    assert report.warnings == (f"model {kind if kind == 'chain' else 'clip'} is your own; its licence is {LICENCE}",)
+    name = kind if kind == "chain" else "clip"
+    assert report.warnings == (f"model {name} is your own model; its licence is {LICENCE}",)
     (engine,) = report.engines
     assert engine.licence == LICENCE
     assert engine.sha256 in {file.sha256 for file in model.manifest.files}
@@ -94,8 +95,8 @@ def test_a_model_that_ships_can_be_named_and_no_licence_is_told(tmp_path: Path) 
     ("changes", "error", "message"),
     [
         ({"model": "vast"}, ManifestError, r"no model named vast; .*zoo has: clip"),
-        ({"model": None}, OptionError, r"--zoo .*zoo names a folder of models but no model; name one with --model"),
-        ({"scale": 4}, OptionError, "model clip is for scale 1, got --scale 4; leave it out"),
+        ({"model": None}, OptionError, r"--zoo .*zoo selects a folder of models but no model; select one with --model"),
+        ({"scale": 4}, OptionError, "model clip is for scale 1, got --scale 4; remove it"),
         ({"preset": "sound-only", "codec": None}, OptionError, "so --model cannot be used"),
         ({"model": "speech-mask", "zoo": None}, OptionError, "speech-mask is for speech-denoise, not for video"),
     ],

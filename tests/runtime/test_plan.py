@@ -105,7 +105,7 @@ def test_a_precision_is_the_pictures_where_the_sound_has_no_such_file(clip, tmp_
     assert (selection.video.backend.name, selection.video.backend.precision) == ("openvino", "int8")
     assert selection.speech.backend.precision == "fp32"
 
-    with pytest.raises(SessionError, match="nothing here runs light-restore in fp16; cuda, "):
+    with pytest.raises(SessionError, match="no backend on this machine runs light-restore in fp16; cuda, "):
         select_backends(plan_job(clip, tmp_path / "out.mp4", EnhanceOptions(scale=1, precision="fp16")), threads=1)
     alone = EnhanceOptions(preset="sound-only", precision="fp16")
     with pytest.raises(OptionError, match="model speech-mask has no fp16 file; it offers fp32"):

@@ -37,7 +37,7 @@ def test_auto_keeps_to_the_limit_of_the_preset():
     choice = choose_scale(180, 320, PRESETS["surveillance"])
 
     assert choice.scale == 2
-    assert choice.reason == "320x180: x2 is the most that preset surveillance takes"
+    assert choice.reason == "320x180: x2 is the maximum of preset surveillance"
 
 
 def test_auto_says_which_size_would_have_been_too_large():

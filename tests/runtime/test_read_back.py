@@ -98,7 +98,7 @@ def test_a_stream_that_is_not_found_was_not_carried(tmp_path):
     assert {index: stream.index for index, stream in pairs.items()} == {0: 0}
     actions = [actual_plan(plan, pairs, result, written={}, found={}) for plan in plans]
     assert [plan.action for plan in actions] == [Action.TRANSCODED, *[Action.NOT_CARRIED] * 3]
-    assert [plan.reason for plan in actions[1:3]] == ["it was written, but is not found in the finished file"] * 2
+    assert [plan.reason for plan in actions[1:3]] == ["it was written, but is missing from the finished file"] * 2
     assert actions[3].reason == "no place"
 
 
@@ -112,7 +112,7 @@ def test_subtitles_are_counted_in_the_result(tmp_path):
 
     assert kept is plan
     assert (lost.action, lost.out_codec) == (Action.NOT_CARRIED, None)
-    assert lost.reason == "5 packets were written, 4 are found in the finished file"
+    assert lost.reason == "5 packets were written, 4 are in the finished file"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".m4a", ".mov", ".mka"])

@@ -61,7 +61,7 @@ def test_a_track_without_a_sample_is_not_carried(
     report = enhance(path, tmp_path / target, SOUND_ONLY, workspace=tmp_path / "work" if durable else None)
 
     assert [action for action, _ in fates(report)] == [Action.ENHANCED, Action.NOT_CARRIED]
-    assert fates(report)[1][1].startswith("nothing in it")
+    assert fates(report)[1][1].startswith("it is empty")
     assert len(probe(tmp_path / target).audios) == 1
 
 
@@ -72,14 +72,14 @@ def test_a_span_in_which_a_track_is_silent_leaves_the_track_out(tmp_path: Path, 
 
     report = enhance(path, tmp_path / target, options)
 
-    assert fates(report)[0] == (Action.NOT_CARRIED, "nothing in it from --start to --end")
+    assert fates(report)[0] == (Action.NOT_CARRIED, "it is empty from --start to --end")
     assert fates(report)[1][0] is Action.ENHANCED
 
 
 def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, 0)])
 
-    with pytest.raises(UnsupportedMediaError, match=r"a\.mkv has no audio to enhance: nothing in it"):
+    with pytest.raises(UnsupportedMediaError, match=r"a\.mkv has no audio to enhance: it is empty"):
         enhance(path, tmp_path / "b.mp4", SOUND_ONLY)
 
     assert not (tmp_path / "b.mp4").exists()
@@ -88,7 +88,7 @@ def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) ->
 def test_a_span_without_any_sound_is_refused_in_words(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, RATE)])
 
-    with pytest.raises(OptionError, match="no audio to enhance: nothing in it from --start to --end"):
+    with pytest.raises(OptionError, match="no audio to enhance: it is empty from --start to --end"):
         enhance(path, tmp_path / "b.mkv", EnhanceOptions(preset="sound-only", start=Fraction(3, 2)))
 
 
@@ -125,7 +125,7 @@ def test_the_first_sixteen_tracks_are_cleaned_and_the_others_copied(tmp_path: Pa
     report = enhance(path, tmp_path / "b.mkv", SOUND_ONLY)
 
     assert [action for action, _ in fates(report)] == [Action.ENHANCED] * 16 + [Action.COPIED] * 2
-    assert "only the first 16 of 18 audio tracks were enhanced; the others are unchanged" in report.warnings
+    assert "only the first 16 of 18 audio tracks were enhanced; the others were copied unchanged" in report.warnings
     assert all(audio.samples_in == audio.samples_out == 5000 for audio in report.sound)
 
 
@@ -155,5 +155,5 @@ def test_a_file_of_sound_keeps_its_suffix(tmp_path: Path, name: str, codec: str,
 def test_a_container_that_is_not_written_is_refused_before_any_work(tmp_path: Path, suffix: str) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, 5000)], frames=5)
 
-    with pytest.raises(OutputError, match=r"which is not written; expected one of \.mp4"):
+    with pytest.raises(OutputError, match=r"which is not supported for results; expected one of \.mp4"):
         enhance(path, tmp_path / f"b{suffix}", SOUND_ONLY)

@@ -131,7 +131,7 @@ class BuiltEngineOut(BaseModel):
     flavour: str
     runtime_version: str = Field(description="Version of the inference library")
     device: str
-    state: str = Field(description="ready, outdated, building, waiting, quarantined; or built, not proven")
+    state: str = Field(description="ready, outdated, building, waiting, quarantined; or built, not tested")
     size_bytes: int
     last_used: float | None
     reason: str = Field(description="Why it is outdated or quarantined")

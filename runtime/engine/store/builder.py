@@ -41,7 +41,7 @@ class BuildOutcome(StrEnum):
 
     READY = "ready"
     FOUND = "found"
-    UNVERIFIED = "built, not proven"
+    UNVERIFIED = "built, not tested"
     REFUSED = "refused"
     FAILED_TEST = "unsound"
 
@@ -113,7 +113,7 @@ def build_in_subprocess(
                 _terminate(process)
                 remove_stale_builds(store)
     if output.is_stopped:
-        raise CancelledError(f"the build of an engine for model {request.model} was stopped; nothing is left of it")
+        raise CancelledError(f"the build of an engine for model {request.model} was cancelled; nothing was kept")
     return output.result or _record_crash(store, request, capability, process.returncode, output.stderr_tail)
 
 
@@ -194,11 +194,11 @@ def _record_crash(
         EngineStoreError: It was killed, could not write, or built for another device, whose engines nobody requests.
     """
     last = next((line for line in reversed(stderr_tail.splitlines()) if line.strip()), "it printed nothing")
-    reason = f"the builder ended with code {code}: {last}"
+    reason = f"the builder exited with code {code}: {last}"
     if code == EXIT_UNABLE:
         raise EngineStoreError(f"the engine of model {request.model} cannot be built: {last}")
     if code in (EXIT_STOPPED, -9, -15):
-        raise EngineStoreError(f"{reason}; perhaps memory ran out: end other programs and build it again")
+        raise EngineStoreError(f"{reason}; it may have run out of memory: close other programs and build it again")
     if capability is not None:
         raise EngineStoreError(reason)
     key = store.key(request)

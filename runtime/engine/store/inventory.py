@@ -28,7 +28,7 @@ class EngineState(StrEnum):
     BUILDING = "building"
     WAITING = "waiting"
     QUARANTINED = "quarantined"
-    UNVERIFIED = "built, not proven"
+    UNVERIFIED = "built, not tested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def find_ready(store: EngineStore, beginning: str) -> tuple[Path, EngineEntry]:
     names = [name for name in list_names(store.layout.ready) if name.startswith(beginning)]
     if len(names) != 1:
         raise EngineStoreError(
-            f"{len(names) or 'no'} ready engines have names that begin with {beginning}; `relume engines list` has them"
+            f"{len(names) or 'no'} ready engines have names that start with {beginning}; see `relume engines list`"
         )
     folder = store.layout.ready / names[0]
     try:

@@ -79,7 +79,7 @@ def find_file(source: Path) -> tuple[Model, ModelFile]:
         if entry.path == source.name:
             return model, entry
     named = ", ".join(entry.path for entry in model.manifest.files)
-    raise ManifestError(f"{source} is not a file of model {model.manifest.name}, which has {named}")
+    raise ManifestError(f"{source} is not a file of model {model.manifest.name}; its files are {named}")
 
 
 BUILDER_VERSION: Final = 1

@@ -35,7 +35,7 @@ class _Document(BaseModel):
         except OSError as error:
             raise EngineStoreError(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            raise EngineStoreError(f"{path} is not what the store writes: {error.error_count()} errors") from error
+            raise EngineStoreError(f"{path} is not a valid store file: {error.error_count()} errors") from error
 
     def dump(self) -> bytes:
         """Return the document's bytes."""
@@ -150,8 +150,8 @@ class StoreLayout:
                 (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise EngineStoreError(
-                f"the engine store {self.folder} cannot be used: {error.strerror}; give it to the user that runs "
-                "Relume, or choose another data directory"
+                f"the engine store {self.folder} cannot be used: {error.strerror}; make it writable for the "
+                "user that runs Relume, or choose another data directory"
             ) from error
 
     def lock(self, name: str) -> Path:

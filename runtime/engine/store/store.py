@@ -194,7 +194,7 @@ def find_defect(folder: Path, digest: str) -> str:
     except EngineStoreError as error:
         return str(error)
     if entry.digest != digest:
-        return f"its manifest is of the key {entry.digest[:12]}, expected {digest[:12]}"
+        return f"its manifest has the key {entry.digest[:12]}, expected {digest[:12]}"
     path = folder / entry.file.path
     try:
         with open(path, "rb") as file:
@@ -202,7 +202,7 @@ def find_defect(folder: Path, digest: str) -> str:
     except FileNotFoundError:
         return f"{path.name} is missing" if folder.exists() else ""
     if found != entry.file.sha256:
-        return f"{path.name} changed on the disk: its SHA-256 is {found[:12]}..., built as {entry.file.sha256[:12]}..."
+        return f"{path.name} changed on disk: its SHA-256 is {found[:12]}..., expected {entry.file.sha256[:12]}..."
     return ""
 
 

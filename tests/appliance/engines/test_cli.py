@@ -42,7 +42,7 @@ def test_an_engine_is_built_listed_verified_and_cleared(engines, tmp_path):
     blob = next((tmp_path / "engines" / "ready").glob("*/engine.blob"))
     assert "passed" in engines("verify")
     blob.write_bytes(blob.read_bytes()[:-1])
-    assert "engine.blob changed on the disk" in engines("verify", built["name"][:20], code=5)
+    assert "engine.blob changed on disk" in engines("verify", built["name"][:20], code=5)
     assert [engine["state"] for engine in json.loads(engines("list", "--json"))] == ["quarantined"]
 
     assert engines("prune", "--budget", "0").startswith(f"removed {built['name']}")
@@ -60,7 +60,7 @@ def test_what_is_wrong_is_told(engines, tmp_path):
         engines("build", "light-x4", "--flavour", "openvino", "--tile", "32")
     with pytest.raises(OptionError, match="model light-x2 has no file in fp16 for openvino"):
         engines("build", "light-x2", "--flavour", "openvino", "--precision", "fp16")
-    with pytest.raises(EngineStoreError, match="no ready engines have names that begin with light"):
+    with pytest.raises(EngineStoreError, match="no ready engines have names that start with light"):
         engines("verify", "light")
     assert list(tmp_path.iterdir()) == []
 
@@ -80,7 +80,7 @@ def test_ctrl_c_stops_a_build_and_leaves_no_half_engine(tmp_path):
 
     assert process.returncode == 130
     assert time.monotonic() - began < 30
-    assert "was stopped; nothing is left of it" in last
+    assert "was cancelled; nothing was kept" in last
     assert list((tmp_path / "engines" / "partial").iterdir()) == []
 
 

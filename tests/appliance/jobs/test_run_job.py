@@ -244,7 +244,7 @@ def test_a_fault_in_the_comparison_does_not_cost_the_result(add, work, queue, cl
     ("content", "message"),
     [
         (None, "does not exist; check the name and the folder"),
-        (b"", "is empty; copy it again from where it came from"),
+        (b"", "is empty; copy it again from its source"),
         (b"no film at all, only words " * 50, "is a text file, expected a video or audio file"),
     ],
 )
@@ -313,7 +313,7 @@ def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tm
     kept = tmp_path / "films" / "done.unverified.mp4"
     assert (job.state, job.code) == (JobState.FAILED, "unverified")
     assert job.message == (
-        f"the check of the finished file failed: 30 frames were written, 29 are in the file; "
+        f"verification of the finished file failed: 30 frames were written, 29 are in the file; "
         f"it is kept as {kept} for inspection"
     )
     assert [path.name for path in kept.parent.iterdir()] == ["done.unverified.mp4"]
@@ -562,7 +562,7 @@ def test_a_source_that_is_replaced_while_its_job_runs_gives_no_result(watched, w
     job = work()
 
     assert job.state is JobState.FAILED
-    assert "was changed while it was read" in job.message
+    assert "changed while it was being read" in job.message
     assert not target.exists()
 
 

@@ -140,7 +140,7 @@ def test_a_failed_job_says_why_and_offers_what_helps(
     maria.send("POST", "/api/queue/resume")
     page = log_in(furnished.url)
     kept = furnished.box.data / "results" / job / "a b.unverified.mp4"
-    checked = "the check of the finished file failed: 9 frames are missing"
+    checked = "verification of the finished file failed: 9 frames are missing"
     salvage = "Enhance what can be read"
 
     for code, message, said, helps in (

@@ -228,7 +228,7 @@ def test_broken_files_are_listed_with_reasons_and_tried_so_often(box, make_media
     problems = {problem.file: problem for problem in box.store.problems(folder.id)}
     assert set(problems) == {"cut.mp4", "empty.mov", "letter.mp4"}
     assert "file is incomplete (600 bytes of " in problems["cut.mp4"].reason
-    assert problems["empty.mov"].reason == "is empty; copy it again from where it came from"
+    assert problems["empty.mov"].reason == "is empty; copy it again from its source"
     assert "is a text file" in problems["letter.mp4"].reason
     assert {problem.tries for problem in problems.values()} == {3}
     assert len(box.jobs()) == 1

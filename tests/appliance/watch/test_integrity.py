@@ -143,8 +143,8 @@ def test_a_file_that_someone_says_is_complete_is_only_opened(tmp_path, make_medi
         ("text.mp4", b"not a film at all " * 40, DecodeError, "is a text file"),
         ("noise.mkv", bytes(range(256)) * 20, DecodeError, "is not a media file"),
         ("picture.mp4", b"\x89PNG\r\n\x1a\n" + bytes(100), UnsupportedMediaError, "is a still image"),
-        ("list.mp4", b"#EXTM3U\nhttp://elsewhere/film.ts\n", UnsupportedMediaError, "is a list of other files"),
-        ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", UnsupportedMediaError, "is a list of other files"),
+        ("list.mp4", b"#EXTM3U\nhttp://elsewhere/film.ts\n", UnsupportedMediaError, "is a playlist"),
+        ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", UnsupportedMediaError, "is a playlist"),
     ],
 )
 def test_what_is_no_film_is_named_as_what_it_is(name, data, kind, words, tmp_path):

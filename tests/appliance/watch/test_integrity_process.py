@@ -29,7 +29,7 @@ def test_the_reader_answers_for_good_and_bad_files_and_lives_on(tmp_path, make_m
     with Inspector() as inspector:
         assert inspector.inspect(str(good), EnhanceOptions()) == ".mkv"
         children = readers()
-        with pytest.raises(UnreadableError, match=r"^is empty; copy it again from where it came from$"):
+        with pytest.raises(UnreadableError, match=r"^is empty; copy it again from its source$"):
             inspector.inspect(str(bad), EnhanceOptions())
         with pytest.raises(UnreadableError, match=r"^does not exist"):
             inspector.inspect(str(tmp_path / "gone.mp4"), EnhanceOptions())

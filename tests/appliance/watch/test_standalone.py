@@ -137,7 +137,7 @@ def test_the_command_ends_with_3_where_a_file_could_not_be_enhanced(start_watch,
         text, _ = process.communicate(timeout=120)
 
     assert process.returncode == 3
-    assert r"not done: line\nbreak.mp4: is empty; copy it again from where it came from" in text.splitlines()
+    assert r"not done: line\nbreak.mp4: is empty; copy it again from its source" in text.splitlines()
 
 
 def test_options_that_no_file_could_be_enhanced_with_are_refused_at_once(start_watch, inbox):

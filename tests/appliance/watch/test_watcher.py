@@ -241,7 +241,7 @@ _REASONS = {
     "empty": ("is empty",),
     "text": ("is a text file",),
     "picture": ("is a still image",),
-    "list": ("is a list of other files",),
+    "list": ("is a playlist",),
     "noise": ("is not a media file", "incomplete", "ends before"),
 }
 

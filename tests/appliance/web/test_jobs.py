@@ -116,7 +116,7 @@ def test_a_file_that_is_nothing_to_enhance_gets_no_job(operator, stored):
     answer = operator.post("/api/jobs", {"file": upload_id})
 
     assert answer.status_code == 422
-    assert answer.json()["error"]["message"].startswith("list.m3u8 is a list of other files or addresses")
+    assert answer.json()["error"]["message"].startswith("list.m3u8 is a playlist")
     assert operator.checked(upload_id)["error"] == answer.json()["error"]["message"]
     assert not stored(upload_id).exists()
 

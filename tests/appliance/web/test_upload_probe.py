@@ -71,7 +71,7 @@ def test_a_refusal_has_the_name_of_the_file_and_not_its_place(asked, tmp_path: P
     probe, error = probe_upload(path, "list.mp4", timeout_s=20)
 
     assert probe is None
-    assert error == "list.mp4 is a list of other files or addresses, expected the media file itself"
+    assert error == "list.mp4 is a playlist, expected the media file itself"
     assert asked.paths == []
 
 

@@ -118,7 +118,7 @@ def test_what_the_job_began_with_is_kept_while_it_can_be(model, measured):
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "int8"): 14.7})
 
     kept = choose(model, engines=engines, kept=BackendPreference("cpu", "fp32"))
-    assert (kept.backend.name, kept.backend.precision, kept.reason) == ("cpu", "fp32", "what the job began with")
+    assert (kept.backend.name, kept.backend.precision, kept.reason) == ("cpu", "fp32", "the job started with it")
     # As where the engine that was asked for was not built yet, and the job began without it.
     assert choose(model, "openvino", engines=engines, kept=BackendPreference("cpu", "fp32")).backend.name == "cpu"
     assert choose(model, engines=engines, kept=BackendPreference("rtx", "fp16")).backend.name == "openvino"
@@ -188,7 +188,7 @@ def test_a_precision_that_nothing_here_runs_says_what_would(model):
     exact, _ = model.manifest.files
     half = exact.model_copy(update={"precision": "fp16", "path": "half.onnx"})
 
-    with pytest.raises(SessionError, match=r"nothing here runs light-x4 in fp16; cuda, .* do: see `relume doctor`"):
+    with pytest.raises(SessionError, match=r"no backend on this machine runs light-x4 in fp16; cuda, .* could: see"):
         choose(with_files(model, exact, half), precision="fp16")
 
 

@@ -23,7 +23,7 @@ def test_bytes_are_counted_by_shape_and_dtype():
 
 def test_tensors_that_do_not_fit_are_refused_with_both_sizes():
     check_device_memory(100, 100)
-    with pytest.raises(SessionError, match="the tensors take 3072 MiB and the GPU has 2048 MiB free; end what else"):
+    with pytest.raises(SessionError, match="the tensors take 3072 MiB and the GPU has 2048 MiB free; close other"):
         check_device_memory(3 << 30, 2 << 30)
 
 

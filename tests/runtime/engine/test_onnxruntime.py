@@ -37,7 +37,7 @@ def test_named_dimensions_and_their_multiples_are_fixed(doubling):
 
 
 def test_a_dimension_left_open_is_refused(doubling):
-    with pytest.raises(SessionError, match="give every named dimension a size"):
+    with pytest.raises(SessionError, match="set the size of all of them"):
         open_doubling(doubling, height=3)
 
 

@@ -33,7 +33,7 @@ def test_a_provider_that_does_not_start_is_refused_though_onnx_runtime_only_warn
         lambda path, options, providers: opened(path, options, providers=["CPUExecutionProvider"]),  # noqa: ARG005
     )
 
-    with pytest.raises(SessionError, match="ONNX Runtime took CPUExecutionProvider for CUDAExecutionProvider; pip"):
+    with pytest.raises(SessionError, match="ONNX Runtime used CPUExecutionProvider instead of CUDA"):
         open_tiny(tiny_network)
 
 

@@ -67,7 +67,7 @@ def test_an_engine_of_open_shapes_is_refused():
 
     engine = Engine(tensorrt_rtx, {"frame": ((1, 3, -1, 8), "FLOAT", "INPUT")})
 
-    with pytest.raises(SessionError, match=r"leaves frame .* open; build it with fixed shapes"):
+    with pytest.raises(SessionError, match=r"has an open dimension in frame .*; build it with fixed shapes"):
         read_tensors(tensorrt_rtx, engine, Path("x.engine"))
 
 
@@ -105,7 +105,7 @@ def test_without_a_gpu_an_engine_is_refused_with_what_the_library_said(tmp_path,
     [
         ("tensorrt", EngineType.TENSORRT, r"tensorrt is not installed; pip install 'relume\[tensorrt\]'"),
         ("cupy", EngineType.RTX, r"cupy is not installed; pip install 'relume\[cuda\]'"),
-        ("", EngineType.OPENVINO, "engines of openvino are not run by TensorRT"),
+        ("", EngineType.OPENVINO, "engines of openvino cannot be run by TensorRT"),
     ],
 )
 def test_what_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch, missing, engine_type, message):

@@ -88,7 +88,7 @@ def test_a_gap_becomes_silence_of_its_length(tmp_path: Path) -> None:
     assert reader.silence_inserted == 14_400
     assert not samples[:, 9600:24_000].any()
     assert samples[:, 24_000:].all()
-    assert any("14400 missing samples became silence" in warning for warning in reader.warnings)
+    assert any("14400 missing samples were filled with silence" in warning for warning in reader.warnings)
 
 
 def test_small_jitter_of_times_changes_nothing(tmp_path: Path) -> None:

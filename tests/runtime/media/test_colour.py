@@ -92,4 +92,4 @@ def test_untold_colour_that_is_enlarged_is_told_in_the_result(
     colour = probe(tmp_path / name).videos[0].colour
     codes = (6, 5, 1) if codec == "prores" else (5, 5, 6)
     assert (colour.matrix, colour.matrix_code, colour.primaries_code, colour.transfer_code) == ("bt601", *codes)
-    assert any("the result says that its colour is bt601" in warning for warning in done.warnings)
+    assert any("the result is labelled bt601" in warning for warning in done.warnings)

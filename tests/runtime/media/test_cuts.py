@@ -63,7 +63,7 @@ def test_a_container_that_hides_nothing_is_encoded_again_from_between_key_frames
 
     found = show(source.with_name(name))
     assert (done.plans[0].action, done.plans[0].out_codec) == (Action.TRANSCODED, "h264")
-    assert "no key frame is where the cut begins" in done.plans[0].reason
+    assert "the cut does not start at a key frame" in done.plans[0].reason
     assert [time for time, _ in found] == pytest.approx(np.arange(48) / 25, abs=0.0011)
 
 
@@ -197,5 +197,5 @@ def test_a_span_without_a_picture_has_no_track_of_pictures(
 
     result = probe(source.with_name(name))
     assert done.plans[0].action is Action.NOT_CARRIED
-    assert done.plans[0].reason == "no frame of it begins in the part that was taken"
+    assert done.plans[0].reason == "no frame of it starts in the selected part"
     assert (len(result.videos), len(result.audios)) == (0, 1)

@@ -131,7 +131,7 @@ def test_twelve_bits_become_ten_by_value(full_range: bool) -> None:
     plan = plan_pixels("yuv444p12le", Colour("bt709", full_range))
     planes = read_planes(convert_frame(frame, plan))
 
-    assert plan.note == "12 bits were reduced to 10"
+    assert plan.note == "12 bit samples were reduced to 10 bits"
     assert all(np.abs(plane.astype(int) - 515).max() <= 1 for plane in planes)
 
 

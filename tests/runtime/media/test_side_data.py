@@ -118,7 +118,7 @@ def test_captions_without_a_place_are_named_once(tmp_path: Path, codec: Codec, s
     report = enhance(source, tmp_path / f"b{suffix}", options, workspace=tmp_path / "work" if durable else None)
 
     named = [warning for warning in report.warnings if "captions" in warning]
-    assert named == [f"captions (CEA-608/708): not carried, for {codec} has no place for it"]
+    assert named == [f"captions (CEA-608/708): not kept, {codec} cannot store it"]
 
 
 def test_a_message_lies_before_the_first_slice_and_holds_no_start_code() -> None:

@@ -176,7 +176,7 @@ def test_a_time_code_is_written_anew(clip: Callable[..., Path], job: Callable[..
 
     plans = [plan for plan in result.plans if plan.kind == "data"]
     after = probe(path.with_name("b.mp4"))
-    assert [plan.reason for plan in plans] == ["the time code 01:02:03:04 is written anew"]
+    assert [plan.reason for plan in plans] == ["the time code 01:02:03:04 is rewritten"]
     assert after.video is not None
     assert after.video.tags["timecode"] == "01:02:03:04"
     assert len(after.others) == 1

@@ -103,7 +103,7 @@ def test_hdr10_values_come_back_as_they_went_in(tmp_path: Path, codec: str) -> N
 def test_a_codec_without_a_place_for_hdr10_says_so(tmp_path: Path) -> None:
     _, warnings = encode(tmp_path / "a.mkv", codec="ffv1", bit_depth=10, colour=PQ, hdr=HDR)
 
-    assert warnings == ["HDR10 values are not carried: ffv1 has no place for them"]
+    assert warnings == ["HDR10 metadata not kept: ffv1 cannot store it"]
 
 
 def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_chroma_that_the_codec_cannot_hold_is_reduced_in_words(tmp_path: Path) -
     with VideoReader(tmp_path / "a.mp4", stream) as reader:
         found = list(reader)[1]
 
-    assert encoder.warnings == ["av1 cannot hold 8 bits in 4:4:4 as asked for; it became 8 bits in 4:2:0"]
+    assert encoder.warnings == ["av1 cannot store 8 bits in 4:4:4; converted to 8 bits in 4:2:0"]
     assert [abs(int(plane.mean()) - value) <= 2 for plane, value in zip(found.planes, (60, 90, 170), strict=True)]
 
 

@@ -176,7 +176,7 @@ def test_a_file_cut_in_the_middle_gives_the_pictures_that_are_there(clip: Callab
 
     assert 20 < len(frames) < 110
     assert [frame.pts for frame in frames] == decode_with_one_thread(path)
-    assert any("it may be cut short or damaged" in warning for warning in reader.warnings)
+    assert any("it may be truncated or damaged" in warning for warning in reader.warnings)
 
 
 def write_sizes(path: Path, codec: str, sizes: list[tuple[int, int]]) -> Path:

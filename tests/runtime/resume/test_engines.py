@@ -62,7 +62,7 @@ def test_a_measurement_in_between_changes_nothing(
     assert alone is not None
     assert stopped is not None
     assert alone.engines[0].backend == stopped.engines[0].backend == name
-    assert stopped.engines[0].reason == "what the job began with"
+    assert stopped.engines[0].reason == "the job started with it"
     assert stopped.resumes == 1
     assert stopped.warnings == ()
     assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "stopped.mp4").read_bytes()
@@ -80,7 +80,7 @@ def test_another_version_of_the_library_begins_anew_and_says_so(
     report = run(source, tmp_path / "out.mp4", engines)
 
     assert report is not None
-    assert report.warnings == ("the work kept from before was done with another engine; started over",)
+    assert report.warnings == ("the stored progress was made with a different engine; started over",)
 
 
 def test_a_job_that_began_without_the_engine_that_it_asked_for_goes_on_so(
@@ -101,5 +101,5 @@ def test_a_job_that_began_without_the_engine_that_it_asked_for_goes_on_so(
     report = run(source, target, tmp_path, options=options)
 
     assert report is not None
-    assert (report.engines[0].backend, report.engines[0].reason) == ("onnxruntime-cpu", "what the job began with")
+    assert (report.engines[0].backend, report.engines[0].reason) == ("onnxruntime-cpu", "the job started with it")
     assert (report.resumes, report.warnings) == (1, ())

@@ -46,7 +46,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     with pytest.MonkeyPatch.context() as patch:
         FullDisk(patch, room)
         with pytest.raises(
-            OutputError, match=r"no space is left for the work in .*; free some and start the job again"
+            OutputError, match=r"no space left for temporary files in .*; free some space and start the job again"
         ):
             enhance(source, tmp_path / "out.mp4", OPTIONS, **arguments)
     assert not (tmp_path / "out.mp4").exists()
@@ -70,7 +70,7 @@ def test_a_write_that_is_cut_short_is_told_and_nothing_is_lost(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
     try:
-        with pytest.raises(OutputError, match="no space is left for the work in"):
+        with pytest.raises(OutputError, match="no space left for temporary files in"):
             enhance(source, tmp_path / "out.mp4", OPTIONS, workspace=tmp_path / "work", rule=RULE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

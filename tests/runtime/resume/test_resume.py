@@ -306,7 +306,7 @@ def test_a_tile_that_failed_before_the_stop_is_reported(
     assert report is not None
     assert report.picture is not None
     assert {reset.frame for reset in report.picture.state_resets} == {3}
-    assert any("tiles were run again" in warning for warning in report.warnings)
+    assert any("tiles were processed again" in warning for warning in report.warnings)
     assert report.picture.scene_cuts == (8, 23)
 
 

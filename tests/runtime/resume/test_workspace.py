@@ -107,7 +107,7 @@ def test_what_is_damaged_and_all_after_it_is_made_again(
 
     assert counts[0] in (begin, begin + 1)
     again = (29 - begin) // 10 + (begin == 0)
-    assert report.warnings == (f"{again} of the segments kept from before were made again, for a file was damaged",)
+    assert report.warnings == (f"{again} of the stored segments were processed again because a file was damaged",)
     assert packets(tmp_path / "out.mp4") == packets(tmp_path / "alone.mp4")
     assert names(tmp_path) == ["manifest.json"]
 
@@ -122,7 +122,7 @@ def test_a_list_that_is_not_readable_is_not_relied_on(
     report, counts = go_on(source, tmp_path)
 
     assert counts[0] == 1
-    assert report.warnings == ("the list of the work kept from before was not readable; started over",)
+    assert report.warnings == ("the manifest of the stored progress was not readable; started over",)
     assert report.picture.pts_equal
 
 
@@ -153,7 +153,7 @@ def test_the_work_of_another_job_is_not_gone_on_with(stopped: Callable[..., Path
     report, counts = go_on(source, tmp_path, options, rule=rule)
 
     what = "source" if change == "touched" else change
-    assert report.warnings == (f"the work kept from before was done with another {what}; started over",)
+    assert report.warnings == (f"the stored progress was made with a different {what}; started over",)
     assert counts[0] == 1
     assert report.resumes == 0
     assert names(tmp_path) == ["manifest.json"]
@@ -168,7 +168,7 @@ def test_a_source_that_gives_other_pictures_starts_the_job_over(stopped: Callabl
 
     report, counts = go_on(source, tmp_path)
 
-    assert report.warnings == ("the source decodes to other frames than before the interruption; started over",)
+    assert report.warnings == ("the source decodes to different frames than before the interruption; started over",)
     assert counts[0] == 1
     assert report.picture.frames_out == 32
 
@@ -176,7 +176,7 @@ def test_a_source_that_gives_other_pictures_starts_the_job_over(stopped: Callabl
 def test_leave_to_replace_the_target_changes_nothing_of_the_work(stopped: Callable[..., Path], tmp_path: Path) -> None:
     source = stopped()
     (tmp_path / "out.mp4").write_bytes(b"old")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         go_on(source, tmp_path)
 
     options = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF, overwrite=True)
@@ -420,10 +420,10 @@ def test_a_source_that_is_written_to_while_it_is_read_is_refused(clip: Callable[
             with source.open("ab") as file:
                 file.write(b"more")
 
-    with pytest.raises(DecodeError, match="was changed while it was read; start the job again when it is complete"):
+    with pytest.raises(DecodeError, match="changed while it was being read; start the job again when it is complete"):
         go_on(source, tmp_path, on_progress=write)
 
     assert not (tmp_path / "out.mp4").exists()
     report, counts = go_on(source, tmp_path)
-    assert report.warnings == ("the work kept from before was done with another source; started over",)
+    assert report.warnings == ("the stored progress was made with a different source; started over",)
     assert counts[0] == 1

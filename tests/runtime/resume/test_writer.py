@@ -17,7 +17,7 @@ def test_a_segment_ends_at_a_cut_once_it_is_long_enough_and_anywhere_at_its_long
 
 @pytest.mark.parametrize(("least", "most"), [(1, 10), (5, 4), (0, 0)])
 def test_a_rule_that_cannot_be_is_refused(least, most):
-    with pytest.raises(OptionError, match="expected 2 or more, and the least first"):
+    with pytest.raises(OptionError, match="expected 2 or more, and the minimum first"):
         SegmentRule(least, most)
 
 

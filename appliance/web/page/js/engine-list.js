@@ -14,7 +14,7 @@ const STATES = {
   building: "Building",
   waiting: "Waiting until no job runs",
   quarantined: "Failed",
-  "built, not proven": "For another device",
+  "built, not tested": "For another device",
 };
 const AGAIN = new Set(["ready", "outdated", "quarantined"]);
 const NONE = "No optimized engines yet. They are optional and only make processing faster.";

@@ -130,7 +130,7 @@ def test_a_build_that_is_stopped_ends_soon_while_another_builds(store, wanted) -
     stages: list[str] = []
     with FileLock.try_exclusive(store.layout.lock(store.key(wanted).name)):
         began = time.monotonic()
-        with pytest.raises(CancelledError, match=r"model light-x4 was stopped; nothing is left"):
+        with pytest.raises(CancelledError, match=r"model light-x4 was cancelled; nothing was kept"):
             build_in_subprocess(store, wanted, stop=lambda: bool(stages), on_stage=stages.append)
     assert time.monotonic() - began < 30
     assert stages == ["waiting"]
@@ -190,7 +190,7 @@ def test_a_builder_that_crashes_is_noted_too(store, wanted, monkeypatch) -> None
     result = build_in_subprocess(store, wanted, stop=never)
 
     assert result.outcome is BuildOutcome.REFUSED
-    assert result.reason == "the builder ended with code 1: it printed nothing"
+    assert result.reason == "the builder exited with code 1: it printed nothing"
     assert store.build_failure(store.key(wanted)) is not None
 
 
@@ -201,7 +201,7 @@ def test_a_builder_that_is_killed_may_be_tried_again(store, wanted, tmp_path, mo
     monkeypatch.setattr(sys, "executable", str(script))
     store.request_build(wanted)
 
-    with pytest.raises(EngineStoreError, match=r"ended with code -9: .*perhaps memory ran out"):
+    with pytest.raises(EngineStoreError, match=r"exited with code -9: .*it may have run out of memory"):
         build_in_subprocess(store, wanted, stop=never)
     assert len(store.build_requests()) == 1
 

@@ -60,7 +60,7 @@ def test_a_flipped_bit_is_found_before_the_engine_is_used(store, wanted, build) 
     name = store.key(wanted).name
     failure = BuildFailure.read(store.layout.quarantine / name / FAILURE)
     assert failure.kind is FailureKind.DAMAGED
-    assert "engine.blob changed on the disk: its SHA-256 is" in failure.reason
+    assert "engine.blob changed on disk: its SHA-256 is" in failure.reason
     assert [wish.request for wish in store.build_requests()] == [wanted]
     assert build(store, wanted).outcome is BuildOutcome.READY
     with store.find(wanted):
