@@ -1,4 +1,4 @@
-"""Files that survive a crash: written, synced and renamed, in this order; and digests that tell whether they are whole.
+"""Files that survive a crash: written, synced and renamed, in this order; and digests that verify them.
 
 Everything durable goes through `os.fsync`, `os.replace`, `os.link` and `os.unlink`, so that a test may stop the process
 at each of them.
@@ -46,7 +46,7 @@ def convert_os_errors(folder: Path, *, result: Path | None = None) -> Generator[
 
     Args:
         folder: The folder that is written to.
-        result: The file that the messages name in place of the folder, where the folder is a temporary one.
+        result: The file that messages name instead of the folder, where the folder is a temporary one.
 
     Raises:
         OutputError: The disk is full, or the folder cannot be written.
@@ -88,7 +88,7 @@ def sync_path(path: Path) -> None:
 
 
 def write_durably(path: Path, content: bytes, *, mode: int = 0o666, is_shared: bool = False) -> None:
-    """Write a file that is, after any crash, either the old one or the new one.
+    """Write a file atomically: after a crash it is either the old one or the new one.
 
     Args:
         path: The file.
@@ -110,7 +110,7 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o666, is_shared: b
 
 
 def _create(path: Path, mode: int) -> int:
-    """Create a file, in place of one that a crash left: in a shared folder that could be a link to elsewhere."""
+    """Create a file, replacing one left by a crash, which in a shared folder could be a link to elsewhere."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         return os.open(path, flags, mode)
@@ -131,12 +131,12 @@ def remove_durably(*paths: Path) -> None:
 
 
 def record_file(path: Path) -> FileRecord:
-    """Return the record of a file as it is."""
+    """Return the record of a file's current contents."""
     return FileRecord(path.name, path.stat().st_size, _digest(path))
 
 
 def is_intact(folder: Path, record: FileRecord) -> bool:
-    """Return whether a file is as it was recorded."""
+    """Return whether a file still matches its record."""
     path = folder / record.name
     try:
         return path.stat().st_size == record.size_bytes and _digest(path) == record.sha256
@@ -187,7 +187,7 @@ def publish_file(partial: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def describe_taken(target: Path) -> str:
-    """Return the message for a name that is taken."""
+    """Return the message for a name that already exists."""
     return f"{target} already exists; choose another name, or use --overwrite"
 
 

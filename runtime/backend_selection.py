@@ -16,7 +16,7 @@ from runtime.plan import JobPlan, expected_frames
 logger = logging.getLogger(__name__)
 
 _MIN_FRAMES_TO_MEASURE: Final = 400.0
-"""Frames of 320x180; a shorter job is done before the measurement has paid off."""
+"""Frames of 320x180; a shorter job finishes before the benchmark pays off."""
 _FIRST_BUDGET_S: Final = 0.2
 """For each backend and precision; there are four to six, and each is opened and run three times at least."""
 
@@ -36,13 +36,13 @@ class JobBackends:
         return tuple(choice for choice in (self.video, self.speech) if choice is not None)
 
     def engine_fingerprint(self) -> str:
-        """Return the backend, precision and library of each model, which decide the last bits of its results."""
+        """Return the backend, precision and library of each model, which determine its results bit for bit."""
         used = [(choice.model.manifest.name, choice.backend) for choice in self.choices]
         return "; ".join(f"{model} on {one.name} in {one.precision} by {one.library}" for model, one in used)
 
 
 def parse_engine_fingerprint(text: str) -> dict[str, BackendPreference]:
-    """Return the backend and precision of each model by its name; a text of another form has none."""
+    """Return the backend and precision of each model by its name; empty for text in another form."""
     found = re.findall(r"([^ ;]+) on ([^ ]+) in ([^ ]+) by", text)
     return {name: BackendPreference(backend, precision) for name, backend, precision in found}
 
@@ -62,7 +62,7 @@ def run_with_backends(
         run: Does the job; it is called again only if it raised `OpenError`.
         threads: CPU threads for the video.
         engines: The folder of this machine's engines and measurements.
-        kept: What an earlier attempt with the same options used, by the model's name.
+        kept: The backends that an earlier attempt with the same options used, by the model's name.
 
     Raises:
         OptionError: There is no such backend or precision, or the model has no such file.

@@ -30,13 +30,13 @@ _LOCAL_FAMILIES: Final = (1, 16)
 
 
 def end_with_parent(parent: int | None, on_end: Callable[[], None] | None = None) -> None:
-    """End this process when its parent ends, in the middle of native code too; a thread checks twice a second.
+    """End this process when its parent ends, even inside native code; a thread checks twice a second.
 
-    `prctl(PR_SET_PDEATHSIG)` would end it with the parent's thread that started it, which may be gone long before.
+    `prctl(PR_SET_PDEATHSIG)` would end it with the thread of the parent that started it, which may end much earlier.
 
     Args:
         parent: The parent's process id, as the parent itself passed it on; None for a process that has no such parent.
-        on_end: Called in place of ending at once.
+        on_end: Called instead of ending at once.
     """
     if parent is not None:
         threading.Thread(target=_watch, args=(parent, on_end), name="relume-parent", daemon=True).start()
@@ -51,7 +51,7 @@ def _watch(parent: int, on_end: Callable[[], None] | None) -> None:
 
 
 def lower_priority(*, niceness: int = 10, oom_score: int = 500) -> None:
-    """Leave the processor to other processes, and be the first that the kernel ends where memory is short."""
+    """Lower the priority, and be the first process that the kernel kills when memory is short."""
     with suppress(OSError):
         os.nice(niceness)
     with suppress(OSError):
@@ -64,10 +64,10 @@ def forbid_network(*, kill: bool = False) -> bool:
     Every socket but AF_UNIX and AF_NETLINK is refused with EACCES, in native code too.
 
     Args:
-        kill: End the process (SIGSYS) instead, so that a test sees that a library tried.
+        kill: End the process (SIGSYS) instead, so that a test detects the attempt.
 
     Returns:
-        Whether the kernel took the filter; it has none on other systems, and containers may refuse it.
+        Whether the kernel accepted the filter; other systems have none, and containers may refuse it.
     """
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         return False
@@ -79,7 +79,7 @@ def forbid_network(*, kill: bool = False) -> bool:
     described = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
     if library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False
-    # With TSYNC threads that a library has started already are bound too.
+    # With TSYNC, threads that a library has already started are included.
     return bool(library.syscall(seccomp, _SET_MODE_FILTER, _TSYNC, described) == 0)
 
 
@@ -89,11 +89,11 @@ def _network_filter(machine: int, seccomp: int, socket_call: int, verdict: int) 
     load, equal, least, give = 0x20, 0x15, 0x35, 0x06
     family = [(equal, len(_LOCAL_FAMILIES) - place, 0, value) for place, value in enumerate(_LOCAL_FAMILIES)]
     rows = [
-        (load, 0, 0, 4),  # the machine: one process may make calls of another, such as 32-bit ones
+        (load, 0, 0, 4),  # the architecture: a process may make calls of another one, such as 32-bit calls
         (equal, 0, 5 + len(family), machine),
         (load, 0, 0, 0),  # the number of the call
         (least, 3 + len(family), 0, _X32),
-        (equal, 2 + len(family), 0, _IO_URING_SETUP),  # it opens sockets without a call of its own
+        (equal, 2 + len(family), 0, _IO_URING_SETUP),  # it opens sockets without the socket call
         (equal, 0, 2 + len(family), socket_call),
         (load, 0, 0, 16),  # the first argument: the family
         *family,

@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Closing(ABC):
-    """A context manager that closes itself, whatever happened in the block."""
+    """A context manager that is closed when its block ends, even by an exception."""
 
     @abstractmethod
     def close(self) -> None:

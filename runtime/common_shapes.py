@@ -1,4 +1,4 @@
-"""The engines that a machine will need: those of the presets' models, at the tile shapes of common sources."""
+"""The engines that a machine is likely to need: the presets' models at the tile shapes of common sources."""
 
 from collections.abc import Iterator
 from typing import Final

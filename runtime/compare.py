@@ -1,4 +1,4 @@
-"""A before/after image: source and result side by side, below them one detail of both."""
+"""A before/after image: source and result side by side, with a detail of both below."""
 
 from io import BytesIO
 from pathlib import Path
@@ -72,11 +72,11 @@ def draw_comparison(before: RgbImage, after: RgbImage) -> "Image":
 
 
 def find_detail(image: RgbImage, panel: tuple[int, int]) -> Box:
-    """Find the region with most detail, of which two by two pixels fill one of the panel.
+    """Find the region with the most detail that fills the panel at 2x magnification.
 
     Args:
         image: (height, width, 3) uint8, RGB.
-        panel: Width and height of the panel that shall show the region.
+        panel: Width and height of the panel that shows the region.
 
     Returns:
         Left, top, right and bottom, inside the image.

@@ -128,13 +128,13 @@ def diagnose(
     """Return the diagnosis of this machine.
 
     Args:
-        trials: Benchmark every model on every backend too, and store the speeds, by which jobs choose.
+        trials: Also benchmark every model on every backend, and store the speeds, by which jobs choose.
         engines: The folder of this machine's engines and measurements; None for neither.
         own: A folder of the owner's own models, to be checked too.
         budget_s: Seconds for each backend and precision of a model.
     """
     hardware = detect_hardware()
-    # There is no OpenVINO to install but on x86; elsewhere nothing lacks it.
+    # OpenVINO exists only for x86; elsewhere it is not listed as missing.
     wanted = [entry for entry in _LIBRARIES if entry[0] != "openvino" or hardware.machine == "x86_64"]
     libraries = tuple(_find_library(*entry) for entry in wanted)
     codecs = _find_codecs()
@@ -227,7 +227,7 @@ def _read_zoo(problems: list[str], own: Path | None) -> tuple[list[Model], tuple
     for preset in PRESETS.values():
         missing = sorted({preset.audio_model, *preset.models.values()} - there)
         if missing:
-            problems.append(f"preset {preset.name} has no {', '.join(missing)}: reinstall Relume")
+            problems.append(f"preset {preset.name} lacks {', '.join(missing)}: reinstall Relume")
     for model in shipped:
         if not model.manifest.training.iterations:
             problems.append(f"model {model.manifest.name} is untrained: reinstall Relume")

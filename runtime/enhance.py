@@ -4,7 +4,7 @@ Video: `media/video_reader` -> `kernels/colour` -> `video/motion` (`kernels/flow
 (`kernels/tiles`, `kernels/warp`, `engine`; for an imported model `video/sliding_window` or `video/bidirectional`) ->
 `kernels/colour` -> `media/video_encoder`. Audio: `media/audio_reader` -> `audio/speech_enhancer` ->
 `media/audio_encoder`. Both are stored in a workspace (`resume`), audio track by track and video segment by segment, so
-that a job that was killed resumes. In the end `media/muxer` merges them with the copied streams and `media/verify`
+that a job that was killed resumes. At the end `media/muxer` merges them with the copied streams and `media/verify`
 reads the result back.
 """
 
@@ -84,8 +84,8 @@ def enhance(
             the same call only returns the report again. See `docs/durable-jobs.md`. None takes a temporary folder
             beside the target, which is removed in any case.
         rule: The length of a segment of video; None is about ten seconds.
-        engines: The folder of this machine's engines and of the measurements of `relume doctor`; None for neither:
-            then ONNX Runtime runs the models in float32, unless the options say otherwise.
+        engines: The folder of this machine's engines and of the measurements of `relume doctor`; None for neither; then
+        ONNX Runtime runs the models in float32, unless the options say otherwise.
 
     Returns:
         The report. The result is in its place, complete.
@@ -106,7 +106,7 @@ def enhance(
                 work.clear()
                 return manifest.report
             if manifest.threads != threads:
-                # Encoders produce other bytes with other threads, so those of the first attempt are kept.
+                # Encoders produce different bytes with another number of threads, so that of the first attempt is kept.
                 used = parse_engine_fingerprint(backends.engine_fingerprint())
                 backends = select_backends(plan, threads=manifest.threads, engines=engines, kept=used)
             progress = ProgressReporter(
@@ -114,7 +114,7 @@ def enhance(
             )
             return _run(JobRun(plan, backends, manifest.threads, progress, cancel), work, rule)
 
-        # Measurements and engines that are newer than the job must not change the backends that it resumes with.
+        # Measurements and engines newer than the job must not change the backends that it resumes with.
         before = work.stored_fingerprint()
         kept = parse_engine_fingerprint(before["engine"]) if before.get("options") == describe_options(plan) else {}
         return run_with_backends(plan, run, threads=threads, engines=engines, kept=kept)
@@ -122,7 +122,7 @@ def enhance(
 
 @contextmanager
 def _open_workspace(folder: Path | None, plan: JobPlan) -> Generator[Workspace]:
-    """Open the job's workspace, or a temporary one beside the target, where there is room for the result anyway."""
+    """Open the job's workspace, or a temporary one beside the target, where the result needs space anyway."""
     if folder is not None:
         with Workspace(folder) as workspace:
             yield workspace
@@ -138,7 +138,7 @@ def _open_workspace(folder: Path | None, plan: JobPlan) -> Generator[Workspace]:
 
 
 def _run(run: JobRun, workspace: Workspace, rule: SegmentRule) -> Report:
-    """Do what is not stored in the workspace yet, then merge."""
+    """Do the work that is not yet stored in the workspace, then merge."""
     plan = run.plan
     workspace.remove_empty_target()
     _refuse_place(plan, workspace)
@@ -153,9 +153,9 @@ def _run(run: JobRun, workspace: Workspace, rule: SegmentRule) -> Report:
 
 
 def _refuse_change(source: Path, before: str) -> None:
-    """Refuse the result of a source that was written to meanwhile.
+    """Refuse the result of a source that changed during the job.
 
-    A source that was removed was read whole; where streams are still to be copied from it, they will be missed.
+    A removed source was read completely; if streams still have to be copied from it, opening it fails later.
     """
     if source.exists() and identify_source(source) != before:
         raise DecodeError(f"{source} changed while it was being read; start the job again when it is complete")
@@ -171,7 +171,7 @@ def _refuse_place(plan: JobPlan, workspace: Workspace) -> None:
 
 
 def _store_audio(run: JobRun, workspace: Workspace, stream: AudioStream) -> AudioOutcome | None:
-    """Store one audio track, whole, if it is encoded anew and not stored yet; None for one that is not."""
+    """Store one audio track as a whole if it is re-encoded and not yet stored; None for one that is copied."""
     suffix, index = run.plan.target.suffix.lower(), stream.index
     mapped = next(one for one in run.plan.streams if one.index == index)
     if mapped.out_codec is None or mapped.action is Action.COPIED:
@@ -339,7 +339,7 @@ def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, audios
         )
         report = build_report(outcome, written)
         refuse_unverified(plan, muxer, report)
-        # From here on the next attempt recognises the result by its mark, should the end be interrupted.
+        # From here on, the next attempt recognises the result by its mark if the end is interrupted.
         workspace.commit(result=read_signature(written), report=report)
         muxer.publish()
     workspace.clear()
@@ -357,7 +357,7 @@ def _read_audio(
 
 
 def _until_stopped(packets: Iterable[AnyPacket], stop: StopSignal) -> Iterator[AnyPacket]:
-    """Yield packets until the job is stopped: some copied streams are encoded again on the way."""
+    """Yield packets until the job is stopped: some copied streams are re-encoded in the process."""
     for packet in packets:
         stop.check()
         yield packet

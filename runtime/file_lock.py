@@ -40,7 +40,7 @@ class FileLock(Closing):
 
     @classmethod
     def wait_exclusive(cls, path: Path, stop: threading.Event, *, holder: str) -> Self:
-        """Wait for an exclusive lock; `holder` says what the other process does meanwhile.
+        """Wait for an exclusive lock; `holder` describes what the other process does meanwhile.
 
         Raises:
             CancelledError: `stop` was set before the lock was free.
@@ -83,7 +83,7 @@ class FileLock(Closing):
         return cls(handle)
 
     def _is_of(self, path: Path) -> bool:
-        """Return whether the locked file is the one that has this name now."""
+        """Return whether the locked file still has this name."""
         assert self._handle is not None
         try:
             return os.path.samestat(os.fstat(self._handle), os.stat(path))

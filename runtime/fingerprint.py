@@ -1,4 +1,4 @@
-"""The fingerprint of a job: what decides the bits of its result; a workspace is resumed only if it is equal."""
+"""The fingerprint of a job: all that determines the bits of its result; a workspace resumes only if it is equal."""
 
 import json
 import platform
@@ -16,14 +16,14 @@ from runtime.plan import JobPlan
 from runtime.resume.writer import SegmentRule
 from runtime.version import relume_version
 
-# Their arithmetic and their encoders decide the last bits.
+# Their arithmetic and their encoders determine the last bits.
 _LIBRARIES: Final = ("av", "numba", "numpy", "onnxruntime", "soxr")
-# They decide whether the job continues and its result gets its name, not its content.
+# They determine whether the job continues and the result gets its name, not its content.
 _NOT_DECISIVE: Final = ("overwrite", "keep_unverified", "allow_damaged")
 
 
 def compute_fingerprint(plan: JobPlan, backends: JobBackends, *, rule: SegmentRule) -> dict[str, str]:
-    """Return the fingerprint, by names that the user sees where a part of it changed."""
+    """Return the fingerprint by part; the user sees the names of parts that changed."""
     return {
         "source": identify_source(plan.info.path),
         "options": describe_options(plan),
@@ -36,7 +36,7 @@ def compute_fingerprint(plan: JobPlan, backends: JobBackends, *, rule: SegmentRu
 
 
 def describe_options(plan: JobPlan) -> str:
-    """Return the options that decide the result."""
+    """Return the options that determine the result."""
     options = {name: value for name, value in asdict(plan.options).items() if name not in _NOT_DECISIVE}
     return json.dumps(options, default=str, sort_keys=True)
 

@@ -1,6 +1,6 @@
-"""The golden test: a stored clip through an engine and through ONNX Runtime in FP32, before the engine may be used.
+"""The golden test: a stored clip runs through an engine and through ONNX Runtime in FP32 before the engine may be used.
 
-The clip is short but goes the whole way of a job: motion, recurrent state, two tiles side by side.
+The clip is short but covers a whole job: motion, recurrent state, two tiles side by side.
 """
 
 import time
@@ -33,9 +33,9 @@ from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import Canvas, plan_canvas
 
 MIN_AGREEMENT_DB: Final = {"fp32": 50.0, "fp16": 50.0, "int8": 40.0}
-"""PSNR against FP32. INT8 is judged by its quality; far below this it would be a different image all the same."""
+"""PSNR against FP32. INT8 is judged by its quality, but far below this the image would be a different one."""
 MAX_LOSS_DB: Final = 0.15
-"""Loss of PSNR against the ground truth, compared with FP32, that is accepted: that of INT8 on real clips."""
+"""Accepted loss of PSNR against the ground truth, compared with FP32: that of INT8 on real clips."""
 
 
 class GoldenTestError(EngineStoreError):
@@ -61,7 +61,7 @@ def validate_engine(request: EngineRequest, engine: Path, *, threads: int) -> Go
     """
     started = time.monotonic()
     model, entry = find_file(request.source)
-    model.file(role=entry.role, precision="fp32")  # the reference, refused before the engine is opened
+    model.file(role=entry.role, precision="fp32")  # refuse a faulty reference before the engine is opened
     try:
         session = open_engine(engine, engine_type=request.engine_type, precision=request.precision, threads=threads)
     except RelumeError as error:
@@ -209,7 +209,7 @@ def compare_video(model: Model, dimensions: dict[str, int], tested: Backend, ref
     spec = model.manifest.video
     assert spec is not None
     shape = tile_shape(spec, dimensions)
-    # The two tiles overlap by much: two whole ones would take gigabytes for the largest shapes.
+    # The two tiles overlap widely: two full ones would take gigabytes for the largest shapes.
     width = min(2 * (shape[1] - spec.halo), shape[1] + 2 * spec.halo + _BESIDE_TILES)
     rows, columns = shape[0] * spec.grid, width * spec.grid
     clip = make_clip(rows, columns, scale=spec.scale, count=max(_LEAST_FRAMES, spec.look_ahead + 1))
@@ -306,7 +306,7 @@ def _run_video(model: Model, backend: Backend, canvas: Canvas, clip: GoldenClip)
     made: list[Frame] = []
     try:
         for number, frame in enumerate(clip.frames):
-            # The step may fill the array again.
+            # The step may overwrite the array.
             pushed = step.push(window.push(frame, pts=number, duration=1))
             made.extend(np.array(finished.rgb) for finished in pushed)
         made.extend(np.array(finished.rgb) for finished in step.flush())

@@ -17,7 +17,7 @@ _QUERY: Final = "name,memory.total,driver_version,compute_cap"
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """An NVIDIA GPU as its driver describes it, in the driver's words; an unknown field is empty or `[N/A]`."""
+    """An NVIDIA GPU as its driver describes it; an unknown field is empty or `[N/A]`."""
 
     name: str
     memory: str
@@ -66,7 +66,7 @@ def read_cpu_model() -> str:
 
 
 def read_gpus() -> tuple[Gpu, ...]:
-    """Return the GPUs that nvidia-smi lists, which is run once a minute at most; every driver but a Jetson's has it."""
+    """Return the GPUs that nvidia-smi lists, run at most once a minute; every driver but a Jetson's has it."""
     tool = shutil.which("nvidia-smi")
     return () if tool is None else _run_nvidia_smi(tool, int(time.monotonic() / _KEPT_S))
 
@@ -89,7 +89,7 @@ def _parse_gpu(line: str) -> Gpu:
 
 @lru_cache
 def read_cuda_version() -> str:
-    """Return the CUDA version of the driver, such as 13.0, which its library knows; empty without a driver."""
+    """Return the CUDA version of the driver, such as 13.0, as reported by its library; empty without a driver."""
     version = ctypes.c_int()
     try:
         if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)) != 0:

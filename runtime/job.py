@@ -101,12 +101,12 @@ def open_video_pipeline(
 
 
 def read_siting(plan: JobPlan, video: VideoPlan) -> tuple[float, float]:
-    """Return the chroma siting; to be called before a decoder of many threads opens, as it reads FFmpeg's log."""
+    """Return the chroma siting; call it before a multi-threaded decoder opens, because it reads FFmpeg's log."""
     return find_siting(plan.info.path, video.stream)
 
 
 def open_audio_pipeline(run: JobRun, stream: AudioStream, encoder: AudioEncoder, *, stop: StopSignal) -> AudioPipeline:
-    """Set up the stages of one audio track; its speech is enhanced only if the plan says so."""
+    """Set up the stages of one audio track; its speech is enhanced only if planned."""
     plan = run.plan
     reader = AudioReader(plan.info.path, stream, start=plan.options.start, end=plan.options.end)
     enhancer = None
@@ -132,7 +132,7 @@ def open_audio_pipeline(run: JobRun, stream: AudioStream, encoder: AudioEncoder,
 
 
 def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], plan: JobPlan) -> Iterator[Item]:
-    """Yield what a reader yields, and refuse a source that turns out to be damaged, unless the options allow it.
+    """Yield from a reader, and refuse a source that turns out to be damaged, unless the options allow it.
 
     Raises:
         DamagedError: A part of it cannot be decoded, or the file ends before its own index does.

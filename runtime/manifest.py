@@ -1,7 +1,7 @@
 """The manifest of a model, beside its ONNX files: read and checked.
 
-One folder of the zoo is one model: `manifest.json` and the files that it names. Everything the pipelines need to
-run a network (state, halo, scale, tile shapes, delays) is read from here, never from the code.
+One folder of the zoo is one model: `manifest.json` and the files that it names. Everything that the pipelines need to
+run a network (state, halo, scale, tile shapes, delays) is read from it, not hard-coded.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ Role = Literal["step", "window", "clean", "flow", "backward", "forward", "recons
 
 
 class QuantScheme(StrEnum):
-    """How an INT8 file is quantised: unsigned with a zero point, or signed without one, all that TensorRT takes."""
+    """How an INT8 file is quantised: unsigned with a zero point, or signed without one, as TensorRT requires."""
 
     ASYMMETRIC_U8 = "cpu"
     SYMMETRIC_S8 = "tensorrt"
@@ -51,7 +51,7 @@ class StateSpec(_Part):
 
 
 class Quality(_Part):
-    """One measured figure; `command` measures it again."""
+    """One measured figure; `command` reproduces it."""
 
     measure: str
     data: str
@@ -63,7 +63,7 @@ class Quality(_Part):
 class Calibration(_Part):
     """The calibration of an INT8 file.
 
-    `digest`: SHA-256 of the activation ranges, kept beside the manifest as `path`; another calibration is another
+    `digest`: SHA-256 of the activation ranges, kept beside the manifest as `path`; another calibration means another
     engine. `in_float`: layers that were left in float32. `loss`: its quality and that of float32 (`before`).
     """
 
@@ -94,12 +94,12 @@ class ModelFile(_Part):
 class VideoSpec(_Part):
     """The parameters with which the video pipeline runs a network.
 
-    `halo`: pixels of the grid (the plane on which the network computes: the source divided by `grid`) by which a
-    tile must be larger than what is kept of it, so that the kept part equals the untiled result.
-    `look_ahead`: of a network that takes a window, all its frames but one; so of a chain, whose backward features
-    reach so far. `window_overlap`: frames that two such windows share.
-    `clean_passes`, `clean_until`: a chain's cleaning is repeated so often at most, until a pass changes the frames by
-    less than so many 255ths, on average.
+    `halo`: pixels of the grid (the plane on which the network computes: the source divided by `grid`) by which a tile
+    must be larger than its kept part, so that the kept part equals the untiled result.
+    `look_ahead`: for a network that takes a window, or for a chain, whose backward features reach as far: all frames of
+    the window but one. `window_overlap`: frames that two such windows share.
+    `clean_passes`, `clean_until`: a chain's cleaning is repeated at most this often, until a pass changes the frames by
+    less than this many 255ths on average.
     """
 
     scale: Literal[1, 2, 4]
@@ -132,8 +132,8 @@ class AudioSpec(_Part):
     """The parameters with which the audio pipeline runs a network: rates and delays in samples at `sample_rate`.
 
     A stream begins with `lead_in_samples` zeros; after `reset_after_frames` frames `reset_states` are set to zero.
-    Output sample j then belongs to input sample j - (lead_in_samples + delay_samples). A network that `predicts` noise
-    gives what is to be taken from the delayed input.
+    Output sample j then belongs to input sample j - (lead_in_samples + delay_samples). The output of a network that
+    `predicts` noise is subtracted from the delayed input.
     """
 
     sample_rate: int = Field(gt=0)

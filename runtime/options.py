@@ -47,11 +47,10 @@ CRF_RANGES = {Codec.H264: range(52), Codec.HEVC: range(52), Codec.AV1: range(64)
 class EnhanceOptions:
     """The options of one job; None means the preset's value.
 
-    `model` replaces the preset's video model; it is searched in `zoo`, an owner's own folder of models, or among those
-    that ship.
-    `allow_damaged` enhances a damaged source as far as it can be read, instead of refusing it. `keep_unverified` gives
-    the result its name although verification of the finished file failed. `start` and `end` are seconds of the source's
-    time line, `start` included and `end` not.
+    `model` replaces the preset's video model; it is searched for in `zoo`, a folder of the owner's own models, or among
+    those that ship. `allow_damaged` enhances a damaged source as far as it can be read, instead of refusing it.
+    `keep_unverified` gives the result its name even if its verification failed. `start` and `end` are
+    seconds of the source's time line, `start` included and `end` not.
     """
 
     preset: str = DEFAULT_PRESET
@@ -120,7 +119,7 @@ def parse_time(text: str) -> Fraction:
     """Read seconds, mm:ss or hh:mm:ss, each with an optional decimal fraction, exactly.
 
     Raises:
-        OptionError: The text is no such time.
+        OptionError: The text is not such a time.
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:

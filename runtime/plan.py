@@ -24,7 +24,7 @@ from runtime.options import AudioMode, EnhanceOptions
 from runtime.presets import ResolvedPreset, ScaleChoice, choose_scale, resolve_preset
 
 MIN_SIDE: Final = 16
-# Memory that a job holds for frames at once: planes, RGB and states of the source, RGB and planes of the result.
+# Memory for frames that a job holds at once: planes, RGB and states of the source, RGB and planes of the result.
 _BYTES_PER_PIXEL: Final = 60
 _BYTES_PER_RESULT_PIXEL: Final = 40
 MAX_SPEECH_TRACKS: Final = 16
@@ -53,7 +53,7 @@ class SpeechPlan:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """One job, decided.
+    """The plan of one job.
 
     `video` is None where the video is copied or missing, `speech` where no track is enhanced. `notes` are warnings for
     the report.
@@ -70,7 +70,7 @@ class JobPlan:
 
 
 def plan_job(source: Path, target: Path | None, options: EnhanceOptions) -> JobPlan:
-    """Decide everything about a job but the backends of its models.
+    """Plan everything about a job except the backends of its models.
 
     Raises:
         OptionError: Options are refused, or leave nothing to do.
@@ -116,7 +116,7 @@ def plan_job(source: Path, target: Path | None, options: EnhanceOptions) -> JobP
 
 
 def encode_settings(plan: JobPlan, video: VideoPlan, reader: VideoReader, *, threads: int) -> EncodeSettings:
-    """Return the encoder settings: those of the source at the new size, at the bit depth that the preset demands."""
+    """Return the encoder settings: those of the source at the new size, at the bit depth that the preset requires."""
     settings = settings_for(
         reader,
         video.codec,
@@ -213,7 +213,7 @@ def _check_frames(source: Path, video: VideoStream) -> None:
 
 
 def _check_memory(source: Path, video: VideoStream, scale: int) -> None:
-    """Refuse frames that need more memory than there is, before any work is done."""
+    """Refuse frames that need more memory than available, before any work is done."""
     pixels = video.width * video.height
     needed, there = pixels * (_BYTES_PER_PIXEL + _BYTES_PER_RESULT_PIXEL * scale * scale), _memory_bytes()
     if needed > there:

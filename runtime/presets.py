@@ -31,8 +31,8 @@ class Preset:
     """A named way to enhance.
 
     `models` names the zoo's video model for each scale that the preset offers; none means that
-    the video is copied. `auto_limit` is the largest scale that `--scale auto` takes.
-    `least_bits` is the least bit depth of the result; a deeper source keeps its own.
+    the video is copied. `auto_limit` is the largest scale that `--scale auto` chooses. `least_bits` is the minimum bit
+    depth of the result; a deeper source keeps its own.
     """
 
     name: str
@@ -67,7 +67,7 @@ class ScaleChoice:
 class ResolvedPreset:
     """A preset with the options of a job applied.
 
-    Only an automatic scale is still open; `crf` None is the codec's default. `codec` is None where video is copied.
+    Only an automatic scale is still open; `crf` None is the codec's default. `codec` is None if video is copied.
     """
 
     preset: Preset
@@ -152,7 +152,7 @@ def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
     """Apply the options of a job to its preset.
 
     Raises:
-        OptionError: An option is outside its range, or does not go with the preset or another one.
+        OptionError: An option is outside its range, or conflicts with the preset or another one.
     """
     check_options(options)
     preset = find_preset(options.preset)
@@ -172,7 +172,7 @@ def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
 
 
 def choose_scale(height: int, width: int, preset: Preset) -> ScaleChoice:
-    """Choose the scale of `--scale auto`: the largest that the preset takes and that fits 4K.
+    """Choose the scale of `--scale auto`: the largest that the preset offers and that fits 4K.
 
     The result never has more than 2160 lines because of it; a source that has more keeps its size.
     """

@@ -1,4 +1,4 @@
-"""Progress of a job: the value that callers see, and the counts of the stages that it is made from."""
+"""Progress of a job: the value that callers see, and the counts of the stages behind it."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ class Progress:
 
 
 class ProgressReporter:
-    """Turns the counts of the stages' threads into calls of `on_progress`; frames of earlier attempts count as done."""
+    """Converts the counts of the stages into calls of `on_progress`; frames of earlier attempts count as done."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class ProgressReporter:
         self.started = time.monotonic()
         self.first_frame_s: float | None = None
         self.frames_made = 0
-        """Frames of this attempt alone."""
+        """Frames of this attempt only."""
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._progress = Progress("opening", frames_total=frames_total, samples_total=samples_total)

@@ -27,7 +27,7 @@ def pair_streams(plans: Sequence[StreamPlan], result: MediaInfo) -> Pairs:
     """Return the stream of the result for each planned stream that is found in it, by index of the source's.
 
     The muxer keeps the order of the streams of one kind. A codec may be read under another name than it was written
-    under, but for data, which a container may add itself.
+    under, except for data, which a container may add itself.
     """
     left = list(result.streams)
     pairs: Pairs = {}
@@ -44,7 +44,7 @@ def pair_streams(plans: Sequence[StreamPlan], result: MediaInfo) -> Pairs:
 def actual_plan(
     plan: StreamPlan, pairs: Pairs, result: MediaInfo, *, written: Mapping[int, int], found: Mapping[int, int]
 ) -> StreamPlan:
-    """Return the actual mapping of a stream, now that the finished file was read.
+    """Return the actual mapping of a stream, as found in the finished file.
 
     Args:
         plan: The planned mapping.
@@ -75,7 +75,7 @@ def compare_parts(
     start: Fraction | None,
     end: Fraction | None,
 ) -> tuple[PartOutcome, ...]:
-    """Return the outcome of everything but the streams.
+    """Return the outcome of everything except the streams.
 
     Args:
         source: The source.
@@ -138,7 +138,7 @@ def _time_code(source: MediaInfo, result: MediaInfo) -> Iterable[PartOutcome]:
     if find_time_code(source) is not None and source.video is not None:
         kept = find_time_code(result)
         action = Action.NOT_CARRIED if kept is None else Action.COPIED
-        yield PartOutcome("time code", 1, action, _NO_TIME_CODE if kept is None else f"truncated to {kept}")
+        yield PartOutcome("time code", 1, action, _NO_TIME_CODE if kept is None else f"it starts at {kept}")
 
 
 def _track_tags(source: MediaInfo, pairs: Pairs) -> Iterable[PartOutcome]:

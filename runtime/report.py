@@ -1,7 +1,7 @@
 """The report of a job: written as JSON beside the result, and read back.
 
-Rationals are text ("30000/1001"); positions along the video are frame numbers, along the
-sound sample numbers. Durations in seconds are for reading, not for computing.
+Rationals are text ("30000/1001"); positions in video are frame numbers, in audio sample numbers. Durations in seconds
+are for display, not for computing.
 """
 
 import json
@@ -39,8 +39,8 @@ class MediaFile:
 class StreamOutcome:
     """The outcome of one stream of the source.
 
-    `out_index` and `out_codec` are None for a stream that was not carried; `reason` is empty
-    where the action explains itself.
+    `out_index` and `out_codec` are None for a stream that was not carried; `reason` is empty if the action explains
+    itself.
     """
 
     index: int
@@ -84,7 +84,7 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How a frame was cut for the engine; sizes are of the tile with its halo."""
+    """The tiling of a frame for the engine; sizes are those of the tile with its halo."""
 
     tile_height: int
     tile_width: int
@@ -124,8 +124,8 @@ class VideoReport:
 class AudioReport:
     """The processing of one audio track.
 
-    `guard_share` is the share of the time in which the guard held the effect back, and
-    `mean_effect` the mean effect that remained (1 is full); both None for a copied track.
+    `guard_share` is the share of the time in which the music detector reduced the effect, and `mean_effect` the mean
+    remaining effect (1 is full); both None for a copied track.
     """
 
     index: int
@@ -177,7 +177,7 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """The seconds that one stage was busy; stages work side by side, so they overlap."""
+    """The seconds that one stage was busy; stages run in parallel, so they overlap."""
 
     stage: str
     seconds: float
@@ -198,8 +198,8 @@ class Speed:
 class Report:
     """One finished job.
 
-    `check_failures` are the failures of the check of the finished file. `resumes` counts the interruptions after which
-    it continued; `speed` is then that of the last attempt alone.
+    `check_failures` are the failures of the verification of the finished file. `resumes` counts the interruptions after
+    which it continued; `speed` is then only that of the last attempt.
     """
 
     relume: str

@@ -1,7 +1,7 @@
 """Opens files and creates folders that other people can replace, without following their links or blocking.
 
-Whoever may write to a watch folder or to a destination can replace a file by a link to a secret, or by a pipe that
-blocks whoever opens it. What is opened here is a regular file, and is where it was asked for.
+Anyone who can write to a watch folder or destination can replace a file by a link to a secret, or by a pipe that blocks
+the process that opens it. Files opened here are regular files in the requested place.
 """
 
 import os
@@ -20,7 +20,7 @@ _KINDS = (
 
 
 class NotPlainError(OSError):
-    """A path is not a regular file or folder, or is reached over a link; `strerror` is for the user."""
+    """A path is not a regular file or folder, or is reached through a link; `strerror` is for the user."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(0, reason, str(path))
@@ -31,14 +31,14 @@ def open_plain(path: Path, *, below: Path | None = None) -> int:
 
     Args:
         path: The file.
-        below: A folder that the file must be in; links are followed up to it, but none from there on. Without it
-            links are followed, as in a path that somebody typed.
+        below: A folder that the file must be in; links are followed up to it, but not below it. Without it links are
+        followed, as in a path that someone typed.
 
     Returns:
-        The descriptor, for the caller to close. Whatever becomes of the name, it stays that file.
+        The descriptor, for the caller to close. It stays the same file whatever happens to the name.
 
     Raises:
-        NotPlainError: It is no regular file, is reached over a link, or is not below the folder.
+        NotPlainError: It is not a regular file, is reached through a link, or is not below the folder.
         OSError: It is missing or cannot be read.
     """
     if below is None:
@@ -54,18 +54,18 @@ def open_plain(path: Path, *, below: Path | None = None) -> int:
         mode = os.fstat(found).st_mode
         if not stat.S_ISREG(mode):
             raise NotPlainError(path, f"it is {_describe(mode)}, expected a file")
-        # A descriptor of O_PATH cannot block; only now, known to be a regular file, is it opened.
+        # Opening with O_PATH cannot block; the file is opened only now that it is known to be a regular one.
         return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(found)
 
 
 def make_plain_folder(path: Path, *, below: Path) -> None:
-    """Create a folder and its parents below another folder, which is created too if it is missing.
+    """Create a folder and its parents below another folder, which is created as well if missing.
 
     Raises:
-        NotPlainError: A name on the way is a link or a file, or the folder is not below the other one.
-        OSError: It cannot be made.
+        NotPlainError: A part of the path is a link or a file, or the folder is not below the other one.
+        OSError: It cannot be created.
     """
     below.mkdir(parents=True, exist_ok=True)
     os.close(_walk(below, _parts_below(path, below), make=True))
@@ -83,7 +83,7 @@ def _parts_below(path: Path, below: Path) -> tuple[str, ...]:
 
 
 def _walk(folder: Path, names: Sequence[str], *, make: bool = False) -> int:
-    """Open a folder below another one, a name at a time, each of which must be a folder itself."""
+    """Open a folder below another one step by step; every part of the path must be a real folder."""
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     path = folder
     for name in names:

@@ -1,4 +1,4 @@
-"""The version of Relume that runs."""
+"""The version of the running Relume."""
 
 from importlib.metadata import PackageNotFoundError, version
 

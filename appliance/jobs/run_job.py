@@ -351,7 +351,7 @@ def _with_name(error: VerificationError, wanted: Path) -> VerificationError:
             if isinstance(refusal.__cause__, FileExistsError):
                 continue
             raise
-        message = f"verification of the finished file failed: {'; '.join(error.failures)}; it is kept as {path} for inspection"
+        message = f"verification of the finished file failed: {'; '.join(error.failures)}; it is kept as {path}"
         return VerificationError(message, failures=error.failures, kept=path, report=error.report)
     raise AssertionError("there is always one more name")
 

@@ -1,9 +1,9 @@
 """The 48 kHz complementary split: 16 kHz for the network, and the rest of the band kept beside it.
 
-A linear-phase low-pass of 193 taps (flat to 7.1 kHz) takes 48 kHz to 16 kHz and back. What the way down and up loses
-is the high band: x - up(down(x)). Adding it to up(processed) rebuilds x exactly when the processing does nothing.
-Both ways are aligned: sample m at 16 kHz is at the time of sample 3 m at 48 kHz, and the filters' delay only shows as
-samples that come later.
+A linear-phase low-pass of 193 taps (flat to 7.1 kHz) takes 48 kHz to 16 kHz and back. What resampling down and up loses
+is the high band: x - up(down(x)). Adding it to up(processed) reconstructs x exactly if the processing changes nothing.
+Both directions are aligned: sample m at 16 kHz is at the time of sample 3 m at 48 kHz; the filters' delay only means
+that samples come out later.
 """
 
 import math
@@ -55,7 +55,7 @@ class Decimator:
         return windows @ self._taps
 
     def flush(self) -> NDArray[np.float32]:
-        """Return the samples that still waited for what comes after them."""
+        """Return the samples that were still waiting for later input."""
         return self.push(np.zeros(REACH, np.float32))
 
 
@@ -81,14 +81,14 @@ class Interpolator:
         return (windows @ self._phases).reshape(len(joined), -1)
 
     def flush(self) -> Block:
-        """Return the samples that still waited for what comes after them."""
+        """Return the samples that were still waiting for later input."""
         return self.push(np.zeros((len(self._held), LOW_REACH), np.float32))
 
 
 Samples = NDArray[np.float32]
 
 QUIET = 1e-12
-"""Power, of full scale, under which a hop says nothing (-120 dB)."""
+"""Power relative to full scale below which a hop carries no information (-120 dB)."""
 
 
 class GainFollower:
@@ -98,8 +98,8 @@ class GainFollower:
         time_constant_s: Of the smoothing of both energies: short for the high band, which must close between words;
             long for a stereo side, whose image would wobble.
         sample_rate: Of both signals, Hz.
-        emphasis: Weigh by first difference, towards the top of the low band.
-        factor: Gains given per input sample: 3 from 16 to 48 kHz.
+        emphasis: Weight by first difference, towards the top of the low band.
+        factor: Gains returned per input sample: 3 from 16 to 48 kHz.
     """
 
     def __init__(self, time_constant_s: float, *, sample_rate: int, emphasis: bool, factor: int) -> None:
@@ -131,11 +131,11 @@ class GainFollower:
 HIGH_TIME_CONSTANT_S = 0.04
 SIDE_TIME_CONSTANT_S = 0.3
 SILENCE = 1e-5
-"""A hop whose peak is under this (-100 dBFS) is digital silence and stays as it is."""
+"""A hop whose peak is below this (-100 dBFS) is digital silence and stays unchanged."""
 
 
 class SpeechEffect:
-    """Work out the change of (targets, n) at 48 kHz: target 0 is denoised, target 1 (the side) follows it.
+    """Compute the change of (targets, n) at 48 kHz: target 0 is denoised, target 1 (the side) follows it.
 
     Raises:
         ManifestError: The model is not for speech at 16 kHz, or its file was altered.
@@ -161,7 +161,7 @@ class SpeechEffect:
         self._guard = MusicDetector(LOW_RATE)
         self._high = GainFollower(HIGH_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=True, factor=FACTOR)
         self._side = GainFollower(SIDE_TIME_CONSTANT_S, sample_rate=LOW_RATE, emphasis=False, factor=FACTOR)
-        # As long as a push may be, and what waits at most: the delay and two blocks.
+        # The longest push, plus the most that can wait: the delay and two blocks.
         room = FULL_RATE + self.delay_samples
         self._full = Ring(targets, room)
         self._gains = Ring(2, room)
@@ -173,7 +173,7 @@ class SpeechEffect:
 
     @property
     def delay_samples(self) -> int:
-        """Samples at 48 kHz that are held back at most: filters, network and a block to fill."""
+        """Maximum delay in samples at 48 kHz: filters, network and a block to fill."""
         spec = self.denoiser.spec
         network = spec.delay_samples + spec.block_samples + HOP_SAMPLES
         return 2 * REACH + FACTOR * network
@@ -186,7 +186,7 @@ class SpeechEffect:
 
     @property
     def guarded_share(self) -> float:
-        """Mean share of the change that the music detector held back."""
+        """Mean share of the change that the music detector suppressed."""
         return self._guarded / max(self._judged, 1)
 
     def push(self, block: Block) -> Block:
@@ -197,7 +197,7 @@ class SpeechEffect:
         return self._advance(low, self.denoiser.push(low))
 
     def flush(self) -> Block:
-        """Return the rest: as many samples in all as were pushed."""
+        """Return the rest, so that as many samples come out in all as were pushed."""
         low = self._down.flush()
         wet = np.concatenate([self.denoiser.push(low), self.denoiser.flush()])
         padding = np.zeros(-(len(self._low) + len(low)) % HOP_SAMPLES, np.float32)
@@ -220,7 +220,7 @@ class SpeechEffect:
         return self._combine(self._up.push(np.stack([dry, change])))
 
     def _low_change(self, dry: Samples, wet: Samples) -> Samples:
-        """Return what to add to the low band, after music detector and strength."""
+        """Return the change of the low band, after music detector and strength."""
         weights = self._guard.push(dry - wet)
         self._guarded += float(np.sum(1 - weights))
         self._judged += len(weights)
@@ -236,7 +236,7 @@ class SpeechEffect:
         return np.full(FACTOR * len(dry), gain, np.float32)
 
     def _combine(self, up: Block) -> Block:
-        """Join both bands where low band, high band and gains are there."""
+        """Sum both bands as far as low band, high band and gains are available."""
         count = min(up.shape[1], len(self._full))
         full, (high, side) = self._full.pop(count), self._gains.pop(count)
         low, change = up[:, :count]

@@ -1,7 +1,7 @@
-"""The level tracker: speech networks want unit level, so the host follows the level and divides by it.
+"""The level tracker: speech networks expect unit level, so the level is tracked and divided out.
 
-The published cumulative average takes seconds to follow a step. This one moves in decibels, fast up and slowly down,
-so it settles near the level of the loud syllables. Training uses this very code.
+The published cumulative average takes seconds to follow a step. This one moves in decibels, fast up and slow down, so
+it settles near the level of the loud syllables. Training uses this very code.
 """
 
 import logging
@@ -16,7 +16,7 @@ from runtime.errors import ManifestError
 from runtime.manifest import AudioSpec, Model
 
 HOP_SAMPLES = 256
-"""Samples between two levels; blocks are multiples of it."""
+"""Samples between two level updates; blocks are multiples of it."""
 
 Samples = NDArray[np.float32]
 
@@ -24,8 +24,8 @@ Samples = NDArray[np.float32]
 class LevelTracker:
     """Follow the level of one channel.
 
-    Digital silence leaves the level alone at its floor, and the first hop above the floor sets it at once: what
-    comes after silence has nothing before it that a jump could disturb.
+    Digital silence keeps the level at its floor, and the first hop above the floor sets it at once: after silence there
+    is nothing that a jump could disturb.
 
     Args:
         sample_rate: Of the channel, Hz.
@@ -80,8 +80,8 @@ logger = logging.getLogger(__name__)
 class RecurrentDenoiser:
     """Run a step engine over a stream of any block size; a context manager.
 
-    Output sample j belongs to input sample j: what the network adds in delay is taken off here, and `flush` gives
-    as many samples in all as were pushed.
+    Output sample j belongs to input sample j: the network's delay is compensated here, and after `flush` as many
+    samples came out as were pushed.
 
     Raises:
         ManifestError: The model is not one that the audio pipeline runs.
@@ -97,7 +97,7 @@ class RecurrentDenoiser:
         self._session: Session = backend.open(model, "step", {"samples": self._block})
         shapes = {binding.name: binding.shape for binding in self._session.inputs}
         self._zeros = {name: np.zeros(shapes[name], np.float32) for name in self._states}
-        # Whole frames of silence before the lead-in put the reset of the states between two blocks.
+        # Whole frames of silence before the lead-in place the reset of the states between two blocks.
         frames = self._block // self.spec.frame_samples
         spare = -self.spec.reset_after_frames % frames
         self._reset_block = (self.spec.reset_after_frames + spare) // frames
@@ -111,16 +111,16 @@ class RecurrentDenoiser:
 
     @property
     def backend(self) -> str:
-        """What runs the network."""
+        """The session that runs the network."""
         return self._session.backend
 
     def push(self, samples: Samples) -> Samples:
-        """Denoise: (n,) float32 to what is ready of it, (m,)."""
+        """Denoise (n,) float32; return the (m,) samples that are ready."""
         self._taken += len(samples)
         return self._feed(samples)
 
     def flush(self) -> Samples:
-        """Return the rest: as many samples in all as were pushed."""
+        """Return the rest, so that as many samples come out in all as were pushed."""
         rest = [np.empty(0, np.float32)]
         while self._given < self._taken:
             part = self._feed(np.zeros(self._block, np.float32))
@@ -134,7 +134,7 @@ class RecurrentDenoiser:
         self._session.close()
 
     def _start(self) -> None:
-        """Forget everything that was heard."""
+        """Reset all states."""
         self._state: dict[str, Array] = dict(self._zeros)
         self._level = LevelTracker(self.spec.sample_rate)
         delay = self.spec.delay_samples
@@ -168,7 +168,7 @@ class RecurrentDenoiser:
         return enhanced
 
     def _run(self, x: Samples, late_x: Samples) -> Samples | None:
-        """Return the speech of one step; None, and the states as they were, if anything of it is not finite."""
+        """Return the speech of one step; None, with the states unchanged, if any value is not finite."""
         result = self._session.run({self._input: x[None, None], **self._state})
         if not all(np.isfinite(tensor).all() for tensor in result.values()):
             return None
@@ -177,7 +177,7 @@ class RecurrentDenoiser:
         return late_x - y if self.spec.predicts == "noise" else y
 
     def _recover(self, x: Samples, late_x: Samples) -> Samples:
-        """Run the block again from zero states; if that fails too, let it through as it came."""
+        """Run the block again from zero states; if that fails too, pass it through unchanged."""
         self.non_finite_blocks += 1
         logger.warning("audio block %d is not finite: states reset", self.blocks - 1)
         self._state = dict(self._zeros)

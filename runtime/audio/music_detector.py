@@ -1,11 +1,11 @@
-"""Music detector: it lowers the effect where what the network removes is not noise.
+"""Music detector: lowers the effect where the network would remove something other than noise.
 
-A speech network takes music for noise. What it would remove is looked at before it is removed. Music shows there as
+A speech network mistakes music for noise, so the signal that it would remove is analysed first. Music shows there as
 partials: narrow peaks of the spectrum that stay in place for a fifth of a second or longer, which neither broadband
 noise nor speech (whose pitch glides) has. Hum, fans and whistles have them too, but theirs never change; so a partial
-counts as music only while new ones keep being born, more than once, at pitches that were quiet in the last seconds.
-Both facts have to hold. Percussion alone has no partials and is not protected; with chords around it, it is, since
-the detector works on the whole signal and slowly. Steady birdsong passes for music too, which does no harm.
+counts as music only while new ones keep appearing at pitches that were quiet in the last seconds. Both conditions must
+hold. Percussion alone has no partials and is not protected; with chords around it, it is, since the detector works on
+the whole signal and slowly. Steady birdsong counts as music too, which does no harm.
 """
 
 import math
@@ -24,17 +24,17 @@ PEAK_RATIO = 10.0
 NEIGHBOURHOOD = 14
 """Bins on each side, about 220 Hz at 16 kHz."""
 MATURE_FRAMES = 6
-"""Frames of 32 ms for which a peak must stay to be a partial."""
+"""Frames of 32 ms for which a peak must persist to be a partial."""
 FULL_SHARE = 0.38
 """Share of the removed energy in partials at which the detector is fully on."""
 NO_SHARE = 0.2
 _RAMP = np.arange(1, HOP_SAMPLES + 1) / HOP_SAMPLES
 REST_FRAMES = 8
-"""Partials born within this many frames are one event: one chord, or the start of one hum."""
+"""Partials that start within this many frames are one event: one chord, or the start of one hum."""
 
 
 class MusicDetector:
-    """Judge what a network removes, in hops of 256 samples at 16 kHz.
+    """Analyse the signal that a network removes, in hops of 256 samples at 16 kHz.
 
     Args:
         sample_rate: Of the signals, Hz.
@@ -63,7 +63,7 @@ class MusicDetector:
         self._release = 1 - math.exp(-frame_s / 1.5)
 
     def push(self, removed: Samples) -> Samples:
-        """Return a weight in [0, 1] for each sample of what would be removed: 1 noise, 0 music."""
+        """Return a weight in [0, 1] for each sample that would be removed: 1 noise, 0 music."""
         music = [self._music]
         for hop in removed.reshape(-1, HOP_SAMPLES):
             self._past = np.concatenate([self._past[HOP_SAMPLES:], hop])
@@ -88,7 +88,7 @@ class MusicDetector:
         self._music += speed * (target - self._music)
 
     def _follow_peaks(self, power: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Age the peaks of one spectrum, count events, and say which bins belong to partials."""
+        """Age the peaks of one spectrum, count events, and return the bins that belong to partials."""
         around = np.pad(power, NEIGHBOURHOOD, mode="reflect")
         median = np.median(np.lib.stride_tricks.sliding_window_view(around, 2 * NEIGHBOURHOOD + 1), axis=1)
         highest = np.maximum(power, np.maximum(np.roll(power, 1), np.roll(power, -1)))
@@ -104,7 +104,7 @@ class MusicDetector:
         return partial & self._judged
 
     def _grow(self, peak: NDArray[np.bool_]) -> None:
-        """Continue each peak from the oldest peak beside it, if that began no more than one bin away."""
+        """Continue each peak from the oldest adjacent peak, if that started at most one bin away."""
         ages = np.stack([np.roll(self._ages, shift) for shift in (0, 1, -1)])
         origins = np.stack([np.roll(self._origins, shift) for shift in (0, 1, -1)])
         ages[np.abs(origins - self._bins) > 1] = 0
@@ -115,5 +115,5 @@ class MusicDetector:
 
 
 def _widened(bins: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the bins that are set, and their neighbours."""
+    """Return the bins that are set, with their neighbours."""
     return bins | np.roll(bins, 1) | np.roll(bins, -1)

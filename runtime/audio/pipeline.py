@@ -20,10 +20,10 @@ _WAITING_PACKETS = 64
 
 @dataclass(frozen=True, slots=True)
 class AudioOutcome:
-    """What was done to one track, once it is through; `summary` is None for a track that was only encoded again.
+    """The outcome of one processed track; `summary` is None for a track that was only re-encoded.
 
-    `index` is the source's, and so are the rate, the first sample and the count; `written` is what the result holds of
-    the track, where that differs.
+    `index`, the rate, the first sample and the count are the source's; `written` describes the track in the result,
+    where that differs.
     """
 
     index: int
@@ -38,7 +38,7 @@ class AudioOutcome:
     damage: tuple[DamagedPlace, ...] = ()
 
     def times(self, out_index: int) -> AudioTimes:
-        """Return what the result is compared with, the track being stream `out_index` of it."""
+        """Return the times that stream `out_index` of the result is verified against."""
         if self.written is not None:
             return replace(self.written, out_index=out_index)
         return AudioTimes(
@@ -49,8 +49,8 @@ class AudioOutcome:
 class AudioPipeline:
     """Process one track from its reader through the enhancer into encoded packets.
 
-    `source` gives the reader's blocks. Without an enhancer the audio is only encoded again, for a container that does
-    not take its codec. A context manager: leaving it stops the thread.
+    `source` yields the reader's blocks. Without an enhancer the audio is only re-encoded, for a container that does not
+    support its codec. A context manager: leaving it stops the thread.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class AudioPipeline:
         return iter(self._stage)
 
     def outcome(self) -> AudioOutcome:
-        """Return what was done, once the packets have ended."""
+        """Return the outcome, once the packets have ended."""
         reader = self.reader
         return AudioOutcome(
             index=reader.stream.index,

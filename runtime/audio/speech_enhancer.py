@@ -1,9 +1,9 @@
-"""Which part of a channel layout is speech: what the network hears, and where its change goes.
+"""Which channels of a layout carry speech: the network's input, and the channels that its change is applied to.
 
 Mono: the channel. A layout with a centre: the centre alone, where films and broadcasts keep the dialogue. All others:
-the sum of the first two channels, while their difference follows with a slow gain, so that the image does not wobble.
-Every other channel, the LFE too, passes untouched. Where one of the two has been digital silence for long, as beside a
-single microphone, the other is heard alone; and a stretch of digital silence always stays as it is.
+the sum of the first two channels, while their difference follows with a slow gain, so that the stereo image stays
+stable. Every other channel, including the LFE, passes unchanged. Where one of the two has long been digital silence, as
+with a single microphone, only the other is used; and digital silence always stays unchanged.
 """
 
 from collections import deque
@@ -39,7 +39,7 @@ CENTRE_LAYOUTS = {
 
 @dataclass(frozen=True, slots=True)
 class SpeechChannels:
-    """Where speech is: `kind` says how the target is made from the channels that `first` and `second` name."""
+    """Where the speech is: `kind` defines how the target is derived from the channels `first` and `second`."""
 
     kind: Literal["single", "mid-side"]
     first: int
@@ -47,11 +47,11 @@ class SpeechChannels:
 
     @property
     def targets(self) -> int:
-        """Signals that the pipeline works on: the one the network hears, and the side."""
+        """Number of processed signals: the network's input, and the side."""
         return 1 if self.kind == "single" else 2
 
     def extract(self, block: Block, *, alone: int | None = None) -> Block:
-        """Return (targets, n) weights of what the network hears first; `alone` is the only channel it hears, if any."""
+        """Return the (targets, n) signals, the network's input first; `alone` is the only channel used, if any."""
         if self.kind == "single":
             return block[self.first : self.first + 1]
         if alone is not None:
@@ -89,19 +89,19 @@ def find_speech(layout: str, channels: int) -> SpeechChannels:
 
 HighBand = Literal["keep", "follow", "drop"]
 HOP_S = 0.02
-"""Stretches of the track that are digital silence, or are not."""
+"""Length of the hops for which digital silence is detected."""
 PIECE_HOPS = 5
 ALONE_AFTER_HOPS = 50
-"""After so long a silence of one channel, or one since the beginning, the other is heard alone."""
+"""After this long a silence of one channel, or silence since the beginning, only the other is used."""
 WAIT_S = 2.0
-"""Room for samples that wait for their change; the way takes about 0.2 s at 48 kHz."""
+"""Capacity for samples that wait for their change; the delay is about 0.2 s at 48 kHz."""
 
 
 @dataclass(slots=True)
 class _Hop:
-    """A stretch of the source that waits for its change, and how many samples of it are left.
+    """A hop of the source that waits for its change, and its remaining samples.
 
-    `alone` is the channel that is heard alone; the `silent` ones are digital silence.
+    `alone` is the only channel used, if any; the `silent` ones are digital silence.
     """
 
     alone: int | None
@@ -111,10 +111,10 @@ class _Hop:
 
 @dataclass(frozen=True, slots=True)
 class SpeechSummary:
-    """What was done to a track, for the report.
+    """The processing of a track, for the report.
 
     `attenuation_db` compares the energy of the speech channel before and after; `guarded_share` is the mean share
-    of the effect that the music detector took back.
+    of the effect that the music detector suppressed.
     """
 
     samples: int
@@ -140,9 +140,9 @@ class SpeechEnhancer(Closing):
         channels: Of every block.
         layout: FFmpeg's name: `stereo`, `5.1(side)`, ...
         sample_rate: Of the track, Hz.
-        strength: Share of the change that is made, 0 to 1; at 0 the output is the input.
-        high_band: What happens above 7.5 kHz, which the network does not hear: `follow` the low band's gain, `keep`
-            as it is, or `drop`.
+        strength: Share of the change that is applied, 0 to 1; at 0 the output is the input.
+        high_band: Treatment above 7.5 kHz, which the network does not process: `follow` the low band's gain, `keep`
+        unchanged, or `drop`.
 
     Raises:
         OptionError: `strength` or `high_band` is out of range.
@@ -184,13 +184,14 @@ class SpeechEnhancer(Closing):
 
     @property
     def delay_samples(self) -> int:
-        """Samples of the track that the split and the network hold back; resampling may hold a few more."""
+        """Delay of the split and the network in samples of the track; resampling may add a few more."""
         return -(-self._effect.delay_samples * self._rate // FULL_RATE) + self._piece
 
     def push(self, block: Block) -> Block:
-        """Enhance (channels, n) float32 in [-1, 1]; give (channels, m), the next samples that are ready.
+        """Enhance (channels, n) float32 in [-1, 1]; return (channels, m), the next samples that are ready.
 
-        Any n will do, 0 too. Output sample j belongs to input sample j. Samples that are not finite are taken as 0.
+        n may be anything, including 0. Output sample j belongs to input sample j. Samples that are not finite are
+        replaced by 0.
 
         Raises:
             ShapeError: Another number of channels.
@@ -206,7 +207,7 @@ class SpeechEnhancer(Closing):
         return np.concatenate(parts, axis=1)
 
     def flush(self) -> Block:
-        """End the track: return the rest, so that as many samples came out as went in."""
+        """End the track: return the rest, so that as many samples come out as went in."""
         total = -(-self._taken * FULL_RATE // self._rate)
         rest = self._enhance(self._waiting.pop(len(self._waiting)))
         change = self._effect.push(self._to_full.flush(total))
@@ -219,7 +220,7 @@ class SpeechEnhancer(Closing):
         return np.concatenate(parts, axis=1)
 
     def summary(self) -> SpeechSummary:
-        """Return what was done so far."""
+        """Return the summary so far."""
         return SpeechSummary(
             samples=self._taken,
             sample_rate=self._rate,
@@ -235,7 +236,7 @@ class SpeechEnhancer(Closing):
         self._effect.denoiser.close()
 
     def _changed(self, change: Block) -> Block:
-        # The resampler's last samples may reach past the source's end by a rounding.
+        # Rounding may take the resampler's last samples past the source's end.
         count = min(change.shape[1], len(self._source))
         block = self._source.pop(count)
         done = 0

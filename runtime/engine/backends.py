@@ -38,7 +38,7 @@ class BackendInfo:
     """A backend: whether it is available here, and the reason.
 
     precisions: Of the files that it runs, the most accurate first.
-    libraries: The names under which its library is installed; the version decides the last bits of its results.
+    libraries: The names under which its library is installed; the version can change the last bits of its results.
     engine_type: The type of engine that it runs, for one that runs no ONNX files.
     """
 

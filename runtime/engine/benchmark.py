@@ -49,7 +49,7 @@ class Candidate:
             self._parts += [(session, tensors)] * (2 if role in _TWICE else 1)
 
     def run(self) -> None:
-        """Run all that a frame needs once and record the time."""
+        """Run everything that a frame needs once and record the time."""
         started = time.perf_counter()
         for session, tensors in self._parts:
             session.run(tensors)
@@ -75,7 +75,7 @@ def measure_model(model: Model, *, engines: Path | None = None, budget_s: float 
     candidates = [Candidate(*pair) for pair in candidates_for(model, available)]
     with ExitStack() as stack:
         for one in candidates:
-            # OpenVINO is as fast without an engine, so none is requested that may never be used.
+            # OpenVINO is just as fast without an engine, so none is requested that may never be used.
             store = None if one.backend.engine_type is EngineType.OPENVINO else engines
             try:
                 one.open(ModelBackend(one.backend, one.precision, threads, store), model, shape, stack)
@@ -99,7 +99,7 @@ def list_unmeasured(models: Sequence[Model], engines: Path) -> list[Model]:
 
 
 def run_interleaved(candidates: list[Candidate], budget_s: float) -> None:
-    """Run all in turn until the time is up; the first run of each, its warm-up, does not count."""
+    """Run all of them in turn until the time is up; the first run of each is a warm-up and does not count."""
     ends = time.perf_counter() + budget_s * len(candidates)
     for turn in range(1 + _MAX_RUNS):
         if turn > _MIN_RUNS and time.perf_counter() > ends:
@@ -134,7 +134,7 @@ def _speed(one: Candidate, model: Model, hardware: Hardware, *, threads: int, si
 
 
 def _usual_size(model: Model) -> tuple[dict[str, int], str]:
-    """Return the sizes at which a model is measured, and their name."""
+    """Return the sizes at which a model is measured, and their label."""
     video, audio = model.manifest.video, model.manifest.audio
     if video is None:
         samples = audio.block_samples if audio is not None else 1

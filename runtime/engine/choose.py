@@ -1,4 +1,4 @@
-"""The choice of the backend for a model: by the user's preference, else by measurements on this machine."""
+"""Chooses the backend for a model: by the user's preference, else by measurements on this machine."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 MIN_SPEEDUP: Final = 1.1
-"""How many times as fast as a more accurate one a backend must be to replace it."""
+"""The speed-up at which a backend replaces a more accurate one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ModelBackend:
     def open(self, model: Model, role: Role, shape: Mapping[str, int]) -> Session:
         """Open a model's file of a role, or the engine that the store has for it; see `Backend.open`.
 
-        A missing engine is requested from the store. OpenVINO compiles the file meanwhile.
+        A missing engine is requested from the store. Until then OpenVINO compiles the file itself.
 
         Raises:
             OpenError: The file cannot be opened, or its engine is not built yet.
@@ -97,8 +97,8 @@ class ModelBackend:
 class Choice:
     """The backend that runs a model in a job, and the reason for it.
 
-    Where its `open` raises `OpenError`, `runtime.plan` takes another choice. With `any_shape` it opens tiles of every
-    shape, not only of those in the manifest.
+    Where its `open` raises `OpenError`, another backend is chosen. With `any_shape` it opens tiles of every shape, not
+    only of those in the manifest.
     """
 
     model: Model
@@ -198,7 +198,7 @@ def _passed_gate(model: Model, precision: str) -> bool:
 
 
 def _check(model: Model, preference: BackendPreference) -> None:
-    """Refuse a preference that no machine could meet."""
+    """Refuse a preference that no machine can meet."""
     offered, name = offered_precisions(model), model.manifest.name
     if preference.precision not in ("auto", *PRECISIONS):
         raise OptionError(f"no precision named {preference.precision!r}; there are: auto, {', '.join(PRECISIONS)}")
@@ -223,7 +223,7 @@ def _in_order(backends: Sequence[BackendInfo], precision: str) -> list[BackendIn
 
 
 def _nothing_runs(model: Model, preference: BackendPreference) -> str:
-    """Return the message for a preference that nothing here can meet."""
+    """Return the message for a preference that this machine cannot meet."""
     kind = "" if preference.precision == "auto" else f" in {preference.precision}"
     able = [one.name for one in list_backends() if preference.precision in ("auto", *one.precisions)]
     return (

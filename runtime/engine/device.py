@@ -1,4 +1,4 @@
-"""The device that engines run on, and the version of the library that runs them: an engine depends on both."""
+"""The device that engines run on and the version of the library that runs them; an engine depends on both."""
 
 import hashlib
 import platform
@@ -16,7 +16,7 @@ from runtime.hardware import Gpu, read_cpu_model, read_cuda_version, read_gpus
 
 
 class EngineType(StrEnum):
-    """Whose engine: TensorRT for RTX, TensorRT, or OpenVINO."""
+    """The library that runs an engine: TensorRT for RTX, TensorRT, or OpenVINO."""
 
     RTX = "rtx"
     TENSORRT = "tensorrt"
@@ -55,7 +55,7 @@ class EngineDevice:
 
 @lru_cache
 def detect_device(engine_type: EngineType) -> EngineDevice:
-    """Return the device that engines of a type run on here; read once, since a driver does not change under a process.
+    """Return the device that engines of a type run on here; cached, since drivers do not change at run time.
 
     Raises:
         EngineStoreError: The library is missing, or there is no such device.
@@ -67,13 +67,13 @@ def detect_device(engine_type: EngineType) -> EngineDevice:
         try:
             name, capability, memory_bytes, driver = parse_gpu(gpu)
         except ValueError:
-            break  # as on a Jetson, where nvidia-smi does not know everything
+            break  # as on a Jetson, where nvidia-smi does not report everything
         return EngineDevice(runtime_version, name, capability, memory_bytes, driver, read_cuda_version())
     return _ask_cuda(engine_type, runtime_version)
 
 
 def read_version(engine_type: EngineType) -> str:
-    """Return the version of a engine_type's library.
+    """Return the version of an engine type's library.
 
     Raises:
         EngineStoreError: It is not installed.
@@ -85,7 +85,7 @@ def read_version(engine_type: EngineType) -> str:
             return version(distribution)
         except PackageNotFoundError:
             continue
-    # JetPack's own package has no metadata that pip could read.
+    # JetPack's own package has no metadata for pip.
     return str(import_module(_MODULES[engine_type]).__version__)
 
 

@@ -1,7 +1,7 @@
-"""Where a GPU session's tensors lie: on the card with page-locked staging, or in memory that both sides share.
+"""The memory of a GPU session's tensors: on the card with page-locked staging, or shared by CPU and GPU.
 
-Addresses are fixed for the life of a session, which a CUDA graph needs, and nothing is allocated while it runs but the
-arrays that it gives to its caller.
+Addresses are fixed for the life of a session, which a CUDA graph needs, and nothing is allocated while it runs except
+the arrays that it returns.
 """
 
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Buffers(Protocol):
-    """The tensors of one session; `addresses` are those that the device sees, by name."""
+    """The tensors of one session; `addresses` are device addresses, by name."""
 
     addresses: dict[str, int]
 
@@ -33,12 +33,12 @@ class Buffers(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the memory; what uses the addresses must be gone."""
+        """Release the memory; nothing may use the addresses any more."""
         ...
 
 
 class StagedBuffers:
-    """Tensors on the card; copies go through page-locked memory, so that they run beside the host."""
+    """Tensors on the card; copies go through page-locked memory, so that they are asynchronous."""
 
     def __init__(self, inputs: Iterable[Binding], outputs: Iterable[Binding], stream: Any) -> None:
         import cupy
@@ -72,7 +72,7 @@ class StagedBuffers:
 
         for arrays in (self._inputs, self._outputs, self._staging):
             arrays.clear()
-        # CuPy keeps what is released in its pools, where the next session would not find it free.
+        # CuPy keeps released memory in its pools, where the next session would not see it as free.
         cupy.get_default_memory_pool().free_all_blocks()
         cupy.get_default_pinned_memory_pool().free_all_blocks()
 
@@ -112,7 +112,7 @@ def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stre
     """Allocate a session's tensors on the current device, once.
 
     Raises:
-        SessionError: The device has not the memory for them.
+        SessionError: The device has not enough memory for them.
     """
     import cupy
 

@@ -101,7 +101,7 @@ def read_bindings(entries: list[Any], path: Path) -> tuple[Binding, ...]:
 
 
 def read_inputs(path: Path, dimensions: Mapping[str, int]) -> tuple[Binding, ...]:
-    """Read the inputs of a file at given sizes, for runtimes that do not keep the names of its dimensions.
+    """Read the inputs of a file at given sizes, for runtimes that drop the names of its dimensions.
 
     Raises:
         SessionError: The file cannot be read, or leaves a dimension open.
@@ -138,9 +138,9 @@ class OnnxRuntimeCpuSession(OnnxRuntimeSession):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A spinning pool would take the cores that decode and encode need.
+        # A spinning pool would occupy the cores that decoding and encoding need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # States that fade through silence or black would otherwise reach denormals, which processors add up slowly.
+        # States that fade through silence or black would otherwise reach denormals, which are slow to compute with.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         fix_dimensions(options, dimensions)
         try:
@@ -155,7 +155,7 @@ _REMEDY: Final = (
     "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'relume[cuda]', with a driver for its CUDA"
 )
 # TF32 keeps ten bits of mantissa: not the result that the model's manifest was measured with. An exhaustive search
-# takes another algorithm whenever timings differ, and a job that resumes after a crash would get other bytes.
+# picks another algorithm whenever timings differ, so a job that resumes after a crash would produce different bytes.
 _CUDA_OPTIONS: Final = {"use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
 
 
@@ -181,7 +181,7 @@ class OnnxRuntimeGpuSession(OnnxRuntimeSession):
             session = onnxruntime.InferenceSession(path, options, providers=[(CUDA_PROVIDER, _CUDA_OPTIONS)])
         except Exception as error:  # ONNX Runtime's errors share no public root
             raise SessionError(f"ONNX Runtime cannot open {path} on the GPU: {error}") from error
-        # A provider that does not start is only a warning to ONNX Runtime: it would run on the CPU.
+        # A provider that fails to start is only a warning in ONNX Runtime, which then runs on the CPU.
         used = session.get_providers()
         if not used or used[0] != CUDA_PROVIDER:
             raise SessionError(f"ONNX Runtime used {', '.join(used)} instead of {CUDA_PROVIDER}; {_REMEDY}")

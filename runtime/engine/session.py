@@ -1,4 +1,4 @@
-"""One interface to every engine: named tensors in, named tensors out, fixed shapes, explicit state."""
+"""One interface to every engine: named tensors in and out, fixed shapes, explicit state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

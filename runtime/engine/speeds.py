@@ -21,9 +21,9 @@ class Speed:
     """One model on one backend in one precision: the median of interleaved runs, the engine alone.
 
     size: The input of one run, such as 320x180 for a frame or 1024 for a block.
-    sha256: `digest_files` of the model in that precision; with `library` and `device` it decides whether the
-        measurement is current.
-    problem: The reason for which it did not run; `ms` is 0 then.
+    sha256: `digest_files` of the model in that precision; with `library` and `device` it determines whether the
+    measurement is current.
+    problem: Why it did not run; `ms` is 0 then.
     waits: Only its engine is not built yet. That is no measurement, and is not stored as one.
     """
 
@@ -71,7 +71,7 @@ def digest_files(model: Model, precision: str, scheme: QuantScheme = QuantScheme
 
 
 def read_speeds(folder: Path | None) -> tuple[Speed, ...]:
-    """Read the measurements; none where there are none, or where the file cannot be read, which is logged."""
+    """Read the measurements; empty if there are none, or if the file cannot be read, which is logged."""
     from pydantic import TypeAdapter, ValidationError
 
     if folder is None:

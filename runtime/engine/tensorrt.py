@@ -1,6 +1,6 @@
 """Serialised engines on NVIDIA GPUs: TensorRT 10 and 11, and TensorRT for RTX, through one path.
 
-An engine has fixed shapes and was built for one kind of GPU by one version; the engine store sees to both.
+An engine has fixed shapes and was built for one kind of GPU by one version; the engine store ensures both.
 """
 
 import logging
@@ -28,13 +28,13 @@ _CACHE: Final = ".runtime-cache"
 class TensorRtSession(Closing):
     """An engine in an execution context of its own, its tensors at fixed addresses, run from one non-blocking stream.
 
-    After a first run its work is a CUDA graph: captured here for TensorRT, by the library itself for RTX. Where that
-    fails it runs kernel by kernel; `graph_problem` and the log say so. RTX compiles kernels when an engine is opened;
-    they are kept beside the engine, in a file of the engine's name and `.runtime-cache`.
+    After a first run its work is a CUDA graph: captured here for TensorRT, by the library itself for RTX. If that fails
+    it runs kernel by kernel; `graph_problem` and the log report it. RTX compiles kernels when an engine is opened; they
+    are kept beside the engine, in a file of the engine's name and `.runtime-cache`.
 
     Args:
         path: The serialised engine.
-        engine_type: Whose it is; not OpenVINO.
+        engine_type: The engine's type; not OpenVINO.
         precision: Of the network in it.
 
     Raises:
@@ -88,7 +88,7 @@ class TensorRtSession(Closing):
         """Store the compiled kernels, and release the device's memory."""
         if self._cache is not None:
             self._store_cache()
-        # The order matters to TensorRT: an object is released before the one that created it.
+        # The order matters in TensorRT: an object is released before the one that created it.
         self._graph = self._cache = self._context = self._engine = None
         self._buffers.close()
 
@@ -192,7 +192,7 @@ class _ErrorLog:
         self.logger = Logger()
 
     def first_error(self) -> str:
-        """Return the first error since the last call, of which the others are consequences."""
+        """Return the first error since the last call; later ones are its consequences."""
         cause = self._lines[0] if self._lines else "no reason given by the library"
         self._lines.clear()
         return cause

@@ -1,4 +1,4 @@
-"""Chooses how an audio track is encoded, by asking the encoders and containers themselves."""
+"""Chooses how an audio track is encoded, by trial with the encoders and containers themselves."""
 
 import io
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from runtime.media.muxer import FORMATS
 
 _PCM: Final = ("pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le", "pcm_f64le")
 _WAVE: Final = ("pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le")
-# What each container takes: the codecs that are kept, then those for lossy and for lossless sources, the preferred one
-# first; `pcm` is PCM as deep as the source. An MP4 does not tell where MP3 ends.
+# The codecs of each container: those that are kept, then those for lossy and for lossless sources, the preferred one
+# first; `pcm` is PCM as deep as the source. An MP4 does not store where MP3 ends.
 _CONTAINERS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]] = {
     ".mp4": (("aac", "opus", "flac", "alac", "ac3", "eac3"), ("aac", "opus", "ac3"), ("alac", "flac", "pcm")),
     ".m4v": (("aac", "alac", "ac3", "eac3"), ("aac", "ac3"), ("alac", "flac", "pcm")),
@@ -41,7 +41,7 @@ _CONTAINERS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, 
 _OPUS_RATES: Final = (48_000,)
 _KBITS_A_CHANNEL: Final = {"aac": 96, "opus": 64, "mp3": 96, "ac3": 112, "eac3": 96}
 _MOST_KBITS_A_CHANNEL: Final = {"aac": 192, "opus": 160, "mp3": 160, "ac3": 160, "eac3": 160}
-# The same channels, said to be beside or behind the listener.
+# The same channels, labelled as beside or behind the listener.
 _TWINS: Final = {
     "quad": "quad(side)", "quad(side)": "quad", "5.0": "5.0(side)", "5.0(side)": "5.0",
     "5.1": "5.1(side)", "5.1(side)": "5.1", "mono": "1 channels", "1 channels": "mono",
@@ -52,7 +52,7 @@ _NAMES: Final = (
     "mono", "stereo", "3.0", "quad", "5.0", "hexagonal", "7.0", "octagonal", "hexadecagonal",
     "2.1", "3.1", "4.1", "5.1", "6.1", "7.1", "5.1.2", "5.1.4", "7.1.4", "9.1.4", "9.1.6", "22.2",
 )  # fmt: skip
-# What more channels are mixed down to where a container holds no more; those without names only to the last two.
+# Layouts to mix down to where a container holds fewer channels; unnamed channels only to the last two.
 _MIXES: Final = ("7.1", "5.1", "stereo", "mono")
 _SLOTS: Final = (1024, 4096)
 _TRIAL_SAMPLES: Final = (16_384, 65_536)
@@ -61,11 +61,11 @@ _TRIAL_SAMPLES: Final = (16_384, 65_536)
 def choose_audio(stream: AudioStream, suffix: str) -> AudioSettings:
     """Choose how a processed track is encoded: in the source's own codec where the container takes it.
 
-    What cannot hold the track's rate or channels makes room for the next codec, a resampler, or, last of all, a mix
-    of fewer channels. Lossless audio stays lossless where the container takes that, and channels keep their names.
+    If a codec cannot hold the track's rate or channels, the next codec is tried, then resampling, then a mix of fewer
+    channels. Lossless audio stays lossless where the container supports that, and channels keep their names.
 
     Raises:
-        EncodeError: The container takes no audio that can be encoded.
+        EncodeError: The container supports no audio that can be encoded.
     """
     if suffix not in _CONTAINERS:
         raise EncodeError(f"container {suffix} is not supported for results, expected {', '.join(_CONTAINERS)}")
@@ -94,7 +94,7 @@ def is_lossless(codec: str) -> bool:
 
 
 def describe_change(stream: AudioStream, settings: AudioSettings) -> str:
-    """Describe what changes because the container or codec does not hold it; "" if nothing does."""
+    """Describe what changes because the container or codec cannot hold it; "" if nothing does."""
     changes = []
     if settings.sample_rate != settings.source_rate:
         changes.append(f"resampled from {settings.source_rate} to {settings.sample_rate} Hz")
@@ -107,9 +107,9 @@ def describe_change(stream: AudioStream, settings: AudioSettings) -> str:
 
 
 def _best(stream: AudioStream, suffix: str, codecs: tuple[str, ...]) -> AudioSettings | None:
-    """Return the first codec that keeps the channels' names, else one that only counts them, else any that holds them.
+    """Return the first codec that keeps the channels' names, else one that keeps their number, else any other.
 
-    The source's own codec is kept even if it only counts them.
+    The source's own codec is kept even if it keeps only their number.
     """
     found: dict[int, AudioSettings] = {}
     for settings in _candidates(stream, codecs):
@@ -160,12 +160,12 @@ def _settings(stream: AudioStream, codec: str, layout: str) -> AudioSettings:
 
 @lru_cache(1024)
 def _heard(suffix: str, settings: AudioSettings) -> str | None:
-    """Write a tone that goes round the channels, and return the layout that it is read back in.
+    """Write a tone that cycles through the channels, and return the layout that is read back.
 
-    None where the encoder or container refuses, or gives other channels, another order or another rate: no table is as
-    right as the encoder itself.
+    None if the encoder or container refuses, or returns other channels, another order or another rate: no table is as
+    reliable as the encoder itself.
     """
-    # Whatever the source, the encoder is asked at its own rate and layout.
+    # Whatever the source, the encoder is tried at its own rate and layout.
     asked = replace(settings, source_rate=settings.sample_rate, source_layout=settings.layout, renames=False)
     audio = _round(av.AudioLayout(settings.layout).nb_channels)
     file = io.BytesIO()
@@ -191,7 +191,7 @@ def _heard(suffix: str, settings: AudioSettings) -> str | None:
 
 
 def _round(channels: int) -> NDArray[np.float32]:
-    """Return a low tone, which an LFE plays too, in one channel after the other."""
+    """Return a tone low enough for an LFE, in one channel after the other."""
     slot = max(_SLOTS[0], min(_SLOTS[1], _TRIAL_SAMPLES[1] // channels))
     tone = 0.5 * np.sin(2 * np.pi * np.arange(slot) / 800)
     audio = np.zeros((channels, max(_TRIAL_SAMPLES[0], channels * slot)), np.float32)
@@ -202,7 +202,7 @@ def _round(channels: int) -> NDArray[np.float32]:
 
 def _in_order(heard: NDArray[np.float32]) -> bool:
     power = heard.astype(np.float64) ** 2
-    # Sums, not a product of matrices: BLAS threads that wait for each other spin for minutes on a crowded machine.
+    # Sums, not a product of matrices: BLAS threads that wait for each other spin for minutes on a busy machine.
     centres = (power * np.arange(heard.shape[1])).sum(axis=1) / np.maximum(power.sum(axis=1), 1e-9)
     return bool(np.all(np.diff(centres) > 0) and power.sum(axis=1).min() > 1)
 
@@ -224,7 +224,7 @@ def _bit_rate(codec: str, stream: AudioStream, channels: int) -> int | None:
 
 
 def _format(codec: str, stream: AudioStream) -> str | None:
-    """Keep 16 bits at 16 and everything deeper at 24 in lossless codecs."""
+    """Return the bit depth for lossless codecs: 16 bits stay 16, everything deeper becomes 24."""
     if codec == "flac":
         return "s32" if _is_deep(stream) else "s16"
     if codec == "alac":

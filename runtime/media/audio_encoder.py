@@ -1,4 +1,4 @@
-"""Encodes blocks of audio into packets of one stream of the result, every sample at its place."""
+"""Encodes blocks of audio into packets of one stream of the result, with exact sample positions."""
 
 import struct
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from runtime.media.resample import RateConverter
 ENCODERS: Final = {"mp3": "libmp3lame", "opus": "libopus"}
 LOSSLESS: Final = ("flac", "alac", "truehd", "mlp", "tta", "wavpack", "ape")
 _FLOATS: Final = ("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be")
-# Samples that these encoders hold back and do not give at the end by themselves.
+# Samples that these encoders hold back and do not return on their own at the end.
 _HELD_BACK: Final = {"ac3": 256, "eac3": 256, "mp2": 481}
 
 
@@ -30,8 +30,8 @@ class AudioSettings:
     """How a track is encoded.
 
     `sample_rate` and `layout` are the result's; blocks of `source_rate` are resampled, and those of `source_layout`
-    are mixed to `layout` unless `renames` says that their channels only get its names. `bit_rate` is None for lossless
-    codecs.
+    are mixed to `layout`, unless `renames` is set: then their channels only get its names. `bit_rate` is None for
+    lossless codecs.
     """
 
     codec: str
@@ -46,12 +46,12 @@ class AudioSettings:
 
     @property
     def holds_peaks(self) -> bool:
-        """Whether samples above full scale stay as they are."""
+        """Whether samples above full scale are preserved."""
         return self.codec in _FLOATS
 
     @property
     def is_lossless(self) -> bool:
-        """Whether the codec keeps every bit that it is given."""
+        """Whether the codec is lossless."""
         return self.codec.startswith("pcm_") or self.codec in LOSSLESS
 
 
@@ -59,8 +59,7 @@ class AudioEncoder:
     """One track of a result; blocks must follow each other without a gap.
 
     `first_sample`, `samples` and `leading_silence` count in samples of the blocks; `clipped` counts samples above full
-    scale that the codec does not hold. The same of the result, at its own rate: `written_first`, `written`,
-    `written_silence`.
+    scale that the codec cannot store. The same in samples of the result: `written_first`, `written`, `written_silence`.
     """
 
     def __init__(self, container: OutputContainer, settings: AudioSettings, *, from_zero: bool = False) -> None:
@@ -68,8 +67,8 @@ class AudioEncoder:
 
         Args:
             container: The result.
-            settings: What `choose_audio` gave.
-            from_zero: Write silence from time zero to a later first sample.
+            settings: The result of `choose_audio`.
+            from_zero: Write silence from time zero up to a later first sample.
 
         Raises:
             EncodeError: The encoder or the container refuses the settings.
@@ -114,7 +113,7 @@ class AudioEncoder:
         return self._converter is not None
 
     def describe_losses(self, index: int) -> list[str]:
-        """Describe what the codec could not hold of track `index` of the source."""
+        """Describe what the codec could not store of track `index` of the source."""
         if not self.clipped:
             return []
         return [
@@ -124,7 +123,7 @@ class AudioEncoder:
 
     @property
     def samples(self) -> int:
-        """Samples taken so far."""
+        """Samples received so far."""
         return 0 if self.first_sample is None else self._next - self.first_sample
 
     @property
@@ -134,16 +133,16 @@ class AudioEncoder:
 
     @property
     def written_first(self) -> int:
-        """Place of the first sample in samples of the result."""
+        """Position of the first sample in samples of the result."""
         return self._scaled(self.first_sample or 0)
 
     @property
     def written(self) -> int:
-        """Samples of the result that stand for those taken so far."""
+        """Samples of the result that correspond to those received so far."""
         return self._scaled(self._next) - self.written_first
 
     def encode(self, block: AudioBlock) -> Iterator[AnyPacket]:
-        """Encode a block and yield the packets that are ready, one by one: silence before it may be long."""
+        """Encode a block and yield the packets that are ready; leading silence may be long."""
         if self.first_sample is None:
             self.first_sample = self._next = block.pts
             if self._from_zero and block.pts > 0:
@@ -213,14 +212,14 @@ class AudioEncoder:
         return ready
 
     def _ended(self) -> list[AnyPacket]:
-        """Return the last packets; one that would begin behind the end is left out, as LAME writes it."""
+        """Return the last packets; one that would begin after the end, as LAME writes it, is dropped."""
         held, whole = self._held, self.stream.codec_context.frame_size
         if len(held) > 1 and not self.settings.is_lossless and (held[-2].pts or 0) + whole >= self._end:
             held.pop()
         return [*held[:-1], *(self._last(packet) for packet in held[-1:])]
 
     def _last(self, packet: AnyPacket) -> AnyPacket:
-        """Set where the audio ends inside the last packet, which lossy encoders fill up."""
+        """Set where the audio ends inside the last packet, which lossy encoders pad."""
         if packet.pts is None or packet.duration is None:
             return packet
         whole = self.stream.codec_context.frame_size or packet.duration

@@ -25,22 +25,22 @@ from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_t
 
 Found = Literal["sound", "packets", "nothing"]
 
-# Codecs whose frames are of one length, so that the encoder fills up the last one.
+# Codecs with a fixed frame length, so that the encoder pads the last frame.
 _FIXED_FRAMES: Final = ("aac", "ac3", "eac3", "opus", "mp3", "mp2")
-# Codecs of those whose packets FFmpeg's parser says are whole, whatever the MP4 tells of the last one.
+# Those codecs whose packets FFmpeg's parser reports as full, whatever the MP4 declares for the last one.
 _PARSED_FRAMES: Final = ("ac3", "eac3")
 _SEEK_EARLIER: Final = Fraction(1)
 _USUAL_FRAME: Final = 1024
-# FFmpeg's Ogg reader dates some first frames of pages by up to a quarter of the longest block of Vorbis too late.
+# FFmpeg's Ogg reader timestamps some first frames of pages late by up to a quarter of the longest Vorbis block.
 _VORBIS_SLACK: Final = 2048
 
 
 class AudioReader(Closing):
     """The audio of one stream; iterate once, and use it as a context manager.
 
-    Blocks follow each other without a gap: where the source has one, silence stands for it. `first_sample` is the
-    place of the first sample, which may be later than 0 and is known before iterating; the counts are complete
-    when the iteration has ended.
+    Blocks follow each other without gaps: a gap of the source is filled with silence. `first_sample` is the position of
+    the first sample, which may be later than 0 and is known before iterating; the counts are complete when the
+    iteration has ended.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class AudioReader(Closing):
 
         Args:
             path: The file.
-            stream: The track, as `probe` told it.
-            start: Seconds from the track's origin; samples before it are left out.
-            end: Seconds from the track's origin; samples at or after it are left out.
+            stream: The track, as returned by `probe`.
+            start: Seconds from the track's origin; earlier samples are skipped.
+            end: Seconds from the track's origin; samples at or after it are skipped.
 
         Raises:
             UnsupportedMediaError: No decoder knows the codec.
@@ -99,7 +99,7 @@ class AudioReader(Closing):
 
     @property
     def holes(self) -> tuple[Hole, ...]:
-        """The damaged places so far, those that touch joined."""
+        """The damaged places so far; adjacent ones are joined."""
         return join_holes(self._holes)
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class AudioReader(Closing):
         self._container.close()
 
     def _from(self, path: Path, start: Fraction | None) -> Iterator[AudioBlock]:
-        """Return the blocks from a time on; where the file's index leads past it, read from the file's beginning."""
+        """Return the blocks from a time on; if the file's index leads past it, read from the beginning."""
         if start:
             seconds = max(Fraction(0), self.stream.origin + start - _SEEK_EARLIER)
             if can_seek(self._container, path, seconds):
@@ -134,9 +134,9 @@ class AudioReader(Closing):
         self._holes, self.pauses = [], 0
 
     def _decode(self, packets: Iterable[AnyPacket]) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
-        """Yield decoded samples with their place in samples on the file's own clock.
+        """Yield decoded samples with their position in samples on the file's own clock.
 
-        An MP4 tells where the audio ends inside the last frame of such codecs by its duration alone, so one frame is
+        In an MP4, only the duration tells where the audio ends inside the last frame of such codecs, so one frame is
         held back.
         """
         exact = self.stream.codec in _FIXED_FRAMES and self.stream.time_base == Fraction(1, self.sample_rate)
@@ -162,7 +162,7 @@ class AudioReader(Closing):
         return samples[list(self.stream.order)] if self.stream.order else samples
 
     def _told_end(self) -> int:
-        """Return the place at which an MP4 says that the track ends."""
+        """Return the position at which the track ends according to the MP4."""
         if "mp4" not in self._container.format.name or not self.stream.duration_pts:
             return sys.maxsize
         return (self.stream.start_pts or 0) + self.stream.duration_pts
@@ -197,7 +197,7 @@ class AudioReader(Closing):
     def _place(
         self, pieces: Iterator[tuple[int | None, NDArray[np.float32]]]
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield the pieces without gaps or overlaps: silence for what is missing, nothing twice."""
+        """Yield the pieces without gaps or overlaps: gaps become silence, duplicates are dropped."""
         jitter = ceil(JITTER_S * self.sample_rate)
         untold = round(self.stream.origin * self.sample_rate)
         follows: int | None = None
@@ -218,7 +218,7 @@ class AudioReader(Closing):
                 follows += samples.shape[1]
 
     def _cut(self, pieces: Iterator[tuple[int, NDArray[np.float32]]]) -> Iterator[AudioBlock]:
-        """Count from time zero and leave out what is before the start or after the end."""
+        """Count from time zero, and drop what is before the start or after the end."""
         for place, samples in pieces:
             first, last = place - self._zero, place - self._zero + samples.shape[1]
             begin = first if self._begin is None else max(first, self._begin)
@@ -233,7 +233,7 @@ class AudioReader(Closing):
         return block
 
     def _look_at_end(self) -> None:
-        """Compare the end with the one that the file tells of."""
+        """Compare the end with the declared one."""
         if not self._is_whole or self._packets.jumps:
             return
         end = Fraction(self._zero + self.first_sample + self.samples, self.sample_rate)
@@ -262,7 +262,7 @@ class AudioReader(Closing):
 
 
 def find_audio(path: Path, stream: AudioStream, *, start: Fraction | None, end: Fraction | None) -> Found:
-    """Return what a track has in a span: audio, or packets that cannot be decoded, or nothing.
+    """Return what a track has in a span: audio, packets that cannot be decoded, or nothing.
 
     Raises:
         DecodeError: The file cannot be opened.

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from runtime.media.media_info import AudioStream, usual_layout
 from runtime.media.resample import RateConverter
 
-# Times of phone recordings jitter by some milliseconds although no sample is missing; what is less than this off is
-# taken for jitter, as players do.
+# Times of phone recordings jitter by some milliseconds although no sample is missing; smaller deviations are treated as
+# jitter, as players do.
 JITTER_S: Final = Fraction(1, 25)
 _BLOCK_SAMPLES: Final = 16_384
-# Where the audio of a speaker goes that FFmpeg's mix leaves out.
+# Targets for the channels that FFmpeg's mix drops.
 _NEAREST: Final = {
     "SL": "BL", "SR": "BR", "WL": "FL", "WR": "FR", "TC": "FC", "TFL": "FL", "TFC": "FC", "TFR": "FR", "TSL": "SL",
     "TSR": "SR", "TBL": "BL", "TBC": "BC", "TBR": "BR", "BFL": "FL", "BFC": "FC", "BFR": "FR", "LFE2": "LFE",
@@ -41,7 +41,7 @@ class AudioBlock:
     """Consecutive samples of all channels.
 
     samples: (channels, n) float32, full scale is [-1, 1].
-    pts: place of the first sample, in samples from time zero.
+    pts: position of the first sample, in samples from time zero.
     """
 
     samples: NDArray[np.float32]
@@ -49,7 +49,7 @@ class AudioBlock:
 
 
 class TrackConformer:
-    """Converts audio that changes its layout or rate inside a track to the track's own, sample under sample."""
+    """Converts audio whose layout or rate changes inside a track to the track's own, keeping sample positions."""
 
     def __init__(self, stream: AudioStream) -> None:
         self._rate, self._channels = stream.sample_rate, stream.channels
@@ -63,14 +63,14 @@ class TrackConformer:
         self._counts: dict[str, int] = {}
 
     def takes_as_it_is(self, frame: AudioFrame) -> bool:
-        """Return whether a frame has the track's rate and layout; the first frame decides what their names mean."""
+        """Return whether a frame has the track's rate and layout; the first frame defines them."""
         if frame.sample_rate != self._rate or frame.layout.nb_channels != self._channels:
             return False
         self._first_layout = self._first_layout or frame.layout.name
         return frame.layout.name == self._first_layout
 
     def convert(self, frame: AudioFrame, place: int | None) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
-        """Yield a frame's samples at the track's rate and layout, as far as they are ready, with their place."""
+        """Yield a frame's samples at the track's rate and layout, as far as they are ready, with their position."""
         rate, layout = frame.sample_rate, frame.layout.name
         name = f"{rate} Hz {layout}"
         self._counts[name] = self._counts.get(name, 0) + frame.samples
@@ -91,7 +91,7 @@ class TrackConformer:
         yield self._placed(self._converter.push(samples))
 
     def finish(self) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
-        """Yield what is left of audio of another rate."""
+        """Yield the rest of audio of another rate."""
         if self._converter is not None:
             yield self._placed(self._converter.flush(self._scaled()))
             self._converter = None
@@ -118,16 +118,16 @@ class TrackConformer:
 class Remixer:
     """Mix samples of one layout to another; never louder than full scale.
 
-    Channels that both have pass as they are, and those beside and behind the listener stand for each other. What
-    FFmpeg's own mix would leave out goes to the nearest speaker, but for the LFE, which a mix to stereo does without.
+    Channels that both have pass unchanged, and side and back channels replace each other. Channels that FFmpeg's own
+    mix would drop go to the nearest speaker, except the LFE in a mix to stereo.
     """
 
     def __init__(self, source: str, target: str) -> None:
-        """Work out the gains.
+        """Compute the gains.
 
         Args:
-            source: FFmpeg's name of the layout; channels that it only counts are taken for the usual layout of their
-                number, and without one go round the speakers.
+            source: FFmpeg's name of the layout; unnamed channels are treated as the usual layout of their number, or
+            else distributed over the speakers.
             target: FFmpeg's name of a usual layout.
         """
         channels, speakers = (av.AudioLayout(layout).nb_channels for layout in (source, target))
@@ -139,7 +139,7 @@ class Remixer:
             self._gains = _find_gains(source, target)
 
     def mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return as many samples of the target's channels."""
+        """Return the same number of samples in the target's channels."""
         mixed: NDArray[np.float32] = self._gains @ samples
         return mixed
 
@@ -159,7 +159,7 @@ def _find_gains(source: str, target: str) -> NDArray[np.float32]:
 
 
 def make_silence(channels: int, start: int, end: int) -> Iterator[AudioBlock]:
-    """Yield blocks of silence from one place to another."""
+    """Yield blocks of silence from one position to another."""
     for place in range(start, end, _BLOCK_SAMPLES):
         yield AudioBlock(np.zeros((channels, min(_BLOCK_SAMPLES, end - place)), np.float32), place)
 
@@ -191,7 +191,7 @@ def make_frame(samples: NDArray[np.float32], *, layout: str, sample_rate: int, p
 def _planes(frame: AudioFrame, count: int) -> list[Any]:
     """Return a frame's planes.
 
-    `AudioFrame.planes`, and with it `to_ndarray` and `from_ndarray`, looks for a null pointer behind the last plane,
-    which is there with fewer than 8 channels only: with more PyAV 18.1 reads whatever lies behind.
+    `AudioFrame.planes`, and with it `to_ndarray` and `from_ndarray`, looks for a null pointer after the last plane,
+    which exists only with fewer than 8 channels: with more, PyAV 18.1 reads out of bounds.
     """
     return [AudioPlane(frame, number) for number in range(count)]

@@ -1,4 +1,4 @@
-"""Each video codec that Relume writes: its encoder, what it can hold, and how it is set."""
+"""Each video codec that Relume writes: its encoder, capabilities and options."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ _TENTH_OF_MILLI: Final = 10_000  # luminances are counted in 0.0001 cd/m2
 
 @dataclass(frozen=True, slots=True)
 class VideoCodec:
-    """What a codec can hold.
+    """The capabilities of a codec.
 
-    `containers` are suffixes of the result, the default one first. `even` chromas need sizes that are whole in
+    `containers` are suffixes of the result, the default one first. `even` chromas need sizes that are whole numbers of
     chroma samples.
     """
 
@@ -111,7 +111,7 @@ def x264_instructions() -> tuple[str, ...]:
     """Keep x264 off AVX-512 where the processor has it.
 
     Its AVX-512 code for macroblock trees reads memory that nothing has written, so that with B-frames the same frames
-    give other bytes each time (x264 core 165, seen with `MALLOC_PERTURB_`); AVX2 costs no time that can be measured.
+    give different bytes each time (x264 core 165, seen with `MALLOC_PERTURB_`); AVX2 costs no measurable time.
     """
     table = Path("/proc/cpuinfo")
     if table.is_file() and "avx512f" in table.read_text(errors="replace"):

@@ -51,9 +51,9 @@ _TRANSFERS: Final = {
 class Colour:
     """The colour description of a frame, complete enough to compute with.
 
-    `matrix_code`, `primaries_code` and `transfer_code` are what the source says (H.273; 2 is unspecified) and what
-    the result is to say; `matrix` and `full_range` are what to compute with, guessed where `guessed` is not empty.
-    `added` is what the result says although its source does not.
+    `matrix_code`, `primaries_code` and `transfer_code` are those of the source (H.273; 2 is unspecified), to be written
+    to the result; `matrix` and `full_range` are used to compute, guessed where `guessed` is not empty. `added` is set
+    for what the result declares although its source does not.
     """
 
     matrix: Matrix
@@ -105,13 +105,13 @@ class HdrMetadata:
 
     @property
     def has_display(self) -> bool:
-        """Whether the mastering display is described whole."""
+        """Whether the description of the mastering display is complete."""
         parts = (self.red, self.green, self.blue, self.white, self.min_luminance, self.max_luminance)
         return all(part is not None for part in parts)
 
 
 def read_colour(codes: tuple[int, int, int, int], *, pixel_format: str, width: int, height: int) -> Colour:
-    """Interpret a colour description, guessing what it leaves open from the size as players do.
+    """Interpret a colour description; unspecified parts are guessed from the size, as players do.
 
     Args:
         codes: Matrix, range, primaries and transfer in FFmpeg's numbers.
@@ -120,7 +120,7 @@ def read_colour(codes: tuple[int, int, int, int], *, pixel_format: str, width: i
         height: Coded height.
 
     Raises:
-        UnsupportedMediaError: The matrix is one that no kernel computes.
+        UnsupportedMediaError: No kernel supports the matrix.
     """
     matrix_code, range_code, primaries, transfer = codes
     guesses = []
@@ -143,13 +143,13 @@ def read_colour(codes: tuple[int, int, int, int], *, pixel_format: str, width: i
 
 
 def colour_of_result(colour: Colour, *, source: tuple[int, int], result: tuple[int, int]) -> Colour:
-    """Describe the colour of a result so that players take it as they take its source.
+    """Describe the colour of a result so that players interpret it like its source.
 
-    What a source does not tell is guessed by its size, by players as here. Where they would guess otherwise at the
-    size of the result, it says what was computed with.
+    Players, like Relume, guess unspecified colour from the size. Where they would guess differently at the size of the
+    result, the colour that was used is written.
 
     Args:
-        colour: What the source is taken for.
+        colour: The colour assumed for the source.
         source: Its width and height.
         result: The width and height of the result.
     """
@@ -171,12 +171,12 @@ def colour_of_result(colour: Colour, *, source: tuple[int, int], result: tuple[i
 
 
 def as_converted_rgb(colour: Colour) -> Colour:
-    """Describe a frame that was RGB and is BT.709 limited-range YUV now."""
+    """Describe a frame that was converted from RGB to BT.709 limited-range YUV."""
     return replace(colour, matrix="bt709", matrix_code=1, full_range=False, guessed="")
 
 
 def read_hdr(frame: VideoFrame) -> HdrMetadata | None:
-    """Read HDR10 side data of a decoded frame, None where it has none."""
+    """Read the HDR10 side data of a decoded frame; None if it has none."""
     values: dict[str, object] = {}
     for kind, data in read_side_data(frame).items():
         if kind is Type.MASTERING_DISPLAY_METADATA:

@@ -1,4 +1,4 @@
-"""Which containers are read: every demuxer of the installed FFmpeg but those that are listed here, kind by kind."""
+"""The supported containers: every demuxer of the installed FFmpeg except those listed here by kind."""
 
 import os
 import struct
@@ -13,13 +13,13 @@ from av.format import ContainerFormat
 _NO_FILE: Final = 1
 """FFmpeg's AVFMT_NOFILE."""
 
-# Those that open other files or addresses. (What opens devices or a network, or reads frames by a pattern of
-# names, has the flag "no file" and is left out by it.)
+# Demuxers that open other files or addresses. (Those that open devices or a network, or read frames by a pattern of
+# names, have the flag "no file" and are excluded by it.)
 _REFERENCES: Final = {
     "applehttp", "concat", "dash", "hls", "imf", "mlv", "mpegtsraw", "rtp", "rtsp", "sap", "sdp", "vobsub",
     "webm_dash_manifest",
 }  # fmt: skip
-# Text that would be drawn as a film or played as audio, subtitles, captions and tags: no video, no audio.
+# Text that would be rendered as video or played as audio, subtitles, captions and tags: no video, no audio.
 _TEXT: Final = {
     "adf", "aqtitle", "ass", "bin", "dvbsub", "dvbtxt", "ffmetadata", "idf", "jacosub", "lrc", "mcc", "microdvd",
     "mpl2", "mpsub", "pjs", "rcwt", "realtext", "sami", "sbg", "scc", "srt", "stl", "subviewer", "subviewer1", "sup",
@@ -27,13 +27,13 @@ _TEXT: Final = {
 }  # fmt: skip
 # Still images; the names of most end in "_pipe".
 _IMAGES: Final = {"alias_pix", "brender_pix", "fits", "ico", "image2pipe", "msp", "txd"}
-# Bare numbers: neither content nor suffix says how they are to be read.
+# Raw samples: neither content nor suffix tells how to read them.
 _HEADERLESS: Final = {
     "bitpacked", "codec2raw", "data", "g726", "g726le", "rawvideo", "v210", "v210x", "vidc",
     *(f"{kind}{bits}{order}" for kind in "fsu" for bits in (16, 24, 32, 64) for order in ("be", "le")), "s8", "u8",
 }  # fmt: skip
 
-# Demuxers that tell FFmpeg no suffix, or not the usual ones.
+# Demuxers that declare no suffix, or not the usual ones.
 _MORE_SUFFIXES: Final = {
     "aac": ".adts", "aiff": ".aif .aiff .aifc", "amr": ".amr .awb", "apng": ".apng", "asf": ".asf .wmv .wma",
     "au": ".au .snd", "avi": ".divx", "caf": ".caf", "dv": ".dif", "gxf": ".gxf", "h263": ".h263", "ivf": ".ivf",
@@ -43,13 +43,13 @@ _MORE_SUFFIXES: Final = {
     "swf": ".swf", "voc": ".voc", "w64": ".w64", "wav": ".wav .bwf .rf64", "wtv": ".wtv", "wv": ".wv",
     "yuv4mpegpipe": ".y4m",
 }  # fmt: skip
-# Suffixes that mean something else far more often than what FFmpeg takes them for.
+# Suffixes that usually mean something other than what FFmpeg assumes.
 _AMBIGUOUS: Final = {
     ".302", ".art", ".asc", ".avif", ".bit", ".c2", ".cgi", ".dcstr", ".heic", ".heif", ".ism", ".j2k", ".jxl", ".mks",
     ".mpo", ".nc", ".nfo", ".rgb", ".sb", ".str", ".svs", ".sw", ".txt", ".ub", ".uw", ".v", ".vb", ".way", ".xl",
     ".yuv",
 }  # fmt: skip
-# Their content has no mark, so the suffix decides.
+# Their content has no signature, so the suffix decides.
 _BY_SUFFIX: Final = {
     ".722": "g722", ".al": "alaw", ".alaw": "alaw", ".aptx": "aptx", ".aptxhd": "aptx_hd", ".dfpwm": "dfpwm",
     ".g722": "g722", ".g723_1": "g723_1", ".g728": "g728", ".g729": "g729", ".gsm": "gsm", ".msbc": "sbc",
@@ -67,23 +67,23 @@ def demuxers() -> tuple[str, ...]:
 def media_suffixes() -> frozenset[str]:
     """Return the suffixes of files that can be read, such as `.mp4`."""
     told = {suffix for suffixes in _suffixes_by_demuxer().values() for suffix in suffixes}
-    told.add(".webp")  # an animated one, which `runtime.media.webp` unpacks
+    told.add(".webp")  # animated ones, which `runtime.media.webp` unpacks
     return frozenset(told | {suffix for suffix, name in _BY_SUFFIX.items() if name in demuxers()}) - _AMBIGUOUS
 
 
 def demuxer_by_suffix(suffix: str) -> str | None:
-    """Return the demuxer of a file whose content has no mark, None where the content decides."""
+    """Return the demuxer of a file whose content has no signature; None if the content decides."""
     name = _BY_SUFFIX.get(suffix.lower())
     return name if name in demuxers() else None
 
 
 def demuxer_options(demuxer: str) -> dict[str, str]:
-    """Return what FFmpeg has to be told of a format beside its name."""
-    return {"sample_rate": "8000"} if demuxer in ("alaw", "mulaw") else {}  # G.711; FFmpeg takes 44.1 kHz
+    """Return the options that FFmpeg needs for a format besides its name."""
+    return {"sample_rate": "8000"} if demuxer in ("alaw", "mulaw") else {}  # G.711; FFmpeg assumes 44.1 kHz
 
 
 def demuxers_of_suffix(suffix: str) -> list[str]:
-    """Return the demuxers that claim a suffix, for content that none of them knows."""
+    """Return the demuxers that claim a suffix, for content that no demuxer recognises."""
     return [name for name, suffixes in _suffixes_by_demuxer().items() if suffix.lower() in suffixes]
 
 
@@ -108,7 +108,7 @@ _ENCRYPTED: Final = (b"encv", b"enca", b"drmi", b"drms", b"aavd")
 """Sample entries of MP4 and MOV tracks that are encrypted: common encryption, iTunes, Audible."""
 _MOST_TRACKS: Final = 1000
 _TS_PACKETS: Final = 500
-"""So many packets are looked at, at each place of a transport stream."""
+"""Packets examined at each position of a transport stream."""
 
 
 def is_encrypted(handle: int, container: InputContainer) -> bool:
@@ -122,9 +122,9 @@ def is_encrypted(handle: int, container: InputContainer) -> bool:
 
 
 def _sample_entries(handle: int) -> list[bytes]:
-    """Return the four letters of what each track of an MP4 or MOV file holds."""
+    """Return the four-character code of each track's samples in an MP4 or MOV file."""
     size = os.fstat(handle).st_size
-    # The first one: a live recording has thousands of boxes behind it.
+    # The first one: a live recording has thousands of boxes after it.
     moov = next((box for box in walk_boxes(handle, 0, size) if box[0] == b"moov"), None)
     found: list[bytes] = []
     todo = [] if moov is None else [moov[1:]]
@@ -138,7 +138,7 @@ def _sample_entries(handle: int) -> list[bytes]:
 
 
 def walk_boxes(handle: int, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind, the begin of the content and the end of each box of an MP4 or MOV file."""
+    """Yield the kind, the start of the content and the end of each box of an MP4 or MOV file."""
     for _ in range(100_000):
         header = os.pread(handle, 16, begin)
         if begin + 8 > end or len(header) < 8:
@@ -156,12 +156,12 @@ def walk_boxes(handle: int, begin: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def _is_scrambled(handle: int, streams: set[int]) -> bool:
-    """Return True if the video and audio of a transport stream are scrambled at each of some places."""
+    """Return True if the video and audio of a transport stream are scrambled at every sampled position."""
     size = os.fstat(handle).st_size
     for length, offset in ((188, 0), (192, 4)):
         if [os.pread(handle, 1, offset + length * number) for number in range(3)] != [b"G"] * 3:
             continue
-        # Recordings may begin scrambled, and be clear as soon as the receiver has the key.
+        # Recordings may begin scrambled and become clear as soon as the receiver has the key.
         places = {size * part // 8 // length * length for part in range(8)}
         looks = [os.pread(handle, length * _TS_PACKETS, place)[offset:] for place in places]
         counts = [
@@ -172,7 +172,7 @@ def _is_scrambled(handle: int, streams: set[int]) -> bool:
 
 
 def _count(data: bytes, length: int, streams: set[int]) -> tuple[int, int]:
-    """Count the packets of some streams that are scrambled, and all that hold anything."""
+    """Count the scrambled packets of some streams, and all packets with a payload."""
     scrambled = filled = 0
     for at in range(0, len(data) - 4, length):
         sync, high, low, flags = data[at : at + 4]

@@ -1,4 +1,4 @@
-"""Which packets of copied video show a span of a film, and where that cannot be done without encoding it again."""
+"""Selects the packets of copied video that show a span, and detects spans that need re-encoding."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,17 +15,17 @@ from runtime.media.demux import AnyPacket
 from runtime.media.media_info import VideoStream
 from runtime.media.timeline import ContinuousPackets, can_seek, open_for, skip_to
 
-# An edit list hides what is decoded before the span but not shown in it; other containers show all they hold.
+# An edit list hides frames that are decoded before the span but not shown in it; other containers show everything.
 HIDING: Final = (".mp4", ".m4v", ".mov")
 _TIMELESS: Final = ("avi",)
-# Packets by which the order of showing is judged before the first one is given.
+# Packets examined for the presentation order before the first one is returned.
 _ORDER_PACKETS: Final = 64
-# Hidden frames so near to the first and the last shown ones are only coded between them.
+# Hidden frames this close to the first and last shown ones only lie between them in decoding order.
 _LONGEST_REORDER: Final = 16
 
 
 def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Fraction | None) -> str:
-    """Return why the frames of a stream cannot be copied to the right times, "" where they can.
+    """Return why the frames of a stream cannot be copied with correct timing; "" if they can.
 
     Args:
         path: The file.
@@ -38,7 +38,7 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
         source = container.streams[stream.index]
         assert isinstance(source, av.VideoStream)
         if needs_order(container, source) and (stream.codec == "mpeg4" or (start and not hides)):
-            # Two frames may stand in one packet, whose second one no other container takes.
+            # One packet may hold two frames, the second of which no other container can hold.
             return "AVI does not store when reordered frames are shown"
         flags = [bool(entry.is_discard) for entry in source.index_entries] if "mov" in container.format.name else []
         shown = [number for number, is_hidden in enumerate(flags) if not is_hidden]
@@ -56,7 +56,7 @@ def find_copy_obstacle(path: Path, stream: VideoStream, suffix: str, start: Frac
 
 
 def has_frames(path: Path, stream: VideoStream, start: Fraction | None, end: Fraction | None) -> bool:
-    """Return whether any frame of a stream begins in a span, in seconds from the stream's origin."""
+    """Return whether any frame of a stream starts in a span, in seconds from the stream's origin."""
     if not start and end is None:
         return True
     with open_for(path, (stream.index,)) as container:
@@ -73,12 +73,12 @@ def has_frames(path: Path, stream: VideoStream, start: Fraction | None, end: Fra
 
 
 def needs_order(container: InputContainer, stream: av.VideoStream) -> bool:
-    """Return whether frames are reordered in a container that does not tell when they are shown."""
+    """Return whether frames are reordered in a container that does not store presentation times."""
     return container.format.name in _TIMELESS and bool(stream.codec_context.has_b_frames)
 
 
 def codec_for(stream: VideoStream, suffix: str) -> CodecName | None:
-    """Return the codec to encode frames again that cannot be copied, None where the container takes none."""
+    """Return the codec for re-encoding frames that cannot be copied; None if the container supports none."""
     fitting = [codec.name for codec in CODECS.values() if suffix in codec.containers]
     return next((name for name in fitting if name == stream.codec), next(iter(fitting), None))
 
@@ -86,8 +86,8 @@ def codec_for(stream: VideoStream, suffix: str) -> CodecName | None:
 class ShownOrder:
     """Assigns presentation times to the packets of an AVI's video by decoding them alongside.
 
-    An AVI has a slot of time for each packet: the first frame shown takes the first slot, and so on. DTS lie before
-    the slots by as many places as a packet stands before its turn.
+    An AVI has one time slot per packet: the first frame shown takes the first slot, and so on. DTS precede the slots by
+    as many places as a packet precedes its presentation order.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class ShownOrder:
         self._places: int | None = None
 
     def push(self, packet: AnyPacket) -> list[AnyPacket]:
-        """Return the packets whose times are known now, in the order of decoding; an empty packet ends the stream."""
+        """Return the packets whose times are known by now, in decoding order; an empty packet ends the stream."""
         if packet.size:
             self._slots.append(packet.dts if packet.dts is not None else self._count)
             self._packets.append((packet, self._count))
@@ -134,7 +134,7 @@ class ShownOrder:
 class FirstDts:
     """Assigns the first packets of a video stream the DTS that FFmpeg finds only later.
 
-    Matroska stores none; FFmpeg infers them from the PTS of some packets, of which the first ones go without.
+    Matroska stores none; FFmpeg infers them from the PTS of some packets, so the first ones have none.
     """
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class FirstDts:
         self._is_known = False
 
     def push(self, packet: AnyPacket) -> list[AnyPacket]:
-        """Return the packets whose DTS are known now; an empty packet ends the stream."""
+        """Return the packets whose DTS are known by now; an empty packet ends the stream."""
         is_untold = bool(packet.size) and packet.dts is None and packet.pts is not None
         if not self._is_known and is_untold and len(self._waiting) < _ORDER_PACKETS:
             self._waiting.append(packet)
@@ -153,7 +153,7 @@ class FirstDts:
         return [*waiting, packet] if packet.size else waiting
 
     def _infer(self, packets: list[AnyPacket], following: int | None) -> None:
-        """Count back from the first DTS that is known: over the PTS before it, then in even steps."""
+        """Count back from the first known DTS: over the PTS before it, then in even steps."""
         shown = sorted(packet.pts or 0 for packet in packets)
         steps = [later - earlier for earlier, later in pairwise(shown)] + [packet.duration or 0 for packet in packets]
         step = min((step for step in steps if step > 0), default=1)
@@ -172,7 +172,7 @@ class VideoCut:
     """Chooses the packets of one video stream that are needed to show a span.
 
     Decoding begins at a key frame: the one before the span where the container can hide it, else the first one inside.
-    Packets that are shown behind the span are kept where others in it, which are coded later, may need them.
+    Packets that are shown after the span are kept where later packets inside it may need them.
     """
 
     def __init__(self, start: Fraction | None, end: Fraction | None, *, hides: bool) -> None:
@@ -183,7 +183,7 @@ class VideoCut:
         self._has_shown = False
 
     def push(self, packet: AnyPacket) -> list[AnyPacket]:
-        """Return the packets to copy, now that another one is known."""
+        """Push a packet and return the packets to copy."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             return [packet] if self._has_begun else []
@@ -230,7 +230,7 @@ def _read_from(container: InputContainer, path: Path, stream: VideoStream, start
 
 
 def _begins_with_key_frame(packets: Iterator[AnyPacket], start: Fraction) -> bool:
-    """Return whether the first frame at or after a time on the clock of the packets can be decoded by itself."""
+    """Return whether the first frame at or after a time on the clock of the packets is a key frame."""
     first: AnyPacket | None = None
     for packet in packets:
         if not packet.size or packet.pts is None:

@@ -1,9 +1,9 @@
-"""One rule for damage: the places of a stream where decoding really suffers, told from joints and from junk around it.
+"""Damage detection: the places of a stream where decoding is affected, as opposed to joints and surrounding junk.
 
-A place is damaged where a packet between decodable ones is refused, where a frame comes out corrupt, and where frames
-are missing beside a packet that the container calls incomplete, or in a container whose clock counts samples. A
-container's own word is no more than a suspicion: MPEG-TS calls a packet corrupt when the counter of its packets steps,
-as at every joint of two recordings.
+A place is damaged where a packet between decodable ones is refused, where a decoded frame is corrupt, and where frames
+are missing next to a packet that the container flags as incomplete, or in a container whose clock counts samples. The
+container's flag alone is only a suspicion: MPEG-TS flags a packet as corrupt when its continuity counter jumps, as at
+every joint of two recordings.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,15 +19,15 @@ from av.frame import Frame
 from runtime.media.demux import AnyPacket
 from runtime.report import DamagedPlace
 
-# Containers of one elementary stream: a scan for headers makes their packets, out of padding and tags behind it too.
+# Containers of one elementary stream: packets are found by scanning for headers, even in padding and trailing tags.
 _SCANNED: Final = frozenset(
     {"mp3", "aac", "ac3", "eac3", "ac4", "amr", "amrnb", "amrwb", "dts", "dtshd", "truehd", "mlp", "flac", "loas",
      "mpc", "mpc8", "tta", "ape", "wv", "gsm", "g722", "h264", "hevc", "m4v", "mpegvideo", "obu", "dirac", "vc1"}
 )  # fmt: skip
-# Containers whose clock counts the samples of a track: a step of it is a lost frame or page.
+# Containers whose clock counts the samples of a track: a jump is a lost frame or page.
 _COUNTING: Final = frozenset({"flac", "ogg", "wav", "w64", "aiff", "tta", "wv"})
 _LONGEST_TAIL_S: Final = 1
-# A longer step of the clock is a jump from one recording to the next.
+# A longer jump is the transition from one recording to the next.
 _LONGEST_LOSS_S: Final = 10
 _REORDER: Final = 32
 _MOST_TOLD: Final = 3
@@ -38,7 +38,7 @@ class Hole:
     """A place of a stream that could not be decoded as it was encoded.
 
     index: The stream's.
-    pts, duration: In `time_base`, from time zero of the source; a duration of 0 is a place of unknown length.
+    pts, duration: In `time_base`, from time zero of the source; a duration of 0 means unknown length.
     """
 
     index: int
@@ -48,12 +48,12 @@ class Hole:
 
     @property
     def start_s(self) -> float:
-        """Where it begins, for reading."""
+        """Its start in seconds, for display."""
         return float(self.pts * self.time_base)
 
     @property
     def duration_s(self) -> float:
-        """How long it is, for reading."""
+        """Its duration in seconds, for display."""
         return float(self.duration * self.time_base)
 
 
@@ -69,9 +69,9 @@ class _Suspicion(Enum):
     REFUSED = 1
     """The decoder refused the packet."""
     INCOMPLETE = 2
-    """The container calls it incomplete, and what follows goes on with the same frames or samples."""
+    """The container flags it as incomplete, and the next packet continues the same frames or samples."""
     JOINT = 3
-    """The container calls it incomplete, and what follows begins anew: harmless unless something is missing."""
+    """The container flags it as incomplete, and the next packet starts afresh: harmless unless something is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class _Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is wrong with a decoded frame: it, or what should stand in the `missing` ticks before it."""
+    """The damage of a decoded frame: the frame itself, or the `missing` ticks before it."""
 
     bad: bool = False
     missing: int = 0
@@ -95,18 +95,18 @@ _INTACT: Final = Verdict()
 
 @dataclass(slots=True)
 class DamageFinder:
-    """Judges the frames of one stream while they are decoded.
+    """Detects damaged frames of one stream while it is decoded.
 
-    Give it each packet before it is decoded, with the one that follows; tell it of refused packets; ask it about each
-    frame in the order of showing, on the file's own clock.
+    Call it with each packet before decoding, together with the next one; with refused packets; and with each frame in
+    presentation order, on the file's own clock.
 
-    step: Ticks between frames where a frame does not tell its length.
-    reorders: Frames may come out later than their packets.
+    step: Ticks between frames where a frame has no duration.
+    reorders: Frames may be returned later than their packets.
     is_scanned: A scan for headers makes the packets.
-    counts_samples: The clock of the audio counts its samples, so that a step is a loss.
-    slack: A step that such a clock may make although nothing is lost, in ticks.
-    flags_early: The container's flag stands one packet before the incomplete one. In MPEG-TS FFmpeg's parser ends a
-        frame when the next one begins, and gives it the flag that came with that.
+    counts_samples: The clock of the audio counts its samples, so that a jump is a loss.
+    slack: A jump that such a clock may make although nothing is lost, in ticks.
+    flags_early: The container's flag is one packet before the incomplete one. In MPEG-TS, FFmpeg's parser ends a frame
+    when the next one begins, and gives it the flag that arrived with that.
     """
 
     time_base: Fraction
@@ -149,7 +149,7 @@ class DamageFinder:
         self._suspect(_Suspicion.REFUSED, packet)
 
     def judge(self, frame: Frame) -> Verdict:
-        """Judge the next frame."""
+        """Return the damage of the next frame."""
         pts = frame.pts if frame.pts is not None else frame.dts
         length = frame.duration or self._length(frame)
         due = self._take_due(pts, length)
@@ -172,10 +172,10 @@ class DamageFinder:
         return Verdict(bad, missing) if bad or missing else _INTACT
 
     def finish(self) -> tuple[int, int] | None:
-        """Judge what came behind the last frame.
+        """Check the packets after the last frame.
 
         Returns:
-            PTS and duration of a damaged end; None where it is whole, or only junk lies there.
+            PTS and duration of a damaged end; None if it is intact, or followed only by junk.
         """
         refused = [one for one in self._suspects if one.suspicion is _Suspicion.REFUSED]
         self._suspects = []
@@ -193,7 +193,7 @@ class DamageFinder:
         return None
 
     def warnings(self) -> list[str]:
-        """Return warnings that are no damage."""
+        """Return warnings that are not damage."""
         found = []
         if self.junk_before:
             found.append(f"{_packets(self.junk_before)} before the first decodable one dropped")
@@ -218,7 +218,7 @@ class DamageFinder:
         self._suspects.append(_Suspect(suspicion, self._number, pts, end))
 
     def _take_due(self, pts: int | None, length: int) -> list[_Suspect]:
-        """Remove and return the suspects that come before the end of a frame."""
+        """Remove and return the suspects before the end of a frame."""
         if not self._suspects:
             return []
         due = [one for one in self._suspects if self._is_due(one, None if pts is None else pts + length)]
@@ -249,7 +249,7 @@ class DamageFinder:
 def damage_finder(
     container: InputContainer, time_base: Fraction, *, step: int, reorders: bool, slack: int = 0
 ) -> DamageFinder:
-    """Create the damage finder of one stream of a file."""
+    """Create the damage detector of one stream of a file."""
     names = container.format.name.split(",")
     return DamageFinder(
         time_base,
@@ -301,5 +301,5 @@ def _packets(count: int) -> str:
 
 
 def damaged_places(holes: Iterable[Hole]) -> tuple[DamagedPlace, ...]:
-    """Return the damaged places that a reader found, as a report holds them."""
+    """Return the damaged places that a reader found, in the form of the report."""
     return tuple(DamagedPlace(hole.index, hole.pts, hole.duration, str(hole.time_base)) for hole in holes)

@@ -1,4 +1,4 @@
-"""Interlaced frames: found by their flags and by looking, frame by frame, and made whole by bwdif."""
+"""Interlaced frames: detected by flags and by idet, frame by frame, and deinterlaced by bwdif."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ from runtime.media.demux import open_source, read_packets
 from runtime.media.media_info import VideoStream
 
 _SAMPLE_FRAMES: Final = 48
-# A film begins with titles, a tape with bars, a broadcast with an advertisement: other places are looked at too.
+# A film begins with titles, a tape with bars, a broadcast with an advertisement, so other places are sampled too.
 _PLACES: Final = (Fraction(1, 5), Fraction(2, 5), Fraction(3, 5), Fraction(4, 5))
 _PLACE_FRAMES: Final = 20
 _FLAG_FRAMES: Final = 4
 _ENOUGH: Final = 6
 _NEAR: Final = 2
-"""Frames before and after one whose verdicts count for it too: idet is sure of single ones only most of the time."""
-# Heights of interlaced television and discs; other sizes are looked at only where flags ask for it.
+"""Frames before and after one whose verdicts count for it too, since idet is not always sure of single frames."""
+# Heights of interlaced television and discs; other sizes are checked only if flagged.
 _LEAST_HEIGHT: Final = 64
 _ALWAYS_FLAGGED: Final = ("hevc", "vp8", "vp9", "av1", "vvc")
-# Codecs of broadcasts and discs, in which each frame has a flag.
+# Codecs of broadcasts and discs, which flag each frame.
 _CHANGING: Final = ("mpeg2video", "h264", "vc1")
 _SINGLE: Final = "lavfi.idet.single.current_frame"
 _TELEVISION_HEIGHTS: Final = (480, 486, 512, 576, 608, 1080, 1088)
@@ -37,11 +37,11 @@ _TELEVISION_HEIGHTS: Final = (480, 486, 512, 576, 608, 1080, 1088)
 
 @dataclass(frozen=True, slots=True)
 class Interlacing:
-    """What is known of a stream before it is read.
+    """What is known about a stream before it is read.
 
-    interlaced: It holds interlaced frames; one of which nothing can be seen is taken for one.
+    interlaced: It holds interlaced frames; assumed if nothing can be detected.
     parity: Which field comes first.
-    watched: Each frame is looked at, and made whole if it is interlaced.
+    watched: Each frame is checked, and deinterlaced if it is interlaced.
     """
 
     interlaced: bool
@@ -51,11 +51,11 @@ class Interlacing:
 
 
 def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
-    """Detect interlacing by flags and, where those can be wrong or missing, by idet on frames of several places.
+    """Detect interlacing by flags and, where those can be wrong or missing, by idet on frames from several places.
 
-    A flag says nothing about the content of a stream that was recorded progressive and flagged interlaced, as many
-    cameras do, nor about one that is interlaced in parts; FFmpeg's idet decides those frame by frame, and whether
-    streams of codecs that carry no flag are looked at, which have television sizes.
+    A flag is unreliable for a stream that was recorded progressive but flagged interlaced, as many cameras do, and for
+    one that is interlaced only in parts; FFmpeg's idet decides those frame by frame. It also decides for streams of
+    television sizes in codecs without a flag.
     """
     suspect = stream.field_order not in ("progressive", "unknown")
     if stream.height < _LEAST_HEIGHT:
@@ -82,8 +82,8 @@ def find_interlacing(path: Path, stream: VideoStream) -> Interlacing:
 class Deinterlacer:
     """Deinterlaces each interlaced frame into one (bwdif, send_frame) and passes the others unchanged.
 
-    As many come out as went in, at the same PTS. What becomes of a frame is decided by itself and the few beside it,
-    so that it is the same from wherever reading began before.
+    As many frames come out as went in, with the same PTS. The decision for a frame depends only on it and a few
+    neighbours, so that it is the same wherever reading began.
     """
 
     def __init__(self, frame: VideoFrame, time_base: Fraction, interlacing: Interlacing) -> None:
@@ -95,7 +95,7 @@ class Deinterlacer:
         self._whole: deque[VideoFrame] = deque()
         self._verdicts: deque[str] = deque()
         self._place = 0
-        """Where the verdict on the first of the frames stands."""
+        """Index of the verdict on the first of the frames."""
 
     def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
         """Push a frame, or None at the end, and yield what is ready."""
@@ -129,7 +129,7 @@ def _shows_fields(own: str, near: list[str], *, default: bool) -> bool:
     if not (fields or progressive):
         return default
     if own in ("tff", "bff"):
-        # Film on interlaced video has two such frames beside each other; a single one is a mistake.
+        # Telecined film has two such frames in a row; a single one is a mistake.
         return fields > 1 or progressive < _NEAR
     return fields > progressive
 
@@ -145,7 +145,7 @@ def _may_be_unflagged(stream: VideoStream) -> bool:
 
 
 def _is_flagged_later(path: Path, stream: VideoStream) -> bool:
-    """Return whether frames of a stream that begins progressive are flagged interlaced later, as in a broadcast."""
+    """Return whether later frames of a stream that starts progressive are flagged interlaced, as in a broadcast."""
     may_change = stream.codec in _CHANGING and stream.height in _TELEVISION_HEIGHTS
     return may_change and _look(path, stream, with_idet=False)[0] > 0
 

@@ -1,4 +1,4 @@
-"""Opens a media file for reading: one local file in a container that FFmpeg reads by itself, refusals told in words."""
+"""Opens a media file for reading: one local file, in a container that FFmpeg reads on its own."""
 
 import ctypes
 import errno
@@ -41,27 +41,27 @@ _IMAGES: Final = {
 }
 _IMAGE_BRANDS: Final = (b"heic", b"heix", b"mif1", b"avif", b"heim", b"heis")
 _IMAGE_DEMUXERS: Final = ("gif", "apng", "mjpeg", "mpjpeg", "smjpeg", "jpegxl_anim")
-"""Demuxers that read a still image just as well."""
+"""Demuxers that also read a still image."""
 _PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"v=0", b"[playlist]", b"<?xml", b"<MPD", b"http")
 _UNREADABLE_IN_A_ROW: Final = 50
 _RESYNC_BYTES: Final = 1 << 16
-"""So far FFmpeg looks for the next packet of a transport stream before it says "again"."""
+"""Bytes that FFmpeg searches for the next packet of a transport stream before it returns EAGAIN."""
 _MOST_STREAMS: Final = 32
 MOST_PIXELS: Final = 8192 * 8192
-"""Of one frame: no decoder takes memory for a larger one, whatever a small file tells."""
+"""Limit for one frame: no decoder allocates a larger one, whatever a small file declares."""
 DECODER_OPTIONS: Final = {"max_pixels": str(MOST_PIXELS)}
 _HEAD_BYTES: Final = 512
 
 if TYPE_CHECKING:
     AnyPacket = Packet[Any]
-else:  # PyAV's packet is generic in its stubs alone
+else:  # PyAV's packet is generic only in its stubs
     AnyPacket = Packet
 
 av.logging.set_level(None)
 
 
 _held: dict[str, int] = {}
-"""Descriptors of the files that are held, by their absolute paths."""
+"""Descriptors of the pinned files, by their absolute paths."""
 
 
 @contextmanager
@@ -70,11 +70,11 @@ def hold_source(
 ) -> Iterator[None]:
     """Pin a path: every `open_source` of it in this process opens the file that has that name now.
 
-    Whatever somebody puts in its place meanwhile, a link or another file, is not read.
+    A link or another file that replaces it meanwhile is not read.
 
     Args:
         path: The file.
-        below: A folder from which on no link is followed.
+        below: A folder below which no link is followed.
         size: The size that the file must have.
         mtime_ns: The time of change that the file must have.
 
@@ -108,7 +108,7 @@ def open_source(
     Args:
         path: The file; it is never written to.
         only: Indexes of the streams that will be read; the reader skips the bytes of the others.
-        orders: Filled with the names of the channels of tracks that are in an order of their own, by index.
+        orders: Filled with the channel names of tracks with a custom channel order, by index.
 
     Raises:
         DecodeError: The file is missing, empty, unreadable, or broken.
@@ -143,10 +143,10 @@ def open_source(
 
 
 def count_unusual_channels(container: InputContainer) -> dict[int, tuple[str, ...]]:
-    """Make decoders count channels in an order of their own (AIFF, CAF) without names; return the names.
+    """Drop the channel names of a custom order (AIFF, CAF) from decoders; return the names.
 
-    PyAV 18.1 copies a layout without the list of channels that such a one points to, and then frees the list with each
-    copy: any frame of it ends the process.
+    PyAV 18.1 copies such a layout without its list of channels and then frees the list with each copy, so any frame of
+    it crashes the process.
     """
     found = {}
     for stream in container.streams.audio:
@@ -161,14 +161,14 @@ def count_unusual_channels(container: InputContainer) -> dict[int, tuple[str, ..
 
 
 def is_too_large(width: int, height: int) -> bool:
-    """Return whether no decoder takes frames of a size; FFmpeg tells 0x0 for one that it refused at opening."""
+    """Return whether no decoder accepts frames of a size; FFmpeg reports 0x0 for one that it refused on opening."""
     return not width or not height or width * height > MOST_PIXELS
 
 
 def read_packets(container: InputContainer, *streams: Stream) -> Iterator[AnyPacket]:
-    """Yield the packets of some streams in file order, going on after unreadable places.
+    """Yield the packets of some streams in file order, continuing after unreadable places.
 
-    The last packets are empty, one a stream: they flush the decoders.
+    The last packets are empty, one per stream: they flush the decoders.
     """
     unreadable = searches = 0
     while True:
@@ -228,7 +228,7 @@ def find_webp_size(path: Path) -> int | None:
 
 
 def _open_readable(path: Path, handle: int, head: bytes) -> int:
-    """Open what FFmpeg can read in the place of an animated WebP."""
+    """Open the stream that replaces an animated WebP for FFmpeg."""
     durations = read_durations(handle)
     if len(durations) < 2:
         if is_cut_short(handle):
@@ -243,7 +243,7 @@ def _replace(handle: int, other: int) -> int:
 
 
 def _open(path: Path, below: Path | None) -> int:
-    """Open a file for reading; one that is held, whatever has its name now."""
+    """Open a file for reading; a pinned one regardless of what has its name now."""
     try:
         held = _held.get(_key(path))
         if held is not None:
@@ -324,7 +324,7 @@ def _open_container(path: Path, handle: int, head: bytes) -> InputContainer:
 
 
 def _is_known(stream: Stream) -> bool:
-    """Return True if FFmpeg found out what a stream holds: the suffix alone does not make a file a film."""
+    """Return True if FFmpeg recognised the content of a stream: a suffix alone does not make a media file."""
     match stream:
         case VideoStream():
             return stream.width > 0
@@ -340,7 +340,7 @@ def _open_as(handle: int, demuxer: str | None) -> InputContainer:
     """
     os.lseek(handle, 0, os.SEEK_SET)
     options = {"fd": str(handle), "protocol_whitelist": "fd", "format_whitelist": ",".join(demuxers())}
-    options |= DECODER_OPTIONS  # for what FFmpeg decodes while it opens a file
+    options |= DECODER_OPTIONS  # for the frames that FFmpeg decodes while it opens a file
     if demuxer is not None:
         options |= demuxer_options(demuxer)
     return av.open("fd:", "r", format=demuxer, options=options, metadata_errors="replace")
@@ -361,7 +361,7 @@ def _refuse_by_content(path: Path, handle: int, head: bytes, container: InputCon
 
 
 def _is_single(handle: int, demuxer: str) -> bool:
-    """Return True if a file holds less than two frames."""
+    """Return True if a file holds fewer than two frames."""
     with _open_as(handle, demuxer) as container:
         packets = read_packets(container, *container.streams.video)
         return sum(packet.size > 0 for packet, _ in zip(packets, range(2), strict=False)) < 2
@@ -391,12 +391,12 @@ def _describe_refusal(path: Path, handle: int, head: bytes, error: Exception) ->
 
 
 def _is_text(head: bytes) -> bool:
-    """Return True if the begin of a file is text: UTF-8, UTF-16, or letters of one byte with few accents."""
+    """Return True if the start of a file is text: UTF-8, UTF-16, or a single-byte encoding with few accents."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = head.decode("utf-16", "replace")
     else:
         try:
-            # A letter that the end of the head cuts in two is no fault.
+            # A character that is cut off at the end of the head is fine.
             text = getincrementaldecoder("utf-8-sig")().decode(head, final=len(head) < _HEAD_BYTES)
         except UnicodeDecodeError:
             plain = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)

@@ -15,13 +15,13 @@ from av.stream import Disposition, Stream
 from runtime.media.demux import open_source, read_packets
 from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
 
-# Containers whose clock has no zero: their first moment becomes time zero of the result.
+# Containers whose clock has no zero: their start becomes time zero of the result.
 _FREE_CLOCKS: Final = ("mpegts", "mpeg", "mp3", "aac", "wtv", "dvd")
-# In the others a file that begins so late was cut out of a longer recording.
+# In others, a file that starts this late was cut out of a longer recording.
 _LATE_S: Final = 5
-# A stream that begins so much later than the others has a clock of its own.
+# A stream that starts this much later than the others has its own clock.
 _OWN_CLOCK_S: Final = 24 * 3600
-# Those that can be read from any place on, so that their clock is tried by samples before a seek is trusted.
+# Containers that can be read from any position, so that their clock is sampled before a seek is trusted.
 SAMPLED: Final = ("mpegts", "mpeg")
 _SAMPLES_APART_S: Final = 8
 _MOST_SAMPLES: Final = 20_000
@@ -30,18 +30,18 @@ _FIRST_STEP_BYTES: Final = 1 << 15
 _LEAST_STEP_BYTES: Final = 1 << 12
 # Containers that count their duration from zero, however late the file begins.
 _DURATION_FROM_ZERO: Final = ("matroska", "webm", "asf", "nut")
-# What is shorter than told by less than this is a matter of rounding.
+# A shortfall below this is due to rounding.
 _WHOLE_SHARE: Final = Fraction(9, 10)
 _SHORT_BY_S: Final = 1
-# Containers in which each stream tells its own length; in others it is that of the longest one.
+# Containers in which each stream declares its own duration; in others it is that of the longest one.
 _STREAMS_TELL: Final = ("mov", "avi", "ogg", "wav", "mxf")
 
 
 def find_origins(container: InputContainer) -> tuple[Fraction, dict[int, Fraction]]:
     """Return time zero of a file's clock in seconds, and that of each video or audio stream by its index.
 
-    Small offsets between the streams are kept, and so is a late begin of some seconds where the container's clock has
-    a zero.
+    Small offsets between the streams are kept, and so is a late start of some seconds where the container's clock has a
+    zero.
     """
     starts = {
         stream.index: stream.start_time * stream.time_base
@@ -68,20 +68,20 @@ def describe_own_clocks(info: MediaInfo) -> list[str]:
 
 
 def find_duration(container: InputContainer, path: Path, origin: Fraction) -> Fraction | None:
-    """Return the seconds from a file's time zero to its end, None where the file does not tell."""
+    """Return the seconds from a file's time zero to its end, None if the file does not declare it."""
     if container.duration is None:
         return None
     length = Fraction(container.duration, av.time_base)
     if is_format(container, SAMPLED):
-        # FFmpeg takes it from the first and the last times, whatever the clock does between them.
+        # FFmpeg derives it from the first and last times, whatever the clock does in between.
         return _measure(path, length)
     return length - origin if is_format(container, _DURATION_FROM_ZERO) and length > origin else length
 
 
 def told_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fraction | None:
-    """Return the end of one stream on the file's clock as the file tells it, None where it tells only of others.
+    """Return the declared end of one stream on the file's clock; None if only those of others are declared.
 
-    Where it is not sure from where a length counts, the earliest end is returned.
+    If the start of a duration is uncertain, the earliest end is returned.
     """
     start = (stream.start_pts or 0) * stream.time_base
     if start > _LATE_S:
@@ -97,7 +97,7 @@ def told_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fr
 
 
 def find_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fraction | None:
-    """Return the end of a stream in an MP4 or Matroska file of our own, None where it is not told."""
+    """Return the end of a stream in an MP4 or Matroska file of our own; None if it is not declared."""
     if is_format(container, ("matroska", "webm")):
         return _tagged_duration(stream.tags)
     if stream.duration_pts is None or not is_format(container, ("mov",)):
@@ -106,7 +106,7 @@ def find_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fr
 
 
 def find_file_end(container: InputContainer) -> Fraction | None:
-    """Return the end of an MP4 or Matroska file of our own, None where it is not told."""
+    """Return the end of an MP4 or Matroska file of our own; None if it is not declared."""
     if container.duration is None or not is_format(container, ("mov", "matroska", "webm")):
         return None
     begin = container.start_time or 0 if is_format(container, ("mov",)) else 0
@@ -114,13 +114,13 @@ def find_file_end(container: InputContainer) -> Fraction | None:
 
 
 def told_end_pts(container: InputContainer, stream: VideoStream) -> int | None:
-    """Return the exact end of a stream's frames in ticks, None where it is not told or not sure."""
+    """Return the exact end of a stream's frames in ticks; None if it is not declared or uncertain."""
     if is_format(container, ("matroska", "webm")) and 0 <= (stream.start_pts or 0) * stream.time_base < Fraction(1, 10):
         tagged = _tagged_duration(stream.tags)
         return None if tagged is None else round(tagged / stream.time_base)
     if not is_format(container, ("mov",)) or stream.start_pts is None or stream.duration_pts is None:
         return None
-    # A fragmented file that begins late may tell its length from zero.
+    # A fragmented file that starts late may count its duration from zero.
     is_sure = 0 <= stream.start_pts * stream.time_base < Fraction(1, 10)
     return stream.start_pts + stream.duration_pts if is_sure else None
 
@@ -130,7 +130,7 @@ def ends_early(
 ) -> Fraction | None:
     """Return where a stream should end if it ends much earlier, at `end`: both in seconds on the file's clock.
 
-    Where the stream itself declares nothing, the file does: if none of its streams reaches its end, it is not whole.
+    Where the stream itself declares nothing, the file does: if none of its streams reaches its end, it is incomplete.
     """
     told = told_end(container, stream)
     if told is not None:
@@ -145,9 +145,9 @@ def ends_early(
 
 @lru_cache(maxsize=16)
 def is_steady(path: Path, size: int, changed_ns: int, until: Fraction) -> bool:
-    """Return whether a clock goes on without a jump up to a time, by samples that lie less than a gap apart.
+    """Return whether a clock runs without a jump up to a time, by samples less than a gap apart.
 
-    Only two recordings whose clocks overlap by less than the distance of two samples would pass for one.
+    Only two recordings whose clocks overlap by less than the distance of two samples would be mistaken for one.
     """
     del changed_ns
     with open_source(path) as container:
@@ -160,7 +160,7 @@ def is_steady(path: Path, size: int, changed_ns: int, until: Fraction) -> bool:
 
 
 def _measure(path: Path, told: Fraction) -> Fraction:
-    """Return the length of a file by samples of its clock, jumps left out, or what is told where there are none."""
+    """Return the duration of a file by samples of its clock without the jumps; the declared one if there are none."""
     with open_source(path) as container:
         size, stream = container.size, _clock_of(container)
         coarse = [] if stream is None else [_sample(container, stream, size * n // _COARSE) for n in range(_COARSE)]
@@ -177,7 +177,7 @@ def _measure(path: Path, told: Fraction) -> Fraction:
 
 
 def _walk(container: InputContainer, size: int) -> Iterator[tuple[Fraction, Fraction | None]]:
-    """Return neighbouring samples of a file's clock, nearer to each other where they lie far apart."""
+    """Return neighbouring samples of a file's clock, denser where they are far apart."""
     stream = _clock_of(container)
     least = max(_LEAST_STEP_BYTES, min(size // 256, 16 * _LEAST_STEP_BYTES))
     place, step = 0, _FIRST_STEP_BYTES
@@ -198,13 +198,13 @@ def _walk(container: InputContainer, size: int) -> Iterator[tuple[Fraction, Frac
 
 
 def _clock_of(container: InputContainer) -> Stream | None:
-    """Return the stream that a file's clock is sampled by."""
+    """Return the stream by which a file's clock is sampled."""
     streams = (*container.streams.audio, *container.streams.video)
     return next((stream for stream in streams if is_clocked(stream)), None)
 
 
 def _sample(container: InputContainer, stream: Stream, place: int) -> Fraction | None:
-    """Return the first time that a stream tells behind a place in the file, in seconds."""
+    """Return the first time of a stream after a position in the file, in seconds."""
     with suppress(av.FFmpegError):
         container.seek(place, unsupported_byte_offset=True)
         for packet in container.demux(stream):
@@ -214,12 +214,12 @@ def _sample(container: InputContainer, stream: Stream, place: int) -> Fraction |
 
 
 def is_clocked(stream: Stream) -> bool:
-    """Return whether a stream is moving video or audio, whose times tell the clock."""
+    """Return whether a stream is moving video or audio, whose times follow the clock."""
     return stream.type in ("video", "audio") and not stream.disposition & Disposition.attached_pic
 
 
 def is_format(container: InputContainer, names: tuple[str, ...]) -> bool:
-    """Return whether a container is of one of some formats, by FFmpeg's names."""
+    """Return whether a container is one of some formats, by FFmpeg's names."""
     return any(name in names for name in container.format.name.split(","))
 
 
@@ -237,7 +237,7 @@ def _tagged_duration(tags: dict[str, str]) -> Fraction | None:
 
 
 def _last_end(path: Path, told: Fraction) -> Fraction:
-    """Return the end of the last packet of any stream, looked for near the told end first."""
+    """Return the end of the last packet of any stream, searched for near the declared end first."""
     latest = Fraction(0)
     for seeks in (True, False):
         with open_source(path) as container:

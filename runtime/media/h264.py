@@ -1,4 +1,4 @@
-"""What the headers of an H.264 stream tell that no decoder does: whether its frames may be coded as two fields."""
+"""Reads from the headers of an H.264 stream what no decoder reports: whether its frames may be coded as two fields."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,10 +9,10 @@ _CHROMA_444: Final = 3
 
 
 def tells_fields(data: bytes, *, extradata: bytes = b"") -> bool | None:
-    """Return whether the sequence parameter sets in `data` allow frames of two fields; None where it holds none.
+    """Return whether the sequence parameter sets in `data` allow frames of two fields; None if it has none.
 
     Args:
-        data: A packet, or extradata itself: Annex B, an "avcC" record, or NAL units behind their lengths.
+        data: A packet, or extradata itself: Annex B, an "avcC" record, or length-prefixed NAL units.
         extradata: The stream's; an "avcC" record means that packets have lengths instead of start codes.
     """
     found = [not _is_frames_only(unit) for unit in _units(data, extradata) if unit and unit[0] & 31 == _SPS]
@@ -52,7 +52,7 @@ def _units_by_length(data: bytes, width: int) -> Iterator[bytes]:
 
 
 def _units_by_start_code(data: bytes) -> Iterator[bytes]:
-    """Yield each NAL unit from its header on; what lies behind its end does no harm to reading its beginning."""
+    """Yield each NAL unit from its header on; bytes after its end do not affect reading its beginning."""
     place = data.find(b"\0\0\1")
     while place >= 0:
         yield data[place + 3 : place + 3 + 512]
@@ -60,7 +60,7 @@ def _units_by_start_code(data: bytes) -> Iterator[bytes]:
 
 
 class _Bits:
-    """Reads the bits of a NAL unit's payload, zeros behind its end."""
+    """Reads the bits of a NAL unit's payload, and zeros after its end."""
 
     def __init__(self, unit: bytes) -> None:
         self._bits = unit.replace(b"\0\0\3", b"\0\0")

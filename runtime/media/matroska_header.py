@@ -14,7 +14,7 @@ from runtime.media.mp4_header import CUBE_MAP, describe_projection
 
 _LARGEST_BYTES: Final = 1 << 24
 FILLER: Final = "#" * 160
-"""Appended to the name of a track to reserve room in the header; `amend_matroska` takes it away again."""
+"""Appended to the name of a track to reserve space in the header; `amend_matroska` removes it again."""
 
 _SEGMENT, _CLUSTER, _TRACKS, _ENTRY, _VIDEO = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xE0
 _NAME, _TYPE, _VOID, _CRC, _NUMBER = 0x536E, 0x83, 0xEC, 0xBF, 0xD7
@@ -35,7 +35,7 @@ _Element = tuple[int, bytes]
 
 
 def read_matroska_tracks(path: Path) -> list[tuple[Crop | None, DolbyVision | None]]:
-    """Return the cropping that a Matroska file asks for, and Dolby Vision, of each video track in order."""
+    """Return the cropping and the Dolby Vision record of each video track in order."""
     with open_bytes(path) as file:
         place = _find_tracks(file)
         if place is None:
@@ -61,9 +61,9 @@ def _read_dolby_vision(entry: bytes) -> DolbyVision | None:
 
 
 def amend_matroska(path: Path, shapes: Sequence[Shape], *, is_webm: bool) -> None:
-    """Add the shapes of the video tracks, in order, to a finished Matroska file, in the room that fillers kept.
+    """Add the shapes of the video tracks, in order, to a finished Matroska file, in the reserved space.
 
-    A file of another structure is left as it is.
+    A file of another structure is left unchanged.
     """
     with path.open("r+b") as file:
         place = _find_tracks(file)
@@ -167,7 +167,7 @@ def _elements(data: bytes) -> Iterator[_Element]:
 
 
 def _read_head(data: bytes) -> tuple[int, int, int]:
-    """Return an element's identifier, the size of its content and the length of both; that is 0 where there is none."""
+    """Return an element's identifier, the size of its content and the length of both; that is 0 if there is none."""
     if not data or not data[0]:
         return 0, 0, 0
     identifier_length = 9 - data[0].bit_length()
@@ -188,7 +188,7 @@ def _element(kind: int, content: bytes) -> bytes:
 
 
 def _void(room: int) -> bytes:
-    """Return an empty element of exactly so many bytes: 0, or 2 and more."""
+    """Return an empty element of exactly this many bytes: 0, or 2 or more."""
     if room == 0:
         return b""
     length = 1 if room < 128 else 8

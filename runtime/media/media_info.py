@@ -1,4 +1,4 @@
-"""What a media file holds, as values: its streams, chapters and tags."""
+"""The contents of a media file as values: its streams, chapters and tags."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,7 +30,7 @@ _PROJECTION_NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Columns and rows at the edges of a coded frame that are not to be shown."""
+    """Columns and rows at the edges of a coded frame that are hidden."""
 
     left: int = 0
     top: int = 0
@@ -40,25 +40,25 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Stereo:
-    """How one frame holds the views of two eyes; `kind` is FFmpeg's AVStereo3DType."""
+    """How one frame holds the views of both eyes; `kind` is FFmpeg's AVStereo3DType."""
 
     kind: int
     inverted: bool = False
 
     @property
     def name(self) -> str:
-        """The arrangement in words."""
+        """The arrangement as text."""
         return _STEREO_NAMES.get(self.kind, f"kind {self.kind}")
 
     @property
     def factors(self) -> tuple[int, int]:
-        """How many views lie side by side, and one above the other."""
+        """The number of views side by side, and one above the other."""
         return (2 if self.kind in _STEREO_COLUMNS else 1), (2 if self.kind in _STEREO_ROWS else 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Spherical:
-    """How a frame lies on a sphere; `projection` is FFmpeg's AVSphericalProjection.
+    """How a frame maps to a sphere; `projection` is FFmpeg's AVSphericalProjection.
 
     The angles are degrees in 16.16, the bounds are left, top, right and bottom in 0.32, both as FFmpeg has them.
     """
@@ -72,13 +72,13 @@ class Spherical:
 
     @property
     def name(self) -> str:
-        """The projection in words."""
+        """The projection as text."""
         return _PROJECTION_NAMES.get(self.projection, f"projection {self.projection}")
 
 
 @dataclass(frozen=True, slots=True)
 class DolbyVision:
-    """The kind of Dolby Vision, by the record that containers hold."""
+    """The kind of Dolby Vision, from the container's configuration record."""
 
     record: bytes
 
@@ -89,18 +89,18 @@ class DolbyVision:
 
     @property
     def is_compatible(self) -> bool:
-        """Whether the frames have right colours without its values."""
+        """Whether the frames have correct colours without its metadata."""
         return self.record[4] >> 4 != 0
 
     @classmethod
     def from_record(cls, record: bytes) -> Self | None:
-        """Parse a record; None where it is too short."""
+        """Parse a record; None if it is too short."""
         return cls(record) if len(record) >= _DOLBY_RECORD_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the frames of a track are to be shown."""
+    """The display properties of a track's frames."""
 
     sample_aspect: Fraction = Fraction(1)
     stereo: Stereo | None = None
@@ -113,10 +113,10 @@ class VideoStream:
     """A video stream; times count in `time_base`.
 
     `origin` is the time, in seconds, that is time zero of the result: 0 where the file's clock begins there.
-    `nominal_rate` is the frame rate of the stream's headers, which at a variable rate is not the mean.
-    `rotation` is counter-clockwise degrees, as FFmpeg's display matrix; the matrix itself is kept beside it.
-    `width` and `height` are those of the frames that are shown, without the edges that the container hides (`crop`).
-    `header_time_code`: the frames themselves tell a time code.
+    `nominal_rate` is the frame rate of the stream's headers, which differs from the mean at a variable rate.
+    `rotation` is counter-clockwise degrees, as in FFmpeg's display matrix; the matrix itself is kept too.
+    `width` and `height` are those of the displayed frames, without the edges that the container hides (`crop`).
+    `header_time_code`: the frames themselves carry a time code.
     """
 
     index: int
@@ -151,7 +151,7 @@ class VideoStream:
 
     @property
     def shape(self) -> Shape:
-        """How its frames are to be shown once they were encoded again."""
+        """The display properties of its frames after re-encoding."""
         return Shape(self.sample_aspect, self.stereo, self.spherical)
 
 
@@ -159,7 +159,7 @@ class VideoStream:
 class AudioStream:
     """A stream of audio; times count in `time_base`, `origin` as in `VideoStream`.
 
-    `order`: which of the file's channels is each channel of `layout`, where the file has another order.
+    `order`: the file's channel for each channel of `layout`, if the file has another order.
     """
 
     index: int
@@ -182,7 +182,7 @@ class AudioStream:
 class OtherStream:
     """A stream that is neither video nor audio.
 
-    `is_hidden`: its packets are not for playing, as those of the track that names the chapters of an MP4.
+    `is_hidden`: it is not for playback, such as the chapter track of an MP4.
     """
 
     index: int
@@ -195,7 +195,7 @@ class OtherStream:
 
 
 def usual_layout(name: str, channels: int) -> str:
-    """Return FFmpeg's name of a layout; the usual one where it only counts the channels."""
+    """Return FFmpeg's name of a layout; the usual one if it has only a number of channels."""
     return _USUAL_LAYOUTS.get(channels, name) if name.endswith(" channels") or not name else name
 
 
@@ -214,7 +214,7 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """A media file: its container, streams, chapters and tags, and what FFmpeg passes over in a WAV file."""
+    """A media file: its container, streams, chapters and tags, and the chunks of a WAV file that FFmpeg ignores."""
 
     path: Path
     container: str
@@ -236,7 +236,7 @@ class MediaInfo:
 
     @property
     def video(self) -> VideoStream | None:
-        """The first video stream, the default one if one is marked so."""
+        """The default video stream, or the first one."""
         moving = [video for video in self.videos if not video.is_attached_picture]
         marked = [video for video in moving if video.disposition & Disposition.default]
         return next(iter(marked or moving), None)

@@ -30,7 +30,7 @@ _Box = tuple[bytes, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Mp4VideoTrack:
-    """What the index says of a video track: Dolby Vision, its clean aperture, Google's first note on spheres."""
+    """The properties of a video track in the index: Dolby Vision, clean aperture, Google's first spherical metadata."""
 
     dolby_vision: DolbyVision | None
     crop: Crop | None
@@ -39,7 +39,7 @@ class Mp4VideoTrack:
 
 
 def read_mp4_tracks(path: Path) -> dict[int, Mp4VideoTrack]:
-    """Return what an MP4 says of its video tracks, by the track's number."""
+    """Return the properties of an MP4's video tracks, by track number."""
     moov = _read_moov(path)
     tracks: dict[int, Mp4VideoTrack] = {}
     for trak in _boxes(moov, 8, len(moov)):
@@ -59,7 +59,7 @@ def read_mp4_tracks(path: Path) -> dict[int, Mp4VideoTrack]:
 
 
 def _read_note(moov: bytes, trak: _Box) -> tuple[Stereo | None, Spherical | None]:
-    """Read the note of Google's first specification; FFmpeg takes it only where it names the stitching software."""
+    """Read the metadata of Google's first specification, which FFmpeg reads only if it names the stitching software."""
     for name, _, begin, end in _boxes(moov, trak[2], trak[3]):
         if name == b"uuid" and moov[begin : begin + 16] == _SPHERICAL_NOTE:
             note = moov[begin + 16 : end].lower()
@@ -71,9 +71,9 @@ def _read_note(moov: bytes, trak: _Box) -> tuple[Stereo | None, Spherical | None
 
 
 def amend_mp4(path: Path, shapes: Sequence[Shape]) -> None:
-    """Add the shapes of the video tracks, in order, to a finished MP4 or MOV whose index lies behind its media.
+    """Add the shapes of the video tracks, in order, to a finished MP4 or MOV whose index is after its media.
 
-    A file of another structure is left as it is.
+    A file of another structure is left unchanged.
     """
     with path.open("r+b") as file:
         place = _find_last_moov(file)
@@ -92,7 +92,7 @@ def amend_mp4(path: Path, shapes: Sequence[Shape]) -> None:
 
 
 def _crop_of(clap: tuple[int, ...], width: int, height: int) -> Crop | None:
-    """Return the edges that a clean aperture hides, None where it does not lie within the frame."""
+    """Return the edges that a clean aperture hides; None if it is not inside the frame."""
     if not all(clap[1::2]):
         return None
     shown_width, shown_height, right_by, down_by = (Fraction(clap[i], clap[i + 1]) for i in range(0, 8, 2))
@@ -104,7 +104,7 @@ def _crop_of(clap: tuple[int, ...], width: int, height: int) -> Crop | None:
 
 
 def _read_moov(path: Path) -> bytes:
-    """Return the index of an MP4 as a box, without its tables of samples; nothing where there is none."""
+    """Return the index of an MP4 as a box, without its sample tables; empty if there is none."""
     with open_bytes(path) as file:
         end = file.seek(0, os.SEEK_END)
         for name, start, size in _top_boxes(file, 0, end):
@@ -114,7 +114,7 @@ def _read_moov(path: Path) -> bytes:
 
 
 def _condense(file: BinaryIO, begin: int, end: int) -> bytes:
-    """Return those boxes of a part that are looked at, with what is around them."""
+    """Return the relevant boxes of a part, with their parents."""
     parts = []
     for name, start, size in _top_boxes(file, begin, end):
         if name in _PARENTS:
@@ -202,7 +202,7 @@ def _amend_trak(moov: bytearray, trak: _Box, shape: Shape) -> None:
         added += _box(_DOLBY_VISION[(vision.profile > 7) + (vision.profile > 10)], vision.record)
     sphere = b"" if shape.spherical is None else _sv3d(shape.spherical)
     added += sphere
-    # Into MOV, FFmpeg writes Apple's box for two views, without how they are packed; `st3d` beside it is an error.
+    # Into MOV, FFmpeg writes Apple's box for two views, without the packing; `st3d` in addition is an error.
     dropped = {b"pasp", *((b"st3d", b"vexu") if mode is not None else ()), *((b"sv3d",) if sphere else ())}
     gone = sorted((place for name, place in children.items() if name in dropped), reverse=True)
     place = max((end for _, end in children.values()), default=begin)
@@ -219,7 +219,7 @@ def _box(name: bytes, content: bytes) -> bytes:
 
 
 def _sv3d(spherical: Spherical) -> bytes:
-    """Return Google's spherical video box, nothing for a projection that it has no place for."""
+    """Return Google's spherical video box; empty for a projection that it does not support."""
     projection = describe_projection(spherical)
     if projection is None:
         return b""
@@ -230,7 +230,7 @@ def _sv3d(spherical: Spherical) -> bytes:
 
 
 def describe_projection(spherical: Spherical) -> bytes | None:
-    """Return the content of the box that describes a projection, None for one that neither format has a place for."""
+    """Return the content of the box that describes a projection, None for one that neither format supports."""
     if spherical.projection == CUBE_MAP:
         return struct.pack(">3I", 0, 0, spherical.padding)
     if spherical.projection in _EQUIRECTANGULAR:

@@ -1,4 +1,4 @@
-"""Merges tracks by time into one file that appears under its name only when it is whole."""
+"""Merges tracks by time into one file that gets its name only when it is complete."""
 
 import errno
 import io
@@ -47,19 +47,19 @@ FORMATS: Final = {
 }
 _MATROSKA: Final = (".mkv", ".mka", ".webm")
 MP4_FAMILY: Final = (".mp4", ".m4v", ".m4a", ".m4b", ".mov")
-# FFmpeg's own format of this brand takes neither cover images nor audio but AAC and ALAC, which does not hold every
-# layout; an MP4 of the same brand does.
+# FFmpeg's own muxer for this brand supports neither cover images nor audio other than AAC and ALAC, which lack some
+# layouts; an MP4 of the same brand does.
 _BRANDS: Final = {".m4a": "M4A ", ".m4b": "M4B "}
 _NO_CLOCK: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
-# Tags with a place of their own in an MP4; any other needs the free-form kind, which fewer players read.
+# Tags with a dedicated MP4 atom; all others need free-form atoms, which fewer players read.
 _MP4_TAGS: Final = {
     "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright",
     "grouping", "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "track",
     "disc", "creation_time", "media_type", "compilation", "encoder", "location", "location-eng",
 }  # fmt: skip
 CONTAINER_TAGS: Final = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
-# What the `bext` chunk of a Broadcast Wave file alone tells. FFmpeg reads its other fields under general names and
-# writes them under their own.
+# Fields that only the `bext` chunk of a Broadcast Wave file has. FFmpeg reads its other fields under general names and
+# writes them under their own names.
 _BROADCAST_MARKS: Final = ("time_reference", "originator_reference", "umid", "coding_history")
 _BROADCAST_FIELDS: Final = {
     "comment": "description",
@@ -74,7 +74,7 @@ _QUEUE_US: Final = 200_000
 
 
 class Muxer:
-    """One result being written, as a context manager: leaving it without `publish` deletes what was written."""
+    """One result being written, as a context manager: leaving it without `publish` deletes the file."""
 
     def __init__(self, target: Path, *, overwrite: bool = False, token: str | None = None) -> None:
         """Start a temporary file beside the target.
@@ -85,7 +85,7 @@ class Muxer:
             token: A part of the temporary file's name (see `partial_path`), so that it is found again after a crash.
 
         Raises:
-            OutputError: The suffix is not written, the folder is missing, or the target is there already.
+            OutputError: The suffix is not supported, the folder is missing, or the target already exists.
         """
         self.target = target
         self.suffix = target.suffix.lower()
@@ -123,11 +123,11 @@ class Muxer:
         return AudioEncoder(self.container, settings, from_zero=begins_at_zero(self.suffix, settings))
 
     def set_wave_chunks(self, chunks: tuple[WaveChunk, ...]) -> None:
-        """Add chunks to a WAV file, behind its audio; another container has no place for them."""
+        """Add chunks to a WAV file after its audio; other containers cannot hold them."""
         self._wave_chunks = chunks if self.suffix == ".wav" else ()
 
     def set_shape(self, stream: Stream, shape: Shape) -> None:
-        """Set how the frames of a stream are to be shown, after its tags are set."""
+        """Set the display properties of a stream, after its tags are set."""
         self._shapes[stream.index] = shape
         if self.suffix in _MATROSKA and shape != Shape():
             stream.metadata["title"] = stream.metadata.get("title", "") + FILLER
@@ -150,10 +150,10 @@ class Muxer:
             self.container.container_options["movflags"] = "use_metadata_tags"
 
     def set_chapters(self, chapters: list[Any]) -> None:
-        """Set the chapters, as PyAV takes them.
+        """Set the chapters, in PyAV's form.
 
-        FFmpeg's Ogg muxer rounds their times up to whole seconds and its FLAC muxer leaves them out; there they are
-        written as the tags CHAPTER000, CHAPTER000NAME and so on, in milliseconds, which is what both formats read.
+        FFmpeg's Ogg muxer rounds their times up to whole seconds and its FLAC muxer drops them; there they are written
+        as the tags CHAPTER000, CHAPTER000NAME and so on, in milliseconds, which is what both formats read.
         """
         if self.suffix not in _CHAPTER_TAGS:
             self.container.set_chapters(chapters)
@@ -171,10 +171,9 @@ class Muxer:
         self._closing.enter_context(resource)
 
     def run(self, tracks: Iterable[Track]) -> None:
-        """Write every packet of every track, always from the track that is furthest behind.
+        """Write every packet of every track, always from the track with the earliest time.
 
-        Nothing is queued here but one packet a track, so a track that is slow to give its next packet holds the
-        others back rather than filling memory.
+        Only one packet per track is queued, so a slow track holds the others back instead of filling memory.
 
         Raises:
             EncodeError: The disk is full, or the container refuses a packet.
@@ -208,7 +207,7 @@ class Muxer:
         return self.target
 
     def set_aside(self) -> Path:
-        """Keep the finished file beside the target, under a name that says that its check failed.
+        """Keep the finished file beside the target, under a name that shows that its verification failed.
 
         Raises:
             OutputError: The file system refuses.
@@ -253,7 +252,7 @@ class Muxer:
             raise _write_error(self.target, error) from error
 
     def _timescale(self) -> int:
-        """Return a time scale in which the start of every track is whole; the usual 1000 would round it."""
+        """Return a time scale in which the start of every track is an integer; the usual 1000 would round it."""
         scale = 1000
         for stream in self.container.streams:
             if stream.type in ("video", "audio") and stream.time_base:
@@ -289,7 +288,7 @@ class Muxer:
 def open_scratch(suffix: str) -> OutputContainer:
     """Open a container in memory that is never written: a place for encoders whose packets are stored elsewhere.
 
-    It is of the format of the result, for an encoder asks its container whether headers go into the packets.
+    It has the format of the result, since the container determines whether an encoder puts headers into packets.
     """
     return av.open(io.BytesIO(), "w", format=FORMATS[suffix])
 
@@ -297,7 +296,7 @@ def open_scratch(suffix: str) -> OutputContainer:
 def begins_at_zero(suffix: str, settings: AudioSettings) -> bool:
     """Return whether audio that starts late must begin with silence in a container.
 
-    MP4 takes off an encoder's lead-in only from audio that starts at zero, and some containers tell no times at all.
+    MP4 trims an encoder's priming samples only from audio that starts at zero, and some containers store no times.
     """
     return suffix in _NO_CLOCK or (suffix in MP4_FAMILY and settings.bit_rate is not None)
 
@@ -308,7 +307,7 @@ def partial_path(target: Path, token: str) -> Path:
 
 
 def refuse_suffix(target: Path) -> None:
-    """Check that a result is of a container that is written.
+    """Check that the container of a result is supported.
 
     Raises:
         OutputError: It is not.
@@ -322,10 +321,10 @@ def refuse_suffix(target: Path) -> None:
 
 
 def refuse_target(target: Path, *, overwrite: bool) -> None:
-    """Check the place of a result before any work is done for it.
+    """Check the target of a job before any work is done.
 
     Raises:
-        OutputError: The suffix is not written, the folder is missing, or the target is there already.
+        OutputError: The suffix is not supported, the folder is missing, or the target already exists.
     """
     refuse_suffix(target)
     if not os.path.isdir(target.parent):
@@ -337,7 +336,7 @@ def refuse_target(target: Path, *, overwrite: bool) -> None:
 
 
 def default_suffix(source: Path, containers: tuple[str, ...]) -> str:
-    """Return the source's own suffix where it is among the containers, the first of them otherwise."""
+    """Return the source's own suffix if it is among the containers, else the first of them."""
     suffix = source.suffix.lower()
     return suffix if suffix in containers else containers[0]
 

@@ -20,11 +20,11 @@ from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.media.wave_chunks import cut_chunks
 from runtime.report import Action
 
-# Facts about the source's own encoding, which are not true of the result.
+# Tags about the source's encoding, which do not apply to the result.
 _STALE_TAGS: Final = ("bps", "duration", "number_of_", "_statistics", "rotate", "alpha_mode")
 
 _OF_A_STREAM: Final = ("language", "encoder")
-# QuickTime has numbers for languages, which FFmpeg knows by these codes alone; others would be lost.
+# QuickTime numbers languages, and FFmpeg maps only these codes; others would be lost.
 _QUICKTIME_LANGUAGES: Final = {
     "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve", "sqi": "alb", "hye": "arm",
     "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may", "cym": "wel", "eus": "baq", "fre": "fra", "rum": "ron",
@@ -70,7 +70,7 @@ def add_tracks(
     time_code = result_time_code(info, start)
     code_rate = None if time_code is None else time_code_rate(time_code, info)
     if code_rate is None and muxer.suffix in MP4_FAMILY:
-        time_code = None  # which the muxer refuses, at the end, or counts at another rate
+        time_code = None  # which the muxer refuses at the end, or counts at another rate
     for plan in plans:
         stream = streams[plan.index]
         added: Stream | None = None
@@ -124,16 +124,16 @@ def _describe(added: Stream, stream: AnyStream, time_code: str | None, action: A
 
 
 def is_same_language(one: str, other: str) -> bool:
-    """Return whether two codes are of one language, although of other lists."""
+    """Return whether two codes of different standards mean the same language."""
     return _QUICKTIME_LANGUAGES.get(one, one) == _QUICKTIME_LANGUAGES.get(other, other)
 
 
 def file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:
-    """Return the tags of the file, which Ogg keeps with its first stream.
+    """Return the tags of the file, which Ogg stores with its first stream.
 
     A Broadcast Wave's time reference counts samples, and moves with the start.
     """
-    # A time code is told by the video stream, if there is one.
+    # The time code is that of the video stream, if there is one.
     tags = {key: text for key, text in info.tags.items() if info.video is None or key.lower() != "timecode"}
     if info.container == "ogg" and not tags and info.streams:
         tags = {key: text for key, text in info.streams[0].tags.items() if key.lower() not in _OF_A_STREAM}
@@ -145,7 +145,7 @@ def file_tags(info: MediaInfo, start: Fraction | None) -> dict[str, str]:
 
 def _chapters(info: MediaInfo, start: Fraction | None, end: Fraction | None) -> list[Any]:
     chapters: list[Any] = []
-    # ID3 counts from the first sample that is heard, not on the clock of the stream.
+    # ID3 counts from the first audible sample, not on the clock of the stream.
     origin = Fraction(0) if info.container in _ID3_CONTAINERS else info.origin
     for number, chapter in enumerate(info.chapters):
         zero = floor((origin + (start or 0)) / chapter.time_base)

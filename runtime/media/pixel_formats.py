@@ -1,4 +1,4 @@
-"""A decoded frame as a value: three planes of YUV samples and their place in time."""
+"""A decoded frame as a value: three planes of YUV samples with their PTS."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,7 +29,7 @@ class YuvFrame:
     planes: Y (height, width), U and V (chroma height, chroma width, odd sizes rounded up), C-contiguous; uint8 at 8
     bits, uint16 with the low bits used above.
     pts, duration: in the time base of its stream.
-    side_data: what is to travel with it, such as captions.
+    side_data: data that stays with the frame, such as captions.
     """
 
     planes: Planes
@@ -58,10 +58,10 @@ _LEAST_SIDE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class PixelPlan:
-    """How the frames of one pixel format become planes.
+    """How frames of a pixel format are converted to planes.
 
-    `name` is the planar format that holds them; `direct` frames have it already, `gray` ones only lack chroma, the
-    others go through swscale. `alpha` is left out, so it must be opaque. `colour` is what the planes mean afterwards.
+    `name` is the planar format that holds them; `direct` frames already have it, `gray` ones only lack chroma, the
+    others are converted by swscale. `alpha` is dropped, so it must be opaque. `colour` describes the planes afterwards.
     """
 
     name: str
@@ -81,7 +81,7 @@ def bits_of(pixel_format: str) -> int:
 
 
 def has_alpha(pixel_format: str) -> bool:
-    """Return whether a format has an alpha plane; a palette is not taken for one, and no known format has none."""
+    """Return whether a format has an alpha plane; palettes do not count, nor do unknown formats."""
     if pixel_format == "none":
         return False
     form = VideoFormat(pixel_format)
@@ -101,10 +101,10 @@ def chroma_of(pixel_format: str) -> str:
 
 
 def plan_pixels(pixel_format: str, colour: Colour) -> PixelPlan:
-    """Decide how frames of a format become planes of 8 or 10 bits.
+    """Plan how frames of a format are converted to planes of 8 or 10 bits.
 
     Raises:
-        UnsupportedMediaError: The format is not an image for the eye, or gray with alpha.
+        UnsupportedMediaError: The format is not a visible image, or gray with alpha.
     """
     form = VideoFormat(pixel_format, 64, 64)
     alpha = has_alpha(pixel_format)
@@ -151,7 +151,7 @@ def planar_format(chroma: Chroma, bit_depth: int) -> str:
 
 
 def convert_frame(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
-    """Convert a frame to the planar format of its plan, its samples untouched where that is possible."""
+    """Convert a frame to the planar format of its plan, without changing samples where possible."""
     if plan.direct:
         return frame
     if plan.gray:
@@ -171,10 +171,10 @@ def convert_frame(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
 
 
 def fit_frame(frame: VideoFrame, width: int, height: int, *, stretches: bool) -> VideoFrame:
-    """Scale a frame into a size; unless it `stretches`, it keeps its shape and the rest is left to `pad_frame`."""
+    """Scale a frame to a size; unless it `stretches`, its shape is kept, and `pad_frame` adds the rest."""
     if not stretches:
         scale = min(Fraction(width, frame.width), Fraction(height, frame.height))
-        # Whole chroma samples, and as much on both sides.
+        # Whole chroma samples, and equal borders.
         width = min(width, max(2, round(frame.width * scale / 2) * 2))
         height = min(height, max(2, round(frame.height * scale / 2) * 2))
     return frame.reformat(width=width, height=height, interpolation=_EXACT, threads=1)
@@ -206,10 +206,10 @@ def read_planes(frame: VideoFrame) -> Planes:
 
 
 def fitting_crop(crop: Crop | None, width: int, height: int) -> Crop | None:
-    """Return a cropping that keeps chroma and fields in their places, None where it hides nothing or too much.
+    """Return a cropping aligned to chroma and fields; None if it hides nothing or too much.
 
-    Columns and rows before the frame are cut in steps that every chroma sampling and both fields share, so up to
-    three of them stay.
+    The left and top edges are cropped in multiples that suit every chroma sampling and both fields, so up to three
+    columns or rows remain.
     """
     if crop is None:
         return None
@@ -232,7 +232,7 @@ def crop_planes(planes: Planes, crop: Crop) -> Planes:
 
 
 def write_planes(image: YuvFrame, *, width: int, height: int) -> VideoFrame:
-    """Return PyAV's frame of a frame, its last row and column repeated where the frame is larger."""
+    """Return a frame as PyAV's; where that is larger, the last row and column are repeated."""
     frame = VideoFrame(width, height, planar_format(image.chroma, image.bit_depth))
     for index, plane in enumerate(image.planes):
         target = _view(frame, index)
@@ -255,7 +255,7 @@ def _is_gray(form: VideoFormat) -> bool:
 
 
 def _add_chroma(frame: VideoFrame, plan: PixelPlan) -> VideoFrame:
-    """Return gray neutral chroma; swscale would take gray for full range and change its levels."""
+    """Return gray neutral chroma; swscale would treat gray as full range and change its levels."""
     bits = bits_of(frame.format.name)
     form = frame.format
     luma = _view(frame, 0)

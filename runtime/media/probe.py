@@ -1,4 +1,4 @@
-"""What a media file holds, read without decoding more than the first frame of each stream."""
+"""Probes a media file, decoding no more than the first frame of each stream."""
 
 import struct
 from collections.abc import Collection
@@ -43,7 +43,7 @@ _FIELD_ORDERS: Final[dict[int, FieldOrder]] = {
 }  # fmt: skip
 _HIGHEST_USUAL_RATE: Final = 120
 _FAR_FROM_GUESSED: Final = 4
-# Video without a container: their headers tell the rate, and no packet tells a time.
+# Video without a container: the rate is in its headers, and packets have no times.
 _RAW: Final = ("h264", "hevc", "mpegvideo", "m4v", "vc1")
 # FFmpeg's own order of channels.
 _CHANNELS: Final = (
@@ -59,12 +59,12 @@ _MOST_PACKETS: Final = 1000
 
 
 def probe(path: Path) -> MediaInfo:
-    """Read what a media file holds.
+    """Probe a media file.
 
     Raises:
         DecodeError: The file is missing, empty, unreadable, or broken.
         UnsupportedMediaError: The file is a still image, names other files, holds neither video nor audio, or holds
-            audio of a rate or number of channels that no recording has.
+            audio of an implausible rate or number of channels.
     """
     orders: dict[int, tuple[str, ...]] = {}
     webp_size = find_webp_size(path)
@@ -91,7 +91,7 @@ def probe(path: Path) -> MediaInfo:
             origin=origin,
             wave_chunks=read_wave_chunks(path) if container.format.name == "wav" else (),
         )
-        # Last, for packets of a transport stream may bring streams and tags that its beginning does not declare.
+        # Last, since packets of a transport stream may add streams and tags that its beginning does not declare.
         info = replace(info, videos=_with_first_frames(container, info.videos))
     _refuse_strange_audio(info)
     if not info.videos and not info.audios:
@@ -100,7 +100,7 @@ def probe(path: Path) -> MediaInfo:
 
 
 def _header_facts(path: Path, container: InputContainer) -> dict[int, dict[str, Any]]:
-    """Read what FFmpeg does not hand out of a container's header, as fields of `VideoStream` by index."""
+    """Read the header properties that FFmpeg does not expose, as fields of `VideoStream` by index."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     names = container.format.name.split(",")
     if "mov" in names:
@@ -154,9 +154,9 @@ def _video(stream: av.VideoStream, origin: Fraction, container: str) -> VideoStr
 
 
 def _rate(stream: av.VideoStream, container: str) -> Fraction | None:
-    """Return the mean frame rate, or the one that FFmpeg guesses where the mean is not measured or far too high.
+    """Return the mean frame rate, or FFmpeg's guess where the mean is unknown or far too high.
 
-    FFmpeg 8.1 gives raw DV the rate of its clock's ticks as the mean, and streams without a container always 25.
+    FFmpeg 8.1 reports the tick rate as the mean of raw DV, and always 25 for streams without a container.
     """
     mean = stream.average_rate
     guessed = None if stream.codec_context is None else stream.guessed_rate
@@ -167,12 +167,12 @@ def _rate(stream: av.VideoStream, container: str) -> Fraction | None:
 
 
 def _tells_alpha(stream: Stream) -> bool:
-    """Return whether a tag announces the alpha plane that FFmpeg's own VP9 decoder leaves out."""
+    """Return whether a tag announces the alpha plane that FFmpeg's own VP9 decoder ignores."""
     return any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items())
 
 
 def _with_first_frames(container: InputContainer, videos: tuple[VideoStream, ...]) -> tuple[VideoStream, ...]:
-    """Add what only a decoded frame tells, reading the file once for all streams."""
+    """Add the properties that only a decoded frame has, reading the file once for all streams."""
     wanted = {video.index for video in videos if video.codec != "unknown" and not video.is_attached_picture}
     found: dict[int, VideoStream] = {}
     for stream in container.streams:
@@ -189,7 +189,7 @@ def _with_first_frames(container: InputContainer, videos: tuple[VideoStream, ...
 
 
 def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> dict[int, VideoFrame]:
-    """Decode the first frame of each stream; one is left out if none of its first packets gives it."""
+    """Decode the first frame of each stream; streams without a frame in their first packets are skipped."""
     found: dict[int, VideoFrame] = {}
     counts = {stream.index: 0 for stream in streams}
     if not streams:
@@ -213,7 +213,7 @@ def _first_frames(container: InputContainer, streams: list[av.VideoStream]) -> d
 
 
 def _with_frame(video: VideoStream, frame: VideoFrame, *, field_order: int) -> VideoStream:
-    """Add what a stream's first frame tells: its true format, rotation and HDR values."""
+    """Add the properties of a stream's first frame: its true format, rotation and HDR metadata."""
     name = frame.format.name
     matrix = _display_matrix(frame)
     crop = fitting_crop(video.crop, frame.width, frame.height)
@@ -273,7 +273,7 @@ def _audio(stream: av.AudioStream, origin: Fraction) -> AudioStream:
 
 
 def _with_order(audio: AudioStream, names: tuple[str, ...]) -> AudioStream:
-    """Name the layout of channels that are in an order of their own, and say where its channels are."""
+    """Return the layout of channels in a custom order, and the positions of its channels."""
     usual = sorted(names, key=lambda name: _CHANNELS.index(name) if name in _CHANNELS else len(_CHANNELS))
     try:
         layout = av.AudioLayout("+".join(usual)).name
@@ -287,7 +287,7 @@ def _with_order(audio: AudioStream, names: tuple[str, ...]) -> AudioStream:
 def _with_first_audio(path: Path, audios: list[AudioStream]) -> tuple[AudioStream, ...]:
     """Search further for tracks whose rate or layout the beginning does not declare, as in broadcasts.
 
-    They are looked for at several places, for a track may begin late, and the file may be long.
+    Several places are searched, since a track may start late and the file may be long.
     """
     silent = {a.index for a in audios if a.codec != "unknown" and not (a.sample_rate and a.channels)}
     found: dict[int, AudioFrame] = {}
@@ -301,7 +301,7 @@ def _with_first_audio(path: Path, audios: list[AudioStream]) -> tuple[AudioStrea
 
 
 def _go_to(container: InputContainer, share: Fraction) -> bool:
-    """Go to a part of a file; return False where that cannot be done."""
+    """Seek to a part of a file; return False if that is not possible."""
     if not container.duration:
         return False
     try:
@@ -312,10 +312,10 @@ def _go_to(container: InputContainer, share: Fraction) -> bool:
 
 
 def _first_audio_frames(container: InputContainer, indexes: Collection[int]) -> dict[int, AudioFrame]:
-    """Decode the first frame of some tracks that lies in the next part of a file."""
+    """Decode the first frame of some tracks in the next part of a file."""
     found: dict[int, AudioFrame] = {}
     budget = _BYTES_TO_LOOK
-    # All streams are read, so that a track without a packet does not take the whole file.
+    # All streams are read, so that a track without packets does not cause the whole file to be read.
     for packet in read_packets(container, *container.streams):
         budget -= packet.size
         if packet.stream_index in indexes and packet.stream_index not in found:
@@ -329,7 +329,7 @@ def _first_audio_frames(container: InputContainer, indexes: Collection[int]) -> 
 
 
 def _with_audio(audio: AudioStream, frame: AudioFrame) -> AudioStream:
-    """Add what only decoded audio tells."""
+    """Add the properties that only decoded audio has."""
     channels = frame.layout.nb_channels
     return replace(
         audio,

@@ -1,4 +1,4 @@
-"""Copies the streams of a source that are not processed, packet by packet, at the times of the result."""
+"""Copies unprocessed streams of a source packet by packet, with the times of the result."""
 
 import base64
 import struct
@@ -32,7 +32,7 @@ _FRONT_COVER: Final = 3
 
 
 class CopyTrack(Closing):
-    """All copied streams of a source as one track: read in file order by one reader, times moved to the result's."""
+    """All copied streams of a source as one track: read in file order by one reader, times shifted to the result's."""
 
     def __init__(self, info: MediaInfo, muxer: Muxer, *, start: Fraction | None, end: Fraction | None) -> None:
         self.warnings: list[str] = []
@@ -41,7 +41,7 @@ class CopyTrack(Closing):
         self._start = info.origin + (start or 0)
         self._trims = bool(start)
         self._end = None if end is None else info.origin + end
-        # A stream with a clock of its own begins at another time than the file.
+        # A stream with its own clock starts at another time than the file.
         self._own = {stream.index: stream.origin - info.origin for stream in info.videos}
         self._own |= {stream.index: stream.origin - info.origin for stream in info.audios}
         self._source: InputContainer | None = None
@@ -56,7 +56,7 @@ class CopyTrack(Closing):
         self._repaired = 0
 
     def add(self, plan: StreamPlan) -> Stream | None:
-        """Add one stream to the result; None where the container holds it without a stream of packets."""
+        """Add one stream to the result; None if the container stores it without a stream of packets."""
         if self._source is None:
             self._source = open_source(self._info.path)
         source = self._source.streams[plan.index]
@@ -76,7 +76,7 @@ class CopyTrack(Closing):
             return self._encode_again(plan)
         stream = self._muxer.container.add_stream_from_template(source, opaque=True)
         if plan.kind == "video":
-            # Without it, MP4 leaves out what is told of Dolby Vision.
+            # Without it, MP4 drops the Dolby Vision record.
             self._muxer.container.container_options["strict"] = "unofficial"
             begin = self._start if self._trims else None
             self._cuts[plan.index] = VideoCut(begin, self._end, hides=self._muxer.suffix in HIDING)
@@ -96,7 +96,7 @@ class CopyTrack(Closing):
         return stream
 
     def __iter__(self) -> Iterator[AnyPacket]:
-        """Return the copied packets in file order, and those of what is encoded again by time between them."""
+        """Return the copied packets in file order, with re-encoded packets interleaved by time."""
         return merge(self._copy(), *(self._encode(*pair) for pair in self._encoded), key=_time)
 
     def _copy(self) -> Iterator[AnyPacket]:
@@ -145,7 +145,7 @@ class CopyTrack(Closing):
         self.warnings += [*reader.warnings, *encoder.warnings]
 
     def _set_clock(self, packet: AnyPacket) -> None:
-        """Shift a stream with a clock of its own to the file's clock."""
+        """Shift a stream with its own clock to the file's clock."""
         shift = self._own.get(packet.stream_index)
         if shift:
             ticks = round(shift / packet.time_base)
@@ -183,7 +183,7 @@ class CopyTrack(Closing):
         return packet
 
     def _in_order(self, packet: AnyPacket) -> AnyPacket:
-        """Keep decoding times rising, which every container asks for."""
+        """Keep DTS strictly increasing, as every container requires."""
         index = packet.stream_index
         latest = self._latest.get(index)
         if packet.dts is None or (latest is not None and packet.dts <= latest):
@@ -206,7 +206,7 @@ class CopyTrack(Closing):
 
 
 def _cover_block(frame: bytes, kind: str, description: str) -> bytes:
-    """Return an image as FLAC's METADATA_BLOCK_PICTURE, its size and depth left open, as they may be."""
+    """Return an image as FLAC's METADATA_BLOCK_PICTURE, without its size and depth, which are optional."""
     texts = b"".join(struct.pack(">I", len(text)) + text for text in (kind.encode(), description.encode()))
     return struct.pack(">I", _FRONT_COVER) + texts + struct.pack(">5I", 0, 0, 0, 0, len(frame)) + frame
 

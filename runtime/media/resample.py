@@ -1,4 +1,4 @@
-"""Any sample rate to another, block by block: output sample j is at the time of input sample j * source / target."""
+"""Sample rate conversion block by block: output sample j is at the time of input sample j * source / target."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from kernels.ring import Block
 
 QUALITY = "HQ"
-"""soxr's 20-bit setting; the untouched part of the audio never passes a resampler, so more would not be heard."""
+"""soxr's 20-bit setting; unchanged audio never passes a resampler, so more would not be audible."""
 
 
 class RateConverter:
@@ -22,7 +22,7 @@ class RateConverter:
         self._given = 0
 
     def push(self, block: Block) -> Block:
-        """Return what is ready, often less than the block is long; the filter's delay is taken off."""
+        """Return what is ready, often less than the block is long; the filter's delay is compensated."""
         result = block if self._stream is None else self._chunk(block, last=False)
         self._given += result.shape[1]
         return result

@@ -1,4 +1,4 @@
-"""Samples of a stream before it is enhanced: frames of several places, and the sizes that packets declare."""
+"""Samples a stream before it is enhanced: frames from several places, and the sizes that packets declare."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from runtime.media.pixel_formats import has_alpha, is_opaque
 
 _PLACES: Final = tuple(Fraction(number, 8) for number in range(8))
 _MOST_PACKETS: Final = 100
-# Containers whose index gives a stream one size.
+# Containers whose index stores one size per stream.
 _ONE_SIZE: Final = ("mov", "avi", "mxf", "dv", "webp")
 _VP9_SYNC: Final = 0x498342
 _SITINGS: Final = {
@@ -29,11 +29,11 @@ _SITINGS: Final = {
 }  # fmt: skip
 _CHROMA_LOCATION: Final = re.compile(r" cl:(\w+)")
 _LOG: Final = Lock()
-"""FFmpeg's log is one for the whole process."""
+"""FFmpeg has one log for the whole process."""
 
 
 def look_ahead(info: MediaInfo, stream: VideoStream) -> VideoStream:
-    """Return a stream of a file with the size of its largest frames, as far as samples show them.
+    """Return a stream with the size of its largest sampled frames.
 
     Raises:
         UnsupportedMediaError: Frames have alpha and are not opaque.
@@ -81,7 +81,7 @@ def sample_frames(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
 def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
     """Return where the first chroma sample of a 4:2:0 frame lies, rows then columns, in luma pixels.
 
-    PyAV 18.1 gives no way to `AVFrame.chroma_location`; FFmpeg's filter `showinfo` says it in the log.
+    PyAV 18.1 does not expose `AVFrame.chroma_location`; FFmpeg's filter `showinfo` logs it.
     """
     frame = next(sample_frames(path, stream), None)
     if frame is None:
@@ -103,7 +103,7 @@ def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
 
 
 def _told_sizes(path: Path, stream: VideoStream) -> Iterator[tuple[int, int]]:
-    """Return the sizes that the packets of VP8 or VP9 tell, as of a call whose frame grows with the line."""
+    """Return the sizes in the packets of VP8 or VP9, for example of a call whose frame size follows the bandwidth."""
     read = _read_vp8_size if stream.codec == "vp8" else _read_vp9_size
     with open_source(path, only=(stream.index,)) as container:
         for packet in read_packets(container, container.streams[stream.index]):
@@ -121,7 +121,7 @@ def _read_vp8_size(packet: AnyPacket) -> tuple[int, int] | None:
 
 
 def _read_vp9_size(packet: AnyPacket) -> tuple[int, int] | None:
-    """Read the size in an uncompressed header (VP9 bitstream specification, 6.2), where it tells one."""
+    """Read the size in an uncompressed header (VP9 bitstream specification, 6.2), if it has one."""
     head = int.from_bytes(bytes(memoryview(packet)[:24]).ljust(24, b"\0"))
     place = 24 * 8
 
@@ -136,7 +136,7 @@ def _read_vp9_size(packet: AnyPacket) -> tuple[int, int] | None:
 
 
 def _goes_to_vp9_size(take: Callable[[int], int]) -> bool:
-    """Read on to the size of a frame; tell whether there is one."""
+    """Read up to the size of a frame; return whether there is one."""
     marker, profile = take(2), take(1) | take(1) << 1
     if marker != 2 or (profile == 3 and take(1)) or take(1):
         return False

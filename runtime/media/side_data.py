@@ -1,7 +1,7 @@
-"""What a decoded frame carries beside its pixels: read by kind, and written into H.264, HEVC and AV1 again.
+"""The side data of decoded frames: read by kind, and written into H.264, HEVC and AV1 again.
 
 Captions, the active format description and user data travel with their frame to the encoder's packets, as messages of
-supplemental enhancement information (SEI); AV1 takes captions. What has no place is named once, by its kind.
+supplemental enhancement information (SEI); AV1 supports captions. Kinds that cannot be stored are reported once.
 """
 
 import struct
@@ -41,7 +41,7 @@ _NAMES: Final = {
 }
 _CARRIED: Final = (_CAPTIONS, _AFD, _USER_DATA)
 _SEI_CODECS: Final = ("h264", "hevc")
-# What x264 and x265 say of themselves, which is not true of the result.
+# The encoder settings that x264 and x265 write, which do not apply to the result.
 _ENCODERS: Final = (
     bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"),
     bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"),
@@ -56,24 +56,24 @@ _LONGEST_GROUP_S: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class SideEntry:
-    """One piece of side data of a frame; `data` is empty where its kind alone matters."""
+    """One piece of side data of a frame; `data` is empty if only its kind matters."""
 
     kind: int
     data: bytes = b""
 
     @property
     def name(self) -> str:
-        """The kind in words."""
+        """The kind as text."""
         return _NAMES[self.kind]
 
     @property
     def marker(self) -> bytes:
-        """Bytes by which the piece is found in a packet of the result."""
+        """Bytes that identify the piece in a packet of the result."""
         return {_CAPTIONS: b"GA94", _AFD: b"DTG1"}.get(self.kind, self.data[:_UUID_BYTES])
 
 
 def read_entries(frame: VideoFrame) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and content of all of a frame's side data."""
+    """Yield the kind and content of all side data of a frame."""
     for entry in cast(Iterable[SideData], frame.side_data):
         try:
             yield int(cast(int, entry.type.value)), bytes(entry)
@@ -84,7 +84,7 @@ def read_entries(frame: VideoFrame) -> Iterator[tuple[int, bytes]]:
 
 
 def read_side_entries(frame: VideoFrame) -> tuple[SideEntry, ...]:
-    """Return what is to travel with a frame, or to be named; what is read elsewhere is left out."""
+    """Return the side data that stays with a frame or is reported; kinds that are read elsewhere are skipped."""
     found = {}
     for kind, data in read_entries(frame):
         if kind not in _NAMES or (kind == _USER_DATA and data[:_UUID_BYTES] in _ENCODERS):
@@ -96,9 +96,9 @@ def read_side_entries(frame: VideoFrame) -> tuple[SideEntry, ...]:
 
 
 def has_time_code(frame: VideoFrame) -> bool:
-    """Return whether a stream's first frame tells a time code.
+    """Return whether a stream's first frame has a time code.
 
-    Encoders of MPEG-2 that know none count from zero, and FFmpeg may give the first frame that of the second group.
+    MPEG-2 encoders without one count from zero, and FFmpeg may give the first frame that of the second group.
     """
     found = dict(read_entries(frame))
     code = int.from_bytes(found.get(_GOP_TIME_CODE, b""), "little")
@@ -107,18 +107,18 @@ def has_time_code(frame: VideoFrame) -> bool:
 
 
 def _is_whole(pan_scan: bytes, frame: VideoFrame) -> bool:
-    """Return whether a window is all of a frame, as MPEG-2 tells it of most."""
+    """Return whether a pan and scan window is the whole frame, as in most MPEG-2."""
     _, width, height, *places = struct.unpack_from("<3i6h", pan_scan)
     return (width, height) in ((0, 0), (16 * frame.width, 16 * frame.height)) and not any(places)
 
 
 def is_carried(entry: SideEntry, codec: str) -> bool:
-    """Return whether a codec has a place for a piece of side data."""
+    """Return whether a codec can store a piece of side data."""
     return (entry.kind in _CARRIED and codec in _SEI_CODECS) or (entry.kind == _CAPTIONS and codec == "av1")
 
 
 def is_padding(entry: SideEntry) -> bool:
-    """Return whether captions hold nothing, as broadcasters send them to keep the channel open."""
+    """Return whether captions are empty, as broadcasters send them to keep the channel open."""
     if entry.kind != _CAPTIONS:
         return False
     triplets = (entry.data[place : place + 3] for place in range(0, len(entry.data) - 2, 3))
@@ -126,7 +126,7 @@ def is_padding(entry: SideEntry) -> bool:
 
 
 def read_stereo(frame: VideoFrame) -> Stereo | None:
-    """Return how a frame holds the views of two eyes, None where it holds one."""
+    """Return how a frame holds the views of both eyes; None if it holds only one."""
     data = dict(read_entries(frame)).get(_STEREO3D)
     if data is None or len(data) < 8:
         return None
@@ -135,7 +135,7 @@ def read_stereo(frame: VideoFrame) -> Stereo | None:
 
 
 def read_spherical(frame: VideoFrame) -> Spherical | None:
-    """Return how a frame lies on a sphere, None where it is flat."""
+    """Return how a frame maps to a sphere; None if it is flat."""
     data = dict(read_entries(frame)).get(_SPHERICAL)
     if data is None or len(data) < 36:
         return None
@@ -163,7 +163,7 @@ def add_messages(packet: bytes, entries: Iterable[SideEntry], codec: str) -> byt
 
 
 def _payload(entry: SideEntry) -> bytes:
-    """Return the message of ATSC A/53 for captions, of ETSI TS 101 154 for the active format, or user data as it is."""
+    """Return an ATSC A/53 message for captions, an ETSI TS 101 154 one for the active format, or user data as is."""
     if entry.kind == _CAPTIONS:
         count = len(entry.data) // 3
         return b"\xb5\x00\x31GA94\x03" + bytes([0x40 | count, 0xFF]) + entry.data[: count * 3] + b"\xff"
@@ -193,7 +193,7 @@ def _leb128(value: int) -> bytes:
 
 
 def _last_frame(packet: bytes) -> int:
-    """Return where the frame of a temporal unit begins that is shown: the last one."""
+    """Return where the shown frame of a temporal unit begins: the last one."""
     place = found = 0
     while place < len(packet) and packet[place] & 2:
         start, kind = place, packet[place] >> 3 & 15

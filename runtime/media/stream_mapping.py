@@ -1,4 +1,4 @@
-"""Text subtitles from one codec to another, where the container of the result does not take the source's."""
+"""Maps the streams of a source to the result: enhanced, copied, transcoded or dropped."""
 
 import io
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ from runtime.media.muxer import FORMATS
 from runtime.report import Action
 
 TEXT_CODECS: Final = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
-# What each container takes, the one that others become first.
+# The subtitle codecs of each container; others are converted to the first.
 CONTAINER_SUBTITLES: Final = {
     ".mp4": "mov_text",
     ".m4v": "mov_text",
@@ -30,10 +30,10 @@ CONTAINER_SUBTITLES: Final = {
 
 
 class SubtitleTranscoder:
-    """Decodes packets of one subtitle stream and encodes them again."""
+    """Transcodes the packets of one subtitle stream."""
 
     def __init__(self, container: OutputContainer, source: SubtitleStream, codec: str) -> None:
-        """Add the stream to a container; styles of the source travel in its header."""
+        """Add the stream to a container; its header carries the styles of the source."""
         decoder = source.codec_context
         decoder.open(strict=False)
         stream = container.add_stream(codec)
@@ -45,7 +45,7 @@ class SubtitleTranscoder:
         self.stream = stream
 
     def transcode(self, packet: AnyPacket) -> list[AnyPacket]:
-        """Return the packet in the new codec, nothing where it held no text."""
+        """Return the packet in the new codec; empty if it had no text."""
         subtitles = self._decoder.decode2(packet)
         if subtitles is None or not len(subtitles):
             return []
@@ -57,19 +57,19 @@ class SubtitleTranscoder:
 
 MATROSKA: Final = (".mkv", ".mka")
 COVERS: Final = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif"}
-# Ogg has a cover as a tag, in the form of FLAC's PICTURE block.
+# Ogg stores a cover as a tag, in the form of FLAC's PICTURE block.
 OGG: Final = (".ogg", ".opus")
 _OGG_COVERS: Final = ("mjpeg", "png")
-# Containers of audio write a cover only beside audio; each with an encoder for the audio of a trial.
+# Audio containers accept a cover only with audio; the encoder for the audio of a trial.
 _AUDIO_FOR_COVER: Final = {".mp3": "libmp3lame", ".flac": "flac", ".m4a": "aac"}
 _PACKETS_TO_TRY: Final = 2
-# Packets are looked for so far; a stream that is sparser than that is tried by its description alone.
+# Packets are searched this far; a sparser stream is tried by its parameters alone.
 _BYTES_TO_READ: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What becomes of one stream; `out_codec` is None where nothing of it is written as a stream."""
+    """The mapping of one stream; `out_codec` is None if it is not written as a stream."""
 
     index: int
     kind: str
@@ -90,16 +90,16 @@ def plan_streams(
     start: Fraction | None = None,
     end: Fraction | None = None,
 ) -> tuple[StreamPlan, ...]:
-    """Decide what becomes of every stream of a source.
+    """Decide the mapping of every stream of a source.
 
     Args:
         info: The source.
         suffix: The container of the result.
         video: The stream whose frames are processed, if any.
         video_codec: What they are encoded as.
-        processed_audio: Indexes of the tracks whose audio is processed; the others are copied where the container
-            takes them, and encoded again where not.
-        left_out: Why nothing of an audio track is carried, by its index.
+        processed_audio: Indexes of the tracks whose audio is processed; the others are copied if the container supports
+        them, else re-encoded.
+        left_out: Why an audio track is dropped, by its index.
         start: Seconds at which the result begins.
         end: Seconds at which it ends.
 
@@ -140,7 +140,7 @@ def _plan_video(trial: "_Trial", source: Stream, stream: VideoStream, suffix: st
 def _plan_copy(
     plan: StreamPlan, info: MediaInfo, stream: VideoStream, suffix: str, span: tuple[Fraction | None, Fraction | None]
 ) -> StreamPlan:
-    """Encode frames again that cannot be copied to their times; a container takes no track without a packet."""
+    """Re-encode frames that cannot be copied with correct timing; containers accept no track without packets."""
     if plan.action is not Action.COPIED:
         return plan
     if not has_frames(info.path, stream, *span):
@@ -202,10 +202,10 @@ def _rewritten(plan: StreamPlan, reason: str) -> StreamPlan:
 
 
 class _Trial:
-    """Tries streams of a source in the container of the result, in memory: no table is as right as the muxer itself.
+    """Tries streams of a source in the container of the result, in memory: no table is as reliable as the muxer.
 
-    What the muxer writes is read back, for some muxers take what no reader finds again. The source's packets are read
-    once for all of its streams.
+    The written file is read back, since some muxers accept streams that no reader finds again. The source's packets are
+    read once for all of its streams.
     """
 
     def __init__(self, container: InputContainer, suffix: str, *, unread: Collection[int]) -> None:
@@ -214,7 +214,7 @@ class _Trial:
         self._packets: dict[int, list[AnyPacket]] | None = None
 
     def accepts(self, source: Stream) -> bool:
-        """Return whether the container of the result holds a stream as it is."""
+        """Return whether the container of the result can hold a stream unchanged."""
         if self._packets is None:
             self._packets = self._read()
         packets = self._packets.get(source.index, [])
@@ -243,7 +243,7 @@ class _Trial:
         return _reads_back(memory, source, sent)
 
     def _read(self) -> dict[int, list[AnyPacket]]:
-        """Read the first packets of every stream, as far as they are near the beginning."""
+        """Read the first packets of every stream, if they are near the beginning."""
         found: dict[int, list[AnyPacket]] = {}
         streams = []
         for stream in self._container.streams:
@@ -254,7 +254,7 @@ class _Trial:
                 found[stream.index] = []
         budget = _BYTES_TO_READ
         for packet in read_packets(self._container, *streams) if streams else ():
-            if not packet.size:  # a stream's end, told of those that are not read too
+            if not packet.size:  # the end of a stream, sent for unread streams too
                 continue
             held = found[packet.stream_index]
             if len(held) < _PACKETS_TO_TRY:
@@ -275,7 +275,7 @@ def _encode_silence(container: OutputContainer, encoder: av.AudioStream) -> None
 
 
 def _reads_back(memory: io.BytesIO, source: Stream, sent: list[bytes]) -> bool:
-    """Return whether a stream is found again in what a muxer wrote, by its kind, its codec and its packets."""
+    """Return whether a written stream is found again, by its kind, codec and packets."""
     memory.seek(0)
     try:
         with av.open(memory, "r", metadata_errors="replace") as container:

@@ -1,4 +1,4 @@
-"""The time code of a film (SMPTE ST 12-1): where it is told, what it counts, and what it is later in the film."""
+"""The time code of a file (SMPTE ST 12-1): where it is stored, how it counts, and its value at a later frame."""
 
 import re
 from fractions import Fraction
@@ -24,9 +24,9 @@ def find_time_code(info: MediaInfo) -> str | None:
 
 
 def time_code_rate(text: str, info: MediaInfo) -> Fraction | None:
-    """Return the rate at which a time code counts, None where the video's is none of those that are counted.
+    """Return the rate at which a time code counts, None if the video's rate is not one of its rates.
 
-    At a variable frame rate it is the nominal one, not the mean: drop-frame time code exists at two rates alone.
+    At a variable frame rate it is the nominal one, not the mean: drop-frame time code exists at only two rates.
     """
     if info.video is None or not _TEXT.fullmatch(text):
         return None
@@ -37,13 +37,13 @@ def time_code_rate(text: str, info: MediaInfo) -> Fraction | None:
 
 
 def move_time_code(text: str, frames: int, rate: Fraction) -> str:
-    """Return the time code some frames later."""
+    """Return the time code a number of frames later."""
     match = _TEXT.fullmatch(text)
     assert match is not None
     hours, minutes, seconds, mark, number = match.groups()
     fps = round(rate)
     drop = 0 if mark == ":" else 2 * (fps // 30)
-    # Of each minute but the tenth, so many numbers are left out.
+    # Frame numbers skipped in each minute except every tenth.
     minute, ten_minutes = 60 * fps - drop, 600 * fps - 9 * drop
     total = (int(hours) * 60 + int(minutes)) * 60 * fps + int(seconds) * fps + int(number)
     past = int(hours) * 60 + int(minutes)

@@ -1,9 +1,8 @@
 """One clock for all streams of a file, with its jumps removed.
 
-Recordings that were joined by hand, a recorder that reconnects, a live stream that was cut out: the clock of such a
-file starts anywhere, is set back, or leaps ahead. What is done about it is decided here, from the packets of all
-streams in the file's order, so that video, audio and copied packets follow the same clock whichever reader gives
-them.
+In concatenated recordings, after reconnects, or in cuts from a live stream, the clock starts anywhere, is set back, or
+jumps ahead. This is resolved here from the packets of all streams in file order, so that video, audio and copied
+packets follow the same clock whichever reader returns them.
 """
 
 from collections import Counter, deque
@@ -22,29 +21,29 @@ from runtime.media.demux import AnyPacket, open_source, read_packets
 from runtime.media.file_clock import SAMPLED, is_clocked, is_format, is_steady
 
 _LONGEST_GAP_S: Final = 3600
-# Containers that are written in sequence, so that several recordings may stand in one file, one behind the other;
-# the longest time for which nothing at all is recorded before the clock is taken to have leapt.
+# Containers that are written in sequence, so that one file may hold several recordings in a row; with the longest pause
+# before a gap counts as a jump of the clock.
 _GAPS_S: Final = {
     "mpegts": 10, "mpeg": 10, "wtv": 10, "flv": 60, "live_flv": 60, "dhav": 60, "matroska": _LONGEST_GAP_S,
     "webm": _LONGEST_GAP_S, "ogg": _LONGEST_GAP_S, "asf": _LONGEST_GAP_S, "nut": _LONGEST_GAP_S,
 }  # fmt: skip
-# Those whose index tells places of the first recording alone, and no place behind its end.
+# Containers whose index covers only the first recording, with no position after its end.
 _INDEXED: Final = ("matroska", "webm", "asf", "nut")
 _SAMPLES_SHARED_S: Final = 10
-# DTS never fall within a recording; where a container tells none, those that FFmpeg infers may.
+# DTS never decrease within a recording; those that FFmpeg infers for a container without DTS may.
 _SET_BACK_US: Final = dict.fromkeys(("mpegts", "mpeg", "wtv", "mov", "flv", "nut"), 100_000)
 _SET_BACK_OTHERWISE_US: Final = 1_000_000
-# How far the clock is looked at before a jump is believed.
+# How far ahead the clock is examined before a jump is accepted.
 _MOST_PACKETS: Final = 500
 _MOST_BYTES: Final = 64 << 20
 _QUIET_US: Final = 3_000_000
 _LONGEST_REORDER_US: Final = 10_000_000
-# Packets of a group that begins with a key frame; where there are more, decoding begins before it.
+# Packets of a group that starts with a key frame; if there are more, decoding starts before it.
 _LONGEST_GROUP: Final = 1000
 
 
 def open_for(path: Path, streams: Collection[int]) -> InputContainer:
-    """Open a file to read some of its streams; what the clock is judged by is read beside them."""
+    """Open a file to read some of its streams, with those needed to judge the clock."""
     container = open_source(path)
     discard_others(container, streams)
     return container
@@ -59,12 +58,12 @@ def discard_others(container: InputContainer, streams: Collection[int]) -> None:
 
 
 def is_sequential(container: InputContainer) -> bool:
-    """Return whether several recordings may stand in the file, one behind the other."""
+    """Return whether the file may hold several recordings in a row."""
     return is_format(container, tuple(_GAPS_S)) or _is_fragmented(container)
 
 
 def can_seek(container: InputContainer, path: Path, time: Fraction) -> bool:
-    """Return whether a seek leads to a time, in seconds on the file's clock, past no jump of the clock."""
+    """Return whether a seek reaches a time, in seconds on the file's clock, without passing a jump."""
     if not is_sequential(container):
         return True
     if is_format(container, SAMPLED):
@@ -77,7 +76,7 @@ def can_seek(container: InputContainer, path: Path, time: Fraction) -> bool:
 
 
 def skip_to(packets: Iterator[AnyPacket], time: Fraction, *, groups: bool) -> Iterator[AnyPacket]:
-    """Leave out the packets of one stream before a time, in seconds; with `groups`, from the key frame before it on."""
+    """Skip the packets of one stream before a time in seconds; with `groups`, up to the key frame before it."""
     kept: deque[AnyPacket] = deque()
     for packet in packets:
         if groups and len(kept) > _LONGEST_GROUP:
@@ -95,7 +94,7 @@ def skip_to(packets: Iterator[AnyPacket], time: Fraction, *, groups: bool) -> It
 
 @dataclass(slots=True)
 class _Track:
-    """Where a stream stands: its last DTS and its end in ticks of the one clock, and the shift that leads there."""
+    """The position of a stream: its last DTS and its end in ticks of the common clock, and its shift to it."""
 
     tick: Fraction
     is_clocked: bool
@@ -113,8 +112,8 @@ class _Track:
 class ContinuousPackets:
     """Packets of some streams in the file's order, without jumps of the clock; iterate once.
 
-    A jump is believed when what follows confirms it; then it is taken out of all streams alike, so that what follows
-    begins where the last stream ended. A single stray time is taken away. `jumps` counts those found so far.
+    A jump is accepted once later packets confirm it; then it is removed from all streams alike, so that the next part
+    begins where the last stream ended. A single stray time is removed. `jumps` counts the jumps so far.
     """
 
     def __init__(self, container: InputContainer, *streams: Stream) -> None:
@@ -135,7 +134,7 @@ class ContinuousPackets:
         self._tracks: dict[int, _Track] = {}
 
     def __iter__(self) -> Iterator[AnyPacket]:
-        """Return the packets; the last ones are empty, one a stream."""
+        """Return the packets; the last ones are empty, one per stream."""
         packets = read_packets(self._container, *self._streams)
         if not self._is_checked:
             yield from packets
@@ -178,7 +177,7 @@ class ContinuousPackets:
                         self._settle(one)
                         yield one
                 else:
-                    # A stray time in a damaged place: the decoder's neighbours tell it better.
+                    # A stray time in a damaged place is better inferred from its neighbours.
                     packet.pts = packet.dts = None
                     yield packet
                     waiting.extendleft(reversed(group[1:]))
@@ -192,14 +191,14 @@ class ContinuousPackets:
         return track
 
     def _drop_strange_pts(self, packet: AnyPacket, track: _Track) -> None:
-        """Remove a PTS that does not go with its DTS, as FFmpeg's parsers infer at a joint; the DTS tell enough."""
+        """Remove a PTS that does not match its DTS, as FFmpeg's parsers infer at a joint; the DTS are sufficient."""
         if packet.pts is not None and packet.dts is not None and track.is_clocked:
             ahead = track.to_us(packet.pts - packet.dts)
             if not -self._back_us <= ahead <= _LONGEST_REORDER_US:
                 packet.pts = None
 
     def _is_in_step(self, track: _Track, stamp: int) -> bool:
-        """Return whether a time follows those before it; a stream that has not jumped with the others may do so now."""
+        """Return whether a time follows the previous ones; a stream that did not jump with the others may jump now."""
         self._catch_up(track, stamp)
         if track.latest is None or not track.is_clocked:
             return True
@@ -241,7 +240,7 @@ class ContinuousPackets:
     def _look_ahead(
         self, first: AnyPacket, waiting: deque[AnyPacket], packets: Iterator[AnyPacket]
     ) -> Iterator[AnyPacket]:
-        """Return the packets that follow, until every stream went over to another clock, or the first one went back."""
+        """Return the next packets, until every stream has moved to another clock, or the first one has returned."""
         open_streams = {
             index
             for index, track in self._tracks.items()
@@ -266,7 +265,7 @@ class ContinuousPackets:
                 return
 
     def _is_new(self, packet: AnyPacket, first: AnyPacket) -> bool:
-        """Return whether a packet counts as the first one of another clock does, rather than as its own stream did."""
+        """Return whether a packet fits the clock of the first jumped packet better than that of its own stream."""
         stamp, begin = _stamp(packet), _stamp(first)
         if not packet.size or stamp is None or begin is None or not is_clocked(packet.stream):
             return False
@@ -276,7 +275,7 @@ class ContinuousPackets:
         return apart < abs(track.to_us(stamp + track.shift) - own)
 
     def _jump(self, group: list[AnyPacket]) -> bool:
-        """Begin another clock if at least two packets of a group count by it."""
+        """Start another clock if at least two packets of a group follow it."""
         first = group[0]
         new = [first, *(packet for packet in group[1:] if self._is_new(packet, first))]
         if len(new) == 1:
@@ -301,9 +300,9 @@ class ContinuousPackets:
 
 
 def _shown(packet: AnyPacket) -> AnyPacket:
-    """Return a packet without the flag that it is not to be shown.
+    """Return a packet without the discard flag.
 
-    FFmpeg flags what comes in a later fragment of an MP4 with times that it has met before.
+    FFmpeg sets it for packets in a later fragment of an MP4 with times that occurred before.
     """
     copy: AnyPacket = Packet(bytes(packet))
     copy.stream, copy.time_base = packet.stream, packet.time_base
@@ -317,6 +316,6 @@ def _stamp(packet: AnyPacket) -> int | None:
 
 
 def _is_fragmented(container: InputContainer) -> bool:
-    """Return whether the samples of an MP4 stand in fragments rather than in one index."""
+    """Return whether an MP4 is fragmented."""
     streams = [stream for stream in container.streams if "mov" in container.format.name and is_clocked(stream)]
     return any(not stream.frames and len(stream.index_entries) > 0 for stream in streams)

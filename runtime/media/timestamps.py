@@ -1,4 +1,4 @@
-"""Times of decoded frames made whole: missing ones, strays, and clocks that are set back inside a file."""
+"""Repairs the times of decoded frames: missing ones, outliers, and clocks that are set back inside a file."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -11,8 +11,8 @@ _JITTER_STEPS: Final = 10
 class TimestampFixer:
     """Assigns every frame a PTS later than the one before; `repaired` counts those without a usable one.
 
-    A frame is held back until the next one is known: a stray time in a damaged place is told from a clock that was
-    set by what follows it.
+    A frame is held back until the next one is known, to distinguish an outlier in a damaged place from a clock that was
+    reset.
     """
 
     def __init__(self, *, first_pts: int, step: int, end_pts: int | None = None, zero: int | None = None) -> None:
@@ -20,10 +20,10 @@ class TimestampFixer:
 
         Args:
             first_pts: The time of the first frame if it has none.
-            step: The time between frames where none is told.
-            end_pts: Where the last frame ends at the latest, if that is known: the durations of reordered frames are
-                told in the order of coding, so that of the last one may be another's.
-            zero: Time zero: a first frame that is shown from before it on is shown from there.
+            step: The time between frames if none is known.
+            end_pts: The latest end of the last frame, if known: durations of reordered frames are stored in coding
+            order, so that of the last one may belong to another.
+            zero: Time zero: a first frame that starts before it is shown from there.
         """
         self.repaired = 0
         self.last: int | None = None
@@ -31,7 +31,7 @@ class TimestampFixer:
         self._end, self._zero = end_pts, zero
 
     def mend(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """Yield the frames, one behind, their PTS set."""
+        """Yield the frames with their PTS set, delayed by one."""
         held: VideoFrame | None = None
         for frame in frames:
             if held is not None:

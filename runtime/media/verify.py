@@ -1,4 +1,4 @@
-"""Reads a result back and compares its times with those of the job, exactly."""
+"""Reads a result back and compares its times exactly with those of the job."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ from runtime.media.file_clock import find_end, find_file_end
 from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
 from runtime.media.probe import probe
 
-# By how much an end may be off: containers round the durations of tracks each for itself.
+# Tolerance of an end: containers round the duration of each track separately.
 _END_SLACK_S: Final = Fraction(1, 50)
 
 
 class VideoTimes:
-    """The PTS of the frames of a job as they pass, eight bytes a frame; `end_pts` is where the last one ends."""
+    """The PTS of a job's frames, eight bytes per frame; `end_pts` is the end of the last one."""
 
     def __init__(self, time_base: Fraction, pts: "array[int] | None" = None, *, end_pts: int | None = None) -> None:
         self.time_base = time_base
@@ -35,7 +35,7 @@ class VideoTimes:
 
 @dataclass(frozen=True, slots=True)
 class AudioTimes:
-    """What a job wrote of one track, in samples of the result.
+    """What a job wrote to one audio track, in samples of the result.
 
     `leading_silence` samples before `first_sample` are not the source's; times of a track that was `resampled` are
     rounded to a sample.
@@ -51,7 +51,7 @@ class AudioTimes:
 
     @classmethod
     def between(cls, reader: AudioReader, encoder: AudioEncoder) -> Self:
-        """Return the times of a track whose reader and encoder are at their end."""
+        """Return the times of a track whose reader and encoder have finished."""
         return cls(
             index=reader.stream.index,
             out_index=encoder.stream.index,
@@ -65,7 +65,7 @@ class AudioTimes:
 
 @dataclass(frozen=True, slots=True)
 class CarriedData:
-    """Side data of one kind: in how many frames it was written, and bytes, in hexadecimal, by which it is found."""
+    """Side data of one kind: the number of frames with it, and identifying bytes in hexadecimal."""
 
     name: str
     marker: str
@@ -82,7 +82,7 @@ def join_carried(parts: Iterable[CarriedData]) -> tuple[CarriedData, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SideDataCheck:
-    """In how many frames side data of one kind was written, and in how many it was found."""
+    """The number of frames in which side data of one kind was written, and in which it was found."""
 
     name: str
     written: int
@@ -93,11 +93,11 @@ class SideDataCheck:
 class VideoCheck:
     """Whether the frames of a result are the job's.
 
-    `rounded_to`: the container's tick where it cannot hold the times exactly (PTS are then equal after rounding).
+    `rounded_to`: the container's tick if it cannot store the times exactly (PTS are then equal after rounding).
     `shift_s`: what the container added to every time of every stream.
     `first_difference`: the first frame whose time differs.
-    `track_late_s`, `file_late_s`: by how much later the track ends than its last frame, and the file than the last
-        of its tracks, by what the container tells; 0 where it tells nothing or within its rounding.
+    `track_late_s`, `file_late_s`: how much later than its last frame the track is declared to end, and the file later
+    than its last track; 0 if not declared or within the rounding.
     """
 
     frames_in: int
@@ -111,7 +111,7 @@ class VideoCheck:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What is wrong, in words."""
+        """The failures as text."""
         if self.frames_in != self.frames_out:
             return (f"{self.frames_in} frames were written, {self.frames_out} are in the file",)
         if not self.pts_equal:
@@ -125,9 +125,9 @@ class VideoCheck:
 
 @dataclass(frozen=True, slots=True)
 class AudioCheck:
-    """Whether a track of a result is the job's; offsets are samples by which audio starts after the video.
+    """Whether a track of a result is the job's; offsets are the samples by which audio starts after the video.
 
-    `tolerance` is one tick of the container in samples where it cannot hold the times exactly, else 0.
+    `tolerance` is one tick of the container in samples if it cannot store the times exactly, else 0.
     """
 
     index: int
@@ -140,12 +140,12 @@ class AudioCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether every sample is there, at its time."""
+        """Whether every sample is present, with correct timing."""
         return not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What is wrong, in words."""
+        """The failures as text."""
         found = []
         if self.samples_in != self.samples_out:
             found.append(
@@ -159,7 +159,7 @@ class AudioCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What reading a result back told; `packets` counts those of subtitles and data by the result's stream."""
+    """The outcome of reading a result back; `packets` counts those of subtitles and data by the result's stream."""
 
     video: VideoCheck | None
     audios: tuple[AudioCheck, ...]
@@ -168,12 +168,12 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every frame and sample is there, at its time."""
+        """Whether every frame and sample is present, with correct timing."""
         return not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What is wrong, in words."""
+        """The failures as text."""
         found = [] if self.video is None else list(self.video.failures)
         return (*found, *(failure for audio in self.audios for failure in audio.failures))
 
@@ -185,7 +185,7 @@ def verify(
     audios: Sequence[AudioTimes] = (),
     side_data: Sequence[CarriedData] = (),
 ) -> Verification:
-    """Compare a result with the times that its job noted.
+    """Compare a result with the times that its job recorded.
 
     Frames are compared by packet, audio is decoded and counted.
 
@@ -213,17 +213,17 @@ def verify(
 
 
 def _count_packets(result: Path, counts: dict[int, int]) -> None:
-    """Count the packets of the streams that have a count."""
+    """Count the packets of the streams in `counts`."""
     with open_source(result, only=tuple(counts)) as container:
         for packet in read_packets(container, *(container.streams[index] for index in counts)):
-            if packet.size:  # the end of a stream is told of every one
+            if packet.size:  # an empty packet marks the end of a stream
                 counts[packet.stream_index] += 1
 
 
 def _read_times(
     result: Path, stream: VideoStream, markers: list[bytes], others: dict[int, int]
 ) -> tuple["array[int]", list[int]]:
-    """Read the times of a stream's packets, in how many of them each marker is found, and count those of others."""
+    """Read the times of a stream's packets, and count the packets with each marker and those of other streams."""
     times = array("q")
     counts = [0] * len(markers)
     with open_source(result, only=(stream.index, *others)) as container:
@@ -260,7 +260,7 @@ def _compare(video: VideoTimes, found: "array[int]", tick: Fraction) -> VideoChe
 
 
 def _compare_end(info: MediaInfo, video: VideoTimes, check: VideoCheck) -> VideoCheck:
-    """Compare the ends that the container tells with the end of the last frame."""
+    """Compare the declared ends with the end of the last frame."""
     if video.end_pts is None or info.video is None:
         return check
     with open_source(info.path) as container:

@@ -18,14 +18,13 @@ _SEQUENCE_HEADER: Final = b"\0\0\1\xb3"
 
 
 class VideoDecoder:
-    """A stream's decoder, and what it needs to tell true damage.
+    """A stream's decoder, set up to report only real damage.
 
-    H.264 whose frames may be coded as fields is decoded by one thread. FFmpeg's frame threads take the error table
-    of field pictures for that of the next whole picture and call it corrupt, at random and with the right samples; its
-    slice threads conceal nothing.
+    H.264 whose frames may be coded as fields is decoded by one thread. FFmpeg's frame threads confuse the error table
+    of field pictures with that of the next whole picture and randomly report correct frames as corrupt; its slice
+    threads conceal nothing.
 
-    A decoder of MPEG-1 or MPEG-2 that meets another size forgets the frame that it still holds, so it is flushed
-    before.
+    A decoder of MPEG-1 or MPEG-2 drops the frame that it still holds when the size changes, so it is flushed first.
     """
 
     def __init__(self, source: av.VideoStream, threads: int) -> None:
@@ -39,7 +38,7 @@ class VideoDecoder:
         self.threads = threads if self._context.codec.capabilities & Capabilities.frame_threads else 1
         self._waiting: deque[AnyPacket] = deque(maxlen=self.threads)
         self.refused: AnyPacket | None = None
-        """The packet that the last error was about: with frame threads it is told some packets later."""
+        """The packet that the last error was about; with frame threads it is reported some packets later."""
 
     def decode(self, packet: AnyPacket) -> list[VideoFrame]:
         """Decode a packet, or flush with an empty one.
@@ -67,7 +66,7 @@ class VideoDecoder:
         return before not in (None, self._size)
 
     def _change(self, *, threads: int) -> list[VideoFrame]:
-        """Flush the decoder and go on with a new one."""
+        """Flush the decoder and continue with a new one."""
         found: list[VideoFrame] = []
         with suppress(av.FFmpegError):
             found = self._context.decode(None)

@@ -25,7 +25,7 @@ from runtime.options import Speed
 _KEY_FRAME_EVERY_S: Final = 5
 _PROGRESSIVE: Final = 1
 
-# x265 takes the decoding times of so few frames from whatever lies in memory; they are coded as they are shown.
+# For so few frames x265 returns uninitialised DTS; they are coded in presentation order.
 _TIMELESS_FRAMES: Final = 2
 
 _BT709: Final = Colour("bt709", False)
@@ -38,8 +38,8 @@ os.environ.setdefault("SVT_LOG", "1")
 class EncodeSettings:
     """How frames are encoded; `bit_depth` and `chroma` are those of the result.
 
-    `crf` None is the codec's own default; `rotation` is counter-clockwise degrees and only used where
-    `display_matrix` is None.
+    `crf` None is the codec's own default; `rotation` is counter-clockwise degrees and only used if `display_matrix` is
+    None.
     """
 
     codec: CodecName
@@ -69,7 +69,7 @@ def settings_for(
     speed: Speed = "fast",
     threads: int = 2,
 ) -> EncodeSettings:
-    """Return the settings that keep everything of a source that the codec can hold, at a new size."""
+    """Return the settings that keep all properties of a source that the codec supports, at a new size."""
     stream, held = reader.stream, CODECS[codec]
     return EncodeSettings(
         codec=codec,
@@ -93,14 +93,14 @@ def settings_for(
 class VideoEncoder:
     """One video stream of a result; `encode` and `flush` may be called from one thread at a time.
 
-    The codec is open when the constructor returns, so another thread may write the container's header meanwhile.
+    The codec is open when the constructor returns, so another thread may write the container's header.
     """
 
     def __init__(self, container: OutputContainer, settings: EncodeSettings) -> None:
         """Add the stream to a container.
 
         Raises:
-            EncodeError: The codec refuses the size, or the container the codec.
+            EncodeError: The codec refuses the size, or the container refuses the codec.
         """
         self.settings = settings
         self.warnings: list[str] = []
@@ -135,14 +135,14 @@ class VideoEncoder:
         frame = write_planes(image, width=self._width, height=self._height)
         if frame.format.name != self._format:
             frame = self._convert(frame, image)
-        # ProRes and FFV1 write what the frame says, the other encoders what their context says.
+        # ProRes and FFV1 write the colour of the frame, other encoders that of their context.
         colour, matrix, transfer = (
             self.settings.colour,
             self.settings.colour.matrix_code,
             self.settings.colour.transfer_code,
         )
         if self.settings.codec == "prores":
-            # Its encoder writes BT.709 for codes that it does not know; these mean the same and are known.
+            # Its encoder writes BT.709 for unknown codes; these are known equivalents.
             matrix, transfer = {5: 6}.get(matrix, matrix), {6: 1}.get(transfer, transfer)
         frame.colorspace, frame.color_range = matrix, colour.range_code
         frame.color_primaries, frame.color_trc = colour.primaries_code, transfer
@@ -167,14 +167,14 @@ class VideoEncoder:
         return packets
 
     def _send(self, frame: VideoFrame | None) -> list[AnyPacket]:
-        """Encode, and keep the newest packet back: the last one closes the stream."""
+        """Encode, and hold the newest packet back: the last one closes the stream."""
         try:
             packets = self.stream.encode(frame)
         except av.FFmpegError as error:
             raise EncodeError(f"{self.settings.codec} encoder failed: {error}") from error
         ready: list[AnyPacket] = []
         for packet in map(self._with_side_data, packets):
-            # Not every encoder hands durations through its look-ahead.
+            # Not every encoder preserves durations through its look-ahead.
             packet.duration = self._durations.pop(packet.pts or 0, packet.duration or 0)
             if self._held is None:
                 self._first_dts = packet.dts
@@ -185,15 +185,15 @@ class VideoEncoder:
 
     @property
     def end_pts(self) -> int:
-        """Where the last frame so far ends."""
+        """The end of the last frame so far."""
         return self._end_pts
 
     def carried_data(self) -> tuple[CarriedData, ...]:
-        """Return what side data went into the packets so far."""
+        """Return the side data written into packets so far."""
         return tuple(CarriedData(name, marker.hex(), count) for (name, marker), count in self._carried.items())
 
     def _take_side_data(self, frame: YuvFrame) -> None:
-        """Keep what goes into the frame's packet, and name once what does not."""
+        """Keep the side data for the frame's packet, and report unsupported kinds once."""
         for entry in frame.side_data:
             if is_carried(entry, self.settings.codec):
                 self._side_data.setdefault(frame.pts, []).append(entry)
@@ -220,7 +220,7 @@ class VideoEncoder:
         return packet
 
     def _convert(self, frame: VideoFrame, image: YuvFrame) -> VideoFrame:
-        """Convert a frame to the depth and chroma that the codec holds; warn once if that loses something."""
+        """Convert a frame to a depth and chroma that the codec supports; warn once if that loses information."""
         settings, given = self.settings, (image.bit_depth, image.chroma)
         held = (settings.bit_depth, settings.chroma)
         if not self._converts and (given[0] > held[0] or given[1] > held[1]):
@@ -268,7 +268,7 @@ class VideoEncoder:
         return stream
 
     def _coded_size(self, codec: VideoCodec) -> tuple[int, int]:
-        """Round the size up to whole chroma samples, which H.264 and HEVC need."""
+        """Round the size up to whole chroma samples, as H.264 and HEVC need."""
         width, height = self.settings.width, self.settings.height
         if min(width, height) < codec.smallest:
             raise EncodeError(
@@ -291,9 +291,9 @@ class VideoEncoder:
 def close_stream(packet: AnyPacket, *, first_pts: int, first_dts: int, end_pts: int) -> None:
     """Set the duration of the packet that is coded last, so that the track ends where its last frame does.
 
-    The durations of an MP4's samples add up along the DTS, so the last one is as long as is missing there. Matroska,
-    and the header of an MP4, add it to the packet's PTS instead, which must not reach past the end. Where its DTS lags
-    too far behind for both (a variable rate), it is decoded later, which is never later than it is shown.
+    The durations of an MP4's samples add up along the DTS, so the last one gets the remainder. Matroska,
+    and the header of an MP4, add it to the packet's PTS instead, which must not reach past the end. If its DTS lags too
+    far behind for both (a variable rate), it is decoded later, but never after its PTS.
     """
     if packet.dts is None or packet.pts is None:
         return

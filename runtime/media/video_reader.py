@@ -46,18 +46,18 @@ from runtime.media.video_decoder import VideoDecoder
 
 _SQUARE_PIXELS: Final = ("vp8", "vp9", "av1")
 _SEEK_EARLIER: Final = Fraction(1, 2)
-# Where reading goes on near a frame, what lies before it is read too, so that references and fields are there.
+# When reading resumes near a frame, earlier frames are read too, so that references and fields are available.
 _NEAR_EARLIER: Final = Fraction(2)
-# An AVI tells no presentation times, only a slot for each packet: the first frame shown takes the first slot, and so
-# on, which is known by reading from the beginning alone.
+# An AVI stores no presentation times, only a slot per packet: the first frame shown takes the first slot, and so on,
+# which requires reading from the beginning.
 _TIMELESS: Final = ("avi",)
 
 
 class VideoReader(Closing):
     """The frames of one stream; iterate once, and use it as a context manager.
 
-    PTS count in the stream's own time base from its `origin`, or from `start` where that is given. `holes` (its damaged
-    places), `early_end` (in words, where the file tells of a later one) and `warnings` are complete when the
+    PTS count in the stream's own time base from its `origin`, or from `start` if given. `holes` (its damaged
+    places), `early_end` (a text, if the file declares a later end) and `warnings` are complete when the
     iteration has ended.
     """
 
@@ -76,13 +76,13 @@ class VideoReader(Closing):
 
         Args:
             path: The file.
-            stream: The stream, as `probe` told it.
-            start: Seconds from the stream's origin; frames before it are left out.
-            end: Seconds from the stream's origin; frames at or after it are left out.
+            stream: The stream, as returned by `probe`.
+            start: Seconds from the stream's origin; earlier frames are skipped.
+            end: Seconds from the stream's origin; frames at or after it are skipped.
             threads: Decoder threads.
-            interlacing: What is known of it; found out here if None.
-            near: A frame's PTS as this reader gives it: reading begins at a key frame some seconds before, where
-                the file has one, else at its beginning. Whoever asks checks that the frames are the same ones.
+            interlacing: Known interlacing; detected here if None.
+            near: A frame's PTS as returned by this reader: reading starts at a key frame some seconds before it, if the
+            file has one, else at the beginning. The caller checks that the frames are the same.
 
         Raises:
             UnsupportedMediaError: No decoder knows the codec, or a frame is not opaque.
@@ -132,17 +132,17 @@ class VideoReader(Closing):
 
     @property
     def holes(self) -> tuple[Hole, ...]:
-        """The damaged places so far, those that touch joined."""
+        """The damaged places so far; adjacent ones are joined."""
         return join_holes(self._holes)
 
     @property
     def ended_early(self) -> bool:
-        """Whether the file tells of a later end."""
+        """Whether the file declares a later end."""
         return bool(self.early_end)
 
     @property
     def is_plain(self) -> bool:
-        """Whether, so far, every frame came with its own time and size, undamaged: then reading may begin later."""
+        """Whether every frame so far had its own time, the same size and no damage, so that reading may start later."""
         timeless = self._container.format.name in _TIMELESS
         return not (self._holes or self._times.repaired or self._resized or timeless)
 
@@ -174,7 +174,7 @@ class VideoReader(Closing):
         self._verdicts: deque[Verdict] = deque()
 
     def _decode(self, start: Fraction | None, near: int | None, threads: int) -> Iterator[VideoFrame]:
-        """Yield decoded frames, their times repaired, from `start` to `end`."""
+        """Yield decoded frames from `start` to `end`, with repaired times."""
         begin = ceil(self._begin / self.stream.time_base) if start else None
         frames = self._decode_from(None)
         if self._container.format.name in _TIMELESS:
@@ -199,7 +199,7 @@ class VideoReader(Closing):
             self._add_hole(*tail)
 
     def _note(self, frame: VideoFrame, verdict: Verdict) -> None:
-        """Keep what is wrong with a frame, by its repaired time."""
+        """Record the damage of a frame by its repaired time."""
         assert frame.pts is not None
         if verdict.missing:
             self._add_hole(frame.pts - verdict.missing, verdict.missing)
@@ -211,7 +211,7 @@ class VideoReader(Closing):
         self._holes.append(Hole(self.stream.index, pts - zero, duration, self.stream.time_base))
 
     def _seek(self, time: Fraction, begin: int, threads: int) -> Iterator[VideoFrame]:
-        """Go to a key frame before a time; where the index leads past `begin`, read from the file's beginning."""
+        """Seek to a key frame before a time; if the index leads past `begin`, read from the beginning."""
         self._sought = time
         frames = self._decode_from(time)
         first = next(frames, None)
@@ -234,7 +234,7 @@ class VideoReader(Closing):
         return self._decode_all(self._packets)
 
     def _decode_all(self, packets: Iterable[AnyPacket]) -> Iterator[VideoFrame]:
-        """Yield the frames in the order of showing, and put down a verdict on each."""
+        """Yield the frames in presentation order, and record the damage of each."""
         is_timeless = self._container.format.name in _TIMELESS
         slots: deque[int | None] = deque()
         count = 0
@@ -261,9 +261,9 @@ class VideoReader(Closing):
                 yield frame
 
     def _decode_end_again(self, count: int) -> Iterator[VideoFrame]:
-        """Yield the frames after `count` by one thread.
+        """Yield the frames after `count`, decoded by one thread.
 
-        PyAV drops what it took from the decoder before an error: the last frames of all threads.
+        On an error PyAV drops the frames that it took from the decoder before: the last ones of all threads.
         """
         verdicts = self._verdicts
         self.close()
@@ -300,7 +300,7 @@ class VideoReader(Closing):
     def _fit(self, frame: VideoFrame) -> VideoFrame:
         """Scale a frame of another size to the reader's.
 
-        Broadcasts change the number of columns alone, with the shape of a pixel, so that the frame's shape stays.
+        Broadcasts change only the number of columns and the pixel aspect ratio, so the display aspect ratio stays.
         """
         width, height = self._coded_size
         has_shapes = self.stream.codec not in _SQUARE_PIXELS and frame.height == height
@@ -345,7 +345,7 @@ class VideoReader(Closing):
         if self._is_whole and self._times.last is not None and not self._packets.jumps:
             end = (self._times.last + max(self._step, self._last_duration)) * self.stream.time_base
             told = None
-            with suppress(DecodeError):  # a source that was removed meanwhile was read to its end
+            with suppress(DecodeError):  # a source that was removed meanwhile was read to the end
                 told = ends_early(self._container, self._path, self.stream, end)
             if told is not None:
                 self.early_end = f"the video ends after {float(end):.1f} s, but the file declares {float(told):.1f} s"
@@ -365,7 +365,7 @@ def _refuse(path: Path, stream: VideoStream) -> None:
     if stream.codec == "unknown":
         raise UnsupportedMediaError(f"{path} has video in an unknown codec; convert it to H.264 first")
     if stream.has_alpha and not has_alpha(stream.pixel_format):
-        # The alpha of VP9 lies beside its frames, where FFmpeg's decoder does not look.
+        # The alpha of VP9 is stored beside its frames, where FFmpeg's decoder ignores it.
         raise UnsupportedMediaError(
             f"{path} has an alpha channel, which would be lost; flatten it onto a background first"
         )

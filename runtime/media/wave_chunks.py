@@ -1,4 +1,4 @@
-"""The chunks of a WAV file that FFmpeg passes over: cue marks and their labels, iXML, and other notes of recorders."""
+"""The chunks of a WAV file that FFmpeg ignores: cue marks and their labels, iXML, and other recorder metadata."""
 
 import os
 import struct
@@ -12,11 +12,11 @@ from runtime.media.demux import open_bytes
 _CUES: Final = b"cue "
 _LABELS: Final = b"adtl"
 MARKS: Final = (_CUES, _LABELS)
-"""What FFmpeg reads as chapters, and writes in other containers."""
+"""Chunks that FFmpeg reads as chapters and writes in other containers."""
 
 _WHOLE_FILE: Final = (b"iXML", b"axml", b"chna", b"cart", b"smpl", b"inst")
 _NAMES: Final = {_CUES: "cue marks", _LABELS: "labels of cue marks", b"smpl": "sampler loops", b"cart": "cart chunk"}
-# FFmpeg reads or writes them itself, they describe the coded audio, or they hold nothing.
+# FFmpeg reads or writes them itself, they describe the coded audio, or they are empty.
 _PASSED_OVER: Final = (
     b"fmt ", b"data", b"fact", b"bext", b"ds64", b"JUNK", b"junk", b"PAD ", b"FLLR", b"id3 ", b"ID3 ", b"PEAK", b"levl",
     b"minf", b"elm1", b"regn", b"umid", b"afsp", b"DISP", b"XMA2", b"SMV0", b"wavl", b"slnt", b"INFO",
@@ -32,19 +32,19 @@ _DS64_SIZE_AT: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class WaveChunk:
-    """One chunk; that of a list has the name of the list's kind. `data` is empty where it was too large to read."""
+    """One chunk; that of a list has the name of the list's kind. `data` is empty if it was too large to read."""
 
     name: bytes
     data: bytes
 
     @property
     def label(self) -> str:
-        """What it is, in words."""
+        """Its name as text."""
         return _NAMES.get(self.name, f"{self.name.decode('latin-1').strip()} chunk")
 
 
 def read_wave_chunks(path: Path) -> tuple[WaveChunk, ...]:
-    """Return the chunks of a WAV file that FFmpeg passes over, none for another kind of file."""
+    """Return the chunks of a WAV file that FFmpeg ignores; none for another kind of file."""
     found = []
     with open_bytes(path) as file:
         for name, start, size in _chunks(file):
@@ -59,7 +59,7 @@ def read_wave_chunks(path: Path) -> tuple[WaveChunk, ...]:
 
 
 def cut_chunks(chunks: Collection[WaveChunk], first: int, end: int | None) -> tuple[WaveChunk, ...]:
-    """Return the chunks as they are true of a span of samples; what is only true of the whole file is left out."""
+    """Return the chunks adjusted to a span of samples; those that only apply to the whole file are dropped."""
     whole = first == 0 and end is None
     kept: list[WaveChunk] = []
     numbers: set[int] = set()
@@ -79,7 +79,7 @@ def cut_chunks(chunks: Collection[WaveChunk], first: int, end: int | None) -> tu
 
 
 def append_chunks(path: Path, chunks: Collection[WaveChunk]) -> None:
-    """Add chunks behind the audio of a finished WAV file; what would be too large for its form is left out."""
+    """Add chunks after the audio of a finished WAV file; those too large for the format are dropped."""
     content = b"".join(
         _part(b"LIST", _LABELS + chunk.data) if chunk.name == _LABELS else _part(chunk.name, chunk.data)
         for chunk in chunks
@@ -101,7 +101,7 @@ def append_chunks(path: Path, chunks: Collection[WaveChunk]) -> None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start of the content and size of each chunk; the size of large audio stands in `ds64`."""
+    """Yield name, start of the content and size of each chunk; the size of large audio is in `ds64`."""
     form = file.read(12)
     if form[:4] not in _RIFF or form[8:] != b"WAVE":
         return

@@ -1,7 +1,7 @@
-"""Animated WebP as a film: FFmpeg 8.1 has no demuxer for it, so libwebp decodes it into a lossless temporary stream.
+"""Animated WebP as video: FFmpeg 8.1 has no demuxer for it, so libwebp decodes it into a lossless temporary stream.
 
-FFmpeg's `webp_pipe` skips the chunks of an animation. Pillow (libwebp) gives one composed frame after the other, and
-each is written as PNG into a nameless QuickTime file, which keeps the time and the length of each exactly.
+FFmpeg's `webp_pipe` skips the chunks of an animation. Pillow (libwebp) returns one composed frame after the other, and
+each is written as PNG into an unnamed QuickTime file, which stores the time and duration of each exactly.
 """
 
 import os
@@ -21,13 +21,13 @@ from av.video.frame import VideoFrame
 from runtime.errors import DecodeError, MediaError, UnsupportedMediaError
 
 MOST_CONVERTED_BYTES: Final = 16 << 30
-"""Of the temporary stream."""
+"""Limit of the temporary stream."""
 _MOST_BYTES: Final = 1 << 30
-"""Of the WebP: libwebp wants all of it in memory."""
+"""Limit of the WebP: libwebp needs all of it in memory."""
 _MOST_FRAMES: Final = 1_000_000
 _ANIMATED: Final = 2
 _DEFAULT_MS: Final = 100
-"""Of a frame that tells a duration of zero, as browsers take it."""
+"""Duration of a frame that declares zero, as in browsers."""
 _CLOCK: Final = Fraction(1, 1000)
 
 _Identity = tuple[int, int, int, int]
@@ -37,13 +37,13 @@ _converted: dict[_Identity, int] = {}
 
 
 def is_animated_webp(head: bytes) -> bool:
-    """Return True if a file that begins so is a WebP whose header tells of an animation."""
+    """Return True if these first bytes are those of a WebP whose header declares an animation."""
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return is_webp and head[12:16] == b"VP8X" and len(head) >= 30 and bool(head[20] & _ANIMATED)
 
 
 def read_durations(handle: int) -> tuple[int, ...]:
-    """Return how long each frame of an animation is shown, in milliseconds; empty where nothing is animated."""
+    """Return the duration of each frame of an animation in milliseconds; empty if nothing is animated."""
     durations: list[int] = []
     size, position, has_animation = os.fstat(handle).st_size, 12, False
     while position + 8 <= size and len(durations) <= _MOST_FRAMES:
@@ -59,26 +59,26 @@ def read_durations(handle: int) -> tuple[int, ...]:
 
 
 def is_cut_short(handle: int) -> bool:
-    """Return True if a WebP's own header tells of more bytes than are there."""
+    """Return True if a WebP's header declares more bytes than the file has."""
     head = os.pread(handle, 8, 0)
     return len(head) < 8 or 8 + int(struct.unpack_from("<I", head, 4)[0]) > os.fstat(handle).st_size
 
 
 def open_converted(path: Path, handle: int, head: bytes, durations: tuple[int, ...], *, most_pixels: int) -> int:
-    """Open a lossless stream of an animated WebP, made at the first call and kept until another file's is.
+    """Open a lossless stream of an animated WebP, created at the first call and kept until that of another file.
 
     Args:
         path: The file, for messages.
         handle: Its descriptor.
         head: Its first bytes.
-        durations: What `read_durations` gave.
-        most_pixels: The size of the largest frame that is taken.
+        durations: The result of `read_durations`.
+        most_pixels: The size of the largest accepted frame.
 
     Returns:
         A descriptor for the caller to close.
 
     Raises:
-        DecodeError: A frame cannot be decoded, or there is no room for the stream.
+        DecodeError: A frame cannot be decoded, or there is no space for the stream.
         UnsupportedMediaError: Its frames, the file, or the number of frames are too large.
     """
     found = os.fstat(handle)
@@ -98,7 +98,7 @@ def open_converted(path: Path, handle: int, head: bytes, durations: tuple[int, .
 
 
 def release_converted() -> None:
-    """Free the disk space of the last converted file; what is open of it can be read on."""
+    """Free the disk space of the last converted file; open descriptors stay readable."""
     with _lock:
         _release()
 
@@ -149,7 +149,7 @@ def _write(
 
 
 def _frames(path: Path, handle: int, durations: tuple[int, ...]) -> Generator[VideoFrame, None, None]:
-    """Decode one composed frame after the other, as RGB or, where the file has transparency, RGBA."""
+    """Decode one composed frame after the other, as RGB or, if the file has transparency, RGBA."""
     from PIL import Image
     from PIL.WebPImagePlugin import WebPImageFile
 

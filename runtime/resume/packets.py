@@ -1,14 +1,13 @@
-"""Files of encoded packets, exactly as the encoder returned them.
+"""Files of encoded packets, stored exactly as the encoder returned them.
 
-No container stores all of a packet of every codec that Relume writes, so the format is our own and small. All numbers
-are little-endian. The file is `RLPK0001`, the length of the head (u32) and the head as JSON: `codec`, `time_base` as
-text, `extradata` in hexadecimal. Then packet after packet:
+No container stores everything in a packet for every codec that Relume writes, so the format is a small one of our own.
+All numbers are little-endian. The file is `RLPK0001`, the length of the head (u32) and the head as JSON: `codec`,
+`time_base` as text, `extradata` in hexadecimal. Then packet after packet:
 
-    pts i64, dts i64, duration i64 (the least i64 for none), flags u8 (1: key frame), side data u8 (how many), size u32,
-    for each piece of side data: kind u8 (its number in FFmpeg), size u32, bytes;
-    the packet's bytes.
+    pts i64, dts i64, duration i64 (the minimum i64 for none), flags u8 (1: key frame), side data u8 (count), size u32,
+    for each piece of side data: kind u8 (its number in FFmpeg), size u32, bytes; the packet's bytes.
 
-The digest that its owner keeps tells whether the file is intact.
+The owner keeps a digest to verify the file.
 """
 
 import hashlib
@@ -55,10 +54,10 @@ class PacketHead:
 
 
 class PacketWriter(Closing):
-    """A file of packets being written; `finish` makes it durable, closing it before removes it."""
+    """A file of packets being written; `finish` makes it durable; closing it without `finish` removes it."""
 
     def __init__(self, path: Path, head: PacketHead) -> None:
-        """Create the file, in place of one of the same name."""
+        """Create the file, replacing one of the same name."""
         self.path = path
         self.head = head
         self.packets = 0
@@ -86,7 +85,7 @@ class PacketWriter(Closing):
         self.packets += 1
 
     def finish(self) -> FileRecord:
-        """Flush the file to the disk; its name is durable only when its folder is synced too."""
+        """Flush the file to disk; its name is durable only when its folder is synced too."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._finished = True
@@ -144,7 +143,7 @@ class PacketReader:
                 yield packet
 
     def pts(self) -> Iterator[int]:
-        """Yield the packets' PTS alone, their bytes left unread."""
+        """Yield only the packets' PTS, without reading their bytes."""
         with self._open() as file:
             file.seek(self._begin)
             while head := file.read(_PACKET.size):
@@ -176,7 +175,7 @@ def _or_none(value: int) -> int | None:
 
 
 _MAX_REORDER: Final = 16
-"""More frames than any encoder here reorders by."""
+"""More frames than any supported encoder reorders by."""
 
 
 def read_times(folder: Path, segments: Sequence[SegmentRecord]) -> "array[int]":
@@ -184,7 +183,7 @@ def read_times(folder: Path, segments: Sequence[SegmentRecord]) -> "array[int]":
 
     Raises:
         DecodeError: A file cannot be read.
-        EncodeError: Segments do not follow each other, which would be a fault of ours.
+        EncodeError: Segments do not follow each other, which would be a bug.
     """
     times = array("q")
     for segment in segments:
@@ -215,7 +214,7 @@ def join_segments(
         encoder: The stream of the result: its headers must be those of the segments.
         times: The result of `read_times`.
         stop: Ends the stream.
-        remove: Remove each segment's file once it was read, where no later attempt needs it.
+        remove: Remove each segment's file once it was read, if no later attempt needs it.
 
     Raises:
         EncodeError: A segment has other headers than the stream.

@@ -1,4 +1,4 @@
-"""The position in the source at which an earlier attempt ended, found again and compared with what it decoded."""
+"""The position in the source at which an earlier attempt ended, found again by comparing frames."""
 
 import zlib
 from collections import deque
@@ -16,9 +16,9 @@ OpenReader = Callable[[int | None], VideoReader]
 
 
 class FrameCrcs:
-    """The CRCs of the frames that passed, until a segment takes its own.
+    """The CRCs of decoded frames, until a segment takes its own.
 
-    They are added in one thread and taken in another.
+    They are added by one thread and taken by another.
     """
 
     def __init__(self, index: int) -> None:
@@ -65,9 +65,9 @@ def seek_to_resume_point(
         open_reader: Opens the source.
         tail: The last frames before the resume point.
         frames: The number of frames before it.
-        seek: Try a key frame near it first. Frames decoded from there are used only if the tail is the same bit for
-            bit; otherwise the source is read from its beginning.
-        on_frame: Called with the number of frames read so far, which may take long; it may raise.
+        seek: Try a key frame near it first. Frames decoded from there are used only if the tail is bit-identical;
+        otherwise the source is read from its beginning.
+        on_frame: Called with the number of frames read so far, since reading may take long; it may raise.
 
     Returns:
         The reader, to be closed by the caller, and the frames that follow.

@@ -48,7 +48,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def read_start(workspace: Workspace) -> ResumePoint:
-    """Read the resume point; the workspace's files must be whole."""
+    """Read the resume point; the workspace's files must be intact."""
     manifest, passed = workspace.manifest, read_passed(workspace)
     previous: Frame | None = None
     states: States = {}

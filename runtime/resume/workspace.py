@@ -1,4 +1,4 @@
-"""The workspace of a job: its folder, and the manifest in it, which alone decides what is done."""
+"""The workspace of a job: its folder and the manifest in it, which defines the completed work."""
 
 import json
 from contextlib import AbstractContextManager, suppress
@@ -44,8 +44,8 @@ class SegmentRecord:
     end_pts: The end of its last frame.
     reorder: The greatest number of places by which a packet precedes its presentation order.
     reruns: Frame, tile, and whether running the tile again gave a valid result.
-    tail: The last frames of the source, by which the resume point is found again.
-    seekable: The source can be read from near the tail on, since it was plain up to there.
+    tail: The last frames of the source, by which the resume point is found.
+    seekable: The source can be read from near the tail, since it was regular up to there.
     side_data: The side data of its frames.
     """
 
@@ -83,7 +83,7 @@ class AudioRecord:
 class Manifest:
     """The state of a job on the disk; in the file `fingerprint` is called `facts`.
 
-    fingerprint: Everything that decides the bits of the result; with the same one, all files would be the same.
+    fingerprint: Everything that determines the bits of the result; with the same one, all files would be the same.
     token: A part of the name of the temporary file beside the target.
     threads: Those of the first attempt; encoders produce other bytes with another number.
     attempts: The number of times that the job was started.
@@ -154,8 +154,8 @@ _MANIFEST: Final = "manifest.json"
 class Workspace(Closing):
     """A job's folder, locked by this process, and its manifest.
 
-    Only files that the manifest names are used: a file is written and synced first, then the manifest that names it
-    replaces the old one. All others are left over from an interruption and are removed.
+    Only files listed in the manifest are used: a file is written and synced first, then the manifest that lists it
+    replaces the old one. All others are leftovers of an interruption and are removed.
     """
 
     def __init__(self, workspace: Path, *, temporary_for: Path | None = None) -> None:
@@ -186,7 +186,7 @@ class Workspace(Closing):
             raise
 
     def _take_lock(self) -> None:
-        """Lock the open folder, so that no file is left and a killed process releases it."""
+        """Lock the open folder, so that there is no lock file and a killed process releases it."""
         self._lock = FileLock.try_existing(self.folder, shared=False)
         if self._lock is None:
             raise OutputError(f"{self.folder} is in use by another process; wait for it to finish")
@@ -213,13 +213,13 @@ class Workspace(Closing):
     def begin(self, fingerprint: dict[str, str], *, target: Path, threads: int) -> None:
         """Resume the work in the folder if its fingerprint is equal, or start over; remove all other files.
 
-        Afterwards every file that the manifest names is intact, unless the result is published already.
+        Afterwards every file in the manifest is intact, unless the result has already been published.
         """
         found, old = self._manifest, self._manifest
         warnings: tuple[str, ...] = ()
         if found is not None and found.fingerprint != fingerprint:
             changed = [name for name in fingerprint if found.fingerprint.get(name) != fingerprint[name]]
-            # After a backend that could not be opened there is no work that would be lost.
+            # If a backend could not be opened, there is no work that would be lost.
             if found.segments or found.sounds or found.result is not None:
                 warnings = (f"the stored progress was made with a different {' and '.join(changed)}; started over",)
             found = None
@@ -249,7 +249,7 @@ class Workspace(Closing):
         self.tidy()
 
     def commit(self, **changes: Any) -> None:
-        """Change the manifest durably; the files that it names must be synced already.
+        """Change the manifest durably; the files that it lists must already be synced.
 
         Raises:
             OutputError: The disk is full; the manifest is then as it was.
@@ -277,14 +277,14 @@ class Workspace(Closing):
             return False
 
     def remove_empty_target(self) -> None:
-        """Remove the empty file that a crash leaves at the target on a file system without hard links."""
+        """Remove the empty file that a crash can leave at the target on file systems without hard links."""
         target = Path(self.manifest.target)
         with suppress(OSError):
             if self.manifest.result is not None and target.stat().st_size == 0:
                 target.unlink()
 
     def clear(self) -> None:
-        """Remove the stored work, once the result has its name; the manifest with the report stays."""
+        """Remove the stored work once the result has its name; the manifest with the report stays."""
         with suppress(OSError):
             remove_durably(partial_path(Path(self.manifest.target), self.manifest.token))
         self.commit(segments=(), sounds=(), state=None, snapshot=None, picture=None, next_is_cut=False)

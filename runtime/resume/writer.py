@@ -1,4 +1,4 @@
-"""Writes the video in segments: each with an encoder and a file of packets of its own."""
+"""Writes the video in segments: each with its own encoder and file of packets."""
 
 from array import array
 from bisect import bisect_left
@@ -38,7 +38,8 @@ class SegmentRule:
     at_most: int
 
     def __post_init__(self) -> None:
-        # Two frames at least: H.264 forbids two key frames in a row of the same number, as two encoders would write.
+        # At least two frames: H.264 forbids two consecutive key frames with the same number, as two encoders would
+        # write.
         if not 2 <= self.at_least <= self.at_most:
             raise OptionError(
                 f"a segment has {self.at_least} to {self.at_most} frames, expected 2 or more, and the minimum first"
@@ -76,8 +77,8 @@ class _Open:
 class SegmentWriter(Closing):
     """The encoder and the segmenter of the pipeline; a context manager that removes an unfinished segment.
 
-    `begins` is called from the thread that sees scene cuts, `keep_state` from the engine's, the rest from the
-    encoder's and, once that has ended, `finish` from the job's.
+    `starts_segment` is called from the thread that detects scene cuts, `keep_state` from the engine's, the rest from
+    the encoder's and, once that has ended, `finish` from the job's.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class SegmentWriter(Closing):
             rule: Decides where a segment ends.
             crcs: Those of the source's frames.
             is_plain: Returns whether the source can be read from a later position on.
-            snapshot: The frame to be compared that the workspace has already.
+            snapshot: The comparison frame that the workspace already has.
         """
         self._workspace, self._settings, self._suffix = workspace, settings, suffix
         self._rule, self._crcs, self._is_plain = rule, crcs, is_plain

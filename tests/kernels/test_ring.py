@@ -83,9 +83,9 @@ def test_a_refused_push_changes_nothing(block, error, message) -> None:
 
 def test_taking_more_than_is_held_is_refused() -> None:
     ring = Ring(1, 8, filled=3)
-    with pytest.raises(ShapeError, match="asked for 4 samples at 0, 3 are held"):
+    with pytest.raises(ShapeError, match="asked for 4 samples at 0, 3 are available"):
         ring.pop(4)
-    with pytest.raises(ShapeError, match="got 7 samples at 2, 3 of 8 are held"):
+    with pytest.raises(ShapeError, match="got 7 samples at 2, the ring holds 3 of 8"):
         ring.add(np.zeros((1, 7), np.float32), offset=2)
     with pytest.raises(ShapeError, match="filled 9"):
         Ring(1, 8, filled=9)

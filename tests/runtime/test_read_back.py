@@ -59,7 +59,7 @@ def test_tags_that_are_gone_are_named(tmp_path):
     found = part(report, "tags")
     assert found is not None
     assert (found.count, found.action) == (5, Action.COPIED)
-    assert found.reason.lower() == "2 not carried: mood, x-own"
+    assert found.reason.lower() == "2 not kept: mood, x-own"
 
 
 def test_a_language_that_is_gone_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The folder in which one engine is built: it holds the key's lock, and nothing is left unless it is published."""
+"""The folder in which one engine is built: it holds the key's lock, and is removed unless it is published."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ SUFFIXES: Final = (".blob", ".engine")
 class BuildDir(Closing):
     """The folder of one build; a context manager that holds the key's lock.
 
-    Waits while another process builds the same engine, and removes what a killed builder left.
+    Waits while another process builds the same engine, and removes the leftovers of a killed builder.
 
     Raises:
         CancelledError: `stop` was set while it waited.
@@ -68,7 +68,7 @@ class BuildDir(Closing):
         return entry
 
     def quarantine(self, kind: FailureKind, reason: str) -> None:
-        """Move the folder to quarantine with the reason, and drop the request, which would fail for ever."""
+        """Move the folder to quarantine with the reason, and drop the request, which would fail every time."""
         failure = BuildFailure(kind=kind, reason=reason, at=time.time(), source=self._source, parts=self._key.parts)
         write_durably(self.folder / FAILURE, failure.dump())
         move_folder(self.folder, self._layout.quarantine / self._key.name)

@@ -1,8 +1,8 @@
 """Builds an engine in a subprocess of low priority, which can be stopped.
 
 The process is `python -m export.build_process`: the part of `export` that builds engines from ONNX files and needs no
-torch. It is started by name, since what ships imports nothing of what builds. It takes a request on its standard input,
-reports its stages in lines of JSON, and locks, builds, tests and publishes by itself.
+torch. It is started by name, since shipped packages do not import build packages. It reads a request on its standard
+input, reports its stages in lines of JSON, and locks, builds, tests and publishes by itself.
 """
 
 import json
@@ -30,7 +30,7 @@ from runtime.errors import CancelledError, EngineStoreError
 EXIT_STOPPED: Final = 143
 """Exit code of a builder that was stopped."""
 EXIT_UNABLE: Final = 74
-"""Exit code of a builder that could not write, or lacks its device, which is no defect of the engine (EX_IOERR)."""
+"""Exit code of a builder that could not write, or has no device, which is not a defect of the engine (EX_IOERR)."""
 _STOP_S: Final = 10.0
 _POLL_S: Final = 0.2
 _STDERR_TAIL: Final = 2000
@@ -53,7 +53,7 @@ class BuildOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """The result of a build: the engine's name, or the reason for which there is none."""
+    """The result of a build: the engine's name, or the reason why there is none."""
 
     outcome: BuildOutcome
     name: str
@@ -119,7 +119,7 @@ def build_in_subprocess(
 
 @dataclass(slots=True)
 class _Output:
-    """The builder's output so far; `is_stopped` where the caller asked to stop before its end."""
+    """The builder's output so far; `is_stopped` if the caller stopped it early."""
 
     result: BuildResult | None = None
     stderr_tail: str = ""
@@ -188,7 +188,7 @@ def _terminate(process: "subprocess.Popen[bytes]") -> None:
 def _record_crash(
     store: EngineStore, request: EngineRequest, capability: str | None, code: int, stderr_tail: str
 ) -> BuildResult:
-    """Record a builder's crash as a failed build, so that it is not tried for ever; one that was killed may be retried.
+    """Record a builder's crash as a failed build, so that it is not retried forever; a killed one may be retried.
 
     Raises:
         EngineStoreError: It was killed, could not write, or built for another device, whose engines nobody requests.

@@ -99,7 +99,7 @@ def _list_built(store: EngineStore) -> list[ListedEngine]:
 
 
 def describe_changes(store: EngineStore, entry: EngineEntry) -> str:
-    """Return the changes since an engine was built, for which it is no longer used; empty where there are none."""
+    """Return the changes since an engine was built that make it outdated; empty if there are none."""
     try:
         now = store.key(request_of(entry.parts, entry.source)).parts
     except EngineStoreError as error:

@@ -83,7 +83,7 @@ def find_file(source: Path) -> tuple[Model, ModelFile]:
 
 
 BUILDER_VERSION: Final = 1
-"""Raised whenever engines are built or tested differently, so that all are built again."""
+"""Incremented whenever engines are built or tested differently, so that all are rebuilt."""
 _DIGITS: Final = 12
 
 

@@ -164,7 +164,7 @@ class StoreLayout:
 
 
 def move_folder(source: Path, target: Path) -> None:
-    """Replace a folder by another one; after any crash the target is the old one, the new one, or missing."""
+    """Replace a folder by another one; after a crash the target is the old one, the new one, or missing."""
     sync_path(source)
     remove_folder(target)
     os.rename(source, target)
@@ -173,7 +173,7 @@ def move_folder(source: Path, target: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that may be missing; it is renamed first, so that nobody finds half of it."""
+    """Remove a folder that may be missing; it is renamed first, so that no partial folder is visible."""
     doomed = folder.with_name(f".{folder.name}.gone")
     shutil.rmtree(doomed, ignore_errors=True)
     with suppress(FileNotFoundError):

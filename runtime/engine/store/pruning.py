@@ -34,7 +34,7 @@ def prune(store: EngineStore, budget_bytes: int) -> Pruned:
     """Remove stale builds, outdated engines and those for other devices, then others down to a budget.
 
     Engines in use or being built stay. Quarantined ones count, and are removed before any ready one. An engine whose
-    device or library is missing at the moment is not outdated by that.
+    device or library is currently missing is not outdated.
 
     Args:
         store: The store.

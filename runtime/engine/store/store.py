@@ -100,7 +100,7 @@ class EngineStore:
             again: Build it even if there is one, or if its build failed before.
 
         Returns:
-            Whether the request is stored; one that cannot be stored is no reason for a job to fail.
+            Whether the request is stored; a request that cannot be stored does not fail the job.
         """
         try:
             key = self.key(request)
@@ -157,7 +157,7 @@ class EngineStore:
         return requested
 
     def _quarantine(self, key: EngineKey, source: Path) -> None:
-        """Quarantine a damaged engine and request it again; a process that holds its lock is just replacing it."""
+        """Quarantine a damaged engine and request it again; a process that holds its lock is about to replace it."""
         folder = self.layout.ready / key.name
         try:
             self.layout.prepare()
@@ -165,7 +165,7 @@ class EngineStore:
             if lock is None:
                 return
             with lock:
-                # Since the check, another process may have quarantined it, and yet another built it again.
+                # Since the check, another process may have quarantined it, or even rebuilt it.
                 defect = find_defect(folder, key.digest)
                 if not defect:
                     return

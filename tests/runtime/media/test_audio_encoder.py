@@ -215,5 +215,5 @@ def without_video(path: Path) -> Path:
 def test_a_container_that_is_not_written_is_refused(audio: Callable[..., Path]) -> None:
     stream = probe(audio("a.wav", audio="pcm_s16le")).audios[0]
 
-    with pytest.raises(EncodeError, match=r"container \.xyz is not written"):
+    with pytest.raises(EncodeError, match=r"container \.xyz is not supported"):
         choose_audio(stream, ".xyz")

@@ -67,7 +67,7 @@ def test_fields_are_seen_where_no_flag_tells_of_them(tmp_path: Path, interlaced:
     found = find_interlacing(path, video_of(path))
 
     assert found.interlaced is interlaced
-    assert ("idet saw" in found.reason) is interlaced
+    assert ("idet found" in found.reason) is interlaced
 
 
 def test_a_stream_that_is_only_flagged_interlaced_is_left_alone(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_stream_that_is_only_flagged_interlaced_is_left_alone(tmp_path: Path) 
     found = find_interlacing(path, video_of(path))
 
     assert not found.interlaced
-    assert "flagged interlaced, but idet saw" in found.reason
+    assert "flagged interlaced, but idet found" in found.reason
 
 
 def test_deinterlacing_keeps_every_picture_and_its_time(tmp_path: Path) -> None:

@@ -419,7 +419,7 @@ def test_more_streams_than_any_film_has_are_refused(tmp_path: Path) -> None:
                 for packet in [*stream.encode(frame), *stream.encode(None)]:
                     output.mux(packet)
 
-        with pytest.raises(UnsupportedMediaError, match=f"holds 33 {kind} streams, expected at most 32"):
+        with pytest.raises(UnsupportedMediaError, match=f"has 33 {kind} streams, expected at most 32"):
             open_source(path)
 
 
@@ -534,7 +534,7 @@ def test_a_held_source_stays_the_file_that_was_chosen(tmp_path: Path, clip: Call
     assert probe(path).videos[0].width == 32
     with pytest.raises(DecodeError, match="it is a link, expected a file"), hold_source(path, below=tmp_path):
         pass
-    with pytest.raises(DecodeError, match="changed since it was chosen"), hold_source(other, size=3):
+    with pytest.raises(DecodeError, match="changed since it was selected"), hold_source(other, size=3):
         pass
 
 

@@ -81,7 +81,7 @@ def test_publishing_works_without_hard_links(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("b.avi", "suffix .avi, which is not written"), ("b", "suffix none"), ("none/b.mp4", "create it first")],
+    [("b.avi", "suffix .avi, which is not supported"), ("b", "suffix none"), ("none/b.mp4", "create it first")],
 )
 def test_a_target_that_cannot_be_is_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(OutputError, match=message):

@@ -115,4 +115,4 @@ def test_the_report_tells_what_became_of_the_time_code(
     found = {part.what: part for part in report.parts}["time code"]
     assert found.action is action
     assert (find_time_code(probe(source.with_name(name))) is None) == (action is Action.NOT_CARRIED)
-    assert ("begins with 10:00:00:00" in found.reason) == (action is Action.COPIED)
+    assert ("starts at 10:00:00:00" in found.reason) == (action is Action.COPIED)

@@ -134,7 +134,7 @@ def test_odd_sizes_are_rounded_up_in_words_where_the_codec_has_none(tmp_path: Pa
     stream, warnings = encode(tmp_path / "a.mp4", width=63, height=47)
 
     assert (stream.width, stream.height) == (64, 48)
-    assert "63x47 became 64x48 by repeating the last row or column" in warnings[0]
+    assert "63x47 was extended to 64x48 by repeating the last row or column" in warnings[0]
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("av1", ".mp4"), ("ffv1", ".mkv")])

@@ -323,4 +323,4 @@ def test_recordings_that_were_joined_go_on_behind_the_joint(
 
     assert alone.picture is not None
     assert alone.picture.frames_in == 60
-    assert any("jumps once" in warning for warning in alone.warnings)
+    assert any("timestamps jump once" in warning for warning in alone.warnings)

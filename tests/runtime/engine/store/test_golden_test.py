@@ -77,7 +77,7 @@ def test_a_model_that_is_at_fault_itself_is_told_from_its_engine(wanted, tmp_pat
     blob = tmp_path / "engine.blob"
     build_engine(wanted.source, blob, engine_type=EngineType.OPENVINO, dimensions=SIZES)
 
-    with pytest.raises(GoldenTestError, match=r"^in FP32 too \d+ .*: the model itself is at fault"):
+    with pytest.raises(GoldenTestError, match=r"in FP32 too: the model itself is at fault"):
         validate_engine(wanted, blob, threads=2)
 
 
