@@ -1,8 +1,9 @@
-"""`python -m benchmarks.backends`: the same whole job on several backends in turn, and how many times as fast each is.
+"""`python -m benchmarks.backends`: runs the same job on several backends in turn, and prints the speed-up of each.
 
-Every round runs the job once on each, so that what else the machine does meets all alike; the figures to read are the
-medians over the rounds of the first's time over another's: of the clock, of the stage that runs the model, and of the
-processor (all threads of the job), which other programs disturb least. Frames a second are those of this machine, now.
+Every round runs the job once on each, so that other load affects all alike. The relevant figures are the medians over
+the rounds of the first backend's time over another's: wall-clock time, time of the stage that runs the model, and CPU
+time (all threads of the job), which other programs affect least. Frames per second hold for this machine at this
+moment.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from runtime.report import Report
 
 @dataclass(slots=True)
 class Way:
-    """A backend and a precision, and the seconds that each job took."""
+    """A backend and a precision, and the time of each job in seconds."""
 
     backend: str
     precision: str
@@ -31,7 +32,7 @@ class Way:
     runs_on: str = ""
 
     def add(self, report: Report, processor_s: float) -> None:
-        """Note a job."""
+        """Record a job."""
         self.wall_s.append(report.speed.wall_s)
         self.engine_s.append(sum(entry.seconds for entry in report.speed.stages if entry.stage == "engine"))
         self.processor_s.append(processor_s)
@@ -39,7 +40,7 @@ class Way:
 
 
 def parse_way(text: str) -> Way:
-    """Read `openvino:int8`."""
+    """Parse `openvino:int8`."""
     backend, _, precision = text.partition(":")
     return Way(backend, precision or "fp32")
 
@@ -80,7 +81,7 @@ def main() -> None:
     first = given.ways[0]
     print(f"{given.width}x{given.height} x{given.scale}, {given.frames} frames", end=", ")
     print(f"{given.rounds} rounds, {given.threads} threads")
-    print(f"{'runs on':24}{'fps':>8}{'times as fast: job':>20}{'engine':>8}{'processor':>11}{'ms a frame of it':>18}")
+    print(f"{'runs on':24}{'fps':>8}{'speed-up: job':>20}{'engine':>8}{'processor':>11}{'ms per frame':>18}")
     for way in given.ways:
         fps = given.frames / statistics.median(way.wall_s)
         processor_ms = 1000 * statistics.median(way.processor_s) / given.frames

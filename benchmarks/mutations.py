@@ -42,7 +42,7 @@ _HEADERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may take."""
+    """Limits of a run."""
 
     timeout_s: float = 120.0
     memory_bytes: int = 2 << 30
@@ -99,18 +99,18 @@ def flip_head(data: bytes, rng: random.Random) -> bytes:
 
 
 def cut_end(data: bytes, rng: random.Random) -> bytes:
-    """Leave out the end."""
+    """Truncate the file."""
     return data[: rng.randrange(1, len(data))]
 
 
 def remove_piece(data: bytes, rng: random.Random) -> bytes:
-    """Leave out up to a fifth somewhere."""
+    """Remove up to a fifth somewhere."""
     start = rng.randrange(len(data))
     return data[:start] + data[start + rng.randrange(1, len(data) // 5 + 2) :]
 
 
 def repeat_piece(data: bytes, rng: random.Random) -> bytes:
-    """Write up to a fifth twice."""
+    """Duplicate up to a fifth."""
     start = rng.randrange(len(data))
     end = start + rng.randrange(1, len(data) // 5 + 2)
     return data[:end] + data[start:]
@@ -154,9 +154,9 @@ def mutate(clips: Sequence[Path], number: int, *, seed: int) -> tuple[str, str, 
     """Return the suffix, the name of the mutation and the bytes of one mutated file.
 
     Args:
-        clips: What is mutated; the same clips, number and seed give the same bytes.
-        number: Of the file.
-        seed: Of the series.
+        clips: Source clips; the same clips, number and seed return the same bytes.
+        number: Number of the file.
+        seed: Seed of the series.
     """
     rng = random.Random(seed * 1_000_003 + number)
     clip = clips[number % len(clips)]
@@ -168,7 +168,7 @@ def mutate(clips: Sequence[Path], number: int, *, seed: int) -> tuple[str, str, 
 
 
 def cut_clips(sources: Sequence[Path], folder: Path, *, frames: int) -> list[Path]:
-    """Copy the first frames of real clips, and the sound beside them, into containers of all kinds without encoding."""
+    """Copy the first frames of real clips, with their audio, into containers of all kinds without encoding."""
     clips = []
     for number, source in enumerate(sources):
         suffix = CONTAINERS[number % len(CONTAINERS)]
@@ -207,7 +207,7 @@ def make_clip(path: Path, *, frames: int = 12) -> None:
 
 
 def try_file(path: Path, mutation: str, folder: Path, *, conceal: bool, limits: Limits) -> Run:
-    """Enhance one file in a process of its own and judge how that ended."""
+    """Enhance one file in its own process and check the outcome."""
     results, scratch = folder / "results", folder / "scratch"
     results.mkdir(parents=True)
     scratch.mkdir()
@@ -244,14 +244,14 @@ def run_all(clips: Sequence[Path], *, count: int, seed: int, limits: Limits, job
 
 
 def _judge(code: int, text: str, target: Path, limits: Limits, peak_bytes: int, files: Sequence[Path]) -> str:
-    """Return what is wrong about the end of a run, "" if nothing is."""
+    """Return the problem of a run's outcome; "" if there is none."""
     others = sorted(path.name for path in files if path != target)
     last_line = (text.strip().splitlines() or ["nothing printed"])[-1]
     checks = (
         (code < 0, f"ended by signal {-code}: {last_line}"),
         (code not in (EXIT_OK, EXIT_SOURCE), f"exit code {code}: {last_line}"),
         ("Traceback" in text, "printed a traceback"),
-        (peak_bytes > limits.memory_bytes, f"took {peak_bytes / 1e6:.0f} MB of memory"),
+        (peak_bytes > limits.memory_bytes, f"used {peak_bytes / 1e6:.0f} MB of memory"),
         (bool(others), f"left {', '.join(others)}"),
         (code == EXIT_SOURCE and target.exists(), "refused the source, but wrote a result"),
         (code == EXIT_OK and not target.exists(), "exit code 0 without a result"),
@@ -266,13 +266,13 @@ def _decode_whole(path: Path) -> str:
             count = sum(1 for _ in container.decode(*container.streams.video, *container.streams.audio))
     except av.FFmpegError as error:
         return f"the result does not decode: {error}"
-    return "" if count else "the result holds nothing"
+    return "" if count else "the result is empty"
 
 
 def _wait(process: "subprocess.Popen[bytes]", timeout_s: float) -> tuple[int, int]:
     """Wait for a process; return its exit code (negative for a signal) and its peak memory in bytes.
 
-    The peak is read while it runs: what the system tells at its end counts the memory of the process that started it.
+    The peak is sampled while it runs: the system's figure at its end includes the memory of the parent process.
     """
     end = time.monotonic() + timeout_s
     peak_bytes = 0
@@ -323,7 +323,7 @@ def _copy_start(source: Path, target: Path, frames: int) -> None:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutations", description=__doc__)
-    parser.add_argument("--clips", type=Path, help="a folder of real clips; small ones are made if left out")
+    parser.add_argument("--clips", type=Path, help="a folder of real clips; small ones are generated by default")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--frames", type=int, default=10, help="frames of each clip")

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.pipeline`: how fast a whole job is, and how far from what the machine could do.
+"""`python -m benchmarks.pipeline`: speed of a whole job, compared with the machine's limits.
 
-The floor is written first: the convolutions' operations of one frame at the rate of a matrix product on the same cores
+The floor is measured first: the convolutions' operations of one frame at the rate of a matrix product on the same cores
 in the same run, and the bytes that a frame moves through each stage at the rate of a copy. The job itself is a real
-one, from an H.264 file to an H.264 file. Shared machines drift, so compare the ratio to the floor, not the seconds.
+one, from an H.264 file to an H.264 file. Shared machines vary, so compare the ratio to the floor, not the seconds.
 """
 
 import argparse
@@ -27,7 +27,7 @@ RATE = Fraction(30)
 
 
 def write_clip(path: Path, *, width: int, height: int, frames: int) -> None:
-    """Write a textured picture that pans, as H.264."""
+    """Write a panning textured image as H.264."""
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 256, (height // 8 + 8, (width + 3 * frames) // 8 + 8, 3))
     wide = np.kron(coarse, np.ones((8, 8, 1))).astype(np.uint8)
@@ -41,7 +41,7 @@ def write_clip(path: Path, *, width: int, height: int, frames: int) -> None:
 
 
 def measure_rates() -> tuple[float, float]:
-    """Return this machine's matrix-product rate (GFLOP/s, float32, all cores) and copy rate (GB/s), now."""
+    """Return this machine's current matrix-product rate (GFLOP/s, float32, all cores) and copy rate (GB/s)."""
     size = 2048
     one = np.random.default_rng(2).random((size, size), np.float32)
     block = np.zeros(64 << 20, np.uint8)
@@ -75,7 +75,7 @@ def _best_seconds(work: Callable[[], object]) -> float:
 
 
 def run(clip: Path, scale: int, folder: Path) -> tuple[Report, float]:
-    """Enhance a clip and give its report and the processor seconds of this process, all threads."""
+    """Enhance a clip; return its report and the CPU time of this process in seconds, all threads."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     options = EnhanceOptions(scale=scale, audio=AudioMode.OFF, overwrite=True)  # type: ignore[arg-type]
     report = enhance(clip, folder / "out.mp4", options)
@@ -103,13 +103,13 @@ def main() -> None:
     frame_s = report.speed.wall_s / arguments.frames
     print(f"{name}, {arguments.width}x{arguments.height} x{arguments.scale}, {os.cpu_count()} cores")
     print(f"machine now     {gflop_rate:8.0f} GFLOP/s product, {copy_rate:.1f} GB/s copy")
-    print(f"floor           {1e3 * operations_s:8.1f} ms of operations, {1e3 * bytes_s:.1f} ms of bytes a frame")
+    print(f"floor           {1e3 * operations_s:8.1f} ms of operations, {1e3 * bytes_s:.1f} ms of bytes per frame")
     ratio = frame_s / operations_s
-    print(f"whole job       {1e3 * frame_s:8.1f} ms a frame, {1 / frame_s:.1f} fps: {ratio:.1f} x the floor")
-    print(f"processor       {1e3 * cpu_s / arguments.frames:8.1f} ms a frame, all threads")
+    print(f"whole job       {1e3 * frame_s:8.1f} ms per frame, {1 / frame_s:.1f} fps: {ratio:.1f} x the floor")
+    print(f"processor       {1e3 * cpu_s / arguments.frames:8.1f} ms per frame, all threads")
     for stage in report.speed.stages:
-        print(f"  {stage.stage:12}{1e3 * stage.seconds / arguments.frames:10.1f} ms a frame")
-    print(f"memory          {report.speed.peak_memory_bytes / 1e6:8.0f} MB at most")
+        print(f"  {stage.stage:12}{1e3 * stage.seconds / arguments.frames:10.1f} ms per frame")
+    print(f"memory          {report.speed.peak_memory_bytes / 1e6:8.0f} MB peak")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.precision [MODEL ...] --media FOLDER`: what INT8 gains and costs, backend by backend.
+"""`python -m benchmarks.precision [MODEL ...] --media FOLDER`: speed and quality of INT8 per backend.
 
 Every precision of a light model takes a 320x180 frame, in turn, on `--threads` threads. The floor is the convolutions'
 operations at the rate of one float32 convolution of 64 channels on the same machine; INT8 has four times as many
-operations to an instruction. Quality is PSNR-Y on the clips that training held out; a generated clip without `--media`.
+operations per instruction. Quality is PSNR-Y on the clips that training held out; a generated clip without `--media`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HEIGHT, WIDTH = 180, 320
 
 
 class BfloatSession(OpenVinoSession):
-    """OpenVINO as it would choose by itself on a processor that has bfloat16; nothing that ships does this."""
+    """OpenVINO with its default on a processor with bfloat16; not used by the shipped packages."""
 
     backend = "openvino-bf16"
 
@@ -59,7 +59,7 @@ VARIANTS: dict[str, tuple[Opener, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One precision in one backend; `gain` is how many times as fast as the faster of the float32 ones."""
+    """One precision in one backend; `gain` is the speed-up over the fastest float32 one."""
 
     variant: str
     processor_ms: float
@@ -128,7 +128,7 @@ class _Variant:
 
 
 def measure_rate(*, repeats: int = 12) -> float:
-    """Return the best float32 operations per second of processor time of a convolution that suits processors."""
+    """Return the best rate of a CPU-friendly convolution, in float32 operations per second of CPU time."""
     channels, rows, columns = 64, 96, 160
     weight = np.random.default_rng(0).random((channels, channels, 3, 3), np.float32)
     side = [helper.make_tensor_value_info(name, 1, (1, channels, rows, columns)) for name in ("x", "y")]
@@ -153,10 +153,10 @@ def make_table(model: Model, rows: list[Row], rate: float) -> Table:
     assert spec is not None
     floor_ms = spec.gflop_per_320x180_frame * 1e12 / rate
     table = Table(
-        title=f"{model.manifest.name}: {spec.gflop_per_320x180_frame} GFLOP a frame, floor {floor_ms:.1f} ms in "
+        title=f"{model.manifest.name}: {spec.gflop_per_320x180_frame} GFLOP per frame, floor {floor_ms:.1f} ms in "
         f"float32 at {rate / 1e9:.0f} GFLOP/s, {floor_ms / 4:.1f} ms in int8"
     )
-    for heading in ("precision", "processor ms", "clock ms", "times as fast", "PSNR-Y dB", "beside fp32"):
+    for heading in ("precision", "CPU ms", "wall ms", "speed-up", "PSNR-Y dB", "vs fp32"):
         table.add_column(heading, justify="left" if heading == "precision" else "right")
     for row in rows:
         table.add_row(
@@ -173,7 +173,7 @@ def make_table(model: Model, rows: list[Row], rate: float) -> Table:
 def main() -> None:
     """Measure the models that have an INT8 file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
-    parser.add_argument("models", nargs="*", help="models of the zoo; all that have int8 without")
+    parser.add_argument("models", nargs="*", help="models of the zoo (default: all that have int8)")
     parser.add_argument("--media", type=Path, help="folder with video/")
     parser.add_argument("--kind", choices=("bicubic", "degraded"), default="degraded")
     parser.add_argument("--frames", type=int, default=8)

@@ -45,7 +45,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video stream, and what goes with it into the container. `pts` counts in `time_base`."""
+    """A video stream, and the other contents of its container. `pts` counts in `time_base`."""
 
     codec: str
     pixel_format: str = "yuv420p"

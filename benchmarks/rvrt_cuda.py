@@ -1,8 +1,7 @@
-"""`python -m benchmarks.rvrt_cuda`: residual RVRT on a CUDA GPU, milliseconds a frame and peak memory, whole and tiled.
+"""`python -m benchmarks.rvrt_cuda`: time per frame and peak memory of residual RVRT on a CUDA GPU, untiled and tiled.
 
-PyTorch as it is and ONNX Runtime's CUDA provider, in float32 and float16, printed beside what was published for a
-320x180 frame. Each line is measured in a process of its own, so that its memory is its own. `--device cpu` tries the
-script itself; until someone runs it on a GPU its CUDA half has never run.
+PyTorch and ONNX Runtime's CUDA provider, in float32 and float16, next to the published figures for a 320x180 frame.
+Each line is measured in its own process, so that memory is not shared. `--device cpu` only tests the script itself.
 """
 
 import argparse
@@ -32,16 +31,16 @@ from models.registry import REGISTRY
 from runtime.engine.onnxruntime import CUDA_PROVIDER, OnnxRuntimeCpuSession, OnnxRuntimeGpuSession, load_onnxruntime
 from runtime.engine.session import Session
 
-PUBLISHED = "published for 320x180: 183 ms a frame, 1056 MB (arXiv 2206.02146)"
+PUBLISHED = "published for 320x180: 183 ms per frame, 1056 MB (arXiv 2206.02146)"
 OVERLAP = 10
-"""Pixels that two tiles share, as the seed's tiles do."""
+"""Overlap of two tiles in pixels, as in the published tiling."""
 RUNTIMES = ("torch", "onnxruntime")
 PRECISIONS = ("fp32", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line: what runs, in which precision, on frames of `size` (height, width), in tiles or whole (`tile` None)."""
+    """One line: runtime and precision, on frames of `size` (height, width), tiled or not (`tile` None)."""
 
     network: str
     device: str
@@ -55,14 +54,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Milliseconds a frame, the best of the repeats, and the peak of memory over what the process had before."""
+    """Milliseconds per frame, best of the repeats, and the peak memory above the initial one."""
 
     frame_ms: float
     peak_mb: float
 
 
 def tile_corners(size: tuple[int, int], tile: tuple[int, int], *, overlap: int = OVERLAP) -> list[tuple[int, int]]:
-    """Return the top left corners, y and x, of the tiles that cover a frame; the last ones lie at its border."""
+    """Return the top left corners, y and x, of the tiles that cover a frame; the last ones touch its border."""
     sides = []
     for whole, part in zip(size, tile, strict=True):
         last = max(whole - part, 0)
@@ -138,7 +137,7 @@ def _open_onnxruntime(case: Case) -> tuple[Run, Callable[[], None]]:
 
 
 def _memory_mb(case: Case, *, peak: bool = False) -> float:
-    """Return the device's memory in use, which ONNX Runtime's arena never gives back; on a CPU the process' peak."""
+    """Return the device memory in use, which ONNX Runtime's arena never returns; on a CPU the peak of the process."""
     if case.device == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if case.runtime == "torch" and peak:
@@ -150,10 +149,10 @@ def _memory_mb(case: Case, *, peak: bool = False) -> float:
 
 
 def measure_apart(case: Case) -> Measured:
-    """Run a case in a process of its own.
+    """Run a case in its own process.
 
     Raises:
-        RuntimeError: The process failed; it has said why.
+        RuntimeError: The process failed, after printing the reason.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -164,7 +163,7 @@ def measure_apart(case: Case) -> Measured:
         measured = here.recv()
     except EOFError as error:
         process.join()
-        raise RuntimeError(f"{case.runtime} in {case.precision} ended with {process.exitcode}") from error
+        raise RuntimeError(f"{case.runtime} in {case.precision} exited with {process.exitcode}") from error
     process.join()
     assert isinstance(measured, Measured)
     return measured
@@ -196,22 +195,22 @@ def main(arguments: list[str] | None = None) -> None:
         )
         measured = measure_apart(case)
         how = "whole" if cut is None else f"{len(tile_corners(size, cut))} tiles of {options.tile}"
-        line = f"{runtime:<12} {precision}  {how:<20} {measured.frame_ms:9.1f} ms a frame {measured.peak_mb:8.0f} MB"
+        line = f"{runtime:<12} {precision}  {how:<20} {measured.frame_ms:9.1f} ms per frame {measured.peak_mb:8.0f} MB"
         print(line, flush=True)
 
 
 def _refusal() -> str:
-    """Return why nothing can be measured on CUDA here; empty if it can."""
+    """Return why CUDA cannot be measured here; empty if it can."""
     if not torch.cuda.is_available():
         return (
             f"got --device cuda; torch {torch.__version__} sees no CUDA device: install a CUDA build of torch on a "
-            "machine with one, or try the script with --device cpu --size 64x64"
+            "machine with one, or test the script with --device cpu --size 64x64"
         )
     if find_spec("onnxruntime") is None:
         return "onnxruntime is not installed; install onnxruntime-gpu"
     onnxruntime = load_onnxruntime()
     if CUDA_PROVIDER not in onnxruntime.get_available_providers():
-        return f"onnxruntime {onnxruntime.__version__} has no CUDA provider; install onnxruntime-gpu in its place"
+        return f"onnxruntime {onnxruntime.__version__} has no CUDA provider; install onnxruntime-gpu instead"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""A clip to try Relume on: real photographs that move, degraded, with speech-like sound in noise."""
+"""A sample clip for Relume: degraded photographs in motion, with speech-like audio in noise."""
 
 import math
 import sys
@@ -30,7 +30,7 @@ _OVERSAMPLING: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the camera sees of a photograph: centre and width in its pixels, and its tilt."""
+    """The camera's view of a photograph: centre and width in its pixels, and its tilt."""
 
     x: float
     y: float
@@ -40,7 +40,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A photograph of `skimage.data` and the camera's way over it."""
+    """A photograph of `skimage.data` and the camera's path over it."""
 
     photograph: str
     start: View
@@ -54,7 +54,7 @@ SCENES: Final = (
 
 
 def render_frames(frames_per_scene: int, *, seed: int = 1) -> Iterator[NDArray[np.uint8]]:
-    """Film every scene, one after the other.
+    """Yield the frames of every scene, one after the other.
 
     Yields:
         (180, 320, 3) uint8, RGB.
@@ -77,7 +77,7 @@ def _open_photograph(name: str) -> "Image":
 
 
 def _between(start: View, end: View, position: float) -> View:
-    # A cosine way: the camera starts and stops gently, as a hand does.
+    # A cosine path: the camera starts and stops smoothly, as if hand-held.
     share = 0.5 - 0.5 * math.cos(math.pi * position)
     return View(
         x=start.x + share * (end.x - start.x),
@@ -94,7 +94,7 @@ def _film(photograph: "Image", view: View) -> "Image":
     step = view.width / size[0]
     along = step * math.cos(math.radians(view.tilt_degrees))
     across = step * math.sin(math.radians(view.tilt_degrees))
-    # Pillow takes the inverse map: from a pixel of the result to its place in the photograph.
+    # Pillow takes the inverse map: from a pixel of the result to its position in the photograph.
     inverse = (
         along,
         -across,
@@ -127,7 +127,7 @@ _FORMANT_WIDTHS: Final = (60.0, 90.0, 140.0)
 
 
 def make_audio(samples: int, *, seed: int = 1) -> NDArray[np.float32]:
-    """Make speech-like sound in noise.
+    """Generate speech-like audio in noise.
 
     Returns:
         (samples,) float32, in [-1, 1].
@@ -178,7 +178,7 @@ def _formant_gain(frequency: NDArray[np.float64], formants: NDArray[np.float64])
 
 
 def _rumble(samples: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Make noise that falls by 3 dB an octave, as a room's does, at an RMS of 1."""
+    """Generate noise that falls by 3 dB per octave, like room noise, at an RMS of 1."""
     spectrum = np.fft.rfft(random.normal(0.0, 1.0, samples))
     spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 1.0))
     noise = np.fft.irfft(spectrum, samples)
@@ -187,7 +187,7 @@ def _rumble(samples: int, random: np.random.Generator) -> NDArray[np.float64]:
 
 FRAME_RATE: Final = Fraction(25)
 
-# What PyAV converts RGB to: BT.601, which H.273 calls 6 in all three places.
+# PyAV converts RGB to BT.601, which is 6 for all three codes of H.273.
 _SMPTE_170M: Final = 6
 _CRF: Final = "27"
 _AUDIO_BLOCK: Final = 1024
@@ -197,7 +197,7 @@ def write_clip(path: Path, *, seconds_per_scene: int = 3) -> None:
     """Write the clip as MP4: H.264 and AAC, a title and one chapter for each scene.
 
     Raises:
-        OptionError: scikit-image, which brings the photographs, is not installed.
+        OptionError: scikit-image, which contains the photographs, is not installed.
     """
     if find_spec("skimage") is None:
         raise OptionError("the sample clip needs photographs from scikit-image: pip install 'relume[sample]'")

@@ -1,10 +1,10 @@
-"""Loads a Relume server as a busy studio would: many browsers on the queue page, many large uploads, a job that runs.
+"""Load test of a Relume server: many browsers on the queue page, many large uploads, and a running job.
 
-`python -m benchmarks.server_load` starts a server of its own on an empty data directory and talks to it over HTTP
-alone. Each browser holds a live-update stream, and asks for the page's files and the list of jobs as the page does.
-The uploads are sent by another process, so that they do not slow the browsers' clock down. It prints JSON: the 95th
-percentile of page and list requests, the server's memory and processor time, and the uploads that were lost; with
-the load of the machine before, since other programs make every figure worse.
+`python -m benchmarks.server_load` starts its own server on an empty data directory and uses it only over HTTP. Each
+browser holds a live-update stream, and asks for the page's files and the list of jobs as the page does. The uploads are
+sent by another process, so that they do not slow down the browsers. It prints JSON: the 95th percentile of page
+and list requests, the server's memory and processor time, and the uploads that were lost; with the machine's load
+before the test, since other programs make every figure worse.
 """
 
 import argparse
@@ -36,7 +36,7 @@ _LIST: Final = "/api/jobs?state=queued,running,paused&limit=100"
 
 @dataclass(slots=True)
 class Load:
-    """What is measured while the load lasts; times in seconds."""
+    """Measurements during the load; times in seconds."""
 
     page_s: list[float] = field(default_factory=list)
     list_s: list[float] = field(default_factory=list)
@@ -48,15 +48,15 @@ class Load:
 
 
 def main() -> None:
-    """Run the load and print what was measured."""
+    """Run the load test and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--browsers", type=int, default=50)
     parser.add_argument("--uploads", type=int, default=10)
     parser.add_argument("--upload-mb", type=float, default=200.0)
     parser.add_argument("--poll-s", type=float, default=2.0, help="seconds between the list requests of one browser")
-    parser.add_argument("--seconds", type=float, default=30.0, help="least time that the load lasts")
-    parser.add_argument("--warm-up-s", type=float, default=10.0, help="time in which the browsers arrive")
-    parser.add_argument("--no-job", action="store_true", help="leave out the job that runs meanwhile")
+    parser.add_argument("--seconds", type=float, default=30.0, help="minimum duration of the load")
+    parser.add_argument("--warm-up-s", type=float, default=10.0, help="time over which the browsers connect")
+    parser.add_argument("--no-job", action="store_true", help="without a running job")
     parser.add_argument("--tls", action="store_true")
     wishes = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relume-load-") as folder:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def run(folder: Path, wishes: argparse.Namespace) -> dict[str, Any]:
-    """Start a server, load it, and give the figures."""
+    """Start a server, load it, and return the figures."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "appliance.cli", "serve", "--data", str(folder / "data"), "--host", "127.0.0.1"]
@@ -144,7 +144,7 @@ async def _load(url: str, headers: dict[str, str], wishes: argparse.Namespace, l
                 _listen(client, load, over, after_s=wishes.warm_up_s * number / wishes.browsers / 2),
             )
         ]
-        # The browsers come first, one after the other; what they measure counts from the first upload on.
+        # The browsers connect first, one after the other; their measurements count from the first upload.
         await asyncio.sleep(wishes.warm_up_s)
         load.page_s.clear()
         load.list_s.clear()
@@ -163,7 +163,7 @@ async def _load(url: str, headers: dict[str, str], wishes: argparse.Namespace, l
 
 
 def _send_all(url: str, headers: dict[str, str], wishes: argparse.Namespace, told: Any) -> None:
-    """Send every upload at once; the whole of another process."""
+    """Send all uploads at once; the body of the other process."""
 
     async def send() -> Load:
         load = Load()
@@ -177,7 +177,7 @@ def _send_all(url: str, headers: dict[str, str], wishes: argparse.Namespace, tol
 
 
 async def _browse(client: httpx.AsyncClient, poll_s: float, load: Load, over: asyncio.Event) -> None:
-    """Open the page, then ask for the list from time to time, as a browser that is not told does."""
+    """Open the page, then request the list from time to time, as a browser without live updates does."""
     opens = random.randrange(5)
     while not over.is_set():
         await asyncio.sleep(poll_s * (0.5 + random.random()))
@@ -212,7 +212,7 @@ async def _listen(client: httpx.AsyncClient, load: Load, over: asyncio.Event, *,
 
 
 async def _upload(client: httpx.AsyncClient, number: int, size: int, load: Load) -> None:
-    """Send a file in pieces, and check that the server has every byte of it."""
+    """Send a file in chunks, and check that the server has every byte."""
     seed = hashlib.sha256(str(number).encode()).digest()
     piece = (seed * (_PIECE // len(seed) + 1))[:_PIECE]
     name = base64.b64encode(f"load {number}.mp4".encode()).decode()
@@ -237,7 +237,7 @@ async def _upload(client: httpx.AsyncClient, number: int, size: int, load: Load)
 
 
 def _queue_jobs(client: httpx.Client, headers: dict[str, str], folder: Path) -> None:
-    """Queue a job that runs for as long as the load lasts, and some more to fill the list."""
+    """Queue a job that runs as long as the load, and some more to fill the list."""
     clip = folder / "clip.mp4"
     _write_clip(clip)
     content = clip.read_bytes()
@@ -276,7 +276,7 @@ def _wait_ready(client: httpx.Client, begun: float) -> float:
 
 
 def _idle_share(pid: int) -> float:
-    """Return the share of one processor that the server takes with nobody there."""
+    """Return the share of one processor that the idle server uses."""
     time.sleep(3)
     before = _cpu_s(pid)
     time.sleep(10)

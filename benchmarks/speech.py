@@ -1,7 +1,7 @@
 """Measure the shipped speech model on held-out mixtures: `python -m benchmarks.speech --media FOLDER [--write]`.
 
-Everything goes through the shipped pipeline. The mixtures are those that training held out: speakers and noises that it
-never heard. `--write` puts the means into the model's manifest.
+Everything goes through the shipped pipeline. The mixtures are those that training held out: speakers and noises not
+used in training. `--write` stores the means in the model's manifest.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def measure_rows(model: Model, mixtures: list[Mixture], *, strength: float) -> l
 
 
 def real_time_factor(model: Model, *, seconds: float = 30.0) -> float:
-    """Return the seconds of computing per second of 48 kHz stereo, on one thread."""
+    """Return the seconds of processing per second of 48 kHz stereo, on one thread."""
     rate = 48_000
     noise = np.random.default_rng(3).standard_normal((2, int(seconds * rate)), np.float32) * 0.05
     backend = ModelBackend(find_backend("cpu"))

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.survive`: kill real jobs with `kill -9` at random moments, and prove that nothing is lost.
+"""`python -m benchmarks.survive`: kills real jobs with `kill -9` at random moments, and checks that nothing is lost.
 
-A job of three segments (one joined at a change of scene, one in the middle of a scene) and a track of speech runs
-alone first. Then it runs again and again, in a process of its own that is killed at a moment of its duration (each of
-`--repeats` equal parts of it is hit once; every fourth moment lies after the last picture, where the result is
-merged, checked, published and the workspace cleared), and started again until it ends, perhaps killed once more. Each
-time the segments must be the same bytes, the result the same packets, and no file may be left over.
+A job of three segments (one boundary at a scene cut, one in the middle of a scene) and a speech track first runs
+undisturbed. Then it runs repeatedly in its own process, which is killed at a random moment (each of `--repeats` equal
+parts of its duration is hit once; every fourth moment is after the last frame, where the result is merged, verified,
+published and the workspace cleared), and restarted until it finishes, possibly killed once more. Each time the segments
+must have the same bytes, the result the same packets, and no file may be left over.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _MANIFEST = Path("work/segments/manifest.json")
 
 @dataclass(slots=True)
 class Summary:
-    """What came of the kills; `moments` counts them by what the workspace held, `problems` must stay empty."""
+    """The outcome of the kills; `moments` counts them by the state of the workspace, `problems` must stay empty."""
 
     repeats: int
     kills: int = 0
@@ -50,7 +50,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """The job that was left alone: how long it took, and after how long its last picture was durable."""
+    """The undisturbed job: its duration, and the time until its last frame was durable."""
 
     seconds: float
     video_s: float
@@ -59,7 +59,7 @@ class Alone:
 
 
 def write_clip(path: Path) -> None:
-    """Write two scenes that move, and noisy sound."""
+    """Write two moving scenes, and noisy audio."""
     rng = np.random.default_rng(7)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25, options={"crf": "18", "preset": "veryfast"})
@@ -81,7 +81,7 @@ def write_clip(path: Path) -> None:
 
 
 def work(source: Path, folder: Path) -> None:
-    """Run one attempt in this process; the digests of its work are noted before the workspace is cleared."""
+    """Run one attempt in this process; the digests of its segments are recorded before the workspace is cleared."""
     clear = Workspace.clear
 
     def note(workspace: Workspace) -> None:
@@ -101,7 +101,7 @@ def work(source: Path, folder: Path) -> None:
 
 
 def start(source: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """Start an attempt and wait until its imports are through."""
+    """Start an attempt and wait until its imports are done."""
     command = [sys.executable, "-m", "benchmarks.survive", "--work", str(source), str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -121,7 +121,7 @@ def read_packets(path: Path) -> list[tuple[Any, ...]]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what the workspace says of itself."""
+    """Return the manifest of the workspace."""
     try:
         found: dict[str, Any] = json.loads((folder / _MANIFEST).read_text())
     except FileNotFoundError:
@@ -147,7 +147,7 @@ def run_alone(source: Path, folder: Path) -> Alone:
 
 
 def kill_after(process: subprocess.Popen[bytes], folder: Path, delay_s: float, *, at_end: bool) -> bool:
-    """Kill an attempt so long after its start (or after its last picture); False if it ended before."""
+    """Kill an attempt a time after its start (or after its last frame); return False if it ended before."""
     begun = time.perf_counter()
     while at_end and process.poll() is None and not read_manifest(folder).get("picture"):
         time.sleep(0.001)
@@ -165,14 +165,14 @@ def kill_after(process: subprocess.Popen[bytes], folder: Path, delay_s: float, *
 
 
 def describe_moment(folder: Path) -> str:
-    """Describe what a killed attempt left behind."""
+    """Describe the state that a killed attempt left."""
     manifest = read_manifest(folder)
     if (folder / "out.mp4").exists():
         return "published"
     if manifest.get("result"):
         return "checked"
     if manifest.get("picture"):
-        return "merging" if list(folder.glob(".out.*")) else "picture through"
+        return "merging" if list(folder.glob(".out.*")) else "video complete"
     if not manifest.get("sounds"):
         return "sound" if manifest else "nothing"
     return f"{len(manifest['segments'])} segments"
@@ -181,7 +181,7 @@ def describe_moment(folder: Path) -> str:
 def survive(
     source: Path, folder: Path, alone: Alone, delay_s: float, *, at_end: bool, chance: random.Random
 ) -> Summary:
-    """Kill a job at a moment, perhaps more often, let it end, and compare it."""
+    """Kill a job at a moment, possibly several times, let it finish, and compare it."""
     one = Summary(1)
     folder.mkdir()
     while True:
@@ -207,7 +207,7 @@ def survive(
 
 
 def measure(repeats: int, seed: int, folder: Path) -> tuple[Alone, Summary]:
-    """Run the job alone, then kill it `repeats` times at least."""
+    """Run the job undisturbed, then kill it at least `repeats` times."""
     chance, summary = random.Random(seed), Summary(repeats)
     source = folder / "in.mp4"
     write_clip(source)
@@ -220,7 +220,7 @@ def measure(repeats: int, seed: int, folder: Path) -> tuple[Alone, Summary]:
         delay_s = chance.random() * (alone.seconds - alone.video_s) if at_end else share * alone.seconds
         one = survive(source, folder / f"{number:03d}", alone, delay_s, at_end=at_end, chance=chance)
         number += 1
-        part += one.kills > 0  # a job that ended before its moment is done again with another one
+        part += one.kills > 0  # a job that ended before its moment is repeated with another one
         summary.kills += one.kills
         summary.attempts += one.attempts
         summary.moments += one.moments

@@ -1,1 +1,1 @@
-"""Activation ranges and what INT8 costs."""
+"""Activation ranges and the cost of INT8."""

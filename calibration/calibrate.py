@@ -161,8 +161,8 @@ def enter_int8(
     Args:
         model: The model; its folder is changed.
         parts: By the role of the file; every role of the model.
-        written: The files of each scheme by role, on the same file system; the model's own float32 file where nothing
-            is quantised.
+        written: The files of each scheme by role, on the same file system; the model's own float32 file if nothing is
+        quantised.
         losses: Measured figures of the model in each scheme, float32 before and INT8 after.
     """
     for role, part in parts.items():

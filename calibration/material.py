@@ -1,6 +1,6 @@
 """Calibration and test data: clips with ground truth for video models, mixtures for speech models.
 
-Both run through the shipped pipeline, with the model's own files or with quantised ones in their place.
+Both run through the shipped pipeline, with the model's own files or with quantised ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ RECIPE = Path(__file__).parents[1] / "training" / "recipes" / "speech_demucs.tom
 SPEECH_SECONDS = 4.0
 SNRS_DB = (0.0, 5.0, 10.0, 15.0)
 MOST_NOISES = 12
-"""Most noises that a speech model is calibrated with."""
+"""Maximum number of noises that a speech model is calibrated with."""
 
 Measure = Callable[[Backend], float]
 """Measure the quality in dB of a model that runs in a backend."""
@@ -130,7 +130,7 @@ def _read_speech(model: Model, request: CalibrationRequest, folder: Path) -> Mat
     spec = model.manifest.audio
     assert spec is not None
     if len(request.clips) != 1:
-        raise CalibrationError(f"{model.manifest.name} needs one folder with speech/ and noise/; give it as --clips")
+        raise CalibrationError(f"{model.manifest.name} needs one folder with speech/ and noise/; set it with --clips")
     settings = SpeechSettings.model_validate(load_recipe(RECIPE).task)
     try:
         kept, held_out = load_corpora(
@@ -175,14 +175,14 @@ def split_clips(clips: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Pa
     found = [path for given in clips for path in (sorted(given.iterdir()) if given.is_dir() else [given])]
     files = [path for path in found if path.is_file()]
     if not files:
-        raise CalibrationError(f"there are no clips in {', '.join(map(str, clips))}; give files or a folder of them")
+        raise CalibrationError(f"there are no clips in {', '.join(map(str, clips))}; choose files or a folder of them")
     tested = [path for path in files if path.name in held_out]
     others = [path for path in files if path not in tested]
     return others or tested, tested or others
 
 
 def score_with(measure: Measure, *, backends: Sequence[str] = ()) -> Score:
-    """Return a function that measures files in place of the model's own, and returns the worst backend's result.
+    """Return a function that measures files instead of the model's own, and returns the worst backend's result.
 
     Backends compile Q/DQ differently. Without names the available CPU backends are used.
     """
@@ -204,7 +204,7 @@ def float_files(model: Model) -> dict[str, Path]:
 
 
 class _SubstituteFiles:
-    """A `Backend` that opens given files in place of the model's own of the same role."""
+    """A `Backend` that opens given files instead of the model's own of the same role."""
 
     def __init__(self, info: BackendInfo, files: Files) -> None:
         self._info, self._files = info, files

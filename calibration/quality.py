@@ -87,7 +87,7 @@ def enhance(model: Model, frames: Sequence[Pixels], backend: Backend) -> Iterato
     """Run a model over frames as the video pipeline does.
 
     Raises:
-        ArithmeticError: A tile was not finite; a measurement must not use its replacement.
+        ArithmeticError: A tile was not finite; a measurement must not use its fallback.
     """
     planes = (np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32) / 255 for frame in frames)
     for rgb in run_model(model, planes, backend):

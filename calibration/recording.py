@@ -56,7 +56,7 @@ def read_frames(clip: Path, *, frames: int, side: int | None = None) -> Iterator
 
     Args:
         clip: A file with a video stream.
-        frames: How many at most.
+        frames: Maximum number.
         side: Short side that larger clips are downscaled to by bicubic; None keeps the size.
 
     Yields:
@@ -67,7 +67,7 @@ def read_frames(clip: Path, *, frames: int, side: int | None = None) -> Iterator
     """
     videos = probe(clip).videos
     if not videos:
-        raise DecodeError(f"{clip} has no video stream; give video clips")
+        raise DecodeError(f"{clip} has no video stream; choose video clips")
     with VideoReader(clip, videos[0]) as reader:
         kr, kb = reader.colour.luma_weights
         layout = YuvLayout(kr, kb, reader.colour.full_range, reader.bit_depth, reader.chroma)
@@ -83,7 +83,7 @@ def record_calls(model: Model, frames: Iterable[Frame], *, role: Role = "step") 
     Args:
         model: A model of a zoo.
         frames: Of one clip, in order, all of one size.
-        role: The file whose calls are given.
+        role: The file whose calls are recorded.
 
     Yields:
         Every input of one call by name; the arrays belong to the caller.
@@ -131,7 +131,7 @@ def pad_to_canvas(frame: Frame, canvas: Canvas) -> Frame:
 
 
 def make_sample(folder: Path) -> Path:
-    """Write the sample clip, which is used where no clip is given."""
+    """Write the sample clip, which is used if no clip is given."""
     path = folder / "sample.mp4"
     write_clip(path)
     return path
@@ -164,7 +164,7 @@ def record_blocks(model: Model, recording: Path, *, blocks: int) -> Iterator[Ten
     Args:
         model: A speech model of the zoo.
         recording: A file with audio.
-        blocks: How many calls at most.
+        blocks: Maximum number of calls.
 
     Yields:
         Every input of one call by name; the arrays belong to the caller.
@@ -174,7 +174,7 @@ def record_blocks(model: Model, recording: Path, *, blocks: int) -> Iterator[Ten
     """
     tracks = probe(recording).audios
     if not tracks:
-        raise DecodeError(f"{recording} has no audio stream; give recordings")
+        raise DecodeError(f"{recording} has no audio stream; choose recordings")
     track = tracks[0]
     calls: list[Tensors] = []
     with (

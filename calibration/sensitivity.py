@@ -20,11 +20,11 @@ Files = Mapping[str, Path]
 """A model's files by their role: `step`, `window`, `backward`, ..."""
 
 Score = Callable[[Files], float]
-"""Measure the quality in dB of a model with these files in place of its own: PSNR of video, SI-SDR of speech; minus
+"""Measure the quality of a model with these files instead of its own, in dB: PSNR for video, SI-SDR for speech; minus
 infinity if a value is not finite."""
 
 MOST_MEASURED = 20
-"""Files with more layers have only those with enough operations measured."""
+"""In files with more layers, only those with enough operations are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def measure_layers(
     Args:
         sources: The float32 files.
         ranges: Measured on `sources`.
-        score: Called with files in place of `sources`.
+        score: Called with files to use instead of `sources`.
         sizes: Sizes of the named dimensions, for counting operations.
         scheme: Of the files.
         on_layer: Called with each layer before it is measured.
@@ -141,8 +141,8 @@ def choose_layers(
         dropped = left.pop(0).layer
     least = min((loss for _, loss in tried), default=float("nan"))
     raise Int8Error(
-        f"{', '.join(path.name for path in sources.values())} loses {least:.3f} dB at best in INT8, allowed "
-        f"{gate_db:g} dB; the costliest layer is {ordered[0].layer if ordered else 'none'}: leave int8 out, or "
+        f"{', '.join(path.name for path in sources.values())} loses at least {least:.3f} dB in INT8, allowed "
+        f"{gate_db:g} dB; the costliest layer is {ordered[0].layer if ordered else 'none'}: do not use INT8, or "
         "calibrate with clips that resemble its sources"
     )
 

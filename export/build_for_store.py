@@ -33,7 +33,7 @@ def build_for_store(
         capability: That of another device, such as `sm89`; None for this one.
         threads: CPU threads of the golden test.
         on_stage: Called with each stage.
-        temporary: The folder that must not be left behind is added to it.
+        temporary: Receives the folder that must be removed on failure.
 
     Raises:
         EngineStoreError: The store cannot be used, or the device is missing.
@@ -82,7 +82,7 @@ def _work(
         return BuildResult(BuildOutcome.REFUSED, key.name, str(error))
     build_time_s = time.monotonic() - started
     if capability is not None:
-        # Even if it ran here, that would say nothing about its own device.
+        # Even if it ran here, that would not validate it for its own device.
         build_dir.publish(build_time_s=build_time_s, golden_test=None)
         return BuildResult(BuildOutcome.UNVERIFIED, key.name, f"it is for {capability}, and can be tested only there")
     on_stage("testing")
@@ -102,6 +102,6 @@ def _key_elsewhere(request: EngineRequest, capability: str) -> EngineKey:
 
 
 def _cache(store: EngineStore, key: EngineKey) -> Path:
-    """Return the file of the builder's timing cache, which is of no use to another version or device."""
+    """Return the file of the builder's timing cache, which is useless for another version or device."""
     parts = key.parts
     return store.layout.cache / f"{parts.engine_type}-{parts.runtime_version}-{parts.capability}.timing"

@@ -126,7 +126,7 @@ def export_command(
     clip: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Real video for the comparison with FP32.")
     ] = None,
-    tiles: Annotated[int, typer.Option(min=1, help="Random tiles for the comparison, and as many real ones.")] = 100,
+    tiles: Annotated[int, typer.Option(min=1, help="Random tiles to compare, and the same number of real ones.")] = 100,
     engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt. Repeatable.")] = None,
     output: Annotated[Path, typer.Option(help="Output folder.")] = Path("exported"),
 ) -> None:
@@ -178,7 +178,7 @@ def build_zoo_command(
 def convert_fp16_command(
     model: Annotated[str, typer.Argument(help="A shipped model, or with --zoo one of your own.")],
     zoo: Annotated[Path | None, typer.Option(exists=True, help="Your own folder of models.")] = None,
-    tiles: Annotated[int, typer.Option(min=1, help="Random tiles for the comparison, and as many real ones.")] = 100,
+    tiles: Annotated[int, typer.Option(min=1, help="Random tiles to compare, and the same number of real ones.")] = 100,
     clip: Annotated[list[Path] | None, typer.Option(exists=True, help="Real video. Repeatable.")] = None,
     sound: Annotated[list[Path] | None, typer.Option(exists=True, help="Real speech. Repeatable.")] = None,
 ) -> None:
@@ -202,7 +202,7 @@ def convert_fp16_command(
 @app.command("prove", hidden=True)
 def validate_command(
     networks: Annotated[list[str] | None, typer.Argument(help="Networks, in this order (default: all).")] = None,
-    tiles: Annotated[int, typer.Option(min=1, help="Random tiles, and as many real ones.")] = 100,
+    tiles: Annotated[int, typer.Option(min=1, help="Random tiles, and the same number of real ones.")] = 100,
     clip: Annotated[
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real video. Repeatable.")
     ] = None,

@@ -42,7 +42,7 @@ def graph_tiles(
 def random_tiles(
     shapes: dict[str, tuple[int, ...]], count: int, *, seed: int = 1, audio: str | None = None
 ) -> Iterator[Tile]:
-    """Yield uniform noise in [0, 1]; for a waveform normal noise of unit level."""
+    """Yield uniform noise in [0, 1], or normal noise of unit level for a waveform."""
     for index in range(count):
         tile = random_inputs(shapes, seed + index)
         if audio is not None:
@@ -85,7 +85,7 @@ def audio_tiles(
         samples = _decode_audio(path)
         if len(samples) < length * len(indices):
             raise ValueError(
-                f"{path} has {len(samples)} samples at 16 kHz; {len(indices)} blocks of {length} are needed: give a "
+                f"{path} has {len(samples)} samples at 16 kHz; {len(indices)} blocks of {length} are needed: use a "
                 "longer recording, or more of them"
             )
         for block, index in enumerate(indices):
@@ -133,7 +133,7 @@ def _cut(
     if min(spare) < 0:
         raise ValueError(
             f"{clip} has {frames.shape[0]} frames of {frames.shape[2]}x{frames.shape[1]}; a tile needs {length} of "
-            f"{width}x{height}: give a longer or larger clip"
+            f"{width}x{height}: use a longer or larger clip"
         )
     first, top, left = (int(generator.integers(0, limit + 1)) for limit in spare)
     tile: Tile = {}

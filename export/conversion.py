@@ -73,7 +73,7 @@ def run_export(request: ExportRequest, *, console: Console | None = None) -> lis
                 rows.append(row)
     finally:
         if rows:
-            weights = request.checkpoint.name if request.checkpoint else "random weights, for the export alone"
+            weights = request.checkpoint.name if request.checkpoint else "random weights, only to test the export"
             console.print(_table(f"{request.model} ({weights})", rows))
     return rows
 
@@ -143,7 +143,7 @@ def run_shipped(
     tiles: int = 100,
     console: Console | None = None,
 ) -> list[Row]:
-    """Convert a shipped model's step at fixed sizes to float16, and to int8 if it has that; build engines of each.
+    """Convert a shipped model's step at fixed sizes to float16, and to int8 if the model has it; build engines of each.
 
     Raises:
         ManifestError: There is no such model.

@@ -23,7 +23,7 @@ class EngineBuildError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EngineBuild:
-    """What a build made; `target` is the compute capability, such as `sm86`, or this machine's device."""
+    """The result of a build; `target` is the compute capability, such as `sm86`, or this machine's device."""
 
     path: Path
     engine_type: EngineType
@@ -80,7 +80,7 @@ def _build_openvino(source: Path, dimensions: Mapping[str, int], capability: str
     from runtime.errors import SessionError
 
     if capability is not None:
-        raise EngineBuildError(f"openvino builds for this machine's processor alone; leave {capability} out")
+        raise EngineBuildError(f"openvino builds only for this machine's processor; remove {capability}")
     try:
         # The session that opens the engine sets its own number of threads.
         compiled = compile_onnx(source, dimensions=dimensions, threads=_BUILD_THREADS)
@@ -128,7 +128,7 @@ def _fix_sizes(tensor: Any, dimensions: Mapping[str, int]) -> None:
         multiple, _, name = label.rpartition("*")
         if name not in dimensions or not (multiple.isdigit() or not multiple):
             raise EngineBuildError(
-                f"{tensor.name} has a side named {label!r}; give a size for each of its names, got {dict(dimensions)}"
+                f"{tensor.name} has a dimension named {label!r}; set each size in it, got {dict(dimensions)}"
             )
         shape[index] = int(multiple or 1) * dimensions[name]
     tensor.shape = shape
@@ -150,7 +150,7 @@ def _set_capability(library: Any, config: Any, engine_type: EngineType, capabili
     wanted = getattr(known, capability.upper(), None)
     if wanted is None:
         raise EngineBuildError(
-            f"{engine_type} cannot build for {capability}; leave it out to build for this machine's GPU, or use "
+            f"{engine_type} cannot build for {capability}; remove it to build for this machine's GPU, or use "
             "TensorRT for RTX and one of sm75, sm80, sm86, sm89, sm120, sm121"
         )
     config.num_compute_capabilities = 1
@@ -175,7 +175,7 @@ class _BuilderLog:
         self.logger = Logger()
 
     def last(self) -> str:
-        return self.lines[-1] if self.lines else "the builder gave no reason"
+        return self.lines[-1] if self.lines else "no reason given by the builder"
 
 
 def find_target(name: str) -> tuple[EngineType, str | None]:
@@ -186,5 +186,5 @@ def find_target(name: str) -> tuple[EngineType, str | None]:
     """
     engine_type, _, capability = name.partition(":")
     if engine_type not in set(EngineType):
-        raise ValueError(f"got --engine {name}; expected {' or '.join(EngineType)}, with what to build for: rtx:sm86")
+        raise ValueError(f"got --engine {name}; expected {' or '.join(EngineType)}, for example rtx:sm86")
     return EngineType(engine_type), capability or None

@@ -1,8 +1,8 @@
 """The golden clip of the engine store: `python -m export.golden_clip` writes `zoo/golden`.
 
-The picture is three photographs side by side that come with scikit-image: "coffee" by Rachel Michetti (CC0),
-"astronaut", Eileen Collins, by NASA (public domain), "chelsea" by Stefan van der Walt (CC0). The sound is the synthetic
-speech of the sample clip. A new clip is a new test: raise `BUILDER_VERSION` in `runtime/engine/store/key.py`.
+The image is three photographs side by side that come with scikit-image: "coffee" by Rachel Michetti (CC0),
+"astronaut", Eileen Collins, by NASA (public domain), "chelsea" by Stefan van der Walt (CC0). The audio is the synthetic
+speech of the sample clip. A new clip is a new test: increment `BUILDER_VERSION` in `runtime/engine/store/key.py`.
 """
 
 import wave
@@ -18,14 +18,14 @@ from runtime.manifest import zoo_folder
 
 HEIGHT: Final = 300
 _CUTS: Final = (("coffee", 60, 100), ("astronaut", 20, 60), ("chelsea", 0, 60))
-"""Photograph, and the first row and column of a square of `HEIGHT` pixels."""
+"""A photograph, and the first row and column of a square crop of `HEIGHT` pixels."""
 _QUALITY: Final = 88
 _SPEECH_RATE: Final = 16_000
 _SPEECH_S: Final = 1.6
 
 
 def make_golden(folder: Path) -> None:
-    """Write the picture and the audio into a folder."""
+    """Write the image and the audio into a folder."""
     from skimage import data
 
     folder.mkdir(parents=True, exist_ok=True)

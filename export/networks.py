@@ -42,11 +42,11 @@ def load_checkpoint(model: torch.nn.Module, checkpoint: Path, entry: Entry) -> N
     elif entry.published is not None:
         load_published(model, state, entry.published.table, optional=entry.published.optional)
     else:
-        raise CheckpointError(f"{checkpoint} is not of {entry.name}, and there is no rename table for it")
+        raise CheckpointError(f"{checkpoint} is not a checkpoint of {entry.name}, and there is no rename table for it")
 
 
 def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Read a checkpoint's tensors without executing anything in it.
+    """Read a checkpoint's tensors without executing code in it.
 
     Raises:
         CheckpointError: The file cannot be read, or holds no tensors.
@@ -55,11 +55,11 @@ def read_state(checkpoint: Path) -> dict[str, torch.Tensor]:
         held: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises what pickle, zipfile and the file system raise
         raise CheckpointError(f"{checkpoint} cannot be read as a checkpoint: {error}") from error
-    for key in ("params_ema", "params", "state_dict", "ema"):  # the last is what our own training writes
+    for key in ("params_ema", "params", "state_dict", "ema"):  # the last is written by our own training
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]
     if not isinstance(held, dict) or not held or not all(isinstance(value, torch.Tensor) for value in held.values()):
-        raise CheckpointError(f"{checkpoint} holds no table of tensors; give a published .pth file")
+        raise CheckpointError(f"{checkpoint} has no table of tensors; use a published .pth file")
     return held
 
 
@@ -81,7 +81,7 @@ def make_graphs(
         entry: The network's entry in the registry.
         network: Built from it.
         size: Height and width of a tile as it goes in.
-        frames: Of a window; the entry's number without it.
+        frames: Frames of a window; the entry's number if None.
         steps: Steps where the network has them, not one window.
 
     Raises:
@@ -94,7 +94,7 @@ def make_graphs(
     if isinstance(network, LightVsr):
         return (light_graph(network, size=size),)
     if entry.window is None:
-        raise NotExportableError(f"{entry.name} is a {type(network).__name__}, of which export/graphs.py makes none")
+        raise NotExportableError(f"{entry.name} is a {type(network).__name__}, which export/networks.py cannot split")
     _check_size(entry.name, entry.window, size)
     if steps and isinstance(network, BasicVsr | RealBasicVsr):
         return step_graphs(network, size=size)
@@ -217,7 +217,7 @@ def build_network(entry: Entry, checkpoint: Path | None) -> nn.Module:
     errors in them.
 
     Raises:
-        CheckpointError: The checkpoint is of another network.
+        CheckpointError: The checkpoint belongs to another network.
     """
     torch.manual_seed(0)
     network = entry.build().eval()

@@ -60,7 +60,7 @@ def export_graph(graph: Graph, path: Path, *, tolerance: float = PARITY, seed: i
     """Export a graph in float32 and check it.
 
     Raises:
-        ParityError: ONNX Runtime gives another result. The message names the first layer that differs; no file is
+        ParityError: ONNX Runtime returns a different result. The message names the first layer that differs; no file is
             left.
     """
     started = time.monotonic()
@@ -153,7 +153,7 @@ class _quiet_exporter:  # noqa: N801  used like a function
 
 
 class ParityError(RuntimeError):
-    """The exported file gives another result than PyTorch."""
+    """The exported file returns a different result than PyTorch."""
 
 
 def check_parity(
@@ -168,7 +168,7 @@ def check_parity(
     """Run both on the same inputs and compare every output.
 
     Args:
-        module: Takes the inputs in their order, gives the outputs in theirs.
+        module: Takes the inputs and returns the outputs, each in order.
         path: The ONNX file.
         inputs: By name, in the module's order.
         outputs: Names, in the module's order.
@@ -290,7 +290,7 @@ def set_static_shapes(source: Path, target: Path, dimensions: Mapping[str, int])
 def _size(label: str, dimensions: Mapping[str, int], value: str) -> int:
     multiple, _, name = label.rpartition("*")
     if name not in dimensions or not (multiple.isdigit() or not multiple):
-        raise ValueError(f"{value} has a side named {label}; give a size for each of its names, got {dict(dimensions)}")
+        raise ValueError(f"{value} has a dimension named {label}; set each size in it, got {dict(dimensions)}")
     return int(multiple or 1) * dimensions[name]
 
 

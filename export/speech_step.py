@@ -52,7 +52,7 @@ class StepGraph:
 
 
 def export_step(graph: StepGraph, path: Path) -> None:
-    """Export the step in float32 and check it with ONNX's own checker.
+    """Export the step in float32 and check it with ONNX's checker.
 
     Level normalisation is not part of the graph: the host tracks the level.
     """
@@ -60,7 +60,7 @@ def export_step(graph: StepGraph, path: Path) -> None:
     states = [torch.zeros(shape) for shape in graph.shapes.values()]
     with warnings.catch_warnings(), torch.inference_mode():
         # torch.export unrolls recurrence and so refuses a free number of frames (torch 2.13); the older exporter
-        # writes ONNX's own LSTM and GRU. Its deprecation and its note on other batches than 1 are what is silenced.
+        # writes ONNX's own LSTM and GRU. Its deprecation and its note on batches other than 1 are silenced.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.step.eval(),
@@ -83,7 +83,7 @@ def tensor_specs(
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[StateSpec, ...]]:
     """Describe the graph's inputs, outputs and states for its manifest."""
     inputs = [_spec("x", (1, 1, "samples"), "mono block divided by its tracked level")]
-    outputs = [_spec("y", (1, 1, "samples"), f"{graph.spec.predicts} in the block, late by delay_samples")]
+    outputs = [_spec("y", (1, 1, "samples"), f"{graph.spec.predicts} in the block, delayed by delay_samples")]
     for name, shape in graph.shapes.items():
         inputs.append(_spec(name, shape, graph.meanings[name]))
         outputs.append(_spec(name + NEXT, shape, f"next {name}"))
@@ -94,8 +94,8 @@ def tensor_specs(
 def stream_parity(graph: StepGraph, path: Path, *, block_samples: int, seconds: float) -> float:
     """Stream noise through the ONNX graph and return the largest difference from the whole-file network.
 
-    2048 samples at either end are left out: within a receptive field of them the two may see different things (Demucs'
-    whole-file interpolator rings neither before the first sample nor after the last).
+    2048 samples at either end are left out: within a receptive field of the ends the two may differ (Demucs' whole-file
+    interpolator rings neither before the first sample nor after the last).
     """
     length = int(seconds * graph.spec.sample_rate)
     signal = np.random.default_rng(7).standard_normal(length, np.float32)
@@ -222,8 +222,8 @@ def export_speech(checkpoint: TrainingCheckpoint, path: Path, *, gain_exponent: 
 
     Args:
         checkpoint: Of a Demucs or a spectral mask.
-        path: Where the ONNX file goes.
-        gain_exponent: Of a mask, instead of its recipe's.
+        path: Path of the ONNX file.
+        gain_exponent: For a mask, instead of its recipe's.
 
     Raises:
         ParityError: The streamed graph does not agree with the network.

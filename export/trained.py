@@ -1,4 +1,4 @@
-"""The values between a training checkpoint and an entry of the zoo."""
+"""Values passed from a training checkpoint to an entry of the zoo."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from runtime.manifest import AudioSpec, StateSpec, TensorSpec, VideoSpec
 
 @dataclass(frozen=True, slots=True)
 class TrainingCheckpoint:
-    """Averaged weights, and the recipe and the iteration that they come from."""
+    """Averaged weights, with their recipe and iteration."""
 
     weights: dict[str, torch.Tensor]
     recipe: dict[str, Any]

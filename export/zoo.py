@@ -1,8 +1,8 @@
-"""Entries of a zoo: `python -m export.zoo CHECKPOINT --name light-x4` makes one of a training checkpoint.
+"""Entries of a zoo: `python -m export.zoo CHECKPOINT --name light-x4` creates one from a training checkpoint.
 
-An entry is a folder with its ONNX files and a manifest. There is one way from a checkpoint to it: read the weights and
-the recipe, export the step of that kind of network and check it against PyTorch, then write the manifest. Measured
-quality is added afterwards by `python -m benchmarks.video_quality` and `python -m benchmarks.speech`.
+An entry is a folder with its ONNX files and a manifest. There is one path from a checkpoint to an entry: read the
+weights and the recipe, export the step of that kind of network and check it against PyTorch, then write the manifest.
+Measured quality is added afterwards by `python -m benchmarks.video_quality` and `python -m benchmarks.speech`.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def ship(
     """Write an entry from a training checkpoint; quality figures of the same file are kept.
 
     Args:
-        checkpoint: As `python -m training` writes it.
+        checkpoint: As written by `python -m training`.
         folder: The entry's folder; its name is the model's.
-        title: Of the model; that of the entry it replaces, or of the network, without it.
-        history: What the recipe does not say of this run.
-        gain_exponent: Of a speech mask, instead of its recipe's.
+        title: Title of the model; if None, that of the replaced entry, or of the network.
+        history: Details of this run that are not in the recipe.
+        gain_exponent: For a speech mask, instead of its recipe's.
 
     Raises:
         ParityError: The exported step does not agree with the network; the manifest is unchanged.
@@ -67,13 +67,13 @@ def read_training_checkpoint(path: Path) -> TrainingCheckpoint:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write an entry's manifest so that a crash leaves the one before."""
+    """Write an entry's manifest atomically: a crash leaves the previous one."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
     write_durably(folder / "manifest.json", text.encode())
 
 
 def file_entry(folder: Path, role: str, precision: str = "fp32") -> ModelFile:
-    """Describe a file of a model's folder, named after its role and, but for float32, its precision."""
+    """Describe a file of a model's folder, named after its role and, except for float32, its precision."""
     path = folder / (f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx")
     return ModelFile.model_validate(
         {"path": path.name, "role": role, "precision": precision, "sha256": file_digest(path)}
@@ -81,7 +81,7 @@ def file_entry(folder: Path, role: str, precision: str = "fp32") -> ModelFile:
 
 
 def enter_files(model: Model, entries: Sequence[ModelFile]) -> None:
-    """Name files in a model's manifest, in place of those of the same role, precision and form."""
+    """Enter files in a model's manifest, replacing those of the same role, precision and form."""
     taken = {(entry.role, entry.precision, entry.form) for entry in entries}
     kept = tuple(file for file in model.manifest.files if (file.role, file.precision, file.form) not in taken)
     write_manifest(model.folder, model.manifest.model_copy(update={"files": (*kept, *entries)}))
@@ -127,9 +127,9 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="written by `python -m training`")
     parser.add_argument("--name", required=True, help="folder of the zoo, such as light-x4")
     parser.add_argument("--zoo", type=Path, default=Path("zoo"))
-    parser.add_argument("--title", help="of the model; unchanged, or that of the network, without it")
-    parser.add_argument("--history", default="", help="what the recipe does not say of this run")
-    parser.add_argument("--gain-exponent", type=float, help="of a speech mask, instead of its recipe's")
+    parser.add_argument("--title", help="title of the model (default: unchanged, or that of the network)")
+    parser.add_argument("--history", default="", help="details of this run that are not in the recipe")
+    parser.add_argument("--gain-exponent", type=float, help="for a speech mask, instead of its recipe's")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     manifest = ship(

@@ -1,7 +1,7 @@
 """BasicVSR: bidirectional recurrent video super-resolution (Chan et al., arXiv 2012.02181).
 
-Features, not frames, are carried backwards and then forwards through the clip, warped by SPyNet's flow and refined by
-residual blocks; two sub-pixel stages upscale by four. Engines for bounded memory: `models.basicvsr_steps`.
+Features, not frames, are propagated backwards and then forwards through the clip, warped by SPyNet's flow and refined
+by residual blocks; two sub-pixel stages upscale by four. Engines for bounded memory: `models.basicvsr_steps`.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ SLOPE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class BasicVsrConfig:
-    """Sizes of one network; the published one has 64 channels and 30 blocks a branch."""
+    """Sizes of one network; the published one has 64 channels and 30 blocks per branch."""
 
     channels: int = 64
     blocks: int = 30
@@ -26,7 +26,7 @@ class BasicVsrConfig:
 
 
 class BasicVsr(nn.Module):
-    """Enlarge a whole clip by four."""
+    """Upscale a whole clip by four."""
 
     def __init__(self, config: BasicVsrConfig) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ class BasicVsr(nn.Module):
         self.reconstruction = Reconstruction(config.channels)
 
     def forward(self, frames: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Enlarge a clip.
+        """Upscale a clip.
 
         Args:
             frames: (batch, frames, 3, height, width), RGB in [0, 1].
-            skip: (batch, frames, 3, 4 height, 4 width), what the network's detail is added to; without it the frames,
-                enlarged bilinearly.
+            skip: (batch, frames, 3, 4 height, 4 width), to which the network's detail is added; by default the
+            bilinearly upscaled frames.
 
         Returns:
             (batch, frames, 3, 4 height, 4 width), not clamped.
@@ -68,7 +68,7 @@ class BasicVsr(nn.Module):
         return torch.stack(results, dim=1)
 
     def zero_features(self, frame: Tensor) -> Tensor:
-        """Return the features that a branch begins with."""
+        """Return the initial features of a branch."""
         return frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:])
 
 
@@ -100,7 +100,7 @@ class ResidualBlock(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Join both branches' features, upscale by two twice, and make a picture of them."""
+    """Merge both branches' features, upscale by two twice, and map them to a frame."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,11 +120,11 @@ class Reconstruction(nn.Module):
 
 
 def upscale(frame: Tensor) -> Tensor:
-    """Enlarge (batch, channels, height, width) by four, bilinearly."""
+    """Upscale (batch, channels, height, width) by four, bilinearly."""
     return functional.interpolate(frame, scale_factor=4, mode="bilinear", align_corners=False)
 
 
 def count_parameters(network: nn.Module, *, without: nn.Module | None = None) -> int:
-    """Count a network's parameters, apart from those of one of its parts."""
+    """Count a network's parameters without those of one of its parts."""
     apart = {id(parameter) for parameter in without.parameters()} if without else set()
     return sum(parameter.numel() for parameter in network.parameters() if id(parameter) not in apart)

@@ -1,8 +1,8 @@
-"""BasicVSR cut into engines, so that a clip of any length runs in bounded memory.
+"""BasicVSR split into engines, so that a clip of any length runs in bounded memory.
 
-The host holds the features and warps them between the engines by our flow-warp kernel: backwards through the clip
-`backward` (its features are kept, on disk if need be), forwards `forward` and `reconstruction`. Where a clip begins and
-ends features are zeros, as in the whole network; `flow` is run on pairs of neighbours.
+The host stores the features and warps them between the engines with the warp kernel: `backward` runs backwards through
+the clip (its features are kept, on disk if necessary), `forward` and `reconstruction` forwards. At the ends of a clip
+features are zero, as in the whole network; `flow` runs on adjacent frames.
 """
 
 import torch
@@ -21,13 +21,13 @@ class FlowStep(nn.Module):
         self.network = network
 
     def forward(self, reference: Tensor, other: Tensor) -> Tensor:
-        """Find where each pixel of `reference` lies in `other`."""
+        """Estimate where each pixel of `reference` is in `other`."""
         flow: Tensor = self.network(reference, other)
         return flow
 
 
 class BranchStep(nn.Module):
-    """One frame of a branch: the frame and the features of its neighbour, warped to it, to its own features."""
+    """One frame of a branch: maps the frame and its neighbour's warped features to its own features."""
 
     def __init__(self, branch: ResidualBlocks) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class BranchStep(nn.Module):
 
 
 class ReconstructionStep(nn.Module):
-    """Both branches' features and the frame to the result."""
+    """Maps both branches' features and the frame to the result."""
 
     def __init__(self, network: BasicVsr, *, same_size: bool) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ReconstructionStep(nn.Module):
     def forward(self, backward: Tensor, forward: Tensor, frame: Tensor) -> Tensor:
         """Return (1, 3, 4 height, 4 width).
 
-        `frame` is what detail is added to: enlarged by four, or, with the U-Net cleaning, the frame of that size.
+        Detail is added to `frame`: upscaled by four, or, with the U-Net cleaning, the frame of that size.
         """
         base = frame if self.same_size else upscale(frame)
         return base + self.reconstruction(backward, forward)
@@ -70,5 +70,5 @@ class CleanStep(nn.Module):
 
 
 def vsr_of(network: BasicVsr | RealBasicVsr) -> BasicVsr:
-    """Return the BasicVSR in a network."""
+    """Return the BasicVSR part of a network."""
     return network if isinstance(network, BasicVsr) else network.vsr

@@ -1,7 +1,7 @@
 """Causal Demucs: a waveform U-Net with an LSTM that removes noise from speech.
 
 "Real Time Speech Enhancement in the Waveform Domain", Defossez, Synnaeve and Adi (arXiv 2006.12847). Parameter
-names are those of the published checkpoints, so that an owner's own copy loads with `strict=True`. The same
+names are those of the published checkpoints, so that a user's own copy loads with `strict=True`. The same
 weights run block by block in `models.demucs_step`.
 """
 
@@ -19,10 +19,10 @@ SINC_ZEROS = 56
 
 @dataclass(frozen=True, slots=True)
 class DemucsConfig:
-    """What fixes a network: channels double at each level, `hidden` at the outermost.
+    """The configuration of a network: channels double at each level, from `hidden` at the outermost.
 
-    `predicts`: what the layers put out. The published networks put out speech. One that puts out noise, which is then
-    taken from the mixture, begins as the identity and so needs far less training until it does no harm.
+    `predicts`: the output of the layers. The published networks predict speech. One that predicts noise, which is then
+    subtracted from the mixture, starts as the identity and so needs far less training until it does no harm.
     """
 
     hidden: int = 48
@@ -38,7 +38,7 @@ class DemucsConfig:
     predicts: Literal["speech", "noise"] = "speech"
 
     def channels(self, level: int) -> int:
-        """Return the width of the features that `level` encoders leave."""
+        """Return the length of the features after `level` encoders."""
         return self.hidden * self.growth ** (level - 1)
 
 
@@ -47,8 +47,8 @@ class Demucs(nn.Module):
 
     Args:
         config: The network's sizes.
-        normalize: Divide the input by its standard deviation and multiply the output by it, as published. The
-            pipeline tracks the level outside and leaves it off.
+        normalize: Divide the input by its standard deviation and multiply the output by it, as published. The pipeline
+        tracks the level itself and disables it.
     """
 
     def __init__(self, config: DemucsConfig, *, normalize: bool = True) -> None:
@@ -72,7 +72,7 @@ class Demucs(nn.Module):
             nn.init.zeros_(self.decoder[-1][2].bias)
 
     def valid_length(self, length: int) -> int:
-        """Return the smallest length from `length` up that every level divides without rest."""
+        """Return the smallest length from `length` up that every level divides evenly."""
         config = self.config
         size = length * config.resample
         for _ in range(config.depth):
@@ -87,7 +87,7 @@ class Demucs(nn.Module):
         return estimate if self.config.predicts == "speech" else mixture - estimate
 
     def estimate(self, mixture: Tensor) -> Tensor:
-        """Return what the layers put out: speech or noise, as `config.predicts` says."""
+        """Return the output of the layers: speech or noise, depending on `config.predicts`."""
         length = mixture.shape[-1]
         level: Tensor | float = 1.0
         if self.normalize:
@@ -105,7 +105,7 @@ class Demucs(nn.Module):
             x = decode(x + skip[..., : x.shape[-1]])
         for _ in range(_halvings(self.config.resample)):
             x = downsample2(x, self.sinc)
-        # The published code multiplies by the standard deviation alone, without the floor.
+        # The published code multiplies by the standard deviation without the floor.
         gain = mixture.std(dim=-1, keepdim=True) if self.normalize else 1.0
         return x[..., :length] * gain
 
@@ -164,7 +164,7 @@ def _decoder_level(width: int, channels_out: int, config: DemucsConfig, *, last:
 
 
 def _rescale(network: nn.Module, reference: float) -> None:
-    """Rescale the initial weights of every convolution towards one scale, as published."""
+    """Rescale the initial weights of every convolution towards a common scale, as published."""
     for module in network.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
             scale = (module.weight.std().detach() / reference) ** 0.5

@@ -1,7 +1,7 @@
-"""Causal Demucs block by block: (x, state) to (y, state), with every bit of memory a named tensor.
+"""Causal Demucs block by block: (x, state) to (y, state), with all memory in named tensors.
 
-The weights are those of `models.demucs`, nothing is computed twice, and inside a stream the outputs equal the
-whole-file network's. The published streamer instead computes each frame's past again.
+The weights are those of `models.demucs`, nothing is computed twice, and within a stream the outputs equal the
+whole-file network's. The published streamer instead recomputes the past of each frame.
 
 Sizes below are for the published kernel 8, stride 4, resampling 4 and depth 5: one frame is 256 samples at 16 kHz.
 
@@ -25,13 +25,12 @@ from models.demucs import SINC_ZEROS, Demucs, DemucsConfig
 
 TAPS = 2 * SINC_ZEROS
 DOWN_SPARES = (1, 0)
-"""Samples by which each decimator's past is longer than it needs: an odd delay in the first would swap the phases
-of the second."""
+"""Extra samples in each decimator's past: an odd delay in the first would swap the phases of the second."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTiming:
-    """How a stream is started and trimmed, in samples of the network's rate.
+    """How to start and trim a stream, in samples at the network's rate.
 
     Push `lead_in` zeros, then the signal; after exactly `reset_after_frames` frames set the states of
     `reset_states` to zero. Output sample j then belongs to input sample j - (lead_in + delay).
@@ -44,15 +43,15 @@ class StepTiming:
 
 
 def step_timing(config: DemucsConfig) -> StepTiming:
-    """Work out a network's delays; the frame grid is made to meet the first sample as whole-file does.
+    """Compute a network's delays; the frame grid is aligned to the first sample as for whole files.
 
     Raises:
-        ValueError: The network is not of the published geometry, apart from its width and depth.
+        ValueError: The network differs from the published geometry in more than its width and depth.
     """
     if (config.kernel_size, config.stride, config.resample) != (8, 4, 4):
         raise ValueError(
             f"got kernel {config.kernel_size}, stride {config.stride}, resample {config.resample}; "
-            "streaming is worked out for 8, 4 and 4"
+            "streaming supports only 8, 4 and 4"
         )
     up_delay = SINC_ZEROS + SINC_ZEROS // 2
     down_delay = SINC_ZEROS // 2 + SINC_ZEROS - 1
@@ -65,7 +64,7 @@ def step_timing(config: DemucsConfig) -> StepTiming:
 
 
 def state_shapes(config: DemucsConfig, *, batch: int = 1) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every state, in the order in which the step takes and gives them."""
+    """Return the shape of every state, in the order of the step's inputs and outputs."""
     overlap = config.kernel_size - config.stride
     shapes: dict[str, tuple[int, ...]] = {
         "up1": (batch, 1, TAPS - 1),
@@ -84,12 +83,12 @@ def state_shapes(config: DemucsConfig, *, batch: int = 1) -> dict[str, tuple[int
 
 
 def reset_states(config: DemucsConfig) -> tuple[str, ...]:
-    """Name the states that the lead-in must not touch: those of LSTM and transposed convolutions."""
+    """Return the names of states that the lead-in must not change: those of LSTM and transposed convolutions."""
     return ("h", "c", *(f"tail{level}" for level in range(config.depth, 0, -1)))
 
 
 class DemucsStep(nn.Module):
-    """One step of a stream; the level is normalised outside."""
+    """One step of a stream; the caller normalises the level."""
 
     def __init__(self, network: Demucs) -> None:
         super().__init__()
@@ -170,7 +169,7 @@ def _downsample(x: Tensor, history: Tensor, sinc: Tensor, *, spare: int) -> tupl
 
 
 def _decode(x: Tensor, tail: Tensor, decode: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Run one decoder level; what the transposed convolution leaves past the block is the next tail."""
+    """Run one decoder level; the output of the transposed convolution beyond the block is the next tail."""
     convolution = decode[2]
     assert isinstance(convolution, nn.ConvTranspose1d)
     x = functional.conv_transpose1d(decode[1](decode[0](x)), convolution.weight, stride=4)

@@ -1,6 +1,6 @@
-"""Reading a picture at positions that a flow gives, as ONNX GridSample and in plain gathers.
+"""Sampling of an image along a flow, as ONNX GridSample and by plain gathers.
 
-A flow is (batch, 2, height, width): x first, then y, in pixels, from a position to where it is read.
+A flow is (batch, 2, height, width): x first, then y, in pixels, from a position to the sampled one.
 """
 
 from typing import Literal
@@ -18,9 +18,9 @@ def flow_warp(x: Tensor, flow: Tensor, *, padding: Padding = "zeros") -> Tensor:
 
 
 def graph_warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Return what `flow_warp` gives with zeros outside; in an exported graph by gathers.
+    """As `flow_warp` with zeros outside; in an exported graph by gathers.
 
-    TensorRT for RTX 1.7 fails to build a GridSample at positions that come from another one (docs/export.md), and ONNX
+    TensorRT for RTX 1.7 fails to build a GridSample at positions that depend on another one (docs/export.md), and ONNX
     Runtime gathers faster than it samples. In PyTorch, and so in training, GridSample is the faster one.
     """
     if torch.compiler.is_exporting():
@@ -29,15 +29,15 @@ def graph_warp(x: Tensor, flow: Tensor) -> Tensor:
 
 
 def sample_at(x: Tensor, positions: Tensor, *, padding: Padding = "zeros") -> Tensor:
-    """Read a picture bilinearly, in float32 whatever the picture's type.
+    """Sample an image bilinearly, in float32 whatever its type.
 
     Args:
         x: (batch, channels, height, width).
         positions: (batch, rows, columns, 2), x and y in pixels.
-        padding: What lies outside.
+        padding: Padding outside the image.
 
     Returns:
-        (batch, channels, rows, columns), of the picture's type.
+        (batch, channels, rows, columns), of the image's type.
     """
     height, width = x.shape[-2:]
     scale = positions.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
@@ -47,7 +47,7 @@ def sample_at(x: Tensor, positions: Tensor, *, padding: Padding = "zeros") -> Te
 
 
 def gather_at(x: Tensor, positions: Tensor) -> Tensor:
-    """Return what `sample_at` gives with zeros outside, by four gathers of whole rows of channels.
+    """As `sample_at` with zeros outside, by four gathers of whole rows of channels.
 
     For engines without GridSample, and faster than it in ONNX Runtime on a CPU.
     """

@@ -1,10 +1,9 @@
 """Hybrid Demucs: a U-Net over the waveform and one over its spectrum that share their innermost level.
 
-"Hybrid Spectrogram and Waveform Source Separation", Defossez (arXiv 2111.03600), written from the paper; complex
-values travel as channels. Not causal: for files, by segments that overlap. The transforms stand outside of `core`,
-the part that becomes an engine.
-Deviations: the LSTMs run over the whole segment, not over overlapping chunks of 200 frames; a channel's gain begins at
-1e-3.
+"Hybrid Spectrogram and Waveform Source Separation", Defossez (arXiv 2111.03600), written from the paper; complex values
+are stored as channels. Not causal: for files, in overlapping segments. The transforms are outside of `core`, the part
+that becomes an engine. Deviations: the LSTMs run over the whole segment, not over overlapping chunks of 200 frames; a
+channel's gain starts at 1e-3.
 """
 
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ class HybridDemucsConfig:
     deep_from: int = 4
 
     def __post_init__(self) -> None:
-        """Refuse sizes at which the domains do not meet."""
+        """Refuse sizes for which the two domains do not align."""
         if self.bands != 2 * 4**self.strided_levels or self.hop != 4**self.strided_levels:
             raise ValueError(
                 f"got {self.bands} bands and hop {self.hop}; {self.strided_levels} levels need "
@@ -43,7 +42,7 @@ class HybridDemucsConfig:
             )
 
     def width(self, level: int) -> int:
-        """Return the channels that a level leaves."""
+        """Return the number of channels after a level."""
         return self.channels * 2**level
 
 
@@ -113,7 +112,7 @@ class HybridDemucs(nn.Module):
 
     @property
     def segment_multiple(self) -> int:
-        """Samples of a segment are a multiple of this."""
+        """The length of a segment is a multiple of this."""
         return 2 * self.config.hop
 
     def forward(self, mixture: Tensor) -> Tensor:
@@ -131,7 +130,7 @@ class HybridDemucs(nn.Module):
             mixture: (batch, audio_channels, samples), a multiple of `segment_multiple`.
 
         Returns:
-            Both domains' shares of the sources, of the inputs' forms.
+            Both domains' shares of the sources, shaped like the inputs.
         """
         spectral_mean = spectrum.mean(dim=(1, 2, 3), keepdim=True)
         spectral_level = _deviation(spectrum, spectral_mean)
@@ -161,7 +160,7 @@ class HybridDemucs(nn.Module):
         """Transform (batch, channels, samples) to (batch, 2 channels, bands, samples / hop)."""
         batch, channels, length = wave.shape
         config = self.config
-        # A frame's centre lies at half a hop, so that frames and the waveform's innermost features cover the same.
+        # A frame is centred at half a hop, so that frames and the waveform's innermost features cover the same samples.
         edge = config.bands - config.hop // 2
         padded = nn.functional.pad(wave, (edge, edge), mode="reflect" if length > edge else "constant")
         found = torch.stft(
@@ -177,7 +176,7 @@ class HybridDemucs(nn.Module):
         return parts.reshape(batch, channels * 2, config.bands, length // config.hop)
 
     def inverse(self, spectrum: Tensor, length: int) -> Tensor:
-        """Transform back; the highest band, which `spectrum` leaves out, is silent, and a segment fades at its ends."""
+        """Transform back; the highest band, which `spectrum` drops, is silent, and a segment fades at its ends."""
         config = self.config
         batch, channels = spectrum.shape[0], spectrum.shape[1] // 2
         parts = spectrum.reshape(batch * channels, 2, config.bands, -1).permute(0, 2, 3, 1).contiguous()

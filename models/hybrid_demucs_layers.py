@@ -40,7 +40,7 @@ class EncoderLevel(nn.Module):
         self.norm2 = _norm(2 * width, norm)
 
     def forward(self, x: Tensor, joined: Tensor | None = None) -> Tensor:
-        """Encode; `joined` is what the other domain adds after the convolution."""
+        """Encode; `joined` is added by the other domain after the convolution."""
         y: Tensor = self.conv(x)
         if self.bare:
             return y
@@ -57,7 +57,7 @@ class EncoderLevel(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """A gate over what came and its skip, and a strided transposed convolution."""
+    """A gate over the input and its skip, and a strided transposed convolution."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class DecoderLevel(nn.Module):
         self.norm2 = _norm(channels_out, norm)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Decode: the next level's input, and what the other domain may go on from."""
+        """Decode; return the next level's input, and the features for the other domain."""
         if not self.bare:
             assert skip is not None
             x = functional.glu(self.norm1(self.rewrite(x + skip)), dim=1)
@@ -121,7 +121,7 @@ class ResidualBranch(nn.Module):
 
 
 class ChannelScale(nn.Module):
-    """A learnt gain a channel, near zero at first."""
+    """A learnt gain per channel, near zero initially."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

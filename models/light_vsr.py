@@ -1,10 +1,10 @@
 """LightVsr: a light recurrent network for x4, x2 and same-size restoration of video on a CPU.
 
 Flow-guided propagation as in BasicVSR (Chan et al., arXiv 2012.02181), forward only: the hidden features of the
-previous frame are warped to the frame (outside the network, by `kernels.warp`), joined with it and refined by residual
-blocks.
-Deviations from the paper: one direction; a small trunk; a single sub-pixel convolution (ESPCN, arXiv 1609.05158); the
-previous frame travels with the hidden features, so that the network sees where the alignment fails; a bicubic skip.
+previous frame are warped to the frame (outside the network, by `kernels.warp`), concatenated with it and refined by
+residual blocks. Deviations from the paper: one direction; a small trunk; a single sub-pixel convolution (ESPCN, arXiv
+1609.05158); the previous frame is part of the state, so that the network sees where the alignment fails; a
+bicubic skip.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ CONDITION_CHANNELS = 32
 class LightVsrConfig:
     """Sizes of one network.
 
-    `grid`: the network computes on the source divided by this (pixel unshuffle), which is what makes restoration
-    at the source's own size affordable.
-    `high_pass`: the frame goes in less its local mean, eight times as strong. Noise and fine detail are a few
-    hundredths beside a mean of a half, and a network that must first learn to subtract that mean starts late: on noise
-    of sigma 10 it gained 0.8 dB after 120 iterations, and 2.0 dB with this.
-    `descriptors`: length of the vector that tells the network how degraded the clip is
-    (`runtime.video.degradation`); 0 for a blind network, which must choose between clean and bad sources.
+    `grid`: the network computes on the source divided by this (pixel unshuffle), which makes restoration at the
+    source's own size affordable.
+    `high_pass`: the local mean is subtracted from the input frame, and the rest multiplied by eight. Noise and fine
+    detail are a few hundredths next to a mean of a half, and a network that must first learn to subtract that mean
+    trains slowly: on noise of sigma 10 it gained 0.8 dB after 120 iterations, and 2.0 dB with this.
+    `descriptors`: length of the vector that describes the degradation of the clip
+    (`runtime.video.degradation`); 0 for a blind network.
     """
 
     scale: int
@@ -45,7 +45,7 @@ class LightVsrConfig:
 
     @property
     def halo(self) -> int:
-        """Pixels of the grid that one step looks past a pixel: all its 3x3 convolutions, and the local mean's 5x5."""
+        """Receptive field of one step around a pixel of the grid: all 3x3 convolutions, and the local mean's 5x5."""
         return 2 * self.blocks + 2 + (MEAN_REACH if self.high_pass else 0)
 
 
@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
 
 
 class BicubicSkip(nn.Module):
-    """Bicubic enlargement (a = -0.5, edges repeated) as one grouped convolution and a pixel shuffle."""
+    """Bicubic upscaling (a = -0.5, edges repeated) as one grouped convolution and a pixel shuffle."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -71,12 +71,13 @@ class BicubicSkip(nn.Module):
         self.register_buffer("weight", bicubic_phases(scale).repeat(3, 1, 1, 1), persistent=False)
 
     def phases(self, x: Tensor) -> Tensor:
-        """Map (batch, 3, height, width) to (batch, 3 scale^2, height, width): the enlargement before its shuffle."""
+        """Map (batch, 3, height, width) to (batch, 3 scale^2, height, width): the upscaling before its shuffle."""
         if self.scale == 1:
             return x
         padded = functional.pad(x, (2, 2, 2, 2), mode="replicate")
         if torch.is_autocast_enabled("cpu"):
-            # In bfloat16 the kernels do not sum to one: the network would learn to undo a brightness that is not there.
+            # In bfloat16 the kernels do not sum to one, so the network would learn to compensate for a false
+            # brightness.
             with torch.autocast("cpu", enabled=False):
                 return functional.conv2d(padded.float(), self.weight, groups=3)
         return functional.conv2d(padded, self.weight.to(x.dtype), groups=3)
@@ -118,8 +119,8 @@ class LightVsr(nn.Module):
         Args:
             frame: (batch, 3, height, width), RGB in [0, 1]; height and width multiples of the grid.
             state: (batch, channels + 3, height / grid, width / grid), warped to this frame; zeros at the start.
-            strength: (1,) share of the restored detail that is added to the plain enlargement; all of it without.
-            degradation: (batch, descriptors) of a network that takes them.
+            strength: (1,) share of the restored detail that is added to the bicubic upscaling; all of it if None.
+            degradation: (batch, descriptors) for a network that uses them.
 
         Returns:
             The enhanced frame (batch, 3, scale height, scale width), not clamped, and the next state (not warped).
@@ -132,7 +133,7 @@ class LightVsr(nn.Module):
         return output, torch.cat((features, carried.to(features.dtype)), dim=1)
 
     def modulation(self, degradation: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Return what is added to the first features and what the last are multiplied by, (batch, channels, 1, 1)."""
+        """Return the bias of the first features and the factor of the last ones, (batch, channels, 1, 1)."""
         if not self.config.descriptors:
             return None, None
         assert degradation is not None
@@ -140,7 +141,7 @@ class LightVsr(nn.Module):
         return bias, 1 + gain
 
     def look(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the frame as planes on the grid, and as the three planes that travel to the next frame."""
+        """Return the frame as planes on the grid, and as the three planes for the next frame's state."""
         grid = self.config.grid
         planes, carried = frame, frame
         if grid > 1:
@@ -160,7 +161,7 @@ class LightVsr(nn.Module):
         return features
 
     def show(self, frame: Tensor, features: Tensor, strength: Tensor | None) -> Tensor:
-        """Add the features' detail to the plain enlargement of the frame."""
+        """Add the features' detail to the bicubic upscaling of the frame."""
         detail = self.last(features)
         if strength is not None:
             detail = detail * strength
@@ -172,7 +173,7 @@ class LightVsr(nn.Module):
 def unshuffle_kernel(grid: int) -> Tensor:
     """Return pixel unshuffle as a convolution of stride `grid`: (3 grid^2, 3, grid, grid), a one in each kernel.
 
-    With open sizes the exporter writes `pixel_unshuffle` as shape arithmetic, which not every engine takes.
+    With dynamic sizes the exporter writes `pixel_unshuffle` as shape arithmetic, which not every engine supports.
     """
     kernel = torch.zeros(3 * grid**2, 3, grid, grid)
     for channel in range(3):
@@ -183,7 +184,7 @@ def unshuffle_kernel(grid: int) -> Tensor:
 
 
 def bicubic_phases(scale: int) -> Tensor:
-    """Return the (scale^2, 1, 5, 5) kernels of bicubic enlargement, one for each sub-pixel in raster order."""
+    """Return the (scale^2, 1, 5, 5) kernels of bicubic upscaling, one for each sub-pixel in raster order."""
     taps = torch.zeros(scale, 5)
     for phase in range(scale):
         position = (phase + 0.5) / scale - 0.5

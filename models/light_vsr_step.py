@@ -1,4 +1,4 @@
-"""One step of `LightVsr` as it ships, and the way back from a shipped step to the network's weights."""
+"""One step of `LightVsr` as shipped, and the conversion of a shipped step back to the network's weights."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from models.light_vsr import LightVsr, LightVsrConfig
 class LightVsrStep(nn.Module):
     """The network as it is shipped.
 
-    `strength` scales the detail that is added to the plain enlargement. The first convolution is cut in two, one for
+    `strength` scales the detail that is added to the bicubic upscaling. The first convolution is split in two, one for
     the hidden features and one for the frames: ONNX Runtime's blocked convolutions take a multiple of 16 channels or
-    fewer than 16, and fall back to a slower one for the 38 that are joined in training.
+    fewer than 16, and fall back to a slower one for the 38 channels used in training.
     """
 
     def __init__(self, network: LightVsr) -> None:
@@ -49,14 +49,14 @@ class LightVsrStep(nn.Module):
 
 
 def network_weights(step: Mapping[str, Tensor], config: LightVsrConfig) -> dict[str, Tensor]:
-    """Return the weights of the network that a step was made of, for training to go on from a shipped model.
+    """Return the network weights of a step, to continue training from a shipped model.
 
     Args:
         step: The step's weights by name, from its `state_dict` or its ONNX initializers.
         config: The network's sizes.
 
     Returns:
-        What `LightVsr.load_state_dict` takes.
+        A state dict for `LightVsr.load_state_dict`.
 
     Raises:
         KeyError: A weight of the network is not among them.

@@ -1,7 +1,7 @@
-"""Checkpoints under their published names into our networks: rename tables, and strict loading through them.
+"""Loads published checkpoints into our networks: rename tables, and strict loading with them.
 
-A table is rules in order; a name takes the first rule that fits it. Nothing is dropped silently: a name that no rule
-fits is an error, and so is a parameter of ours that nothing fills.
+A table is an ordered list of rules; the first rule that matches a name applies. Nothing is dropped silently: a name
+without a rule is an error, and so is a parameter that is not filled.
 """
 
 import re
@@ -14,7 +14,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is not of the network that it was given for."""
+    """A checkpoint does not belong to the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,7 @@ class Rule:
     r"""One line of a table.
 
     `pattern` is a regular expression that the whole published name must match, `name` ours, with the pattern's groups
-    as `\1`; None where we hold no such tensor because it follows from the configuration. `change` is done to the
-    tensor.
+    as `\1`; None for tensors that follow from the configuration. `change` is applied to the tensor.
     """
 
     pattern: str
@@ -37,12 +36,12 @@ def _flatten_time(weight: Tensor) -> Tensor:
 
 
 def _swap_pairs(weight: Tensor) -> Tensor:
-    """Exchange each pair of output channels: offsets (y, x), as published, become (x, y), as our flows are."""
+    """Swap each pair of output channels: published offsets (y, x) become (x, y), like our flows."""
     return _flatten_time(weight).unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
 
 def _under(prefix: str, ours: str, table: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return a table for a network that is a part of another one."""
+    """Return a table for a network that is part of another one."""
     return tuple(
         replace(rule, pattern=re.escape(prefix) + rule.pattern, name=rule.name and ours + rule.name) for rule in table
     )
@@ -139,7 +138,7 @@ def rename(state: Mapping[str, Tensor], table: tuple[Rule, ...]) -> dict[str, Te
     """Return a checkpoint's tensors under our names.
 
     Raises:
-        CheckpointError: A name fits no rule, or two names become one.
+        CheckpointError: A name matches no rule, or two names become the same.
     """
     compiled = [(re.compile(rule.pattern), rule) for rule in table]
     renamed: dict[str, Tensor] = {}
@@ -167,8 +166,8 @@ def load_published(
     Args:
         network: Changed in place, or not at all.
         state: Tensors by their published names.
-        table: How the names are translated.
-        optional: Parts of ours (`"refinement."`) that a checkpoint may lack as a whole; they then stay as they are.
+        table: The rename table.
+        optional: Our parts (`"refinement."`) that a checkpoint may lack completely; they are then left unchanged.
 
     Raises:
         CheckpointError: A tensor is missing, unknown or of another shape.
@@ -181,14 +180,14 @@ def load_published(
     missing, unknown = sorted(own.keys() - renamed.keys()), sorted(renamed.keys() - own.keys())
     if missing or unknown:
         raise CheckpointError(
-            f"the checkpoint is of another network: {len(missing)} tensors missing ({_some(missing)}), "
+            f"the checkpoint belongs to another network: {len(missing)} tensors missing ({_some(missing)}), "
             f"{len(unknown)} unknown ({_some(unknown)})"
         )
     other = [name for name, tensor in renamed.items() if tensor.shape != own[name].shape]
     if other:
         name = other[0]
         raise CheckpointError(
-            f"the checkpoint is of another size: {name} is {tuple(renamed[name].shape)}, "
+            f"the checkpoint has another size: {name} is {tuple(renamed[name].shape)}, "
             f"expected {tuple(own[name].shape)} ({len(other)} in all)"
         )
     network.load_state_dict(renamed, strict=True)

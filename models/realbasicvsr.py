@@ -1,10 +1,10 @@
 """RealBasicVSR: frames are cleaned before BasicVSR propagates them (Chan et al., arXiv 2111.12704).
 
-Two cleaning modules: the paper's residual one, repeated until what it takes away is small (section 3.3), and a U-Net
-that takes the frame at its full size and hands on a quarter of it, so that BasicVSR brings it back to the same size
-("Improvement of the quality of real video footage", chapter 5; `2lev_1res_wS` is two levels, one block, with skip).
-Deviation: that work's figure of widths is not legible. Ours are 12, 24, 48, ... (doubled at each halving, as its
-section 5.2.2 asks): 3,491,878 trainable parameters for the 2-level variant against its 3,502,462 (0.3 % fewer).
+Two cleaning modules: the paper's residual one, repeated until its correction is small (section 3.3), and a U-Net that
+reduces the full-size frame to a quarter, so that BasicVSR restores the same size ("Improvement of the quality of real
+video footage", chapter 5; `2lev_1res_wS` is two levels, one block, with skip). Deviation: the figure with the widths is
+not legible. Ours are 12, 24, 48, ... (doubled at each halving, as in its section 5.2.2): 3,491,878 trainable
+parameters for the 2-level variant against its 3,502,462 (0.3 % fewer).
 """
 
 import itertools
@@ -24,8 +24,8 @@ FIRST_WIDTH = 12
 class CleaningConfig:
     """Sizes of a cleaning module.
 
-    `threshold`: mean absolute change of one pass, in 255ths, below which no further pass is made; the paper names 1.5,
-    5 and 255. `levels` and `skip` belong to the U-Net alone, `passes` and `threshold` to the residual one.
+    `threshold`: mean absolute change of one pass, in 255ths, below which no further pass is made; the paper uses 1.5, 5
+    and 255. `levels` and `skip` are for the U-Net only, `passes` and `threshold` for the residual one.
     """
 
     kind: Literal["residual", "unet"] = "residual"
@@ -39,7 +39,7 @@ class CleaningConfig:
 
 @dataclass(frozen=True, slots=True)
 class RealBasicVsrConfig:
-    """A cleaning module and the BasicVSR behind it, of 20 blocks a branch as published."""
+    """A cleaning module followed by a BasicVSR with 20 blocks per branch, as published."""
 
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     vsr: BasicVsrConfig = field(default_factory=lambda: BasicVsrConfig(blocks=20))
@@ -59,7 +59,8 @@ class RealBasicVsr(nn.Module):
         """Restore a clip.
 
         Args:
-            frames: (batch, frames, 3, height, width), RGB in [0, 1]; with the U-Net, sides as `side_multiple` says.
+            frames: (batch, frames, 3, height, width), RGB in [0, 1]; with the U-Net, sides are multiples of
+            `side_multiple`.
 
         Returns:
             (batch, frames, 3, 4 height, 4 width), with the U-Net (batch, frames, 3, height, width); not clamped.
@@ -70,13 +71,13 @@ class RealBasicVsr(nn.Module):
         return restored
 
     def clean(self, frames: Tensor) -> Tensor:
-        """Clean a clip: the frames that BasicVSR sees."""
+        """Clean a clip; return the input frames of BasicVSR."""
         cleaned: Tensor = self.cleaning(frames.flatten(0, 1))
         return cleaned.unflatten(0, frames.shape[:2])
 
 
 class ResidualCleaning(nn.Module):
-    """The paper's cleaning: residual blocks give a correction, at most `passes` times."""
+    """The paper's cleaning: residual blocks compute a correction, at most `passes` times."""
 
     def __init__(self, config: CleaningConfig) -> None:
         super().__init__()
@@ -85,10 +86,10 @@ class ResidualCleaning(nn.Module):
         self.last = nn.Conv2d(config.channels, 3, 3, padding=1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Clean (frames, 3, height, width), all of them equally often, by the mean of the whole clip.
+        """Clean (frames, 3, height, width), all with the same number of passes, by the mean over the whole clip.
 
-        The number of passes is data. In a graph, which has no branches, a pass that is not needed is multiplied by
-        zero; where that costs too much, `CleaningPass` is an engine of one pass, and its caller repeats it.
+        The number of passes depends on the data. In a graph, which has no branches, an unneeded pass is multiplied by
+        zero; where that is too slow, `CleaningPass` is an engine of one pass, which its caller repeats.
         """
         threshold = self.config.threshold / 255
         if torch.compiler.is_exporting():
@@ -106,7 +107,7 @@ class ResidualCleaning(nn.Module):
         return frames
 
     def correction(self, frames: Tensor) -> Tensor:
-        """Return what one pass adds."""
+        """Return the correction of one pass."""
         added: Tensor = self.last(self.features(frames))
         return added
 
@@ -151,7 +152,7 @@ class UnetCleaning(nn.Module):
         """Map (frames, 3, height, width) to (frames, 3, height / 4, width / 4).
 
         Raises:
-            ValueError: A side is no multiple of what the levels need.
+            ValueError: A side is not a multiple that the levels need.
         """
         multiple = side_multiple(self.config)
         if frames.shape[-1] % multiple or frames.shape[-2] % multiple:
@@ -180,12 +181,12 @@ def level_widths(levels: int) -> tuple[int, ...]:
 
 
 def side_multiple(config: CleaningConfig) -> int:
-    """Return what the sides of a frame must be multiples of."""
+    """Return the required multiple of a frame's sides."""
     return int(4 * 2 ** (config.levels - 1)) if config.kind == "unet" else 1
 
 
 def unet_config(levels: int, blocks: int, *, skip: bool, vsr: BasicVsrConfig | None = None) -> RealBasicVsrConfig:
-    """Return one of the U-Net variants, named `2lev_1res_wS` and so on in the work that made them."""
+    """Return one of the U-Net variants, named `2lev_1res_wS` and so on in their publication."""
     cleaning = CleaningConfig(kind="unet", blocks=blocks, levels=levels, skip=skip)
     return RealBasicVsrConfig(cleaning, vsr or BasicVsrConfig(blocks=20))
 

@@ -1,6 +1,6 @@
 """Every network that can be built, imported or exported, as data.
 
-An entry names a network, its configuration and what surrounds it; nothing is built until `build` is called.
+An entry has a network's name, configuration and metadata; nothing is built until `build` is called.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ UNKNOWN = "unknown"
 
 
 class Task(StrEnum):
-    """What a network does."""
+    """The task of a network."""
 
     VIDEO_SUPER_RESOLUTION = "video-super-resolution"
     VIDEO_RESTORATION = "video-restoration"
@@ -32,7 +32,7 @@ class Task(StrEnum):
 
 
 class DuplicateNameError(ValueError):
-    """Two entries of one name."""
+    """Two entries with the same name."""
 
 
 class UnknownNetworkError(KeyError):
@@ -44,7 +44,7 @@ class UnknownNetworkError(KeyError):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a picture network takes at once: frames, channels of a frame, and what its sides are multiples of."""
+    """The input of an image network: frames, channels of a frame, and the multiple of its sides."""
 
     frames: int = 1
     channels: int = 3
@@ -54,9 +54,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Checkpoints that others published for a network: how their names become ours, and under which licence.
+    """Published checkpoints of a network: their rename table and licence.
 
-    They are never shipped; an owner imports a copy of their own. `optional`: parts that they lack.
+    They are never shipped; users import their own copies. `optional`: parts that they lack.
     """
 
     table: tuple[Rule, ...]
@@ -87,12 +87,12 @@ class Registry:
         """Add entries, all or none.
 
         Raises:
-            DuplicateNameError: A name is taken; the registry is as it was.
+            DuplicateNameError: A name is taken; the registry is unchanged.
         """
         known = dict(self._entries)
         for entry in entries:
             if entry.name in known:
-                raise DuplicateNameError(f"a network named {entry.name} is registered already; give it another name")
+                raise DuplicateNameError(f"a network named {entry.name} is already registered; choose another name")
             known[entry.name] = entry
         self._entries = known
 

@@ -1,8 +1,8 @@
-"""A recurrent spectral mask: it takes noise from speech by a gain for each bin of a short-time spectrum.
+"""A recurrent spectral mask: removes noise from speech by a gain for each bin of a short-time spectrum.
 
 The plain causal form of spectral masking (Wang and Chen, arXiv 1708.07524, section III): log spectrum, two GRUs, a gain
-between 0 and 1 for each of 257 bins, the noisy phase. It learns in minutes what a waveform network needs hours for,
-since the analysis is given. Whole file and stream are the same code.
+between 0 and 1 for each of 257 bins, the noisy phase. It learns in minutes what takes a waveform network hours, since
+the analysis is fixed. Whole files and streams use the same code.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class SpeechMaskConfig:
-    """What fixes a network: windows of two hops."""
+    """The configuration of a network: windows of two hops."""
 
     hidden: int = 256
     layers: int = 2
@@ -29,11 +29,11 @@ class SpeechMaskConfig:
 
 
 class SpeechMask(nn.Module):
-    """A causal mask over waveforms; the level is normalised outside.
+    """A causal mask over waveforms; the caller normalises the level.
 
     Args:
         config: The network's sizes.
-        gain_exponent: Power to which gains are raised; under 1 less of everything is taken away. Trained at 1.
+        gain_exponent: Power to which gains are raised; below 1 the reduction is weaker. Trained at 1.
     """
 
     def __init__(self, config: SpeechMaskConfig, *, gain_exponent: float = 1.0) -> None:
@@ -43,14 +43,14 @@ class SpeechMask(nn.Module):
         self.inward = nn.Linear(config.bins, config.hidden)
         self.gru = nn.GRU(config.hidden, config.hidden, num_layers=config.layers)
         self.outward = nn.Linear(config.hidden, config.bins)
-        # Gains begin near 1: noise is taken away only once the network knows better.
+        # Gains start near 1: noise is reduced only as the network learns.
         nn.init.constant_(self.outward.bias, 1.0)
         analysis, synthesis = transforms(config.hop)
         self.register_buffer("analysis", analysis, persistent=False)
         self.register_buffer("synthesis", synthesis, persistent=False)
 
     def valid_length(self, length: int) -> int:
-        """Return the smallest length from `length` up that is whole hops."""
+        """Return the smallest length from `length` up that is a whole number of hops."""
         return math.ceil(length / self.config.hop) * self.config.hop
 
     def forward(self, mixture: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class SpeechMask(nn.Module):
         }
 
     def step(self, x: Tensor, past: Tensor, h: Tensor, tail: Tensor) -> tuple[Tensor, ...]:
-        """Denoise a block of whole hops, (batch, 1, samples): the output, late by one hop, and the next states."""
+        """Denoise a block of whole hops, (batch, 1, samples): the output, delayed by one hop, and the next states."""
         hop = self.config.hop
         hops = torch.cat([past, x], dim=-1).reshape(x.shape[0], -1, hop)
         spectrum = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1) @ self.analysis

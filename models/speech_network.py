@@ -1,4 +1,4 @@
-"""The speech networks by name, for those who train them and those who ship them."""
+"""The speech networks by name, for training and export."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Architecture = Literal["demucs", "mask"]
 def build_speech_network(
     architecture: Architecture, *, hidden: int, predicts: Literal["speech", "noise"] = "noise"
 ) -> Demucs | SpeechMask:
-    """Make an untrained network whose level is normalised outside; `predicts` is for a Demucs."""
+    """Build an untrained network without level normalisation; `predicts` is for a Demucs."""
     if architecture == "mask":
         return SpeechMask(SpeechMaskConfig(hidden=hidden))
     return Demucs(DemucsConfig(hidden=hidden, predicts=predicts), normalize=False)

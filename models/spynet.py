@@ -1,8 +1,8 @@
 """SPyNet: optical flow by a spatial pyramid of small networks (Ranjan and Black, arXiv 1611.00850).
 
 In the form that BasicVSR and RVRT use: six levels of five 7x7 convolutions, each adding to the doubled flow of the
-level above, on pictures normalised by ImageNet's mean and deviation.
-Deviation from the paper: none of ours; `SpynetConfig` also allows fewer, narrower levels on a smaller picture.
+level above, on images normalised by ImageNet's mean and standard deviation. No deviation from the paper; `SpynetConfig`
+also allows fewer, narrower levels on a smaller image.
 """
 
 import itertools
@@ -23,9 +23,9 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 class SpynetConfig:
     """Sizes of one flow network.
 
-    `widths`: channels of the four inner convolutions of a level. `shrink`: the flow is found on the picture divided by
-    this. `upsampling`: how a level's flow is doubled for the next; published networks use bilinear with
-    aligned corners, the residual RVRT of the seed nearest.
+    `widths`: channels of the four inner convolutions of a level. `shrink`: the flow is estimated on the image divided
+    by this. `upsampling`: how a level's flow is doubled for the next; published networks use bilinear with aligned
+    corners, the small residual RVRTs nearest.
     """
 
     levels: int = 6
@@ -35,12 +35,12 @@ class SpynetConfig:
 
     @property
     def multiple(self) -> int:
-        """Sides of the pictures that the pyramid takes are multiples of this."""
+        """Sides of the input images are multiples of this."""
         return int(2 ** (self.levels - 1))
 
 
 class SpyNet(nn.Module):
-    """Flow between pictures."""
+    """Flow between images."""
 
     def __init__(self, config: SpynetConfig | None = None) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class SpyNet(nn.Module):
         self.levels = nn.ModuleList(_level(self.config.widths) for _ in range(self.config.levels))
 
     def forward(self, reference: Tensor, other: Tensor) -> Tensor:
-        """Find where each pixel of `reference` lies in `other`.
+        """Estimate where each pixel of `reference` is in `other`.
 
         Args:
             reference: (batch, 3, height, width), RGB in [0, 1].
@@ -99,7 +99,7 @@ class SpyNet(nn.Module):
 
 
 def neighbour_flows(network: SpyNet, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the flows of every pair of neighbours of (batch, frames, 3, height, width).
+    """Estimate the flows of every pair of adjacent frames of (batch, frames, 3, height, width).
 
     Returns:
         Forward (batch, frames - 1, 2, height, width): from frame i + 1 to frame i; backward: from i to i + 1.

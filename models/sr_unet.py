@@ -1,9 +1,9 @@
-"""SR-U-Net: a single picture enlarged by two with a U-Net (Ronneberger et al., arXiv 1505.04597).
+"""SR-U-Net: a single image upscaled by two with a U-Net (Ronneberger et al., arXiv 1505.04597).
 
 As in "Video Super Resolution Using Neural Networks" (Chodounsky, 2021): convolutions and max-pooling down, transposed
-convolutions and concatenation up, and one more enlargement on top: 64x64 in, 128x128 out. That report gives neither
-widths nor depth; ours are the U-Net's four levels at half its widths.
-Deviation: the enlarged frame is added at the end, so that the network learns detail alone.
+convolutions and concatenation up, and one more upscaling on top: 64x64 in, 128x128 out. That report states neither
+widths nor depth; ours are the U-Net's four levels at half its widths. Deviation: the upscaled frame is added at the
+end, so that the network learns only detail.
 """
 
 import itertools
@@ -27,7 +27,7 @@ class SrUnetConfig:
 
 
 class SrUnet(nn.Module):
-    """Enlarge a frame by two."""
+    """Upscale a frame by two."""
 
     def __init__(self, config: SrUnetConfig) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class SrUnet(nn.Module):
         """Map (batch, 3, height, width), RGB in [0, 1], to (batch, 3, 2 height, 2 width), not clamped.
 
         Raises:
-            ValueError: A side is no multiple of `config.side_multiple`.
+            ValueError: A side is not a multiple of `config.side_multiple`.
         """
         multiple = self.config.side_multiple
         if frame.shape[-1] % multiple or frame.shape[-2] % multiple:

@@ -29,7 +29,7 @@ def _run_queue(arguments: Sequence[str]) -> int:
         prog="python -m training queue", description="Train the recipes of a queue at the lowest priority."
     )
     parser.add_argument("queue", type=Path, nargs="?", default=_QUEUE, help="a TOML file that lists recipes")
-    parser.add_argument("--status", action="store_true", help="show how far the recipes are, write the curves and exit")
+    parser.add_argument("--status", action="store_true", help="show the progress, write the curves and exit")
     _add_common(parser)
     given = parser.parse_args(arguments)
     try:

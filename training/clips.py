@@ -35,10 +35,10 @@ def load_clips(folder: Path, *, held_out: Sequence[str], clip_side: int, photo_s
 
     Args:
         folder: Holds `video/*` and `images/**/*`.
-        held_out: File names, without folders, that training must never see.
+        held_out: File names, without folders, that are excluded from training.
         clip_side: Short side that clips are downscaled to, which removes compression artefacts.
         photo_side: Short side that photographs are downscaled to.
-        frames: Most frames per clip, in spans spread over its length.
+        frames: Maximum number of frames per clip, in spans spread over its length.
 
     Returns:
         Clips without a short side of at least 200 pixels are left out.

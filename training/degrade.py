@@ -37,7 +37,7 @@ def shrink(sequence: torch.Tensor, factor: int) -> torch.Tensor:
 
     Args:
         sequence: (frames, 3, height, width) float32 in [0, 1].
-        factor: 1 leaves the size.
+        factor: 1 keeps the size.
     """
     if factor > 1:
         sequence = functional.interpolate(
@@ -143,7 +143,7 @@ def compress(sequence: torch.Tensor, crf: int, *, codec: str = "libx264") -> tor
     read(encoder.encode(None))
     decoded.extend(_rgb(frame) for frame in decoder.decode(None))
     if len(decoded) != frames:
-        raise RuntimeError(f"{codec} gave back {len(decoded)} of {frames} frames")
+        raise RuntimeError(f"{codec} returned {len(decoded)} of {frames} frames")
     return quantise(torch.stack(decoded))
 
 

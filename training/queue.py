@@ -45,7 +45,7 @@ class QueueFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How far a recipe has been trained; `score` is its best validation score, None before the first."""
+    """The progress of a recipe; `score` is its best validation score, None before the first."""
 
     recipe: Recipe
     iteration: int
@@ -75,7 +75,7 @@ def load_queue(path: Path) -> list[Path]:
 
 
 def read_state(recipe: Recipe, runs: Path) -> RunState:
-    """Return how far a recipe has been trained, from its log."""
+    """Return the progress of a recipe, from its log."""
     folder = runs / recipe.name
     iteration, score, hours, earlier, latest = 0, None, 0.0, 0.0, 0.0
     if (folder / "log.jsonl").exists():
@@ -84,7 +84,7 @@ def read_state(recipe: Recipe, runs: Path) -> RunState:
             if "valid_score" in line:
                 score = max(line["valid_score"], score if score is not None else line["valid_score"])
             if "seconds" in line:
-                # The clock of a log begins anew with each process.
+                # The clock of a log restarts with each process.
                 if line["seconds"] < latest:
                     earlier += latest
                 latest = line["seconds"]
@@ -191,8 +191,8 @@ class _Stop:
             signal.signal(kind, handler)
 
     def run(self, command: Sequence[str], *, recipes: Sequence[Path], runs: Path) -> int:
-        """Run one recipe to its end, and keep the page of curves up to date meanwhile."""
-        # Beside other work one of two threads often waits for the other: a thread that spins would take its time.
+        """Run one recipe to its end, and keep the page of curves up to date."""
+        # Under other load one of two threads often waits for the other: a spinning thread would take its time.
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
         with subprocess.Popen(command, start_new_session=True, env=environment) as process:
             self._process = process

@@ -25,11 +25,11 @@ def read_shipped_weights(path: Path, model: torch.nn.Module) -> Weights:
         return network_weights(weights, model.config)
     if isinstance(model, SpeechMask):
         return _mask_weights(graph, weights)
-    raise ValueError(f"{path}: a {type(model).__name__} cannot start from a shipped model; name a checkpoint")
+    raise ValueError(f"{path}: a {type(model).__name__} cannot start from a shipped model; use a checkpoint")
 
 
 def _mask_weights(graph: onnx.GraphProto, initializers: Weights) -> Weights:
-    """Undo the exporter's changes: products are transposed, and the gates of a GRU are in another order."""
+    """Undo the exporter's changes: products are transposed, and the gates of a GRU have another order."""
     found: Weights = {}
     products = [
         initializers[name]

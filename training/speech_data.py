@@ -1,4 +1,4 @@
-"""Recordings for the speech networks: speakers and noise sources, some of them held out whole."""
+"""Recordings for the speech networks: speakers and noise sources, some of them held out completely."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Recording:
         return self.cut(start, length)
 
     def cut(self, start: int, length: int) -> Samples:
-        """Return `length` samples from `start` on, going round at the end."""
+        """Return `length` samples from `start` on, wrapping around at the end."""
         part = self.samples[start : start + length]
         if len(part) < length:
             part = np.take(self.samples, np.arange(start, start + length), mode="wrap")
@@ -35,7 +35,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class SpeechCorpus:
-    """What a network learns from, or is measured on."""
+    """The recordings for training, or for validation."""
 
     speech: tuple[Recording, ...]
     noise: tuple[Recording, ...]
@@ -44,20 +44,19 @@ class SpeechCorpus:
 def load_corpora(
     media: Path, *, held_out_noise: Iterable[str], held_out_speakers: int
 ) -> tuple[SpeechCorpus, SpeechCorpus]:
-    """Read `media/speech` and `media/noise`: the part to learn from and the part held out.
+    """Read `media/speech` and `media/noise`: the training part and the held-out part.
 
     Speakers are held out evenly over the sorted file names, noises by name (`folder/file`).
 
     Raises:
-        FileNotFoundError: There is nothing to learn from, or a held-out noise does not exist.
+        FileNotFoundError: There is nothing to train on, or a held-out noise does not exist.
     """
     speech, noise = _read(media / "speech"), _read(media / "noise")
     wanted = set(held_out_noise)
     missing = wanted - {recording.name for recording in noise}
     if missing or len(speech) <= held_out_speakers or len(noise) <= len(wanted):
         raise FileNotFoundError(
-            f"{media} has {len(speech)} speech and {len(noise)} noise files, "
-            f"held-out noises that are missing: {sorted(missing)}"
+            f"{media} has {len(speech)} speech and {len(noise)} noise files, missing held-out noises: {sorted(missing)}"
         )
     step = len(speech) / max(held_out_speakers, 1)
     apart = {int((index + 0.5) * step) for index in range(held_out_speakers)}

@@ -1,8 +1,8 @@
 """The loss of the speech networks: L1 and SNR of the waveform, and two losses on its spectrogram.
 
 The multi-resolution STFT loss is that of arXiv 2006.12847, section 3.2 (from Parallel WaveGAN, arXiv 1910.11480).
-Deviation: the logarithm's floor is 60 dB under unit level, so that a recording's own faint background is not worth
-learning. The compressed complex loss is that of Braun and Tashev (arXiv 2009.12286), which found it closest to PESQ.
+Deviation: the logarithm's floor is 60 dB under unit level, so that a recording's own faint background is ignored. The
+compressed complex loss is that of Braun and Tashev (arXiv 2009.12286), which found it closest to PESQ.
 """
 
 from dataclasses import dataclass
@@ -58,9 +58,9 @@ def speech_loss(
 
 
 def _snr_loss(output: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
-    """Return the error's energy over the mixture's, in bels, no lower than -3: every example counts alike.
+    """Return the error's energy over the mixture's, in bels, no lower than -3: every example counts equally.
 
-    L1 alone lets the loudest noises decide, and the network then harms speech that is nearly clean.
+    With L1 alone the loudest noises dominate, and the network then harms speech that is nearly clean.
     """
     error = (output - target).square().sum(dim=1)
     return torch.log10(error / mixture.square().sum(dim=1).clamp_min(1e-3) + 1e-3).mean()

@@ -1,4 +1,4 @@
-"""How good denoised speech is: wide-band PESQ, STOI and SI-SDR on a fixed set of held-out mixtures."""
+"""Quality measures of denoised speech: wide-band PESQ, STOI and SI-SDR on a fixed set of held-out mixtures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from training.speech_mixing import active_rms
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Speech, the same with noise, and how it was mixed."""
+    """Clean speech, the noisy mixture, and how it was mixed."""
 
     speaker: str
     noise: str
@@ -25,7 +25,7 @@ class Mixture:
 def held_out_mixtures(
     corpus: SpeechCorpus, *, seconds: float, snrs_db: Sequence[float], per_noise: int
 ) -> list[Mixture]:
-    """Make the fixed set: every noise `per_noise` times, going round speakers and SNRs."""
+    """Create the fixed set: every noise `per_noise` times, cycling through speakers and SNRs."""
     rng = np.random.default_rng(20061284)
     length = int(seconds * SAMPLE_RATE)
     mixtures: list[Mixture] = []
@@ -67,7 +67,7 @@ def si_sdr(clean: Samples, heard: Samples) -> float:
 
 
 def _loudest(recording: Recording, length: int) -> Samples:
-    """Cut the part with the most energy, so that no mixture is of silence."""
+    """Cut the part with the most energy, so that no mixture is silent."""
     energy = np.concatenate(([0.0], np.cumsum(recording.samples.astype(np.float64) ** 2)))
     starts = np.arange(0, max(1, len(recording.samples) - length), 800)
     ends = np.minimum(starts + length, len(recording.samples))

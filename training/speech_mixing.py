@@ -1,4 +1,4 @@
-"""Noisy speech made at random from clean speech and noise: what a speech network learns to undo."""
+"""Random noisy mixtures of clean speech and noise, for training speech networks."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from training.speech_data import SAMPLE_RATE, Samples, SpeechCorpus
 
 Rng = np.random.Generator
 PRE_ROLL_SAMPLES = 32 * HOP_SAMPLES
-"""Heard by the level tracker before most examples begin, so that they meet every state of it."""
+"""Lead-in for the level tracker before most examples, so that they cover all of its states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _slow_swell(rng: Rng, length: int) -> Samples:
 
 
 def _change_speed(x: Samples, length: int, rng: Rng, spread: float) -> Samples:
-    """Read `x` faster or slower by linear interpolation, or, every third time, as it is."""
+    """Resample `x` faster or slower by linear interpolation, or, every third time, leave it unchanged."""
     speed = 1.0 if rng.random() < 1 / 3 else rng.uniform(1 - spread, 1 + spread)
     position = np.arange(length) * min(speed, (len(x) - 1) / length)
     return np.interp(position, np.arange(len(x)), x).astype(np.float32)

@@ -137,7 +137,7 @@ def compare_files(
             expected, found = exact.run(tile), rounded.run(tile)
             for name, value in expected.items():
                 if not np.isfinite(found[name]).all():
-                    raise Fp16Error(f"{candidate.name}: output {name} of tile {count} has values that are not finite")
+                    raise Fp16Error(f"{candidate.name}: output {name} of tile {count} has NaN or infinite values")
                 error = float(np.mean((value.astype(np.float64) - found[name]) ** 2))
                 peak = float(np.abs(value).max())
                 if stream:
@@ -155,7 +155,7 @@ def _gate(candidate: Path, name: str, tile: int, psnr_db: float, gate_db: float)
     if psnr_db < gate_db:
         raise Fp16Error(
             f"{candidate.name}: output {name} of tile {tile} has {psnr_db:.1f} dB against float32, expected "
-            f"{gate_db:g} dB; keep more of it in float32"
+            f"{gate_db:g} dB; keep more nodes in float32"
         )
     return psnr_db
 

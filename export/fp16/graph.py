@@ -1,7 +1,7 @@
 """Rewrite a float32 graph to float16, except for named nodes.
 
-ONNX Runtime's own converter (1.31) gives graphs that break single assignment where two excluded nodes read one value,
-or that keep stale types; this one keeps the order of nodes and casts each value at most once per direction.
+ONNX Runtime's own converter (1.31) produces graphs that break single assignment where two excluded nodes read one
+value, or that keep stale types; this one keeps the order of nodes and casts each value at most once per direction.
 """
 
 from collections.abc import Collection
@@ -29,7 +29,7 @@ def rewrite_to_fp16(model: onnx.ModelProto, fp32_nodes: Collection[str], *, emul
             graph shows there what a GPU will lose.
 
     Raises:
-        ValueError: The graph holds a subgraph, or a weight that float16 cannot hold.
+        ValueError: The graph has a subgraph, or a weight that float16 cannot represent.
     """
     rewriter = _Emulator(model) if emulated else _Rewriter(model)
     for node in model.graph.node:
@@ -57,7 +57,7 @@ class _Rewriter:
 
     def add(self, node: NodeProto, *, half: bool) -> None:
         if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
-            raise ValueError(f"node {node.name} holds a subgraph; export the network without branches")
+            raise ValueError(f"node {node.name} has a subgraph; export the network without branches")
         kind = HALF if half else FLOAT
         copy = NodeProto()
         copy.CopyFrom(node)
@@ -146,7 +146,7 @@ class _Emulator(_Rewriter):
                 self._rounded(name, name.removesuffix("_exact"))
 
     def _convert(self, name: str, source: str, kind: int) -> str:
-        assert kind == HALF  # every value is there in float32
+        assert kind == HALF  # every value exists in float32
         return self._rounded(source, f"{name}_rounded")
 
     def _rounded(self, source: str, target: str) -> str:

@@ -13,7 +13,7 @@ from models.registry import REGISTRY
 from runtime.manifest import Manifest
 
 _RECONSTRUCTION = 3
-"""Receptive field of the reconstruction, in pixels: one at its size, the others at twice and four times that."""
+"""Receptive field of the reconstruction in pixels: convolutions at one, two and four times its size."""
 
 
 def import_chain(
@@ -33,15 +33,15 @@ def import_chain(
         network: Its name in the registry.
         checkpoint: As published, or under our names.
         zoo: The owner's own folder of models.
-        name: Of the entry; after the file without it.
-        frames: Of a window, through which backward features are carried.
-        overlap: Frames of a window that the next one makes again: so far at least every frame sees ahead.
-        tile: Height and width of a tile: as large as the pictures, or more than twice what a part sees around a pixel.
-        licence: Of the weights, if it is known.
+        name: Of the entry; derived from the file if None.
+        frames: Frames of a window, through which backward features are propagated.
+        overlap: Frames of a window that the next one recomputes: the minimum look-ahead of every frame.
+        tile: Height and width of a tile: as large as the frames, or more than twice a part's receptive field.
+        licence: Licence of the weights, if known.
 
     Raises:
         UnknownNetworkError: There is no such network.
-        CheckpointError: The file is no checkpoint of it.
+        CheckpointError: The file is not a checkpoint of it.
         ImportRefusedError: The network has no such parts, the tile does not divide, the zoo is the one that ships, or
             the name is taken.
     """
@@ -76,7 +76,7 @@ def write_chain(model: BasicVsr | RealBasicVsr, imported: Imported, zoo: Path) -
     """Write the entry, with the properties of the network added to `imported`.
 
     Raises:
-        ImportRefusedError: The tile does not divide, the zoo is the one that ships, or the name is taken.
+        ImportRefusedError: The tile does not divide, the zoo is the shipped one, or the name is taken.
     """
     cleaning = model.cleaning if isinstance(model, RealBasicVsr) else None
     is_same_size = isinstance(cleaning, UnetCleaning)
@@ -106,7 +106,8 @@ def _reach(model: BasicVsr | RealBasicVsr) -> int:
     if isinstance(cleaning, ResidualCleaning):
         reach = max(reach, 2 * cleaning.config.blocks + 2)
     elif isinstance(cleaning, UnetCleaning):
-        # Two convolutions a block, before and (but at the lowest level) after; one down, one up, and one at each end.
+        # Two convolutions per block, before and (except at the lowest level) after; one down, one up, and one at each
+        # end.
         blocks, levels = cleaning.config.blocks, cleaning.config.levels
         sides = [2 if level < levels - 1 else 1 for level in range(levels)]
         reach = max(reach, 3 + sum(2**level * (2 * blocks * side + 2) for level, side in enumerate(sides)))

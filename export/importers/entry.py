@@ -76,7 +76,7 @@ def write_entry(
         paper=imported.paper,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         licence=imported.licence,
-        attribution=(f"Imported from the owner's own copy of {imported.source.name}; not to be passed on",),
+        attribution=(f"Imported from the owner's own copy of {imported.source.name}; not for redistribution",),
         files=tuple(file_entry(folder, graph.role) for graph in graphs),
         inputs=(TensorSpec(name=name, shape=shape, meaning=_meaning(shape)),),
         outputs=(TensorSpec(name="output", shape=result, meaning="RGB, not clamped"),),
@@ -132,7 +132,7 @@ def _describe_video(imported: Imported, graphs: Sequence[Graph]) -> VideoSpec:
 def _refuse_overlap(imported: Imported) -> None:
     if not 0 <= imported.overlap < imported.frames:
         raise ImportRefusedError(
-            f"got windows of {imported.frames} frames that share {imported.overlap}; expected fewer than a window has"
+            f"got windows of {imported.frames} frames with an overlap of {imported.overlap}; expected less"
         )
 
 
@@ -141,7 +141,7 @@ def _claim(zoo: Path, name: str) -> Path:
     if zoo.resolve() == zoo_folder().resolve():
         raise ImportRefusedError(f"got {zoo}, the shipped zoo; import into a folder of your own")
     if (folder / "manifest.json").exists():
-        raise ImportRefusedError(f"{folder} already has a model; give another --name or remove it")
+        raise ImportRefusedError(f"{folder} already has a model; choose another --name or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -152,4 +152,4 @@ def _meaning(shape: tuple[int, ...]) -> str:
     return f"{frames}RGB in [0, 1], the source's own transfer{level}"
 
 
-UNKNOWN_LICENCE = "unknown: ask whoever made the checkpoint before you use it"
+UNKNOWN_LICENCE = "unknown: ask the author of the checkpoint before you use it"

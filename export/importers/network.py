@@ -24,18 +24,18 @@ def import_network(
 
     Args:
         network: Its name in the registry.
-        checkpoint: Under our names, as `python -m training` writes it.
+        checkpoint: With our parameter names, as written by `python -m training`.
         zoo: The owner's own folder of models.
-        name: Of the entry; after the network and the file without it.
-        frames: Of a window; the registry's number without it.
-        overlap: Frames that two windows share; a quarter of a window without it.
+        name: Of the entry; derived from the network and the file if None.
+        frames: Frames of a window; the registry's number if None.
+        overlap: Frames shared by consecutive windows; a quarter of a window if None.
         tile: Height and width of a tile.
-        licence: Of the weights, if it is known.
+        licence: Licence of the weights, if known.
 
     Raises:
         UnknownNetworkError: There is no such network.
-        CheckpointError: The file is no checkpoint of it.
-        ImportRefusedError: The network takes no window, the zoo is the one that ships, or the name is taken.
+        CheckpointError: The file is not a checkpoint of it.
+        ImportRefusedError: The network takes no window, the zoo is the shipped one, or the name is taken.
         NotExportableError: The tile does not divide.
     """
     entry = REGISTRY.find(network)

@@ -27,21 +27,21 @@ def import_rvrt(
     licence: str | None = None,
     config: RvrtConfig | None = None,
 ) -> tuple[Manifest, tuple[Exported, ...]]:
-    """Make a zoo entry of a published RVRT checkpoint, with the residual block as the identity before its upsampler.
+    """Create a zoo entry from a published RVRT checkpoint, with an identity residual block before its upsampler.
 
     Args:
-        checkpoint: As published, or with the residual block trained, then also under our names.
+        checkpoint: As published, or with a trained residual block, then also with our parameter names.
         zoo: The owner's own folder of models.
-        name: Of the entry; after the file without it.
+        name: Of the entry; derived from the file if None.
         frames: Of a window, even.
-        overlap: Frames that two windows share; a quarter of a window without it.
+        overlap: Frames shared by consecutive windows; a quarter of a window if None.
         tile: Height and width of a tile.
-        licence: Of the weights, where it is another one than that of the published ones.
-        config: Sizes of the network; those of the published configuration that the checkpoint fits without it.
+        licence: Licence of the weights, if it differs from that of the published ones.
+        config: Sizes of the network; those of the published configuration that the checkpoint fits if None.
 
     Raises:
-        CheckpointError: The file is no RVRT checkpoint.
-        ImportRefusedError: The zoo is the one that ships, or the name is taken.
+        CheckpointError: The file is not an RVRT checkpoint.
+        ImportRefusedError: The zoo is the shipped one, or the name is taken.
     """
     state = read_state(checkpoint)
     network, known = fit_rvrt(state, config)
@@ -65,10 +65,10 @@ def import_rvrt(
 
 
 def fit_rvrt(state: dict[str, torch.Tensor], config: RvrtConfig | None) -> tuple[Rvrt, str]:
-    """Find the configuration that a checkpoint fits; super-resolution's three are one.
+    """Find the configuration that a checkpoint fits; the three for super-resolution are the same.
 
     Returns:
-        The network with the checkpoint's weights, and what it is called.
+        The network with the checkpoint's weights, and its name.
 
     Raises:
         CheckpointError: It fits none.
@@ -89,7 +89,7 @@ def fit_rvrt(state: dict[str, torch.Tensor], config: RvrtConfig | None) -> tuple
 
 
 OWN_SIZES = ("small", "tiny")
-"""Configurations of ours, which nobody published weights for."""
+"""Our own configurations, without published weights."""
 
 _DISTINCT = {
     "001_RVRT_videosr_bi_REDS_30frames": "super-resolution x4 (as 001, 002, 003)",

@@ -1,10 +1,10 @@
 """spandrel: a library that recognises image networks by their checkpoints (ESRGAN, SwinIR, DAT, SPAN, Compact, ...).
 
-spandrel asks for torchvision. The build that PyPI has (0.28.0) installs beside a CPU torch, but is linked to the CUDA
-one and cannot be imported ("operator torchvision::nms does not exist"). spandrel 0.4.2 uses it in two places: LaMa
-imports it, and RestoreFormer normalises pictures by it. So it is installed without what it asks for (`pip install
---no-deps spandrel safetensors einops`), and where torchvision is missing or broken a stand-in with those names is shown
-to it while it is imported. LaMa (which fills holes) and RestoreFormer (faces) then fail when they run; others do not.
+spandrel requires torchvision. The build on PyPI (0.28.0) installs next to a CPU torch, but is linked to the CUDA one
+and cannot be imported ("operator torchvision::nms does not exist"). spandrel 0.4.2 uses it in two places: LaMa imports
+it, and RestoreFormer normalises images with it. So it is installed without its dependencies (`pip install --no-deps
+spandrel safetensors einops`), and if torchvision is missing or broken, a stand-in with those names is provided during
+the import. LaMa (which fills holes) and RestoreFormer (faces) then fail when they run; others do not.
 """
 
 import sys
@@ -31,7 +31,7 @@ def load_image_network(path: Path) -> Any:
     """Load a checkpoint: spandrel's descriptor, with the network, its scale and its channels.
 
     Raises:
-        SpandrelError: spandrel is not installed, does not recognise the file, or the network takes more than a picture.
+        SpandrelError: spandrel is not installed, does not recognise the file, or the network takes more than an image.
     """
     if find_spec("spandrel") is None:
         raise SpandrelError("spandrel is not installed; run: pip install --no-deps spandrel safetensors einops")
@@ -43,7 +43,7 @@ def load_image_network(path: Path) -> Any:
         raise SpandrelError(f"spandrel cannot load {path}: {error}") from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise SpandrelError(
-            f"{path} is a {descriptor.architecture.name}, which has other inputs than an image; give an image network"
+            f"{path} is a {descriptor.architecture.name}, which has inputs other than an image; choose an image network"
         )
     return descriptor
 
@@ -104,7 +104,7 @@ def import_spandrel(
 
     Raises:
         SpandrelError: spandrel is not installed, or does not recognise the file.
-        ImportRefusedError: Its scale or channels do not fit, the zoo is the one that ships, or the name is taken.
+        ImportRefusedError: Its scale or channels do not fit, the zoo is the shipped one, or the name is taken.
     """
     descriptor = load_image_network(checkpoint)
     kind = descriptor.architecture.name
@@ -124,7 +124,7 @@ def import_spandrel(
         title=f"{kind}, imported from {checkpoint.name}",
         task=Task.VIDEO_SUPER_RESOLUTION,
         architecture=f"{kind} ({', '.join(descriptor.tags)})" if descriptor.tags else kind,
-        paper=f"as spandrel recognised it: {kind}",
+        paper=f"recognised by spandrel as {kind}",
         licence=licence or UNKNOWN_LICENCE,
         source=checkpoint,
         scale=descriptor.scale,

@@ -29,7 +29,7 @@ CALIBRATION_TILES = 16
 
 
 class Int8Error(RuntimeError):
-    """An INT8 file with values that are not finite, or with a loss above its gate."""
+    """An INT8 file with NaN or infinite values, or with a loss above its gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def write_int8(
     model = onnx.load(source)
     chosen = tuple(layers) if layers is not None else worth_quantising(find_layers(model))
     if not chosen:
-        raise Int8Error(f"{source.name} has no layer to quantise; leave int8 out of --precision")
+        raise Int8Error(f"{source.name} has no layer to quantise; remove int8 from --precision")
     onnx.save(quantise_graph(model, ranges.values, chosen, scheme=scheme), target)
     return chosen
 

@@ -19,7 +19,7 @@ class Layer:
     """A node with stored weights.
 
     share: Of the multiply-adds of all such nodes.
-    axis: Of the weight, along which its output channels lie.
+    axis: The axis of the weight's output channels.
     """
 
     name: str

@@ -5,8 +5,8 @@ an addition or the next layer's quantisation follows. Quantising outputs too, as
 6 dB on the light-x4 step (55.3 instead of 61.6) at the same speed in OpenVINO. Biases stay float32: TensorRT refuses an
 INT32 bias after a DequantizeLinear.
 
-OpenVINO 2026.4 gives wrong results with signed activations where a layer reads a Concat (0.4 dB against float32 instead
-of 26.6), so `QuantScheme.SYMMETRIC_S8` is for TensorRT only, which accepts no other.
+OpenVINO 2026.4 returns wrong results with signed activations where a layer reads a Concat (0.4 dB against float32
+instead of 26.6), so `QuantScheme.SYMMETRIC_S8` is for TensorRT only, which accepts no other.
 """
 
 from collections.abc import Collection, Mapping
@@ -32,7 +32,7 @@ def quantise_graph(
         scheme: Of the copy.
 
     Raises:
-        ValueError: A name is no layer of the file, or a tensor has no range.
+        ValueError: A name is not a layer of the file, or a tensor has no range.
     """
     known = {layer.name: layer for layer in find_layers(model)}
     unknown = sorted(set(layers) - set(known))
@@ -139,10 +139,10 @@ def activation_scale(
 
 
 def _scalar_factors(model: onnx.ModelProto) -> set[tuple[str, str]]:
-    """Find multiplications of a picture by an input of one value, such as a light model's strength: node and input.
+    """Find multiplications of an image by an input of one value, such as a light model's strength: node and input.
 
-    At rank 1 such a factor makes OpenVINO 2026.4 lay the whole picture out anew before and after it; at rank 4 it does
-    not, which is worth 12 % of the light-x4 step.
+    At rank 1 such a factor makes OpenVINO 2026.4 reorder the whole image before and after it; at rank 4 it does not,
+    which saves 12 % of the light-x4 step.
     """
     graph = onnx.shape_inference.infer_shapes(model).graph
     ranks = {

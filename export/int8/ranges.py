@@ -1,7 +1,7 @@
 """Activation ranges: the lowest and highest value of each tensor on real inputs, stored in a small JSON file.
 
-The calibrators are those of `onnxruntime.quantization`. One file of ranges gives both INT8 schemes, and the digest that
-is part of an engine's key.
+The calibrators are those of `onnxruntime.quantization`. One file of ranges serves both INT8 schemes, and the digest
+that is part of an engine's key.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ Tensors = Mapping[str, NDArray[np.float32]]
 _CHUNK = 4
 """Samples whose activations the histogram calibrators hold at once."""
 _BINS = 1024
-"""Of the entropy calibrator; its default of 128 is also the number it keeps, so it would never clip."""
+"""Bins of the entropy calibrator; its default of 128 is also the number it keeps, so it would never clip."""
 
 
 class Method(StrEnum):
@@ -80,10 +80,10 @@ def file_digest(path: Path) -> str:
 
 
 def load_ranges(path: Path) -> Ranges:
-    """Read what `Ranges.save` wrote.
+    """Read a file written by `Ranges.save`.
 
     Raises:
-        CalibrationError: It cannot be read, or is not a file of ranges.
+        CalibrationError: It cannot be read, or is not a ranges file.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def load_ranges(path: Path) -> Ranges:
         return Ranges(kept["source"], Method(kept["method"]), kept["samples"], tuple(kept["clips"]), values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CalibrationError(
-            f"{path} holds no activation ranges ({error}); create it with relume-build calibrate"
+            f"{path} has no activation ranges ({error}); create it with relume-build calibrate"
         ) from error
 
 
@@ -131,7 +131,7 @@ def measure_ranges(
             with redirect_stdout(None):  # the histogram calibrators print
                 calibrator.collect_data(_Reader(chunk))
         if not counted.count:
-            raise CalibrationError("there are no samples to calibrate with; give clips with frames")
+            raise CalibrationError("there are no samples to calibrate with; choose clips with frames")
         with redirect_stdout(None):
             found = calibrator.compute_data()
     values = {name: _bounds(name, data) for name, data in found.data.items()}
@@ -141,7 +141,7 @@ def measure_ranges(
 def _bounds(name: str, data: Any) -> tuple[float, float]:
     low, high = (float(np.asarray(value).reshape(-1)[0]) for value in data.range_value)
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise CalibrationError(f"tensor {name} reaches {low} to {high}, expected finite values; check the samples")
+        raise CalibrationError(f"tensor {name} ranges from {low} to {high}, expected finite values; check the samples")
     return min(low, 0.0), max(high, 0.0)  # zero must be exact: it is what a convolution pads with
 
 

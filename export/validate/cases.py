@@ -1,4 +1,4 @@
-"""Validation cases: every network and every shipped model, at the smallest shapes that exercise all of it."""
+"""Validation cases: every network and every shipped model, at the smallest shapes that exercise everything."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def find_cases(names: tuple[str, ...] = ()) -> list[str]:
             if name not in shipped:
                 REGISTRY.find(name)
         return list(names)
-    # The registry begins with the full RVRT networks, of which one takes longer than all others together.
+    # The registry begins with the full RVRT networks, one of which takes longer than all others together.
     return shipped + [entry.name for entry in reversed(list(REGISTRY))]
 
 

@@ -1,4 +1,4 @@
-"""Validation results: as JSON, one file per network, with the conditions under which they hold, and as a table."""
+"""Validation results: as JSON, one file per network, with the conditions under which they are valid, and as a table."""
 
 import hashlib
 import json
@@ -67,7 +67,7 @@ class GraphResult(_Part):
 
 
 class NetworkResult(_Part):
-    """The results of a network's graphs; `conditions` is the digest of the code and options that they hold for.
+    """The results of a network's graphs; `conditions` is the digest of the code and options for which they are valid.
 
     `whole`: every graph is listed; after an interruption some are missing.
     """

@@ -95,7 +95,7 @@ def _validate_in_subprocess(name: str, request: ValidationRequest, conditions: s
     result = read_result(request.output, name, conditions) or NetworkResult(
         name=name, parameters=count_parameters(name), weights="", conditions=conditions
     )
-    failure = f"the process ended with {process.exitcode}" if process.exitcode else ""
+    failure = f"the process exited with {process.exitcode}" if process.exitcode else ""
     result = result.model_copy(update={"failure": failure, "time_s": result.time_s + time.monotonic() - started})
     write_result(request.output, result)
     return result

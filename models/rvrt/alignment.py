@@ -1,7 +1,7 @@
-"""Guided deformable attention: from a clip to the next one, at positions that flow and offsets give (section 3.3).
+"""Guided deformable attention: from a clip to the next one, at positions given by flow and offsets (section 3.3).
 
-The published operator is a CUDA extension. Here each group of channels is read by GridSample (or plain gathers), and
-the rest is sums and a softmax, so that every engine runs it.
+The published operator is a CUDA extension. Here each group of channels is sampled by GridSample (or plain gathers), and
+the rest is sums and a softmax, so that every engine can run it.
 """
 
 import torch
@@ -16,11 +16,11 @@ CLIP = 2
 
 
 class GuidedDeformableAttention(nn.Module):
-    """Read the clip before at the positions where this one's content lay.
+    """Sample the previous clip at the positions of this clip's content.
 
-    Deviation from the published layout: offsets are (x, y), as flows are; `models.published` exchanges the channels of
-    the last offset convolution. The published (y, x) needs a flip of channels in the graph, which TensorRT for RTX
-    refuses beside a flow network.
+    Deviation from the published layout: offsets are (x, y), like flows; `models.published` swaps the channels of the
+    last offset convolution. The published (y, x) needs a flip of channels in the graph, which TensorRT for RTX refuses
+    together with a flow network.
     """
 
     def __init__(self, config: RvrtConfig) -> None:
@@ -46,14 +46,14 @@ class GuidedDeformableAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, warped: tuple[Tensor, Tensor], flows: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Align the features of the clip before to this clip.
+        """Align the features of the previous clip to this clip.
 
         Args:
-            query: (batch, 2, channels, height, width), this clip, as the branch before made it.
-            key: The clip before, likewise.
-            value: The clip before, as propagated so far: what is aligned.
+            query: (batch, 2, channels, height, width), this clip, from the previous branch.
+            key: The previous clip, likewise.
+            value: The previous clip as propagated so far, to be aligned.
             warped: `value` warped by each of `flows`.
-            flows: To the frame of the clip before at the same place, and to the other one, (batch, 2, 2, height,
+            flows: To the frame of the previous clip at the same index, and to the other one, (batch, 2, 2, height,
                 width).
 
         Returns:
@@ -89,7 +89,7 @@ class GuidedDeformableAttention(nn.Module):
         return result.permute(0, 3, 1, 2).view(batch, CLIP, config.embed, height, width)
 
     def _read(self, pair: Tensor, places: Tensor) -> Tensor:
-        """Read keys and values, (frames, channels, taps, height, width); each group of channels at its own places."""
+        """Sample keys and values, (frames, channels, taps, height, width), per group of channels."""
         groups, side = self.config.deformable_groups, self.config.deformable_window
         height, width = pair.shape[-2:]
         frames, channels = pair.shape[0] * CLIP, pair.shape[2]

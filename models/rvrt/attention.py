@@ -1,4 +1,4 @@
-"""Attention in windows of a clip, and the groups of layers made of it (section 3.2; Swin, arXiv 2103.14030).
+"""Attention in windows of a clip, and groups of such layers (section 3.2; Swin, arXiv 2103.14030).
 
 Inside a group everything is (clips, time, height, width, channels). A window spans a whole clip in time, so windows
 shift only in height and width.
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MASKED = -100.0
-"""Added to the logits of positions that a shifted window joins though the picture does not."""
+"""Added to the logits of positions that are adjacent only through the shift of windows."""
 
 
 class TransformerGroup(nn.Module):
@@ -48,7 +48,7 @@ class TransformerGroup(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Layers with and without shifted windows in turn, a linear map, and the input added."""
+    """Alternating layers with and without shifted windows, a linear map, and the input added."""
 
     def __init__(self, width: int, *, frames: int, window: int, heads: int, depth: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class TransformerLayer(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention of every position of a window to every other, with a learnt bias for where it lies."""
+    """Attention of every position of a window to every other, with a learnt relative position bias."""
 
     def __init__(self, width: int, frames: int, window: int, heads: int) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class WindowAttention(nn.Module):
 
 
 class Norm(nn.LayerNorm):
-    """Normalisation over channels, in float32 whatever runs around it."""
+    """Normalisation over channels, always in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., channels) to the same shape."""
@@ -172,7 +172,7 @@ def relative_index(frames: int, window: int) -> Tensor:
 
 
 def shift_mask(frames: int, windows: tuple[int, int], window: int, shift: tuple[int, int], like: Tensor) -> Tensor:
-    """Return what keeps apart, in shifted windows, what came from opposite borders: (windows, positions, positions)."""
+    """Return the mask that separates opposite borders in shifted windows: (windows, positions, positions)."""
     rows = _regions(windows[0] * window, window, shift[0], like)
     columns = _regions(windows[1] * window, window, shift[1], like)
     region = rows.view(windows[0], 1, window, 1) * 3 + columns.view(1, windows[1], 1, window)
@@ -181,7 +181,7 @@ def shift_mask(frames: int, windows: tuple[int, int], window: int, shift: tuple[
 
 
 def _regions(length: int, window: int, shift: int, like: Tensor) -> Tensor:
-    """Number the parts of one axis after its roll: the body, the last window's own part, what was rolled in."""
+    """Number the parts of one axis after its roll: the body, the last window's own part, the part rolled in."""
     position = torch.arange(length, device=like.device)
     if not shift:
         return torch.zeros_like(position)

@@ -1,4 +1,4 @@
-"""What stands before and after propagation: feature extraction, the residual block, the upsampler."""
+"""The layers before and after propagation: feature extraction, the residual block, the upsampler."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from models.rvrt.attention import TransformerGroup
 from models.rvrt.configs import RvrtConfig
 
 QUARTER_TAPS = (-0.09375, 0.59375, 0.59375, -0.09375)
-"""Cubic interpolation (a = -0.75) half-way between two samples: what a quarter of the size reads, everywhere."""
+"""Cubic interpolation (a = -0.75) half-way between two samples, as in downscaling by four."""
 
 
 class FeatureExtraction(nn.Module):
-    """Frames to features; for restoration two strided convolutions go before, as the network runs on a quarter."""
+    """Frames to features; for restoration preceded by two strided convolutions, since the network runs at a quarter."""
 
     def __init__(self, config: RvrtConfig) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class FeatureExtraction(nn.Module):
 
 
 class ResidualRefinement(nn.Module):
-    """The seed's residual block: y = x + (3x3x3 convolution, LeakyReLU) three times, over all frames.
+    """The residual block: y = x + (3x3x3 convolution, LeakyReLU) three times, over all frames.
 
-    With the last convolution zero it is the identity, so that a published checkpoint without the block gives what it
-    gave. A 3x3x3 convolution is run as a 3x3 one over three frames stacked: engines have fast kernels for that.
+    With the last convolution zero it is the identity, so that a published checkpoint without the block gives the same
+    result. A 3x3x3 convolution is run as a 3x3 one over three stacked frames, for which engines have fast kernels.
     """
 
     def __init__(self, width: int, layers: int = 3) -> None:
@@ -90,7 +90,7 @@ class Upsampler(nn.Module):
 def transformer_group(
     config: RvrtConfig, channels_in: int, *, stage: int, frames: int, groups: int
 ) -> TransformerGroup:
-    """Make the group of a stage: 0 extraction, 1 propagation, 2 reconstruction."""
+    """Build the group of a stage: 0 extraction, 1 propagation, 2 reconstruction."""
     return TransformerGroup(
         channels_in,
         config.embed,
@@ -107,8 +107,8 @@ def transformer_group(
 def quarter(frames: Tensor) -> Tensor:
     """Reduce (frames, channels, height, width) to a quarter of its sides, bicubic without smoothing, as published.
 
-    Half-way between samples is the same kernel everywhere, and no border is met: one convolution of stride 4, where
-    not every engine has a cubic resize.
+    Half-way between samples the kernel is the same everywhere and reaches no border, so it is one convolution of stride
+    4; not every engine has a cubic resize.
     """
     taps = frames.new_tensor(QUARTER_TAPS)
     kernel = torch.outer(taps, taps).view(1, 1, 4, 4).repeat(frames.shape[1], 1, 1, 1)

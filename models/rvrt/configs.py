@@ -8,11 +8,11 @@ from models.spynet import SpynetConfig
 
 @dataclass(frozen=True, slots=True)
 class RvrtConfig:
-    """What fixes a network.
+    """The configuration of a network.
 
     `scale`: 4, or 1 for restoration, which works at a quarter of the frame's sides. `blocks` and `depths`: transformer
     groups, and layers in each, of feature extraction, of one propagation branch and of reconstruction.
-    `branches`: how many of backward_1, forward_1, backward_2, forward_2 are run. `groups`: of the first convolution of
+    `branches`: how many of backward_1, forward_1, backward_2, forward_2 are used. `groups`: of the first convolution of
     extraction, the four branches and reconstruction. `noise_level`: a fourth input channel, sigma / 255.
     `refinement`: the residual block; None is the published network.
     """
@@ -38,16 +38,16 @@ class RvrtConfig:
     flow: SpynetConfig = field(default_factory=SpynetConfig)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not divide."""
+        """Refuse sizes that do not divide evenly."""
         for name, parts in (("heads", self.heads), ("deformable_heads", self.deformable_heads)):
             if self.embed % parts:
-                raise ValueError(f"got embed {self.embed} and {name} {parts}; the one must divide the other")
+                raise ValueError(f"got embed {self.embed} and {name} {parts}; one must divide the other")
         if self.deformable_groups % 2 or 4 * self.embed % self.deformable_groups:
             raise ValueError(f"got {self.deformable_groups} deformable groups; expected an even divisor of 4 embed")
 
     @property
     def input_channels(self) -> int:
-        """Channels of a frame as it goes in."""
+        """Channels of an input frame."""
         return 4 if self.noise_level else 3
 
     @property
@@ -57,7 +57,7 @@ class RvrtConfig:
 
     @property
     def branch_names(self) -> tuple[str, ...]:
-        """Name the propagation branches in the order in which they run."""
+        """The propagation branches in order."""
         return ("backward_1", "forward_1", "backward_2", "forward_2")[: self.branches]
 
 
@@ -66,14 +66,14 @@ DEBLURRING = RvrtConfig(scale=1, embed=192, groups=(1, 3, 3, 3, 3, 3))
 DENOISING = replace(DEBLURRING, groups=(1, 3, 4, 6, 8, 4), noise_level=True)
 
 _HALF_FLOW = SpynetConfig(levels=5, widths=(16, 32, 16, 8), shrink=2)
-"""Half-width five-level flow at half resolution: full flow, 74 GFLOP a 320x180 frame, is more than all the rest."""
+"""Half-width five-level flow at half resolution: full flow takes 74 GFLOP per 320x180 frame, more than all the rest."""
 
 # Thousands of parameters:  flow  extraction  alignment  propagation  reconstruction  residual block  upsampler  all
 #                    small   318          21        230          224              67              21         21  902
 #                    tiny    318          13         67           58              28              21         21  526
-# The sizes were chosen by a sketch of 620 and 340. Its sums come out, for it and three others of its sketches, with
-# flow convolutions of 5x5 (162) and 16 channels in the offset convolutions. Both stay: 7x7 is SPyNet's own kernel, so
-# that its levels can be compared, and offsets as wide as the features cost 7 of small's 71 GFLOP a 320x180 frame.
+# The original design had 620 and 340 thousand, with flow convolutions of 5x5 (162) and 16 channels in the offset
+# convolutions. Here 7x7 is SPyNet's own kernel, so that its levels can be compared, and offsets as wide as the features
+# take 7 of small's 71 GFLOP per 320x180 frame.
 SMALL = RvrtConfig(
     embed=32,
     blocks=(1, 1, 1),

@@ -1,4 +1,4 @@
-"""The whole network: extract, find flow, propagate clip by clip in up to four branches, reconstruct."""
+"""The whole network: extract features, estimate flow, propagate clip by clip in up to four branches, reconstruct."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from models.spynet import SpyNet, neighbour_flows
 
 
 class ClipFlows(NamedTuple):
-    """Flows from a clip to the one before it: to the frame at the same place in it, and to the other frame."""
+    """Flows from a clip to the previous one: to the frame at the same index, and to the other frame."""
 
     same: Tensor
     other: Tensor
@@ -50,14 +50,14 @@ class Rvrt(nn.Module):
         """Restore a clip.
 
         Args:
-            frames: (batch, frames, 3, height, width), RGB in [0, 1], with the noise level as a fourth channel if the
-                configuration says so; an even number of frames, and sides as `config.side_multiple` says.
+            frames: (batch, frames, 3, height, width), RGB in [0, 1], with the noise level as a fourth channel if
+            configured; an even number of frames, and sides that are multiples of `config.side_multiple`.
 
         Returns:
             (batch, frames, 3, scale height, scale width), not clamped.
 
         Raises:
-            ValueError: The clip is of another shape.
+            ValueError: The clip has another shape.
         """
         self._check(frames)
         batch, count = frames.shape[:2]
@@ -83,17 +83,17 @@ class Rvrt(nn.Module):
     def propagate(
         self, name: str, features: dict[str, list[Tensor]], flows: list[ClipFlows]
     ) -> tuple[list[Tensor], list[ClipFlows]]:
-        """Carry features through the clips in their given order (section 3.1).
+        """Propagate features through the clips in the given order (section 3.1).
 
         Args:
             name: The branch.
             features: Every earlier branch's clips, (batch, 2, channels, height, width) each.
-            flows: Of each clip after the first, to the one before it.
+            flows: Of each clip after the first, to the previous one.
 
         Returns:
-            The branch's clips, and the flows as this branch refined them, for the branch of the same direction.
+            The branch's clips, and the flows refined by this branch, for the next branch of the same direction.
         """
-        # Queries and keys are what the branch before made.
+        # Queries and keys come from the previous branch.
         below = list(features.values())[-1]
         carried = torch.zeros_like(below[0])
         results: list[Tensor] = []
@@ -138,7 +138,7 @@ class Rvrt(nn.Module):
 
 
 def clip_flows(flows: Tensor) -> list[ClipFlows]:
-    """Chain the flows of neighbouring frames, each to the one before it, into flows from clip to clip.
+    """Chain the flows of neighbouring frames, each to the previous one, into flows from clip to clip.
 
     Args:
         flows: (batch, frames - 1, 2, height, width), in the order of propagation.
@@ -154,14 +154,14 @@ def clip_flows(flows: Tensor) -> list[ClipFlows]:
 
 
 def _turn(clips: list[Tensor]) -> list[Tensor]:
-    """Return the clips as seen from the end: last clip first, each with its frames exchanged."""
+    """Return the clips reversed: last clip first, each with its frames swapped."""
     return [torch.flip(clip, (1,)) for clip in reversed(clips)]
 
 
 def _warp_both(clip: Tensor, flow: ClipFlows) -> tuple[Tensor, Tensor]:
-    """Warp a clip by `flow.same`, and with its frames exchanged by `flow.other`.
+    """Warp a clip by `flow.same`, and with its frames swapped by `flow.other`.
 
-    In one warp: TensorRT for RTX 1.7 fails to build two beside the deformable attention (docs/export.md).
+    In one warp: TensorRT for RTX 1.7 fails to build two together with the deformable attention (docs/export.md).
     """
     frames = torch.cat((clip, torch.flip(clip, (1,)))).flatten(0, 1)
     warped = flow_warp(frames, torch.cat((flow.same, flow.other)).flatten(0, 1))

@@ -81,7 +81,7 @@ def bad(tmp_path, clip_bytes, write_clip):
         ("empty", ["is empty"]),
         ("text", ["is a text file"]),
         ("noise", ["not a media file"]),
-        ("truncated", ["cut short"]),
+        ("truncated", ["truncated"]),
         ("picture", ["is a still image (PNG)"]),
         ("folder", ["is a folder"]),
         ("unknown codec", ["unknown codec"]),
@@ -91,7 +91,7 @@ def bad(tmp_path, clip_bytes, write_clip):
         ("playlist", ["is a playlist"]),
     ],
 )
-def test_a_source_that_is_no_media_is_refused(relume, tmp_path, bad, kind, words):
+def test_a_source_that_is_not_media_is_refused(relume, tmp_path, bad, kind, words):
     source = bad(kind)
 
     _refuse(relume, tmp_path, source, "-o", tmp_path / "out.mp4", code=3, words=["bad.mp4", *words])
@@ -112,7 +112,7 @@ def _without_roots_rights():
         ("target folder", 4, "target folder"),
     ],
 )
-def test_without_permission_it_is_told(relume, clip, tmp_path, forbidden, code, words):
+def test_without_permission_it_is_reported(relume, clip, tmp_path, forbidden, code, words):
     for name in ("source folder", "target folder"):
         (tmp_path / name).mkdir()
     source = clip.rename(tmp_path / "source folder" / "clip.mp4") if "source" in forbidden else clip
@@ -260,7 +260,7 @@ def test_damage_is_concealed_when_asked_and_told(relume, tmp_path, damaged):
         assert sum(1 for _ in container.decode(video=0)) >= 30
 
 
-def test_a_file_cut_short_behind_its_index_is_refused(relume, tmp_path, write_clip):
+def test_a_file_truncated_behind_its_index_is_refused(relume, tmp_path, write_clip):
     whole = write_clip(tmp_path / "whole.mp4", frames=60, size=(64, 48), audio=False)
     source = tmp_path / "clip.mp4"
     options = {"movflags": "faststart"}
@@ -274,4 +274,4 @@ def test_a_file_cut_short_behind_its_index_is_refused(relume, tmp_path, write_cl
     content = source.read_bytes()
     source.write_bytes(content[: len(content) * 2 // 3])
 
-    _refuse(relume, tmp_path, source, "-o", tmp_path / "out.mp4", code=3, words=["clip.mp4", "cut short"])
+    _refuse(relume, tmp_path, source, "-o", tmp_path / "out.mp4", code=3, words=["clip.mp4", "truncated"])

@@ -37,7 +37,7 @@ def relume(*words: object, cwd: Path | None = None) -> subprocess.CompletedProce
         (["enhnce", "x.mp4"], "Did you mean 'enhance'"),
     ],
 )
-def test_what_is_mistyped_is_told_with_what_there_is(words: list[str], said: str):
+def test_a_typo_is_reported_with_the_alternatives(words: list[str], said: str):
     done = relume(*words)
 
     assert done.returncode == 2
@@ -116,7 +116,7 @@ def test_what_is_for_one_file_is_refused_for_several(tmp_path: Path):
         run_all(both, tmp_path / "out.mp4")
 
 
-def test_a_comparison_of_sound_alone_is_told_to_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_comparison_of_audio_only_is_skipped_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = tmp_path / "a.wav"
     with wave.open(str(source), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))

@@ -21,7 +21,7 @@ def _sizes(path):
         return [(frame.width, frame.height) for frame in container.decode(video=0)]
 
 
-def test_a_clip_becomes_larger_with_a_report_and_a_picture(relume, clip, tmp_path):
+def test_a_clip_is_upscaled_with_a_report_and_an_image(relume, clip, tmp_path):
     out, report, look = (tmp_path / name for name in ("out.mp4", "out.json", "out.png"))
 
     done = relume("enhance", clip, "-o", out, "--report", report, "--compare", look)
@@ -52,7 +52,7 @@ def test_with_json_the_report_is_all_there_is_on_standard_output(relume, clip, t
     assert _sizes(tmp_path / "out.mp4") == [(64, 48)] * 12
 
 
-def test_a_model_of_ones_own_is_used_and_its_licence_told(relume, clip, tmp_path):
+def test_an_own_model_is_used_and_its_licence_reported(relume, clip, tmp_path):
     shutil.copytree(zoo_folder() / "light-x2", tmp_path / "own" / "mine")
 
     done = relume("enhance", clip, "-o", tmp_path / "out.mp4", "--model", "mine", "--zoo", tmp_path / "own")
@@ -108,7 +108,7 @@ def test_a_signal_stops_the_job_and_leaves_no_half_file(start_relume, write_clip
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-def test_an_animated_webp_becomes_a_film_with_its_times(relume, tmp_path):
+def test_an_animated_webp_becomes_a_video_with_its_times(relume, tmp_path):
     frames = [Image.new("RGB", (48, 32), (60 * number, 0, 0)) for number in range(4)]
     durations = [40, 17, 333, 100]
     frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], duration=durations, lossless=True)

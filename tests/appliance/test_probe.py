@@ -48,7 +48,7 @@ def lose_packet(path, share):
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mov"])
-def test_probe_says_of_a_file_that_is_cut_short_what_the_watch_folder_says(suffix, write_clip, relume, tmp_path):
+def test_probe_says_of_a_file_that_is_truncated_what_the_watch_folder_says(suffix, write_clip, relume, tmp_path):
     path = cut(write_clip(tmp_path / f"clip{suffix}"), 0.8)
     with pytest.raises(UnreadableError) as refused:
         check_media(path, EnhanceOptions())
@@ -103,7 +103,7 @@ def test_probe_check_lists_the_holes_that_enhance_reports(write_clip, relume, tm
     assert f"{hole.start_s:.3f} s" in done.stdout
 
 
-def test_probe_check_names_the_place_and_length_of_lost_sound(relume, tmp_path):
+def test_probe_check_names_the_place_and_length_of_lost_audio(relume, tmp_path):
     path = tmp_path / "talk.flac"
     noise = np.random.default_rng(1).integers(-9000, 9000, (1, 4608 * 6), np.int16)
     with av.open(str(path), "w") as container:

@@ -24,7 +24,7 @@ def test_progress_without_a_total_tells_what_is_done():
     assert describe_progress(Progress("enhance", frames_done=7)) == "7 frames"
 
 
-def test_progress_of_sound_alone_counts_samples():
+def test_progress_of_audio_only_counts_samples():
     progress = Progress("enhance", samples_done=480, samples_total=96000)
 
     assert describe_progress(progress) == "480/96000 samples"

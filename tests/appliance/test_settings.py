@@ -52,7 +52,7 @@ def test_the_data_directory_comes_from_the_environment_too(tmp_path: Path, monke
         ('tls = "perhaps"', "setting tls: Encrypt (TLS) must be on or off"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused_with_its_place(tmp_path: Path, text: str, said: str):
+def test_an_invalid_file_is_refused_with_its_path(tmp_path: Path, text: str, said: str):
     (tmp_path / "relume.toml").write_text(text)
 
     with pytest.raises(SettingsError) as caught:

@@ -27,7 +27,7 @@ def test_a_signal_may_come_while_the_event_is_being_waited_for():
     run("bell.trigger", timeout_s=60)
 
 
-def test_a_handler_that_sets_the_event_itself_waits_for_ever():
+def test_a_handler_that_sets_the_event_itself_waits_forever():
     with pytest.raises(subprocess.TimeoutExpired):
         run("lambda *_: event.set()", timeout_s=3)
 

@@ -61,7 +61,7 @@ def test_the_check_of_the_finished_file_has_a_line_of_its_own():
     assert "Verification of the result failed: 24 frames were written, 23 are in the file." in describe_report(failed)
 
 
-def test_what_was_not_carried_is_told_with_the_reason():
+def test_what_was_not_carried_is_reported_with_the_reason():
     report = replace(REPORT, parts=(PartOutcome("attachments", 2, Action.NOT_CARRIED, "mp4"),))
 
     lines = summarise(report).splitlines()
@@ -80,7 +80,7 @@ def test_changed_times_warnings_and_repairs_stand_out():
     assert text.endswith("warning: look here")
 
 
-def test_sound_alone_has_no_picture_lines():
+def test_audio_only_has_no_video_lines():
     report = replace(
         REPORT,
         picture=None,
@@ -96,6 +96,6 @@ def test_sound_alone_has_no_picture_lines():
     assert "audio starts 5 samples before the video in the source, with the video in the result" in text
 
 
-def test_a_job_that_was_interrupted_says_so():
+def test_a_job_that_was_interrupted_is_reported():
     assert "resumed" not in summarise(REPORT)
     assert "after 2 interruptions" in summarise(replace(REPORT, resumes=2))

@@ -67,4 +67,4 @@ def test_memory_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     run = try_file(source, "none", tmp_path / "run", conceal=False, limits=Limits(memory_bytes=100 << 20))
 
-    assert run.problem.startswith("took 2")
+    assert run.problem.startswith("used 2")

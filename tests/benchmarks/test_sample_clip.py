@@ -41,7 +41,7 @@ def test_scenes_move_and_are_cut():
     assert steps[9] > 2 * max(within)
 
 
-def test_without_photographs_the_remedy_is_told(monkeypatch, tmp_path):
+def test_without_photographs_the_remedy_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(sample_clip, "find_spec", lambda _: None)
 
     with pytest.raises(OptionError, match=r"pip install 'relume\[sample\]'"):
@@ -60,5 +60,5 @@ def test_the_voice_pauses_and_the_noise_does_not():
     assert level[5:].min() > 0.01
 
 
-def test_the_sound_is_the_same_every_time():
+def test_the_audio_is_the_same_every_time():
     assert np.array_equal(sample_clip.make_audio(1000), sample_clip.make_audio(1000))

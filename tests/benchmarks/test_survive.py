@@ -30,11 +30,11 @@ def test_a_few_kills_at_random_moments_lose_nothing() -> None:
         (None, "nothing"),
         ({"sounds": []}, "sound"),
         ({"sounds": [1], "segments": [1, 2], "picture": None}, "2 segments"),
-        ({"sounds": [1], "segments": [1], "picture": {"warnings": []}, "result": None}, "picture through"),
+        ({"sounds": [1], "segments": [1], "picture": {"warnings": []}, "result": None}, "video complete"),
         ({"sounds": [1], "segments": [1], "picture": {}, "result": {"size_bytes": 1}}, "checked"),
     ],
 )
-def test_a_moment_is_told_by_what_was_left(tmp_path: Path, manifest: object, moment: str) -> None:
+def test_a_moment_is_described_by_the_workspace(tmp_path: Path, manifest: object, moment: str) -> None:
     folder = tmp_path / "work" / "segments"
     folder.mkdir(parents=True)
     if manifest is not None:

@@ -8,7 +8,7 @@ from calibration.quality import KINDS, TestDegradation, degrade_clip, luma, psnr
 
 
 @pytest.fixture
-def picture():
+def frame():
     y, x = np.mgrid[:96, :128]
     waves = [np.sin(x / 5), np.cos(y / 6), np.sin((x + y) / 8)]
     return (np.stack(waves, -1) * 80 + 128).astype(np.uint8)

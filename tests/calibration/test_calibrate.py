@@ -125,10 +125,10 @@ def test_calibrating_puts_file_ranges_and_figures_into_the_zoo(tmp_path):
     assert not list((tmp_path / "zoo" / "light-x4").glob(".*"))
 
 
-def test_a_speech_model_without_speech_is_refused_in_words(tmp_path):
+def test_a_speech_model_without_speech_is_refused_with_a_message(tmp_path):
     result = CliRunner().invoke(app, ["calibrate", "speech-mask"])
     empty = CliRunner().invoke(app, ["calibrate", "speech-mask", "--clips", str(tmp_path)])
 
     assert (result.exit_code, empty.exit_code) == (1, 1)
-    assert "one folder with speech/ and noise/; give it as --clips" in result.output
+    assert "one folder with speech/ and noise/; set it with --clips" in result.output
     assert "0 speech and 0 noise files" in empty.output

@@ -67,7 +67,7 @@ def test_larger_clips_are_brought_down(clip):
     assert all(frame.min() >= 0 and frame.max() <= 1 for frame in frames)
 
 
-def test_sound_alone_is_refused(tmp_path):
+def test_audio_only_is_refused(tmp_path):
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")

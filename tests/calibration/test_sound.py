@@ -43,7 +43,7 @@ def test_blocks_come_at_their_tracked_level_with_the_state_of_the_block_before(r
                 np.testing.assert_allclose(following[state.input], made[state.output], atol=1e-6)
 
 
-def test_a_picture_alone_is_refused(tmp_path):
+def test_video_alone_is_refused(tmp_path):
     path = tmp_path / "silent.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)

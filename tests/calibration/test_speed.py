@@ -40,7 +40,7 @@ def test_every_session_has_its_turn_and_the_first_round_does_not_count():
 
 
 @pytest.mark.slow
-def test_the_plot_is_a_picture_with_every_point(tmp_path):
+def test_the_plot_is_an_image_with_every_point(tmp_path):
     pytest.importorskip("matplotlib", reason="the plot needs matplotlib: pip install 'relume[build]'")
     points = [Point("float32", 40.0, 36.3), Point("int8", 20.0, 36.26)]
 

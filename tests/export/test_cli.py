@@ -45,7 +45,7 @@ def test_export_makes_every_precision_and_a_table(clip, tmp_path) -> None:
         "sr-unet-x2-window.int8-tensorrt.onnx",
         "sr-unet-x2-window.calibration.json",
     }
-    assert "random weights, for the export alone" in result.output
+    assert "random weights, only to test the export" in result.output
     assert "worst of 4" in result.output
     assert "dB SNR, worst of 4" in result.output
 
@@ -59,7 +59,7 @@ def test_export_makes_every_precision_and_a_table(clip, tmp_path) -> None:
         (["sr-unet-x2", "--tile", "17x16"], "got tiles of 17x16; the sides for sr-unet-x2 must be multiples of 16"),
     ],
 )
-def test_what_cannot_be_done_is_said(arguments: list[str], message: str, tmp_path) -> None:
+def test_refusals_are_reported(arguments: list[str], message: str, tmp_path) -> None:
     result = CliRunner().invoke(app, ["export", *arguments, "--output", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert message in result.output
@@ -79,7 +79,7 @@ def test_real_tiles_are_cut_out_of_consecutive_frames(clip) -> None:
 
 
 def test_a_clip_that_is_too_short_is_refused(clip) -> None:
-    with pytest.raises(ValueError, match="has 3 frames of 32x24; a tile needs 4 of 8x8: give a longer or larger clip"):
+    with pytest.raises(ValueError, match="has 3 frames of 32x24; a tile needs 4 of 8x8: use a longer or larger clip"):
         list(real_tiles({"frames": (1, 4, 3, 8, 8)}, [clip], 1))
 
 

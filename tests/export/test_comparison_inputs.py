@@ -30,7 +30,7 @@ def write_audio(path: Path, samples: int) -> Path:
     return path
 
 
-def test_pictures_of_a_tile_are_frames_that_follow_each_other(tmp_path) -> None:
+def test_the_frames_of_a_tile_are_consecutive(tmp_path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", first=10)
     for tile in real_tiles({"one": (1, 3, 8, 8), "two": (1, 2, 3, 8, 8), "not": (1, 5)}, [clip], 5):
         levels = [round(float(level) * 255) for level in (*tile["one"][:, 0, 0, 0], *tile["two"][0, :, 0, 0, 0])]
@@ -54,7 +54,7 @@ def test_blocks_of_a_recording_follow_each_other_at_unit_level(tmp_path) -> None
 
 def test_a_recording_that_is_too_short_is_refused(tmp_path) -> None:
     audio = write_audio(tmp_path / "tone.wav", 3000)
-    with pytest.raises(ValueError, match="has 3000 samples at 16 kHz; 4 blocks of 1000 are needed: give a longer"):
+    with pytest.raises(ValueError, match="has 3000 samples at 16 kHz; 4 blocks of 1000 are needed: use a longer"):
         list(audio_tiles({"x": (1, 1, 1000)}, [audio], 4, audio="x"))
 
 

@@ -62,7 +62,7 @@ def tiny(tmp_path, kind: str = "Relu", domain: str = ""):
 
 
 @needs_rtx
-def test_a_refused_operation_is_told_and_nothing_is_left(tmp_path) -> None:
+def test_a_refused_operation_is_reported_and_nothing_is_left(tmp_path) -> None:
     source = tiny(tmp_path, "Unheard", "elsewhere")
     with pytest.raises(EngineBuildError, match=r"tiny.onnx cannot be parsed: .*Unheard"):
         build_engine(source, tmp_path / "engine", capability="sm86")
@@ -71,7 +71,7 @@ def test_a_refused_operation_is_told_and_nothing_is_left(tmp_path) -> None:
 
 @needs_rtx
 def test_a_generation_that_the_builder_does_not_know_is_refused(tmp_path) -> None:
-    with pytest.raises(EngineBuildError, match="rtx cannot build for sm87; leave it out"):
+    with pytest.raises(EngineBuildError, match="rtx cannot build for sm87; remove it"):
         build_engine(tiny(tmp_path), tmp_path / "engine", capability="sm87")
 
 
@@ -124,7 +124,7 @@ def test_the_builder_itself_fixes_named_sizes(tmp_path) -> None:
     assert built.target == "sm86"
     assert not cache.exists()  # RTX measures when an engine is opened
     before = target.read_bytes()
-    with pytest.raises(EngineBuildError, match=r"frame has a side named '2\*width'; give a size for each of its names"):
+    with pytest.raises(EngineBuildError, match=r"frame has a dimension named '2\*width'; set each size in it"):
         build_engine(source, target, capability="sm86", dimensions={"height": 16}, cache=cache)
     assert target.read_bytes() == before
 
@@ -136,7 +136,7 @@ def test_openvino_builds_for_this_processor_alone(tmp_path) -> None:
     built = build_engine(source, target, engine_type=EngineType.OPENVINO, dimensions={"height": 16, "width": 24})
 
     assert (built.target, built.size_bytes) == ("this processor", target.stat().st_size)
-    with pytest.raises(EngineBuildError, match="openvino builds for this machine's processor alone; leave sm86 out"):
+    with pytest.raises(EngineBuildError, match="openvino builds only for this machine's processor; remove sm86"):
         build_engine(source, target, engine_type=EngineType.OPENVINO, capability="sm86")
     with pytest.raises(EngineBuildError, match="height"):
         build_engine(source, tmp_path / "other", engine_type=EngineType.OPENVINO, dimensions={"width": 24})

@@ -129,8 +129,8 @@ def test_tiles_that_do_not_divide_are_refused() -> None:
         make_graphs(entry, nn.Identity(), size=(32, 30))
 
 
-def test_a_network_that_no_graph_is_made_of_says_so() -> None:
-    with pytest.raises(NotExportableError, match=r"demucs-48 is a Identity, of which export/graphs\.py makes none"):
+def test_a_network_that_no_graph_is_made_of_is_reported() -> None:
+    with pytest.raises(NotExportableError, match=r"demucs-48 is a Identity, which export/networks\.py cannot split"):
         make_graphs(REGISTRY.find("demucs-48"), nn.Identity(), size=(64, 64))
 
 

@@ -25,6 +25,6 @@ def test_names_and_their_multiples_become_sizes(tmp_path) -> None:
 
 
 def test_a_name_without_a_size_is_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match="x has a side named height; give a size for each of its names, got"):
+    with pytest.raises(ValueError, match="x has a dimension named height; set each size in it, got"):
         set_static_shapes(named(tmp_path), tmp_path / "fixed.onnx", {"width": 6})
     assert not (tmp_path / "fixed.onnx").exists()

@@ -70,7 +70,7 @@ def test_another_run_keeps_the_title_and_the_figures_of_the_same_file(checkpoint
     assert (manifest.title, manifest.quality) == ("Own title", (figure,))
 
 
-def test_a_recipe_says_the_kind_of_network_and_old_ones_are_told_by_their_tasks() -> None:
+def test_a_recipe_has_the_kind_of_network_and_old_ones_are_recognised_by_their_tasks() -> None:
     def kind(**recipe: object) -> str:
         return TrainingCheckpoint({}, recipe, 1).kind
 

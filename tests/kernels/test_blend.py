@@ -8,7 +8,7 @@ from kernels.tiles import add_tile, plan_tiles, tile_window
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_tiles_of_one_picture_blend_back_into_it(scale):
+def test_tiles_of_one_image_blend_back_into_it(scale):
     height, width, overlap = 70, 91, 12
     canvas = np.random.default_rng(2).random((3, height * scale, width * scale), np.float32)
     total, weight = np.zeros_like(canvas), np.zeros(canvas.shape[1:], np.float32)

@@ -46,13 +46,13 @@ def test_one_frame_is_a_clip() -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (30, 44)])
-def test_flow_is_of_the_picture_s_size(size: tuple[int, int]) -> None:
+def test_flow_has_the_size_of_the_image(size: tuple[int, int]) -> None:
     network = SpyNet(SpynetConfig(levels=3, widths=(4, 4, 4, 4), shrink=2)).eval()
     with torch.inference_mode():
         assert network(torch.rand(2, 3, *size), torch.rand(2, 3, *size)).shape == (2, 2, *size)
 
 
-def test_a_picture_resized_for_the_pyramid_gives_flow_in_its_own_pixels() -> None:
+def test_an_image_resized_for_the_pyramid_gives_flow_in_its_own_pixels() -> None:
     network = SpyNet(SpynetConfig(levels=3, widths=(4, 4, 4, 4))).eval()
     for level in network.levels:
         for parameter in level.parameters():

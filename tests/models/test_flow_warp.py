@@ -4,7 +4,7 @@ import torch
 from models.flow_warp import flow_warp, gather_at, graph_warp, pixel_grid, sample_at
 
 
-def test_a_whole_flow_shifts_the_picture() -> None:
+def test_an_integer_flow_shifts_the_image() -> None:
     frame = torch.rand(1, 2, 6, 9)
     flow = torch.zeros(1, 2, 6, 9)
     flow[:, 0], flow[:, 1] = 2, -1

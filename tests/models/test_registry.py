@@ -11,7 +11,7 @@ def entry(name: str) -> Entry:
 
 def test_a_duplicate_is_refused_and_changes_nothing() -> None:
     registry = Registry((entry("a"),))
-    with pytest.raises(DuplicateNameError, match="a network named a is registered already"):
+    with pytest.raises(DuplicateNameError, match="a network named a is already registered"):
         registry.add(entry("b"), entry("a"))
     assert [one.name for one in registry] == ["a"]
 

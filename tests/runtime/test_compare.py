@@ -21,7 +21,7 @@ def test_a_sheet_of_any_size_fits_a_screen(before, after):
     assert 300 <= sheet.height <= 1600
 
 
-def test_both_pictures_are_on_the_sheet():
+def test_both_images_are_on_the_sheet():
     sheet = np.asarray(draw_comparison(_flat(90, 160, 60), _flat(360, 640, 200)))
 
     rows = sheet[60:300]
@@ -30,7 +30,7 @@ def test_both_pictures_are_on_the_sheet():
     assert np.mean(np.all(right == 200, axis=2)) > 0.9
 
 
-def test_the_detail_is_where_the_picture_is_busy():
+def test_the_detail_is_where_the_image_is_busy():
     frame = _flat(200, 300)
     frame[120:180:2, 200:280] = 255
 
@@ -49,12 +49,12 @@ def test_the_file_is_a_png_and_nothing_else_is_left(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["look.png"]
 
 
-def test_a_place_that_does_not_exist_is_told(tmp_path):
+def test_a_place_that_does_not_exist_is_reported(tmp_path):
     with pytest.raises(OutputError, match="before/after image cannot be written to"):
         save_comparison(_flat(9, 16), _flat(18, 32), tmp_path / "none" / "look.png")
 
 
-def test_a_link_with_the_name_of_the_unfinished_picture_leads_nowhere(tmp_path):
+def test_a_link_with_the_name_of_the_unfinished_image_leads_nowhere(tmp_path):
     (tmp_path / "precious").write_text("mine")
     (tmp_path / ".sheet.png.part").symlink_to(tmp_path / "precious")
 

@@ -13,7 +13,7 @@ from runtime.errors import ManifestError
 from runtime.manifest import find_model, list_models, zoo_folder
 
 
-def test_the_box_is_described():
+def test_the_machine_is_described():
     box = hardware.detect_hardware()
 
     assert box.cores >= 1
@@ -136,7 +136,7 @@ def test_an_altered_model_is_a_problem_and_is_not_run(monkeypatch, tmp_path):
     assert diagnosis.speeds == diagnosis.choices == ()
 
 
-def test_an_owners_own_models_are_looked_at_and_measured_too(monkeypatch, chain_model, tmp_path):
+def test_an_owners_own_models_are_examined_and_measured_too(monkeypatch, chain_model, tmp_path):
     own = chain_model(name="mine")
     monkeypatch.setattr(doctor, "list_models", lambda zoo=None: list_models(zoo) if zoo else [])
     monkeypatch.setattr(doctor, "PRESETS", {})

@@ -78,7 +78,7 @@ def test_a_variable_frame_rate_keeps_every_time(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "codec", "most"), [("a.mp4", "libx264", 6), ("a.mkv", "libx264", 7), ("a.ts", "libx264", 8)]
 )
-def test_a_source_is_opened_a_few_times_however_many_places_are_looked_at(tmp_path, monkeypatch, name, codec, most):
+def test_a_source_is_opened_a_few_times_however_many_places_are_examined(tmp_path, monkeypatch, name, codec, most):
     """Planning opens it for the probe, the trial of the container and samples; each reader has its own."""
     source = write_clip(tmp_path / name, codec=codec, audio=True)
     opened, original = [], demux._open_container
@@ -97,7 +97,7 @@ def test_a_source_is_opened_a_few_times_however_many_places_are_looked_at(tmp_pa
         ("film.mjpeg", "mjpeg", "yuvj420p", "mjpeg"),
     ],
 )
-def test_moving_pictures_become_a_film_of_the_same_times(tmp_path, name, codec, pixel_format, container):
+def test_an_animation_becomes_a_video_of_the_same_times(tmp_path, name, codec, pixel_format, container):
     with av.open(str(tmp_path / name), "w", format=container) as output:
         stream = output.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
@@ -112,7 +112,7 @@ def test_moving_pictures_become_a_film_of_the_same_times(tmp_path, name, codec, 
 
 @pytest.mark.parametrize("colour", [(1, 1), (1, 2), (6, 1), (9, 1)], ids=["709", "709-full", "601", "2020"])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p10le"])
-def test_without_effect_the_picture_is_the_source(tmp_path, colour, pixel_format):
+def test_without_effect_the_video_is_the_source(tmp_path, colour, pixel_format):
     source = write_clip(tmp_path / "in.mkv", pixel_format=pixel_format, colour=colour)
     options = EnhanceOptions(preset="restore", audio=AudioMode.OFF, strength=0.0, crf=4)
 
@@ -141,7 +141,7 @@ def test_ten_bits_stay_ten_bits(tmp_path):
     assert len(np.unique(luma)) > 300, "more levels than eight bits have"
 
 
-def test_sound_that_is_off_is_copied_bit_for_bit(tmp_path):
+def test_audio_that_is_off_is_copied_bit_for_bit(tmp_path):
     source = write_clip(tmp_path / "in.mkv", audio=True)
 
     report = enhance(source, tmp_path / "out.mkv", RESTORE)
@@ -155,7 +155,7 @@ def test_sound_that_is_off_is_copied_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_sound_that_is_cleaned_has_as_many_samples_at_the_same_place(tmp_path, suffix):
+def test_audio_that_is_cleaned_has_as_many_samples_at_the_same_place(tmp_path, suffix):
     source = write_clip(tmp_path / f"in{suffix}", audio=True)
 
     report = enhance(source, tmp_path / f"out{suffix}", EnhanceOptions(preset="sound-only"))
@@ -168,7 +168,7 @@ def test_sound_that_is_cleaned_has_as_many_samples_at_the_same_place(tmp_path, s
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
-def test_a_file_of_sound_alone_is_a_job(tmp_path, suffix):
+def test_an_audio_file_is_a_job(tmp_path, suffix):
     source = tmp_path / f"in{suffix}"
     with av.open(str(source), "w") as container:
         stream = container.add_stream("flac" if suffix == ".flac" else "pcm_s16le", rate=44100, layout="mono")
@@ -252,7 +252,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, opt
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_picture_of_one_pixel_is_refused(tmp_path):
+def test_a_frame_of_one_pixel_is_refused(tmp_path):
     source = write_clip(tmp_path / "in.mkv", size=(1, 1), codec="ffv1", pixel_format="yuv444p")
 
     with pytest.raises(UnsupportedMediaError, match="frames of 1x1, expected at least 16x16"):
@@ -273,7 +273,7 @@ def lose_a_frame(monkeypatch):
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_result_whose_check_fails_is_kept_under_a_name_that_says_so(tmp_path, monkeypatch, durable):
+def test_a_result_that_fails_verification_is_kept_under_a_telling_name(tmp_path, monkeypatch, durable):
     source = write_clip(tmp_path / "in.mp4")
     workspace = tmp_path / "work" if durable else None
     (tmp_path / "out.unverified.mp4").write_bytes(b"an earlier one")

@@ -14,7 +14,7 @@ from runtime.errors import EngineStoreError
 from runtime.hardware import Gpu, detect_hardware
 
 
-def test_a_processor_is_told_by_its_name_and_instructions() -> None:
+def test_a_processor_is_identified_by_its_name_and_instructions() -> None:
     detect_device.cache_clear()
     device = detect_device(EngineType.OPENVINO)
 
@@ -54,7 +54,7 @@ def test_nvidia_smi_runs_once_a_minute_at_most(monkeypatch, tmp_path) -> None:
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is an NVIDIA GPU here")
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
-def test_a_missing_gpu_is_told_with_what_to_do() -> None:
+def test_a_missing_gpu_is_reported_with_what_to_do() -> None:
     with pytest.raises(EngineStoreError, match=r"no NVIDIA GPU found.*--for sm89.*--flavour openvino"):
         detect_device(EngineType.RTX)
 

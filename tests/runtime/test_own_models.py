@@ -69,7 +69,7 @@ def test_every_frame_comes_out_at_its_time(
     assert engine.sha256 in {file.sha256 for file in model.manifest.files}
 
 
-def test_without_strength_the_picture_is_the_source(tmp_path: Path, clip_model: Callable[..., Model]) -> None:
+def test_without_strength_the_video_is_the_source(tmp_path: Path, clip_model: Callable[..., Model]) -> None:
     source = write_clip(tmp_path / "in.mkv")
 
     enhance(source, tmp_path / "out.mkv", options_for(clip_model(spread=0.4), strength=0.0))
@@ -79,7 +79,7 @@ def test_without_strength_the_picture_is_the_source(tmp_path: Path, clip_model: 
     assert np.abs(before - after).max() <= 4
 
 
-def test_a_model_that_ships_can_be_named_and_no_licence_is_told(tmp_path: Path) -> None:
+def test_a_model_that_ships_can_be_named_and_no_licence_is_reported(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv")
     options = EnhanceOptions(audio=AudioMode.OFF, model="light-x2")
 

@@ -52,7 +52,7 @@ def wishes(model=None, **fields):
     return EnhanceOptions(scale=4, threads=1, **({"audio": AudioMode.OFF} | zoo | fields))
 
 
-def test_picture_and_sound_run_on_what_was_measured_for_each(clip, tmp_path, keep_speeds):
+def test_video_and_audio_run_on_what_was_measured_for_each(clip, tmp_path, keep_speeds):
     engines = keep_speeds(find_model("light-x4"), {("cpu", "fp32"): 20.0, ("openvino", "int8"): 10.0})
     keep_speeds(find_model("speech-mask"), {("cpu", "fp32"): 0.3, ("openvino", "fp32"): 0.4})
 
@@ -67,9 +67,7 @@ def test_picture_and_sound_run_on_what_was_measured_for_each(clip, tmp_path, kee
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_what_cannot_be_opened_makes_way_for_what_is_safer_and_the_report_tells(
-    clip, tmp_path, keep_speeds, damaged, durable
-):
+def test_a_backend_that_cannot_open_a_model_is_replaced_and_reported(clip, tmp_path, keep_speeds, damaged, durable):
     engines = keep_speeds(damaged, {("cpu", "fp32"): 20.0, ("openvino", "int8"): 10.0})
     workspace = tmp_path / "work" if durable else None
 
@@ -98,7 +96,7 @@ def test_a_file_that_was_altered_is_no_matter_of_backends(clip, tmp_path, damage
         enhance(clip, tmp_path / "out.mp4", wishes(damaged, precision="int8"))
 
 
-def test_a_precision_is_the_pictures_where_the_sound_has_no_such_file(clip, tmp_path):
+def test_a_precision_is_for_the_video_if_the_speech_model_lacks_it(clip, tmp_path):
     asked = wishes(precision="int8", audio=AudioMode.SPEECH)
     selection = select_backends(plan_job(clip, tmp_path / "out.mp4", asked), threads=1)
 
@@ -138,7 +136,7 @@ def test_the_first_job_that_is_long_enough_is_measured_and_later_ones_use_it(cli
     assert caplog.text.count("benchmarking the backends") == 1
 
 
-def test_a_short_job_one_with_a_wish_and_one_without_a_folder_are_not_measured(clip, tmp_path, monkeypatch):
+def test_short_jobs_and_jobs_with_a_preference_or_without_a_folder_are_not_benchmarked(clip, tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("measured")
 

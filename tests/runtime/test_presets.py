@@ -67,7 +67,7 @@ def test_the_crf_of_a_preset_is_for_its_own_codec_only():
     assert resolve_preset(EnhanceOptions(codec=Codec.AV1)).crf is None
 
 
-def test_sound_only_copies_the_picture():
+def test_sound_only_copies_the_video():
     plan = resolve_preset(EnhanceOptions(preset="sound-only"))
 
     assert (plan.scale, plan.codec, plan.crf) == (1, None, None)

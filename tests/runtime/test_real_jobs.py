@@ -29,7 +29,7 @@ def read_times(path, *, before):
 @pytest.mark.slow
 @pytest.mark.skipif(not CLIPS, reason="the real clips are not here")
 @pytest.mark.parametrize("source", CLIPS, ids=lambda path: path.name)
-def test_every_picture_and_sample_of_a_job_comes_out_at_its_time(source, tmp_path):
+def test_every_frame_and_sample_of_a_job_comes_out_at_its_time(source, tmp_path):
     target = tmp_path / f"result{source.suffix}"
 
     report = enhance(source, target, EnhanceOptions(preset="restore", end=END))

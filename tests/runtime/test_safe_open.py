@@ -92,7 +92,7 @@ def test_a_file_outside_of_the_folder_is_refused(tmp_path: Path, name: str) -> N
         open_plain(tmp_path / "clip.mp4", below=tmp_path / "in")
 
 
-def test_a_missing_file_is_told_as_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_plain(tmp_path / "a/none.mp4", below=tmp_path)
     with pytest.raises(FileNotFoundError):

@@ -76,7 +76,7 @@ def test_a_span_in_which_a_track_is_silent_leaves_the_track_out(tmp_path: Path, 
     assert fates(report)[1][0] is Action.ENHANCED
 
 
-def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_file_whose_only_audio_is_empty_is_refused_with_a_message(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, 0)])
 
     with pytest.raises(UnsupportedMediaError, match=r"a\.mkv has no audio to enhance: it is empty"):
@@ -85,14 +85,14 @@ def test_a_file_whose_only_sound_is_empty_is_refused_in_words(tmp_path: Path) ->
     assert not (tmp_path / "b.mp4").exists()
 
 
-def test_a_span_without_any_sound_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_span_without_any_audio_is_refused_with_a_message(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(0, RATE)])
 
     with pytest.raises(OptionError, match="no audio to enhance: it is empty from --start to --end"):
         enhance(path, tmp_path / "b.mkv", EnhanceOptions(preset="sound-only", start=Fraction(3, 2)))
 
 
-def test_samples_that_had_to_be_clipped_are_told_in_the_report(tmp_path: Path) -> None:
+def test_samples_that_had_to_be_clipped_are_reported_in_the_report(tmp_path: Path) -> None:
     samples = np.full((1, RATE), 0.2, np.float32)
     samples[0, 1000:1100] = 3
     with av.open(str(tmp_path / "a.wav"), "w") as output:
@@ -133,7 +133,7 @@ def test_the_first_sixteen_tracks_are_cleaned_and_the_others_copied(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "codec", "kept"), [("a.ogg", "vorbis", "opus"), ("a.m4b", "aac", "aac"), ("a.m4b", "alac", "alac")]
 )
-def test_a_file_of_sound_keeps_its_suffix(tmp_path: Path, name: str, codec: str, kept: str, durable: bool) -> None:
+def test_an_audio_file_keeps_its_suffix(tmp_path: Path, name: str, codec: str, kept: str, durable: bool) -> None:
     options = {"strict": "experimental"} if codec == "vorbis" else {}
     samples = np.random.default_rng(1).normal(0, 0.1, (2, 44_100)).astype(np.float32)
     with av.open(str(tmp_path / name), "w", format="mp4" if name == "a.m4b" else "ogg") as output:

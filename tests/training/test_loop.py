@@ -111,7 +111,7 @@ def test_weights_that_fit_are_taken_and_the_others_named():
 @pytest.mark.parametrize(
     ("task", "kind"), [({"scale": 2}, "video"), ({"network": "basicvsr"}, "window"), ({"hidden": 24}, "speech")]
 )
-def test_a_recipe_without_a_kind_is_told_by_its_task(task, kind):
+def test_a_recipe_without_a_kind_is_recognised_by_its_task(task, kind):
     fields = {"name": "old", "iterations": 1, "batch": 1, "learning_rate": 1e-3, "task": task}
 
     assert Recipe.model_validate(fields).kind == kind

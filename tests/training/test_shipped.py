@@ -43,7 +43,7 @@ def test_a_speech_step_gives_back_every_weight(tmp_path):
 def test_a_network_that_cannot_be_read_back_says_what_to_do(tmp_path):
     export_step(mask_graph(untrained(SpeechMask(SpeechMaskConfig(hidden=16)))), tmp_path / "step.onnx")
 
-    with pytest.raises(ValueError, match="Demucs cannot start from a shipped model; name a checkpoint"):
+    with pytest.raises(ValueError, match="Demucs cannot start from a shipped model; use a checkpoint"):
         read_shipped_weights(tmp_path / "step.onnx", Demucs(DemucsConfig(hidden=4)))
 
 

@@ -67,7 +67,7 @@ def test_what_is_held_out_is_in_no_training_example(corpora) -> None:
 
 
 def test_a_held_out_noise_that_does_not_exist_is_refused(media: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"missing: \['b/none'\]"):
+    with pytest.raises(FileNotFoundError, match=r"missing held-out noises: \['b/none'\]"):
         load_corpora(media, held_out_noise=["b/none"], held_out_speakers=1)
 
 

@@ -38,7 +38,7 @@ def test_one_frame_at_a_time_and_its_enlargement(media):
     assert torch.isfinite(task.loss(batch)[0])
 
 
-def test_a_network_that_takes_the_noise_level_is_told_it(media):
+def test_a_network_with_a_noise_input_gets_the_level(media):
     task = WindowTask(recipe("residual-rvrt-006", degradation={"clean_share": 0.0}), media)
     seen = []
     task.model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))

@@ -21,7 +21,7 @@ def fail(accounts: Accounts, name: str, address: str = "a") -> str:
 
 
 @pytest.mark.usefixtures("anna")
-def test_a_log_in_gives_a_secret_of_which_the_database_has_the_hash_alone(accounts: Accounts, database):
+def test_a_login_gives_a_secret_of_which_the_database_has_the_hash_alone(accounts: Accounts, database):
     new = accounts.login.log_in("ANNA", PASSWORD, address="a", old=None)
 
     assert new.principal.name == "Anna"
@@ -33,7 +33,7 @@ def test_a_log_in_gives_a_secret_of_which_the_database_has_the_hash_alone(accoun
 
 
 @pytest.mark.usefixtures("anna")
-def test_a_log_in_ends_the_session_that_the_browser_came_with(accounts: Accounts):
+def test_a_login_ends_the_session_that_the_browser_came_with(accounts: Accounts):
     fixed = accounts.login.log_in("anna", PASSWORD, address="attacker", old=None)
 
     new = accounts.login.log_in("anna", PASSWORD, address="a", old=fixed.secret)
@@ -114,7 +114,7 @@ def test_an_address_that_is_locked_locks_nobody_elsewhere(accounts: Accounts):
 
 
 @pytest.mark.usefixtures("anna")
-def test_who_is_logged_in_somewhere_is_not_slowed_down_there(accounts: Accounts):
+def test_an_address_with_a_login_is_not_slowed_down(accounts: Accounts):
     accounts.login.log_in("anna", PASSWORD, address="192.0.2.1", old=None)
     for number in range(3):
         fail(accounts, "anna", f"198.51.100.{number}")
@@ -171,7 +171,7 @@ def test_an_address_locks_over_all_names(accounts: Accounts):
 
 
 @pytest.mark.usefixtures("anna")
-def test_many_guesses_at_once_get_no_more_tries(accounts: Accounts):
+def test_many_guesses_at_once_get_no_more_attempts(accounts: Accounts):
     said: list[str] = []
     threads = [threading.Thread(target=lambda: said.append(fail(accounts, "anna"))) for _ in range(12)]
     for thread in threads:
@@ -209,13 +209,13 @@ def test_a_clock_that_was_set_back_locks_nobody_out(accounts: Accounts, database
 
 
 @pytest.mark.usefixtures("anna")
-def test_right_log_ins_do_not_add_up_to_a_lock(accounts: Accounts):
+def test_right_logins_do_not_add_up_to_a_lock(accounts: Accounts):
     for _ in range(8):
         accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
 
 @pytest.mark.usefixtures("anna")
-def test_the_audit_log_tells_of_log_ins_without_passwords(accounts: Accounts):
+def test_the_audit_log_has_logins_without_passwords(accounts: Accounts):
     for _ in range(3):
         fail(accounts, "anna", "192.0.2.7")
     fail(accounts, "my secret password typed as a name", "192.0.2.8")
@@ -228,7 +228,7 @@ def test_the_audit_log_tells_of_log_ins_without_passwords(accounts: Accounts):
     assert not any("secret" in entry.who + entry.detail for entry in entries)
 
 
-def test_the_set_up_link_makes_one_administrator_and_is_used_up(accounts: Accounts):
+def test_the_setup_link_makes_one_administrator_and_is_used_up(accounts: Accounts):
     assert accounts.login.needs_setup()
     secret = accounts.login.new_setup_secret()
     assert secret is not None
@@ -244,7 +244,7 @@ def test_the_set_up_link_makes_one_administrator_and_is_used_up(accounts: Accoun
     assert len(accounts.users.list()) == 1
 
 
-def test_a_later_set_up_link_ends_an_older_one(accounts: Accounts):
+def test_a_later_setup_link_ends_an_older_one(accounts: Accounts):
     older, later = accounts.login.new_setup_secret(), accounts.login.new_setup_secret()
 
     with pytest.raises(LoginError, match="expired; use the latest link"):
@@ -253,7 +253,7 @@ def test_a_later_set_up_link_ends_an_older_one(accounts: Accounts):
     accounts.login.set_up(str(later), "Anna", PASSWORD, address="a", old=None)
 
 
-def test_a_refused_password_leaves_the_set_up_link_good(accounts: Accounts):
+def test_a_refused_password_leaves_the_setup_link_good(accounts: Accounts):
     secret = str(accounts.login.new_setup_secret())
 
     with pytest.raises(AccountError, match="10 to 200"):
@@ -262,7 +262,7 @@ def test_a_refused_password_leaves_the_set_up_link_good(accounts: Accounts):
     accounts.login.set_up(secret, "Anna", PASSWORD, address="a", old=None)
 
 
-def test_one_set_up_link_used_twice_at_once_makes_one_account(accounts: Accounts):
+def test_one_setup_link_used_twice_at_once_makes_one_account(accounts: Accounts):
     secret = str(accounts.login.new_setup_secret())
     ended: list[str] = []
 

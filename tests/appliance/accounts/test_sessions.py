@@ -36,7 +36,7 @@ def test_the_stored_hash_is_no_secret(accounts: Accounts):
 
 
 @pytest.mark.usefixtures("anna")
-def test_a_log_in_ends_without_use(accounts: Accounts, database: Database):
+def test_a_login_ends_without_use(accounts: Accounts, database: Database):
     new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     age(database, "last_seen_at", 24 * 3600 - 30)
     assert accounts.sessions.find(new.secret, "a") is not None  # this use counts
@@ -67,7 +67,7 @@ def test_a_use_does_not_revive_a_session_that_ended_meanwhile(
 
 
 @pytest.mark.usefixtures("anna")
-def test_a_log_in_ends_after_its_longest_time_however_it_is_used(accounts: Accounts, database: Database):
+def test_a_login_ends_after_its_longest_time_however_it_is_used(accounts: Accounts, database: Database):
     new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     assert accounts.login.still_valid({new.principal}) == {new.principal}
 
@@ -77,7 +77,7 @@ def test_a_log_in_ends_after_its_longest_time_however_it_is_used(accounts: Accou
 
 
 @pytest.mark.usefixtures("anna")
-def test_a_log_out_ends_this_log_in_alone(accounts: Accounts):
+def test_a_logout_ends_this_login_alone(accounts: Accounts):
     here = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     there = accounts.login.log_in("anna", PASSWORD, address="b", old=None)
 
@@ -88,7 +88,7 @@ def test_a_log_out_ends_this_log_in_alone(accounts: Accounts):
 
 
 @pytest.mark.usefixtures("anna")
-def test_each_log_in_has_a_csrf_token_of_its_own_that_is_not_its_secret(accounts: Accounts):
+def test_each_login_has_a_csrf_token_of_its_own_that_is_not_its_secret(accounts: Accounts):
     first = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     second = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
 
@@ -96,7 +96,7 @@ def test_each_log_in_has_a_csrf_token_of_its_own_that_is_not_its_secret(accounts
     assert len({first.principal.csrf, second.principal.csrf, first.secret, second.secret, first.principal.session}) == 5
 
 
-def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts, anna: User, database: Database):
+def test_expired_logins_are_swept_and_the_number_is_bounded(accounts: Accounts, anna: User, database: Database):
     first = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     with database.transaction() as connection:
         connection.executemany(
@@ -112,7 +112,7 @@ def test_expired_log_ins_are_swept_and_the_number_is_bounded(accounts: Accounts,
 
 
 @pytest.mark.usefixtures("anna")
-def test_a_log_in_of_a_clock_that_was_ahead_ends_when_it_is_put_right(accounts: Accounts, database):
+def test_a_login_of_a_clock_that_was_ahead_ends_when_it_is_put_right(accounts: Accounts, database):
     new = accounts.login.log_in("anna", PASSWORD, address="a", old=None)
     with database.transaction() as connection:
         connection.execute("UPDATE sessions SET created_at = created_at + 1e8, last_seen_at = last_seen_at + 1e8")

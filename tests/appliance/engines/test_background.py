@@ -41,7 +41,7 @@ def states(store):
     return [engine.state for engine in list_engines(store)]
 
 
-def test_nothing_is_begun_while_a_job_runs(store, wanted, caplog):
+def test_nothing_is_started_while_a_job_runs(store, wanted, caplog):
     caplog.set_level("INFO")
     store.request_build(wanted)
     with EngineKeeper(store, lambda: False, budget_bytes=10**9, poll_s=0.05) as keeper:
@@ -53,7 +53,7 @@ def test_nothing_is_begun_while_a_job_runs(store, wanted, caplog):
 
 
 @pytest.mark.slow  # The page's tests have a server do it too.
-def test_a_wanted_engine_is_built_once_no_job_runs(store, wanted):
+def test_a_requested_engine_is_built_once_no_job_runs(store, wanted):
     idle = threading.Event()
     store.request_build(wanted)
     with EngineKeeper(store, idle.is_set, budget_bytes=10**9, poll_s=0.05) as keeper:
@@ -64,7 +64,7 @@ def test_a_wanted_engine_is_built_once_no_job_runs(store, wanted):
         wait_until(lambda: states(store) == [EngineState.READY])
 
 
-def test_a_job_stops_a_build_which_is_begun_again_later(store, wanted):
+def test_a_job_stops_a_build_which_is_restarted_later(store, wanted):
     idle = threading.Event()
     idle.set()
     store.request_build(wanted)
@@ -77,7 +77,7 @@ def test_a_job_stops_a_build_which_is_begun_again_later(store, wanted):
     assert states(store) == [EngineState.WAITING]
 
 
-def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
+def test_an_outdated_engine_is_requested_again_at_the_start(store, wanted):
     store.layout.prepare()
     with BuildDir(store.layout, store.key(wanted), wanted.source, threading.Event()) as bench:
         bench.engine.write_bytes(b"engine")
@@ -90,7 +90,7 @@ def test_an_outdated_engine_is_asked_for_again_at_the_start(store, wanted):
         wait_until(lambda: EngineState.WAITING in states(later))
 
 
-def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch):
+def test_a_failed_build_does_not_stop_the_keeper(store, wanted, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
     store.request_build(wanted)
     with EngineKeeper(store, lambda: True, budget_bytes=10**9, poll_s=0.05) as keeper:
@@ -99,7 +99,7 @@ def test_a_build_that_fails_leaves_the_keeper_at_work(store, wanted, monkeypatch
         assert store.build_requests() == []
 
 
-def test_a_box_with_a_gpu_and_an_empty_store_asks_for_what_usual_sources_want(store, monkeypatch):
+def test_a_machine_with_a_gpu_and_an_empty_store_requests_engines_for_common_sources(store, monkeypatch):
     monkeypatch.setattr(background, "default_engine_type", lambda: EngineType.RTX)
     monkeypatch.setattr(store, "_detect", lambda _: detect_device(EngineType.OPENVINO))
     with EngineKeeper(store, lambda: False, budget_bytes=10**9, poll_s=0.02) as keeper:
@@ -111,7 +111,7 @@ def test_a_box_with_a_gpu_and_an_empty_store_asks_for_what_usual_sources_want(st
     assert {("light-x2", "fp16"), ("light-restore", "fp16"), ("light-x4", "fp16")} <= wanted
 
 
-def test_a_box_without_a_gpu_asks_for_nothing_by_itself(store):
+def test_a_machine_without_a_gpu_requests_nothing_automatically(store):
     with EngineKeeper(store, lambda: False, budget_bytes=10**9, poll_s=0.02) as keeper:
         keeper.start()
         time.sleep(0.3)
@@ -119,7 +119,7 @@ def test_a_box_without_a_gpu_asks_for_nothing_by_itself(store):
     assert store.build_requests() == []
 
 
-def test_who_waits_for_an_engine_is_told_that_it_is_ready(store, wanted, monkeypatch):
+def test_on_ready_is_called_when_an_engine_is_built(store, wanted, monkeypatch):
     told = []
     outcome = type("Outcome", (), {"usable": True, "__str__": lambda _: "built"})()
     result = type("Result", (), {"outcome": outcome, "reason": ""})()

@@ -49,7 +49,7 @@ def test_an_engine_is_built_listed_verified_and_cleared(engines, tmp_path):
     assert engines("list") == "no engines; all models run with ONNX Runtime"
 
 
-def test_what_is_wrong_is_told(engines, tmp_path):
+def test_errors_are_reported(engines, tmp_path):
     with pytest.raises(OptionError, match="name a model, or use --all"):
         engines("build")
     with pytest.raises(OptionError, match="name a model, or use --all"):

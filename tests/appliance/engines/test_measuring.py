@@ -52,7 +52,7 @@ def test_what_was_not_measured_is_measured_and_kept(tmp_path):
 
 
 @pytest.mark.usefixtures("measured_quickly")
-def test_what_was_measured_is_left_alone(tmp_path):
+def test_what_was_measured_is_left_unchanged(tmp_path):
     speeds = measure_model(find_model("speech-mask"), budget_s=0)
     write_speeds(tmp_path, speeds)
     before = (tmp_path / "speeds.json").stat().st_mtime_ns
@@ -62,7 +62,7 @@ def test_what_was_measured_is_left_alone(tmp_path):
     assert (tmp_path / "speeds.json").stat().st_mtime_ns == before
 
 
-def test_the_owners_own_models_are_measured_too(monkeypatch, tmp_path):
+def test_own_models_are_measured_too(monkeypatch, tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine").symlink_to(find_model("speech-mask").folder)
     monkeypatch.setattr(manifest, "list_models", lambda zoo=None: list_models(zoo) if zoo else [])
@@ -73,14 +73,14 @@ def test_the_owners_own_models_are_measured_too(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("measured_quickly")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
 
     with pytest.raises(OutputError, match="file cannot be used"):
         measure_missing(tmp_path / "file")
 
 
-def test_a_quiet_box_is_measured_in_a_process_of_its_own(tmp_path):
+def test_a_quiet_machine_is_measured_in_a_process_of_its_own(tmp_path):
     for model in list_models():
         if model.manifest.name != "speech-mask":
             write_speeds(tmp_path, pretend(model))
@@ -93,7 +93,7 @@ def test_a_quiet_box_is_measured_in_a_process_of_its_own(tmp_path):
     assert children() == []
 
 
-def test_a_busy_box_is_not_measured_and_a_job_ends_the_measuring(tmp_path):
+def test_a_busy_machine_is_not_measured_and_a_job_ends_the_measuring(tmp_path):
     busy = [True]
     with SpeedKeeper(tmp_path, lambda: not busy[0], quiet_s=0.05) as keeper:
         keeper.start()
@@ -165,7 +165,7 @@ def gpu_box(monkeypatch):
     return built
 
 
-def test_a_way_that_waits_for_its_engine_is_measured_once_there_is_one(gpu_box, tmp_path, monkeypatch):
+def test_a_backend_that_waits_for_its_engine_is_benchmarked_once_there_is_one(gpu_box, tmp_path, monkeypatch):
     model = find_model("speech-mask")
     monkeypatch.setattr(manifest, "list_models", lambda: [model])
 
@@ -198,7 +198,7 @@ class InstantSession(Closing):
         pass
 
 
-def test_an_engine_is_wanted_built_measured_and_chosen(monkeypatch, tmp_path):
+def test_an_engine_is_requested_built_benchmarked_and_chosen(monkeypatch, tmp_path):
     """On a box with a GPU, of which all but the library is real: it is this processor, and its engines do nothing."""
     model = find_model("speech-mask")
     cpu = find_backend("cpu")
@@ -228,7 +228,7 @@ def test_an_engine_is_wanted_built_measured_and_chosen(monkeypatch, tmp_path):
         assert opened[-1].read_bytes() == b"engine"
 
 
-def test_a_box_measures_again_when_an_engine_was_built(tmp_path, monkeypatch):
+def test_a_machine_is_benchmarked_again_after_an_engine_was_built(tmp_path, monkeypatch):
     measured = []
     monkeypatch.setattr(SpeedKeeper, "_measure", lambda self: measured.append(self) or True)
     with SpeedKeeper(tmp_path, lambda: True, quiet_s=0.02) as keeper:

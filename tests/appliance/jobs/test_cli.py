@@ -42,7 +42,7 @@ def test_the_list_shows_state_and_progress(add, queue, jobs):
     assert jobs("list", "--text", "nothing such") == "no jobs"
 
 
-def test_a_job_is_steered_by_the_beginning_of_its_id(add, queue, jobs):
+def test_a_job_is_controlled_by_the_beginning_of_its_id(add, queue, jobs):
     job = add("a.mp4")
 
     assert jobs("pause", job.id[:6]) == f"a.mp4 ({job.id}) is paused"
@@ -65,7 +65,7 @@ def test_a_name_that_is_no_text_is_shown_as_well_as_it_can_be(add, jobs):
     assert json.loads(jobs("list", "--json"))[0]["source"] == "/films/caf?.mp4"
 
 
-def test_what_is_wrong_is_told(add, queue, jobs, data, tmp_path):
+def test_errors_are_reported(add, queue, jobs, data, tmp_path):
     job = add("a.mp4")
 
     with pytest.raises(JobStateError, match="is queued; cancel it before removing it"):

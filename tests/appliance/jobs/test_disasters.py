@@ -71,7 +71,7 @@ def test_a_full_disk_at_the_target_fails_and_a_retry_needs_only_the_rest(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
 
 
-def test_a_full_disk_at_the_workspace_fails_with_words(add, queue, clip, on_small_disk, start_worker, until):
+def test_a_full_disk_at_the_workspace_fails_with_a_message(add, queue, clip, on_small_disk, start_worker, until):
     job = add("clip", clip, options=EnhanceOptions(preset="archive"))
     start_worker(prefix=on_small_disk(queue.files(job.id).folder, "size=64k"))
 
@@ -82,7 +82,7 @@ def test_a_full_disk_at_the_workspace_fails_with_words(add, queue, clip, on_smal
     assert "no space left" in failed.message
 
 
-def test_a_read_only_target_fails_with_words_and_can_be_tried_again(
+def test_a_read_only_target_fails_with_a_message_and_can_be_retried(
     add, queue, clip, tmp_path, on_small_disk, start_worker, until, work
 ):
     job = add("clip", clip, target=tmp_path / "out" / "a.mp4", options=SILENT)

@@ -43,7 +43,7 @@ def test_a_real_trial_tells_time_memory_and_disk(clip, data):
     assert not list(data.glob(".trial-*"))
 
 
-def test_sound_alone_is_tried_too(data, write_noise):
+def test_audio_only_is_tried_too(data, write_noise):
     found = estimate(write_noise("talk.wav", seconds=3), EnhanceOptions(preset="sound-only"), data)
 
     assert found.fits
@@ -51,7 +51,7 @@ def test_sound_alone_is_tried_too(data, write_noise):
     assert found.disk_needed_bytes > 200_000
 
 
-def test_a_slow_source_is_tried_with_fewer_pictures(clip, tmp_path):
+def test_a_slow_source_is_tried_with_fewer_frames(clip, tmp_path):
     quick = measure(clip, SILENT, tmp_path, budget_s=0.0)
 
     assert quick.span_s == pytest.approx(2 / 25)
@@ -70,7 +70,7 @@ def test_the_trial_is_extended_to_the_whole_length(trial, clip, data):
     assert found.message == ("This will take about 21 minutes, 550 MB of memory and 720 MB of disk (1 TB are free)")
 
 
-def test_a_disk_that_is_too_small_is_told(trial, clip, data):
+def test_a_disk_that_is_too_small_is_reported(trial, clip, data):
     trial(disk=800_000_000)
 
     found = estimate(clip, SILENT, data)
@@ -83,7 +83,7 @@ def test_a_disk_that_is_too_small_is_told(trial, clip, data):
 
 
 @pytest.mark.parametrize("limits", [{"memory": 300_000_000}, {"limit": 300_000_000}])
-def test_memory_that_is_too_small_is_told(trial, clip, data, limits):
+def test_memory_that_is_too_small_is_reported(trial, clip, data, limits):
     trial(memory=limits.get("memory", 10**10))
 
     found = estimate(clip, SILENT, data, memory_limit_bytes=limits.get("limit"))
@@ -105,7 +105,7 @@ def test_what_the_job_would_refuse_is_refused_at_once(clip, data, tmp_path):
         estimate(clip, EnhanceOptions(strength=7), data)
 
 
-def test_a_trial_without_an_end_is_told(clip, data, monkeypatch):
+def test_a_trial_without_an_end_is_reported(clip, data, monkeypatch):
     def takes_too_long(*_, **options):
         raise subprocess.TimeoutExpired("trial", options["timeout"])
 
@@ -142,5 +142,5 @@ def test_a_trial_that_fails_says_why(code, output, message):
         (60_000, "17 hours"),
     ],
 )
-def test_times_are_told_as_people_tell_them(seconds, words):
+def test_durations_are_worded_for_people(seconds, words):
     assert describe_time(seconds) == words

@@ -105,7 +105,7 @@ def test_a_part_of_the_source_is_compared_with_itself(tmp_path):
     assert max(differences) < 6
 
 
-def test_a_large_picture_is_made_to_fit(tmp_path, monkeypatch):
+def test_a_large_frame_is_scaled_to_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(previews, "MAX_SIDE", 80)
     before, after = compare(
         tmp_path, write(tmp_path / "in.mp4", times=[0, 40]), options=EnhanceOptions(preset="upscale", scale=2)
@@ -130,7 +130,7 @@ def loud_from(path):
     return np.flatnonzero(np.abs(samples) > 0.1)[0] / 48000
 
 
-def test_sound_stays_where_it_was_beside_the_picture(tmp_path):
+def test_audio_keeps_its_offset_to_the_video(tmp_path):
     source = write(tmp_path / "in.mkv", times=range(200, 680, 40), sound_at=400)
 
     compare(tmp_path, source, options=EnhanceOptions(preset="restore", strength=0.0))
@@ -150,7 +150,7 @@ def test_nothing_is_left_when_it_is_stopped(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "result.mkv"]
 
 
-def test_a_film_without_sound_has_no_sound_to_compare(tmp_path):
+def test_a_video_without_audio_has_no_audio_to_compare(tmp_path):
     source = write(tmp_path / "in.mp4")
     report = enhance(source, tmp_path / "result.mp4", EnhanceOptions(preset="restore"))
 
@@ -161,7 +161,7 @@ def test_a_film_without_sound_has_no_sound_to_compare(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["7.1", "12 channels"])
-def test_sound_of_many_channels_is_cleaned_and_compared(tmp_path, layout):
+def test_audio_of_many_channels_is_cleaned_and_compared(tmp_path, layout):
     channels = av.AudioLayout(layout).nb_channels
     source = tmp_path / "in.wav"
     with av.open(str(source), "w") as container:

@@ -88,7 +88,7 @@ def test_a_kill_at_any_step_leads_to_one_result(add, queue, tmp_path, monkeypatc
     assert killed or step > 6
 
 
-def test_a_result_that_its_user_has_moved_away_is_not_made_again(add, queue, tmp_path):
+def test_a_result_that_its_user_has_moved_away_is_not_recreated(add, queue, tmp_path):
     job = add(target=tmp_path / "out.mp4")
     queue.lease("cpu").claim()
     staged_path(job, queue.files(job.id), ".mp4").write_text("the result")
@@ -98,7 +98,7 @@ def test_a_result_that_its_user_has_moved_away_is_not_made_again(add, queue, tmp
     assert find_published(queue.lease("cpu"), job.id) == tmp_path / "out.mp4"
 
 
-def test_another_file_under_the_noted_name_is_not_taken_for_the_result(add, queue, tmp_path, monkeypatch):
+def test_another_file_under_the_noted_name_is_not_treated_as_the_result(add, queue, tmp_path, monkeypatch):
     job = add(target=tmp_path / "out.mp4")
     queue.lease("cpu").claim()
     staged = staged_path(job, queue.files(job.id), ".mp4")
@@ -115,7 +115,7 @@ def test_another_file_under_the_noted_name_is_not_taken_for_the_result(add, queu
     assert (tmp_path / "out.mp4").read_text() == "not the result"
 
 
-def test_a_folder_that_takes_no_file_is_told(add, queue, tmp_path, monkeypatch):
+def test_a_folder_that_takes_no_file_is_reported(add, queue, tmp_path, monkeypatch):
     job = add(target=tmp_path / "out.mp4")
     queue.lease("cpu").claim()
     staged_path(job, queue.files(job.id), ".mp4").write_text("the result")

@@ -45,7 +45,7 @@ def test_a_file_name_that_is_no_text_comes_back_as_it_is(add, queue):
     assert queue.get(job.id).title == "caf?.mp4"
 
 
-def test_an_unknown_job_is_told(queue):
+def test_an_unknown_job_is_reported(queue):
     with pytest.raises(JobNotFoundError, match=r"^there is no job nowhere; it may have been removed$"):
         queue.get("nowhere")
 
@@ -91,7 +91,7 @@ def test_many_workers_never_get_the_same_job(add, data):
     assert len(taken) == len(set(taken)) == 60
 
 
-def test_progress_is_stored_and_a_wish_comes_back(add, queue):
+def test_progress_is_stored_and_a_command_comes_back(add, queue):
     add()
     job = queue.lease("cpu").claim()
 
@@ -165,7 +165,7 @@ def test_a_paused_try_does_not_count(add, queue):
         ("queued", "retry", "is queued, so it cannot be retried"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(add, queue, state, action, message):
+def test_what_makes_no_sense_is_refused_with_a_message(add, queue, state, action, message):
     job = add()
     if state != "queued":
         queue.lease("cpu").claim()
@@ -181,7 +181,7 @@ def test_what_makes_no_sense_is_refused_in_words(add, queue, state, action, mess
     assert queue.get(job.id) == before
 
 
-def test_a_failed_job_can_be_tried_again_at_the_end_of_the_queue(add, queue):
+def test_a_failed_job_can_be_retried_at_the_end_of_the_queue(add, queue):
     job = add("first")
     queue.lease("cpu").claim()
     queue.lease("cpu").fail(job.id, "no space is left")
@@ -365,7 +365,7 @@ def test_a_job_whose_result_is_in_place_does_not_fail_over_its_comparison(add, q
     assert done.message == "the result is complete, but its preview videos could not be created"
 
 
-def test_a_segment_more_gives_a_job_its_tries_back(add, queue):
+def test_one_more_segment_resets_the_attempts_of_a_job(add, queue):
     job = add()
     segments = queue.files(job.id).workspace / "segments"
     segments.mkdir(parents=True)
@@ -378,7 +378,7 @@ def test_a_segment_more_gives_a_job_its_tries_back(add, queue):
     assert queue.get(job.id).state is JobState.QUEUED
 
 
-def test_kills_from_outside_are_forgiven_more_often_but_not_for_ever(add, queue):
+def test_kills_from_outside_are_forgiven_more_often_but_not_forever(add, queue):
     job = add()
     for number in range(5):
         queue.lease("cpu").claim()
@@ -396,7 +396,7 @@ def test_an_orderly_stop_does_not_count(add, queue):
 
 
 @pytest.mark.parametrize(("wish", "state"), [("pause", JobState.PAUSED), ("cancel", JobState.CANCELLED)])
-def test_a_wish_is_kept_when_the_worker_dies_first(add, queue, tmp_path, wish, state):
+def test_a_command_is_kept_when_the_worker_dies_first(add, queue, tmp_path, wish, state):
     job = add(target=tmp_path / "out.mp4")
     queue.lease("cpu").claim()
     workspace = queue.files(job.id).workspace
@@ -514,7 +514,7 @@ def clock(monkeypatch):
     return pass_on
 
 
-def test_the_time_of_a_try_leaves_out_pauses_and_earlier_tries(add, queue, clock):
+def test_the_time_of_an_attempt_leaves_out_pauses_and_earlier_attempts(add, queue, clock):
     job = add()
     clock(50)
     began = clock(0)
@@ -543,7 +543,7 @@ def test_the_time_of_a_try_leaves_out_pauses_and_earlier_tries(add, queue, clock
     assert (done.started_at, done.worked_s) == (again, 3.0)
 
 
-def test_a_retry_after_a_cancel_begins_its_times_anew(add, queue, clock):
+def test_a_retry_after_a_cancel_resets_its_times(add, queue, clock):
     job = add()
     queue.lease("w").claim()
     clock(100)

@@ -140,7 +140,7 @@ def test_a_job_onto_its_own_source_makes_another_file(add, work, clip, clip_byte
     assert clip.read_bytes() == clip_bytes
 
 
-def test_a_paused_job_goes_on_where_it_was(add, work, queue, clip, tmp_path, halt, monkeypatch, undisturbed):
+def test_a_paused_job_resumes_where_it_was(add, work, queue, clip, tmp_path, halt, monkeypatch, undisturbed):
     job = add("clip", clip, target=tmp_path / "out" / "a.mp4", options=SILENT)
     halt(lambda: queue.pause(job.id))
 
@@ -180,7 +180,7 @@ def test_a_worker_that_shall_end_gives_its_job_back(add, work, clip, halt, monke
     assert read_packets(work().result) == undisturbed
 
 
-def test_a_wish_that_comes_after_the_result_is_too_late(add, work, queue, clip, monkeypatch):
+def test_a_command_that_comes_after_the_result_is_too_late(add, work, queue, clip, monkeypatch):
     job = add("clip", clip, options=SILENT)
     stage = ProgressReporter.stage
 
@@ -319,7 +319,7 @@ def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tm
     assert [path.name for path in kept.parent.iterdir()] == ["done.unverified.mp4"]
 
 
-def test_a_folder_that_cannot_be_made_is_told(add, work, clip, tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(add, work, clip, tmp_path):
     (tmp_path / "file").write_text("")
     add("clip", clip, target=tmp_path / "file" / "out.mp4")
 
@@ -330,7 +330,7 @@ def test_a_folder_that_cannot_be_made_is_told(add, work, clip, tmp_path):
     assert "choose another" in job.message
 
 
-def test_a_retry_goes_on_where_the_failure_was(add, work, queue, clip, tmp_path, monkeypatch, undisturbed):
+def test_a_retry_resumes_where_the_failure_was(add, work, queue, clip, tmp_path, monkeypatch, undisturbed):
     job = add("clip", clip, target=tmp_path / "out" / "a.mp4", options=SILENT)
     told = ProgressReporter.progress
 
@@ -366,7 +366,7 @@ def test_an_unexpected_error_keeps_its_traceback_in_the_jobs_log(add, queue, cli
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("std::bad_alloc"), OSError(12, "Cannot allocate memory")]
 )
-def test_running_out_of_memory_is_told_and_ends_the_process(add, queue, clip, monkeypatch, error):
+def test_running_out_of_memory_is_reported_and_ends_the_process(add, queue, clip, monkeypatch, error):
     add("clip", clip, options=SILENT)
 
     def fail(*_, **__):
@@ -381,7 +381,7 @@ def test_running_out_of_memory_is_told_and_ends_the_process(add, queue, clip, mo
     assert job.message.startswith("there is not enough memory for this job; choose a smaller size")
 
 
-def test_an_error_near_the_limit_on_memory_is_taken_for_want_of_memory(add, queue, clip, monkeypatch):
+def test_an_error_near_the_memory_limit_is_reported_as_out_of_memory(add, queue, clip, monkeypatch):
     add("clip", clip, options=SILENT)
 
     def fail(*_, **__):
@@ -408,7 +408,7 @@ def test_a_disk_that_is_nearly_full_ends_the_job_before_it_is(add, queue, clip, 
     assert work().state is JobState.DONE
 
 
-def test_sound_alone_is_compared_by_ear(add, work, queue, write_noise):
+def test_audio_only_is_compared_by_ear(add, work, queue, write_noise):
     source = write_noise("talk.wav")
     add("talk.wav", source, options=EnhanceOptions(preset="sound-only"))
 
@@ -479,7 +479,7 @@ def watched(database, add, tmp_path, clip_bytes):
     return source, target
 
 
-def test_a_watched_source_is_done_as_it_was_looked_into(watched, work):
+def test_a_watched_source_is_done_as_it_was_checked(watched, work):
     job = work()
 
     assert (job.state, job.result) == (JobState.DONE, watched[1])

@@ -53,7 +53,7 @@ def undisturbed(add, work, long_clip, tmp_path):
     return read_packets(work().result)
 
 
-def test_a_killed_worker_is_replaced_and_its_job_goes_on(add, queue, long_clip, supervise, until, undisturbed):
+def test_a_killed_worker_is_replaced_and_its_job_continues(add, queue, long_clip, supervise, until, undisturbed):
     job = add("long", long_clip, options=SILENT)
     supervisor = supervise()
     pid = until(lambda: queue.files(job.id).count_segments() > 3 and holder(supervisor, job))
@@ -116,7 +116,7 @@ def test_a_hanging_worker_is_ended(add, queue, clip, supervise, until):
     assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.DONE, 2)
 
 
-def test_a_job_that_waits_for_ever_is_given_up(add, queue, long_clip, supervise, until):
+def test_a_job_that_waits_forever_is_given_up(add, queue, long_clip, supervise, until):
     job = add("long", long_clip)
 
     supervisor = supervise(limits=Limits(hang_timeout_s=2.5, max_crashes=2))
@@ -131,7 +131,7 @@ def test_a_job_that_waits_for_ever_is_given_up(add, queue, long_clip, supervise,
 
 
 @pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.CANCELLED), ("pause", JobState.PAUSED)])
-def test_a_worker_that_does_not_do_what_is_wished_is_ended(add, queue, long_clip, supervise, until, wish, state):
+def test_a_worker_that_does_not_do_what_is_requested_is_ended(add, queue, long_clip, supervise, until, wish, state):
     job = add("long", long_clip, options=SILENT)
     supervisor = supervise(limits=Limits(command_timeout_s=1.0))
     pid = until(lambda: queue.get(job.id).frames_done > 0 and holder(supervisor, job))
@@ -159,7 +159,7 @@ def test_a_worker_of_an_earlier_server_is_waited_for(add, queue, clip, start_wor
     assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.DONE, 1)
 
 
-def test_a_damaged_database_is_told_before_anything_starts(add, data, database, clip):
+def test_a_damaged_database_is_reported_before_anything_starts(add, data, database, clip):
     add("clip", clip)
     database.close()
     (data / "relume.db").write_bytes(b"not a database " * 300)
@@ -183,7 +183,7 @@ def test_two_servers_do_not_share_a_data_directory(data, until):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
-def test_no_other_process_is_taken_for_a_worker(data, start_worker, until):
+def test_no_other_process_is_treated_as_a_worker(data, start_worker, until):
     worker = start_worker()
 
     until(lambda: is_worker(worker.pid, data))
@@ -195,7 +195,7 @@ def test_no_other_process_is_taken_for_a_worker(data, start_worker, until):
     assert not is_worker(worker.pid, data)
 
 
-def test_the_kernel_tells_of_its_kills():
+def test_kills_by_the_kernel_are_counted():
     if not os.path.exists("/proc/vmstat"):
         pytest.skip("there is no /proc/vmstat here")
     assert read_oom_kills() is not None

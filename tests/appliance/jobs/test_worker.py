@@ -78,7 +78,7 @@ def test_a_second_worker_of_a_device_takes_nothing(add, data, queue, clip, start
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on data is Linux's")
-def test_a_worker_that_may_not_take_enough_memory_says_so(add, queue, clip, start_worker):
+def test_a_worker_that_may_not_take_enough_memory_is_reported(add, queue, clip, start_worker):
     job = add("clip", clip, options=EnhanceOptions(preset="upscale"))
 
     assert start_worker("--memory-bytes", 240_000_000).wait(60) == 0

@@ -54,7 +54,7 @@ def data(tmp_path: Path) -> Path:
     return place
 
 
-def test_a_backup_holds_what_cannot_be_made_again(data, tmp_path):
+def test_a_backup_holds_what_cannot_be_recreated(data, tmp_path):
     back_up(data, tmp_path / "b.tar")
     restore(tmp_path / "b.tar", tmp_path / "new")
 
@@ -65,7 +65,7 @@ def test_a_backup_holds_what_cannot_be_made_again(data, tmp_path):
     assert found["secrets/tls.key"] == b"secret"
 
 
-def test_a_full_backup_holds_films_too_but_no_workspace(data, tmp_path):
+def test_a_full_backup_holds_videos_too_but_no_workspace(data, tmp_path):
     back_up(data, tmp_path / "b.tar", full=True)
     restore(tmp_path / "b.tar", tmp_path / "new")
 
@@ -221,7 +221,7 @@ def test_a_changed_byte_is_found_and_nothing_is_changed(data, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_backup_that_is_cut_short_is_refused(data, tmp_path, share):
+def test_a_backup_that_is_truncated_is_refused(data, tmp_path, share):
     back_up(data, tmp_path / "b.tar")
     content = (tmp_path / "b.tar").read_bytes()
     (tmp_path / "b.tar").write_bytes(content[: int(len(content) * share)])
@@ -237,7 +237,7 @@ def test_what_is_no_archive_is_refused(tmp_path, content):
         restore(tmp_path / "b.tar", tmp_path / "new")
 
 
-def test_a_missing_archive_is_said(tmp_path):
+def test_a_missing_archive_is_reported(tmp_path):
     with pytest.raises(BackupError, match=r"No such file"):
         restore(tmp_path / "b.tar", tmp_path / "new")
 
@@ -317,7 +317,7 @@ def test_who_was_in_the_folder_first_can_neither_read_a_backup_nor_have_it_writt
     assert sorted(path.name for path in shared.iterdir()) == [".b.tar.part", "b.tar"]
 
 
-def test_a_full_disk_is_told_as_the_backups_own(data, tmp_path):
+def test_a_full_disk_is_reported_as_the_backups_own(data, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     program = (

@@ -31,7 +31,7 @@ def failed(furnished: Any) -> str:
     return store.key(request).name
 
 
-def test_an_engine_that_failed_is_built_again_from_the_page(
+def test_an_engine_that_failed_is_rebuilt_from_the_page(
     furnished: Any, failed: str, log_in: Callable[..., Any], look: Callable[..., list[str]]
 ) -> None:
     page = log_in(furnished.url, at="system")

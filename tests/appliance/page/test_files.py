@@ -64,7 +64,7 @@ def test_nothing_is_inline_or_comes_from_elsewhere(file: Path) -> None:
     assert addresses == set()
 
 
-def test_the_presets_have_pictures_of_their_own() -> None:
+def test_the_presets_have_images_of_their_own() -> None:
     from runtime.presets import PRESETS
 
     sizes = {path.stem: path.stat().st_size for path in PAGE.glob("pictures/*.webp")}

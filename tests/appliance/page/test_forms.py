@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def test_a_wrong_current_password_is_told_at_its_field(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_a_wrong_current_password_is_reported_at_its_field(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, "Ben", "account")
     page.faults.allowed.append("422")
     page.get_by_label("Current password").fill("not the right one")
@@ -23,7 +23,7 @@ def test_a_wrong_current_password_is_told_at_its_field(furnished: Any, log_in: C
     assert page.locator(".field-error").count() == 0
 
 
-def test_a_setting_that_cannot_be_is_told_at_the_field_and_beside_save(
+def test_an_invalid_setting_is_reported_at_the_field_and_beside_save(
     furnished: Any, log_in: Callable[..., Any]
 ) -> None:
     page = log_in(furnished.url, at="settings")

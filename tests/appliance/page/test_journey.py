@@ -16,7 +16,7 @@ def new_box(open_box: Callable[..., Any]) -> Any:
     return open_box()
 
 
-def test_an_expired_setup_link_is_told_before_anything_is_typed(
+def test_an_expired_setup_link_is_reported_before_anything_is_typed(
     new_box: Any, open_page: Callable[..., Any], look: Callable[..., list[str]]
 ) -> None:
     page = open_page(f"{new_box.url}/setup?token=long-ago")
@@ -134,7 +134,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     assert faults == []
 
 
-def test_a_used_setup_link_leads_to_the_log_in(new_box: Any, open_page: Callable[..., Any]) -> None:
+def test_a_used_setup_link_leads_to_the_login(new_box: Any, open_page: Callable[..., Any]) -> None:
     with pytest.raises(urllib.error.HTTPError):
         new_box.set_up()
     page = open_page(new_box.setup_link)

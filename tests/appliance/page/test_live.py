@@ -24,7 +24,7 @@ def titles(page: Any) -> list[str]:
     return [text.removesuffix(".mp4") for text in page.locator(".job .job-title").all_inner_texts()]
 
 
-def test_the_queue_follows_the_server_and_a_lost_connection_is_told(
+def test_the_queue_follows_the_server_and_a_lost_connection_is_reported(
     asleep: Any,
     jobs: list[dict[str, Any]],
     log_in: Callable[..., Any],
@@ -110,7 +110,7 @@ def hold(asleep: Any) -> Iterator[Callable[..., Any]]:
         yield advance
 
 
-def test_a_paused_job_that_was_begun_is_cancelled_only_after_a_question(
+def test_a_paused_job_that_was_started_is_cancelled_only_after_a_question(
     asleep: Any,
     jobs: list[dict[str, Any]],
     hold: Callable[..., Any],
@@ -140,7 +140,7 @@ def test_a_paused_job_that_was_begun_is_cancelled_only_after_a_question(
 
 
 @pytest.mark.usefixtures("jobs")
-def test_after_the_last_frame_neither_rate_nor_time_left_is_told(
+def test_after_the_last_frame_neither_rate_nor_time_left_is_reported(
     asleep: Any, hold: Callable[..., Any], log_in: Callable[..., Any]
 ) -> None:
     page = log_in(asleep.url)

@@ -107,7 +107,7 @@ def test_files_are_in_the_order_of_their_numbers_and_bad_ones_take_one_line(
     clear(page)
 
 
-def test_the_result_and_the_whole_time_are_told_before_the_start(new_job: Callable[..., Any]) -> None:
+def test_the_result_and_the_whole_time_are_reported_before_the_start(new_job: Callable[..., Any]) -> None:
     page = new_job("one.mp4", "two.mp4", height=800, trials=True)
     page.locator("#file-" + jobs_file(page, "two.mp4")).uncheck()
     page.get_by_text("2×", exact=True).click()
@@ -284,7 +284,7 @@ def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
     page.get_by_label("Saved preset").wait_for(state="detached")
 
 
-def test_a_damaged_file_is_told_and_starts_only_when_it_is_selected(
+def test_a_damaged_file_is_reported_and_starts_only_when_it_is_selected(
     furnished: Any, log_in: Callable[..., Any], clip_file: Path, tmp_path: Path
 ) -> None:
     with av.open(str(clip_file)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as target:

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 
-def test_a_job_and_a_folder_take_one_of_the_boxs_own_models(
+def test_a_job_and_a_folder_take_one_of_the_servers_own_models(
     furnished: Any,
     log_in: Callable[..., Any],
     clip_file: Path,

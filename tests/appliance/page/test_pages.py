@@ -65,7 +65,7 @@ def test_a_dialog_that_was_closed_leaves_nothing_in_the_history(
         page.get_by_role("heading", name="Queue", exact=True).wait_for()
 
 
-def test_the_focus_stays_with_a_row_that_moves_and_goes_on_where_one_leaves(
+def test_the_focus_follows_a_moved_row_and_moves_on_when_one_leaves(
     furnished: Any, log_in: Callable[..., Any], clip_file: Path, poll: Callable[..., Any]
 ) -> None:
     maria = furnished.maria
@@ -121,7 +121,7 @@ def test_a_history_search_is_in_the_address_and_counted_by_the_server(
     page.get_by_text("No results.").wait_for()
 
 
-def test_a_page_for_administrators_says_so_to_others(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_a_page_for_administrators_is_explained_to_others(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, "Guard")
 
     for name in ("users", "settings", "folders", "administration"):
@@ -183,7 +183,7 @@ def test_the_own_password_is_changed_under_the_own_account(furnished: Any, log_i
     page.get_by_label("Current password").wait_for()
 
 
-def test_whoever_was_logged_out_for_inactivity_is_told_so(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_a_logout_after_inactivity_is_explained(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, "Ben")
     page.faults.allowed.append("401")
     with sqlite3.connect(furnished.box.data / "relume.db", timeout=30) as database:
@@ -211,7 +211,7 @@ def test_a_view_that_cannot_be_loaded_says_what_to_do(furnished: Any, log_in: Ca
     assert page.get_by_text("dynamically imported").count() == 0
 
 
-def test_a_disk_that_is_nearly_full_is_told_on_every_page(
+def test_a_disk_that_is_nearly_full_is_reported_on_every_page(
     furnished: Any, log_in: Callable[..., Any], poll: Any
 ) -> None:
     page = log_in(furnished.url, "Ben")
@@ -329,7 +329,7 @@ def test_the_title_of_the_tab_says_how_far_the_running_job_is(
     assert page.title() == "42% · System · Relume"
 
 
-def test_the_page_speaks_german_to_whoever_chose_it(
+def test_the_page_is_german_for_a_user_who_chose_it(
     furnished: Any, log_in: Callable[..., Any], look: Callable[..., list[str]], poll: Callable[..., Any]
 ) -> None:
     furnished.maria.send("POST", "/api/users", {"name": "Greta", "role": "administrator", "password": PASSWORD})

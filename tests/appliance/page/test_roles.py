@@ -2,7 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def test_a_viewer_sees_and_downloads_but_steers_nothing(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_a_viewer_sees_and_downloads_but_controls_nothing(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, "Guard")
     page.locator(".job-title").first.wait_for()
 
@@ -17,7 +17,7 @@ def test_a_viewer_sees_and_downloads_but_steers_nothing(furnished: Any, log_in: 
         assert page.get_by_role("button", name=word).count() == 0, word
 
 
-def test_an_operator_steers_own_jobs_alone(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_an_operator_controls_only_own_jobs(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, "Ben", f"job/{furnished.job['id']}")
     page.get_by_role("link", name="Download result").wait_for()
 
@@ -25,7 +25,7 @@ def test_an_operator_steers_own_jobs_alone(furnished: Any, log_in: Callable[...,
     assert page.get_by_role("link", name="Users").count() == 0
 
 
-def test_an_ended_session_asks_to_log_in_and_goes_on_at_the_same_place(
+def test_an_ended_session_asks_to_log_in_and_continues_at_the_same_place(
     furnished: Any, log_in: Callable[..., Any]
 ) -> None:
     page = log_in(furnished.url, "Ben", "system")
@@ -42,7 +42,7 @@ def test_an_ended_session_asks_to_log_in_and_goes_on_at_the_same_place(
     page.get_by_role("heading", name="History").wait_for()
 
 
-def test_a_wrong_password_says_so_and_keeps_the_name(furnished: Any, open_page: Callable[..., Any]) -> None:
+def test_a_wrong_password_is_reported_and_keeps_the_name(furnished: Any, open_page: Callable[..., Any]) -> None:
     page = open_page(furnished.url)
     page.faults.allowed.append("401")
     page.get_by_label("Name").fill("Ben")

@@ -55,7 +55,7 @@ def drop(page: Any, file: Path) -> None:
     page.locator("#chooser").set_input_files(file)
 
 
-def test_an_upload_goes_on_where_the_connection_was_lost(ben_in_pieces: Any, large_file: Path) -> None:
+def test_an_upload_resumes_where_the_connection_was_lost(ben_in_pieces: Any, large_file: Path) -> None:
     page = ben_in_pieces
     page.faults.allowed.append("ERR_CONNECTION_RESET")
     sent: list[int] = []
@@ -71,7 +71,7 @@ def test_an_upload_goes_on_where_the_connection_was_lost(ben_in_pieces: Any, lar
     remove_all(page)
 
 
-def test_an_upload_goes_on_after_the_page_was_loaded_again(
+def test_an_upload_continues_after_the_page_was_loaded_again(
     furnished: Any, ben_in_pieces: Any, large_file: Path
 ) -> None:
     page = ben_in_pieces

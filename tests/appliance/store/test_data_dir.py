@@ -26,7 +26,7 @@ def serve(data):
     return process
 
 
-def test_a_second_server_is_refused_and_the_first_goes_on(tmp_path):
+def test_a_second_server_is_refused_and_the_first_continues(tmp_path):
     with serve(tmp_path / "data") as first:
         with (
             pytest.raises(DirectoryInUseError, match=rf"in use by another Relume server \(process {first.pid}\); stop"),
@@ -53,7 +53,7 @@ def test_the_folders_are_made_for_their_owner_alone(tmp_path):
         assert all(path.stat().st_mode & 0o077 == 0 for path in (data, *data.iterdir()))
 
 
-def test_a_place_that_cannot_be_a_directory_is_told(tmp_path):
+def test_a_place_that_cannot_be_a_directory_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
 
     with (

@@ -125,7 +125,7 @@ def test_every_commit_is_on_the_disk_in_wal_mode(database):
         assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
 
-def test_a_closed_database_says_so(database):
+def test_a_closed_database_is_reported(database):
     database.close()
 
     with pytest.raises(StoreError, match="was closed; open it again"):
@@ -157,7 +157,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path, migrations, database):
     assert tables(tmp_path / "a.db") == ({"things", "more"}, 1)
 
 
-def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path, migrations, database):
+def test_a_database_of_a_newer_program_is_refused_and_left_unchanged(tmp_path, migrations, database):
     database.close()
     with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         connection.execute("PRAGMA user_version = 9")
@@ -203,7 +203,7 @@ def test_a_lock_of_some_time_is_waited_for(database):
     assert names(database) == ["at last"]
 
 
-def test_a_lock_without_end_is_told(tmp_path, migrations):
+def test_a_lock_without_end_is_reported(tmp_path, migrations):
     with Database(tmp_path / "a.db", migrations=migrations, busy_timeout_s=0.2) as database:
         with hold(database.path) as holder:
             with pytest.raises(
@@ -217,7 +217,7 @@ def test_a_lock_without_end_is_told(tmp_path, migrations):
 
 
 @pytest.mark.parametrize("damage", ["no database", "cut", "scrambled"])
-def test_a_damaged_file_is_named_and_left_alone(tmp_path, migrations, database, damage):
+def test_a_damaged_file_is_named_and_left_unchanged(tmp_path, migrations, database, damage):
     with database.transaction() as connection:
         connection.executemany("INSERT INTO things VALUES (?)", [(f"a long name {n}",) for n in range(5000)])
     database.close()
@@ -237,7 +237,7 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path, migrations, database, 
     assert path.read_bytes() == content
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path):
+def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path):
     """The limit on a file's size stands for the disk's: the kernel refuses to make the file longer."""
     program = f"""
 import resource, signal
@@ -267,7 +267,7 @@ with Database(path, migrations=folder) as database:
     assert kept == "['kept']"
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_a_place_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(StoreError, match="cannot be opened for writing"):
         Database(tmp_path / "missing" / "a.db")
 
@@ -325,7 +325,7 @@ def test_what_need_not_last_waits_for_no_disk_and_everything_else_does(tmp_path)
             assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
-def test_bytes_that_changed_inside_a_text_are_told_as_damage(tmp_path):
+def test_bytes_that_changed_inside_a_text_are_reported_as_damage(tmp_path):
     with Database(tmp_path / "a.db") as database:
         with database.transaction() as connection:
             connection.execute("CREATE TABLE texts (text TEXT)")

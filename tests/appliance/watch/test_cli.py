@@ -58,7 +58,7 @@ def test_a_folder_is_added_shown_switched_and_removed(folders, tmp_path):
     assert "no watch folders" in folders("list")
 
 
-def test_a_folder_takes_a_model_of_ones_own(folders, tmp_path, monkeypatch):
+def test_a_folder_takes_an_own_model(folders, tmp_path, monkeypatch):
     own = tmp_path / "zoo" / "own"
     own.mkdir(parents=True)
     (own / "manifest.json").write_bytes((zoo_folder() / "light-x2" / "manifest.json").read_bytes())
@@ -85,7 +85,7 @@ def test_refusals_say_what_is_wrong_and_change_nothing(folders, tmp_path):
     assert "no watch folders" in folders("list")
 
 
-def test_a_place_without_a_server_is_said(tmp_path, start_watch):
+def test_a_place_without_a_server_is_reported(tmp_path, start_watch):
     with start_watch("folders", "list", "--data", tmp_path) as process:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2

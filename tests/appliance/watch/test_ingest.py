@@ -73,7 +73,7 @@ def test_a_restart_between_the_check_and_the_job_makes_one_job(box, make_media, 
     assert len(box.jobs()) == 1
 
 
-def test_the_same_content_is_not_done_twice_under_another_name_or_later(box, make_media):
+def test_the_same_content_is_not_processed_twice_under_another_name_or_later(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4")
     shutil.copy(box.inbox / "a.mp4", box.inbox / "b.mp4")
@@ -105,7 +105,7 @@ def test_other_options_are_another_thing_to_do(box, make_media):
     assert {job.title: job.options.preset for job in box.jobs()} == {"a.mp4": "upscale", "b.mp4": "restore"}
 
 
-def test_a_touched_file_is_not_done_again(box, make_media):
+def test_a_touched_file_is_not_processed_again(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4")
     ingest = box.ingest(folder)
@@ -152,7 +152,7 @@ def test_files_whose_results_would_have_one_name_get_two(box, make_media):
     assert (box.out / "a.2.mp4").read_text() == "somebody else's"
 
 
-def test_a_file_that_changes_while_its_job_waits_is_taken_anew(box, make_media):
+def test_a_file_that_changes_while_its_job_waits_is_processed_again(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4", seed=1)
     ingest = box.ingest(folder)
@@ -187,7 +187,7 @@ def test_a_file_that_changes_while_it_is_checked_is_waited_for_again(box, make_m
     assert len(box.jobs()) == 1
 
 
-def test_results_are_never_taken_even_when_somebody_puts_them_back(box, make_media):
+def test_results_are_never_taken_even_when_someone_puts_them_back(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mkv")
     ingest = box.ingest(folder)
@@ -250,7 +250,7 @@ def test_a_broken_file_waits_longer_before_each_try(box, monkeypatch):
     assert tries == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_clock_that_is_set_back_does_not_stop_the_tries(box, monkeypatch):
+def test_a_clock_that_is_set_back_does_not_stop_the_attempts(box, monkeypatch):
     folder = box.add()
     (box.inbox / "empty.mp4").touch()
     now = 1_000_000.0
@@ -263,7 +263,7 @@ def test_a_clock_that_is_set_back_does_not_stop_the_tries(box, monkeypatch):
     assert ingest.is_retry_due
 
 
-def test_a_broken_file_that_is_mended_is_done(box, make_media):
+def test_a_broken_file_that_is_repaired_is_done(box, make_media):
     folder = box.add()
     data = make_media(box.root / "whole.mp4").read_bytes()
     (box.inbox / "a.mp4").write_bytes(data[:900])
@@ -293,7 +293,7 @@ def test_problems_of_files_that_are_gone_are_gone(box):
     assert reasons(box, folder) == {}
 
 
-def test_a_failed_job_is_listed_with_its_message_retried_with_a_cap_and_tells_its_twins(box, make_media):
+def test_a_failed_job_is_listed_with_its_message_and_duplicates_and_retried_a_few_times(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4")
     shutil.copy(box.inbox / "a.mp4", box.inbox / "b.mp4")
@@ -329,7 +329,7 @@ def test_a_failed_job_that_succeeds_later_is_no_problem(box, make_media):
     assert states(box, folder) == {"a.mp4": FileState.DONE}
 
 
-def test_a_cancelled_job_is_not_made_again_but_its_twin_may_be(box, make_media):
+def test_a_cancelled_job_is_not_recreated_but_its_duplicate_may_be(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4")
     ingest = box.ingest(folder)
@@ -346,7 +346,7 @@ def test_a_cancelled_job_is_not_made_again_but_its_twin_may_be(box, make_media):
     assert [(job.title, job.target.name) for job in box.jobs(JobState.QUEUED)] == [("b.mp4", "b.mp4")]
 
 
-def test_a_job_that_somebody_removed_is_not_made_again(box, make_media):
+def test_a_job_that_someone_removed_is_not_recreated(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4")
     ingest = box.ingest(folder)
@@ -464,7 +464,7 @@ def test_a_running_job_is_paused_when_its_time_ends(box, make_media):
     assert box.queue.get(job.id).command == "pause"
 
 
-def test_a_job_that_somebody_lets_run_by_day_is_left_alone(box, make_media):
+def test_a_job_that_someone_lets_run_by_day_is_left_unchanged(box, make_media):
     folder = box.add(schedule=Schedule.parse("22:00", "06:00"))
     now = datetime(2026, 3, 1, 23, 0)
     make_media(box.inbox / "a.mp4")
@@ -479,7 +479,7 @@ def test_a_job_that_somebody_lets_run_by_day_is_left_alone(box, make_media):
     assert [job.state for job in box.jobs()] == [JobState.QUEUED]
 
 
-def test_a_missing_folder_is_said_and_recovers(box, make_media):
+def test_a_missing_folder_is_reported_and_recovers(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4")
     ingest = box.ingest(folder)
@@ -497,7 +497,7 @@ def test_a_missing_folder_is_said_and_recovers(box, make_media):
     assert len(box.jobs()) == 1
 
 
-def test_an_unmounted_network_folder_is_said_instead_of_taking_what_lies_under_it(box, make_media):
+def test_an_unmounted_network_folder_is_reported_instead_of_taking_what_lies_under_it(box, make_media):
     folder = box.add()
     with box.database.transaction() as connection:
         connection.execute("UPDATE folders SET mount = 'nas:/video (nfs4)'")
@@ -509,7 +509,7 @@ def test_an_unmounted_network_folder_is_said_instead_of_taking_what_lies_under_i
     assert not box.jobs()
 
 
-def test_a_disk_that_is_unmounted_is_said_and_recovers(box, make_media):
+def test_a_disk_that_is_unmounted_is_reported_and_recovers(box, make_media):
     def mount(*arguments) -> bool:
         return subprocess.run(arguments, capture_output=True, check=False).returncode == 0
 
@@ -533,7 +533,7 @@ def test_a_disk_that_is_unmounted_is_said_and_recovers(box, make_media):
         mount("umount", box.inbox)
 
 
-def test_a_destination_that_cannot_be_written_is_said_and_the_file_waits(box, make_media):
+def test_a_destination_that_cannot_be_written_is_reported_and_the_file_waits(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4")
     box.out.write_text("in the way")
@@ -687,7 +687,7 @@ def test_a_stable_file_that_changed_before_a_restart_waits_again(box, make_media
     assert [job.title for job in box.jobs()] == ["a.mkv"]
 
 
-def test_a_dismissed_failure_is_tried_again_when_the_file_is_touched(box, make_media):
+def test_a_dismissed_failure_is_retried_when_the_file_is_touched(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mkv")
     ingest = box.ingest(folder, retry_policy=RetryPolicy(tries=1))

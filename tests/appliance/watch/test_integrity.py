@@ -35,7 +35,7 @@ def test_a_whole_file_of_each_kind_passes_and_tells_the_suffix_of_its_result(suf
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".wav", ".mka", ".ogg"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_file_that_is_cut_short_is_refused(suffix, share, tmp_path, make_media):
+def test_a_file_that_is_truncated_is_refused(suffix, share, tmp_path, make_media):
     path = make_media(tmp_path / f"clip{suffix}")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -44,7 +44,7 @@ def test_a_file_that_is_cut_short_is_refused(suffix, share, tmp_path, make_media
         check_media(path, EnhanceOptions())
 
 
-def test_a_film_with_its_index_in_front_is_refused_without_its_end(tmp_path, make_media):
+def test_a_video_with_its_index_in_front_is_refused_without_its_end(tmp_path, make_media):
     data = make_media(tmp_path / "clip.mp4").read_bytes()
     position, boxes = 0, {}
     while position < len(data):
@@ -69,7 +69,7 @@ def test_a_film_with_its_index_in_front_is_refused_without_its_end(tmp_path, mak
         check_media(path, EnhanceOptions())
 
 
-def test_sound_that_ends_early_is_refused_although_its_container_tells_no_size(tmp_path, make_media):
+def test_audio_that_ends_early_is_refused_although_its_container_declares_no_size(tmp_path, make_media):
     path = make_media(tmp_path / "long.flac", samples=48000 * 8)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -96,7 +96,7 @@ def test_a_stream_that_lost_a_packet_is_refused_as_the_job_would(tmp_path, make_
         check_media(path, EnhanceOptions())
 
 
-def test_a_joint_of_two_recordings_is_no_damage(tmp_path, make_media):
+def test_a_joint_of_two_recordings_is_not_damage(tmp_path, make_media):
     path = make_media(tmp_path / "clip.ts", frames=40)
     path.write_bytes(path.read_bytes() * 2)
 
@@ -104,7 +104,7 @@ def test_a_joint_of_two_recordings_is_no_damage(tmp_path, make_media):
 
 
 @pytest.mark.parametrize("junk", [b"\xff", b"x" * 3000, bytes(100_000)])
-def test_junk_behind_the_sound_is_no_damage(junk, tmp_path, make_media):
+def test_junk_behind_the_audio_is_not_damage(junk, tmp_path, make_media):
     path = make_media(tmp_path / "clip.mp3", samples=48_000)
     path.write_bytes(path.read_bytes() + junk)
 
@@ -118,7 +118,7 @@ def test_a_stream_without_a_key_frame_near_its_end_is_decoded_from_further_back(
     assert check_media(path, EnhanceOptions()) == ".mp4"
 
 
-def test_a_long_file_that_tells_of_no_end_is_not_decoded_whole(tmp_path, make_media, monkeypatch):
+def test_a_long_file_that_declares_no_end_is_not_decoded_whole(tmp_path, make_media, monkeypatch):
     path = tmp_path / "live.mkv"
     # A live recording: no length in the header, no index.
     make_media(path, frames=800, container_options={"live": "1"})
@@ -147,14 +147,14 @@ def test_a_file_that_someone_says_is_complete_is_only_opened(tmp_path, make_medi
         ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", UnsupportedMediaError, "is a playlist"),
     ],
 )
-def test_what_is_no_film_is_named_as_what_it_is(name, data, kind, words, tmp_path):
+def test_a_file_that_is_not_video_is_named_as_what_it_is(name, data, kind, words, tmp_path):
     (tmp_path / name).write_bytes(data)
 
     with pytest.raises(kind, match=words):
         check_media(tmp_path / name, EnhanceOptions())
 
 
-def test_a_preset_that_does_not_fit_the_file_is_told_before_the_job(tmp_path, make_media):
+def test_a_preset_that_does_not_fit_the_file_is_reported_before_the_job(tmp_path, make_media):
     with pytest.raises(OptionError, match="no audio that can be read"):
         check_media(make_media(tmp_path / "silent.mp4"), EnhanceOptions(preset="sound-only"))
 
@@ -178,7 +178,7 @@ def test_headers_that_tell_no_size_are_taken_as_they_are(data, tmp_path):
     assert missing_bytes(tmp_path / "x") == 0
 
 
-def test_a_file_that_is_cut_short_is_told_with_both_sizes(tmp_path, make_media):
+def test_a_file_that_is_truncated_is_reported_with_both_sizes(tmp_path, make_media):
     path = make_media(tmp_path / "long.wav", samples=75_000)
     path.write_bytes(path.read_bytes()[:60_000])
 
@@ -198,7 +198,7 @@ def test_a_file_that_is_cut_short_is_told_with_both_sizes(tmp_path, make_media):
         ("a.wav", "pcm_s16le", {"rf64": "always"}),
     ],
 )
-def test_a_sound_file_tells_in_its_own_way_how_long_it_is(name, codec, options, tmp_path):
+def test_audio_files_declare_their_length_in_their_own_way(name, codec, options, tmp_path):
     path = tmp_path / name
     with av.open(str(path), "w", container_options=options) as output:
         stream = output.add_stream(codec, rate=48000, layout="stereo")
@@ -221,7 +221,7 @@ def test_a_sound_file_tells_in_its_own_way_how_long_it_is(name, codec, options, 
         check_media(path, EnhanceOptions())
 
 
-def test_an_animated_webp_is_taken_and_a_single_picture_passed_over(tmp_path):
+def test_an_animated_webp_is_accepted_and_a_single_image_skipped(tmp_path):
     frames = [Image.new("RGB", (48, 32), (60 * number, 0, 0)) for number in range(3)]
     frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], duration=[40, 500, 40])
     frames[0].save(tmp_path / "one.webp")
@@ -237,7 +237,7 @@ def test_an_animated_webp_is_taken_and_a_single_picture_passed_over(tmp_path):
     assert not webp._converted, "nothing is kept between files"
 
 
-def test_an_animated_webp_that_is_cut_short_is_told_with_both_sizes(tmp_path):
+def test_an_animated_webp_that_is_truncated_is_reported_with_both_sizes(tmp_path):
     path = tmp_path / "film.webp"
     noise = np.random.default_rng(1).integers(0, 255, (4, 32, 48, 3), np.uint8)
     frames = [Image.fromarray(one) for one in noise]

@@ -40,7 +40,7 @@ def test_the_reader_answers_for_good_and_bad_files_and_lives_on(tmp_path, make_m
     assert mine not in readers()
 
 
-def test_a_file_that_crashes_the_reader_is_told_and_the_next_is_read(tmp_path, make_media):
+def test_a_file_that_crashes_the_reader_is_reported_and_the_next_is_read(tmp_path, make_media):
     path = str(make_media(tmp_path / "clip.mkv"))
     with Inspector(command=speaking("import os; os.abort()")) as inspector:
         with pytest.raises(UnreadableError, match=r"file is damaged: the process that read it crashed"):
@@ -49,7 +49,7 @@ def test_a_file_that_crashes_the_reader_is_told_and_the_next_is_read(tmp_path, m
         assert inspector.inspect(path, EnhanceOptions()) == ".mkv"
 
 
-def test_a_file_that_is_read_for_ever_is_told():
+def test_a_file_that_is_read_forever_is_reported():
     with Inspector(command=speaking("import time; time.sleep(600)"), timeout_s=0.3) as inspector:
         with pytest.raises(UnreadableError, match=r"took longer than 0\.3 s"):
             inspector.inspect("/x", EnhanceOptions())

@@ -17,7 +17,7 @@ def kind(path: str) -> tuple[str, bool]:
     return mount.kind, mount.is_network
 
 
-def test_network_file_systems_are_told_from_local_ones():
+def test_network_file_systems_are_distinguished_from_local_ones():
     assert kind("/mnt/nas/tapes/1") == ("nfs4", True)
     assert kind("/mnt/my share/x") == ("cifs", True)
     assert kind("/mnt/ssh") == ("fuse.sshfs", True)

@@ -31,7 +31,7 @@ def test_files_are_found_at_any_depth_with_their_size_and_time(folder):
     assert (found["a/b/clip.mp4"].size, found["a/b/clip.mp4"].mtime_ns) == (5, 2_000_000_001)
 
 
-def test_a_folder_named_like_a_film_is_entered(folder):
+def test_a_folder_named_like_a_video_is_entered(folder):
     (folder / "film.mp4").mkdir()
     (folder / "film.mp4/clip.mov").touch()
 
@@ -112,7 +112,7 @@ def test_a_sidecar_that_is_older_than_the_file_says_nothing_of_it(folder):
     assert look(folder).files["a.mp4"].sidecar is None
 
 
-def test_a_missing_folder_and_a_file_in_its_place_are_said(folder):
+def test_a_missing_folder_and_a_file_in_its_place_are_reported(folder):
     folder.rmdir()
     assert "No such file" in look(folder).missing
     folder.touch()
@@ -148,7 +148,7 @@ def test_very_deep_folders_end_the_descent_and_are_named(folder):
     assert any("folders deep" in reason for reason in found.faults.values())
 
 
-def test_files_that_are_passed_over_for_their_names_are_named(folder):
+def test_files_that_are_skipped_for_their_names_are_named(folder):
     for name in ("clip.wma", "notes.txt", "a.bin", ".hidden.txt", "copy.part", "clip.wma.ready", "trash/x.doc"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"1")

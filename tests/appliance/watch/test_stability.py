@@ -37,7 +37,7 @@ def test_looks_alone_are_not_enough():
     assert [scene.look(a=(5, 1), after=1) for _ in range(10)] == [[]] * 10
 
 
-def test_growing_and_rewriting_begin_the_wait_anew():
+def test_growing_and_rewriting_restart_the_wait():
     scene = Scene()
     for size, mtime_ns in ((1, 1), (2, 1), (2, 2), (2, 0)):
         for _ in range(3):
@@ -53,7 +53,7 @@ def test_a_time_of_the_file_in_the_future_or_past_does_not_matter():
         assert looks == [[], [], ["a"]]
 
 
-def test_a_file_that_was_gone_in_between_is_waited_for_anew():
+def test_a_file_that_was_gone_in_between_is_waited_for_again():
     scene = Scene()
     scene.look(a=(1, 1))
     scene.look(a=(1, 1), after=9)
@@ -83,7 +83,7 @@ def test_a_sidecar_settles_at_once():
     assert tracker.update(ScanResult(files={"a": file}), ["a"]) == [file]
 
 
-def test_files_that_are_dealt_with_are_passed_over():
+def test_files_that_are_dealt_with_are_skipped():
     scene = Scene(hold_s=0.0)
 
     assert [scene.look(a=(1, 1), b=(1, 1), ignore=["a"]) for _ in range(3)] == [[], [], ["b"]]

@@ -108,7 +108,7 @@ def test_a_missing_folder_and_a_destination_inside_are_refused(tmp_path, inbox):
         watch_folder(FolderConfig(inbox, inbox / "out"), once=True, cancel=threading.Event(), say=print)
 
 
-def test_the_command_stops_on_ctrl_c_and_goes_on_at_the_next_start(start_watch, inbox, make_media):
+def test_the_command_stops_on_ctrl_c_and_continues_at_the_next_start(start_watch, inbox, make_media):
     out = inbox.parent / "out"
     data = make_media(inbox.parent / "long.mp4", frames=100).read_bytes()
     (inbox / "long.mp4").write_bytes(data)

@@ -15,7 +15,7 @@ from appliance.watch.store import FolderStore
 from runtime.options import AudioMode, Codec, EnhanceOptions
 
 
-def test_a_folder_is_kept_as_it_was_wished_over_a_restart(box):
+def test_a_folder_is_kept_as_it_was_configured_over_a_restart(box):
     config = box.config(
         options=EnhanceOptions(preset="archive", scale=1, audio=AudioMode.SPEECH, codec=Codec.FFV1, strength=0.5),
         schedule=Schedule.parse("22:00", "06:00"),
@@ -143,7 +143,7 @@ def test_looking_at_a_folders_place_does_not_hold_the_database(box, monkeypatch,
     assert written == [1]
 
 
-def test_a_folder_that_somebody_else_adds_meanwhile_is_seen(box, monkeypatch):
+def test_a_folder_that_someone_else_adds_meanwhile_is_seen(box, monkeypatch):
     check = store.check_folder
 
     def check_while_another_is_added(config, others, *, data):

@@ -71,7 +71,7 @@ def test_folders_are_added_disabled_and_removed_while_it_runs(box, watch, work_o
     until(lambda: not any(t.name.startswith("relume-watch-") for t in threading.enumerate()))
 
 
-def test_a_folder_that_goes_and_comes_back_is_said_and_recovers(box, watch, until, make_media, monkeypatch):
+def test_a_folder_that_goes_and_comes_back_is_reported_and_recovers(box, watch, until, make_media, monkeypatch):
     monkeypatch.setattr("appliance.watch.watcher._RECOVER_S", 0.1)
     folder = box.add(hold_s=0.1)
     watch()
@@ -86,7 +86,7 @@ def test_a_folder_that_goes_and_comes_back_is_said_and_recovers(box, watch, unti
     until(lambda: len(box.jobs()) == 2 and not box.store.problems(folder.id))
 
 
-def test_what_goes_wrong_in_one_folder_is_noted_and_tried_again(box, watch, until, make_media, monkeypatch):
+def test_what_goes_wrong_in_one_folder_is_noted_and_retried(box, watch, until, make_media, monkeypatch):
     monkeypatch.setattr("appliance.watch.watcher._RECOVER_S", 0.1)
     folder = box.add(hold_s=0.1)
     broken = threading.Event()
@@ -107,7 +107,7 @@ def test_what_goes_wrong_in_one_folder_is_noted_and_tried_again(box, watch, unti
     until(lambda: len(box.jobs()) == 1 and not box.store.problems(folder.id))
 
 
-def test_a_folder_that_does_not_answer_is_said_and_holds_up_no_other(box, watch, until, make_media, monkeypatch):
+def test_a_folder_that_does_not_answer_is_reported_and_holds_up_no_other(box, watch, until, make_media, monkeypatch):
     monkeypatch.setattr("appliance.watch.watcher._RELOAD_S", 0.05)
     monkeypatch.setattr("appliance.watch.watcher._HANGS_AFTER_S", 0.2)
     (box.root / "dead").mkdir()
@@ -163,7 +163,7 @@ def test_a_file_that_takes_long_to_read_holds_up_neither_other_folders_nor_the_e
     assert all(reader._process is None for reader in readers)
 
 
-def test_what_failed_is_tried_again_or_ignored_when_asked(box, watch, until, make_media):
+def test_what_failed_is_retried_or_ignored_when_asked(box, watch, until, make_media):
     folder = box.add(hold_s=0.1)
     for name in ("a.mkv", "b.mkv"):
         (box.inbox / name).write_bytes(b"no film" * 100)

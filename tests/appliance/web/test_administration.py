@@ -169,7 +169,7 @@ def test_a_changed_folder_is_checked_as_a_whole(admin, tmp_path: Path):
     assert admin.get("/api/folders").json() == [folder]
 
 
-def test_the_system_page_shows_the_box_and_the_log_to_administrators_alone(admin, viewer, services):
+def test_the_system_page_shows_the_log_only_to_administrators(admin, viewer, services):
     services.settings.log_file.parent.mkdir(exist_ok=True)
     services.settings.log_file.write_text("one\ntwo <b>\n")
 
@@ -333,7 +333,7 @@ def test_jobs_name_their_watch_folder_and_are_found_by_it(admin, viewer, tmp_pat
     assert viewer.get(f"/api/jobs/{job.id}").json()["folder_name"] is None
 
 
-def test_files_that_failed_are_tried_again_or_ignored(admin, tmp_path: Path, services):
+def test_files_that_failed_are_retried_or_ignored(admin, tmp_path: Path, services):
     (tmp_path / "in").mkdir()
     folder = services.folders.add(FolderConfig(tmp_path / "in", tmp_path / "out"))
     for name in ("a.mp4", "b.mp4"):

@@ -188,7 +188,7 @@ def test_many_addresses_leave_places_for_those_who_are_logged_in(limiter):
     assert limiter.acquire("10.0.0.1")
 
 
-def test_an_address_has_its_own_limit_and_more_of_them_once_somebody_is_logged_in(limiter):
+def test_an_address_has_its_own_limit_and_more_of_them_once_someone_is_logged_in(limiter):
     assert [limiter.acquire("10.0.0.1") for _ in range(10)].count(True) == 8
     limiter.mark_known("10.0.0.1")
     assert [limiter.acquire("10.0.0.1") for _ in range(10)].count(True) == 4

@@ -51,7 +51,7 @@ def test_everyone_sees_the_engines_and_what_failed(viewer, shelve):
     assert (shown[names[1]]["state"], shown[names[1]]["reason"]) == ("quarantined", "a seam")
 
 
-def test_an_administrator_has_an_engine_built_again(admin, operator, services, store, shelve):
+def test_an_administrator_has_an_engine_rebuilt(admin, operator, services, store, shelve):
     name = shelve(64, reason="a seam")
 
     assert operator.post(f"/api/engines/{name}/rebuild").status_code == 403

@@ -111,7 +111,7 @@ def test_a_client_that_is_far_behind_or_ahead_is_asked_to_load_again(listening, 
     assert all(name != "job" for name, _ in told)
 
 
-def test_a_job_is_told_as_it_is_shown(live, listening, log_in, add_job):
+def test_a_job_is_reported_as_it_is_shown(live, listening, log_in, add_job):
     viewer = log_in(Role.VIEWER, client=object())
     with listening(viewer) as (told, _), httpx.Client(base_url=live, timeout=30) as client:
         viewer.client = client
@@ -122,7 +122,7 @@ def test_a_job_is_told_as_it_is_shown(live, listening, log_in, add_job):
     assert next(data for name, data in told if name == "job") == shown
 
 
-def test_what_goes_on_in_the_watch_folders_is_told(listening, log_in, services, tmp_path):
+def test_the_activity_of_watch_folders_is_reported(listening, log_in, services, tmp_path):
     (tmp_path / "in").mkdir()
     with listening(log_in(Role.VIEWER, client=object())) as (told, _):
         wait_for(lambda: len(told) >= 2)
@@ -133,7 +133,7 @@ def test_what_goes_on_in_the_watch_folders_is_told(listening, log_in, services, 
         wait_for(lambda: ("folders", {}) in told)
 
 
-def test_a_browser_that_goes_is_dropped_and_nothing_is_looked_at_for_nobody(live, log_in, services, monkeypatch):
+def test_a_closed_browser_is_dropped_and_nothing_is_polled_without_listeners(live, log_in, services, monkeypatch):
     viewer = log_in(Role.VIEWER, client=object())
     headers = {"Cookie": f"relume_session={viewer.secret}"}
     with (
@@ -152,7 +152,7 @@ def test_a_browser_that_goes_is_dropped_and_nothing_is_looked_at_for_nobody(live
     assert len(looked) <= 1
 
 
-def test_a_log_out_ends_the_live_updates_of_this_browser_alone(live, listening, log_in):
+def test_a_logout_ends_the_live_updates_of_this_browser_alone(live, listening, log_in):
     viewer, other = log_in(Role.VIEWER, client=object()), log_in(Role.VIEWER, "Other", client=object())
     with listening(viewer) as (_, ended), listening(other) as (_, other_ended):
         with httpx.Client(base_url=live, timeout=30) as client:

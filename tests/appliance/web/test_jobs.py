@@ -46,7 +46,7 @@ def test_a_job_takes_its_wishes_and_its_upload(operator, uploaded, services, sto
     assert sum(services.queue.counts().values()) == 1
 
 
-def test_the_boxs_own_models_are_offered_and_a_damaged_one_is_left_out(operator, tmp_path):
+def test_the_servers_own_models_are_offered_and_a_damaged_one_is_left_out(operator, tmp_path):
     assert operator.get("/api/models").json() == []
     for name in ("light-x2", "speech-mask", "damaged"):
         (tmp_path / "zoo" / name).mkdir(parents=True)
@@ -59,7 +59,7 @@ def test_the_boxs_own_models_are_offered_and_a_damaged_one_is_left_out(operator,
     assert offered["title"] == find_model("light-x2").manifest.title
 
 
-def test_a_job_can_name_a_model_of_the_box_or_one_that_ships(operator, uploaded, services, tmp_path):
+def test_a_job_can_name_a_model_of_the_server_or_one_that_ships(operator, uploaded, services, tmp_path):
     own = tmp_path / "zoo" / "own"
     own.mkdir(parents=True)
     (own / "manifest.json").write_bytes((zoo_folder() / "light-x2" / "manifest.json").read_bytes())
@@ -86,7 +86,7 @@ def test_a_preview_leaves_the_upload_for_the_whole_job(operator, uploaded):
     assert whole["preview_of"] is None
 
 
-def test_a_wish_that_cannot_be_is_refused_and_the_upload_stays(operator, uploaded, services):
+def test_an_invalid_request_is_refused_and_the_upload_stays(operator, uploaded, services):
     for wishes in (
         {"preset": "none"},
         {"preset": "sound-only", "codec": "h264"},
@@ -149,7 +149,7 @@ def test_jobs_are_listed_by_state_and_searched(viewer, add_job, services):
     assert viewer.get("/api/jobs?state=gone").status_code == 422
 
 
-def test_a_job_is_steered_by_its_owner_and_the_administrator_alone(operator, admin, log_in, add_job, services):
+def test_a_job_is_controlled_by_its_owner_and_the_administrator_alone(operator, admin, log_in, add_job, services):
     other = log_in(Role.OPERATOR, "Otto")
     job = add_job(operator.user)
     before = services.queue.get(job.id)
@@ -169,7 +169,7 @@ def test_a_job_is_steered_by_its_owner_and_the_administrator_alone(operator, adm
     assert operator.post(f"/api/jobs/{job.id}/retry").json()["state"] == "queued"
 
 
-def test_what_makes_no_sense_in_a_state_is_refused_in_words(operator, add_job):
+def test_what_makes_no_sense_in_a_state_is_refused_with_a_message(operator, add_job):
     job = add_job(operator.user, "clip.mp4")
 
     retried = operator.post(f"/api/jobs/{job.id}/retry")
@@ -436,7 +436,7 @@ def test_previews_are_left_out_of_lists_and_removed_after_a_day(operator, upload
     assert [found.id for found in services.queue.list()] == [job["id"]]
 
 
-def test_a_file_that_waits_has_a_picture(operator, uploaded, log_in):
+def test_a_waiting_file_has_a_thumbnail(operator, uploaded, log_in):
     (file,) = operator.get("/api/files").json()
     answer = operator.get(f"/api/files/{uploaded}/thumbnail")
 
@@ -456,7 +456,7 @@ def test_an_estimate_is_given_before_the_job(operator, uploaded, services):
     assert sum(services.queue.counts().values()) == 0
 
 
-def test_every_preset_has_a_sentence_a_picture_and_its_choices(viewer, nobody):
+def test_every_preset_has_a_sentence_an_image_and_its_choices(viewer, nobody):
     found = {preset["name"]: preset for preset in viewer.get("/api/presets").json()}
 
     assert found["upscale"]["scales"] == ["auto", 1, 2, 4]

@@ -68,7 +68,7 @@ def with_mail(settings: Settings, port: int) -> Settings:
     return settings.model_copy(update=change)
 
 
-def test_an_owner_is_told_of_what_was_asked_for_and_nobody_else(settings, services, operator, viewer, add_job, letters):
+def test_only_the_owner_is_notified_of_the_selected_events(settings, services, operator, viewer, add_job, letters):
     port, got = letters
     users = services.users
     users.set_profile(operator.user.id, email="olga@studio.example", events=("failed", "queue_empty"))
@@ -95,7 +95,7 @@ def test_an_owner_is_told_of_what_was_asked_for_and_nobody_else(settings, servic
     assert services.queue.get(jobs[0].id).state is JobState.FAILED
 
 
-def test_what_the_mail_server_says_is_told_in_words(settings, letters):
+def test_what_the_mail_server_says_is_reported(settings, letters):
     port, got = letters
     letter = Email("anna@studio.example", "Hello", "Text")
     own = with_mail(settings, port)

@@ -76,7 +76,7 @@ def test_a_network_that_refuses_does_not_fail_the_server(monkeypatch, caplog):
     assert "cannot announce relume.local on the network" in caplog.text
 
 
-def test_a_box_without_a_network_is_no_error(monkeypatch):
+def test_no_network_is_no_error(monkeypatch):
     monkeypatch.setattr("appliance.web.mdns.own_addresses", list)
     with announce(8443, tls=True):
         pass

@@ -103,7 +103,7 @@ def test_script_in_a_name_is_only_ever_text_in_json(viewer, done):
     assert answer.json()["title"] == 'a "quoted" <name>\r\nX-Evil: 1 ü.mp4'
 
 
-def test_the_report_has_no_places_of_the_box(viewer, done):
+def test_the_report_has_no_server_paths(viewer, done):
     report = viewer.get(f"/api/jobs/{done.id}/report").json()
 
     assert report["picture"]["frames_out"] == 30
@@ -134,7 +134,7 @@ def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
 @pytest.mark.parametrize(
     "part", ["thumbnail", "before", "after", "sound-before", "sound-after", "report", "report/text", "result"]
 )
-def test_what_is_not_there_is_said(viewer, add_job, part):
+def test_missing_items_are_reported(viewer, add_job, part):
     job = add_job()
 
     for job_id in (job.id, "A" * 16):

@@ -138,6 +138,6 @@ def test_every_operation_is_described_in_words(box: dict):
     assert described["components"]["securitySchemes"].keys() == {"session", "token"}
 
 
-def test_the_description_needs_a_log_in(box: dict):
+def test_the_description_needs_a_login(box: dict):
     assert httpx.get(f"{box['url']}/openapi.json").status_code == 401
     assert httpx.get(f"{box['url']}/openapi.json", headers=box["headers"]).json()["info"]["title"] == "Relume"

@@ -11,7 +11,7 @@ def names(person):
     ]
 
 
-def test_choices_are_kept_under_a_name_for_oneself_or_for_everybody(admin, operator, log_in):
+def test_options_are_saved_under_a_name_for_one_user_or_everyone(admin, operator, log_in):
     mine = operator.post("/api/own-presets", {"name": " Trains ", "choices": CHOICES})
     shared = admin.post("/api/own-presets", {"name": "House style", "choices": {"preset": "studio"}, "shared": True})
 

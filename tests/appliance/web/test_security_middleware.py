@@ -9,11 +9,11 @@ from appliance.web.security import MAX_BODY_BYTES
     "host",
     ["localhost", "localhost:8443", "127.0.0.1:80", "[::1]:8443", "192.168.1.7", "relume.local", "RELUME.LOCAL:1"],
 )
-def test_the_box_answers_to_its_names_and_to_addresses(nobody, host):
+def test_the_server_answers_to_its_names_and_to_addresses(nobody, host):
     assert nobody.get("/health", headers={"Host": host}).status_code == 200
 
 
-def test_the_box_answers_to_its_host_name(nobody):
+def test_the_server_answers_to_its_host_name(nobody):
     assert nobody.get("/health", headers={"Host": socket.gethostname()}).status_code == 200
 
 
@@ -40,7 +40,7 @@ def test_every_answer_has_the_security_headers(nobody, path):
     assert headers.get("cache-control") == ("no-store" if path.startswith("/api") else headers.get("cache-control"))
 
 
-def test_no_answer_opens_the_box_to_scripts_of_other_sites(admin):
+def test_no_answer_opens_the_server_to_scripts_of_other_sites(admin):
     answer = admin.get("/api/jobs", headers={"Origin": "http://evil.example"})
     preflight = admin.request(
         "OPTIONS", "/api/jobs", headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
@@ -108,7 +108,7 @@ def test_the_page_gives_nothing_beyond_its_folder(nobody, path):
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/api/nothing", "/api/jobs/x/y/z", "/docs", "/redoc"])
-def test_what_is_not_there_is_said_in_the_form_of_every_refusal(nobody, path):
+def test_missing_items_are_reported_like_every_error(nobody, path):
     answer = nobody.get(path)
 
     assert answer.status_code == 404

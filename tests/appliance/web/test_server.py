@@ -160,7 +160,7 @@ def test_the_link_is_written_until_there_is_an_account_and_a_killed_server_leave
         assert box.process.returncode == 0
 
 
-def test_under_tls_the_cookie_is_secure_and_the_certificate_is_the_boxs_own(tmp_path: Path):
+def test_under_tls_the_cookie_is_secure_and_the_certificate_is_the_servers_own(tmp_path: Path):
     with start(tmp_path / "data", tls=True) as box:
         said = box.read_until("token=")
         token = re.search(r"token=([\w-]+)", said)
@@ -179,7 +179,7 @@ def test_under_tls_the_cookie_is_secure_and_the_certificate_is_the_boxs_own(tmp_
         assert box.process.wait(60) == 0
 
 
-def test_a_second_server_on_the_same_data_is_refused_in_words(tmp_path: Path):
+def test_a_second_server_on_the_same_data_is_refused_with_a_message(tmp_path: Path):
     with start(tmp_path / "data") as box:
         box.wait_ready()
         with start(tmp_path / "data") as second:
@@ -191,7 +191,7 @@ def test_a_second_server_on_the_same_data_is_refused_in_words(tmp_path: Path):
         box.wait_ready()
 
 
-def test_a_port_that_is_taken_is_said(tmp_path: Path):
+def test_a_port_that_is_taken_is_reported(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with start(tmp_path / "data", "--port", str(port)) as box:

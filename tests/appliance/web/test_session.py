@@ -48,7 +48,7 @@ def test_a_link_is_checked_before_anything_is_typed(services, nobody):
     assert nobody.get("/api/setup", params={"token": secret}).status_code == 204, "looking at it does not use it"
 
 
-def test_a_log_in_changes_the_cookie_and_a_log_out_ends_it(services, nobody, client):
+def test_a_login_changes_the_cookie_and_a_logout_ends_it(services, nobody, client):
     set_up(services, nobody)
     fixed = client.cookies["relume_session"]
 
@@ -104,13 +104,13 @@ def test_guessing_is_stopped_with_plain_words_whether_the_account_exists_or_not(
         "anna",
     ],
 )
-def test_a_log_in_that_is_not_one_is_refused(nobody, body):
+def test_a_login_that_is_not_one_is_refused(nobody, body):
     answer = nobody.post("/api/login", body)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
 
 
-def test_a_log_in_by_a_form_of_another_site_is_refused(services, nobody):
+def test_a_login_by_a_form_of_another_site_is_refused(services, nobody):
     set_up(services, nobody)
     body = {"name": "anna", "password": PASSWORD}
 
@@ -149,7 +149,7 @@ def test_health_tells_nothing_but_the_version(nobody):
     assert nobody.get("/health").json().keys() == {"status", "version"}
 
 
-def test_one_sees_the_own_log_ins_and_ends_the_others(admin, nobody, client):
+def test_a_user_sees_their_sessions_and_ends_the_others(admin, nobody, client):
     other = nobody.post("/api/login", {"name": "Anna", "password": PASSWORD}, headers={"User-Agent": "Phone/1"})
     assert other.status_code == 200
     client.cookies.clear()
@@ -181,7 +181,7 @@ def test_a_first_password_is_changed_before_anything_else(admin, nobody):
     assert nobody.get("/api/session").json()["user"]["must_change"] is False
 
 
-def test_whoever_was_away_too_long_is_told_so(admin, services):
+def test_an_expired_session_is_explained(admin, services):
     with services.database.transaction() as connection:
         connection.execute("UPDATE sessions SET last_seen_at = last_seen_at - 90000")
 
@@ -223,7 +223,7 @@ def test_under_tls_no_other_service_of_this_host_can_put_a_cookie_beside_the_ses
 
 
 @pytest.mark.parametrize(("own", "said"), [(False, None), (True, "max-age=31536000")])
-def test_a_certificate_of_ones_own_keeps_browsers_with_tls(settings, tmp_path, own, said):
+def test_a_provided_certificate_enables_hsts(settings, tmp_path, own, said):
     given = (
         {"tls": True, "tls_certificate": tmp_path / "a.pem", "tls_key": tmp_path / "a.key"} if own else {"tls": True}
     )

@@ -4,7 +4,7 @@ from appliance.web.static import FOLDER, hash_page
 from runtime.media.containers import media_suffixes
 
 
-def test_the_start_page_names_addresses_that_may_be_kept_for_ever(nobody):
+def test_the_start_page_names_addresses_that_may_be_kept_forever(nobody):
     page = nobody.get("/")
 
     addresses = re.findall(r'"(/page/[^"]+)"', page.text)
@@ -28,7 +28,7 @@ def test_a_plain_or_older_address_is_asked_for_again_each_time(nobody):
         assert again.status_code == 304
 
 
-def test_the_set_up_link_leads_to_the_page(nobody):
+def test_the_setup_link_leads_to_the_page(nobody):
     assert nobody.get("/setup?token=x").text == nobody.get("/").text
 
 

@@ -21,7 +21,7 @@ def alternatives(path: Path) -> x509.SubjectAlternativeName:
     return held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
 
-def test_the_box_makes_a_certificate_for_its_names_and_addresses_once(tmp_path: Path):
+def test_the_server_makes_a_certificate_for_its_names_and_addresses_once(tmp_path: Path):
     settings = load_settings(tmp_path, host_names=("box.studio.example",))
 
     made = provide_certificate(settings)
@@ -61,7 +61,7 @@ def test_a_broken_certificate_is_replaced(tmp_path: Path):
     assert provide_certificate(load_settings(tmp_path)).fingerprint != made.fingerprint
 
 
-def test_a_browser_that_trusts_it_reaches_the_box_by_name(tmp_path: Path):
+def test_a_browser_that_trusts_it_reaches_the_server_by_name(tmp_path: Path):
     made = provide_certificate(load_settings(tmp_path))
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(made.certificate, made.key)
@@ -94,7 +94,7 @@ def test_the_owners_certificate_is_used_and_checked(tmp_path: Path):
 
 
 @pytest.mark.parametrize("broken", ["missing", "not pem", "another key", "encrypted"])
-def test_an_owners_certificate_that_cannot_be_used_is_refused_in_words(tmp_path: Path, broken):
+def test_an_owners_certificate_that_cannot_be_used_is_refused_with_a_message(tmp_path: Path, broken):
     made = provide_certificate(load_settings(tmp_path))
     key = tmp_path / "key.pem"
     if broken == "not pem":

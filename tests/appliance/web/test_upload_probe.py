@@ -75,7 +75,7 @@ def test_a_refusal_has_the_name_of_the_file_and_not_its_place(asked, tmp_path: P
     assert asked.paths == []
 
 
-def test_a_film_whose_index_names_another_file_does_not_lead_there(asked, tmp_path: Path, clip):
+def test_a_video_whose_index_names_another_file_does_not_lead_there(asked, tmp_path: Path, clip):
     """A QuickTime film may keep its samples elsewhere: its `dref` entry then is an alias or an address."""
     content = clip.read_bytes()
     plain = b"\x00\x00\x00\x0curl \x00\x00\x00\x01"  # the samples are in this file
@@ -186,7 +186,7 @@ def test_an_answer_counts_whatever_becomes_of_the_process_later():
     assert upload_probe._read_answer('{"probe": {}}\n{"damage": "file is') == {"probe": {}}
 
 
-def test_an_end_that_was_not_checked_is_told(tmp_path: Path, monkeypatch):
+def test_an_end_that_was_not_checked_is_reported(tmp_path: Path, monkeypatch):
     answers = """import os; print('{"probe": {"fps": 25}}', flush=True); os.abort()"""
     monkeypatch.setattr(upload_probe.sys, "executable", str(_script(tmp_path, answers)))
 

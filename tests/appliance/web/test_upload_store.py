@@ -43,7 +43,7 @@ def wait_for(question, *, seconds=20):
     raise AssertionError("it did not come true in time")
 
 
-def test_the_box_tells_which_uploads_it_takes(operator, settings):
+def test_the_server_tells_which_uploads_it_takes(operator, settings):
     headers = operator.request("OPTIONS", "/api/uploads").headers
 
     assert headers["tus-version"] == "1.0.0"
@@ -51,7 +51,7 @@ def test_the_box_tells_which_uploads_it_takes(operator, settings):
     assert int(headers["tus-max-size"]) == settings.upload_limit_bytes
 
 
-def test_a_file_arrives_in_parts_and_is_looked_into(operator, write_clip, tmp_path, stored):
+def test_a_file_arrives_in_parts_and_is_checked(operator, write_clip, tmp_path, stored):
     content = write_clip(tmp_path / "clip.mp4").read_bytes()
     begun = operator.begin_upload("holiday.mp4", len(content))
     place = begun.headers["location"]
@@ -228,7 +228,7 @@ def test_many_uploads_at_once_arrive_whole(live, log_in, write_clip, tmp_path, s
     assert [stored(file["id"]).read_bytes() for file in files] == contents
 
 
-def test_after_a_crash_the_upload_goes_on_where_it_is_certain(operator, stored):
+def test_after_a_crash_the_upload_resumes_where_it_is_certain(operator, stored):
     place = operator.begin_upload("a.mp4", 20).headers["location"]
     operator.send(place, 0, b"0123456789")
     path = stored(place.rpartition("/")[2])
@@ -364,7 +364,7 @@ def test_forgotten_uploads_and_unknown_files_are_tidied_away(services, operator)
     assert [path.stem for path in services.settings.uploads.iterdir()] == [kept]
 
 
-def test_a_file_that_nobody_looked_into_before_a_crash_is_looked_into_later(settings, write_clip, tmp_path, stored):
+def test_a_file_not_checked_before_a_crash_is_checked_later(settings, write_clip, tmp_path, stored):
     clip = write_clip(tmp_path / "clip.mp4")
     with Database(settings.database) as database:
         services = open_services(database, settings)
@@ -386,7 +386,7 @@ def test_a_file_that_nobody_looked_into_before_a_crash_is_looked_into_later(sett
 
 
 @pytest.mark.parametrize("end", ["disabled", "removed", "logged out"])
-def test_an_upload_in_flight_ends_with_the_log_in_and_leaves_nothing_of_a_removed_account(
+def test_an_upload_in_flight_ends_with_the_login_and_leaves_nothing_of_a_removed_account(
     live, log_in, services, settings, monkeypatch, end
 ):
     monkeypatch.setattr(upload_writer, "CHECK_EVERY_S", 0.1)
@@ -447,7 +447,7 @@ def test_an_upload_that_is_gone_is_not_said_to_belong_to_a_job(operator):
     assert (again.status_code, again.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_an_upload_that_begins_while_the_box_tidies_is_kept(services, operator, settings, monkeypatch):
+def test_an_upload_that_begins_while_the_server_tidies_is_kept(services, operator, settings, monkeypatch):
     """Its file may be there before the look at the folder, and its row must be too."""
     listing = Path.iterdir
 
@@ -540,7 +540,7 @@ def test_what_was_uploaded_while_the_clock_was_wrong_is_kept_from_now_on(service
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv"])
-def test_an_incomplete_upload_is_told_and_can_be_started_all_the_same(suffix, operator, services, write_clip, tmp_path):
+def test_an_incomplete_upload_is_reported_and_can_still_be_started(suffix, operator, services, write_clip, tmp_path):
     path = write_clip(tmp_path / f"clip{suffix}", frames=50)
     path.write_bytes(path.read_bytes()[:-4000])
     with pytest.raises(UnreadableError) as refused:

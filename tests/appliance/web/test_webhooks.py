@@ -74,7 +74,7 @@ def age(services, seconds=100_000):
         connection.execute("UPDATE deliveries SET next_at = next_at - ?", (seconds,))
 
 
-def test_a_program_is_told_once_and_can_check_who_tells(webhooks, services, add_job, receiver):
+def test_a_message_is_delivered_once_and_signed(webhooks, services, add_job, receiver):
     end_job(services, add_job)  # before there was a webhook
     _, secret = webhooks.add(receiver.url, ["job.done"], actor=COMMAND_LINE)
     job = end_job(services, add_job)
@@ -94,7 +94,7 @@ def test_a_program_is_told_once_and_can_check_who_tells(webhooks, services, add_
     assert webhooks.list()[0].last_status == "delivered"
 
 
-def test_what_fails_is_tried_again_ever_slower_and_given_up_in_the_end(webhooks, services, add_job, receiver):
+def test_a_failed_delivery_is_retried_with_backoff_and_given_up_eventually(webhooks, services, add_job, receiver):
     webhooks.add(receiver.url, ["job.failed"], actor=COMMAND_LINE)
     end_job(services, add_job, "failed")
     receiver.answers = [500] * 100
@@ -124,7 +124,7 @@ def test_what_was_not_delivered_is_delivered_after_a_restart(webhooks, services,
     assert receiver.heard[0][1] == receiver.heard[1][1]
 
 
-def test_a_job_that_ended_while_the_server_was_off_is_told(webhooks, services, add_job, receiver):
+def test_a_job_that_ended_while_the_server_was_off_is_delivered(webhooks, services, add_job, receiver):
     webhooks.add(receiver.url, ["job.done"], actor=COMMAND_LINE)
     webhooks.work()
     end_job(services, add_job)
@@ -204,7 +204,7 @@ def test_the_administrator_adds_and_removes_webhooks_and_sees_the_secret_once(ad
 
 
 @pytest.mark.usefixtures("client")
-def test_the_thread_tells_by_itself(services, add_job, receiver):
+def test_the_thread_delivers_automatically(services, add_job, receiver):
     services.webhooks.add(receiver.url, ["job.done"], actor=COMMAND_LINE)
     end_job(services, add_job)
 
@@ -281,7 +281,7 @@ def wait_for(happens):
         time.sleep(0.01)
 
 
-def test_a_webhook_is_tested_and_what_is_wrong_is_told_in_words(admin):
+def test_a_webhook_is_tested_and_what_is_wrong_is_reported(admin):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     hook = admin.post("/api/webhooks", {"url": f"http://127.0.0.1:{port}/told"}).json()

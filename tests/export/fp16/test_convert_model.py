@@ -14,7 +14,7 @@ SHIPPED = [
 ]
 
 
-def test_every_model_for_pictures_ships_one():
+def test_every_video_model_ships_one():
     assert [model.manifest.name for model in list_models() if model.manifest.video is not None] == SHIPPED
 
 

@@ -127,7 +127,7 @@ def test_a_tile_that_does_not_divide_is_refused(tmp_path: Path) -> None:
 
 def test_windows_that_share_all_their_frames_are_refused(tmp_path: Path) -> None:
     imported = replace(describe(tmp_path, (16, 24)), overlap=5)
-    with pytest.raises(ImportRefusedError, match="windows of 5 frames that share 5; expected fewer"):
+    with pytest.raises(ImportRefusedError, match="windows of 5 frames with an overlap of 5; expected less"):
         write_chain(build("basicvsr"), imported, tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
 
@@ -169,5 +169,5 @@ def test_a_checkpoint_of_a_network_without_published_names_must_bear_ours(tmp_pa
     assert not isinstance(entry.published, Published)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "own.pth")
 
-    with pytest.raises(CheckpointError, match="is not of unet-2lev-1res-ws, and there is no rename table for it"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint of unet-2lev-1res-ws, and there is no rename table"):
         load_checkpoint(build("unet"), tmp_path / "own.pth", entry)

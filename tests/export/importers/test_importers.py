@@ -163,7 +163,7 @@ def test_nothing_is_imported_into_the_zoo_that_ships(published, plain) -> None:
 def test_an_entry_is_not_overwritten(published, tmp_path, plain) -> None:
     (tmp_path / "zoo" / "taken").mkdir(parents=True)
     (tmp_path / "zoo" / "taken" / "manifest.json").write_text("{}")
-    with pytest.raises(ImportRefusedError, match="already has a model; give another --name or remove it"):
+    with pytest.raises(ImportRefusedError, match="already has a model; choose another --name or remove it"):
         import_rvrt(published[1], tmp_path / "zoo", name="taken", frames=2, tile=(8, 8), config=plain)
 
 

@@ -136,7 +136,7 @@ def test_runtimes_read_the_cpu_form_alike(joined, tmp_path, session):
 
 
 @pytest.mark.parametrize(("scheme", "reshapes"), [(QuantScheme.ASYMMETRIC_U8, 1), (QuantScheme.SYMMETRIC_S8, 0)])
-def test_a_strength_gets_the_pictures_rank_for_the_cpu(scheme, reshapes, tmp_path):
+def test_a_strength_gets_the_rank_of_the_image_for_the_cpu(scheme, reshapes, tmp_path):
     nodes = [conv("layer", "x", "a"), helper.make_node("Mul", ["a", "strength"], ["y"], name="scale")]
     model = made(nodes, weights(), inputs=("x", "strength"))
     x = np.random.default_rng(1).uniform(-1, 2, (1, 2, 4, 4)).astype(np.float32)

@@ -78,7 +78,7 @@ def test_the_file_is_read_back_and_its_digest_tells_it_from_others(source, tmp_p
 
 
 def test_no_samples_are_refused(source):
-    with pytest.raises(CalibrationError, match="there are no samples to calibrate with; give clips"):
+    with pytest.raises(CalibrationError, match="there are no samples to calibrate with; choose clips"):
         measure_ranges(source, [])
 
 
@@ -92,5 +92,5 @@ def test_another_file_is_no_ranges(tmp_path, text):
     path = tmp_path / "ranges.json"
     path.write_text(text)
 
-    with pytest.raises(CalibrationError, match="holds no activation ranges"):
+    with pytest.raises(CalibrationError, match="has no activation ranges"):
         load_ranges(path)

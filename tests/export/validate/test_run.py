@@ -94,7 +94,7 @@ def test_a_shipped_model_passes_and_its_files_are_gone(tmp_path) -> None:
     assert read_result(tmp_path, "shipped-speech-mask", "later") is None
 
 
-def test_a_gate_that_fails_is_told_and_nothing_holds(tmp_path, monkeypatch) -> None:
+def test_a_failed_gate_is_reported_and_nothing_is_kept(tmp_path, monkeypatch) -> None:
     def convert(*_, **__):
         raise Fp16Error("output y of tile 3 has 49.0 dB")
 
@@ -136,7 +136,7 @@ def test_each_network_has_a_process_and_what_crashes_is_a_line(tmp_path) -> None
     assert "the process ended with 1" in (tmp_path / "out" / "validation.md").read_text()
 
 
-def test_what_is_proven_is_not_done_again(tmp_path, monkeypatch) -> None:
+def test_a_valid_result_is_not_recomputed(tmp_path, monkeypatch) -> None:
     request = ValidationRequest(tmp_path, ("shipped-speech-mask",), tiles=2)
     validate_network("shipped-speech-mask", request, digest_conditions(request.options))
     monkeypatch.setattr(run, "_validate_in_subprocess", lambda *_: pytest.fail("it was validated again"))
@@ -144,7 +144,7 @@ def test_what_is_proven_is_not_done_again(tmp_path, monkeypatch) -> None:
     assert result.passed
 
 
-def test_an_interrupted_proof_goes_on_with_the_graph_that_is_missing(tmp_path, monkeypatch) -> None:
+def test_an_interrupted_validation_continues_with_the_missing_graph(tmp_path, monkeypatch) -> None:
     request = ValidationRequest(tmp_path)
     validated: list[str] = []
 

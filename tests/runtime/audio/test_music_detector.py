@@ -86,7 +86,7 @@ def test_a_hum_that_sets_in_is_not_music() -> None:
     assert judge(late + 0.02 * hiss()).mean() > 0.97
 
 
-def test_speech_itself_is_not_taken_for_music() -> None:
+def test_speech_itself_is_not_treated_as_music() -> None:
     assert judge(speech()).mean() > 0.9
 
 

@@ -154,7 +154,7 @@ def test_a_block_that_blows_up_is_run_again_from_rest(make_model, open_with, cap
     assert "block 9 is not finite" in caplog.text
 
 
-def test_a_network_that_only_gives_nan_lets_the_sound_through(make_model, open_with) -> None:
+def test_a_network_that_only_returns_nan_passes_the_audio_through(make_model, open_with) -> None:
     signal = noise(2, 60_000)
     heard, summary = run(make_model(), open_with(lambda y: y * np.nan), signal)
     np.testing.assert_allclose(heard, signal, atol=1e-5)

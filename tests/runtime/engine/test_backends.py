@@ -51,7 +51,7 @@ def test_on_a_gpu_the_library_that_is_missing_is_named(box):
     assert [backend.on_gpu for backend in found.values()] == [False, False, True, True, True]
 
 
-def test_two_onnx_runtimes_at_once_are_told_and_not_taken_for_one_with_a_gpu(box):
+def test_two_onnx_runtimes_at_once_are_reported_and_not_treated_as_one_with_a_gpu(box):
     found = box("onnxruntime", distributions=["onnxruntime", "onnxruntime-gpu"], gpu=True)
     only_cpu = box("onnxruntime", distributions=["onnxruntime"], gpu=True)
 

@@ -98,7 +98,7 @@ def test_int8_whose_loss_was_not_measured_is_taken_only_when_asked_for(model, me
 
 
 @needs_openvino
-def test_a_wish_wins_over_what_was_measured(model, measured):
+def test_a_preference_has_priority_over_measurements(model, measured):
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "fp32"): 45.0, ("openvino", "int8"): 14.7})
 
     both = choose(model, "openvino", "fp32", engines=engines)
@@ -144,7 +144,7 @@ def test_a_backend_that_failed_is_not_taken_again(model, measured):
         (BackendPreference("rtx"), SessionError, r"backend rtx cannot be used: .* (install|pip install)"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_refused_with_what_can(model, wish, error, message):
+def test_a_preference_that_cannot_be_met_is_refused_with_alternatives(model, wish, error, message):
     if error is SessionError and BACKENDS["rtx"].available:
         pytest.skip("this box has an RTX GPU")
 
@@ -193,7 +193,7 @@ def test_a_precision_that_nothing_here_runs_says_what_would(model):
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"schema": 2, "speeds": []}', '{"schema": 1, "speeds": [{"model": 1}]}'])
-def test_speeds_that_cannot_be_read_are_passed_over(tmp_path, content):
+def test_speeds_that_cannot_be_read_are_skipped(tmp_path, content):
     (tmp_path / "speeds.json").write_text(content)
 
     assert read_speeds(tmp_path) == ()

@@ -27,7 +27,7 @@ def test_tensors_that_do_not_fit_are_refused_with_both_sizes():
         check_device_memory(3 << 30, 2 << 30)
 
 
-def test_an_integrated_gpu_without_pycuda_is_told_what_it_lacks(caplog):
+def test_an_integrated_gpu_without_pycuda_gets_advice(caplog):
     with caplog.at_level(logging.WARNING):
         assert not is_shared(integrated=True, has_pycuda=False)
 

@@ -41,7 +41,7 @@ class Engine:
 
 
 @needs_rtx
-def test_inputs_and_outputs_are_told_apart_with_their_dtypes():
+def test_inputs_and_outputs_are_distinguished_with_their_dtypes():
     import tensorrt_rtx
 
     engine = Engine(

@@ -46,7 +46,7 @@ def test_as_many_samples_come_out_as_went_in(
 
 @pytest.mark.parametrize("target", ["b.mp4", "b.mkv", "b.mov"])
 @pytest.mark.parametrize("start", [144, 4800])
-def test_sound_that_starts_late_stays_in_sync(
+def test_audio_that_starts_late_stays_in_sync(
     clip: Callable[..., Path], job: Callable[..., Any], start: int, target: str
 ) -> None:
     path = clip("a.mov", audio="pcm_s16le", audio_start=start, audio_samples=50_000)
@@ -62,9 +62,7 @@ def test_sound_that_starts_late_stays_in_sync(
     ("name", "codec"),
     [("a.wav", "pcm_s16le"), ("a.wav", "pcm_s24le"), ("a.flac", "flac"), ("a.m4a", "aac"), ("a.mp3", "libmp3lame")],
 )
-def test_a_file_of_sound_alone_is_a_job(
-    audio: Callable[..., Path], job: Callable[..., Any], name: str, codec: str
-) -> None:
+def test_an_audio_file_is_a_job(audio: Callable[..., Path], job: Callable[..., Any], name: str, codec: str) -> None:
     path = audio(name, audio=codec, audio_samples=44_101, audio_rate=44_100)
 
     result = job(path, "b" + path.suffix)
@@ -75,7 +73,7 @@ def test_a_file_of_sound_alone_is_a_job(
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "flac"])
-def test_lossless_sound_that_is_not_changed_comes_out_bit_for_bit(
+def test_lossless_audio_that_is_not_changed_comes_out_bit_for_bit(
     audio: Callable[..., Path], job: Callable[..., Any], codec: str
 ) -> None:
     path = audio("a.wav" if codec != "flac" else "a.flac", audio=codec)
@@ -109,7 +107,7 @@ def test_no_sample_is_lost_at_the_end_wherever_it_falls_in_a_frame(
 
 @pytest.mark.parametrize("name", ["b.mkv", "b.mka"])
 @pytest.mark.parametrize("codec", ["flac", "alac"])
-def test_a_short_last_frame_of_lossless_sound_is_read_whole_by_others(
+def test_a_short_last_frame_of_lossless_audio_is_read_whole_by_others(
     audio: Callable[..., Path], job: Callable[..., Any], name: str, codec: str
 ) -> None:
     path = audio("a.mka", audio=codec, audio_samples=50_001)
@@ -168,7 +166,7 @@ def read_samples(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("rate", "target"), [(44_100, "b.webm"), (44_100, "b.opus"), (22_254, "b.ogg")])
-def test_sound_of_a_rate_that_the_codec_lacks_is_resampled(audio: Callable[..., Path], rate: int, target: str) -> None:
+def test_audio_of_a_rate_that_the_codec_lacks_is_resampled(audio: Callable[..., Path], rate: int, target: str) -> None:
     path = audio("a.mka", audio="pcm_s16le", audio_rate=rate, audio_samples=rate)
     stream = replace(probe(path).audios[0], codec="vorbis", sample_format="fltp")
 
@@ -189,7 +187,7 @@ def test_a_resampled_track_is_checked_to_the_sample(audio: Callable[..., Path], 
 
 @pytest.mark.parametrize("start", [100, 4410])
 @pytest.mark.parametrize("target", ["b.ogg", "b.opus", "b.webm"])
-def test_resampled_sound_that_starts_late_stays_in_sync(
+def test_resampled_audio_that_starts_late_stays_in_sync(
     clip: Callable[..., Path], job: Callable[..., Any], start: int, target: str
 ) -> None:
     path = clip("a.mov", audio="pcm_s16le", audio_rate=44_100, audio_samples=44_101, audio_start=start)

@@ -119,7 +119,7 @@ def test_a_lossless_source_stays_lossless_where_the_container_can(tmp_path: Path
     assert [problem for problem in found if problem] == []
 
 
-def test_lossy_sound_that_an_encoder_refuses_goes_another_way(tmp_path: Path) -> None:
+def test_lossy_audio_that_an_encoder_refuses_goes_another_way(tmp_path: Path) -> None:
     cases = [
         ("eac3", "7.1", 48_000, ".mkv"),
         ("ac3", "6.1", 48_000, ".mp4"),
@@ -138,7 +138,7 @@ def test_lossy_sound_that_an_encoder_refuses_goes_another_way(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_every_sound_goes_into_every_container(tmp_path: Path) -> None:
+def test_every_audio_format_goes_into_every_container(tmp_path: Path) -> None:
     kinds = [(layout, 48_000) for layout in LAYOUTS] + [("stereo", rate) for rate in RATES]
     found, seen = [], set()
     # MP4 and MOV stand for what else FFmpeg's one muxer writes, and MKV for MKA.

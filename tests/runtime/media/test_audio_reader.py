@@ -57,7 +57,7 @@ def test_a_cut_is_exact_to_the_sample(audio: Callable[..., Path], codec: str) ->
     np.testing.assert_allclose(joined(blocks), whole[:, 70_001:120_003], atol=1e-6)
 
 
-def test_a_late_start_is_told(audio: Callable[..., Path]) -> None:
+def test_a_late_start_is_reported(audio: Callable[..., Path]) -> None:
     path = audio("a.mov", audio="pcm_s16le", audio_start=4800)
 
     reader, blocks = read(path)
@@ -180,7 +180,7 @@ def write_changing(path: Path, parts: list[tuple[str, int]], *, codec: str, seco
         ("aac", [("mono", 44_100), ("stereo", 48_000)]),
     ],
 )
-def test_sound_that_changes_inside_a_track_goes_on(tmp_path: Path, codec: str, parts: list[tuple[str, int]]) -> None:
+def test_audio_that_changes_inside_a_track_continues(tmp_path: Path, codec: str, parts: list[tuple[str, int]]) -> None:
     path = write_changing(tmp_path / "a.ts", parts, codec=codec)
 
     reader, blocks = read(path)

@@ -80,7 +80,7 @@ def test_prores_keeps_the_matrix_of_pal(clip: Callable[..., Path], job: Callable
 
 
 @pytest.mark.parametrize(("codec", "name"), [("h264", "a.mp4"), ("ffv1", "a.mkv"), ("prores", "a.mov")])
-def test_untold_colour_that_is_enlarged_is_told_in_the_result(
+def test_unspecified_colour_is_written_to_an_upscaled_result(
     clip: Callable[..., Path], job: Callable[..., Any], tmp_path: Path, codec: str, name: str
 ) -> None:
     source = clip("in.mp4", pts=[0, 512], width=64, height=576)

@@ -80,7 +80,7 @@ def test_a_cut_at_a_key_frame_is_copied_into_any_container(clip: Callable[..., P
 @pytest.mark.parametrize(
     "codec", [{"codec": "libx264"}, {"codec": "mpeg2video", "options": {"bf": "2"}}], ids=["h264", "mpeg2"]
 )
-def test_reordered_pictures_of_an_avi_are_copied_in_their_order(
+def test_reordered_frames_of_an_avi_are_copied_in_their_order(
     clip: Callable[..., Path], job: Callable[..., Any], name: str, codec: dict[str, Any]
 ) -> None:
     source = clip("a.avi", **SLOTS, **codec)
@@ -99,7 +99,7 @@ def test_reordered_pictures_of_an_avi_are_copied_in_their_order(
 @pytest.mark.parametrize("name", ["b.mkv", "b.mp4"])
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts", ".flv"])
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
-def test_copied_pictures_are_at_the_times_of_the_source(
+def test_copied_frames_are_at_the_times_of_the_source(
     clip: Callable[..., Path], job: Callable[..., Any], suffix: str, name: str, uneven: bool
 ) -> None:
     pts = [40 * n + (900 * (n // 4) if uneven else 0) for n in range(40)]
@@ -128,7 +128,7 @@ def test_a_copy_ends_where_the_source_does(clip: Callable[..., Path], job: Calla
         assert abs(container.duration / av.time_base - 9.04) < 0.002
 
 
-def test_mpeg4_of_an_avi_with_reordered_pictures_is_encoded_again(
+def test_mpeg4_of_an_avi_with_reordered_frames_is_encoded_again(
     clip: Callable[..., Path], job: Callable[..., Any]
 ) -> None:
     source = clip("a.avi", **SLOTS, codec="mpeg4", options={"bf": "2"})
@@ -188,7 +188,7 @@ def test_what_an_edit_list_hides_stays_hidden(
 
 
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
-def test_a_span_without_a_picture_has_no_track_of_pictures(
+def test_a_span_without_a_frame_has_no_video_track(
     clip: Callable[..., Path], job: Callable[..., Any], name: str
 ) -> None:
     source = clip("a.mp4", **FRAMES, **ONE_GROUP, audio="aac", audio_samples=6 * 48_000)

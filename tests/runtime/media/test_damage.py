@@ -59,7 +59,7 @@ def stream(clip: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_joint_of_two_recordings_is_no_damage(stream: Callable[..., Path], kind: str) -> None:
+def test_a_joint_of_two_recordings_is_not_damage(stream: Callable[..., Path], kind: str) -> None:
     path = stream(kind)
     path.write_bytes(path.read_bytes() * 2)
 
@@ -70,7 +70,7 @@ def test_a_joint_of_two_recordings_is_no_damage(stream: Callable[..., Path], kin
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_lost_packet_is_damage_and_its_place_is_told(stream: Callable[..., Path], kind: str, threads: int) -> None:
+def test_a_lost_packet_is_damage_and_is_located(stream: Callable[..., Path], kind: str, threads: int) -> None:
     path = stream(kind)
     data = path.read_bytes()
     video = packets_of(data, 0x100)
@@ -102,7 +102,7 @@ def decode(path: Path) -> dict[int, bytes]:
     return found
 
 
-def test_sound_that_lost_a_packet_of_its_transport_stream_is_damaged(stream: Callable[..., Path]) -> None:
+def test_audio_that_lost_a_packet_of_its_transport_stream_is_damaged(stream: Callable[..., Path]) -> None:
     path = stream("h264", audio="aac", audio_samples=76_800)
     data = path.read_bytes()
     audio = packets_of(data, 0x101)
@@ -119,7 +119,7 @@ def test_sound_that_lost_a_packet_of_its_transport_stream_is_damaged(stream: Cal
 
 
 @pytest.mark.parametrize("junk", [b"\xff", b"x" * 3000, bytes(700), b"TAG" + bytes(125), b"\xff\xfb" * 40])
-def test_what_lies_behind_the_sound_is_no_damage(audio: Callable[..., Path], junk: bytes) -> None:
+def test_what_lies_behind_the_audio_is_not_damage(audio: Callable[..., Path], junk: bytes) -> None:
     path = audio("a.mp3", audio="libmp3lame")
     whole = listen(path)[0]
     path.write_bytes(path.read_bytes() + junk)
@@ -132,7 +132,7 @@ def test_what_lies_behind_the_sound_is_no_damage(audio: Callable[..., Path], jun
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.aac", "aac"), ("a.ac3", "ac3")])
-def test_a_place_inside_the_sound_is_damage(audio: Callable[..., Path], name: str, codec: str) -> None:
+def test_a_place_inside_the_audio_is_damage(audio: Callable[..., Path], name: str, codec: str) -> None:
     path = audio(name, audio=codec, audio_samples=96_000)
     data = path.read_bytes()
     middle = len(data) // 2
@@ -159,7 +159,7 @@ def test_a_frame_that_is_missing_where_the_clock_counts_samples_is_damage(audio:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mka", "libmp3lame"), ("a.wv", "wavpack")])
-def test_sound_that_ends_before_the_end_that_is_told_is_cut_short(
+def test_audio_that_ends_before_its_declared_end_is_truncated(
     audio: Callable[..., Path], name: str, codec: str
 ) -> None:
     path = audio(name, audio=codec, audio_samples=240_000)
@@ -177,7 +177,7 @@ def test_sound_that_ends_before_the_end_that_is_told_is_cut_short(
     assert "but the file declares 5.0 s" in reader.early_end
 
 
-def test_a_pause_of_speech_is_no_damage(tmp_path: Path) -> None:
+def test_a_pause_of_speech_is_not_damage(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     speech = [b"\x3c" + noise.bytes(31) for _ in range(20)]
     pause = [b"\x44" + bytes(5), *[b"\x7c"] * 7]
@@ -190,7 +190,7 @@ def test_a_pause_of_speech_is_no_damage(tmp_path: Path) -> None:
     assert "audio track 0: comfort noise in 16 packets was replaced by silence" in warnings
 
 
-def test_a_broken_packet_at_the_end_costs_no_picture_before_it(clip: Callable[..., Path]) -> None:
+def test_a_broken_packet_at_the_end_costs_no_frame_before_it(clip: Callable[..., Path]) -> None:
     options = {"preset": "veryfast", "bf": "0"}
     path = clip("a.mp4", pts=[512 * n for n in range(30)], options=options, width=160, height=128)
     with av.open(str(path)) as container:
@@ -299,7 +299,7 @@ def flags_under_frame_threads(path: Path) -> int:
 
 
 @pytest.mark.parametrize("pattern", ["Ff", "ffF"])
-def test_pictures_of_two_fields_are_not_called_corrupt(tmp_path: Path, pattern: str) -> None:
+def test_frames_of_two_fields_are_not_called_corrupt(tmp_path: Path, pattern: str) -> None:
     path = tmp_path / "a.h264"
     path.write_bytes(write_fields(30, pattern))
     assert flags_under_frame_threads(path) > 0, "FFmpeg's race is gone: decode with all threads again"
@@ -309,7 +309,7 @@ def test_pictures_of_two_fields_are_not_called_corrupt(tmp_path: Path, pattern: 
     assert (len(pts), holes) == (30, ())
 
 
-def test_pictures_of_two_fields_that_begin_later_are_not_called_corrupt(clip: Callable[..., Path]) -> None:
+def test_frames_of_two_fields_that_begin_later_are_not_called_corrupt(clip: Callable[..., Path]) -> None:
     path = clip("a.h264", width=64, height=64, options={"preset": "veryfast", "profile": "main"})
     path.write_bytes(path.read_bytes() + write_fields(30, "Ff"))
 
@@ -318,7 +318,7 @@ def test_pictures_of_two_fields_that_begin_later_are_not_called_corrupt(clip: Ca
     assert (len(pts), holes) == (55, ())
 
 
-def test_pictures_of_two_fields_in_a_container_are_not_called_corrupt(tmp_path: Path) -> None:
+def test_frames_of_two_fields_in_a_container_are_not_called_corrupt(tmp_path: Path) -> None:
     raw = tmp_path / "a.h264"
     raw.write_bytes(write_fields(30, "Ff"))
     for name in ("a.mp4", "a.mkv", "a.ts"):
@@ -334,7 +334,7 @@ def test_pictures_of_two_fields_in_a_container_are_not_called_corrupt(tmp_path: 
         assert (len(pts), holes) == (30, ())
 
 
-def test_a_page_of_vorbis_that_is_dated_late_is_no_damage_but_a_lost_one_is() -> None:
+def test_a_page_of_vorbis_that_is_dated_late_is_not_damage_but_a_lost_one_is() -> None:
     finder = DamageFinder(
         Fraction(1, 44_100),
         step=1024,

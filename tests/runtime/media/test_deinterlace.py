@@ -61,7 +61,7 @@ def combing(planes: object) -> float:
 
 
 @pytest.mark.parametrize("interlaced", [True, False])
-def test_fields_are_seen_where_no_flag_tells_of_them(tmp_path: Path, interlaced: bool) -> None:
+def test_fields_are_detected_without_flags(tmp_path: Path, interlaced: bool) -> None:
     path = write_fields(tmp_path / "a.mkv", interlaced=interlaced, flagged=False)
 
     found = find_interlacing(path, video_of(path))
@@ -70,7 +70,7 @@ def test_fields_are_seen_where_no_flag_tells_of_them(tmp_path: Path, interlaced:
     assert ("idet found" in found.reason) is interlaced
 
 
-def test_a_stream_that_is_only_flagged_interlaced_is_left_alone(tmp_path: Path) -> None:
+def test_a_stream_that_is_only_flagged_interlaced_is_left_unchanged(tmp_path: Path) -> None:
     path = write_fields(tmp_path / "a.mpg", interlaced=False, flagged=True, codec="mpeg2video")
 
     found = find_interlacing(path, video_of(path))
@@ -79,7 +79,7 @@ def test_a_stream_that_is_only_flagged_interlaced_is_left_alone(tmp_path: Path) 
     assert "flagged interlaced, but idet found" in found.reason
 
 
-def test_deinterlacing_keeps_every_picture_and_its_time(tmp_path: Path) -> None:
+def test_deinterlacing_keeps_every_frame_and_its_time(tmp_path: Path) -> None:
     path = write_fields(tmp_path / "a.mkv", interlaced=True, flagged=False)
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
@@ -107,7 +107,7 @@ CODECS = [("a.mkv", "ffv1", False), ("a.mpg", "mpeg2video", True), ("a.ts", "mpe
 
 
 @pytest.mark.parametrize(("name", "codec", "flagged"), CODECS)
-def test_only_the_interlaced_part_of_a_film_is_deinterlaced(
+def test_only_the_interlaced_part_of_a_video_is_deinterlaced(
     tmp_path: Path, name: str, codec: str, flagged: bool
 ) -> None:
     path = write_fields(tmp_path / name, interlaced=range(70, 120), flagged=flagged, codec=codec, count=120)
@@ -123,7 +123,7 @@ def test_only_the_interlaced_part_of_a_film_is_deinterlaced(
         assert combing((after[number],)) < combing((before[number],)) / 3
 
 
-def test_interlaced_pictures_in_the_middle_of_an_unflagged_film_are_found(tmp_path: Path) -> None:
+def test_interlaced_frames_in_the_middle_of_an_unflagged_video_are_found(tmp_path: Path) -> None:
     path = write_fields(tmp_path / "a.mkv", interlaced=range(170, 270), flagged=False, count=400)
 
     found = find_interlacing(path, video_of(path))
@@ -158,7 +158,7 @@ def test_the_field_that_comes_first_stays(tmp_path: Path, parity: int) -> None:
     np.testing.assert_array_equal(after[10][parity::2], before[10][parity::2])
 
 
-def test_pictures_are_the_same_from_wherever_reading_begins(tmp_path: Path) -> None:
+def test_frames_are_the_same_from_wherever_reading_begins(tmp_path: Path) -> None:
     path = write_fields(tmp_path / "a.mkv", interlaced=range(75, 200), flagged=False, count=200)
     whole = read(path)
 
@@ -170,7 +170,7 @@ def test_pictures_are_the_same_from_wherever_reading_begins(tmp_path: Path) -> N
             np.testing.assert_array_equal(one, other)
 
 
-def test_one_interlaced_picture_comes_out_as_one(tmp_path: Path) -> None:
+def test_one_interlaced_frame_comes_out_as_one(tmp_path: Path) -> None:
     path = write_fields(tmp_path / "a.mkv", interlaced=True, flagged=False)
     stream = video_of(path)
 

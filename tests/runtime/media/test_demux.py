@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[3]
         ("talk.sdp", b"v=0\no=- 0 0 IN IP4 127.0.0.1\n", UnsupportedMediaError, "is a playlist"),
     ],
 )
-def test_what_is_no_media_file_is_refused_in_words(
+def test_what_is_no_media_file_is_refused_with_a_message(
     tmp_path: Path, name: str, content: bytes, error: type[Exception], message: str
 ) -> None:
     path = tmp_path / name
@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_what_to_do(error: OSError, m
     assert ("permissions" in describe_unreadable("a.mp4", error)) == isinstance(error, PermissionError)
 
 
-def test_an_mp4_cut_before_its_index_is_told_as_cut(clip: Callable[..., Path]) -> None:
+def test_an_mp4_cut_before_its_index_is_reported_as_cut(clip: Callable[..., Path]) -> None:
     path = clip("a.mp4")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -175,7 +175,7 @@ def coded_units() -> list[bytes]:
         ("old.au", "pcm_s16be", "au", 8000, "mono", ("au", "pcm_s16be")),
     ],
 )
-def test_sound_of_every_container_that_ffmpeg_reads_is_taken(
+def test_audio_of_every_container_that_ffmpeg_reads_is_taken(
     tmp_path: Path, name: str, codec: str, container: str, rate: int, layout: str, expected: tuple[str, str]
 ) -> None:
     info = probe(write_audio(tmp_path / name, codec, container, rate, layout))
@@ -216,7 +216,7 @@ def test_a_program_stream_with_an_mp4s_name_is_taken(tmp_path: Path) -> None:
         ("film.png", "apng", "rgb24", "apng"),
     ],
 )
-def test_moving_pictures_are_a_film_and_a_single_one_is_refused(
+def test_an_animation_is_video_and_a_single_image_is_refused(
     tmp_path: Path, name: str, codec: str, pixel_format: str, container: str
 ) -> None:
     film = write_images(tmp_path / name, codec, pixel_format, 5, container)
@@ -272,7 +272,7 @@ def test_an_animated_webp_gives_each_frame_at_its_time(
 
 
 @pytest.mark.usefixtures("unpacked")
-def test_a_transparent_animated_webp_is_refused_as_every_film_with_alpha(tmp_path: Path) -> None:
+def test_a_transparent_animated_webp_is_refused_as_every_video_with_alpha(tmp_path: Path) -> None:
     path = write_webp(tmp_path / "film.webp", [40, 40], mode="RGBA", opacity=128)
     video = probe(path).videos[0]
 
@@ -297,7 +297,7 @@ def test_an_animated_webp_is_unpacked_once_and_the_space_is_given_back(tmp_path:
         os.fstat(first)
 
 
-def test_a_webp_that_is_no_film_is_told_as_what_it_is(tmp_path: Path) -> None:
+def test_a_webp_that_is_not_video_is_reported_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedMediaError, match=r"is a still image \(WebP\)"):
         open_source(write_webp(tmp_path / "one.webp", [40]))
     cut = write_webp(tmp_path / "cut.webp", [40, 40, 40])
@@ -323,7 +323,7 @@ def test_a_webp_that_is_no_film_is_told_as_what_it_is(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["notes.txt", "notes.g722", "notes.mp3", "notes.flac"])
-def test_text_is_told_as_text_whatever_its_suffix(tmp_path: Path, text: bytes, name: str) -> None:
+def test_text_is_reported_as_text_whatever_its_suffix(tmp_path: Path, text: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(text)
 
     with pytest.raises(DecodeError, match="is a text file"):
@@ -338,7 +338,7 @@ def test_noise_is_no_recording_whatever_its_suffix(tmp_path: Path, name: str) ->
         open_source(tmp_path / name)
 
 
-def test_a_sound_file_behind_a_tag_longer_than_what_is_looked_at_is_taken(tmp_path: Path) -> None:
+def test_an_audio_file_behind_a_tag_longer_than_what_is_examined_is_taken(tmp_path: Path) -> None:
     audio = write_audio(tmp_path / "song.mp3", "libmp3lame", "mp3", 48000)
     size = 3 << 20
     tag = b"ID3\x03\0\0" + bytes((size >> shift) & 127 for shift in (21, 14, 7, 0))
@@ -347,7 +347,7 @@ def test_a_sound_file_behind_a_tag_longer_than_what_is_looked_at_is_taken(tmp_pa
     assert probe(audio).audios[0].sample_rate == 48000
 
 
-def test_encrypted_files_are_told_as_encrypted(clip: Callable[..., Path]) -> None:
+def test_encrypted_files_are_reported_as_encrypted(clip: Callable[..., Path]) -> None:
     key = {
         "encryption_scheme": "cenc-aes-ctr",
         "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
@@ -368,7 +368,7 @@ def number(value: int) -> bytes:
     return value.to_bytes(4, "big")
 
 
-def test_an_encrypted_webm_is_told_as_encrypted(tmp_path: Path) -> None:
+def test_an_encrypted_webm_is_reported_as_encrypted(tmp_path: Path) -> None:
     scheme = element("5035", element("47E1", number(5)) + element("47E2", bytes(range(16))))
     encodings = element("6D80", element("6240", element("5033", number(1)) + scheme))
     facts = element("D7", number(1)) + element("73C5", number(1)) + element("83", number(1)) + element("86", b"V_VP8")
@@ -384,7 +384,7 @@ def test_an_encrypted_webm_is_told_as_encrypted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("share", "is_refused"), [(1.0, True), (0.5, False)])
-def test_a_scrambled_transport_stream_is_told_as_encrypted(
+def test_a_scrambled_transport_stream_is_reported_as_encrypted(
     clip: Callable[..., Path], share: float, is_refused: bool
 ) -> None:
     """One that a receiver could descramble after a while is not."""
@@ -402,7 +402,7 @@ def test_a_scrambled_transport_stream_is_told_as_encrypted(
         open_source(path).close()
 
 
-def test_more_streams_than_any_film_has_are_refused(tmp_path: Path) -> None:
+def test_more_streams_than_any_video_has_are_refused(tmp_path: Path) -> None:
     for kind, codec, count in (("video", "mpeg4", 33), ("audio", "pcm_s16le", 33)):
         path = tmp_path / f"{kind}.mkv"
         with av.open(str(path), "w") as output:

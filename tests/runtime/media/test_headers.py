@@ -167,7 +167,7 @@ def test_what_a_matroska_hides_is_cut_off(clip: Callable[..., Path], tmp_path: P
     assert (after.width, after.height) == (64, 40)
 
 
-def test_a_copied_picture_keeps_or_names_its_cropping(clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_copied_video_keeps_or_names_its_cropping(clip: Callable[..., Path], tmp_path: Path) -> None:
     path = clip("a.mp4", audio="aac")
     insert_box(path, clap(48, 40), *ENTRY)
 

@@ -89,7 +89,7 @@ def test_a_target_that_cannot_be_is_refused(tmp_path: Path, name: str, message: 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     clip: Callable[..., Path], job: Callable[..., Any], suffix: str
 ) -> None:
     path = clip("a.mkv", codec="ffv1", options={}, pts=list(range(0, 512 * 40, 512)), width=320, height=240)
@@ -130,7 +130,7 @@ def test_tracks_are_pulled_in_order_of_time(tmp_path: Path) -> None:
     assert ahead <= 1.0
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         import av
 
@@ -154,7 +154,7 @@ def test_a_colon_in_a_name_without_a_folder_is_no_protocol(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("suffix", [".opus", ".ogg", ".flac", ".mka", ".m4a", ".mp3"])
-def test_chapters_of_sound_keep_their_times(
+def test_chapters_of_audio_keep_their_times(
     audio: Callable[..., Path], job: Callable[..., Any], tmp_path: Path, suffix: str
 ) -> None:
     path = audio("a.mka", audio="flac", audio_samples=3 * 48_000)

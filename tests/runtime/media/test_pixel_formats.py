@@ -65,7 +65,7 @@ def fill_alpha(pixel_format: str, alpha: int) -> VideoFrame:
 @pytest.mark.parametrize(
     "pixel_format", ["yuva420p", "yuva444p10le", "yuva422p12le", "rgba", "argb", "bgra", "gbrap10le", "rgba64le"]
 )
-def test_opaque_alpha_is_told_from_transparent(pixel_format: str) -> None:
+def test_opaque_alpha_is_distinguished_from_transparent(pixel_format: str) -> None:
     assert plan_pixels(pixel_format, LIMITED).alpha
     assert is_opaque(fill_alpha(pixel_format, 65535))
     assert not is_opaque(fill_alpha(pixel_format, 60000))
@@ -87,7 +87,7 @@ def test_planes_are_the_same_without_an_opaque_alpha(pixel_format: str, without:
 @pytest.mark.parametrize(
     ("size", "box"), [((64, 48), (0, 0, 128, 96)), ((48, 96), (40, 0, 48, 96)), ((128, 32), (0, 32, 128, 32))]
 )
-def test_a_picture_of_another_size_keeps_its_shape(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+def test_a_frame_of_another_size_keeps_its_shape(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
     bright = np.full((size[1], size[0], 3), 255, np.uint8)
     frame = VideoFrame.from_ndarray(bright, format="rgb24").reformat(format="yuv420p")
 

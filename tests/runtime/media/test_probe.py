@@ -18,7 +18,7 @@ from runtime.options import EnhanceOptions
 from runtime.plan import plan_job
 
 
-def test_streams_are_told_as_they_are(clip: Callable[..., Path]) -> None:
+def test_streams_are_reported_as_they_are(clip: Callable[..., Path]) -> None:
     path = clip(
         "a.mp4",
         pixel_format="yuv422p10le",
@@ -58,7 +58,7 @@ def test_alpha_of_webm_is_seen_in_its_tag(clip: Callable[..., Path]) -> None:
     assert video.has_alpha
 
 
-def test_a_stream_without_pictures_is_refused(clip: Callable[..., Path]) -> None:
+def test_a_stream_without_frames_is_refused(clip: Callable[..., Path]) -> None:
     path = clip("a.mp4")
     data = bytearray(path.read_bytes())
     begin, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
@@ -82,7 +82,7 @@ def write_wave(path: Path, *, channels: int, rate: int) -> Path:
 @pytest.mark.parametrize(
     ("channels", "rate"), [(1, 1), (2, 999), (255, 48_000), (65, 48_000), (1, 768_001), (1, 4_000_000)]
 )
-def test_sound_that_no_recorder_makes_is_refused(tmp_path: Path, channels: int, rate: int) -> None:
+def test_audio_that_no_recorder_makes_is_refused(tmp_path: Path, channels: int, rate: int) -> None:
     path = write_wave(tmp_path / "a.wav", channels=channels, rate=rate)
 
     with pytest.raises(UnsupportedMediaError, match=f"audio of {rate} Hz and {channels} channels in stream 0"):
@@ -90,7 +90,7 @@ def test_sound_that_no_recorder_makes_is_refused(tmp_path: Path, channels: int, 
 
 
 @pytest.mark.parametrize(("channels", "rate"), [(1, 1000), (64, 48_000), (1, 768_000)])
-def test_sound_at_the_bounds_is_read(tmp_path: Path, channels: int, rate: int) -> None:
+def test_audio_at_the_bounds_is_read(tmp_path: Path, channels: int, rate: int) -> None:
     (audio,) = probe(write_wave(tmp_path / "a.wav", channels=channels, rate=rate)).audios
 
     assert (audio.channels, audio.sample_rate) == (channels, rate)
@@ -110,7 +110,7 @@ def test_the_rate_of_raw_dv_is_not_its_clock(clip: Callable[..., Path], job: Cal
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.h264", "libx264"), ("a.m2v", "mpeg2video")])
-def test_the_rate_of_pictures_without_a_container_is_that_of_their_headers(
+def test_the_rate_of_frames_without_a_container_is_that_of_their_headers(
     clip: Callable[..., Path], name: str, codec: str
 ) -> None:
     rate = Fraction(30_000, 1001)
@@ -150,7 +150,7 @@ def write_jpegs_with_exif(path: Path, count: int = 5) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mov", "a.mkv"])
-def test_side_data_that_has_no_name_is_passed_over(tmp_path: Path, name: str) -> None:
+def test_side_data_that_has_no_name_is_skipped(tmp_path: Path, name: str) -> None:
     path = write_jpegs_with_exif(tmp_path / name)
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
@@ -181,16 +181,14 @@ def write_giant(path: Path, side: int) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.mov", "a.avi", "a.nut"])
-def test_giant_pictures_are_refused_before_any_memory_is_taken_for_them(tmp_path: Path, name: str) -> None:
+def test_giant_frames_are_refused_before_memory_is_allocated(tmp_path: Path, name: str) -> None:
     path = write_giant(tmp_path / name, 16_000)
 
     with pytest.raises(UnsupportedMediaError, match="of more than 8192x8192 pixels"):
         plan_job(path, None, EnhanceOptions(preset="restore"))
 
 
-def test_the_first_pictures_of_all_streams_are_read_in_one_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_frames_of_all_streams_are_read_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as output:
         streams = [output.add_stream("ffv1", rate=25) for _ in range(6)]

@@ -16,7 +16,7 @@ LARGEST = 1280 * 1080
 @pytest.mark.slow
 @pytest.mark.skipif(not CLIPS, reason="the real clips are not here")
 @pytest.mark.parametrize("source", CLIPS, ids=lambda path: path.name)
-def test_every_picture_and_sample_comes_out_at_its_time(
+def test_every_frame_and_sample_comes_out_at_its_time(
     source: Path,
     tmp_path: Path,
     job: Callable[..., Any],

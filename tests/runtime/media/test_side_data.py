@@ -70,7 +70,7 @@ def read(path: Path, kind: Type) -> list[bytes | None]:
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
-def test_captions_stay_with_their_pictures(tmp_path: Path, job: Callable[..., Any], codec: str, suffix: str) -> None:
+def test_captions_stay_with_their_frames(tmp_path: Path, job: Callable[..., Any], codec: str, suffix: str) -> None:
     source = write_h264(tmp_path / "a.mp4", afd=True, user=True)
     expected = [captions(number) for number in range(FRAMES)]
     assert read(source, Type.A53_CC) == expected
@@ -101,7 +101,7 @@ def test_a_job_counts_the_captions_of_the_result(tmp_path: Path, durable: bool) 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
-def test_captions_stay_with_their_pictures_in_av1(tmp_path: Path, job: Callable[..., Any], suffix: str) -> None:
+def test_captions_stay_with_their_frames_in_av1(tmp_path: Path, job: Callable[..., Any], suffix: str) -> None:
     source = write_h264(tmp_path / "a.mp4", frames=40)
 
     job(source, f"b{suffix}", codec="av1")
@@ -136,7 +136,7 @@ def test_a_message_lies_before_the_first_slice_and_holds_no_start_code() -> None
 
 
 @pytest.mark.parametrize(("time_code", "named"), [("00:00:00:00", 0), ("10:00:00:00", 1)])
-def test_mpeg2_names_a_time_code_and_no_window_that_is_the_whole_picture(
+def test_mpeg2_names_a_time_code_and_no_window_that_is_the_whole_frame(
     tmp_path: Path, time_code: str, named: int
 ) -> None:
     with av.open(str(tmp_path / "a.ts"), "w") as output:

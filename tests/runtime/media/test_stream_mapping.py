@@ -169,7 +169,7 @@ def test_going_back_from_mp4_loses_nothing_more(rich: Path, job: Callable[..., A
     assert len(probe(rich.with_name("c.mkv")).chapters) == 4
 
 
-def test_a_time_code_is_written_anew(clip: Callable[..., Path], job: Callable[..., Any]) -> None:
+def test_a_time_code_is_rewritten(clip: Callable[..., Path], job: Callable[..., Any]) -> None:
     path = clip("a.mov", tags={"timecode": "01:02:03:04"})
 
     result = job(path, "b.mp4")
@@ -258,7 +258,7 @@ def covers(path: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".m4a", ".ogg", ".opus", ".mka"])
 @pytest.mark.parametrize("processed", [True, False])
-def test_covers_of_sound_files_are_carried(
+def test_covers_of_audio_files_are_carried(
     tmp_path: Path, job: Callable[..., Any], suffix: str, processed: bool
 ) -> None:
     source = write_covers(tmp_path / "a.mka", 1)

@@ -65,7 +65,7 @@ def write(clip: Callable[..., Path], name: str, code: str, rate: Fraction, times
         ("10:00:59;20", NTSC, Fraction(15 * 1001, 30_000), "10:01:00;07"),
     ],
 )
-def test_a_cut_begins_with_the_time_code_of_its_first_picture(
+def test_a_cut_begins_with_the_time_code_of_its_first_frame(
     clip: Callable[..., Path],
     job: Callable[..., Any],
     name: str,
@@ -105,7 +105,7 @@ def test_drop_frame_time_code_is_written_at_a_variable_rate(
         ("b.mkv", 17, Action.COPIED),
     ],
 )
-def test_the_report_tells_what_became_of_the_time_code(
+def test_the_report_states_what_became_of_the_time_code(
     clip: Callable[..., Path], name: str, rate: int, action: Action
 ) -> None:
     source = write(clip, "a.mkv", "10:00:00:00", Fraction(rate), [0, 1])

@@ -96,7 +96,7 @@ def test_a_cut_behind_a_joint_holds_what_the_whole_file_holds_there(
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mpg", "a.flv"])
-def test_copied_sound_follows_the_joint_as_the_pictures_do(
+def test_copied_audio_follows_the_joint_as_the_frames_do(
     clip: Callable[..., Path], job: Callable[..., Any], name: str
 ) -> None:
     path = join(clip, name, 0)
@@ -162,7 +162,7 @@ def test_some_seconds_at_the_begin_of_a_clock_with_a_zero_are_kept(clip: Callabl
     assert read_frames(path)[1][0][0] == 3
 
 
-def test_silence_before_sound_is_made_as_it_is_asked_for() -> None:
+def test_silence_before_audio_is_made_as_it_is_asked_for() -> None:
     container = open_scratch(".m4a")
     settings = AudioSettings("aac", 48_000, "mono", 64_000, None, source_rate=48_000, source_layout="mono")
     encoder = AudioEncoder(container, settings, from_zero=True)
@@ -177,7 +177,7 @@ def test_silence_before_sound_is_made_as_it_is_asked_for() -> None:
     ("frames", "samples"), [(100, 16_000), (25, 16_000 * 6)], ids=["sound ends early", "sound goes on"]
 )
 @pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
-def test_a_track_that_is_longer_than_another_is_no_damage(
+def test_a_track_that_is_longer_than_another_is_not_damage(
     clip: Callable[..., Path], name: str, frames: int, samples: int
 ) -> None:
     kind = KINDS.get(name, MILLISECONDS | {"audio": "aac"}) | {"pts": [40 * n for n in range(frames)]}
@@ -189,7 +189,7 @@ def test_a_track_that_is_longer_than_another_is_no_damage(
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_a_last_picture_that_is_shown_for_long_is_no_damage(clip: Callable[..., Path], name: str) -> None:
+def test_a_last_frame_that_is_shown_for_long_is_not_damage(clip: Callable[..., Path], name: str) -> None:
     path = clip(name, **MILLISECONDS | {"pts": [0, 40, 80], "last": 9000}, audio="aac", audio_samples=48_000 * 9)
 
     reader, frames = read_frames(path)
@@ -198,7 +198,7 @@ def test_a_last_picture_that_is_shown_for_long_is_no_damage(clip: Callable[..., 
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
-def test_a_file_none_of_whose_streams_reaches_its_end_is_cut_short(clip: Callable[..., Path], name: str) -> None:
+def test_a_file_none_of_whose_streams_reaches_its_end_is_truncated(clip: Callable[..., Path], name: str) -> None:
     kind = KINDS.get(name, MILLISECONDS | {"audio": "aac"}) | {"pts": [40 * n for n in range(200)]}
     path = clip(name, **kind, audio_samples=48_000 * 8)
     data = path.read_bytes()
@@ -210,7 +210,7 @@ def test_a_file_none_of_whose_streams_reaches_its_end_is_cut_short(clip: Callabl
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mpg"])
-def test_a_seek_is_trusted_where_the_clock_goes_on_and_nowhere_else(clip: Callable[..., Path], name: str) -> None:
+def test_a_seek_is_trusted_where_the_clock_continues_and_nowhere_else(clip: Callable[..., Path], name: str) -> None:
     step = 3600 if name == "a.ts" else 1
     kind = KINDS[name] | {"pts": [step * n for n in range(400)], "audio_samples": 48_000 * 16}
     parts = [clip(f"{number}{name}", **kind) for number in (0, 1)]

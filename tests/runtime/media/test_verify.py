@@ -33,13 +33,13 @@ def test_a_result_that_is_the_job_passes(clip: Callable[..., Path]) -> None:
         [512 * n + (n == 7) for n in range(25)],
     ],
 )
-def test_a_lost_added_or_moved_picture_fails(clip: Callable[..., Path], pts: list[int]) -> None:
+def test_a_lost_added_or_moved_frame_fails(clip: Callable[..., Path], pts: list[int]) -> None:
     found = verify(clip("a.mp4"), video=noted(pts))
 
     assert not found.passed
 
 
-def test_a_container_that_rounds_is_told(clip: Callable[..., Path]) -> None:
+def test_a_container_that_rounds_is_reported(clip: Callable[..., Path]) -> None:
     pts = [3003 * n for n in range(25)]
     path = clip("a.mkv", pts=pts, time_base=Fraction(1, 90_000))
 
@@ -62,7 +62,7 @@ def test_a_lost_sample_or_a_shifted_track_fails(clip: Callable[..., Path], first
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize(("last", "late"), [(512, 0), (512 + 640, -640), (51_200, -50_688)])
-def test_a_track_that_ends_elsewhere_than_its_last_picture_fails(
+def test_a_track_that_ends_elsewhere_than_its_last_frame_fails(
     clip: Callable[..., Path], name: str, last: int, late: int
 ) -> None:
     path = clip(name, last=512, options={"preset": "veryfast", "bf": "0"})

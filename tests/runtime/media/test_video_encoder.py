@@ -100,7 +100,7 @@ def test_hdr10_values_come_back_as_they_went_in(tmp_path: Path, codec: str) -> N
     assert abs(found.min_luminance - Fraction(50, 10_000)) < Fraction(1, 5000)
 
 
-def test_a_codec_without_a_place_for_hdr10_says_so(tmp_path: Path) -> None:
+def test_a_codec_without_a_place_for_hdr10_is_reported(tmp_path: Path) -> None:
     _, warnings = encode(tmp_path / "a.mkv", codec="ffv1", bit_depth=10, colour=PQ, hdr=HDR)
 
     assert warnings == ["HDR10 metadata not kept: ffv1 cannot store it"]
@@ -145,7 +145,7 @@ def test_odd_sizes_stay_odd_where_the_codec_has_them(tmp_path: Path, codec: str,
     assert warnings == []
 
 
-def test_a_picture_too_small_for_the_codec_is_refused(tmp_path: Path) -> None:
+def test_a_frame_too_small_for_the_codec_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match="8x8, expected at least 16"):
         encode(tmp_path / "a.mp4", codec="hevc", width=8, height=8)
 
@@ -192,7 +192,7 @@ STEADY = [40 * n for n in range(20)]
     ],
     ids=["steady", "last long", "gap before the last", "gap before two", "gap behind the first", "two"],
 )
-def test_track_and_file_end_where_the_last_picture_does(
+def test_track_and_file_end_where_the_last_frame_does(
     clip: Callable[..., Path], job: Callable[..., Any], codec: str, suffix: str, pts: list[int], last: int
 ) -> None:
     source = clip("a.mkv", codec="ffv1", options={}, pts=pts, last=last, time_base=Fraction(1, 1000))

@@ -61,7 +61,7 @@ def test_planes_equal_what_was_encoded_without_loss(clip: Callable[..., Path]) -
 
 @pytest.mark.parametrize(("start", "end"), [(None, 40), (13, None), (13, 40), (49, None)])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
-def test_a_cut_holds_exactly_the_pictures_between(
+def test_a_cut_holds_exactly_the_frames_between(
     clip: Callable[..., Path], name: str, start: int | None, end: int | None
 ) -> None:
     step, time_base = {"a.ts": (3600, Fraction(1, 90_000)), "a.avi": (1, Fraction(1, 25))}.get(
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_read_to_its_end_and_told(clip: Callable[..., Path]) -
     assert frames[-1].pts > frames[0].pts + 3600 * 30
 
 
-def test_pictures_of_an_avi_with_b_frames_take_its_slots_in_order(clip: Callable[..., Path]) -> None:
+def test_frames_of_an_avi_with_b_frames_take_its_slots_in_order(clip: Callable[..., Path]) -> None:
     path = clip("a.avi", pts=list(range(50)), time_base=Fraction(1, 25))
 
     reader, frames = read(path)
@@ -121,7 +121,7 @@ def test_missing_times_come_from_the_rate(clip: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.mov", "qtrle"), ("a.mov", "png"), ("a.mkv", "ffv1"), ("a.avi", "utvideo")]
 )
-def test_opaque_alpha_is_left_out_and_the_first_picture_that_is_not_opaque_is_named(
+def test_opaque_alpha_is_left_out_and_the_first_frame_that_is_not_opaque_is_named(
     tmp_path: Path, name: str, codec: str
 ) -> None:
     for transparent in (None, 5):
@@ -167,7 +167,7 @@ def test_a_stray_time_in_a_damaged_place_moves_nothing_after_it(clip: Callable[.
     assert all(a.pts < b.pts for a, b in pairwise(frames))
 
 
-def test_a_file_cut_in_the_middle_gives_the_pictures_that_are_there(clip: Callable[..., Path]) -> None:
+def test_a_file_cut_in_the_middle_gives_the_frames_that_are_there(clip: Callable[..., Path]) -> None:
     pts = [512 * n for n in range(120)]
     path = clip("a.mp4", pts=pts, width=160, height=128, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -214,7 +214,7 @@ def write_sizes(path: Path, codec: str, sizes: list[tuple[int, int]]) -> Path:
         ("a.ts", "mpeg2video", [(64, 96), (128, 96)], (128, 96)),
     ],
 )
-def test_the_largest_size_of_pictures_is_that_of_all(
+def test_the_largest_size_of_frames_is_that_of_all(
     tmp_path: Path, name: str, codec: str, sizes: list[tuple[int, int]], largest: tuple[int, int]
 ) -> None:
     path = write_sizes(tmp_path / name, codec, sizes)
@@ -240,7 +240,7 @@ def test_the_largest_size_of_pictures_is_that_of_all(
         ("a.mkv", {"codec": "ffv1", "pixel_format": "yuv444p", "options": {}}, (0.5, 0.0)),
     ],
 )
-def test_the_place_of_chroma_is_what_the_pictures_tell(
+def test_chroma_siting_is_that_of_the_frames(
     clip: Callable[..., Path], name: str, fields: dict[str, Any], siting: tuple[float, float]
 ) -> None:
     times = {"pts": list(range(5)), "time_base": Fraction(1, 25)} if name == "a.avi" else {"pts": [0, 512, 1024]}

@@ -68,7 +68,7 @@ def test_a_measurement_in_between_changes_nothing(
     assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "stopped.mp4").read_bytes()
 
 
-def test_another_version_of_the_library_begins_anew_and_says_so(
+def test_another_version_of_the_library_starts_over_with_a_warning(
     tmp_path: Path, clip: Callable[..., Path], keep_speeds: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = clip(scenes=(8, 9), audio=False)
@@ -83,7 +83,7 @@ def test_another_version_of_the_library_begins_anew_and_says_so(
     assert report.warnings == ("the stored progress was made with a different engine; started over",)
 
 
-def test_a_job_that_began_without_the_engine_that_it_asked_for_goes_on_so(
+def test_a_job_that_started_without_its_requested_engine_continues_without_it(
     tmp_path: Path, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = clip(scenes=(8, 9), audio=False), tmp_path / "out.mp4"

@@ -37,7 +37,7 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("room", [10_000, 30_000, 45_000, 60_000, 80_000, 120_000])
-def test_a_full_disk_is_told_and_nothing_is_lost(
+def test_a_full_disk_is_reported_and_nothing_is_lost(
     clip: Callable[..., Path], tmp_path: Path, packets: Callable[[Path], Any], room: int
 ) -> None:
     source = clip()
@@ -61,7 +61,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("most_bytes", [1500, 4000, 9000, 40_000])
-def test_a_write_that_is_cut_short_is_told_and_nothing_is_lost(
+def test_a_write_that_is_truncated_is_reported_and_nothing_is_lost(
     clip: Callable[..., Path], tmp_path: Path, packets: Callable[[Path], Any], most_bytes: int
 ) -> None:
     source = clip(scenes=(32,))

@@ -36,7 +36,7 @@ def pictures(path: Path) -> list[tuple[Fraction, Any]]:
         (Codec.AV1, ".webm"), (Codec.PRORES, ".mov"), (Codec.FFV1, ".mkv"),
     ],
 )  # fmt: skip
-def test_every_picture_is_there_at_its_time_in_every_codec(
+def test_every_frame_is_there_at_its_time_in_every_codec(
     clip: Callable[..., Path], tmp_path: Path, codec: Codec, suffix: str
 ) -> None:
     source = clip(scenes=(8, 12), times=UNEVEN, audio=False)

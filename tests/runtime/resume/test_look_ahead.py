@@ -58,7 +58,7 @@ def model(request: pytest.FixtureRequest, clip_model: Callable[..., Model], chai
 
 
 @pytest.mark.parametrize("stop", [13, 25])
-def test_a_job_that_was_cancelled_goes_on_with_the_same_bits(
+def test_a_job_that_was_cancelled_continues_with_the_same_bits(
     clip: Callable[..., Path], model: Model, tmp_path: Path, stop: int, keep_digests: list[dict[str, str]]
 ) -> None:
     source = clip(scenes=(24, 6), audio=False)
@@ -81,7 +81,7 @@ def test_a_job_that_was_cancelled_goes_on_with_the_same_bits(
     assert stopped.warnings == alone.warnings
 
 
-def test_a_job_that_was_killed_goes_on_with_the_same_bits(
+def test_a_job_that_was_killed_continues_with_the_same_bits(
     clip: Callable[..., Path], clip_model: Callable[..., Model], tmp_path: Path
 ) -> None:
     source, model = clip(scenes=(30,), audio=False), clip_model(frames=6, overlap=2)
@@ -100,7 +100,7 @@ def test_a_job_that_was_killed_goes_on_with_the_same_bits(
     assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "killed.mp4").read_bytes()
 
 
-def test_a_tile_that_failed_is_told_once_though_its_frame_is_made_again(
+def test_a_tile_that_failed_is_told_once_though_its_frame_is_recreated(
     clip: Callable[..., Path], clip_model: Callable[..., Model], tmp_path: Path
 ) -> None:
     source, model = clip(scenes=(24,), audio=False), clip_model(frames=4, overlap=1, limit=0.5)

@@ -80,7 +80,7 @@ def test_a_changed_file_is_not_whole(tmp_path, change):
     assert not is_intact(tmp_path, record)
 
 
-def test_a_file_of_something_else_is_told(tmp_path):
+def test_a_file_of_something_else_is_reported(tmp_path):
     (tmp_path / "a.packets").write_bytes(b"RIFF....WAVE")
 
     with pytest.raises(DecodeError, match="not a file of packets"):

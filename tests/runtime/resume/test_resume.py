@@ -72,7 +72,7 @@ def compare(
 
 
 @pytest.mark.parametrize("stop", [2, 12, 18, 20, 30])
-def test_a_job_that_was_cancelled_goes_on_with_the_same_bits(
+def test_a_job_that_was_cancelled_continues_with_the_same_bits(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], stop: int
 ) -> None:
     alone, _ = compare(clip(), OPTIONS, stop)
@@ -88,7 +88,7 @@ def test_a_job_that_was_cancelled_goes_on_with_the_same_bits(
         (1, (104, 72), Codec.H264, ".mov"),
     ],
 )  # fmt: skip
-def test_the_recurrent_state_goes_on_at_every_size_and_scale(
+def test_the_recurrent_state_continues_at_every_size_and_scale(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], scale: Any, size: Any, codec: Codec,
     suffix: str,
 ) -> None:  # fmt: skip
@@ -102,7 +102,7 @@ def test_the_recurrent_state_goes_on_at_every_size_and_scale(
     assert 10 not in stopped.picture.scene_cuts, "the second segment needs the state of the first"
 
 
-def test_times_that_are_uneven_and_a_part_of_the_source_go_on_too(
+def test_times_that_are_uneven_and_a_part_of_the_source_resume_too(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]]
 ) -> None:
     steps = np.random.default_rng(1).integers(5, 90, 60)
@@ -135,7 +135,7 @@ def write_fields(path: Path, *, begin: int = 0) -> Path:
     return path
 
 
-def test_interlaced_pictures_go_on_too(tmp_path: Path, compare: Callable[..., tuple[Report, Report]]) -> None:
+def test_interlaced_frames_resume_too(tmp_path: Path, compare: Callable[..., tuple[Report, Report]]) -> None:
     alone, _ = compare(write_fields(tmp_path / "in.mkv"), OPTIONS, 13)
 
     assert alone.picture is not None
@@ -143,19 +143,19 @@ def test_interlaced_pictures_go_on_too(tmp_path: Path, compare: Callable[..., tu
 
 
 @pytest.mark.parametrize("stop", [13, 22])
-def test_a_film_that_is_interlaced_in_parts_goes_on_too(
+def test_a_video_that_is_interlaced_in_parts_resumes_too(
     tmp_path: Path, compare: Callable[..., tuple[Report, Report]], stop: int
 ) -> None:
     compare(write_fields(tmp_path / "in.mkv", begin=16), OPTIONS, stop)
 
 
-def test_a_container_without_times_goes_on_from_its_beginning(
+def test_a_container_without_times_continues_from_its_beginning(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]]
 ) -> None:
     compare(clip("in.avi", codec="mpeg4", options={"b": "2000k"}, scenes=(30,), audio=False), OPTIONS, 14)
 
 
-def test_a_damaged_source_goes_on_from_its_beginning_and_tells_all_of_its_damage(
+def test_a_damaged_source_continues_from_its_beginning_and_tells_all_of_its_damage(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]]
 ) -> None:
     source = clip(scenes=(40,), audio=False, gop=5, options={"crf": "8", "preset": "ultrafast"})
@@ -192,7 +192,7 @@ def test_a_long_source_is_not_read_again_from_its_beginning(
     assert first[2] > 0
 
 
-def test_where_seeking_gives_other_pictures_the_source_is_read_from_its_beginning(
+def test_where_seeking_gives_other_frames_the_source_is_read_from_its_beginning(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nears: list[int | None] = []
@@ -264,7 +264,7 @@ def test_progress_counts_what_is_durable_already(clip: Callable[..., Path], tmp_
     assert report.resumes == 1
 
 
-def test_the_comparison_is_drawn_although_its_picture_passed_before(clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_comparison_is_drawn_although_its_frame_passed_before(clip: Callable[..., Path], tmp_path: Path) -> None:
     source = clip(scenes=(32,), audio=False)
     options = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF, compare=tmp_path / "c.png")
     alone = run(source, tmp_path / "alone.mp4", options, tmp_path / "alone")
@@ -311,7 +311,7 @@ def test_a_tile_that_failed_before_the_stop_is_reported(
 
 
 @pytest.mark.parametrize("name", ["in.ts", "in.webm"])
-def test_recordings_that_were_joined_go_on_behind_the_joint(
+def test_recordings_that_were_joined_continue_behind_the_joint(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], name: str
 ) -> None:
     codec = {"codec": "libvpx", "options": {"deadline": "realtime"}, "audio": False} if name == "in.webm" else {}

@@ -13,7 +13,7 @@ OPTIONS = EnhanceOptions(preset="sound-only", threads=2)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".flac", ".wav", ".m4a", ".mp3", ".opus"])
-def test_a_job_of_sound_gives_the_same_packets_as_a_streamed_one(
+def test_an_audio_job_gives_the_same_packets_as_a_streamed_one(
     clip: Callable[..., Path], tmp_path: Path, packets: Callable[[Path], Any], suffix: str
 ) -> None:
     source = clip()

@@ -89,7 +89,7 @@ def test_where_a_scene_begins_no_state_is_kept(stopped: Callable[..., Path], tmp
     [("segment-00000.packets", 0), ("segment-00001.packets", 9), ("segment-00002.packets", 9), ("state-00029.npz", 9)],
 )
 @pytest.mark.parametrize("damage", ["cut", "bit", "gone"])
-def test_what_is_damaged_and_all_after_it_is_made_again(
+def test_what_is_damaged_and_all_after_it_is_recreated(
     clip: Callable[..., Path], tmp_path: Path, packets: Callable[[Path], Any], name: str, begin: int, damage: str
 ) -> None:
     source = clip(scenes=(9, 31), audio=False)
@@ -159,7 +159,7 @@ def test_the_work_of_another_job_is_not_gone_on_with(stopped: Callable[..., Path
     assert names(tmp_path) == ["manifest.json"]
 
 
-def test_a_source_that_gives_other_pictures_starts_the_job_over(stopped: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_source_that_gives_other_frames_starts_the_job_over(stopped: Callable[..., Path], tmp_path: Path) -> None:
     source = stopped()
     path = tmp_path / "work/segments/manifest.json"
     manifest = json.loads(path.read_text())
@@ -328,7 +328,7 @@ def test_a_result_that_was_published_before_the_crash_is_known_again(
     assert names(tmp_path) == ["manifest.json"]
 
 
-def test_a_result_that_was_taken_away_is_made_again(clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_result_that_was_taken_away_is_recreated(clip: Callable[..., Path], tmp_path: Path) -> None:
     source = clip(audio=False)
     go_on(source, tmp_path)
     (tmp_path / "out.mp4").unlink()
@@ -367,7 +367,7 @@ def test_an_empty_file_left_where_there_are_no_hard_links_is_not_in_the_way(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "work"]
 
 
-def test_a_source_that_is_gone_is_told_and_the_work_is_kept(stopped: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_source_that_is_gone_is_reported_and_the_work_is_kept(stopped: Callable[..., Path], tmp_path: Path) -> None:
     source = stopped()
     before = names(tmp_path)
     source.rename(tmp_path / "elsewhere.mp4")
@@ -380,7 +380,7 @@ def test_a_source_that_is_gone_is_told_and_the_work_is_kept(stopped: Callable[..
     assert go_on(source, tmp_path)[1][0] == 20
 
 
-def test_a_place_that_cannot_be_written_is_told_before_any_work(clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported_before_any_work(clip: Callable[..., Path], tmp_path: Path) -> None:
     source = clip(audio=False)
     (tmp_path / "work").write_bytes(b"a file")
 

@@ -65,7 +65,7 @@ def test_a_scene_that_fits_into_a_window_is_the_whole_network(chain_model):
     np.testing.assert_allclose(found, formula(pictures, [(0, 4, 4)]), atol=1e-5)
 
 
-def test_a_longer_one_goes_on_forwards_and_looks_ahead_by_the_overlap_at_least(chain_model):
+def test_a_longer_one_propagates_forwards_and_looks_ahead_by_at_least_the_overlap(chain_model):
     pictures = noise(11)
 
     found, _ = run(chain_model(frames=5, overlap=2), pictures)
@@ -115,7 +115,7 @@ def test_strength_mixes_with_the_frame_as_it_came(chain_model):
     np.testing.assert_allclose(half, (np.array(full) + pictures) / 2, atol=1e-5)
 
 
-def test_features_that_are_no_numbers_begin_anew_and_are_told(chain_model):
+def test_features_with_nan_are_reset_and_reported(chain_model):
     pictures = [np.full((3, 32, 32), 1.0, np.float32) for _ in range(4)]
 
     found, step = run(chain_model(limit=1.6, flow=(0, 0)), pictures)
@@ -127,7 +127,7 @@ def test_features_that_are_no_numbers_begin_anew_and_are_told(chain_model):
 
 
 @pytest.mark.parametrize("stop", range(1, 11))
-def test_a_clip_goes_on_from_its_state_with_the_same_bits(chain_model, stop):
+def test_a_clip_continues_from_its_state_with_the_same_bits(chain_model, stop):
     model, pictures = chain_model(frames=5, overlap=2, passes=3, until=20.0), noise(11)
     whole, _ = run(model, pictures)
     canvas, frames = plan_canvas(32, 32, model.manifest.video), to_frames(pictures)

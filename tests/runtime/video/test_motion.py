@@ -53,7 +53,7 @@ def test_a_cut_is_seen_where_it_is_and_nowhere_else(canvas, contrast, level):
     assert frames[6].flow is not None
 
 
-def test_noise_on_a_flat_picture_is_no_cut(canvas):
+def test_noise_on_a_flat_frame_is_not_a_cut(canvas):
     flat = np.full((3, 200, 260), 0.2, np.float32)
     window = MotionEstimator(canvas, aligned=True)
 
@@ -63,7 +63,7 @@ def test_noise_on_a_flat_picture_is_no_cut(canvas):
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_a_fast_pan_is_no_cut(canvas, aligned):
+def test_a_fast_pan_is_not_a_cut(canvas, aligned):
     picture = scene(4)
     window = MotionEstimator(canvas, aligned=aligned)
 
@@ -72,7 +72,7 @@ def test_a_fast_pan_is_no_cut(canvas, aligned):
     assert window.scene_cuts == []
 
 
-def test_without_flow_a_cut_is_seen_and_no_motion_is_told(canvas):
+def test_without_flow_a_cut_is_seen_and_no_motion_is_reported(canvas):
     window = MotionEstimator(canvas, aligned=False)
 
     frames = push_all(window, [look(scene(2), k) for k in range(3)] + [look(scene(3), k) for k in range(3)])

@@ -87,7 +87,7 @@ def test_small_and_odd_sizes_come_out_whole(name, height, width):
         assert np.abs(mean - frame).mean() < 0.06
 
 
-def test_strength_zero_is_the_plain_picture():
+def test_strength_zero_is_the_bicubic_frame():
     model = find_model("light-restore")
     frame = clip(64, 64)[0]
     canvas = plan_canvas(64, 64, model.manifest.video)
@@ -181,7 +181,7 @@ def test_a_tile_that_is_not_finite_is_run_again_from_a_clean_state(failing_model
     np.testing.assert_allclose(outputs[4], outputs[1], atol=1e-6)
 
 
-def test_a_tile_that_fails_twice_shows_the_plain_picture(failing_model):
+def test_a_tile_that_fails_twice_shows_the_bicubic_frame(failing_model):
     model = failing_model(-1.0)
     canvas = plan_canvas(32, 48, model.manifest.video)
 

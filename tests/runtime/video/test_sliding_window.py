@@ -125,7 +125,7 @@ def test_tiles_that_differ_are_blended_without_a_step(clip_model):
     assert steps[8] < 0.04
 
 
-def test_strength_mixes_with_the_plain_picture(clip_model):
+def test_strength_mixes_with_the_bicubic_frame(clip_model):
     model, pictures = clip_model(), noise(4)
 
     full, _ = run(model, pictures)
@@ -136,7 +136,7 @@ def test_strength_mixes_with_the_plain_picture(clip_model):
     np.testing.assert_allclose(half, (np.array(full) + pictures) / 2, atol=1e-6)
 
 
-def test_a_frame_whose_tile_is_no_picture_is_shown_plain_and_told(clip_model):
+def test_a_frame_with_an_invalid_tile_falls_back_to_bicubic(clip_model):
     pictures = [np.full((3, 32, 56), 0.25, np.float32) for _ in range(7)]
     pictures[4][:, 3, 50] = 0.9
 
@@ -171,7 +171,7 @@ def test_no_more_than_a_window_and_its_tail_is_held(clip_model):
 
 
 @pytest.mark.parametrize("stop", range(1, 12))
-def test_a_clip_goes_on_from_its_state_with_the_same_bits(clip_model, stop):
+def test_a_clip_continues_from_its_state_with_the_same_bits(clip_model, stop):
     model, pictures = clip_model(frames=5, overlap=2), noise(12, 40, 50)
     whole, _ = run(model, pictures)
     canvas = plan_canvas(40, 50, model.manifest.video)
@@ -190,7 +190,7 @@ def test_a_clip_goes_on_from_its_state_with_the_same_bits(clip_model, stop):
     np.testing.assert_array_equal([one.rgb for one in given], whole)
 
 
-def test_a_network_that_takes_a_noise_level_is_told_that_of_each_frame(clip_model):
+def test_a_network_with_a_noise_input_gets_the_level_of_each_frame(clip_model):
     rng = np.random.default_rng(1)
     sigmas = np.array([0, 10, 30, 5]) / 255
     pictures = [np.repeat(rng.normal(0.5, sigma, (1, 32, 32)).astype(np.float32), 3, axis=0) for sigma in sigmas]

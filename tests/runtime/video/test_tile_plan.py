@@ -56,7 +56,7 @@ def test_tiles_lie_on_multiples_of_what_the_network_halves(height, width):
     assert all(tile.top % 8 == 0 and tile.left % 8 == 0 for tile in canvas.tiles)
 
 
-def test_a_tile_smaller_than_its_halo_must_be_as_large_as_the_picture():
+def test_a_tile_smaller_than_its_halo_must_be_as_large_as_the_frame():
     small = spec(halo=40, tile_shapes=((64, 64),))
 
     assert len(plan_canvas(64, 60, small).tiles) == 1

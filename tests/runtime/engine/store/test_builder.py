@@ -113,7 +113,7 @@ def test_killed_at_any_durable_step_the_store_has_the_old_engine_the_new_one_or_
     assert not any(one["set_aside"] for one in told)
 
 
-def test_a_builder_that_is_told_to_stop_leaves_nothing(store, wanted) -> None:
+def test_a_builder_that_is_declared_to_stop_leaves_nothing(store, wanted) -> None:
     with start_builder(store, wanted) as process:
         wait_for(process, "building")
         process.terminate()
@@ -171,7 +171,7 @@ def test_a_builder_ends_with_the_one_who_started_it(store, wanted) -> None:
     assert children
 
 
-def test_a_model_that_the_builder_refuses_is_noted_with_the_reason_and_not_tried_again(store, wanted, build) -> None:
+def test_a_model_that_the_builder_refuses_is_noted_with_the_reason_and_not_retried(store, wanted, build) -> None:
     wanted.source.write_bytes(wanted.source.read_bytes() + b"\0")
 
     # A builder is a new process, which has not looked at the file before.
@@ -194,7 +194,7 @@ def test_a_builder_that_crashes_is_noted_too(store, wanted, monkeypatch) -> None
     assert store.build_failure(store.key(wanted)) is not None
 
 
-def test_a_builder_that_is_killed_may_be_tried_again(store, wanted, tmp_path, monkeypatch) -> None:
+def test_a_builder_that_is_killed_may_be_retried(store, wanted, tmp_path, monkeypatch) -> None:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nkill -9 $$\n")
     script.chmod(0o755)

@@ -66,7 +66,7 @@ def test_what_is_not_finite_fails(prove_spoilt) -> None:
         prove_spoilt(lambda network: change_weights(network, lambda weights: weights * np.float32(np.nan)))
 
 
-def test_a_model_that_is_at_fault_itself_is_told_from_its_engine(wanted, tmp_path: Path) -> None:
+def test_a_faulty_model_is_distinguished_from_a_faulty_engine(wanted, tmp_path: Path) -> None:
     network = onnx.load(wanted.source)
     change_weights(network, lambda weights: weights * np.float32(1e9))
     onnx.save(network, wanted.source)
@@ -81,7 +81,7 @@ def test_a_model_that_is_at_fault_itself_is_told_from_its_engine(wanted, tmp_pat
         validate_engine(wanted, blob, threads=2)
 
 
-def test_a_seam_fails_although_the_picture_is_close(prove_spoilt) -> None:
+def test_a_seam_fails_although_the_image_is_close(prove_spoilt) -> None:
     band = np.zeros((1, 1, 128, 128))
     # Right before column 104 of the enlarged tile, where the second tile takes over.
     band[..., 88:104] = 0.004
@@ -99,7 +99,7 @@ def test_an_even_error_is_no_seam() -> None:
     assert find_seam([error * 1e-6], canvas) < 0.01
 
 
-def test_what_cannot_be_opened_is_told(wanted, tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_reported(wanted, tmp_path: Path) -> None:
     (tmp_path / "engine.blob").write_bytes(b"no engine")
 
     with pytest.raises(NotRunnableError, match=r"engine\.blob cannot be opened here"):

@@ -100,7 +100,7 @@ def test_a_changed_model_file_or_calibration_is_another_request(model_folder: Pa
         ask()
 
 
-def test_what_a_request_lacks_is_told(model_folder: Path) -> None:
+def test_what_a_request_lacks_is_reported(model_folder: Path) -> None:
     with pytest.raises(ManifestError, match="got sizes for height, but an engine of model light-x4 also needs width"):
         request_engine(model_folder / "step.onnx", dimensions={"height": 32}, engine_type=EngineType.OPENVINO)
     with pytest.raises(ManifestError, match=r"other\.onnx is not a file of model light-x4; its files are step\.onnx"):

@@ -38,7 +38,7 @@ def test_the_engine_whose_use_is_longest_ago_goes_first(store, three) -> None:
     assert left(store, three) == [False, True, True]
 
 
-def test_an_engine_in_use_stays_and_goes_once_it_is_closed(store, three) -> None:
+def test_an_engine_in_use_is_removed_only_after_it_is_closed(store, three) -> None:
     with store.find(three[0]) as engine:
         os.utime(engine.path.parent / "manifest.json", (1, 1))
         pruned = prune(store, 0)

@@ -93,7 +93,7 @@ def test_whatever_else_is_wrong_with_an_engine_is_found_too(store, wanted, shelv
     assert len(store.build_requests()) == 1
 
 
-def test_a_damaged_engine_is_left_alone_while_it_is_built_again(store, wanted, shelve) -> None:
+def test_a_damaged_engine_is_left_unchanged_while_it_is_rebuilt(store, wanted, shelve) -> None:
     from runtime.file_lock import FileLock
 
     folder = store.layout.ready / shelve(wanted)
@@ -140,7 +140,7 @@ def test_finding_an_engine_notes_its_use(store, wanted, shelve) -> None:
     assert manifest.stat().st_mtime > 1_700_000_000
 
 
-def test_a_wish_that_cannot_be_written_down_fails_no_job(tmp_path: Path, wanted: EngineRequest, caplog) -> None:
+def test_a_request_that_cannot_be_stored_fails_no_job(tmp_path: Path, wanted: EngineRequest, caplog) -> None:
     (tmp_path / "file").write_text("")
     caplog.set_level("WARNING", logger="runtime.engine.store.store")
 
@@ -157,7 +157,7 @@ def test_wishes_are_built_in_the_order_in_which_they_came(store, wanted) -> None
     assert [wish.request for wish in store.build_requests()] == [wide, wanted]
 
 
-def test_a_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(EngineStoreError, match=r"engine store .* cannot be used: .*choose another data directory"):
