@@ -148,7 +148,7 @@ def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], plan
     if not reader.holes:
         if not reader.early_end:
             return
-        what = f"{path} is cut short: {reader.early_end}"
+        what = f"{path} is truncated: {reader.early_end}"
     raise DamagedError(f"{what}; copy it again from its source, or use --allow-damaged to enhance what can be read")
 
 

@@ -168,7 +168,7 @@ def test_no_two_results_have_one_name(relume, clip, tmp_path, other):
 def test_a_result_that_exists_is_kept(relume, clip, tmp_path):
     (tmp_path / "out.mp4").write_text("precious")
 
-    _refuse(relume, tmp_path, clip, "-o", tmp_path / "out.mp4", code=4, words=["out.mp4 exists", "overwrit"])
+    _refuse(relume, tmp_path, clip, "-o", tmp_path / "out.mp4", code=4, words=["out.mp4 already exists", "overwrit"])
 
 
 def test_a_report_that_exists_is_kept_and_told_before_the_work(relume, clip, tmp_path):

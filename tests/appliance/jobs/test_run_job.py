@@ -313,8 +313,7 @@ def test_a_result_whose_check_fails_is_kept_beside_its_place(add, work, clip, tm
     kept = tmp_path / "films" / "done.unverified.mp4"
     assert (job.state, job.code) == (JobState.FAILED, "unverified")
     assert job.message == (
-        f"verification of the finished file failed: 30 frames were written, 29 are in the file; "
-        f"it is kept as {kept} for inspection"
+        f"verification of the finished file failed: 30 frames were written, 29 are in the file; it is kept as {kept}"
     )
     assert [path.name for path in kept.parent.iterdir()] == ["done.unverified.mp4"]
 
@@ -541,7 +540,7 @@ def test_another_file_in_the_place_of_a_watched_source_is_not_done(watched, work
     job = work()
 
     assert job.state is JobState.FAILED
-    expected = {"pipe": "it is a pipe, expected a file", "other": "changed since it was chosen"}
+    expected = {"pipe": "it is a pipe, expected a file", "other": "changed since it was selected"}
     assert expected[what] in job.message
     assert not target.exists()
 

@@ -86,7 +86,7 @@ class Refusing:
         raise RuntimeError("cudaErrorInsufficientDriver")
 
 
-def test_cuda_kernels_are_compiled_after_installing_or_it_is_said_why_not(fake_cupy, monkeypatch):
+def test_cuda_kernels_are_compiled_after_installing_or_it_is_reported_why_not(fake_cupy, monkeypatch):
     assert compile_for_gpu() == ""
 
     _load_module.cache_clear()

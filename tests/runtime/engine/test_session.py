@@ -31,7 +31,7 @@ def test_results_go_into_the_arrays_of_the_caller(session, tensors):
         np.testing.assert_array_equal(out[name], array)
 
 
-def test_inputs_are_read_anew_from_the_same_array_and_from_another(session, tensors):
+def test_inputs_are_read_again_from_the_same_array_and_from_another(session, tensors):
     own = {name: array.copy() for name, array in tensors.items()}
     before = session.run(own)
     own["frame"] *= np.float32(0.5)
