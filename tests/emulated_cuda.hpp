@@ -43,7 +43,7 @@ struct Index {
     unsigned x, y, z;
 };
 
-constexpr size_t kStackBytes = 256 << 10;
+constexpr size_t kStackBytes = 64 << 10;
 constexpr unsigned kWarp = 32, kMostThreads = 1024;
 enum Wait { kNothing, kBlock, kLanes };
 

@@ -68,7 +68,9 @@ def _build(code: str, names: Sequence[str], folder: Path) -> Path:
             source = folder / f"{digest}.cpp"
             source.write_text(text)
             command = ["c++", *flags, f"-I{SHIM.parent}", str(source), "-o", f"{library}.new"]
-            built = subprocess.run(command, capture_output=True, text=True, check=False)
+            # The sanitiser is for the kernels, not for the compiler.
+            environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+            built = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
             if built.returncode:
                 raise RuntimeError(f"the kernels do not compile for the CPU:\n{built.stderr}")
             os.replace(f"{library}.new", library)
