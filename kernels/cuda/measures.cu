@@ -71,29 +71,31 @@ extern "C" __global__ void __launch_bounds__(REDUCE_THREADS) scene_cut(
     }
 }
 
-// For each tile the largest mean absolute difference over blocks of 8x8 pixels and the three channels: noise averages
-// out, a small thing that moves does not. Threads stand for blocks of the frame; `tiles` holds top, left, bottom and
-// right of each in pixels of the frame. `change` must be zero before.
+// For each tile the largest mean absolute difference over blocks of 8x8 pixels and the three channels, from what was
+// seen of it before: noise weighs little in it, something small that moves weighs much. A thread computes one block.
+// origins: top and left of each tile in pixels of the frame. `changes` must be zero before.
 extern "C" __global__ void __launch_bounds__(BLOCK) tile_change(
-    const void* frame, const void* reference, int kind, i64 plane_pitch, i64 row_pitch, int height, int width,
-    const int* tiles, int count, float* change
+    const void* frame, int kind, i64 plane_pitch, i64 row_pitch, const void* seen, const int* origins, int count,
+    int rows, int columns, float* changes
 ) {
-    int columns = (width + CHANGE_BLOCK - 1) / CHANGE_BLOCK;
+    int across = (columns + CHANGE_BLOCK - 1) / CHANGE_BLOCK, down = (rows + CHANGE_BLOCK - 1) / CHANGE_BLOCK;
     u32 number = thread_number();
-    if (number >= (u32)((height + CHANGE_BLOCK - 1) / CHANGE_BLOCK) * columns) return;
-    int top = (int)(number / columns) * CHANGE_BLOCK, left = (int)(number % columns) * CHANGE_BLOCK;
-    int bottom = min(top + CHANGE_BLOCK, height), right = min(left + CHANGE_BLOCK, width);
+    if (number >= (u32)count * across * down) return;
+    int tile = (int)(number / (across * down)), block = (int)(number % (across * down));
+    int top = block / across * CHANGE_BLOCK, left = block % across * CHANGE_BLOCK;
+    int bottom = min(top + CHANGE_BLOCK, rows), right = min(left + CHANGE_BLOCK, columns);
+    i64 origin = origins[2 * tile] * row_pitch + origins[2 * tile + 1];
     float sum = 0.0f;
     for (int c = 0; c < 3; ++c)
-        for (int y = top; y < bottom; ++y)
-            for (int x = left; x < right; ++x) {
-                i64 at = c * plane_pitch + y * row_pitch + x;
-                sum += fabsf(load(frame, at, kind) - load(reference, at, kind));
-            }
+        for (int y = top; y < bottom; ++y) {
+            i64 there = (((i64)tile * 3 + c) * rows + y) * columns;
+            float line = 0.0f;
+            for (int x = left; x < right; ++x)
+                line += fabsf(load(frame, c * plane_pitch + origin + y * row_pitch + x, kind) - load(seen, there + x, kind));
+            sum += line;
+        }
     float mean = sum / (float)(3 * (bottom - top) * (right - left));
     if (!is_finite(mean)) mean = LARGEST_FLOAT;
     // Floats that are not negative have the order of their bits.
-    for (int i = 0; i < count; ++i)
-        if (top < tiles[4 * i + 2] && bottom > tiles[4 * i] && left < tiles[4 * i + 3] && right > tiles[4 * i + 1])
-            atomicMax((u32*)change + i, __float_as_uint(mean));
+    atomicMax((u32*)changes + tile, __float_as_uint(mean));
 }

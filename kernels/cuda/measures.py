@@ -4,7 +4,7 @@ A scene cut is decided on the GPU, so that the states of the same frame can be r
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from kernels.cuda.module import (
     require_contiguous,
     require_plane,
 )
-from kernels.errors import DtypeError
+from kernels.errors import ShapeError
 
 if TYPE_CHECKING:
     from kernels.tiles import Tile
@@ -111,38 +111,50 @@ class SceneDetector:
 
 
 class ChangeMeter:
-    """Measures on the GPU how much each tile of a frame changed since a reference.
+    """Measures on the GPU how much each tile of a frame changed since it was last kept.
 
     Args:
-        tiles: In pixels of the network's plane.
+        tiles: All of one size, in pixels of the network's plane.
         grid: How much finer the frame is.
+        dtype: Of the frames, float32 or float16.
     """
 
-    def __init__(self, tiles: Sequence["Tile"], *, grid: int = 1) -> None:
+    def __init__(self, tiles: Sequence["Tile"], *, grid: int = 1, dtype: Any = np.float32) -> None:
         import cupy
 
-        windows = [(one.top, one.left, one.top + one.height, one.left + one.width) for one in tiles]
-        self._windows = cupy.asarray(np.array(windows, np.int32).reshape(-1, 4) * np.int32(grid))
-        self.changes = cupy.zeros(len(windows), np.float32)
+        self._origins = np.array([(one.top, one.left) for one in tiles], np.int32).reshape(-1, 2) * np.int32(grid)
+        self._on_gpu = cupy.asarray(self._origins)
+        self._shape = (tiles[0].height * grid, tiles[0].width * grid) if tiles else (1, 1)
+        # A tile that was never kept has changed.
+        self._seen = cupy.full((len(tiles), 3, *self._shape), np.nan, dtype)
+        self.changes = cupy.zeros(len(tiles), np.float32)
         """(tiles,) float32: the largest mean absolute difference over a block of 8x8 pixels, of the newest call."""
 
-    def measure(self, frame: Array, reference: Array) -> None:
-        """Measure a frame against a reference, both (3, height, width) of one dtype and layout.
+    def keep(self, number: int, frame: Array) -> None:
+        """Keep a tile of a frame as that with which later ones are compared; raises as `measure`."""
+        self._check(frame)
+        top, left = (int(start) for start in self._origins[number])
+        self._seen[number] = frame[:, top : top + self._shape[0], left : left + self._shape[1]]
+
+    def measure(self, frame: Array) -> None:
+        """Measure all tiles of a frame, (3, height, width) with rows of adjacent elements.
 
         Raises:
-            ShapeError: They differ in size.
-            DtypeError: They are not float, or differ in dtype.
+            ShapeError: The frame is smaller than the tiles reach.
+            DtypeError: It has another dtype.
             LayoutError: The elements of a row are not adjacent.
-            DeviceError: An array is not on the current GPU.
+            DeviceError: It is not on the current GPU.
         """
-        require(frame, "frame", dtypes=_FLOATS, shape=(3, None, None))
-        require(reference, "reference", dtypes=_FLOATS, shape=frame.shape)
-        if reference.dtype != frame.dtype:
-            raise DtypeError(f"got {frame.dtype} and {reference.dtype}, expected one dtype")
-        require_contiguous(reference, frame)
-        height, width = frame.shape[1:]
+        self._check(frame)
         self.changes.fill(0)
-        threads = -(-height // _CHANGE_BLOCK) * -(-width // _CHANGE_BLOCK)
-        arguments = [frame, reference, kind_of(frame), *pitches(frame), *int32s(height, width)]
-        arguments += [self._windows, np.int32(len(self.changes)), self.changes]
+        rows, columns = self._shape
+        threads = len(self._origins) * -(-rows // _CHANGE_BLOCK) * -(-columns // _CHANGE_BLOCK)
+        arguments = [frame, kind_of(frame), *pitches(frame), self._seen, self._on_gpu]
+        arguments += [*int32s(len(self._origins), rows, columns), self.changes]
         launch("measures", "tile_change", threads, arguments)
+
+    def _check(self, frame: Array) -> None:
+        require(frame, "frame", dtypes=(self._seen.dtype,), shape=(3, None, None))
+        bottom, right = (self._origins.max(0, initial=0) + self._shape).tolist()
+        if frame.shape[1] < bottom or frame.shape[2] < right:
+            raise ShapeError(f"got frame {frame.shape}, expected at least {bottom}x{right} for the tiles")

@@ -113,8 +113,9 @@ def _run_tiles(cupy, height: int, width: int, kind) -> Iterator[tuple[str, objec
     yield "tile flag", flag
     gather_tile(Tile(-9, -7, tile_height, tile_width, 0, 0, 0, 0), frame, into[:, :, ::1], grid=grid)
     yield "frame beyond", into
-    meter = ChangeMeter(tiles, grid=grid)
-    meter.measure(frame, normal(*frame.shape))
+    meter = ChangeMeter(tiles, grid=grid, dtype=kind)
+    meter.keep(0, normal(*frame.shape))
+    meter.measure(frame)
     yield "change", meter.changes
 
 
