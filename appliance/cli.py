@@ -28,6 +28,7 @@ from runtime.options import (
     AudioMode,
     Codec,
     EnhanceOptions,
+    LoudnessStandard,
     parse_scale,
     parse_time,
 )
@@ -120,7 +121,15 @@ def enhance(
     ] = None,
     audio: Annotated[
         AudioMode | None,
-        typer.Option(metavar="speech|off", help="Reduce noise in speech, or keep the audio unchanged."),
+        typer.Option(
+            metavar="speech|full|repair|off",
+            help="speech: reduce noise. repair: remove hum, clicks and clipping. full: both, and even out speakers. "
+            "off: keep the audio unchanged.",
+        ),
+    ] = None,
+    loudness: Annotated[
+        LoudnessStandard | None,
+        typer.Option(metavar="ebu|atsc|podcast|off", help="Loudness: -23 LUFS, -24 LUFS (ATSC) or -16 LUFS."),
     ] = None,
     strength: Annotated[float | None, typer.Option(metavar="0..1", help="Strength of the effect; 1 is full.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Video model instead of the preset's.")] = None,
@@ -182,6 +191,7 @@ def enhance(
         preset=preset,
         scale=None if scale is None else parse_scale(scale),
         audio=audio,
+        loudness=loudness,
         strength=strength,
         backend=backend,
         precision=precision,

@@ -127,6 +127,7 @@ def _preset_fields(preset: Preset) -> dict[str, Any]:
         "speed": preset.speed,
         "least_bits": preset.least_bits,
         "audio": preset.audio,
+        "loudness": preset.loudness,
         "strength": preset.strength,
     }
 
@@ -136,7 +137,8 @@ def _preset_row(preset: Preset) -> tuple[str, ...]:
     scale = "-" if preset.copies_video else f"{preset.scale}{limit}"
     quality = f" crf {preset.crf}" if preset.crf is not None else ""
     video = f"{preset.codec}{quality}" if preset.codec else "copied"
-    audio = "copied" if preset.audio == "off" else preset.audio
+    audio = "copied" if preset.audio == "off" else str(preset.audio)
+    audio += "" if preset.loudness == "off" else f", {preset.loudness} loudness"
     return preset.name, preset.title, scale, video, audio, preset.sentence
 
 

@@ -106,7 +106,7 @@ def select_backends(
     return JobBackends(
         # One thread processes speech many times faster than real time; the other cores are for the video.
         video=None if plan.video is None else choose(plan.video.model, preference, threads),
-        speech=None if plan.speech is None else choose(plan.speech.model, _for_speech(plan, preference), 1),
+        speech=None if plan.speech is None else choose(plan.speech, _for_speech(plan, preference), 1),
     )
 
 
@@ -140,6 +140,6 @@ def _for_speech(plan: JobPlan, preference: BackendPreference) -> BackendPreferen
     """Return the preference for the speech model; a precision that it does not offer was meant for the video."""
     if plan.video is None or plan.speech is None:
         return preference
-    if preference.precision in ("auto", *offered_precisions(plan.speech.model)):
+    if preference.precision in ("auto", *offered_precisions(plan.speech)):
         return preference
     return replace(preference, precision="auto")

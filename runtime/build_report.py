@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from runtime.audio.finishing import FinishSummary
 from runtime.audio.pipeline import AudioOutcome
 from runtime.backend_selection import JobBackends
 from runtime.engine.choose import Choice
 from runtime.manifest import zoo_folder
+from runtime.media.audio_filters import Loudness
 from runtime.media.deinterlace import Interlacing
 from runtime.media.output_tracks import Tracks
 from runtime.media.probe import MediaInfo, probe
@@ -25,6 +27,8 @@ from runtime.report import (
     AvOffset,
     DamagedPlace,
     EngineFacts,
+    FinishReport,
+    LoudnessFacts,
     MediaFile,
     Report,
     Speed,
@@ -202,9 +206,11 @@ def _audio(outcome: Outcome, audio: AudioOutcome) -> AudioReport:
     checks = {check.index: check for check in outcome.check.audios}
     index, summary, strength = audio.index, audio.summary, outcome.plan.preset.strength
     guarded = None if summary is None else round(summary.guarded_share, 4)
+    mode = "speech" if summary is not None else "transcoded" if audio.finish is None else "repair"
+    measured = checks[index].loudness if index in checks else None
     return AudioReport(
         index=index,
-        mode="speech" if summary is not None else "transcoded",
+        mode=mode,
         sample_rate=audio.sample_rate,
         channels=audio.channels,
         samples_in=audio.samples,
@@ -213,7 +219,27 @@ def _audio(outcome: Outcome, audio: AudioOutcome) -> AudioReport:
         guard_share=guarded,
         mean_effect=None if guarded is None else round(strength * (1 - guarded), 4),
         state_resets=0 if summary is None else summary.non_finite_blocks,
+        finish=None if audio.finish is None else _finish(audio.finish, measured),
     )
+
+
+def _finish(finish: FinishSummary, measured: Loudness | None) -> FinishReport:
+    return FinishReport(
+        source=_loudness(finish.before),
+        result=None if measured is None else _loudness(measured),
+        target_lufs=None if finish.target is None else finish.target.lufs,
+        ceiling_dbtp=None if finish.target is None else finish.target.true_peak,
+        gain_db=finish.gain_db,
+        levelled_db=finish.levelled_db,
+        is_limited=finish.is_limited,
+        is_repaired=finish.repaired,
+        hum_hz=finish.hum_hz,
+        clipped_share=round(finish.clipped_share, 6),
+    )
+
+
+def _loudness(one: Loudness) -> LoudnessFacts:
+    return LoudnessFacts(one.integrated, one.range, one.true_peak)
 
 
 def _offsets(check: Verification) -> tuple[AvOffset, ...]:

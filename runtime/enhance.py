@@ -182,11 +182,12 @@ def _store_audio(run: JobRun, workspace: Workspace, stream: AudioStream) -> Audi
         return stored.outcome
     run.progress.stage("enhancing")
     settings = choose_audio(stream, suffix)
+    scratch = workspace.folder / f"sound-{index}.samples"
     with ExitStack() as stack:
         container = open_scratch(suffix)
         stack.callback(container.close)
         encoder = AudioEncoder(container, settings, from_zero=begins_at_zero(suffix, settings))
-        pipeline = stack.enter_context(open_audio_pipeline(run, stream, encoder, stop=run.new_stop()))
+        pipeline = stack.enter_context(open_audio_pipeline(run, stream, encoder, stop=run.new_stop(), scratch=scratch))
         context = encoder.stream.codec_context
         head = PacketHead(settings.codec, context.time_base, bytes(context.extradata or b""))
         with workspace.convert_os_errors():

@@ -1,12 +1,17 @@
 """The parts of a running job: the stages of its video and audio, and the check of its result."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kernels.colour import YuvLayout
+from runtime.audio.analysis import analyse
+from runtime.audio.finishing import Finisher
 from runtime.audio.pipeline import AudioOutcome, AudioPipeline
 from runtime.audio.speech_enhancer import SpeechEnhancer
 from runtime.backend_selection import JobBackends
@@ -105,15 +110,18 @@ def read_siting(plan: JobPlan, video: VideoPlan) -> tuple[float, float]:
     return find_siting(plan.info.path, video.stream)
 
 
-def open_audio_pipeline(run: JobRun, stream: AudioStream, encoder: AudioEncoder, *, stop: StopSignal) -> AudioPipeline:
-    """Set up the stages of one audio track; its speech is enhanced only if planned."""
+def open_audio_pipeline(
+    run: JobRun, stream: AudioStream, encoder: AudioEncoder, *, stop: StopSignal, scratch: Path
+) -> AudioPipeline:
+    """Set up the stages of one audio track, as the plan says; `scratch` is a file for its samples."""
     plan = run.plan
     reader = AudioReader(plan.info.path, stream, start=plan.options.start, end=plan.options.end)
     enhancer = None
     speech = run.backends.speech
-    if plan.speech is not None and stream in plan.speech.tracks and speech is not None:
+    is_processed = stream in plan.tracks
+    if is_processed and plan.speech is not None and speech is not None:
         enhancer = SpeechEnhancer(
-            plan.speech.model,
+            plan.speech,
             speech.backend,
             channels=stream.channels,
             layout=stream.layout,
@@ -125,10 +133,31 @@ def open_audio_pipeline(run: JobRun, stream: AudioStream, encoder: AudioEncoder,
         refuse_damage(reader, reader, plan),
         enhancer,
         encoder,
+        open_finisher=_finisher_of(run, stream, stop, scratch) if is_processed else None,
         clock=run.clock,
         stop=stop,
         on_samples=run.progress.samples,
     )
+
+
+def _finisher_of(run: JobRun, stream: AudioStream, stop: StopSignal, scratch: Path) -> Callable[[], Finisher] | None:
+    """Return what analyses a track and opens its finisher; None where the plan has nothing to finish."""
+    plan, finish = run.plan, run.plan.finish
+    if finish is None:
+        return None
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        with AudioReader(plan.info.path, stream, start=plan.options.start, end=plan.options.end) as reader:
+            for block in reader:
+                stop.check()
+                yield block.samples
+
+    def open_finisher() -> Finisher:
+        layout, rate = stream.layout, stream.sample_rate
+        analysis = analyse(blocks(), layout=layout, sample_rate=rate)
+        return Finisher(finish, analysis, layout=layout, sample_rate=rate, scratch=scratch, stop=stop)
+
+    return open_finisher
 
 
 def refuse_damage(reader: VideoReader | AudioReader, items: Iterable[Item], plan: JobPlan) -> Iterator[Item]:

@@ -25,8 +25,34 @@ class AudioMode(StrEnum):
 
     SPEECH = "speech"
     """Speech is denoised."""
+    REPAIR = "repair"
+    """Hum, clicks and clipping are repaired; noise and music stay as they are."""
+    FULL = "full"
+    """Speech is repaired and denoised, and speakers are brought to a similar level."""
     OFF = "off"
     """Audio is copied bit for bit."""
+
+    @property
+    def repairs(self) -> bool:
+        """Whether hum, clicks and clipping are repaired."""
+        return self in (AudioMode.REPAIR, AudioMode.FULL)
+
+    @property
+    def denoises(self) -> bool:
+        """Whether a speech network removes noise."""
+        return self in (AudioMode.SPEECH, AudioMode.FULL)
+
+
+class LoudnessStandard(StrEnum):
+    """Loudness to which audio is brought."""
+
+    OFF = "off"
+    EBU = "ebu"
+    """EBU R 128: -23 LUFS, at most -1 dBTP."""
+    ATSC = "atsc"
+    """ATSC A/85: -24 LUFS, at most -2 dBTP."""
+    PODCAST = "podcast"
+    """-16 LUFS, at most -1 dBTP."""
 
 
 class Codec(StrEnum):
@@ -57,6 +83,7 @@ class EnhanceOptions:
     scale: Scale | None = None
     audio: AudioMode | None = None
     strength: float | None = None
+    loudness: LoudnessStandard | None = None
     backend: str = "auto"
     precision: str = "auto"
     codec: Codec | None = None

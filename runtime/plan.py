@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, cast
 
+from runtime.audio.finishing import TARGETS, FinishPlan
 from runtime.errors import DecodeError, ManifestError, OptionError, OutputError, UnsupportedMediaError
 from runtime.manifest import Model, VideoSpec, find_model
 from runtime.media.audio_reader import find_audio
@@ -44,19 +45,12 @@ class VideoPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechPlan:
-    """The audio tracks whose speech is enhanced, and the model for it."""
-
-    tracks: tuple[AudioStream, ...]
-    model: Model
-
-
-@dataclass(frozen=True, slots=True)
 class JobPlan:
     """The plan of one job.
 
-    `video` is None where the video is copied or missing, `speech` where no track is enhanced. `notes` are warnings for
-    the report.
+    `video` is None where the video is copied or missing. `tracks` are the audio tracks that are processed: `speech` is
+    the model that removes their noise, None where it stays, and `finish` what else is done to them, None for nothing.
+    `notes` are warnings for the report.
     """
 
     info: MediaInfo
@@ -64,7 +58,9 @@ class JobPlan:
     options: EnhanceOptions
     preset: ResolvedPreset
     video: VideoPlan | None
-    speech: SpeechPlan | None
+    tracks: tuple[AudioStream, ...]
+    speech: Model | None
+    finish: FinishPlan | None
     streams: tuple[StreamPlan, ...]
     notes: tuple[str, ...] = ()
 
@@ -82,7 +78,7 @@ def plan_job(source: Path, target: Path | None, options: EnhanceOptions) -> JobP
     stream = None if preset.preset.copies_video else info.video
     start, end = options.start, options.end
     found = {track.index: find_audio(info.path, track, start=start, end=end) for track in info.audios}
-    tracks = info.audios if preset.audio is AudioMode.SPEECH else ()
+    tracks = () if preset.audio is AudioMode.OFF else info.audios
     tracks = tuple(track for track in tracks if found[track.index] == "sound")
     nothing = "it is empty" if start is None and end is None else "it is empty from --start to --end"
     left_out = {index: nothing for index, what in found.items() if what == "nothing"}
@@ -111,8 +107,9 @@ def plan_job(source: Path, target: Path | None, options: EnhanceOptions) -> JobP
         start=options.start,
         end=options.end,
     )
-    speech = SpeechPlan(tracks, find_model(preset.preset.audio_model)) if tracks else None
-    return JobPlan(info, target, options, preset, video, speech, streams, tuple(notes))
+    speech = find_model(preset.preset.audio_model) if tracks and preset.audio.denoises else None
+    finish = _plan_finish(preset) if tracks else None
+    return JobPlan(info, target, options, preset, video, tracks, speech, finish, streams, tuple(notes))
 
 
 def encode_settings(plan: JobPlan, video: VideoPlan, reader: VideoReader, *, threads: int) -> EncodeSettings:
@@ -153,11 +150,18 @@ def expected_frames(plan: JobPlan) -> int | None:
 
 
 def expected_samples(plan: JobPlan) -> int | None:
-    """Estimate the number of samples of the first enhanced track; None where the source does not declare it."""
-    if plan.speech is None or plan.info.duration is None:
+    """Estimate the number of samples of the first processed track; None where the source does not declare it."""
+    if not plan.tracks or plan.info.duration is None:
         return None
     last = min(plan.info.duration, plan.options.end or plan.info.duration)
-    return max(1, round((last - (plan.options.start or 0)) * plan.speech.tracks[0].sample_rate))
+    return max(1, round((last - (plan.options.start or 0)) * plan.tracks[0].sample_rate))
+
+
+def _plan_finish(preset: ResolvedPreset) -> FinishPlan | None:
+    target = TARGETS.get(preset.loudness)
+    if not preset.audio.repairs and target is None:
+        return None
+    return FinishPlan(repair=preset.audio.repairs, level=preset.audio is AudioMode.FULL, target=target)
 
 
 def _plan_video(
@@ -233,7 +237,7 @@ def _memory_bytes() -> int:
 def _nothing_to_do(
     info: MediaInfo, preset: ResolvedPreset, options: EnhanceOptions, left_out: Mapping[int, str]
 ) -> str:
-    if preset.audio is AudioMode.SPEECH and info.audios and len(left_out) == len(info.audios):
+    if preset.audio is not AudioMode.OFF and info.audios and len(left_out) == len(info.audios):
         reason = f"{info.path} has no audio to enhance: {next(iter(left_out.values()))}"
         if options.start is None and options.end is None:
             raise UnsupportedMediaError(reason)

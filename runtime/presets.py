@@ -11,6 +11,7 @@ from runtime.options import (
     AudioMode,
     Codec,
     EnhanceOptions,
+    LoudnessStandard,
     Scale,
     Speed,
     check_crf,
@@ -24,6 +25,7 @@ MAX_AUTO_COLUMNS: Final = 4096
 
 
 _LIGHT: Final[Mapping[Factor, str]] = MappingProxyType({1: "light-restore", 2: "light-x2", 4: "light-x4"})
+_NO_VIDEO: Final[Mapping[Factor, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Preset:
     speed: Speed = "fast"
     least_bits: Literal[8, 10] = 8
     audio: AudioMode = AudioMode.SPEECH
+    loudness: LoudnessStandard = LoudnessStandard.OFF
     strength: float = 1.0
     audio_model: str = "speech-mask"
 
@@ -75,6 +78,7 @@ class ResolvedPreset:
     codec: Codec | None
     crf: int | None
     audio: AudioMode
+    loudness: LoudnessStandard
     strength: float
 
 
@@ -125,10 +129,42 @@ _TABLE = (
         name="sound-only",
         title="Audio only",
         sentence="Removes background noise from speech; video is copied unchanged.",
-        models=MappingProxyType({}),
+        models=_NO_VIDEO,
         scale=1,
         auto_limit=1,
         codec=None,
+    ),
+    Preset(
+        name="speech",
+        title="Podcast and interview",
+        sentence="Repairs speech, removes noise, evens out speakers and sets podcast loudness; video is copied.",
+        models=_NO_VIDEO,
+        scale=1,
+        auto_limit=1,
+        codec=None,
+        audio=AudioMode.FULL,
+        loudness=LoudnessStandard.PODCAST,
+    ),
+    Preset(
+        name="dialogue-for-video",
+        title="Dialogue for broadcast",
+        sentence="Repairs speech, removes noise, evens out speakers and sets EBU R 128 loudness; video is copied.",
+        models=_NO_VIDEO,
+        scale=1,
+        auto_limit=1,
+        codec=None,
+        audio=AudioMode.FULL,
+        loudness=LoudnessStandard.EBU,
+    ),
+    Preset(
+        name="music-safe",
+        title="Music and concerts",
+        sentence="Removes hum, clicks and clipping and leaves everything else as it is; video is copied.",
+        models=_NO_VIDEO,
+        scale=1,
+        auto_limit=1,
+        codec=None,
+        audio=AudioMode.REPAIR,
     ),
 )
 
@@ -157,6 +193,14 @@ def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
     check_options(options)
     preset = find_preset(options.preset)
     audio = options.audio or preset.audio
+    loudness = options.loudness or preset.loudness
+    if audio is AudioMode.OFF:
+        if options.loudness not in (None, LoudnessStandard.OFF):
+            raise OptionError(
+                f"--audio off copies the audio, so its loudness cannot be set to {options.loudness}; "
+                "leave --loudness out or choose another --audio"
+            )
+        loudness = LoudnessStandard.OFF
     strength = preset.strength if options.strength is None else options.strength
     if preset.copies_video:
         _refuse_video_options(options, preset)
@@ -164,11 +208,12 @@ def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
             raise OptionError(
                 f"preset {preset.name} copies the video and --audio off copies the audio: nothing is left to enhance"
             )
-        return ResolvedPreset(preset, 1, None, None, audio, strength)
+        return ResolvedPreset(preset, 1, None, None, audio, loudness, strength)
     scale = preset.scale if options.scale is None else options.scale
     codec = options.codec or preset.codec
     assert codec is not None
-    return ResolvedPreset(preset, scale, codec, _choose_crf(options, preset, codec), audio, strength)
+    crf = _choose_crf(options, preset, codec)
+    return ResolvedPreset(preset, scale, codec, crf, audio, loudness, strength)
 
 
 def choose_scale(height: int, width: int, preset: Preset) -> ScaleChoice:

@@ -121,6 +121,36 @@ class VideoReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LoudnessFacts:
+    """Loudness by EBU R 128; None for silence. integrated: LUFS. range: LU. true_peak: dBTP."""
+
+    integrated: float | None
+    range: float
+    true_peak: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReport:
+    """The repair and the levels of one audio track.
+
+    `source` and `result` are measured in the files. `target_lufs` and `ceiling_dbtp` are None without a target.
+    `levelled_db` is the greatest difference of gain between speakers; `is_limited` says that peaks were held below the
+    ceiling.
+    """
+
+    source: LoudnessFacts
+    result: LoudnessFacts | None
+    target_lufs: float | None
+    ceiling_dbtp: float | None
+    gain_db: float
+    levelled_db: float
+    is_limited: bool
+    is_repaired: bool
+    hum_hz: tuple[float, ...]
+    clipped_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class AudioReport:
     """The processing of one audio track.
 
@@ -138,6 +168,7 @@ class AudioReport:
     guard_share: float | None = None
     mean_effect: float | None = None
     state_resets: int = 0
+    finish: FinishReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

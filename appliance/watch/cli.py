@@ -13,7 +13,7 @@ from appliance.console import PlainCommand, format_json, format_table
 from appliance.exit_codes import ExitCode, cancel_on_signal
 from appliance.watch.errors import FolderError
 from appliance.watch.folder import DEFAULT_HOLD_S, FolderConfig, WatchFolder, parse_schedule
-from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, parse_scale
+from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, LoudnessStandard, parse_scale
 
 if TYPE_CHECKING:
     from appliance.watch.store import FolderStore
@@ -102,7 +102,13 @@ folders = typer.Typer(name="folders", help="Manage watch folders.", no_args_is_h
 Preset = Annotated[str, typer.Option(metavar="NAME", help="Preset; see `relume presets`.")]
 Scale = Annotated[str | None, typer.Option(metavar="auto|1|2|4", help="Upscaling factor; the preset's by default.")]
 Audio = Annotated[
-    AudioMode | None, typer.Option(metavar="speech|off", help="Reduce noise in speech, or keep the audio.")
+    AudioMode | None,
+    typer.Option(
+        metavar="speech|full|repair|off", help="Reduce noise, repair, both with even levels, or keep the audio."
+    ),
+]
+Loudness = Annotated[
+    LoudnessStandard | None, typer.Option(metavar="ebu|atsc|podcast|off", help="Loudness of the result.")
 ]
 Strength = Annotated[float | None, typer.Option(metavar="0..1", help="Strength of the effect; 1 is full.")]
 VideoCodec = Annotated[
@@ -144,6 +150,7 @@ def watch(
     preset: Preset = DEFAULT_PRESET,
     scale: Scale = None,
     audio: Audio = None,
+    loudness: Loudness = None,
     strength: Strength = None,
     codec: VideoCodec = None,
     model: Model = None,
@@ -163,7 +170,7 @@ def watch(
 
     Ctrl-C stops; the next start resumes. With --once, exit code 3 means that a file could not be enhanced.
     """
-    options = _options(preset, scale, audio, strength, codec, model, zoo)
+    options = _options(preset, scale, audio, loudness, strength, codec, model, zoo)
     config = _config(folder, output, options, done, polling, hold, hours, include, exclude)
     from appliance.watch.standalone import watch_folder
 
@@ -195,6 +202,7 @@ def add_folder(
     preset: Preset = DEFAULT_PRESET,
     scale: Scale = None,
     audio: Audio = None,
+    loudness: Loudness = None,
     strength: Strength = None,
     codec: VideoCodec = None,
     model: Model = None,
@@ -208,7 +216,7 @@ def add_folder(
     data: Data = None,
 ) -> None:
     """Add a watch folder; a running server picks it up within seconds."""
-    options = _options(preset, scale, audio, strength, codec, model, zoo)
+    options = _options(preset, scale, audio, loudness, strength, codec, model, zoo)
     config = _config(folder, output, options, done, polling, hold, hours, include, exclude)
     with _open(data) as store:
         print(f"watching {config.path} ({store.add(config).id})")
@@ -248,6 +256,7 @@ def _options(
     preset: str,
     scale: str | None,
     audio: AudioMode | None,
+    loudness: LoudnessStandard | None,
     strength: float | None,
     codec: Codec | None,
     model: str | None,
@@ -261,6 +270,7 @@ def _options(
         preset=preset,
         scale=None if scale is None else parse_scale(scale),
         audio=audio,
+        loudness=loudness,
         strength=strength,
         codec=codec,
         model=model,

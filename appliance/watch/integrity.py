@@ -57,7 +57,7 @@ def check_media(path: Path, options: EnhanceOptions, *, is_declared: bool = Fals
         raise
     if not is_declared and not options.allow_damaged:
         video = () if plan.video is None else (plan.video.stream,)
-        check_whole(path, [*video, *(() if plan.speech is None else plan.speech.tracks)])
+        check_whole(path, [*video, *plan.tracks])
     return plan.target.suffix
 
 

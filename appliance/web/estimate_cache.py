@@ -120,7 +120,15 @@ def _kind(plan: JobPlan) -> tuple[object, ...]:
     """Return what determines the time per pixel."""
     model = None if plan.video is None else plan.video.model.manifest.name
     preset, options = plan.preset, plan.options
-    return (model, preset.codec, preset.crf, plan.speech is not None, options.backend, options.precision)
+    return (
+        model,
+        preset.codec,
+        preset.crf,
+        plan.preset.audio,
+        plan.preset.loudness,
+        options.backend,
+        options.precision,
+    )
 
 
 def _load(plan: JobPlan) -> float:
@@ -128,4 +136,4 @@ def _load(plan: JobPlan) -> float:
     if plan.video is not None:
         stream = plan.video.stream
         return float(stream.width * stream.height * (stream.average_rate or 25))
-    return 0.0 if plan.speech is None else float(sum(track.sample_rate for track in plan.speech.tracks))
+    return float(sum(track.sample_rate for track in plan.tracks))

@@ -9,7 +9,7 @@ from typing import Final
 from appliance.console import describe_duration, format_bytes
 from appliance.jobs.job import JobRecord
 from runtime.presets import PRESETS
-from runtime.report import Action, Report, VideoFacts, VideoReport
+from runtime.report import Action, FinishReport, Report, VideoFacts, VideoReport
 
 _UNSUPPORTED: Final = "the format of the result does not support it"
 
@@ -75,9 +75,12 @@ def _audio(report: Report) -> Iterator[str]:
     for number, track in enumerate(report.sound, start=1):
         which = "" if len(report.sound) == 1 else f"Audio track {number}: "
         if track.mode == "off" or track.strength is None:
-            yield _capital(f"{which}audio copied unchanged.")
-            continue
-        yield _capital(f"{which}background noise removed from speech.")
+            if track.finish is None:
+                yield _capital(f"{which}audio copied unchanged.")
+        else:
+            yield _capital(f"{which}background noise removed from speech.")
+        if track.finish is not None:
+            yield from (_capital(f"{which}{sentence}") for sentence in _finish(track.finish))
         if track.guard_share is not None and track.guard_share >= 0.005:
             yield _capital(
                 f"{which}noise reduction was lowered for {track.guard_share:.0%} of the time to protect speech."
@@ -86,6 +89,23 @@ def _audio(report: Report) -> Iterator[str]:
         if offset.before == offset.after:
             yield "Audio and video in sync, exactly as in the source."
             break
+
+
+def _finish(finish: FinishReport) -> Iterator[str]:
+    if finish.hum_hz:
+        yield f"hum at {', '.join(f'{hz:.0f}' for hz in finish.hum_hz)} Hz removed."
+    if finish.clipped_share:
+        yield f"clipping repaired ({finish.clipped_share:.2%} of the samples)."
+    if finish.levelled_db >= 1:
+        yield f"speakers brought up to {finish.levelled_db:.0f} dB closer to each other."
+    before, after = finish.source, finish.result
+    if after is None or after.integrated is None or before.integrated is None:
+        return
+    limited = ", peaks limited" if finish.is_limited else ""
+    yield (
+        f"loudness {before.integrated:.1f} LUFS before, {after.integrated:.1f} LUFS after; "
+        f"true peak {after.true_peak or 0:.1f} dBTP{limited}."
+    )
 
 
 def _streams(report: Report) -> Iterator[str]:
@@ -161,8 +181,12 @@ def _processing(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
         yield "Video strength", f"{report.picture.strength:.0%}"
         yield "Frame timing", "unchanged" if report.picture.pts_equal else "changed"
     for track in report.sound:
-        handling = "copied" if track.strength is None else f"speech enhanced, strength {track.strength:.0%}"
+        handling = "copied" if track.finish is None else "repaired" if track.finish.is_repaired else "level changed"
+        if track.strength is not None:
+            handling = f"speech enhanced, strength {track.strength:.0%}"
         yield f"Audio, stream {track.index}", handling
+        if track.finish is not None:
+            yield f"Loudness, stream {track.index}", _loudness(track.finish)
     for engine in report.engines:
         yield "Model", f"{engine.model}, {engine.precision} on {engine.backend}, SHA-256 {engine.sha256}"
     yield "Processing time", describe_duration(report.speed.wall_s)
@@ -170,6 +194,17 @@ def _processing(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
         if moment is not None:
             yield word, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
     yield "Verification", "passed" if not report.check_failures else "; ".join(report.check_failures)
+
+
+def _loudness(finish: FinishReport) -> str:
+    facts = (("before", finish.source), ("after", finish.result))
+    measured = [
+        f"{name} {one.integrated:.1f} LUFS, {one.true_peak:.1f} dBTP"
+        for name, one in facts
+        if one is not None and one.integrated is not None and one.true_peak is not None
+    ]
+    target = "" if finish.target_lufs is None else f"; target {finish.target_lufs:g} LUFS, {finish.ceiling_dbtp:g} dBTP"
+    return (", ".join(measured) or "silence") + target
 
 
 def _stream_rows(report: Report) -> Iterable[Sequence[str]]:

@@ -84,6 +84,7 @@ class OptionsOut(BaseModel):
     scale: int | str | None
     strength: float | None
     audio: str | None
+    loudness: str | None
     codec: str | None
     model: str | None
     allow_damaged: bool
@@ -156,6 +157,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             scale=options.scale,
             strength=options.strength,
             audio=options.audio,
+            loudness=options.loudness,
             codec=options.codec,
             model=options.model,
             allow_damaged=options.allow_damaged,

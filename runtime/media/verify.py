@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from runtime.errors import DecodeError
 from runtime.media.audio_encoder import AudioEncoder
+from runtime.media.audio_filters import Loudness, LoudnessMeter
 from runtime.media.audio_reader import AudioReader
 from runtime.media.demux import open_source, read_packets
 from runtime.media.file_clock import find_end, find_file_end
@@ -48,6 +49,7 @@ class AudioTimes:
     samples: int
     leading_silence: int = 0
     resampled: bool = False
+    measures_loudness: bool = False
 
     @classmethod
     def between(cls, reader: AudioReader, encoder: AudioEncoder) -> Self:
@@ -127,7 +129,8 @@ class VideoCheck:
 class AudioCheck:
     """Whether a track of a result is the job's; offsets are the samples by which audio starts after the video.
 
-    `tolerance` is one tick of the container in samples if it cannot store the times exactly, else 0.
+    `tolerance` is one tick of the container in samples if it cannot store the times exactly, else 0. `loudness` is None
+    unless it was measured.
     """
 
     index: int
@@ -137,6 +140,7 @@ class AudioCheck:
     offset_before: int | None
     offset_after: int | None
     tolerance: int = 0
+    loudness: Loudness | None = None
 
     @property
     def passed(self) -> bool:
@@ -290,7 +294,10 @@ def _check_audio(info: MediaInfo, track: AudioTimes, before: Fraction | None, af
         if not track.samples:
             return AudioCheck(track.index, rate, 0, 0, None, None)
         raise DecodeError(f"{info.path} has no audio in stream {track.out_index}, although it was written")
-    first, samples = _count(info.path, stream)
+    meter = None
+    if track.measures_loudness:
+        meter = LoudnessMeter(layout=stream.layout, sample_rate=stream.sample_rate)
+    first, samples = _count(info.path, stream, meter)
     step = rate * stream.time_base
     return AudioCheck(
         index=track.index,
@@ -300,11 +307,15 @@ def _check_audio(info: MediaInfo, track: AudioTimes, before: Fraction | None, af
         offset_before=None if before is None else round(track.first_sample - before * rate),
         offset_after=None if after is None else round(first + track.leading_silence - after * rate),
         tolerance=(0 if step <= 1 else ceil(step)) + track.resampled,
+        loudness=None if meter is None else meter.result(),
     )
 
 
-def _count(path: Path, stream: AudioStream) -> tuple[int, int]:
+def _count(path: Path, stream: AudioStream, meter: LoudnessMeter | None) -> tuple[int, int]:
     with AudioReader(path, stream) as reader:
-        for _ in reader:
-            pass
+        for block in reader:
+            if meter is not None:
+                meter.push(block.samples)
+        if meter is not None:
+            meter.flush()
         return reader.first_sample, reader.samples

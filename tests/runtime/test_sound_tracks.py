@@ -1,5 +1,6 @@
 """Whole jobs on films of several tracks, of which some have no sound, or are very many."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from runtime.errors import OptionError, OutputError, UnsupportedMediaError
 from runtime.media import probe as probing
 from runtime.media.audio_samples import make_frame
 from runtime.media.probe import probe
-from runtime.options import EnhanceOptions
+from runtime.options import AudioMode, EnhanceOptions, LoudnessStandard
 from runtime.report import Action, Report
 
 RATE = 48_000
@@ -157,3 +158,50 @@ def test_a_container_that_is_not_written_is_refused_before_any_work(tmp_path: Pa
 
     with pytest.raises(OutputError, match=r"which is not supported for results; expected one of \.mp4"):
         enhance(path, tmp_path / f"b{suffix}", SOUND_ONLY)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "lufs"),
+    [
+        (".wav", EnhanceOptions(preset="speech"), -16.0),
+        (".m4a", EnhanceOptions(preset="dialogue-for-video"), -23.0),
+        (".mp4", EnhanceOptions(preset="upscale", scale=1, loudness=LoudnessStandard.ATSC), -24.0),
+    ],
+)
+def test_a_finished_track_has_its_loudness_and_every_sample(
+    tmp_path: Path, suffix: str, options: EnhanceOptions, lufs: float
+) -> None:
+    source = write_film(tmp_path / "film.mp4", [(0, 4 * RATE)])
+    target = tmp_path / f"result{suffix}"
+
+    report = enhance(source, target, options)
+
+    (track,) = report.sound
+    assert track.finish is not None
+    assert track.finish.result is not None
+    assert track.finish.result.integrated == pytest.approx(lufs, abs=0.5)
+    assert track.finish.result.true_peak is not None
+    assert track.finish.result.true_peak < -1.0
+    assert track.samples_in == track.samples_out
+    assert report.check_failures == ()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", target.name]
+    first = target.read_bytes()
+    enhance(source, target, replace(options, overwrite=True))
+    assert target.read_bytes() == first
+
+
+def test_music_is_only_repaired(tmp_path: Path) -> None:
+    source = write_film(tmp_path / "film.mp4", [(0, RATE)], pictures=25)
+
+    report = enhance(source, tmp_path / "result.mp4", EnhanceOptions(preset="music-safe"))
+
+    assert [track.mode for track in report.sound] == ["repair"]
+    assert report.engines == ()
+    assert (tmp_path / "result.mp4").exists()
+
+
+def test_loudness_of_copied_audio_is_refused(tmp_path: Path) -> None:
+    source = write_film(tmp_path / "film.mp4", [(0, RATE)], pictures=2)
+
+    with pytest.raises(OptionError, match="leave --loudness out"):
+        enhance(source, None, EnhanceOptions(audio=AudioMode.OFF, loudness=LoudnessStandard.EBU))

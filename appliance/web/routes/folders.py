@@ -101,6 +101,7 @@ class FolderOut(BaseModel):
     scale: int | str | None
     strength: float | None
     audio: str | None
+    loudness: str | None
     codec: str | None
     model: str | None
     allow_damaged: bool
@@ -271,6 +272,7 @@ def _show(services: Services, folder: WatchFolder) -> FolderOut:
         scale=options.scale,
         strength=options.strength,
         audio=options.audio,
+        loudness=options.loudness,
         codec=options.codec,
         model=options.model,
         allow_damaged=options.allow_damaged,

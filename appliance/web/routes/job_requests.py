@@ -20,7 +20,7 @@ from appliance.web.services import Services
 from appliance.web.upload_store import Upload
 from runtime.errors import ManifestError, OptionError
 from runtime.manifest import find_model
-from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, check_options
+from runtime.options import DEFAULT_PRESET, AudioMode, Codec, EnhanceOptions, LoudnessStandard, check_options
 from runtime.presets import resolve_preset
 
 JobId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{16}$")]
@@ -37,6 +37,7 @@ class OptionsIn(BaseModel):
     scale: Literal["auto", 1, 2, 4] | None = None
     strength: float | None = Field(None, ge=0, le=1)
     audio: AudioMode | None = None
+    loudness: LoudnessStandard | None = None
     codec: Codec | None = None
     allow_damaged: bool = Field(False, description="Enhance a damaged file as far as it can be read")
     model: str | None = Field(
@@ -56,6 +57,7 @@ class OptionsIn(BaseModel):
             scale=self.scale,
             strength=self.strength,
             audio=self.audio,
+            loudness=self.loudness,
             codec=self.codec,
             threads=threads or None,
             allow_damaged=self.allow_damaged,

@@ -12,7 +12,7 @@ from appliance.web.routes.job_requests import OptionsIn
 from appliance.web.security import Operator, ServicesDep, Viewer
 from runtime.errors import ManifestError
 from runtime.manifest import Manifest, load_model
-from runtime.options import AudioMode, Codec
+from runtime.options import AudioMode, Codec, LoudnessStandard
 from runtime.presets import PRESETS
 
 router = APIRouter(tags=["jobs"])
@@ -31,6 +31,7 @@ class PresetOut(BaseModel):
     scale: str | int
     codec: Codec | None
     audio: AudioMode
+    loudness: LoudnessStandard
     strength: float
 
 
@@ -50,6 +51,7 @@ async def presets(caller: Viewer) -> list[PresetOut]:
             scale=preset.scale,
             codec=preset.codec,
             audio=preset.audio,
+            loudness=preset.loudness,
             strength=preset.strength,
         )
         for preset in PRESETS.values()

@@ -5,7 +5,7 @@ import { askForm } from "./dialogs.js";
 import { fill, h, setText } from "./dom.js";
 import { checkbox, errorBox, field, FormError, input, select, showError } from "./forms.js";
 import { icon } from "./icons.js";
-import { FORMATS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
+import { FORMATS, LOUDNESS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
 
 const DEFAULTS = {
   path: "",
@@ -14,6 +14,7 @@ const DEFAULTS = {
   scale: null,
   strength: null,
   audio: null,
+  loudness: null,
   codec: null,
   model: null,
   allow_damaged: false,
@@ -44,6 +45,7 @@ export function folderFields(folder, presets, models) {
   const scale = select([PRESET_DECIDES, ...entries(SCALES)], now.scale ?? "");
   const strength = select(withValue(STRENGTHS, now.strength), now.strength ?? "");
   const audio = select([PRESET_DECIDES, ...entries(SOUNDS)], now.audio ?? "");
+  const loudness = select([PRESET_DECIDES, ...entries(LOUDNESS)], now.loudness ?? "");
   const codec = select([PRESET_DECIDES, ...entries(FORMATS)], now.codec ?? "");
   const hours = hourFields(now.schedule);
   const include = plain("include", { props: { value: now.include.join(", ") }, placeholder: "*.mp4, *.mkv" });
@@ -74,7 +76,8 @@ export function folderFields(folder, presets, models) {
           "div",
           { class: "stack" },
           h("div", { class: "pair" }, field("Size", scale), field("Strength", strength)),
-          h("div", { class: "pair" }, field("Audio", audio), field("Format", codec)),
+          h("div", { class: "pair" }, field("Audio", audio), field("Loudness", loudness)),
+          field("Format", codec),
           models.length > 0 || own ? field("Video model", model) : null,
           field("Only these files", include, "Separated by commas. Empty: all video and audio files."),
           field("Exclude files or folders", exclude),
@@ -99,6 +102,7 @@ export function folderFields(folder, presets, models) {
         scale: scale.value === "" || scale.value === "auto" ? scale.value || null : Number(scale.value),
         strength: strength.value === "" ? null : Number(strength.value),
         audio: audio.value || null,
+        loudness: loudness.value || null,
         codec: codec.value || null,
         model: model.value || null,
         allow_damaged: damaged.control.checked,

@@ -16,7 +16,7 @@ import {
 import { select } from "./forms.js";
 import { icon } from "./icons.js";
 import { actionButton, allowedActions, PRIORITIES, prioritiseJob } from "./job-actions.js";
-import { describeJob } from "./job-options.js";
+import { describeJob, isAudioPreset } from "./job-options.js";
 import { mayManage } from "./session.js";
 
 /**
@@ -76,7 +76,7 @@ export function jobCard(job, { reorder = null } = {}) {
 
 /** Create the thumbnail of a job, or an icon if there is none. */
 export function thumbnail(job) {
-  if (!job.has?.thumbnail) return icon(job.is_sound || job.options?.preset === "sound-only" ? "sound" : "film");
+  if (!job.has?.thumbnail) return icon(job.is_sound || isAudioPreset(job.options?.preset) ? "sound" : "film");
   const image = h("img", { src: `/api/jobs/${job.id}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
   image.addEventListener("error", () => image.replaceWith(icon("film")));
   return image;

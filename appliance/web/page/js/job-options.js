@@ -29,11 +29,32 @@ export function presetTitle(name) {
   return presets?.find((preset) => preset.name === name)?.title ?? name ?? "";
 }
 
+/** Return whether a preset processes audio alone. */
+export function isAudioPreset(name) {
+  return presets?.find((preset) => preset.name === name)?.copies_picture ?? false;
+}
+
 /** Labels of the scales. */
 export const SCALES = { auto: "Auto", 1: "1×", 2: "2×", 4: "4×" };
 
 /** Labels of the audio options. */
-export const SOUNDS = { speech: "Reduce noise", off: "Keep original" };
+export const SOUNDS = { speech: "Reduce noise", full: "Full speech cleanup", repair: "Repair only", off: "Keep original" };
+
+/** What the audio options do. */
+export const SOUND_HINTS = {
+  speech: "Removes background noise from speech.",
+  full: "Removes hum, clicks, clipping and background noise, and evens out speakers.",
+  repair: "Removes hum, clicks and clipping; suitable for music.",
+  off: "The audio is copied bit for bit.",
+};
+
+/** Labels of the loudness standards. */
+export const LOUDNESS = {
+  off: "Keep level",
+  podcast: "Podcast (−16 LUFS)",
+  ebu: "Broadcast, EBU R 128 (−23 LUFS)",
+  atsc: "Broadcast, ATSC A/85 (−24 LUFS)",
+};
 
 /** Labels of the output formats. */
 export const FORMATS = {
@@ -55,7 +76,12 @@ export function describeStrength(strength) {
 
 /** Describe the options of a job in one line; for audio only the audio enhancement. */
 export function describeJob(job) {
-  return job.is_sound ? "Speech cleaned" : describeChoices(job.options);
+  return job.is_sound ? describeSound(job.options) : describeChoices(job.options);
+}
+
+function describeSound(options) {
+  if (!options || options.preset === "sound-only") return "Speech cleaned";
+  return presetTitle(options.preset);
 }
 
 /** Describe job options in one line. */
@@ -64,6 +90,8 @@ export function describeChoices(options) {
   const parts = [presetTitle(options.preset)];
   if (options.scale && options.scale !== "auto") parts.push(SCALES[options.scale]);
   if (options.audio === "off") parts.push("audio unchanged");
+  else if (options.audio) parts.push(SOUNDS[options.audio].toLowerCase());
+  if (options.loudness && options.loudness !== "off") parts.push(LOUDNESS[options.loudness]);
   if (options.model) parts.push(`with ${options.model}`);
   if (options.start_s || options.end_s) parts.push(describePart(options));
   if (options.codec) parts.push(FORMATS[options.codec].replace(/ \(.*/, "").toLowerCase());

@@ -2,7 +2,7 @@
 
 import { fill, h, newId, setText, setVars } from "./dom.js";
 import { field, segments, select } from "./forms.js";
-import { describeStrength, FORMATS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
+import { describeStrength, FORMATS, LOUDNESS, modelChoices, SCALES, SOUND_HINTS, SOUNDS } from "./job-options.js";
 
 /**
  * Create the form; `models` are the custom models of the server.
@@ -38,14 +38,17 @@ export function optionsForm(presets, models, onChange) {
       choose(byName.get(name), choices);
     },
     describeResult: (text) => controls.describe(text),
-    // Audio files only have their speech cleaned; the previous options return with the next video.
+    // Audio files have the presets for audio; the previous options return with the next video.
     limitToSound: (on) => {
-      if (on === cards.box.hidden) return;
-      cards.box.hidden = on;
+      if (on === cards.limited()) return;
+      cards.limit(on);
       if (on) {
         before = { preset: preset.name, ...controls.choices() };
-        choose(presets.find((one) => one.copies_picture), {});
+        const next = preset.copies_picture ? preset : presets.find((one) => one.copies_picture);
+        cards.check(next.name);
+        choose(next, next === preset ? before : {});
       } else {
+        cards.check(before.preset);
         choose(byName.get(before.preset), before);
       }
     },
@@ -55,6 +58,7 @@ export function optionsForm(presets, models, onChange) {
 function presetCards(presets, choose) {
   const name = newId("preset");
   const radios = new Map();
+  let limited = false;
   const cards = presets.map((preset, index) => {
     const id = newId("preset");
     const radio = h("input", {
@@ -91,12 +95,19 @@ function presetCards(presets, choose) {
     check: (wanted) => {
       radios.get(wanted).checked = true;
     },
+    limited: () => limited,
+    limit: (on) => {
+      limited = on;
+      presets.forEach((preset, index) => {
+        cards[index].hidden = on && !preset.copies_picture;
+      });
+    },
   };
 }
 
 function makeControls(preset, models, start, changed) {
   // Initial values count as chosen by the user.
-  const touched = new Set(["scale", "strength", "audio", "codec"].filter((name) => (start[name] ?? null) !== null));
+  const touched = new Set(["scale", "strength", "audio", "loudness", "codec"].filter((name) => (start[name] ?? null) !== null));
   const touch = (name) => {
     touched.add(name);
     changed();
@@ -123,10 +134,8 @@ function makeControls(preset, models, start, changed) {
   const strength = strengthField(start.strength ?? preset.strength, () => touch("strength"));
   readers.strength = strength.value;
   boxes.push(strength.box);
+  boxes.push(...soundFields(preset, start, readers, touch));
   if (!preset.copies_picture) {
-    const sound = segments("Audio", Object.entries(SOUNDS), start.audio ?? preset.audio, () => touch("audio"));
-    readers.audio = sound.value;
-    boxes.push(sound.box);
     const format = select(
       preset.codecs.map((codec) => [codec, FORMATS[codec] ?? codec]),
       start.codec ?? preset.codec,
@@ -158,6 +167,30 @@ function makeControls(preset, models, start, changed) {
       return model() === "" ? made : { ...made, model: model() };
     },
   };
+}
+
+function soundFields(preset, start, readers, touch) {
+  // Where the video is copied, something has to be done to the audio.
+  const offered = Object.entries(SOUNDS).filter(([name]) => name !== "off" || !preset.copies_picture);
+  const sound = select(offered, start.audio ?? preset.audio);
+  const hint = h("p", { class: "hint" });
+  const soundBox = field("Audio", sound);
+  soundBox.append(hint);
+  const loudness = select(Object.entries(LOUDNESS), start.loudness ?? preset.loudness);
+  const loudnessBox = field("Loudness", loudness);
+  const show = () => {
+    setText(hint, SOUND_HINTS[sound.value]);
+    loudnessBox.hidden = sound.value === "off";
+  };
+  sound.addEventListener("change", () => {
+    show();
+    touch("audio");
+  });
+  loudness.addEventListener("change", () => touch("loudness"));
+  show();
+  readers.audio = () => sound.value;
+  readers.loudness = () => (sound.value === "off" ? "off" : loudness.value);
+  return [soundBox, loudnessBox];
 }
 
 function strengthField(start, onChange) {

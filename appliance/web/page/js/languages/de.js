@@ -407,6 +407,18 @@ export const TEXTS = {
   Automatic: "Automatisch",
   "Reduce noise": "Entrauschen",
   "Keep original": "Original",
+  "Full speech cleanup": "Sprache vollständig aufbereiten",
+  "Repair only": "Nur reparieren",
+  "Removes background noise from speech.": "Entfernt Hintergrundgeräusche aus Sprache.",
+  "Removes hum, clicks, clipping and background noise, and evens out speakers.":
+    "Entfernt Brummen, Knackser, Übersteuerung und Hintergrundgeräusche und gleicht die Lautstärke der Sprecher an.",
+  "Removes hum, clicks and clipping; suitable for music.": "Entfernt Brummen, Knackser und Übersteuerung; auch für Musik.",
+  "The audio is copied bit for bit.": "Das Audio wird Bit für Bit kopiert.",
+  Loudness: "Lautheit",
+  "Keep level": "Pegel beibehalten",
+  "Podcast (−16 LUFS)": "Podcast (−16 LUFS)",
+  "Broadcast, EBU R 128 (−23 LUFS)": "Rundfunk, EBU R 128 (−23 LUFS)",
+  "Broadcast, ATSC A/85 (−24 LUFS)": "Rundfunk, ATSC A/85 (−24 LUFS)",
   "Plays everywhere (H.264)": "Läuft überall (H.264)",
   "Smaller files (HEVC)": "Kleinere Dateien (HEVC)",
   "Smallest files, slow to encode (AV1)": "Kleinste Dateien, langsam (AV1)",
@@ -424,6 +436,9 @@ export const TEXTS = {
   "“{}” was added to the queue.": "„{}“ wurde zur Warteschlange hinzugefügt.",
   "Speech cleaned": "Sprache gereinigt",
   "audio unchanged": "Audio unverändert",
+  "reduce noise": "entrauscht",
+  "full speech cleanup": "Sprache vollständig aufbereitet",
+  "repair only": "nur repariert",
   // Presets
   Upscale: "Hochskalieren",
   "Upscales video up to 4K and removes background noise from speech.": "Vergrößert Video bis 4K und entfernt Hintergrundgeräusche aus Sprache.",
@@ -437,6 +452,15 @@ export const TEXTS = {
   "Upscales up to 4K into 10-bit ProRes for editing software.": "Vergrößert bis 4K in 10-Bit-ProRes für Schnittprogramme.",
   "Audio only": "Nur Audio",
   "Removes background noise from speech; video is copied unchanged.": "Entfernt Hintergrundgeräusche aus Sprache; Video wird unverändert kopiert.",
+  "Podcast and interview": "Podcast und Interview",
+  "Repairs speech, removes noise, evens out speakers and sets podcast loudness; video is copied.":
+    "Repariert und entrauscht Sprache, gleicht Sprecher an und stellt Podcast-Lautheit ein; Video wird kopiert.",
+  "Dialogue for broadcast": "Dialog für Rundfunk",
+  "Repairs speech, removes noise, evens out speakers and sets EBU R 128 loudness; video is copied.":
+    "Repariert und entrauscht Sprache, gleicht Sprecher an und stellt die Lautheit nach EBU R 128 ein; Video wird kopiert.",
+  "Music and concerts": "Musik und Konzerte",
+  "Removes hum, clicks and clipping and leaves everything else as it is; video is copied.":
+    "Entfernt Brummen, Knackser und Übersteuerung und lässt alles andere unverändert; Video wird kopiert.",
 
   // Comparison
   "Before and after": "Vorher und nachher",
@@ -893,6 +917,18 @@ export const TEXTS = {
   "Noise reduction was lowered for {} of the time to protect speech.":
     "Die Rauschminderung wurde {} der Zeit verringert, um die Sprache zu schützen.",
   "Audio copied unchanged.": "Audio unverändert übernommen.",
+  "Hum at {} Hz removed.": "Brummen bei {} Hz entfernt.",
+  "hum at {} Hz removed.": "Brummen bei {} Hz entfernt.",
+  "Clipping repaired ({} of the samples).": "Übersteuerung repariert ({} der Abtastwerte).",
+  "clipping repaired ({} of the samples).": "Übersteuerung repariert ({} der Abtastwerte).",
+  "Speakers brought up to {} dB closer to each other.": "Sprecher um bis zu {} dB aneinander angeglichen.",
+  "speakers brought up to {} dB closer to each other.": "Sprecher um bis zu {} dB aneinander angeglichen.",
+  "Loudness {} LUFS before, {} LUFS after; true peak {} dBTP.": "Lautheit vorher {} LUFS, nachher {} LUFS; True Peak {} dBTP.",
+  "loudness {} LUFS before, {} LUFS after; true peak {} dBTP.": "Lautheit vorher {} LUFS, nachher {} LUFS; True Peak {} dBTP.",
+  "Loudness {} LUFS before, {} LUFS after; true peak {} dBTP, peaks limited.":
+    "Lautheit vorher {} LUFS, nachher {} LUFS; True Peak {} dBTP, Spitzen begrenzt.",
+  "loudness {} LUFS before, {} LUFS after; true peak {} dBTP, peaks limited.":
+    "Lautheit vorher {} LUFS, nachher {} LUFS; True Peak {} dBTP, Spitzen begrenzt.",
   "Audio track {}: {}": "Audiospur {}: {}",
   "background noise removed from speech.": "Hintergrundgeräusche aus der Sprache entfernt.",
   "noise reduction was lowered for {} of the time to protect speech.":
