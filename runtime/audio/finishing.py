@@ -31,6 +31,9 @@ _NOTCH_HZ: Final = 2.0
 
 _READ_SAMPLES: Final = 16_384
 _MAX_GAIN_DB: Final = 30.0
+_MAX_RESTORED_LU: Final = 10.0
+"""What the speech network took away was noise; of that no more is made up for by gain."""
+_REACHED_LU: Final = 0.5
 _CLOSE_LU: Final = 0.1
 _ATTEMPTS: Final = 5
 _HEADROOM_DB: Final = 0.3
@@ -88,6 +91,14 @@ class FinishSummary:
     hum_hz: tuple[float, ...]
     clipped_share: float
     repaired: bool
+
+    @property
+    def shortfall(self) -> float | None:
+        """By how many LU the track is quieter than its target; None where it is not, or is silence."""
+        if self.target is None or self.after.integrated is None:
+            return None
+        missing = self.target.lufs - self.after.integrated
+        return missing if missing > _REACHED_LU else None
 
 
 class Finisher(Closing):
@@ -202,14 +213,18 @@ class Finisher(Closing):
             room = _REPAIRED_PEAK_DB - loudness.true_peak
             gain = min(0.0, room) if self._plan.level or self._analysis.is_clipped else 0.0
             return gain, None, _shift(loudness, gain)
-        gain = min(target.lufs - loudness.integrated, _MAX_GAIN_DB)
+        source = (
+            loudness.integrated if self._analysis.loudness.integrated is None else self._analysis.loudness.integrated
+        )
+        most = min(_MAX_GAIN_DB, max(0.0, target.lufs - source) + _MAX_RESTORED_LU)
+        gain = min(target.lufs - loudness.integrated, most)
         if loudness.true_peak + gain <= target.true_peak:
             return gain, None, _shift(loudness, gain)
         after = loudness
         for _ in range(_ATTEMPTS):
             after = self._measure(gain, curve, target.true_peak)
             missing = target.lufs - (after.integrated or target.lufs)
-            if abs(missing) <= _CLOSE_LU or gain + missing > _MAX_GAIN_DB:
+            if abs(missing) <= _CLOSE_LU or gain + missing > most:
                 break
             gain += missing
         return gain, target.true_peak, after

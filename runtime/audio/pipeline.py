@@ -95,11 +95,24 @@ class AudioPipeline:
             samples=reader.samples,
             leading_silence=self.encoder.leading_silence,
             summary=None if self.enhancer is None else self.enhancer.summary(),
-            warnings=(*reader.warnings, *self.encoder.describe_losses(reader.stream.index)),
+            warnings=(
+                *reader.warnings,
+                *self._describe_shortfall(),
+                *self.encoder.describe_losses(reader.stream.index),
+            ),
             finish=None if self._finisher is None else self._finisher.summary(),
             written=AudioTimes.between(reader, self.encoder) if self.encoder.is_resampled else None,
             damage=damaged_places(reader.holes),
         )
+
+    def _describe_shortfall(self) -> list[str]:
+        finish = None if self._finisher is None else self._finisher.summary()
+        if finish is None or finish.target is None or finish.shortfall is None:
+            return []
+        return [
+            f"audio track {self.reader.stream.index} is {finish.shortfall:.1f} LU below the target of "
+            f"{finish.target.lufs:g} LUFS; more gain would raise its noise"
+        ]
 
     def __enter__(self) -> Self:
         return self

@@ -163,9 +163,9 @@ def test_a_container_that_is_not_written_is_refused_before_any_work(tmp_path: Pa
 @pytest.mark.parametrize(
     ("suffix", "options", "lufs"),
     [
-        (".wav", EnhanceOptions(preset="speech"), -16.0),
-        (".m4a", EnhanceOptions(preset="dialogue-for-video"), -23.0),
-        (".mp4", EnhanceOptions(preset="upscale", scale=1, loudness=LoudnessStandard.ATSC), -24.0),
+        (".wav", EnhanceOptions(preset="speech", audio=AudioMode.REPAIR), -16.0),
+        (".m4a", EnhanceOptions(preset="dialogue-for-video", audio=AudioMode.REPAIR), -23.0),
+        (".mp4", EnhanceOptions(scale=1, audio=AudioMode.REPAIR, loudness=LoudnessStandard.ATSC), -24.0),
     ],
 )
 def test_a_finished_track_has_its_loudness_and_every_sample(
@@ -188,6 +188,19 @@ def test_a_finished_track_has_its_loudness_and_every_sample(
     first = target.read_bytes()
     enhance(source, target, replace(options, overwrite=True))
     assert target.read_bytes() == first
+
+
+def test_noise_without_speech_is_not_made_loud_again(tmp_path: Path) -> None:
+    source = write_film(tmp_path / "film.mp4", [(0, 4 * RATE)])
+
+    report = enhance(source, tmp_path / "result.wav", EnhanceOptions(preset="speech"))
+
+    (track,) = report.sound
+    assert track.finish is not None
+    assert track.finish.result is not None
+    assert track.finish.result.integrated is not None
+    assert track.finish.result.integrated < -30
+    assert any("below the target of -16 LUFS" in warning for warning in report.warnings)
 
 
 def test_music_is_only_repaired(tmp_path: Path) -> None:
