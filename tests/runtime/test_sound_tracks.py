@@ -204,7 +204,7 @@ def test_noise_without_speech_is_not_made_loud_again(tmp_path: Path) -> None:
 
 
 def test_music_is_only_repaired(tmp_path: Path) -> None:
-    source = write_film(tmp_path / "film.mp4", [(0, RATE)], pictures=25)
+    source = write_film(tmp_path / "film.mp4", [(0, RATE)], frames=25)
 
     report = enhance(source, tmp_path / "result.mp4", EnhanceOptions(preset="music-safe"))
 
@@ -214,7 +214,7 @@ def test_music_is_only_repaired(tmp_path: Path) -> None:
 
 
 def test_loudness_of_copied_audio_is_refused(tmp_path: Path) -> None:
-    source = write_film(tmp_path / "film.mp4", [(0, RATE)], pictures=2)
+    source = write_film(tmp_path / "film.mp4", [(0, RATE)], frames=2)
 
     with pytest.raises(OptionError, match="leave --loudness out"):
         enhance(source, None, EnhanceOptions(audio=AudioMode.OFF, loudness=LoudnessStandard.EBU))

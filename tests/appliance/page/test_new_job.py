@@ -10,6 +10,8 @@ from typing import Any
 import av
 import pytest
 
+AUDIO_PRESETS = ["Audio only", "Podcast and interview", "Dialogue for broadcast", "Music and concerts"]
+
 
 @pytest.fixture
 def add_files(clip_file: Path) -> Callable[..., None]:
@@ -191,8 +193,11 @@ def test_of_a_recording_only_the_speech_is_cleaned(
     page.locator("#chooser").set_input_files(tmp_path / "talk.wav")
     page.get_by_text("audio only · 1 s").wait_for()
 
-    page.locator(".outcome").get_by_text("Speech cleaned").wait_for()
-    assert page.get_by_text("What do you want to do?").count() == 0 or not page.locator(".presets").is_visible()
+    page.locator(".outcome").get_by_text("Audio enhanced").wait_for()
+    titles = [title for title in page.locator(".preset-title").all() if title.is_visible()]
+    assert [title.inner_text() for title in titles] == AUDIO_PRESETS
+    assert page.get_by_role("radio", name="Audio only").is_checked()
+    assert look(page, "new-recording-desktop-light") == []
     assert not page.get_by_role("button", name="Try all presets").is_visible()
     assert not page.get_by_label("Output format").is_visible()
     page.get_by_role("button", name="Start").click()
@@ -247,7 +252,7 @@ def test_every_preset_is_tried_on_the_same_seconds(scene: Any, look: Callable[..
 
     assert dialog.locator("figcaption > span").all_inner_texts() == [
         "Original",
-        *[name for name in presets if name != "Audio only"],
+        *[name for name in presets if name not in AUDIO_PRESETS],
     ]
     dialog.get_by_role("button", name="Play all").click()
     page.wait_for_function("[...document.querySelectorAll('.trial video')].every((video) => !video.paused)")
@@ -263,7 +268,8 @@ def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
 ) -> None:
     page = scene
     page.get_by_text("Restore", exact=True).click()
-    page.get_by_text("Keep original", exact=True).click()
+    page.get_by_label("Audio", exact=True).select_option("off")
+    assert not page.get_by_label("Loudness", exact=True).is_visible()
     page.get_by_role("button", name="Save as preset").click()
     dialog = page.get_by_role("dialog", name="Save as preset")
     dialog.get_by_label("Name").fill("Old tapes")
@@ -277,7 +283,7 @@ def test_choices_are_saved_under_a_name_and_new_jobs_begin_with_them(
     page.get_by_label("Saved preset").wait_for()
     assert page.get_by_label("Saved preset").locator("option:checked").inner_text() == "Old tapes"
     assert page.get_by_role("radio", name="Restore").is_checked()
-    assert page.get_by_role("radio", name="Keep original").is_checked()
+    assert page.get_by_label("Audio", exact=True).input_value() == "off"
 
     page.get_by_role("button", name="Delete preset: Old tapes").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()

@@ -117,7 +117,7 @@ export function estimateLine({ onFit, onResult = () => {} }, signal) {
 
 /** Format the result of a single file: "320 × 180 → 1280 × 720 (4×), H.264". */
 export function describeOutcome(result) {
-  if (!result?.width) return result ? (result.has_video ? "Speech cleaned, video unchanged" : "Speech cleaned") : "";
+  if (!result?.width) return result ? (result.has_video ? "Audio enhanced, video unchanged" : "Audio enhanced") : "";
   const format = (FORMATS[result.codec] ?? "").replace(/.*\((.*)\).*/, "$1");
   const [before, after] = [
     `${result.source_width} × ${result.source_height}`,

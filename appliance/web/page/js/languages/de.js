@@ -777,7 +777,8 @@ export const TEXTS = {
     "Dieser Hostname ist nicht zugelassen. Verwenden Sie die IP-Adresse des Servers, oder ergänzen Sie den Namen unter Einstellungen, Hostnamen.",
   "Too many Relume tabs are open. Close some, then reload this page.":
     "Zu viele Tabs von Relume sind geöffnet. Schließen Sie einige und laden Sie diese Seite neu.",
-  "Speech cleaned, video unchanged": "Sprache gereinigt, Video unverändert",
+  "Audio enhanced": "Audio verbessert",
+  "Audio enhanced, video unchanged": "Audio verbessert, Video unverändert",
   "estimating time …": "Dauer wird geschätzt …",
   "duration unknown": "Dauer unbekannt",
   "{} of disk space needed, {} free": "{} Speicherplatz nötig, {} frei",
