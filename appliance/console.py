@@ -235,6 +235,9 @@ def _video_rows(report: Report) -> Iterable[tuple[str, str]]:
     if video.state_resets:
         cured = sum(reset.cured for reset in video.state_resets)
         yield "repaired", f"{cured} of {len(video.state_resets)} tiles with invalid values"
+    if video.kept_tiles and video.tiling is not None:
+        share = video.kept_tiles / max(1, video.tiling.tiles_per_frame * video.frames_in)
+        yield "static", f"{share:.0%} of all tiles did not change and were not computed again"
 
 
 def _audio_rows(report: Report) -> Iterable[tuple[str, str]]:

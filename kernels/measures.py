@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from kernels.cuda import measures as cuda
 from kernels.cuda.module import is_on_gpu
-from kernels.errors import DtypeError
+from kernels.errors import DtypeError, ShapeError
+
+_BLOCK = 8
 
 _MAGNITUDE = 0x7FFFFFFF
 """The bits of a float32 without its sign: as integers they are in the order of the magnitudes, NaN above infinity."""
@@ -37,4 +39,53 @@ def _largest_magnitude(bits: Any) -> Any:
     largest = np.int32(0)
     for index in range(bits.size):
         largest = max(largest, np.int32(bits[index] & np.int32(_MAGNITUDE)))
+    return largest
+
+
+def largest_block_change(frame: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Return the largest mean absolute difference over a block of 8x8 pixels and all channels.
+
+    Noise, spread over the frame, weighs little in it; something small that moves weighs much.
+
+    Args:
+        frame: (channels, height, width) float32.
+        reference: Of the same shape.
+
+    Raises:
+        ShapeError: They are not of one shape of three axes.
+        DtypeError: One is not float32.
+    """
+    if frame.shape != reference.shape:
+        raise ShapeError(f"got {frame.shape} and {reference.shape}, expected two arrays of one shape")
+    if frame.dtype != np.float32 or reference.dtype != np.float32:
+        raise DtypeError(f"got {frame.dtype} and {reference.dtype}, expected float32")
+    if frame.ndim != 3:
+        raise ShapeError(f"got {frame.shape}, expected (channels, height, width)")
+    return float(_largest_block_change(frame, reference)) if frame.size else 0.0
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _largest_block_change(frame: Any, reference: Any) -> Any:
+    channels, height, width = frame.shape
+    blocks = -(-width // _BLOCK)
+    sums = np.empty(blocks, np.float32)
+    largest = np.float32(0)
+    for top in range(0, height, _BLOCK):
+        rows = min(_BLOCK, height - top)
+        sums[:] = 0
+        for c in range(channels):
+            for y in range(top, top + rows):
+                for block in range(width // _BLOCK):
+                    total = np.float32(0)
+                    for x in range(block * _BLOCK, block * _BLOCK + _BLOCK):
+                        total += abs(frame[c, y, x] - reference[c, y, x])
+                    sums[block] += total
+                for x in range(width // _BLOCK * _BLOCK, width):
+                    sums[blocks - 1] += abs(frame[c, y, x] - reference[c, y, x])
+        for block in range(blocks):
+            columns = min(_BLOCK, width - block * _BLOCK)
+            mean = sums[block] / np.float32(channels * rows * columns)
+            # NaN is a change, and the comparison is false for it.
+            if not mean <= largest:
+                largest = mean
     return largest

@@ -199,6 +199,7 @@ def _video(outcome: Outcome, video: VideoOutcome, result: MediaInfo) -> VideoRep
         interlace_reason=video.source.interlacing.reason,
         scene_cuts=passed.scene_cuts,
         state_resets=tuple(StateReset(rerun.frame, rerun.tile, rerun.cured) for rerun in passed.reruns),
+        kept_tiles=passed.kept_tiles,
     )
 
 

@@ -215,7 +215,7 @@ def _store_video(
             reader = stack.enter_context(open_frames(run, video))
             run.progress.start_frames(workspace.manifest.frames)
         settings = encode_settings(run.plan, video, reader, threads=run.threads)
-        canvas = plan_tiles(video, choice, reader)
+        canvas = plan_tiles(run, video, choice, reader)
         if workspace.manifest.picture is None:
             start = read_start(workspace)
             crcs = FrameCrcs(len(start.pts))

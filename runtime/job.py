@@ -35,7 +35,8 @@ from runtime.progress import ProgressReporter
 from runtime.report import Report, VerificationError
 from runtime.stages import StageClock, StopSignal
 from runtime.video.pipeline import Encoder, ResumePoint, Segmenter, VideoPipeline
-from runtime.video.tile_plan import Canvas, plan_canvas
+from runtime.video.static_tiles import TILE_PIXELS, StaticRule
+from runtime.video.tile_plan import MOST_TILE_PIXELS, Canvas, plan_canvas
 
 Item = TypeVar("Item")
 
@@ -64,9 +65,10 @@ def open_frames(run: JobRun, video: VideoPlan, *, near: int | None = None) -> Vi
     )
 
 
-def plan_tiles(video: VideoPlan, choice: Choice, reader: VideoReader) -> Canvas:
+def plan_tiles(run: JobRun, video: VideoPlan, choice: Choice, reader: VideoReader) -> Canvas:
     """Divide the frames into tiles: of any shape where the backend opens any, else of the manifest's shapes."""
-    return plan_canvas(reader.height, reader.width, video.spec, any_shape=choice.any_shape)
+    most = TILE_PIXELS if run.plan.preset.preset.keeps_static else MOST_TILE_PIXELS
+    return plan_canvas(reader.height, reader.width, video.spec, any_shape=choice.any_shape, most_pixels=most)
 
 
 def open_video_pipeline(
@@ -102,6 +104,7 @@ def open_video_pipeline(
         segmenter=segmenter,
         start=start,
         threads=run.threads,
+        static=StaticRule() if plan.preset.preset.keeps_static else None,
     )
 
 

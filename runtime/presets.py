@@ -35,6 +35,7 @@ class Preset:
     `models` names the zoo's video model for each scale that the preset offers; none means that
     the video is copied. `auto_limit` is the largest scale that `--scale auto` chooses. `least_bits` is the minimum bit
     depth of the result; a deeper source keeps its own.
+    With `keeps_static` tiles that do not change, as before a fixed camera, are not computed again for every frame.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Preset:
     loudness: LoudnessStandard = LoudnessStandard.OFF
     strength: float = 1.0
     audio_model: str = "speech-mask"
+    keeps_static: bool = False
 
     @property
     def copies_video(self) -> bool:
@@ -104,6 +106,7 @@ _TABLE = (
         auto_limit=2,
         codec=Codec.HEVC,
         crf=22,
+        keeps_static=True,
     ),
     Preset(
         name="archive",

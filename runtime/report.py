@@ -118,6 +118,8 @@ class VideoReport:
     interlace_reason: str = ""
     scene_cuts: tuple[int, ...] = ()
     state_resets: tuple[StateReset, ...] = ()
+    kept_tiles: int = 0
+    """Tiles of all frames that stood still and show an earlier result."""
 
 
 @dataclass(frozen=True, slots=True)

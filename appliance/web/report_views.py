@@ -51,6 +51,9 @@ def _video(video: VideoReport) -> Iterator[str]:
         yield f"Strength: {video.strength:.0%}."
     if video.state_resets:
         yield f"{_count(len(video.state_resets), 'tile')} processed a second time because of invalid values."
+    if video.kept_tiles and video.tiling is not None:
+        share = video.kept_tiles / max(1, video.tiling.tiles_per_frame * video.frames_in)
+        yield f"{share:.0%} of the video did not change and was not processed again."
 
 
 def _capital(text: str) -> str:

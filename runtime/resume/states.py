@@ -57,7 +57,9 @@ def read_start(workspace: Workspace) -> ResumePoint:
         scene_cuts = (*scene_cuts, manifest.frames)
     elif manifest.state is not None:
         previous, states = read_state(workspace.folder / manifest.state.name)
-    return ResumePoint(passed.pts, scene_cuts, passed.reruns, passed.snapshot, previous, states)
+    return ResumePoint(
+        passed.pts, scene_cuts, passed.reruns, passed.snapshot, previous, states, kept_tiles=passed.kept_tiles
+    )
 
 
 def read_passed(workspace: Workspace) -> PipelineResult:
@@ -71,6 +73,7 @@ def read_passed(workspace: Workspace) -> PipelineResult:
         snapshot=None if snapshot is None else read_snapshot(workspace.folder / snapshot.name),
         backend=manifest.backend,
         precision=manifest.precision,
+        kept_tiles=sum(segment.kept_tiles for segment in manifest.segments),
     )
 
 

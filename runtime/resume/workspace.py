@@ -47,6 +47,7 @@ class SegmentRecord:
     tail: The last frames of the source, by which the resume point is found.
     seekable: The source can be read from near the tail, since it was regular up to there.
     side_data: The side data of its frames.
+    kept_tiles: Tiles that stood still and were not computed again.
     """
 
     file: FileRecord
@@ -61,6 +62,7 @@ class SegmentRecord:
     tail: tuple[FrameCrc, ...]
     seekable: bool
     side_data: tuple[CarriedData, ...] = ()
+    kept_tiles: int = 0
 
 
 @dataclass(frozen=True, slots=True)

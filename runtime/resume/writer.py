@@ -216,6 +216,7 @@ class SegmentWriter(Closing):
             tail=self._crcs.take(last),
             seekable=self._is_plain(),
             side_data=segment.encoder.carried_data(),
+            kept_tiles=passed.kept_tiles - sum(one.kept_tiles for one in self._workspace.manifest.segments),
         )
 
 

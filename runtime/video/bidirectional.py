@@ -91,6 +91,9 @@ class BidirectionalRunner(Closing):
             states["seen"], states["forward"] = self._carried
         return states
 
+    def begin_segment(self) -> None:
+        """Do nothing: frames are processed from `states` alone."""
+
     def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with the frames and features of an earlier run."""
         self.reruns = list(reruns)

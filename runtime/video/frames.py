@@ -23,12 +23,14 @@ class EnhancedFrame:
     """A finished frame with the times that it came with.
 
     rgb: (3, scale height, scale width) float32, not clamped; the next `push` may overwrite it.
+    kept_tiles: Tiles that stand still and show their earlier result.
     """
 
     index: int
     pts: int
     duration: int
     rgb: Frame
+    kept_tiles: int = 0
 
 
 class Runner(Protocol):
@@ -45,6 +47,10 @@ class Runner(Protocol):
 
     def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with an earlier run's `states`; frames that waited in it come out again."""
+        ...
+
+    def begin_segment(self) -> None:
+        """Process the next frame from `states` alone, as after `restore`."""
         ...
 
     def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:

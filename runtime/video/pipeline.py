@@ -23,13 +23,22 @@ from runtime.video.frames import EnhancedFrame, Runner, States
 from runtime.video.motion import MotionEstimator, PreparedFrame
 from runtime.video.recurrent import RecurrentRunner
 from runtime.video.sliding_window import SlidingWindowRunner
+from runtime.video.static_tiles import StaticRule
 from runtime.video.tile_plan import Canvas
 
 
 def open_runner(
-    model: Model, backend: Backend, canvas: Canvas, *, strength: float, workers: Workers = SINGLE
+    model: Model,
+    backend: Backend,
+    canvas: Canvas,
+    *,
+    strength: float,
+    workers: Workers = SINGLE,
+    static: StaticRule | None = None,
 ) -> Runner:
     """Open what runs a model; `workers` are the threads of the kernels around the network.
+
+    With `static` a recurrent network keeps the results of tiles that stand still.
 
     Raises:
         ManifestError: The model is not a video model, or its files do not fit what its manifest says.
@@ -40,7 +49,7 @@ def open_runner(
         return SlidingWindowRunner(model, backend, canvas, strength=strength)
     if "backward" in roles:
         return BidirectionalRunner(model, backend, canvas, strength=strength, workers=workers)
-    return RecurrentRunner(model, backend, canvas, strength=strength, workers=workers)
+    return RecurrentRunner(model, backend, canvas, strength=strength, workers=workers, static=static)
 
 
 Frame = NDArray[np.float32]
@@ -97,6 +106,8 @@ class PipelineResult:
     snapshot: Snapshot | None
     backend: str
     precision: str
+    kept_tiles: int = 0
+    """Tiles that stood still and were not computed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class ResumePoint:
     snapshot: Snapshot | None
     previous: Frame | None
     states: States
+    kept_tiles: int = 0
 
 
 class Segmenter(Protocol):
@@ -135,6 +147,7 @@ class _Enhanced:
     frame: YuvFrame
     boundary: SegmentBoundary | None
     snapshot: Snapshot | None
+    kept_tiles: int
 
 
 class VideoPipeline(Generic[Packet]):
@@ -142,7 +155,8 @@ class VideoPipeline(Generic[Packet]):
 
     A context manager: leaving it stops every thread. `snapshot` holds the last frame whose index is among
     `snapshots`, once it has passed. With `start` it resumes where an earlier run ended, and `frames` begin there.
-    `threads` are those of the kernels around the network; the result does not depend on them.
+    `threads` are those of the kernels around the network; the result does not depend on them. `static` is of
+    `open_runner`.
     """
 
     def __init__(
@@ -163,6 +177,7 @@ class VideoPipeline(Generic[Packet]):
         segmenter: Segmenter | None = None,
         start: ResumePoint | None = None,
         threads: int = 1,
+        static: StaticRule | None = None,
     ) -> None:
         spec = model.manifest.video
         assert spec is not None
@@ -171,7 +186,7 @@ class VideoPipeline(Generic[Packet]):
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
         self._workers = Workers(threads)
         self._motion = MotionEstimator(canvas, aligned=spec.aligned_by == "flow", workers=self._workers)
-        self._runner = open_runner(model, backend, canvas, strength=strength, workers=self._workers)
+        self._runner = open_runner(model, backend, canvas, strength=strength, workers=self._workers, static=static)
         self._before: dict[int, NDArray[np.uint8]] = {}
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
         self._boundaries: dict[int, SegmentBoundary] = {}
@@ -184,6 +199,7 @@ class VideoPipeline(Generic[Packet]):
             self._motion.restore(len(start.pts), start.previous, start.scene_cuts)
             self._runner.restore(start.states, start.reruns)
             self._snapshot = start.snapshot
+        self._kept_tiles = 0 if start is None else start.kept_tiles
         self._stages: list[Stage[Any, Any]] = []
         self._slots: Queue[None] = Queue()
         """Tokens for the RGB frames between decoder and engine."""
@@ -203,7 +219,8 @@ class VideoPipeline(Generic[Packet]):
     def result(self) -> PipelineResult:
         """Return what is known of the frames that came through so far."""
         cuts, reruns = tuple(self._motion.scene_cuts), tuple(self._runner.reruns)
-        return PipelineResult(self._pts, cuts, reruns, self._snapshot, self._runner.backend, self._runner.precision)
+        backend, precision = self._runner.backend, self._runner.precision
+        return PipelineResult(self._pts, cuts, reruns, self._snapshot, backend, precision, self._kept_tiles)
 
     def __enter__(self) -> Self:
         return self
@@ -257,6 +274,7 @@ class VideoPipeline(Generic[Packet]):
             if boundary is not None and self._segmenter is not None:
                 with self._clock.measure("store"):
                     self._segmenter.keep_state(boundary, self._runner.states)
+                self._runner.begin_segment()
             yield from self._convert(self._runner.push(frame))
             self._slots.put(None)
         yield from self._convert(self._runner.flush())
@@ -274,7 +292,7 @@ class VideoPipeline(Generic[Packet]):
                 snapshot = Snapshot(self._before.pop(index), _to_bytes(frame.rgb))
             side_data = self._side_data.pop(index, ())
             result = YuvFrame(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
-            yield _Enhanced(index, result, self._boundaries.pop(index, None), snapshot)
+            yield _Enhanced(index, result, self._boundaries.pop(index, None), snapshot, frame.kept_tiles)
 
     def _encode(self, frames: Iterator[_Enhanced]) -> Iterator[Packet]:
         for one in frames:
@@ -282,6 +300,7 @@ class VideoPipeline(Generic[Packet]):
                 with self._clock.measure("store"):
                     self._segmenter.end_segment(one.boundary, self.result())
             self._snapshot = one.snapshot or self._snapshot
+            self._kept_tiles += one.kept_tiles
             with self._clock.measure("encode"):
                 packets = list(self._encoder.encode(one.frame))
             yield from packets

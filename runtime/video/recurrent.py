@@ -18,6 +18,7 @@ from runtime.video.degradation import describe_degradation
 from runtime.video.fallback import TileRetry, is_valid, upscale_bicubic
 from runtime.video.frames import EnhancedFrame, States
 from runtime.video.motion import PreparedFrame
+from runtime.video.static_tiles import StaticRule, StaticTiles
 from runtime.video.tile_plan import Canvas
 
 Frame = NDArray[np.float32]
@@ -45,10 +46,19 @@ class RecurrentRunner(Closing):
 
     The states of a network are the channels of one canvas, and the engine reads them from one buffer: a tile of all of
     them is warped at once, straight into its input. Buffers are used again from frame to frame.
+
+    With `static` tiles that stand still keep their result and state; tiles that are blended never do.
     """
 
     def __init__(
-        self, model: Model, backend: Backend, canvas: Canvas, *, strength: float, workers: Workers = SINGLE
+        self,
+        model: Model,
+        backend: Backend,
+        canvas: Canvas,
+        *,
+        strength: float,
+        workers: Workers = SINGLE,
+        static: StaticRule | None = None,
     ) -> None:
         spec = model.manifest.video
         if spec is None:
@@ -74,10 +84,14 @@ class RecurrentRunner(Closing):
         self._output: Frame | None = None
         self.backend, self.precision = self._session.backend, self._session.precision
         self.reruns: list[TileRetry] = []
+        self._static = StaticTiles(len(canvas.tiles), static) if static is not None and not spec.overlap else None
+        self._kept = 0
 
     def push(self, frame: PreparedFrame) -> Iterator[EnhancedFrame]:
         """Enhance the next frame at once; see `run`."""
-        yield EnhancedFrame(frame.index, frame.pts, frame.duration, self.run(frame))
+        self._kept = 0
+        result = self.run(frame)
+        yield EnhancedFrame(frame.index, frame.pts, frame.duration, result, self._kept)
 
     def flush(self) -> Iterator[EnhancedFrame]:
         """Return nothing: no frame waits."""
@@ -96,9 +110,12 @@ class RecurrentRunner(Closing):
             self._inputs["degradation"][:] = describe_degradation(luma)
         if len(canvas.tiles) == 1:
             made = self._run_tile(frame, 0, self._state if frame.flow is not None else None)
-            if self._newest is not None:
-                self._free.append(self._newest)
-            self._newest, self._state, result = made, made.states, made.result
+            if made is not None:
+                if self._newest is not None:
+                    self._free.append(self._newest)
+                self._newest, self._state = made, made.states
+            assert self._newest is not None
+            result = self._newest.result
         else:
             result = self._run_tiles(frame)
         return result[:, : canvas.source_height * canvas.scale, : canvas.source_width * canvas.scale]
@@ -108,6 +125,11 @@ class RecurrentRunner(Closing):
         """The recurrent state after the newest frame, (channels, height, width) each; the next frame overwrites it."""
         state = self._state
         return {} if state is None else {name: state[part] for name, part in self._channels.items()}
+
+    def begin_segment(self) -> None:
+        """Compute every tile of the next frame: results of earlier frames are no part of what is stored."""
+        if self._static is not None:
+            self._static.forget()
 
     def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with the state of an earlier run."""
@@ -132,12 +154,14 @@ class RecurrentRunner(Closing):
             self._state = np.zeros((len(self._warped), canvas.height, canvas.width), np.float32)
         waiting: dict[int, _Made] = {}
         for number, tile in enumerate(canvas.tiles):
-            waiting[number] = made = self._run_tile(frame, number, state)
-            if weight is None:
-                write_tile(output, tile, made.result, scale=factor)
-            else:
-                fade = tile_window(tile, canvas.height, canvas.width, overlap=self._spec.overlap, scale=factor)
-                add_tile(output, weight, tile, made.result, fade, scale=factor)
+            made = self._run_tile(frame, number, state)
+            if made is not None:
+                waiting[number] = made
+                if weight is None:
+                    write_tile(output, tile, made.result, scale=factor)
+                else:
+                    fade = tile_window(tile, canvas.height, canvas.width, overlap=self._spec.overlap, scale=factor)
+                    add_tile(output, weight, tile, made.result, fade, scale=factor)
             for ready in [one for one in waiting if last_readers[one] <= number]:
                 made = waiting.pop(ready)
                 write_tile(self._state, canvas.tiles[ready], made.states)
@@ -146,11 +170,17 @@ class RecurrentRunner(Closing):
             output /= weight
         return output
 
-    def _run_tile(self, frame: PreparedFrame, number: int, state: Frame | None) -> _Made:
-        """Run one tile; where its result is not finite, once more from a clean state, then fall back to bicubic."""
+    def _run_tile(self, frame: PreparedFrame, number: int, state: Frame | None) -> _Made | None:
+        """Run one tile; where its result is not finite, once more from a clean state, then fall back to bicubic.
+
+        None for a tile that keeps its result and state.
+        """
         tile = self._canvas.tiles[number]
         rgb = read_tile(frame.rgb, tile, scale=self._canvas.grid)
         np.copyto(self._inputs["frame"][0], rgb)
+        if self._static is not None and self._keeps(frame, number):
+            self._kept += 1
+            return None
         made = self._free.pop() if self._free else self._new_buffers()
         if state is None or frame.flow is None or not state.size:
             self._warped[:] = 0
@@ -159,7 +189,11 @@ class RecurrentRunner(Closing):
             warp(state, flow, top=tile.top, left=tile.left, out=self._warped, workers=self._workers)
         self._call(made)
         if is_valid(made.result, [made.states]):
+            if self._static is not None:
+                self._static.note_run(number, self._inputs["frame"][0])
             return made
+        if self._static is not None:
+            self._static.note_failure(number)
         self._warped[:] = 0
         self._call(made)
         cured = is_valid(made.result, [made.states])
@@ -168,6 +202,14 @@ class RecurrentRunner(Closing):
             made.result[:] = upscale_bicubic(rgb, self._canvas.scale)
             made.states[:] = 0
         return made
+
+    def _keeps(self, frame: PreparedFrame, number: int) -> bool:
+        """Return whether a tile, already in the engine's input, stands still; in a new scene none does."""
+        assert self._static is not None
+        if frame.flow is None:
+            self._static.note_failure(number)
+            return False
+        return self._static.is_still(number, frame.index, self._inputs["frame"][0])
 
     def _call(self, made: _Made) -> None:
         """Run the engine on its inputs."""

@@ -90,6 +90,9 @@ class SlidingWindowRunner(Closing):
             "fresh": np.array(self._fresh),
         }
 
+    def begin_segment(self) -> None:
+        """Do nothing: frames are processed from `states` alone."""
+
     def restore(self, states: States, reruns: Sequence[TileRetry]) -> None:
         """Go on with the frames and results of an earlier run."""
         self.reruns = list(reruns)

@@ -10,7 +10,7 @@ from runtime.manifest import VideoSpec
 
 _CALL_COST_PIXELS: Final = 4000
 """What starting one more tile is taken to cost, in pixels computed: an assumption, to keep tiles few."""
-_MOST_TILE_PIXELS: Final = 250_000
+MOST_TILE_PIXELS: Final = 250_000
 """Of a tile that is cut to measure: the inner tensors of the shipped models then take some 300 MB."""
 
 
@@ -41,11 +41,13 @@ class Canvas:
         return (self.height * self.grid, self.width * self.grid) != (self.source_height, self.source_width)
 
 
-def plan_canvas(height: int, width: int, spec: VideoSpec, *, any_shape: bool = False) -> Canvas:
+def plan_canvas(
+    height: int, width: int, spec: VideoSpec, *, any_shape: bool = False, most_pixels: int = MOST_TILE_PIXELS
+) -> Canvas:
     """Choose the tile shape that computes the fewest pixels for a source of this size.
 
-    With `any_shape` the tiles are cut to measure, unless the plane is smaller than every shape of the manifest; engines
-    that were built for a shape have those of the manifest.
+    With `any_shape` the tiles are cut to measure, of `most_pixels` at most, unless the plane is smaller than every
+    shape of the manifest; engines that were built for a shape have those of the manifest.
 
     Shapes that fit on the plane are preferred, for then no pixel is made up; a plane smaller than every shape is
     padded to the one that costs least. The plane's sides are multiples of `spec.tile_multiple`, and so are the places
@@ -60,7 +62,7 @@ def plan_canvas(height: int, width: int, spec: VideoSpec, *, any_shape: bool = F
     if any_shape and all(
         side >= min(sides) for side, sides in zip((rows, columns), zip(*spec.tile_shapes, strict=True), strict=True)
     ):
-        shape = fitting_shape(rows, columns, halo=halo, multiple=spec.tile_multiple)
+        shape = fitting_shape(rows, columns, halo=halo, multiple=spec.tile_multiple, most_pixels=most_pixels)
         return _cover(height, width, (rows, columns), shape, spec, halo)
     usable = [shape for shape in spec.tile_shapes if all(map(_covers, shape, (rows, columns), (halo, halo)))]
     if not usable:
@@ -74,7 +76,9 @@ def plan_canvas(height: int, width: int, spec: VideoSpec, *, any_shape: bool = F
     return _cover(height, width, (rows, columns), chosen, spec, halo)
 
 
-def fitting_shape(rows: int, columns: int, *, halo: int, multiple: int = 1) -> tuple[int, int]:
+def fitting_shape(
+    rows: int, columns: int, *, halo: int, multiple: int = 1, most_pixels: int = MOST_TILE_PIXELS
+) -> tuple[int, int]:
     """Return the tile shape that covers a plane with the fewest computed pixels, of those that memory has room for.
 
     Args:
@@ -82,12 +86,13 @@ def fitting_shape(rows: int, columns: int, *, halo: int, multiple: int = 1) -> t
         columns: Of the plane.
         halo: Of a tile, on every side at which another one lies.
         multiple: See `VideoSpec.tile_multiple`.
+        most_pixels: Of a tile.
     """
     shapes = [
         (tall, wide)
         for tall in _parts(rows, halo, multiple)
         for wide in _parts(columns, halo, multiple)
-        if tall * wide <= _MOST_TILE_PIXELS
+        if tall * wide <= most_pixels
     ]
     if not shapes:  # the halo alone is larger than that
         return rows, columns

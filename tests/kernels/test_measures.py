@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kernels.errors import DtypeError
-from kernels.measures import is_within
+from kernels.errors import DtypeError, ShapeError
+from kernels.measures import is_within, largest_block_change
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
@@ -43,3 +43,49 @@ def test_nothing_is_within_any_bound():
 def test_another_dtype_is_refused():
     with pytest.raises(DtypeError, match="expected float32"):
         is_within(np.zeros(4))
+
+
+def test_a_block_that_changes_is_found_wherever_it_lies():
+    rng = np.random.default_rng(1)
+    reference = rng.random((3, 37, 45), np.float32)
+    assert largest_block_change(reference, reference) == 0
+
+    for y, x in ((0, 0), (36, 44), (18, 22), (7, 40), (33, 8)):
+        frame = reference.copy()
+        frame[1, y, x] += np.float32(0.5)
+        rows = 8 if y < 32 else 5
+        columns = 8 if x < 40 else 5
+        assert largest_block_change(frame, reference) == pytest.approx(0.5 / (3 * rows * columns), rel=1e-3)
+
+
+def test_noise_weighs_little_beside_something_that_moves():
+    rng = np.random.default_rng(2)
+    reference = np.full((3, 64, 64), 0.5, np.float32)
+    noisy = (reference + rng.normal(0, 1 / 255, reference.shape)).astype(np.float32)
+    moved = reference.copy()
+    moved[:, 20:24, 30:34] = 0.9
+
+    assert largest_block_change(noisy, reference) < 1.5 / 255
+    assert largest_block_change(moved, reference) > 5 / 255
+
+
+def test_a_frame_that_is_not_finite_has_changed():
+    reference = np.zeros((1, 8, 8), np.float32)
+    for value in (np.nan, np.inf):
+        frame = reference.copy()
+        frame[0, 3, 3] = value
+        assert not largest_block_change(frame, reference) < 1
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8), (3, 0, 8), (3, 8, 0)])
+def test_nothing_does_not_change(shape):
+    assert largest_block_change(np.zeros(shape, np.float32), np.zeros(shape, np.float32)) == 0
+
+
+def test_frames_that_do_not_go_together_are_refused():
+    with pytest.raises(ShapeError, match="expected two arrays of one shape"):
+        largest_block_change(np.zeros((3, 8, 8), np.float32), np.zeros((3, 8, 9), np.float32))
+    with pytest.raises(ShapeError, match=r"expected \(channels, height, width\)"):
+        largest_block_change(np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32))
+    with pytest.raises(DtypeError, match="expected float32"):
+        largest_block_change(np.zeros((3, 8, 8)), np.zeros((3, 8, 8), np.float32))

@@ -18,6 +18,7 @@ from runtime.options import AudioMode, Codec, EnhanceOptions
 from runtime.report import Report
 from runtime.resume.writer import SegmentRule
 from runtime.video.recurrent import RecurrentRunner
+from runtime.video.static_tiles import StaticRule
 
 RULE = SegmentRule(5, 10)
 OPTIONS = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF)
@@ -324,3 +325,32 @@ def test_recordings_that_were_joined_continue_behind_the_joint(
     assert alone.picture is not None
     assert alone.picture.frames_in == 60
     assert any("timestamps jump once" in warning for warning in alone.warnings)
+
+
+def write_fixed_camera(path: Path) -> Path:
+    """Write 34 frames of a still picture with something small that crosses it."""
+    picture = np.kron(np.random.default_rng(5).integers(30, 220, (13, 20, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 160, 104, "yuv420p"
+        for number in range(34):
+            rgb = picture.copy()
+            rgb[20:28, number : number + 8] = 255
+            output.mux(video.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        output.mux(video.encode(None))
+    return path
+
+
+def test_tiles_that_stand_still_are_kept_alike_after_a_stop(
+    tmp_path: Path, compare: Callable[..., tuple[Report, Report]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.job.StaticRule", lambda: StaticRule(settle_runs=2, refresh_frames=7))
+    monkeypatch.setattr("runtime.job.TILE_PIXELS", 3000)
+    options = EnhanceOptions(preset="surveillance", scale=1, threads=2, audio=AudioMode.OFF)
+
+    alone, _ = compare(write_fixed_camera(tmp_path / "in.mkv"), options, 3, 14, 25)
+
+    assert alone.picture is not None
+    assert alone.picture.tiling is not None
+    tiles = alone.picture.frames_in * alone.picture.tiling.tiles_per_frame
+    assert tiles / 5 < alone.picture.kept_tiles < tiles

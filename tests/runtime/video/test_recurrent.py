@@ -63,12 +63,11 @@ def test_tiled_equals_untiled_on_every_frame(name, height, width):
 
 
 @pytest.mark.parametrize("name", ["light-x4", "light-x2", "light-restore"])
-def test_tiles_that_are_cut_to_measure_give_the_bits_of_a_single_one(name, monkeypatch):
+def test_tiles_that_are_cut_to_measure_give_the_bits_of_a_single_one(name):
     model, height, width = find_model(name), 144, 176
     whole, one = run(model, clip(height, width), height, width, any_shape=True)
-    monkeypatch.setattr("runtime.video.tile_plan._MOST_TILE_PIXELS", 5000)
 
-    cut, many = run(model, clip(height, width), height, width, any_shape=True)
+    cut, many = run(model, clip(height, width), height, width, any_shape=True, most_pixels=5000)
 
     assert len(one.tiles) == 1
     assert len(many.tiles) > 1
