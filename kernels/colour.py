@@ -1,6 +1,6 @@
 """Colour in one pass: planar integer YUV to float RGB and back, any siting of chroma, 8 to 16 bits.
 
-Arrays of CuPy are converted on their GPU; `kernels.cuda.colour` has what it can do beyond this.
+Arrays of CuPy are converted on their GPU; `kernels.cuda.colour` also takes float16, NV12 and P010.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """An array module that stands in for CuPy: NumPy underneath, kernels emulated on a CPU, every transfer counted.
 
-It shows what a pipeline asks of a GPU, and computes the same bits; it says nothing about speed, and nothing about a
-real GPU. Use the fixture `fake_cupy`, which puts it in the place of `cupy` and `cupyx`; kernels of `kernels.cuda` then
-run their `.cu` sources emulated:
+It records every operation that a pipeline requests of a GPU, and computes the same bits; it shows nothing about speed or
+about a real GPU. The fixture `fake_cupy` puts it in the place of `cupy` and `cupyx`; kernels of `kernels.cuda` then run
+their `.cu` sources, emulated:
 
     def test_a_frame_goes_up_once(fake_cupy):
         y = fake_cupy.asarray(plane)                         # "up" in fake_cupy.log, with its bytes
@@ -13,14 +13,15 @@ run their `.cu` sources emulated:
         assert fake_cupy.bytes("up") <= 1.1 * planes.nbytes
 
 The log holds an `Event` for each upload ("up"), download ("down"), wait of the host ("wait": a synchronisation of a
-stream or event, or a read of a value), launch of a kernel of ours ("launch", by its name), launch of a CUDA graph
-("graph"), and every other device operation ("array": fills, copies and arithmetic of arrays, by their name).
+stream or event, or a read of a value), launch of one of our kernels ("launch", by its name), launch of a CUDA graph
+("graph"), work of a library ("library", by its name), and every other device operation ("array": fills, copies and
+arithmetic of arrays, by their name).
 
-It is stricter than CuPy where CuPy would be slow or wrong in silence: arrays take neither NumPy arrays nor NumPy's
-functions; a download into page-locked memory is there only after the stream was waited for (0xA5 bytes before);
-arguments of kernels must be of exactly the parameters' types; while a stream is captured, allocations and waits are
-refused. Work of a library that is no kernel of ours, such as an engine's, is handed to `enqueue`, so that it too is
-captured, and counted under its name.
+It is stricter than CuPy where CuPy would be slow or silently wrong. Arrays accept neither NumPy arrays nor NumPy's
+functions. A download into page-locked memory arrives when its stream is waited for, and fills it with 0xA5 until then.
+Arguments of kernels must be of exactly the parameters' types. While a stream is captured, allocations and waits are
+errors. Work of a library, such as an engine's, goes through `enqueue`, so that it is captured too; it reaches the
+elements of an array by `at`.
 """
 
 import threading

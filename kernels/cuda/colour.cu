@@ -42,7 +42,7 @@ __device__ __forceinline__ float mix_rows(
     return (upper * (1.0f - v.share) + lower * v.share - offset) * scale;
 }
 
-// A thread computes one pixel. What the canvas has beyond the frame repeats the frame's edge.
+// A thread computes one pixel. Pixels of the canvas beyond the frame repeat the frame's edge.
 extern "C" __global__ void __launch_bounds__(BLOCK) yuv_to_rgb(
     const void* y, i64 y_pitch, int y_step, const void* u, const void* v, i64 chroma_pitch, int chroma_step, int wide,
     int shift, int height, int width, int rows, int columns, int row_step, int column_step, float offset_y,

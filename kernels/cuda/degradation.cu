@@ -62,7 +62,9 @@ __device__ __forceinline__ float select_rank(const float* values, int count, int
 }
 
 // The mean of the two middle values, or the middle one.
-__device__ __forceinline__ float find_median(const float* values, int count, float* shared, u32* histogram, u32* found) {
+__device__ __forceinline__ float find_median(
+    const float* values, int count, float* shared, u32* histogram, u32* found
+) {
     float low = select_rank(values, count, (count - 1) / 2, histogram, found);
     float below = 0.0f, next = LARGEST_FLOAT;
     for (int i = threadIdx.x; i < count; i += DESCRIBE_THREADS) {

@@ -122,7 +122,8 @@ extern "C" __global__ void __launch_bounds__(SEARCH_THREADS) search(
     bool is_inside = number < rows * columns;
     number = min(number, rows * columns - 1);
     int row = number / columns, column = number % columns;
-    int y = clamp_int(row * STRIDE, 0, max(height - PATCH, 0)), x = clamp_int(column * STRIDE, 0, max(width - PATCH, 0));
+    int y = clamp_int(row * STRIDE, 0, max(height - PATCH, 0));
+    int x = clamp_int(column * STRIDE, 0, max(width - PATCH, 0));
     float patch[PATCH], gx[PATCH], gy[PATCH], diff[PATCH];
     const float* line = frame + (i64)min(y + lane, height - 1) * width;
     const float* above = frame + (i64)min(y + max(lane - 1, 0), height - 1) * width;

@@ -90,8 +90,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) tile_change(
         for (int y = top; y < bottom; ++y) {
             i64 there = (((i64)tile * 3 + c) * rows + y) * columns;
             float line = 0.0f;
-            for (int x = left; x < right; ++x)
-                line += fabsf(load(frame, c * plane_pitch + origin + y * row_pitch + x, kind) - load(seen, there + x, kind));
+            i64 here = c * plane_pitch + origin + y * row_pitch;
+            for (int x = left; x < right; ++x) line += fabsf(load(frame, here + x, kind) - load(seen, there + x, kind));
             sum += line;
         }
     float mean = sum / (float)(3 * (bottom - top) * (right - left));

@@ -20,7 +20,10 @@ Array = NDArray[Any]
 BLOCK: Final = 256
 """Threads of a block, as BLOCK in common.cuh."""
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
-"""Without contraction every operation is rounded by itself, so that results do not depend on the GPU."""
+"""Without contraction every operation is rounded by itself, so that results do not depend on the GPU.
+
+CuPy adds `-ftz=true`: float32 numbers below 2^-126 become zeros.
+"""
 BAD_RESULT, BAD_STATE, BAD_FLOW = 1, 2, 4
 """Bits of a validity flag, as in common.cuh."""
 
@@ -33,7 +36,7 @@ NULL: Final = np.uint64(0)
 
 
 def read_source(name: str) -> str:
-    """Return a source as it is compiled: with what all share before it."""
+    """Return a source as it is compiled: after the declarations that all sources share."""
     return f'{(_FOLDER / "common.cuh").read_text()}#line 1 "{name}.cu"\n{(_FOLDER / f"{name}.cu").read_text()}'
 
 
@@ -43,9 +46,9 @@ def launch(
     """Launch a kernel on CuPy's current stream.
 
     Args:
-        source: The file that it is in.
-        name: Its name.
-        threads: How many are needed at least; none is no launch.
+        source: Name of its file, without the suffix.
+        name: Name of the kernel.
+        threads: Threads that are needed; 0 launches nothing.
         arguments: CuPy arrays, and NumPy scalars of exactly the parameters' types.
         block: Threads of a block.
         rows: Height of the grid.
@@ -121,13 +124,13 @@ def require(array: Array, name: str, *, dtypes: Sequence[Any], shape: Sequence[i
     """Check an array on the current GPU.
 
     Args:
-        array: It.
-        name: What the messages call it.
-        dtypes: Those that are allowed.
-        shape: Length of each axis; None where any length will do.
+        array: The array.
+        name: Its name in messages.
+        dtypes: The dtypes that are allowed.
+        shape: Length of each axis; None for any length.
 
     Raises:
-        DeviceError: It lies elsewhere.
+        DeviceError: The array is not on the current GPU.
         ShapeError: It has another shape.
         DtypeError: It has another dtype.
     """

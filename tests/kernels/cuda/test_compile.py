@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(find_library() is None, reason="needs the wheel 
 )
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_source_compiles_and_no_kernel_spills(source, architecture):
-    usage = compile_source(read_source(source), OPTIONS, architecture)
+    usage = compile_source(read_source(source), (*OPTIONS, "-ftz=true"), architecture)  # as CuPy does
 
     assert usage.keys() == set(KERNEL.findall(read_source(source)))
     for name, one in usage.items():
