@@ -55,6 +55,8 @@ def largest_block_change(frame: NDArray[np.float32], reference: NDArray[np.float
         ShapeError: They are not of one shape of three axes.
         DtypeError: One is not float32.
     """
+    if is_on_gpu(frame, reference):
+        return cuda.largest_block_change(frame, reference)
     if frame.shape != reference.shape:
         raise ShapeError(f"got {frame.shape} and {reference.shape}, expected two arrays of one shape")
     if frame.dtype != np.float32 or reference.dtype != np.float32:

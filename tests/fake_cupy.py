@@ -1,8 +1,8 @@
 """An array module that stands in for CuPy: NumPy underneath, kernels emulated on a CPU, every transfer counted.
 
-It records every operation that a pipeline requests of a GPU, and computes the same bits; it shows nothing about speed or
-about a real GPU. The fixture `fake_cupy` puts it in the place of `cupy` and `cupyx`; kernels of `kernels.cuda` then run
-their `.cu` sources, emulated:
+It records each operation that a pipeline requests of a GPU, and computes the same bits. It shows nothing of speed or of
+a real GPU. The fixture `fake_cupy` puts it in the place of `cupy` and `cupyx`; kernels of `kernels.cuda` then
+run their `.cu` sources, emulated:
 
     def test_a_frame_goes_up_once(fake_cupy):
         y = fake_cupy.asarray(plane)                         # "up" in fake_cupy.log, with its bytes

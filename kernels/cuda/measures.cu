@@ -71,12 +71,12 @@ extern "C" __global__ void __launch_bounds__(REDUCE_THREADS) scene_cut(
     }
 }
 
-// For each tile the largest mean absolute difference over blocks of 8x8 pixels and the three channels, from what was
+// For each tile the largest mean absolute difference over blocks of 8x8 pixels and all channels, from what was
 // seen of it before: noise weighs little in it, something small that moves weighs much. A thread computes one block.
 // origins: top and left of each tile in pixels of the frame. `changes` must be zero before.
 extern "C" __global__ void __launch_bounds__(BLOCK) tile_change(
     const void* frame, int kind, i64 plane_pitch, i64 row_pitch, const void* seen, const int* origins, int count,
-    int rows, int columns, float* changes
+    int channels, int rows, int columns, float* changes
 ) {
     int across = (columns + CHANGE_BLOCK - 1) / CHANGE_BLOCK, down = (rows + CHANGE_BLOCK - 1) / CHANGE_BLOCK;
     u32 number = thread_number();
@@ -86,15 +86,15 @@ extern "C" __global__ void __launch_bounds__(BLOCK) tile_change(
     int bottom = min(top + CHANGE_BLOCK, rows), right = min(left + CHANGE_BLOCK, columns);
     i64 origin = origins[2 * tile] * row_pitch + origins[2 * tile + 1];
     float sum = 0.0f;
-    for (int c = 0; c < 3; ++c)
+    for (int c = 0; c < channels; ++c)
         for (int y = top; y < bottom; ++y) {
-            i64 there = (((i64)tile * 3 + c) * rows + y) * columns;
+            i64 there = (((i64)tile * channels + c) * rows + y) * columns;
             float line = 0.0f;
             i64 here = c * plane_pitch + origin + y * row_pitch;
             for (int x = left; x < right; ++x) line += fabsf(load(frame, here + x, kind) - load(seen, there + x, kind));
             sum += line;
         }
-    float mean = sum / (float)(3 * (bottom - top) * (right - left));
+    float mean = sum / (float)(channels * (bottom - top) * (right - left));
     if (!is_finite(mean)) mean = LARGEST_FLOAT;
     // Floats that are not negative have the order of their bits.
     atomicMax((u32*)changes + tile, __float_as_uint(mean));

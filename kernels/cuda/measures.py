@@ -62,6 +62,39 @@ def is_within(values: Array, bound: float = float("inf")) -> bool:
     return not int(flag[0])
 
 
+def largest_block_change(frame: Array, reference: Array) -> float:
+    """Return the largest mean absolute difference over a block of 8x8 pixels and all channels; waits for the GPU.
+
+    See `kernels.measures.largest_block_change`.
+
+    Args:
+        frame: (channels, height, width) float32 or float16, rows of adjacent elements.
+        reference: Of the same shape and dtype, C-contiguous.
+
+    Raises:
+        ShapeError: The arrays differ in shape.
+        DtypeError: They are not float, or differ in dtype.
+        LayoutError: An array is not contiguous.
+        DeviceError: An array is not on the current GPU.
+    """
+    import cupy
+
+    require(frame, "frame", dtypes=_FLOATS, shape=(None, None, None))
+    require(reference, "reference", dtypes=(frame.dtype,), shape=frame.shape)
+    require_contiguous(reference)
+    change = cupy.zeros(1, np.float32)
+    _measure_change(frame, reference[None], cupy.zeros((1, 2), np.int32), change)
+    return float(change[0])
+
+
+def _measure_change(frame: Array, seen: Array, origins: Array, changes: Array) -> None:
+    """Raise `changes` to the largest change of a block of each tile that was seen, (tiles, channels, rows, columns)."""
+    tiles, channels, rows, columns = seen.shape
+    threads = tiles * -(-rows // _CHANGE_BLOCK) * -(-columns // _CHANGE_BLOCK)
+    arguments = [frame, kind_of(frame), *pitches(frame), seen, origins]
+    launch("measures", "tile_change", threads, [*arguments, *int32s(tiles, channels, rows, columns), changes])
+
+
 class SceneDetector:
     """Decides on the GPU whether a frame begins a new scene; planes of one size, in buffers of its own.
 
@@ -147,11 +180,7 @@ class ChangeMeter:
         """
         self._check(frame)
         self.changes.fill(0)
-        rows, columns = self._shape
-        threads = len(self._origins) * -(-rows // _CHANGE_BLOCK) * -(-columns // _CHANGE_BLOCK)
-        arguments = [frame, kind_of(frame), *pitches(frame), self._seen, self._on_gpu]
-        arguments += [*int32s(len(self._origins), rows, columns), self.changes]
-        launch("measures", "tile_change", threads, arguments)
+        _measure_change(frame, self._seen, self._on_gpu, self.changes)
 
     def _check(self, frame: Array) -> None:
         require(frame, "frame", dtypes=(self._seen.dtype,), shape=(3, None, None))

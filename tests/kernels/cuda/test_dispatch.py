@@ -55,8 +55,11 @@ def test_blending_and_validity_run_on_the_gpu_too(fake_cupy):
     assert (weight.get() == 0.5).all()
     assert measures.is_within(total, 0.6)
     assert not measures.is_within(total, 0.5)
+    assert measures.largest_block_change(total, total) == 0
+    assert measures.largest_block_change(total, fake_cupy.full(total.shape, 0.25)) == 0.25
     total[1, 2, 3] = np.nan
     assert not measures.is_within(total)
+    assert measures.largest_block_change(total, total) > 1e30
 
 
 def test_arrays_on_both_sides_are_refused(fake_cupy):
