@@ -1,10 +1,9 @@
 """`relume.toml` in the data directory: read, checked, and written by the settings page."""
 
-import fcntl
 import os
 import tomllib
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from appliance.errors import SettingsError
 from appliance.settings import PREFIX, Settings, find_data_directory
 from appliance.validation_messages import describe_validation_error, quote_value, suggest
 from runtime.atomic_files import write_durably
+from runtime.file_lock import FileLock
 
 FILE_NAME: Final = "relume.toml"
 LAST_GOOD_NAME: Final = "relume.last-good.toml"
@@ -130,7 +130,7 @@ def save_settings(
         raise SettingsError(f"there is no setting named {quote_value(unknown[0])}{near}", code="setting_unknown")
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _lock(data):
+        with FileLock.wait_existing(data):
             values = {name: value for name, value in {**_saved(data), **changes}.items() if value is not None}
             settings = build_settings({"data": data}, values)
             if check is not None:
@@ -140,17 +140,6 @@ def save_settings(
     except OSError as error:
         raise SettingsError(f"cannot write the settings to {data / FILE_NAME}: {error.strerror}") from error
     return settings
-
-
-@contextmanager
-def _lock(data: Path) -> Generator[None]:
-    """Lock the settings against other writers, in this process and others."""
-    handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _replace(data: Path, text: str, values: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ import resource
 import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 
 from runtime.audio.finishing import FinishSummary
 from runtime.audio.pipeline import AudioOutcome
@@ -14,7 +13,7 @@ from runtime.manifest import zoo_folder
 from runtime.media.audio_filters import Loudness
 from runtime.media.deinterlace import Interlacing
 from runtime.media.output_tracks import Tracks
-from runtime.media.probe import MediaInfo, probe
+from runtime.media.probe import MediaInfo
 from runtime.media.stream_mapping import StreamPlan
 from runtime.media.verify import CarriedData, Verification
 from runtime.media.video_encoder import EncodeSettings
@@ -90,10 +89,10 @@ class Outcome:
     stages: dict[str, float]
 
 
-def build_report(outcome: Outcome, written: Path) -> Report:
-    """Return the report of a job whose result is `written`, complete, and is about to get its name."""
+def build_report(outcome: Outcome) -> Report:
+    """Return the report of a job whose result is complete and is about to get its name."""
     plan, check = outcome.plan, outcome.check
-    result = replace(probe(written), path=plan.target)
+    result = replace(check.info, path=plan.target)
     pairs = pair_streams(plan.streams, result)
     counts = outcome.tracks.copies.counts
     mapped = [actual_plan(one, pairs, result, written=counts, found=check.packets) for one in plan.streams]

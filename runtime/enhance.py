@@ -338,7 +338,7 @@ def _merge(run: JobRun, workspace: Workspace, video: VideoOutcome | None, audios
             frames_made=run.progress.frames_made,
             stages=run.clock.seconds,
         )
-        report = build_report(outcome, written)
+        report = build_report(outcome)
         refuse_unverified(plan, muxer, report)
         # From here on, the next attempt recognises the result by its mark if the end is interrupted.
         workspace.commit(result=read_signature(written), report=report)

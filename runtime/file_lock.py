@@ -71,6 +71,21 @@ class FileLock(Closing):
         return lock
 
     @classmethod
+    def wait_existing(cls, path: Path) -> Self:
+        """Wait for the exclusive lock of an existing file or folder; only for locks that are held for a moment.
+
+        Raises:
+            OSError: It cannot be opened or locked.
+        """
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(handle)
+            raise
+        return cls(handle)
+
+    @classmethod
     def _take(cls, handle: int, kind: int) -> Self | None:
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)

@@ -163,8 +163,12 @@ class AudioCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of reading a result back; `packets` counts those of subtitles and data by the result's stream."""
+    """The outcome of reading a result back.
 
+    `info` is what the result holds; `packets` counts the packets of its subtitles and data by stream.
+    """
+
+    info: MediaInfo
     video: VideoCheck | None
     audios: tuple[AudioCheck, ...]
     side_data: tuple[SideDataCheck, ...] = ()
@@ -197,49 +201,56 @@ def verify(
         DecodeError: The result cannot be read, or lacks a stream.
     """
     info = probe(result)
+    if video is not None and info.video is None:
+        raise DecodeError(f"{result} has no video stream, although one was written")
+    others = {stream.index: 0 for stream in info.others if stream.kind in ("subtitle", "data")}
+    markers = [bytes.fromhex(one.marker) for one in side_data]
+    found = _Packets(marked=[0] * len(markers))
+    if video is not None or others:
+        found = _read_packets(info, None if video is None else info.video, markers, others)
     first_before = first_after = None
     video_check: VideoCheck | None = None
-    counts = [0] * len(side_data)
-    packets = {stream.index: 0 for stream in info.others if stream.kind in ("subtitle", "data")}
-    if video is not None:
-        if info.video is None:
-            raise DecodeError(f"{result} has no video stream, although one was written")
-        found, counts = _read_times(result, info.video, [bytes.fromhex(one.marker) for one in side_data], packets)
-        video_check = _compare_end(info, video, _compare(video, found, info.video.time_base))
+    if video is not None and info.video is not None:
+        tick = info.video.time_base
+        video_check = _compare_end(info, video, _compare(video, found.times, tick), found)
         first_before = video.pts[0] * video.time_base if video.pts else None
-        first_after = found[0] * info.video.time_base if found else None
-    elif packets:
-        _count_packets(result, packets)
+        first_after = found.times[0] * tick if found.times else None
     checks = tuple(_check_audio(info, audio, first_before, first_after) for audio in audios)
-    kinds = zip(side_data, counts, strict=True)
-    found_data = tuple(SideDataCheck(one.name, one.pictures, number) for one, number in kinds)
-    return Verification(video_check, checks, found_data, packets)
+    found_data = tuple(
+        SideDataCheck(one.name, one.pictures, number) for one, number in zip(side_data, found.marked, strict=True)
+    )
+    return Verification(info, video_check, checks, found_data, others)
 
 
-def _count_packets(result: Path, counts: dict[int, int]) -> None:
-    """Count the packets of the streams in `counts`."""
-    with open_source(result, only=tuple(counts)) as container:
-        for packet in read_packets(container, *(container.streams[index] for index in counts)):
-            if packet.size:  # an empty packet marks the end of a stream
-                counts[packet.stream_index] += 1
+@dataclass(slots=True)
+class _Packets:
+    """The packets of a result: sorted times of the video, how many hold each marker, and where streams end."""
+
+    times: "array[int]" = field(default_factory=lambda: array("q"))
+    marked: list[int] = field(default_factory=list)
+    ends: dict[int, Fraction | None] = field(default_factory=dict)
+    file_end: Fraction | None = None
 
 
-def _read_times(
-    result: Path, stream: VideoStream, markers: list[bytes], others: dict[int, int]
-) -> tuple["array[int]", list[int]]:
-    """Read the times of a stream's packets, and count the packets with each marker and those of other streams."""
-    times = array("q")
-    counts = [0] * len(markers)
-    with open_source(result, only=(stream.index, *others)) as container:
-        for packet in read_packets(container, *(container.streams[index] for index in (stream.index, *others))):
+def _read_packets(
+    info: MediaInfo, stream: VideoStream | None, markers: list[bytes], others: dict[int, int]
+) -> _Packets:
+    """Read the packets of a video stream and of the streams in `others`, whose numbers are counted there."""
+    times, marked = array("q"), [0] * len(markers)
+    read = (*(() if stream is None else (stream.index,)), *others)
+    with open_source(info.path, only=read) as container:
+        streams: list[VideoStream | AudioStream] = [*info.videos, *info.audios]
+        ends = {stream.index: find_end(container, stream) for stream in streams}
+        file_end = find_file_end(container)
+        for packet in read_packets(container, *(container.streams[index] for index in read)):
             if packet.stream_index in others:
-                others[packet.stream_index] += packet.size > 0
+                others[packet.stream_index] += packet.size > 0  # an empty packet marks the end of a stream
             elif packet.size and packet.pts is not None and not packet.is_discard:
                 times.append(packet.pts)
                 content = bytes(packet) if markers else b""
                 for number, marker in enumerate(markers):
-                    counts[number] += marker in content
-    return array("q", sorted(times)), counts
+                    marked[number] += marker in content
+    return _Packets(array("q", sorted(times)), marked, ends, file_end)
 
 
 def _compare(video: VideoTimes, found: "array[int]", tick: Fraction) -> VideoCheck:
@@ -263,23 +274,19 @@ def _compare(video: VideoTimes, found: "array[int]", tick: Fraction) -> VideoChe
     )
 
 
-def _compare_end(info: MediaInfo, video: VideoTimes, check: VideoCheck) -> VideoCheck:
-    """Compare the declared ends with the end of the last frame."""
+def _compare_end(info: MediaInfo, video: VideoTimes, check: VideoCheck, found: _Packets) -> VideoCheck:
+    """Compare the ends declared by the container with the end of the last frame."""
     if video.end_pts is None or info.video is None:
         return check
-    with open_source(info.path) as container:
-        streams: list[VideoStream | AudioStream] = [*info.videos, *info.audios]
-        ends = {stream.index: find_end(container, stream) for stream in streams}
-        file_end = find_file_end(container)
     expected = video.end_pts * video.time_base + check.shift_s
-    track_end = ends[info.video.index]
-    told = [end for end in ends.values() if end is not None]
+    track_end = found.ends[info.video.index]
+    told = [end for end in found.ends.values() if end is not None]
     slack = _END_SLACK_S + 2 * info.video.time_base
     track_late = file_late = Fraction(0)
     if track_end is not None:
         track_late = track_end - expected
-    if file_end is not None and len(told) == len(info.streams):
-        file_late = file_end - max(told)
+    if found.file_end is not None and len(told) == len(info.streams):
+        file_late = found.file_end - max(told)
     return replace(
         check,
         track_late_s=track_late if abs(track_late) > slack else Fraction(0),
