@@ -18,6 +18,7 @@ from runtime.backend_selection import JobBackends
 from runtime.build_report import VideoOutcome
 from runtime.engine.choose import Choice
 from runtime.errors import DamagedError, MediaError
+from runtime.hardware import usable_memory_bytes
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.audio_reader import AudioReader
 from runtime.media.damage import describe_holes
@@ -36,7 +37,7 @@ from runtime.report import Report, VerificationError
 from runtime.stages import StageClock, StopSignal
 from runtime.video.pipeline import Encoder, ResumePoint, Segmenter, VideoPipeline
 from runtime.video.static_tiles import TILE_PIXELS, StaticRule
-from runtime.video.tile_plan import MOST_TILE_PIXELS, Canvas, plan_canvas
+from runtime.video.tile_plan import Canvas, most_tile_pixels, plan_canvas
 
 Item = TypeVar("Item")
 
@@ -67,7 +68,8 @@ def open_frames(run: JobRun, video: VideoPlan, *, near: int | None = None) -> Vi
 
 def plan_tiles(run: JobRun, video: VideoPlan, choice: Choice, reader: VideoReader) -> Canvas:
     """Divide the frames into tiles: of any shape where the backend opens any, else of the manifest's shapes."""
-    most = TILE_PIXELS if run.plan.preset.preset.keeps_static else MOST_TILE_PIXELS
+    still = run.plan.preset.preset.keeps_static
+    most = TILE_PIXELS if still else most_tile_pixels(usable_memory_bytes())
     return plan_canvas(reader.height, reader.width, video.spec, any_shape=choice.any_shape, most_pixels=most)
 
 

@@ -11,7 +11,13 @@ from runtime.manifest import VideoSpec
 _CALL_COST_PIXELS: Final = 4000
 """What starting one more tile is taken to cost, in pixels computed: an assumption, to keep tiles few."""
 MOST_TILE_PIXELS: Final = 250_000
-"""Of a tile that is cut to measure: the inner tensors of the shipped models then take some 300 MB."""
+"""Of a tile that is cut to measure, unless more memory is known to be there: some 350 MB with its buffers."""
+_LARGEST_TILE_PIXELS: Final = 600_000
+"""A whole frame of 1080p on a grid of two; beyond that, halos cost hardly anything."""
+_TILE_PIXEL_BYTES: Final = 1400
+"""Measured for the shipped models: 530 to 880 of inner tensors, 500 to 650 of what goes in and out."""
+_MEMORY_SHARE: Final = 10
+"""A tile takes a tenth of the memory at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,12 @@ def plan_canvas(
 
     chosen = min(fitting or usable, key=lambda shape: _cost((rows, columns), shape, halo))
     return _cover(height, width, (rows, columns), chosen, spec, halo)
+
+
+def most_tile_pixels(memory_bytes: int) -> int:
+    """Return the pixels of the largest tile that a machine with this memory should compute at once."""
+    fitting = memory_bytes // _MEMORY_SHARE // _TILE_PIXEL_BYTES
+    return min(_LARGEST_TILE_PIXELS, max(MOST_TILE_PIXELS, fitting))
 
 
 def fitting_shape(

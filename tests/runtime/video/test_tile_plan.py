@@ -5,7 +5,7 @@ import pytest
 
 from runtime.errors import ManifestError
 from runtime.manifest import VideoSpec, find_model
-from runtime.video.tile_plan import plan_canvas
+from runtime.video.tile_plan import most_tile_pixels, plan_canvas
 
 
 def spec(**changes):
@@ -125,3 +125,16 @@ def test_tiles_that_are_cut_to_measure_cover_a_plane_once(halo, multiple):
 
 def test_a_source_smaller_than_every_shape_is_padded_as_before():
     assert plan_canvas(20, 500, spec(), any_shape=True).tile_shape == plan_canvas(20, 500, spec()).tile_shape
+
+
+@pytest.mark.parametrize(("gigabytes", "pixels"), [(1, 250_000), (4, 285_714), (8, 571_428), (64, 600_000)])
+def test_tiles_grow_with_the_memory_up_to_a_whole_frame_of_full_hd(gigabytes, pixels):
+    assert most_tile_pixels(gigabytes * 10**9) == pixels
+
+
+def test_a_machine_of_eight_gigabytes_computes_full_hd_as_a_whole():
+    most = most_tile_pixels(8 * 10**9)
+
+    for name in ("light-restore", "light-x2"):
+        canvas = plan_canvas(1080, 1920, find_model(name).manifest.video, any_shape=True, most_pixels=most)
+        assert canvas.tile_shape == (540, 960)
