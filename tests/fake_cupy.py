@@ -161,6 +161,9 @@ class FakeCupy(ModuleType):
     def asarray(self, array: Any, dtype: Any = None) -> "FakeArray":
         if isinstance(array, FakeArray):
             return array if dtype in (None, array.dtype) else array.astype(dtype)
+        if hasattr(array, "__cuda_array_interface__"):
+            address, _ = array.__cuda_array_interface__["data"]
+            return FakeArray(self, np.asarray(self.at(address)), array)
         host = np.array(array, dtype, order="C")
         device = self.empty(host.shape, host.dtype)
         device.set(host)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from runtime.closing import Closing
 from runtime.engine.backends import BackendInfo, find_backend, list_backends
 from runtime.engine.device import EngineType
-from runtime.engine.session import Array, Session
+from runtime.engine.session import Array, Session, get_device_tensors
 from runtime.engine.speeds import is_current, read_speeds
 from runtime.errors import EngineStoreError, OpenError, OptionError, SessionError
 from runtime.hardware import detect_hardware
@@ -308,6 +308,7 @@ class StoredEngineSession(Closing):
         self._session, self._engine = session, engine
         self.backend, self.precision = session.backend, session.precision
         self.inputs, self.outputs = session.inputs, session.outputs
+        self.device_tensors = get_device_tensors(session)
 
     def run(self, tensors: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run the network once; see `Session.run`."""
@@ -315,6 +316,7 @@ class StoredEngineSession(Closing):
 
     def close(self) -> None:
         """Close the session, then release the engine."""
+        self.device_tensors = None
         self._session.close()
         self._engine.close()
 

@@ -18,11 +18,18 @@ from runtime.errors import SessionError
 
 logger = logging.getLogger(__name__)
 
+Arrays = Mapping[str, Any]
+
 
 class Buffers(Protocol):
-    """The tensors of one session; `addresses` are device addresses, by name."""
+    """The tensors of one session.
+
+    addresses: Device addresses, by name.
+    arrays: The inputs and the outputs as CuPy arrays, by name; None where the memory cannot be seen as such.
+    """
 
     addresses: dict[str, int]
+    arrays: tuple[Arrays, Arrays] | None
 
     def upload(self, tensors: Mapping[str, Array]) -> None:
         """Copy the inputs to the device, in the order of the session's stream."""
@@ -50,6 +57,7 @@ class StagedBuffers:
         tensors = self._inputs | self._outputs
         self._staging = {name: cupyx.empty_pinned(array.shape, array.dtype) for name, array in tensors.items()}
         self.addresses = {name: int(array.data.ptr) for name, array in tensors.items()}
+        self.arrays: tuple[Arrays, Arrays] | None = (self._inputs, self._outputs)
         # The arrays were made on CuPy's own stream.
         cupy.cuda.get_current_stream().synchronize()
 
@@ -72,9 +80,8 @@ class StagedBuffers:
 
         for arrays in (self._inputs, self._outputs, self._staging):
             arrays.clear()
-        # CuPy keeps released memory in its pools, where the next session would not see it as free.
-        cupy.get_default_memory_pool().free_all_blocks()
-        cupy.get_default_pinned_memory_pool().free_all_blocks()
+        self.arrays = None
+        release_pools(cupy)
 
 
 class MappedBuffers:
@@ -91,6 +98,7 @@ class MappedBuffers:
         self._outputs = {one.name: driver.pagelocked_empty(one.shape, one.dtype, mem_flags=flags) for one in outputs}
         tensors = self._inputs | self._outputs
         self.addresses = {name: int(array.base.get_device_pointer()) for name, array in tensors.items()}
+        self.arrays = self._view()
 
     def upload(self, tensors: Mapping[str, Array]) -> None:
         """See `Buffers.upload`; the device must be idle, as it is after `download`."""
@@ -104,8 +112,32 @@ class MappedBuffers:
 
     def close(self) -> None:
         """See `Buffers.close`."""
+        self.arrays = None
         self._inputs.clear()
         self._outputs.clear()
+
+    def _view(self) -> tuple[Arrays, Arrays] | None:
+        import cupy
+
+        try:
+            inputs, outputs = (
+                {name: cupy.asarray(_MappedMemory(array, self.addresses[name])) for name, array in tensors.items()}
+                for tensors in (self._inputs, self._outputs)
+            )
+        except (RuntimeError, ValueError) as error:
+            logger.warning("CuPy cannot use the memory that is shared with the GPU, so frames are copied: %s", error)
+            return None
+        return inputs, outputs
+
+
+class _MappedMemory:
+    """Page-locked memory as the GPU sees it, in the form that CuPy takes without a copy."""
+
+    def __init__(self, array: Array, address: int) -> None:
+        self._array = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape, "typestr": array.dtype.str, "data": (address, False), "strides": None, "version": 3,
+        }  # fmt: skip
 
 
 def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stream: Any) -> Buffers:
@@ -120,11 +152,22 @@ def open_buffers(inputs: tuple[Binding, ...], outputs: tuple[Binding, ...], stre
         properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
         if is_shared(integrated=bool(properties["integrated"]), has_pycuda=find_spec("pycuda") is not None):
             return MappedBuffers(inputs, outputs, stream)
-        free_bytes, _ = cupy.cuda.runtime.memGetInfo()
-        check_device_memory(tensor_bytes(inputs) + tensor_bytes(outputs), free_bytes)
+        check_device_memory(tensor_bytes(inputs) + tensor_bytes(outputs), count_free_bytes(cupy))
         return StagedBuffers(inputs, outputs, stream)
     except (RuntimeError, MemoryError) as error:
         raise SessionError(f"the tensors cannot be allocated on the GPU: {error}") from error
+
+
+def count_free_bytes(cupy: Any) -> int:
+    """Return how much memory can be allocated on the current device; blocks that CuPy's pool keeps are free too."""
+    free_bytes, _ = cupy.cuda.runtime.memGetInfo()
+    return int(free_bytes + cupy.get_default_memory_pool().free_bytes())
+
+
+def release_pools(cupy: Any) -> None:
+    """Return released memory to the device and the host; CuPy keeps it in pools, where other programs miss it."""
+    cupy.get_default_memory_pool().free_all_blocks()
+    cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def is_shared(*, integrated: bool, has_pycuda: bool) -> bool:

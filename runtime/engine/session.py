@@ -1,6 +1,6 @@
 """One interface to every engine: named tensors in and out, fixed shapes, explicit state."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -21,6 +21,19 @@ class Binding:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTensors:
+    """The tensors of a session on a GPU, at addresses that never change.
+
+    inputs, outputs: CuPy arrays by name, of the bindings' dtypes and shapes.
+    enqueue: Enqueues a run on a CuPy stream: it neither copies nor waits. Raises `SessionError`.
+    """
+
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    enqueue: Callable[[Any], None]
 
 
 class Session(Protocol):
@@ -82,6 +95,12 @@ class Backend(Protocol):
             SessionError: The file cannot be opened.
         """
         ...
+
+
+def get_device_tensors(session: Session) -> DeviceTensors | None:
+    """Return a session's tensors on its GPU; None where it has none that can be offered."""
+    tensors: DeviceTensors | None = getattr(session, "device_tensors", None)
+    return tensors
 
 
 def check_tensors(bindings: tuple[Binding, ...], tensors: Mapping[str, Array], *, kind: str = "input") -> None:

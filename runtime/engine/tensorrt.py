@@ -16,7 +16,7 @@ from runtime.atomic_files import write_durably
 from runtime.closing import Closing
 from runtime.engine.device import EngineType
 from runtime.engine.device_memory import Buffers, open_buffers
-from runtime.engine.session import Array, Binding, check_tensors, prepare_outputs
+from runtime.engine.session import Array, Binding, DeviceTensors, check_tensors, prepare_outputs
 from runtime.errors import SessionError
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,9 @@ class TensorRtSession(Closing):
                 raise SessionError(f"{path.name} rejected the address of {name}: {self._errors.first_error()}")
         self.graph_problem = ""
         self._graph: Any = self._warm_up(capture=engine_type is EngineType.TENSORRT)
+        self.device_tensors: DeviceTensors | None = None
+        if self._buffers.arrays is not None:
+            self.device_tensors = DeviceTensors(*self._buffers.arrays, self._enqueue)
 
     def run(self, tensors: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run the network once; see `Session.run`."""
@@ -69,10 +72,7 @@ class TensorRtSession(Closing):
         filled = None if out is None else prepare_outputs(self.outputs, out)
         try:
             self._buffers.upload(tensors)
-            if self._graph is None:
-                self._enqueue()
-            else:
-                self._graph.launch(stream=self._stream)
+            self._enqueue(self._stream)
             results = self._buffers.download()
         except RuntimeError as error:
             if isinstance(error, SessionError):
@@ -89,7 +89,7 @@ class TensorRtSession(Closing):
         if self._cache is not None:
             self._store_cache()
         # The order matters in TensorRT: an object is released before the one that created it.
-        self._graph = self._cache = self._context = self._engine = None
+        self._graph = self._cache = self._context = self._engine = self.device_tensors = None
         self._buffers.close()
 
     def _deserialise(self, library: Any, path: Path) -> Any:
@@ -127,14 +127,14 @@ class TensorRtSession(Closing):
     def _warm_up(self, *, capture: bool) -> Any:
         """Run once on zeros, for the library's late allocations, then capture the run as a CUDA graph."""
         self._buffers.upload({one.name: np.zeros(one.shape, one.dtype) for one in self.inputs})
-        self._enqueue()
+        self._execute(self._stream)
         self._buffers.download()
         if not capture:
             return None
         try:
             self._stream.begin_capture()
             try:
-                self._enqueue()
+                self._execute(self._stream)
             finally:
                 graph = self._stream.end_capture()
         except RuntimeError as error:
@@ -143,8 +143,15 @@ class TensorRtSession(Closing):
             return None
         return graph
 
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.ptr):
+    def _enqueue(self, stream: Any) -> None:
+        """Enqueue a run: the captured graph, or kernel by kernel."""
+        if self._graph is None:
+            self._execute(stream)
+        else:
+            self._graph.launch(stream=stream)
+
+    def _execute(self, stream: Any) -> None:
+        if not self._context.execute_async_v3(stream.ptr):
             raise SessionError(f"TensorRT failed while running: {self._errors.first_error()}")
 
     def _store_cache(self) -> None:

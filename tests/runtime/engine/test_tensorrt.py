@@ -13,6 +13,7 @@ from runtime.engine import tensorrt
 from runtime.engine.backends import list_backends
 from runtime.engine.device import EngineType
 from runtime.engine.onnxruntime import OnnxRuntimeCpuSession
+from runtime.engine.session import get_device_tensors
 from runtime.engine.tensorrt import TensorRtSession, read_tensors
 from runtime.errors import SessionError
 
@@ -132,7 +133,9 @@ class Context:
         return True
 
 
-def test_a_session_runs_and_releases_the_memory_when_it_is_closed(fake_gpu, tmp_path, monkeypatch):
+@pytest.fixture
+def doubling(fake_gpu, tmp_path, monkeypatch):
+    """A session whose network doubles its input, on a fake GPU."""
     library = SimpleNamespace(
         DataType=SimpleNamespace(FLOAT="f4"), TensorIOMode=SimpleNamespace(INPUT=0, OUTPUT=1), nptype=np.dtype,
         ILogger=type("ILogger", (), {"ERROR": 1}),
@@ -143,14 +146,31 @@ def test_a_session_runs_and_releases_the_memory_when_it_is_closed(fake_gpu, tmp_
     monkeypatch.setitem(sys.modules, "tensorrt", library)
     (tmp_path / "x.engine").write_bytes(b"engine")
 
-    session = TensorRtSession(tmp_path / "x.engine", engine_type=EngineType.TENSORRT, precision="fp32")
-    made = session.run({"x": np.ones((2, 3), np.float32)})
+    with TensorRtSession(tmp_path / "x.engine", engine_type=EngineType.TENSORRT, precision="fp32") as session:
+        yield session
+
+
+def test_a_session_runs_and_releases_the_memory_when_it_is_closed(fake_gpu, doubling):
+    made = doubling.run({"x": np.ones((2, 3), np.float32)})
     used = fake_gpu.used
-    session.close()
+    doubling.close()
 
     np.testing.assert_array_equal(made["y"], np.full((2, 3), 2, np.float32))
     assert used >= 2 * 24
     assert fake_gpu.used == 0
+
+
+def test_a_session_offers_its_tensors_on_the_gpu_and_runs_on_any_stream_without_copies(fake_gpu, doubling):
+    tensors, stream = get_device_tensors(doubling), fake_gpu.cuda.Stream()
+    tensors.inputs["x"].fill(3)
+    fake_gpu.log.clear()
+
+    tensors.enqueue(stream)
+
+    assert [event.kind for event in fake_gpu.log] == ["graph"]
+    np.testing.assert_array_equal(tensors.outputs["y"].get(), np.full((2, 3), 6, np.float32))
+    doubling.close()
+    assert get_device_tensors(doubling) is None
 
 
 @pytest.mark.gpu
