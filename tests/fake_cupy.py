@@ -19,9 +19,9 @@ arithmetic of arrays, by their name).
 
 It is stricter than CuPy where CuPy would be slow or silently wrong. Arrays accept neither NumPy arrays nor NumPy's
 functions. A download into page-locked memory arrives when its stream is waited for, and fills it with 0xA5 until then.
-Arguments of kernels must be of exactly the parameters' types. While a stream is captured, allocations and waits are
-errors. Work of a library, such as an engine's, goes through `enqueue`, so that it is captured too; it reaches the
-elements of an array by `at`.
+Arguments of kernels must be of exactly the parameters' types. While a stream is captured, allocations, waits and the
+loading of kernels are errors. Work of a library, such as an engine's, goes through `enqueue`, so that it is captured
+too; it reaches the elements of an array by `at`.
 """
 
 import threading
@@ -526,6 +526,7 @@ class FakeRawModule:
 
     def compile(self, log_stream: Any = None) -> None:  # noqa: ARG002
         if self._module is None:
+            self._cupy._refuse_capture("the loading of a module")
             try:
                 self._module = EmulatedModule(self._code, self._cupy.folder)
             except RuntimeError as error:
@@ -545,6 +546,7 @@ class FakeKernel:
     def __init__(self, cupy: FakeCupy, module: EmulatedModule, name: str) -> None:
         self._cupy, self._module, self.name = cupy, module, name
         self._signature = module.signature(name)
+        self.num_regs = self.local_size_bytes = 0
 
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0

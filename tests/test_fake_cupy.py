@@ -102,6 +102,8 @@ def test_captured_work_is_done_when_the_graph_is_launched_and_counts_as_one(fake
         fake_cupy.enqueue("engine", lambda: fake_cupy.at(target.data.ptr).__iadd__(1), stream.ptr)
         with pytest.raises(RuntimeError, match="an allocation is not allowed while a stream is captured"):
             fake_cupy.zeros(3)
+        with pytest.raises(RuntimeError, match="the loading of a module is not allowed"):
+            fake_cupy.RawModule(code=SOURCE, options=("--fmad=false",)).compile()
         with pytest.raises(RuntimeError, match="a wait is not allowed while a stream is captured"):
             stream.synchronize()
         graph = stream.end_capture()

@@ -4,6 +4,7 @@ A kernel reads and writes raw addresses: an array of another shape, dtype or dev
 public function of this package checks its arrays here before anything is launched.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ BAD_RESULT, BAD_STATE, BAD_FLOW = 1, 2, 4
 
 SOURCES: Final = ("colour", "degradation", "flow", "measures", "tiles")
 _FOLDER: Final = Path(__file__).parent
+_KERNEL: Final = re.compile(r'extern "C" __global__ void __launch_bounds__\(\w+\) (\w+)\(')
 _MOST_THREADS: Final = 2**31 - BLOCK
 _KINDS: Final = {"float32": 0, "float16": 1}
 NULL: Final = np.uint64(0)
@@ -67,7 +69,9 @@ def launch(
 
 
 def compile_all() -> None:
-    """Compile every source for the current GPU; CuPy keeps the result on disk.
+    """Compile and load every kernel for the current GPU; CuPy keeps what was compiled on disk.
+
+    To be called before work is captured, for a kernel cannot be loaded in a capture.
 
     Raises:
         CompileError: A source cannot be compiled for this GPU, or there is none.
@@ -75,7 +79,9 @@ def compile_all() -> None:
     import cupy
 
     for source in SOURCES:
-        _load_module(cupy, source)
+        for name in _KERNEL.findall(read_source(source)):
+            # Under CUDA's lazy loading this attribute is what loads the kernel.
+            _ = _load(cupy, source, name).num_regs
 
 
 @cache

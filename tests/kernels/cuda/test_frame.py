@@ -7,6 +7,7 @@ from kernels.colour import YuvLayout, rgb_to_luma, rgb_to_yuv, yuv_to_rgb
 from kernels.cuda import colour as cuda_colour
 from kernels.cuda.flow import FlowEstimator
 from kernels.cuda.measures import SceneDetector
+from kernels.cuda.module import compile_all
 from kernels.cuda.tiles import PlaneTable, gather_tile, scatter_tile
 from kernels.flow import estimate_flow
 from kernels.tiles import plan_tiles, read_tile, write_tile
@@ -79,6 +80,7 @@ class Resident:
         self.pinned = [np.empty(shape, np.uint8) for shape in shapes]
         self.pinned_flags = np.empty(len(TILES) + 1, np.uint32)
         estimator = FlowEstimator(36, 48)
+        compile_all()
         with self.stream:
             self.stream.begin_capture()
             cuda_colour.rgb_to_luma(self.rgb, 2, self.luma)

@@ -5,7 +5,7 @@ import pytest
 
 from kernels import tiles as on_cpu
 from kernels import warp as warp_on_cpu
-from kernels.cuda.module import BAD_FLOW, BAD_RESULT, BAD_STATE
+from kernels.cuda.module import BAD_FLOW, BAD_RESULT, BAD_STATE, compile_all
 from kernels.cuda.tiles import PlaneTable, add_tile, divide_by_weight, gather_tile, scatter_tile, warp
 from kernels.errors import DeviceError, DtypeError, LayoutError, NotFiniteError, ShapeError
 from kernels.tiles import Tile, plan_tiles
@@ -253,6 +253,7 @@ def test_a_frames_tiles_can_be_captured_in_a_graph(fake_cupy):
     one, reset = Tiled(fake_cupy), fake_cupy.zeros(1, np.uint32)
     frame, flow = fake_cupy.asarray(one.frame), fake_cupy.asarray(one.flow)
     tile = one.tiles[1]
+    compile_all()
     stream = fake_cupy.cuda.Stream(non_blocking=True)
 
     with stream:
