@@ -230,7 +230,7 @@ def probe(
     check: Annotated[bool, typer.Option("--check", help="Decode the whole file and list all damage.")] = False,
     json: Json = False,
 ) -> None:
-    """Show the streams of a media file and its damage.
+    """Show the streams and any damage of a media file.
 
     Without --check, only the end of the file is checked. With --check, exit code 3 means that the file is damaged.
     """

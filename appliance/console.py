@@ -244,7 +244,7 @@ def _audio_rows(report: Report) -> Iterable[tuple[str, str]]:
     for track in report.sound:
         text = f"{track.mode}: {track.samples_in} samples in, {track.samples_out} out"
         if track.guard_share is not None and track.guard_share >= 0.005:
-            text += f"; noise reduction reduced for {track.guard_share:.0%} of the time"
+            text += f"; noise reduction lowered for {track.guard_share:.0%} of the time"
         yield f"audio {track.index}", text
 
 
@@ -294,7 +294,7 @@ def _place(samples: int) -> str:
 
 
 def _describe(facts: VideoFacts) -> str:
-    return f"{facts.width}x{facts.height} {facts.bits} bit"
+    return f"{facts.width}x{facts.height} {facts.bits}-bit"
 
 
 def describe_duration(seconds: float) -> str:

@@ -195,7 +195,7 @@ def _video_facts(stream: VideoStream) -> Iterable[str]:
         yield f"stereo 3D {stream.stereo.name}"
     if stream.spherical is not None:
         yield f"spherical {stream.spherical.name}"
-    yield f"{stream.chroma} {stream.bit_depth} bit"
+    yield f"{':'.join(stream.chroma)} {stream.bit_depth}-bit"
     if stream.average_rate is not None:
         yield f"{float(stream.average_rate):.6g} fps"
     if stream.frames is not None:

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         "auto",
         pattern=r"^(auto|(cpu|gpu:[0-9]{1,2})(,(cpu|gpu:[0-9]{1,2})){0,15})$",
         title="Device",
-        description="Devices that run jobs, one each: auto, cpu, or for example gpu:0,gpu:1.",
+        description="Devices that run jobs in parallel: auto, cpu, or a list such as gpu:0,gpu:1.",
     )
     threads: int = Field(0, ge=0, le=1024, title="Threads", description="Processor threads per job (0 = all).")
     worker_memory_gib: float = Field(
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         ge=0,
         le=100_000,
         title="Engines (GiB)",
-        description="Disk space for optimized engines; the least recently used are removed first.",
+        description="Disk space for optimised engines; the least recently used are removed first.",
     )
 
     upload_limit_gib: float = Field(

@@ -240,7 +240,7 @@ def export_speech(checkpoint: TrainingCheckpoint, path: Path, *, gain_exponent: 
     return TrainedStep(
         parity=difference,
         parameters=sum(weight.numel() for weight in graph.step.parameters()),
-        title=f"{_TITLES[architecture]}, hidden {task['hidden']}",
+        title=f"{_TITLES[architecture]}, hidden size {task['hidden']}",
         task="speech-denoise",
         architecture="demucs" if architecture == "demucs" else "speech-mask",
         paper=_PAPERS[architecture],

@@ -110,7 +110,7 @@ def _double(flow: Any, height: int, width: int) -> Any:
 # compiled code from the cache a copy that was optimised with its caller, and the two round differently.
 @njit(cache=True, nogil=True, fastmath=True, forceinline=True)
 def _distance(template: Any, target: Any, y: int, x: int, u: Any, v: Any, diff: Any) -> Any:
-    """Fill `diff` with the mean-free difference of a patch displaced by (u, v); give its sum of squares."""
+    """Fill `diff` with the mean-free difference of a patch displaced by (u, v); return its sum of squares."""
     height, width = target.shape[0] - 2 * _MARGIN, target.shape[1] - 2 * _MARGIN
     top = min(max(y + v, -float(_MARGIN - 1)), height + _MARGIN - PATCH - 2.0) + _MARGIN
     left = min(max(x + u, -float(_MARGIN - 1)), width + _MARGIN - PATCH - 2.0) + _MARGIN

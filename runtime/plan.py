@@ -199,7 +199,7 @@ def _scale(preset: ResolvedPreset, options: EnhanceOptions, video: VideoStream) 
         offered = ", ".join(str(factor) for factor in sorted(models))
         raise OptionError(f"preset {name} has no model for scale {preset.scale}; it has {offered}")
     asked = options.scale is not None
-    return ScaleChoice(preset.scale, "requested" if asked else f"preset {name} always uses it")
+    return ScaleChoice(preset.scale, "requested" if asked else f"preset {name} always uses x{preset.scale}")
 
 
 def _check_frames(source: Path, video: VideoStream) -> None:

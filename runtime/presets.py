@@ -94,7 +94,7 @@ _TABLE = (
     Preset(
         name="restore",
         title="Restore",
-        sentence="Removes noise and compression artifacts at the original size; cleans speech.",
+        sentence="Removes noise and compression artefacts at the original size; cleans speech.",
         scale=1,
         auto_limit=1,
         crf=18,

@@ -1,1 +1,1 @@
-"""Optimized engines: the command that manages them, and the thread that builds requested ones."""
+"""Optimised engines: the command that manages them, and the thread that builds requested ones."""

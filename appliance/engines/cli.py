@@ -144,7 +144,7 @@ def verify_all(store: "EngineStore", beginning: str | None, *, stop: Callable[[]
     return found
 
 
-app = typer.Typer(help="Manage optimized engines.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Manage optimised engines.", no_args_is_help=True, rich_markup_mode=None)
 
 Data = Annotated[
     Path | None,
@@ -241,7 +241,7 @@ def prune(
 ) -> None:
     """Remove unused engines.
 
-    Then removes the least recently used ones, down to a budget. Engines that are in use are kept.
+    Then the least recently used ones are removed, down to a budget. Engines in use are kept.
     """
     from appliance.settings_file import load_settings
     from runtime.engine.store.pruning import prune as run

@@ -116,7 +116,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_jobs(
     *,
     states: Annotated[
-        str, typer.Option("--state", metavar="A,B", help="queued, running, paused, done, failed, cancelled.")
+        str, typer.Option("--state", metavar="A,B", help="Only in these states, for example queued,running.")
     ] = "",
     text: Annotated[str, typer.Option("--text", metavar="TEXT", help="Filter by title.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, metavar="N", help="Maximum number of jobs.")] = 50,
@@ -149,7 +149,7 @@ def add(
     *,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the results; beside each file by default."),
+        typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the results; next to each file by default."),
     ] = None,
     preset: Annotated[str, typer.Option(metavar="NAME", help="Preset; see `relume presets`.")] = DEFAULT_PRESET,
     scale: Annotated[
@@ -160,7 +160,7 @@ def add(
     ] = 0,
     data: Data = None,
 ) -> None:
-    """Add files of this machine to the queue of the server."""
+    """Add files on this machine to the server's queue."""
     from appliance.enhance_command import find_sources
     from appliance.jobs.job import NewJob, Origin
     from runtime.errors import OutputError
@@ -249,7 +249,7 @@ def _open(data: Path | None) -> "Iterator[tuple[Database, JobQueue]]":
     directory = load_settings(data).data
     # A mistyped name must not create a data directory.
     if not database_path(directory).exists():
-        raise StoreError(f"there is no queue in {directory}; give the data directory with --data")
+        raise StoreError(f"there is no queue in {directory}; set the data directory with --data")
     with Database(database_path(directory)) as database:
         yield database, JobQueue(database)
 
@@ -259,7 +259,7 @@ def _find(queue: "JobQueue", beginning: str) -> "JobRecord":
 
     found = queue.with_id_like(beginning)
     if len(found) > 1:
-        raise JobNotFoundError(f"{len(found)} jobs match {beginning!r}; give more characters of the id")
+        raise JobNotFoundError(f"{len(found)} jobs match {beginning!r}; type more characters of the id")
     if not found:
         raise JobNotFoundError(f"no job matches {beginning!r}; see `relume jobs list`")
     return found[0]

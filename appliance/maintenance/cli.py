@@ -25,7 +25,7 @@ def backup(
     from appliance.settings_file import load_settings
 
     written = back_up(load_settings(data).data, file.expanduser().absolute(), full=full)
-    print(f"{written.path}: {written.files} files, {format_bytes(written.size_bytes)}")
+    print(f"{written.path}: {_count(written.files)}, {format_bytes(written.size_bytes)}")
 
 
 def restore(
@@ -42,9 +42,13 @@ def restore(
 
     place = load_settings(data).data
     restored, manifest = run(file.expanduser().absolute(), place, replace=replace)
-    print(f"{restored.path}: {restored.files} files of {manifest.created_at}, Relume {manifest.relume}")
+    print(f"{restored.path}: {_count(restored.files)} of {manifest.created_at}, Relume {manifest.relume}")
     if manifest.data != str(place):
         print(
             f"note: the backup is from {manifest.data}; queued jobs with uploads and results in the data directory "
             "need the same path"
         )
+
+
+def _count(files: int) -> str:
+    return f"{files} file" if files == 1 else f"{files} files"

@@ -116,7 +116,7 @@ VideoCodec = Annotated[
 ]
 Model = Annotated[str | None, typer.Option(metavar="NAME", help="Video model instead of the preset's.")]
 Zoo = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, with --model.")
+    Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, for --model.")
 ]
 Done = Annotated[
     Path | None,
@@ -125,19 +125,19 @@ Done = Annotated[
 Polling = Annotated[
     bool, typer.Option("--polling", help="Poll instead of using file system events; always on for network drives.")
 ]
-Hold = Annotated[float, typer.Option("--hold", metavar="SECONDS", help="Wait until a file is unchanged for this long.")]
+Hold = Annotated[float, typer.Option("--hold", metavar="SECONDS", help="Time that a file must be unchanged.")]
 Hours = Annotated[
-    str, typer.Option("--hours", metavar="SPAN", help="Hours in which jobs run: 22:00-06:00, nights or always.")
+    str, typer.Option("--hours", metavar="SPAN", help="Hours during which jobs run: 22:00-06:00, nights or always.")
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(metavar="PATTERN", help="Only such files, for example *.mp4; may be repeated."),
+    typer.Option(metavar="PATTERN", help="Only matching files, for example *.mp4; repeatable."),
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN", help="Skip such files or folders; may be repeated.")
+    list[str] | None, typer.Option(metavar="PATTERN", help="Skip matching files or folders; repeatable.")
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="The server's data directory, if not the usual one.")
+    Path | None, typer.Option("--data", metavar="DIR", help="Data directory; ~/.local/share/relume by default.")
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder for results.")]
 Which = Annotated[str, typer.Argument(metavar="FOLDER", help="Its path, or its id from `relume folders list`.")]

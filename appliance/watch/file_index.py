@@ -169,7 +169,7 @@ class FileIndex:
     def transition(self, file: WatchedFile, event: FileEvent, **changes: Any) -> WatchedFile:
         """Apply an event: store the next state with other changed columns, or remove the file.
 
-        A file that stood for its content and will not be processed releases it, and its duplicates are seen anew.
+        A file that stood for its content and will not be processed releases it, and its duplicates are reset to `seen`.
 
         Raises:
             ValueError: The event is not possible in the file's state.

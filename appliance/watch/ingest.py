@@ -1,6 +1,6 @@
 """Moves the files of one folder through their states: seen, stable, validated by content, then a job or a reason.
 
-Every state is in the table of files, from which a restart resumes; only the hold time is measured anew.
+Every state is in the table of files, from which a restart resumes; only the hold time is measured again.
 """
 
 import os
@@ -167,7 +167,7 @@ class FolderIngest:
             assert file.job is not None
             with suppress(JobNotFoundError, JobStateError):
                 self._queue.cancel(file.job)
-            self._notify(file.name, "changed; it is processed anew")
+            self._notify(file.name, "changed; processing it again")
         # A file that is done may only have been touched: its content and result are kept until the content is known.
         is_done = file.state is FileState.DONE
         kept = {"digest": file.digest, "target": file.target} if is_done else {}

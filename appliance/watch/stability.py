@@ -33,7 +33,7 @@ class StabilityTracker:
         self._unfinished: set[Identity] = set()
 
     def update(self, result: ScanResult, names: Iterable[str]) -> list[SeenFile]:
-        """Return the files that are stable now; they are measured anew after that.
+        """Return the files that are stable now; their hold time then restarts.
 
         Args:
             result: The scan.

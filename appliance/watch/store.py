@@ -73,7 +73,7 @@ class FolderStore:
         with self.database.read() as connection:
             row = connection.execute("SELECT * FROM folders WHERE id = ?", (folder_id,)).fetchone()
         if row is None:
-            raise FolderNotFoundError(f"no watch folder has the id {folder_id!r}; list them to see those that are")
+            raise FolderNotFoundError(f"no watch folder has the id {folder_id!r}; reload the list")
         return _folder(row)
 
     def list(self) -> builtins.list[WatchFolder]:
@@ -124,7 +124,7 @@ class FolderStore:
         path = Path(os.path.abspath(text))
         matching = [folder for folder in self.list() if folder.id == text or folder.config.path == path]
         if len(matching) != 1:
-            raise FolderNotFoundError(f"no watch folder has the id or path {text!r}; `relume folders list` shows them")
+            raise FolderNotFoundError(f"no watch folder has the id or path {text!r}; see `relume folders list`")
         return matching[0]
 
     def files(self, folder_id: str) -> FileTable:

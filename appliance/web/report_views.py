@@ -221,7 +221,7 @@ def _stream_rows(report: Report) -> Iterable[Sequence[str]]:
 
 def _describe(facts: VideoFacts) -> str:
     rate = f", {facts.frame_rate} fps" if facts.frame_rate else ""
-    return f"{facts.width} × {facts.height}, {facts.bits} bit, {facts.pixel_format}{rate}"
+    return f"{facts.width} × {facts.height}, {facts.bits}-bit, {facts.pixel_format}{rate}"
 
 
 def _colour(facts: VideoFacts) -> str:

@@ -131,7 +131,7 @@ class AudioPipeline:
 
     def _enhance(self, blocks: Iterator[AudioBlock]) -> Iterator[AnyPacket]:
         if self._open_finisher is not None:
-            with self._clock.measure("sound"):
+            with self._clock.measure("audio"):
                 self._finisher = self._open_finisher()
         place = self.reader.first_sample
         for samples in self._finished(self._processed(blocks)):
@@ -152,20 +152,20 @@ class AudioPipeline:
         if rest is not None:
             yield self._enhance_speech(rest)
         if self.enhancer is not None:
-            with self._clock.measure("sound"):
+            with self._clock.measure("audio"):
                 samples = self.enhancer.flush()
             yield samples
 
     def _process(self, samples: Block) -> Block:
         if self._finisher is not None:
-            with self._clock.measure("sound"):
+            with self._clock.measure("audio"):
                 samples = self._finisher.repair(samples)
         return self._enhance_speech(samples)
 
     def _enhance_speech(self, samples: Block) -> Block:
         if self.enhancer is None:
             return samples
-        with self._clock.measure("sound"):
+        with self._clock.measure("audio"):
             return self.enhancer.push(samples)
 
     def _finished(self, processed: Iterator[Block]) -> Iterator[Block]:
@@ -173,7 +173,7 @@ class AudioPipeline:
         if self._finisher is None:
             return processed
         for samples in processed:
-            with self._clock.measure("sound"):
+            with self._clock.measure("audio"):
                 self._finisher.store(samples)
         return self._clock.timed("sound", self._finisher.finish())
 

@@ -127,7 +127,7 @@ def read_colour(codes: tuple[int, int, int, int], *, pixel_format: str, width: i
     if matrix_code in (UNSPECIFIED, 3, _RGB):
         matrix: Matrix = _guess_matrix(primaries, width, height)
         if matrix_code != _RGB:
-            guesses.append(f"matrix {matrix} by size")
+            guesses.append(f"{matrix.replace('bt', 'BT.')} (by frame size)")
         matrix_code = _MATRIX_CODES[matrix] if matrix_code == _RGB else UNSPECIFIED
     elif matrix_code in _MATRICES:
         matrix = _MATRICES[matrix_code]

@@ -142,7 +142,7 @@ class DamageFinder:
         if following is None or not following.size:
             self._last = packet.pts
         elif flagged:
-            self._suspect(_Suspicion.JOINT if _begins_anew(packet, following) else _Suspicion.INCOMPLETE, packet)
+            self._suspect(_Suspicion.JOINT if _starts_afresh(packet, following) else _Suspicion.INCOMPLETE, packet)
 
     def refuse(self, packet: AnyPacket) -> None:
         """Record that the decoder raised an error over a packet."""
@@ -290,7 +290,7 @@ def _follow(pts: int | None, length: int) -> int | None:
     return None if pts is None else pts + length
 
 
-def _begins_anew(packet: AnyPacket, following: AnyPacket | None) -> bool:
+def _starts_afresh(packet: AnyPacket, following: AnyPacket | None) -> bool:
     if following is None or following.is_keyframe:
         return True
     return packet.dts is not None and following.dts is not None and following.dts < packet.dts

@@ -77,7 +77,7 @@ class BidirectionalRunner(Closing):
             yield from self._give(len(self._held) - self._spec.window_overlap)
 
     def flush(self) -> Iterator[EnhancedFrame]:
-        """End the scene: give every frame that waits."""
+        """End the scene: yield every waiting frame."""
         yield from self._give(len(self._held))
         self._carried = None
 

@@ -69,7 +69,7 @@ class SlidingWindowRunner(Closing):
             yield from self._give(self._run_window(), keep=self._fading)
 
     def flush(self) -> Iterator[EnhancedFrame]:
-        """End the scene: give what no window has given yet."""
+        """End the scene: yield the results not yet yielded."""
         results = self._run_window() if self._fresh else self._tail
         yield from self._give(results, keep=0)
         self._held = []
@@ -125,7 +125,7 @@ class SlidingWindowRunner(Closing):
         return made
 
     def _run_tiles(self, order: list[int]) -> Frame:
-        """Run the held frames in an order; give (frames, 3, plane sides times scale)."""
+        """Run the held frames in an order; return (frames, 3, plane sides times scale)."""
         canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
         levels = [self._level(frame) for frame in self._held]
         if len(canvas.tiles) == 1:

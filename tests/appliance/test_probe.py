@@ -16,7 +16,7 @@ from runtime.options import EnhanceOptions
 def test_probe_as_text_tells_the_streams(clip):
     text = show_probe(clip, as_json=False)
 
-    assert "64x48, 420 8 bit, 25 fps, 12 frames" in text
+    assert "64x48, 4:2:0 8-bit, 25 fps, 12 frames" in text
     assert "48000 Hz, mono" in text
 
 

@@ -47,7 +47,7 @@ def test_the_summary_tells_where_the_result_is_and_what_was_done():
 
     assert "out.mp4 (1.5 MB)" in text
     assert "report.json" in text
-    assert "320x180 8 bit -> 1280x720 8 bit; x4 fits" in text
+    assert "320x180 8-bit -> 1280x720 8-bit; x4 fits" in text
     assert "150 in, 150 out, timing unchanged" in text
     assert "1:05, 15.2 fps, peak memory 500 MB" in text
 
@@ -92,7 +92,7 @@ def test_audio_only_has_no_video_lines():
     text = summarise(report)
 
     assert not any(line.startswith("picture") for line in text.splitlines())
-    assert "speech: 100 samples in, 100 out; noise reduction reduced for 25% of the time" in text
+    assert "speech: 100 samples in, 100 out; noise reduction lowered for 25% of the time" in text
     assert "audio starts 5 samples before the video in the source, with the video in the result" in text
 
 

@@ -48,7 +48,7 @@ def test_nothing_beyond_the_halo_is_seen(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_an_untrained_network_is_plain_enlargement(config):
+def test_an_untrained_network_is_bicubic_upscaling(config):
     frame = torch.rand(1, 3, 20, 24)
     state = torch.zeros(1, config.state_channels, 20 // config.grid, 24 // config.grid)
 
@@ -69,7 +69,7 @@ def test_the_skip_is_the_bicubic_that_everyone_uses(scale):
     np.testing.assert_allclose(found[inner], expected[inner], atol=1e-5)
 
 
-def test_strength_zero_leaves_the_plain_enlargement():
+def test_strength_zero_leaves_the_bicubic_upscaling():
     config = CONFIGS[0]
     frame, state = torch.rand(1, 3, 16, 16), torch.rand(1, config.state_channels, 16, 16)
 

@@ -11,7 +11,7 @@ def test_a_frame_comes_out_twice_as_large() -> None:
         assert SrUnet(TINY)(torch.rand(2, 3, 8, 12)).shape == (2, 3, 16, 24)
 
 
-def test_the_network_adds_detail_to_the_plain_enlargement() -> None:
+def test_the_network_adds_detail_to_the_bicubic_upscaling() -> None:
     network = SrUnet(TINY)
     for parameter in network.last.parameters():
         parameter.data.zero_()

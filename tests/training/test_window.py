@@ -29,7 +29,7 @@ def test_a_window_network_learns_and_is_measured_on_a_clip_it_never_saw(media, t
     assert kept["ema"].keys() == task.model.state_dict().keys()
 
 
-def test_one_frame_at_a_time_and_its_enlargement(media):
+def test_one_frame_at_a_time_and_its_upscaling(media):
     task = WindowTask(recipe("sr-unet-x2", frames=1), media)
 
     batch = task.batch(np.random.default_rng(2))

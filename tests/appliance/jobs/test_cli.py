@@ -77,9 +77,9 @@ def test_errors_are_reported(add, queue, jobs, data, tmp_path):
     for _ in range(70):
         add("more")
     first = next(letter for letter in string.ascii_letters + string.digits if len(queue.with_id_like(letter)) > 1)
-    with pytest.raises(JobNotFoundError, match=f"jobs match {first!r}; give more characters of the id"):
+    with pytest.raises(JobNotFoundError, match=f"jobs match {first!r}; type more characters of the id"):
         jobs("show", first)
-    with pytest.raises(StoreError, match=r"there is no queue in .*; give the data directory with --data"):
+    with pytest.raises(StoreError, match=r"there is no queue in .*; set the data directory with --data"):
         CliRunner().invoke(app, ["list", "--data", str(tmp_path / "mistyped")], catch_exceptions=False)
     assert not (tmp_path / "mistyped").exists()
     assert queue.get(job.id).state is JobState.QUEUED

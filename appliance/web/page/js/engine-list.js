@@ -1,4 +1,4 @@
-/** Table of the optimized engines of this machine: built, being built, and failed. */
+/** Table of the optimised engines of this machine: built, being built, and failed. */
 
 import { get, post } from "./api.js";
 import { fill, h } from "./dom.js";
@@ -17,7 +17,7 @@ const STATES = {
   "built, not tested": "For another device",
 };
 const AGAIN = new Set(["ready", "outdated", "quarantined"]);
-const NONE = "No optimized engines yet. They are optional and only make processing faster.";
+const NONE = "No optimised engines yet. They are optional and only make processing faster.";
 
 /** Load the engines and draw them into a box if they changed, so that a button keeps its focus. */
 export async function loadEngines(box, signal) {
@@ -51,7 +51,7 @@ function row(engine, load) {
     h(
       "div",
       {},
-      h("span", { class: bad ? "tag tag-bad" : "tag" }, STATES[state] ?? state),
+      h("span", { class: bad ? "state state-failed" : "state" }, STATES[state] ?? state),
       reason && h("p", { class: "hint" }, reason),
     ),
     size ? formatBytes(size) : "",

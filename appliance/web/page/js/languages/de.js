@@ -443,7 +443,7 @@ export const TEXTS = {
   Upscale: "Hochskalieren",
   "Upscales video up to 4K and removes background noise from speech.": "Vergrößert Video bis 4K und entfernt Hintergrundgeräusche aus Sprache.",
   Restore: "Restaurieren",
-  "Removes noise and compression artifacts at the original size; cleans speech.": "Entfernt Rauschen und Kompressionsartefakte in Originalgröße; reinigt Sprache.",
+  "Removes noise and compression artefacts at the original size; cleans speech.": "Entfernt Rauschen und Kompressionsartefakte in Originalgröße; reinigt Sprache.",
   "CCTV and low light": "Überwachung und wenig Licht",
   "Removes noise, upscales up to 2× and makes voices clearer.": "Entfernt Rauschen, vergrößert bis 2× und macht Stimmen klarer.",
   "Archive (lossless)": "Archiv (verlustfrei)",
@@ -626,8 +626,8 @@ export const TEXTS = {
   Model: "Modell",
   "Runs on": "Läuft auf",
   Engines: "Engines",
-  "No optimized engines yet. They are optional and only make processing faster.":
-    "Noch keine optimierten Engines. Sie sind freiwillig und machen die Verarbeitung nur schneller.",
+  "No optimised engines yet. They are optional and only make processing faster.":
+    "Noch keine optimierten Engines. Sie sind optional und machen die Verarbeitung nur schneller.",
   "Recent log": "Neueste Protokolleinträge",
   "Show log entries": "Protokolleinträge anzeigen",
   "All messages": "Alle Meldungen",
@@ -696,8 +696,8 @@ export const TEXTS = {
   // Texts of the server
   "Not enough disk space: {} needed, {} free, of which {} must stay free (Settings, Disk reserve); delete old results.":
     "Zu wenig Speicherplatz: {} nötig, {} frei, davon müssen {} frei bleiben (Einstellungen, Speicherreserve). Löschen Sie alte Ergebnisse.",
-  "Devices that run jobs, one each: auto, cpu, or for example gpu:0,gpu:1.":
-    "Geräte, die Aufträge ausführen, je einen: auto, cpu oder zum Beispiel gpu:0,gpu:1.",
+  "Devices that run jobs in parallel: auto, cpu, or a list such as gpu:0,gpu:1.":
+    "Geräte, die parallel Aufträge ausführen: auto, cpu oder eine Liste wie gpu:0,gpu:1.",
   "Software that runs the models. Automatic: the fastest on this machine.":
     "Software, die die Modelle ausführt. Automatisch: die schnellste auf diesem Rechner.",
   "Numeric precision of the video model. Automatic: the fastest with full quality.":
@@ -705,7 +705,7 @@ export const TEXTS = {
   "Processor threads per job (0 = all).": "Prozessor-Threads je Auftrag (0 = alle).",
   "Memory limit per job (0 = no limit).": "Speichergrenze je Auftrag (0 = keine).",
   "Disk space that is always kept free.": "Speicherplatz, der immer frei bleibt.",
-  "Disk space for optimized engines; the least recently used are removed first.":
+  "Disk space for optimised engines; the least recently used are removed first.":
     "Speicherplatz für optimierte Engines; die am längsten unbenutzten werden zuerst entfernt.",
   "Engines (GiB)": "Engines (GiB)",
   "Folder on the server with your own models.": "Ordner auf dem Server mit eigenen Modellen.",
@@ -916,7 +916,7 @@ export const TEXTS = {
   "Strength {}.": "Stärke {}.",
   "Background noise removed from speech.": "Hintergrundgeräusche aus der Sprache entfernt.",
   "Noise reduction was lowered for {} of the time to protect speech.":
-    "Die Rauschminderung wurde {} der Zeit verringert, um die Sprache zu schützen.",
+    "Die Rauschminderung wurde für {} der Zeit verringert, um die Sprache zu schützen.",
   "Audio copied unchanged.": "Audio unverändert übernommen.",
   "Hum at {} Hz removed.": "Brummen bei {} Hz entfernt.",
   "hum at {} Hz removed.": "Brummen bei {} Hz entfernt.",
@@ -933,7 +933,7 @@ export const TEXTS = {
   "Audio track {}: {}": "Audiospur {}: {}",
   "background noise removed from speech.": "Hintergrundgeräusche aus der Sprache entfernt.",
   "noise reduction was lowered for {} of the time to protect speech.":
-    "Die Rauschminderung wurde {} der Zeit verringert, um die Sprache zu schützen.",
+    "Die Rauschminderung wurde für {} der Zeit verringert, um die Sprache zu schützen.",
   "audio copied unchanged.": "Audio unverändert übernommen.",
   "Audio and video in sync, exactly as in the source.": "Audio und Video synchron, genau wie in der Quelle.",
   "{} subtitle track kept.": "{} Untertitelspur übernommen.",

@@ -113,9 +113,10 @@ function gauge(symbol, word, value, note, share, bad) {
   );
 }
 
-/** Capitalise the names of devices, backends and precisions: CPU, GPU:0, FP16. */
+/** Spell the names of devices, backends and precisions: CPU, OpenVINO, FP16. */
 function capitals(text) {
-  return text?.replace(/\b(?:cpu|gpu|cuda|fp\d+|int\d+|bf16)\b/g, (word) => word.toUpperCase());
+  const names = { openvino: "OpenVINO", tensorrt: "TensorRT", rtx: "TensorRT RTX" };
+  return text?.replace(/\b(?:cpu|gpu|cuda|openvino|tensorrt|rtx|fp\d+|int\d+|bf16)\b/g, (word) => names[word] ?? word.toUpperCase());
 }
 
 function drawFacts(system) {
