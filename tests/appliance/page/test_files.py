@@ -89,8 +89,8 @@ def test_a_catalogue_has_every_text_once_and_keeps_what_is_filled_in(catalogue: 
 # Capitalised strings of the code that nobody reads: names of the platform, and texts that are put together from others.
 NOT_TEXTS = re.compile(
     r"\W*{}\W*{?}?\W*|[A-Z]+|(Api|Form|Abort)Error|(Content|Upload|Tus)-\w+|X-CSRF-Token|Accept|Arrow\w+|Enter|"
-    r"Escape|Relume|Notification|Location|English|Deutsch|Edge?|Firefox|Chrome|Safari|OpenVINO|TensorRT( RTX)?|Android|Windows|Mac OS|Linux|"
-    r"[GMT]B|Note:|Set by the {}\.|{} must be {}\.|{} cannot be used|{} ignored \({}{}\)|"
+    r"Escape|Relume|Notification|Location|English|Deutsch|Edge?|Firefox|Chrome|Safari|Android|Windows|Mac OS|Linux|"
+    r"OpenVINO|TensorRT( RTX)?|[GMT]B|Note:|Set by the {}\.|{} must be {}\.|{} cannot be used|{} ignored \({}{}\)|"
     r"The file was kept as {}, {}\.|{}-\w+|{}px"
 )
 
