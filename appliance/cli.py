@@ -228,6 +228,9 @@ def probe(
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="Media file.")],
     *,
     check: Annotated[bool, typer.Option("--check", help="Decode the whole file and list all damage.")] = False,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Measure samples of video and audio and suggest a preset.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show the streams and any damage of a media file.
@@ -236,7 +239,7 @@ def probe(
     """
     from appliance.probe import examine, show_examination
 
-    found = examine(file, decodes=check)
+    found = examine(file, decodes=check, advises=advise)
     print(show_examination(found, as_json=json))
     if check and found.is_damaged:
         sys.exit(ExitCode.SOURCE)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from appliance.console import format_bytes, format_json, format_table
 from appliance.watch.integrity import find_damage, find_missing_end
+from runtime.advice import Advice, advise
 from runtime.errors import DecodeError, MediaError
 from runtime.media.audio_reader import AudioReader
 from runtime.media.damage import Hole
@@ -38,11 +39,13 @@ class Examination:
 
     damage: The message of the integrity check that watch folders use; None if it finds nothing.
     checks: One for each decoded video and audio stream; None if decoding was not requested.
+    advice: What is wrong with the quality, and which preset helps; None if it was not requested.
     """
 
     info: MediaInfo
     damage: str | None
     checks: tuple[StreamCheck, ...] | None = None
+    advice: Advice | None = None
 
     @property
     def is_damaged(self) -> bool:
@@ -50,19 +53,21 @@ class Examination:
         return self.damage is not None or any(check.holes or check.faults for check in self.checks or ())
 
 
-def examine(file: Path, *, decodes: bool = False) -> Examination:
+def examine(file: Path, *, decodes: bool = False, advises: bool = False) -> Examination:
     """Read the streams of a media file and check its end.
 
     Args:
         file: The file.
         decodes: Also decode every frame and sample.
+        advises: Also measure the quality of samples from several places.
 
     Raises:
         DecodeError: The file cannot be read, or is too incomplete to be opened.
         UnsupportedMediaError: Relume does not support the file.
     """
     info = probe_whole(file)
-    return Examination(info, find_damage(info), tuple(_check_streams(info)) if decodes else None)
+    checks = tuple(_check_streams(info)) if decodes else None
+    return Examination(info, find_damage(info), checks, advise(info) if advises else None)
 
 
 def probe_whole(file: Path) -> MediaInfo:
@@ -99,6 +104,8 @@ def show_examination(found: Examination, *, as_json: bool) -> str:
         facts = asdict(replace(info, wave_chunks=())) | {"wave_chunks": chunks, "damage": found.damage}
         if found.checks is not None:
             facts["checks"] = [asdict(check) for check in found.checks]
+        if found.advice is not None:
+            facts["advice"] = asdict(found.advice)
         return format_json(facts)
     streams: list[AnyStream] = [*info.videos, *info.audios, *info.others]
     streams.sort(key=lambda stream: stream.index)
@@ -106,7 +113,23 @@ def show_examination(found: Examination, *, as_json: bool) -> str:
     tables = [format_table([*_file_rows(info), *_damage_rows(found)]), format_table(rows)]
     if found.checks is not None:
         tables.append(format_table([("stream", "kind", "at", "length"), *_check_rows(found.checks)]))
+    if found.advice is not None:
+        tables.append(format_table(list(_advice_rows(found.advice))))
     return "\n\n".join(tables)
+
+
+def _advice_rows(advice: Advice) -> Iterable[tuple[str, str]]:
+    for finding in advice.findings:
+        yield "found", finding.text
+    if advice.video is not None:
+        video = advice.video
+        yield "video", f"noise {video.noise:g} of 255, blockiness {video.blockiness:g}, brightness {video.brightness:g}"
+    if advice.audio is not None and advice.audio.analysis.loudness.integrated is not None:
+        analysis = advice.audio.analysis
+        floor = "" if analysis.noise_floor is None else f", quietest parts {analysis.noise_floor:g} dBFS"
+        peak = analysis.loudness.true_peak or 0.0
+        yield "audio", f"{analysis.loudness.integrated:g} LUFS, true peak {peak:g} dBTP{floor}"
+    yield "preset", advice.reason if advice.preset is None else f"{advice.preset}: {advice.reason}"
 
 
 def _check_streams(info: MediaInfo) -> Iterable[StreamCheck]:

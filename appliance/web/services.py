@@ -23,6 +23,7 @@ from appliance.web.events import Broadcaster
 from appliance.web.mail import Mailer
 from appliance.web.own_presets import OwnPresets
 from appliance.web.system import SystemStatus, Workers
+from appliance.web.upload_probe import UploadAdviser
 from appliance.web.upload_store import UploadStore
 from appliance.web.upload_writer import UploadWriter
 from appliance.web.webhooks import Webhooks
@@ -56,6 +57,7 @@ class Services:
     system: SystemStatus
     connections: ConnectionLimiter
     own_presets: OwnPresets
+    advice: UploadAdviser
     estimates: EstimateCache
     estimate_lock: asyncio.Lock
     """Held during a test run: two at once would slow each other down and measure the wrong speed."""
@@ -115,6 +117,7 @@ def open_services(
         system=system,
         connections=connections or ConnectionLimiter(),
         own_presets=OwnPresets(database),
+        advice=UploadAdviser(settings.probe_timeout_s),
         estimates=EstimateCache(database),
         estimate_lock=asyncio.Lock(),
     )

@@ -6,10 +6,11 @@ that a job has one before it starts.
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +26,9 @@ _THREADS_PER_USER: Final = 2
 _MEMORY_BYTES: Final = 4 * 1024**3
 _THUMBNAIL_BYTES: Final = 1_000_000
 _MAX_ANSWER: Final = 100_000
+_ADVISE: Final = "--advise"
+_NICE: Final = 10
+_MOST_ADVICE: Final = 500
 _SPARE_S: Final = 5.0
 _UNCHECKED: Final = "the end of the file could not be checked; it may be damaged"
 
@@ -114,6 +118,37 @@ def probe_upload(
     return answer["probe"] | {"damage": None if damage is None else str(damage).replace(str(path), name)}, None
 
 
+class UploadAdviser:
+    """Measures uploads one after the other, each once, and keeps the latest results; thread-safe."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._lock = Lock()
+        self._found: OrderedDict[Path, dict[str, Any]] = OrderedDict()
+
+    def get(self, path: Path) -> dict[str, Any]:
+        """Return the faults of a checked file and a preset as `AdviceOut` has them; {} if it cannot be measured."""
+        with self._lock:
+            if path not in self._found:
+                self._found[path] = _advise_upload(path, timeout_s=self._timeout_s)
+            self._found.move_to_end(path)
+            while len(self._found) > _MOST_ADVICE:
+                self._found.popitem(last=False)
+            return self._found[path]
+
+
+def _advise_upload(path: Path, *, timeout_s: float) -> dict[str, Any]:
+    """Measure a file in a subprocess of low priority."""
+    command = [sys.executable, "-P", "-m", "appliance.web.upload_probe", str(path), str(int(timeout_s) + 1), _ADVISE]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s + _SPARE_S, check=False, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return _read_answer(done.stdout)
+
+
 def _read_answer(output: str | bytes) -> dict[str, Any]:
     """Parse the two lines of the subprocess, properties and damage, up to one that is incomplete."""
     text = output.decode(errors="replace") if isinstance(output, bytes) else output
@@ -186,6 +221,19 @@ def _find_damage(info: "MediaInfo") -> str | None:
         return _UNCHECKED
 
 
+def _advise(path: Path) -> dict[str, Any]:
+    from runtime.advice import advise
+    from runtime.errors import RelumeError
+    from runtime.media.probe import probe
+
+    try:
+        found = advise(probe(path))
+    except (RelumeError, OSError, MemoryError):
+        return {}
+    findings = [{"code": one.code, "text": one.text} for one in found.findings]
+    return {"findings": findings, "preset": found.preset, "reason": found.reason}
+
+
 def _limit_self(path: Path, seconds: int) -> None:
     from runtime.child_process import forbid_network
     from runtime.errors import RelumeError
@@ -211,8 +259,12 @@ def _make_thumbnail(path: Path, target: Path) -> None:
         write_thumbnail(path, target)
 
 
-def _main(path: Path, seconds: int, thumbnail: Path | None) -> None:
+def _main(path: Path, seconds: int, thumbnail: Path | None, *, advises: bool = False) -> None:
     _limit_self(path, seconds)
+    if advises:
+        os.nice(_NICE)
+        print(json.dumps(_advise(path)), flush=True)
+        return
     found, info = _check(path)
     print(json.dumps(found), flush=True)
     # After the answer, which stays valid if the rest fails.
@@ -223,4 +275,6 @@ def _main(path: Path, seconds: int, thumbnail: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    _third = sys.argv[3] if len(sys.argv) > 3 else None
+    _advises = _third == _ADVISE
+    _main(Path(sys.argv[1]), int(sys.argv[2]), None if _third is None or _advises else Path(_third), advises=_advises)

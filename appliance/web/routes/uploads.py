@@ -49,6 +49,21 @@ class ProbeOut(BaseModel):
     damage: str | None = Field(None, description="How the file is damaged; it can still be enhanced with allow_damaged")
 
 
+class FindingOut(BaseModel):
+    """A fault of a file."""
+
+    code: str
+    text: str
+
+
+class AdviceOut(BaseModel):
+    """The faults of a file; `preset` is null where nothing needs to be done, or nothing could be measured."""
+
+    findings: list[FindingOut] = Field(default_factory=list)
+    preset: str | None = None
+    reason: str = ""
+
+
 @router.options("/api/uploads", status_code=204, summary="Show the upload protocol")
 def describe(services: ServicesDep, caller: Operator) -> Response:
     """Return the version and extensions of tus, and the size of the largest file."""
@@ -174,6 +189,15 @@ def thumbnail(services: ServicesDep, caller: Operator, upload_id: UploadId) -> F
         raise ApiError(404, "not_found", "this file has no thumbnail") from None
     headers = {"Content-Disposition": "inline", "Cache-Control": "private, max-age=3600"}
     return FileResponse(path, media_type="image/jpeg", headers=headers, stat_result=found)
+
+
+@router.get("/api/files/{upload_id}/advice", summary="Measure an uploaded file and suggest a preset")
+def advise(services: ServicesDep, caller: Operator, upload_id: UploadId) -> AdviceOut:
+    """Return what is wrong with a file; measuring takes some seconds the first time."""
+    upload = services.uploads.get(upload_id, caller.id)
+    if upload.probe is None:
+        raise ApiError(409, "unchecked", "the file is still being checked; try again in a moment")
+    return AdviceOut.model_validate(services.advice.get(services.uploads.path(upload)))
 
 
 async def _find(services: ServicesDep, caller: Operator, upload_id: str) -> Upload:

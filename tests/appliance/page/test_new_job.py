@@ -314,3 +314,19 @@ def test_a_damaged_file_is_reported_and_starts_only_when_it_is_selected(
 
     (job,) = [job for job in jobs_of(page) if job["title"] == "cut.mkv"]
     assert job["options"]["allow_damaged"] is True
+
+
+def test_a_file_is_measured_and_the_suggested_preset_is_used(
+    new_job: Callable[..., Any], look: Callable[..., list[str]]
+) -> None:
+    page = new_job("take.mp4")
+    note = page.locator(".advice")
+    note.get_by_text("The resolution is low (96 × 64).").wait_for()
+    assert not note.get_by_role("button").is_visible(), "its preset is chosen already"
+
+    page.get_by_text("Restore", exact=True).click()
+    assert look(page, "new-advice-desktop-light") == []
+    note.get_by_role("button", name="Use this preset").click()
+
+    assert page.locator('input[value="upscale"]').is_checked()
+    assert not note.get_by_role("button").is_visible()

@@ -6,7 +6,7 @@ import { get, patch, post } from "../api.js";
 import { fill, h } from "../dom.js";
 import { describeOutcome, estimateLine } from "../estimate.js";
 import { icon } from "../icons.js";
-import { loadModels, loadPresets } from "../job-options.js";
+import { loadModels, loadPresets, presetTitle } from "../job-options.js";
 import { notifyError, notify } from "../messages.js";
 import { optionsForm } from "../options-form.js";
 import { openPresetTrial, openPreview } from "../preview.js";
@@ -57,7 +57,15 @@ export async function show(root, parameter, signal) {
   );
   const saved = await savedPresets(form, { begin: job === null, onChange: changed }, signal);
   if (job) form.setChoices(job.options);
-  fill(options, saved, form.box, trim.box);
+  const advice = adviceNote(
+    (preset) => {
+      form.setChoices({ preset });
+      changed();
+    },
+    () => form.choices().preset,
+    signal,
+  );
+  fill(options, saved, advice.box, form.box, trim.box);
 
   // The files to enhance: `{source, name, length_s, hasVideo}` each.
   const chosen = () =>
@@ -95,6 +103,7 @@ export async function show(root, parameter, signal) {
     form.limitToSound(isSound);
     saved.hidden = isSound;
     trim.show(now.length === 1 ? now[0].length_s : null);
+    advice.show(now.length === 1 ? (now[0].source.file ?? null) : null);
     drawButtons();
     estimate.ask(
       now.map(({ source }) => source),
@@ -149,6 +158,52 @@ export async function show(root, parameter, signal) {
   await showIncoming(files, { compact: true }, signal);
   ready = await showReady(files, changed, signal);
   changed();
+}
+
+/**
+ * Create the note that says what is wrong with an uploaded file. `use(preset)` is called by its button, which is hidden while the
+ * suggested preset is `chosen()`.
+ */
+function adviceNote(use, chosen, signal) {
+  const box = h("div", { class: "job-note advice", role: "status", hidden: true });
+  let shown = null;
+  let found = null;
+  const button = h("button", { type: "button", class: "button small" }, "Use this preset");
+  button.addEventListener("click", () => use(found.preset));
+  const draw = () => {
+    box.hidden = !found || (found.findings.length === 0 && !found.preset);
+    if (box.hidden) return;
+    button.hidden = !found.preset || found.preset === chosen();
+    fill(
+      box,
+      icon("info"),
+      h(
+        "div",
+        {},
+        found.findings.map(({ text }) => [h("span", {}, text), " "]),
+        h("p", {}, found.preset ? [h("strong", {}, presetTitle(found.preset)), ": ", h("span", {}, found.reason)] : found.reason),
+      ),
+      button,
+    );
+  };
+  return {
+    box,
+    // Show the advice on the upload with this id, null for none.
+    show: async (id) => {
+      if (id === shown) {
+        draw();
+        return;
+      }
+      shown = id;
+      found = null;
+      draw();
+      if (id === null) return;
+      const answer = await get(`/api/files/${id}/advice`, {}, { signal }).catch(() => null);
+      if (shown !== id) return;
+      found = answer;
+      draw();
+    },
+  };
 }
 
 async function save(job, jobOptions) {
