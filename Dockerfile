@@ -4,12 +4,11 @@
 #   docker run -d --name relume --restart unless-stopped --network host --read-only --tmpfs /tmp \
 #     --cap-drop ALL --security-opt no-new-privileges --pids-limit 2048 \
 #     -v relume-data:/data -v /srv/films:/films relume
-#   docker logs relume            # shows the link that makes the first account
+#   docker logs relume            # shows the link for creating the first account
+# On the host network, relume.local is found and the log shows the page's address; with -p 8443:8443 instead, use the address of
+# the host. Watch folders and destinations are below /films; they must be writable for user 10001, or the container must run as
+# their owner: --user "$(id -u):$(id -g)", with a data volume of that user.
 #
-# With the network of the host, relume.local is found and the page's own address is told; with -p 8443:8443 instead, it
-# is reached by the address of the host. Watch folders and destinations are then below /films; they have to be writable
-# for the user 10001, or the container runs as the user that they belong to: --user "$(id -u):$(id -g)", with a data
-# volume of that user.
 # One file, without the server:
 #
 #   docker run --rm --read-only --tmpfs /tmp --user "$(id -u)" -v "$PWD:/films" \

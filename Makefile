@@ -1,4 +1,4 @@
-# Two commands: `make run` tries Relume, `make test` checks it. `make serve` opens it to the room.
+# `make run` tries Relume, `make test` checks it, `make serve` serves its page on the local network.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,8 +29,8 @@ define make_environment
 	echo "Setting up $(1) with $$("$$python" --version); the first time takes a few minutes."; \
 	[ -x $(1)/bin/python ] || "$$python" -m venv $(1)
 	@$(1)/bin/python -m pip install -qq --editable '.[$(2)]' || { \
-		echo "The packages could not be installed (see above): is there a way to a package" \
-			"index? Run make again once there is." >&2; exit 1; }
+		echo "The packages could not be installed (see above). Is a package index" \
+			"reachable? Run make again once it is." >&2; exit 1; }
 	@touch $@
 endef
 
@@ -38,12 +38,12 @@ endef
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
-	@echo "  make run IN=clip.mp4 [OUT=better.mp4] [PRESET=upscale]   enhances a file of yours"
+	@echo "  make run IN=clip.mp4 [OUT=better.mp4] [PRESET=upscale]   enhances your own file"
 
-run: $(RUN_ENV)/.ready ## Enhance a sample clip that is made here, or IN=... of yours
+run: $(RUN_ENV)/.ready ## Enhance a generated sample clip, or your own with IN=...
 	@mkdir -p out
 ifeq ($(strip $(IN)),)
-	@echo "Making a sample clip: photographs that move, noise, low bitrate, speech-like sound."
+	@echo "Generating a sample clip: moving photographs, noise, low bitrate, speech-like audio."
 	@$(RUN_ENV)/bin/python -m benchmarks.sample_clip out/sample.mp4
 	@$(RUN_ENV)/bin/relume enhance out/sample.mp4 --preset '$(PRESET)' \
 		--report out/report.json $(COMPARE) --overwrite
@@ -53,11 +53,11 @@ else
 		--preset '$(PRESET)' --report out/report.json $(COMPARE)
 endif
 
-# A preset or a file without a picture has nothing to compare.
+# Presets and files without video have no frames to compare.
 COMPARE = $(if $(filter sound-only,$(PRESET))$(filter %.wav %.flac %.mp3 %.m4a %.ogg %.opus,$(IN)),,\
 	--compare out/compare.png)
 
-serve: $(RUN_ENV)/.ready ## Serve the page on the LAN; data in DATA=..., its own folder if left out
+serve: $(RUN_ENV)/.ready ## Serve the page on the LAN; DATA=... sets the data directory
 	@$(RUN_ENV)/bin/relume serve $(if $(strip $(DATA)),--data '$(DATA)')
 
 test: $(TEST_ENV)/.ready browser ## Check style, types, layers and behaviour
@@ -67,7 +67,7 @@ test: $(TEST_ENV)/.ready browser ## Check style, types, layers and behaviour
 	$(TEST_ENV)/bin/lint-imports
 	$(TEST_ENV)/bin/pytest -m 'not slow' -n 2 --dist loadgroup
 
-test-all: $(TEST_ENV)/.ready browser ## Run every test, those that take minutes too
+test-all: $(TEST_ENV)/.ready browser ## Run every test, including those that take minutes
 	$(TEST_ENV)/bin/pytest
 
 clean: ## Remove the environments, caches and what `make run` made

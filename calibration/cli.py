@@ -27,23 +27,23 @@ def calibrate_command(
     method: Annotated[str, typer.Option(help="Calibration method: minmax, percentile or entropy.")] = "minmax",
     frames: Annotated[int, typer.Option(min=1, help="Calibration frames per clip (for speech: blocks).")] = 4,
     side: Annotated[
-        int | None, typer.Option(min=16, help="Short side of calibration clips (default: 180, at scale 1 270).")
+        int | None, typer.Option(min=16, help="Short side of calibration clips (default: 180; 270 at scale 1).")
     ] = None,
     test_frames: Annotated[
         int, typer.Option(min=1, help="Measured frames per clip (for speech: mixtures per noise).")
     ] = 12,
     truth_side: Annotated[int, typer.Option(min=64, help="Short side of the ground truth.")] = 360,
     kind: Annotated[str, typer.Option(help="Degradation: bicubic, blurred, noisy or degraded.")] = "bicubic",
-    noise_sigma: Annotated[float, typer.Option(min=0, help="Noise sigma of 255, for noisy and degraded.")] = 8.0,
+    noise_sigma: Annotated[float, typer.Option(min=0, help="Noise sigma (of 255), for noisy and degraded.")] = 8.0,
     crf: Annotated[int, typer.Option(min=0, max=51, help="H.264 CRF, for degraded.")] = 28,
     blur_sigma: Annotated[float, typer.Option(min=0, help="Blur sigma in pixels, for blurred.")] = 1.6,
     gate: Annotated[float, typer.Option(min=0, help="Largest allowed loss of PSNR-Y in dB.")] = 0.15,
     ship: Annotated[bool, typer.Option(help="Write files, ranges and figures into the zoo.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder of the report, and without --ship of the files.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for the report, and without --ship for the files.")] = Path(
         "exported"
     ),
 ) -> None:
-    """Quantise a model to INT8: measure activation ranges and the cost of each layer, choose the layers to quantise."""
+    """Quantise a model to INT8: measure activation ranges and each layer's cost, and choose the layers to quantise."""
     from calibration.calibrate import calibrate
     from calibration.material import CalibrationRequest
     from calibration.quality import TestDegradation

@@ -121,7 +121,7 @@ def export_command(
         bool, typer.Option(help="Export step engines for clips of any length, if the network has them.")
     ] = False,
     checkpoint: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Published or own weights (default: random).")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Published weights or your own (default: random).")
     ] = None,
     clip: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Real video for the comparison with FP32.")
@@ -210,7 +210,7 @@ def validate_command(
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Real speech. Repeatable.")
     ] = None,
     engine: Annotated[list[str] | None, typer.Option(help="rtx:sm86, rtx:sm120, tensorrt. Repeatable.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of the results; networks that have one are skipped.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for the results; networks with results are skipped.")] = Path(
         "validation"
     ),
 ) -> None:

@@ -92,7 +92,7 @@ def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_cupy(kernel_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
-    """Put an array module in the place of CuPy that emulates a GPU on the CPU; see `tests.fake_cupy`."""
+    """Replace CuPy with an array module that emulates a GPU on the CPU; see `tests.fake_cupy`."""
     cupy = FakeCupy(kernel_folder)
     for name in ("cupy", "cupyx"):
         monkeypatch.setitem(sys.modules, name, cupy.modules()[name])

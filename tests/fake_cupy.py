@@ -454,7 +454,7 @@ class FakeStream:
         self.arrive()
 
     def arrive(self) -> None:
-        """Let the downloads that are under way arrive."""
+        """Complete the pending downloads."""
         for host, content in self._arriving:
             np.copyto(host, content)
         self._arriving.clear()

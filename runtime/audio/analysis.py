@@ -83,7 +83,7 @@ class _Windows:
         self._rest = signal[whole * self._length :]
 
     def _take(self, windows: NDArray[np.float32]) -> None:
-        """Look at (count, length) windows."""
+        """Analyse (count, length) windows."""
         raise NotImplementedError
 
 

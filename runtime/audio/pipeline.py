@@ -169,7 +169,7 @@ class AudioPipeline:
             return self.enhancer.push(samples)
 
     def _finished(self, processed: Iterator[Block]) -> Iterator[Block]:
-        """Bring the whole track to its levels, once all of it was processed."""
+        """Apply the levels of the whole track, once all of it has been processed."""
         if self._finisher is None:
             return processed
         for samples in processed:

@@ -65,7 +65,7 @@ class AudioFilter:
             blocks.append(read_samples(frame))
 
     def _look_at(self, frame: AudioFrame) -> None:
-        """Look at a frame that comes out."""
+        """Inspect a frame that the filters return; does nothing by default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def load_oracle() -> Callable[[str], Oracle]:
 
 @pytest.fixture
 def published_state() -> Callable[[str, str], dict[str, Tensor]]:
-    """Make an empty checkpoint with a published one's names and shapes."""
+    """Return an empty checkpoint with a published one's names and shapes."""
 
     def make(file: str, name: str) -> dict[str, Tensor]:
         lists = json.loads(beside_the_project(file).read_text())

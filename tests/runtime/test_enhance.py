@@ -260,7 +260,7 @@ def test_a_frame_of_one_pixel_is_refused(tmp_path):
 
 
 def lose_a_frame(monkeypatch):
-    """Make the muxer lose the third frame, as no known container does."""
+    """Patch the muxer to lose the third frame, as no known container does."""
     write, seen = Muxer._write, []
 
     def write_most(muxer, packet):

@@ -36,7 +36,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """Make an owner's copy of light-x4 whose int8 file cannot be opened, though its checksum is right."""
+    """Create a private copy of light-x4 whose int8 file cannot be opened, though its checksum is right."""
     folder = tmp_path / "zoo" / "light-x4"
     shutil.copytree(find_model("light-x4").folder, folder)
     (folder / "step.int8.onnx").write_bytes(b"no network")

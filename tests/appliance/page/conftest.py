@@ -115,7 +115,7 @@ def poll_fixture() -> Callable[..., Any]:
 
 
 def poll(look: Callable[[], Any], *, deadline_s: float = DEADLINE_S, every_s: float = 0.05) -> Any:
-    """Look until there is something; fail at the deadline."""
+    """Repeat a check until it returns something true; fail at the deadline."""
     end = time.monotonic() + deadline_s
     while not (found := look()):
         assert time.monotonic() < end, "nothing came before the deadline"

@@ -111,7 +111,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 @pytest.fixture
 def log_in(services: Services, request: pytest.FixtureRequest) -> Callable[..., Person]:
-    """Make an account of a role and log it in, without asking the app."""
+    """Create an account with a role and log it in, without using the app."""
 
     def make(role: Role, name: str = "", *, client: Any = None) -> Person:
 

@@ -69,7 +69,7 @@ def open_with() -> type[Opener]:
 
 @pytest.fixture
 def make_model(tmp_path: Path) -> Callable[..., Model]:
-    """Make a delay-only speech model; keyword arguments change its AudioSpec."""
+    """Create a delay-only speech model; keyword arguments change its AudioSpec."""
 
     def make(**changes: Any) -> Model:
         (tmp_path / "step.onnx").write_bytes(b"not read")

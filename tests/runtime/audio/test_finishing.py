@@ -16,7 +16,7 @@ Signal = NDArray[np.float32]
 
 
 def voice(seconds: float, *, level: float = 0.1, seed: int = 0, pitch: float = 130.0, rate: int = RATE) -> Signal:
-    """Make syllables of harmonics with pauses, as (n,) float32."""
+    """Generate syllables of harmonics with pauses, as (n,) float32."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * rate)) / rate
     glide = pitch * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time))

@@ -55,7 +55,7 @@ def test_gray_with_alpha_is_refused() -> None:
 
 
 def fill_alpha(pixel_format: str, alpha: int) -> VideoFrame:
-    """Make a frame of random pixels with one value of 16-bit alpha."""
+    """Return a frame of random pixels with one value of 16-bit alpha."""
     pixels = np.random.default_rng(0).integers(0, 65536, (12, 10, 4), dtype=np.uint16)
     pixels[..., 3] = alpha
     frame = VideoFrame.from_ndarray(pixels, format="rgba64le")

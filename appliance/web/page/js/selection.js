@@ -7,7 +7,7 @@ import { allowedActions, BULK, bulkButton } from "./job-actions.js";
 import { notifyError } from "./messages.js";
 
 /**
- * Make the job cards in `host` selectable.
+ * Add selection to the job cards in `host`.
  *
  * Returns `button`, which starts and ends the selection, and `bar` with the actions on the selected jobs.
  */

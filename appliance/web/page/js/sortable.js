@@ -1,7 +1,7 @@
 /** Drag and drop of list items by their grip, with mouse, pen or touch. */
 
 /**
- * Make the children of a list sortable by their element `.grip`.
+ * Allow sorting the children of a list by their element `.grip`.
  *
  * `onMove(id, beforeId)` is called with values of `data-key`; `beforeId` is undefined for the end of the list.
  * The list itself does not change: the server's update brings the new order.

@@ -175,7 +175,7 @@ function describeLoad(load, cores) {
   return `on ${count(cores, "core")}: ${word}`;
 }
 
-/** Give the lines of the log from a level on; what belongs to no level, such as a traceback, goes with the line above. */
+/** Return the log lines of a level and above; lines without a level, such as a traceback, belong to the line before. */
 function filterLog(lines, level) {
   if (level === "all") return lines;
   const wanted = level === "ERROR" ? ["ERROR", "CRITICAL"] : ["WARNING", "ERROR", "CRITICAL"];
