@@ -121,6 +121,7 @@ class Stage(Generic[In, Out]):
                     raise self._error
                 return
             yield item
+            del item  # while the next one is awaited, this one may be freed
 
     def join(self) -> None:
         """Wait until the thread has ended; `stop` must be set, or the results taken."""
@@ -140,6 +141,7 @@ class Stage(Generic[In, Out]):
         try:
             for item in self._work(iter(self._source)):
                 self._put(item)
+                del item
         except BaseException as error:  # raised by the thread that iterates
             self._error = error
         # Where this fails too, `_next` finds that the thread has ended.

@@ -58,10 +58,10 @@ Out = TypeVar("Out")
 Packet = TypeVar("Packet")
 Packet_co = TypeVar("Packet_co", covariant=True)
 
-# Above this, fewer frames wait between stages. Measured at 7680x4320 with light-restore and H.264: 4.9 GB at most, of
-# which the states take 1.7 GB, states of tiles that wait for their neighbours 0.4 GB, four RGB frames 1.6 GB and x264
-# 1.1 GB; without look-ahead and B-frames x264 would take 0.8 GB, but a quarter more bits for a still frame.
-_LARGE_CANVAS_BYTES = 48 << 20
+# Above these sizes of an RGB frame, fewer of them wait between decoder and engine. At 7680x4320 one takes 400 MB; there
+# the next one is prepared when the engine is done with the last, which costs a few per cent of the time.
+_LARGE_FRAME_BYTES = 48 << 20
+_HUGE_FRAME_BYTES = 200 << 20
 
 
 class Encoder(Protocol[Packet_co]):
@@ -207,8 +207,9 @@ class VideoPipeline(Generic[Packet]):
     def packets(self) -> Iterator[Packet]:
         """Start the threads and yield the encoded packets in order."""
         canvas, factor = self._canvas, self._canvas.scale * self._canvas.grid
-        large = 4 * 3 * canvas.height * canvas.width * factor**2 > _LARGE_CANVAS_BYTES
-        for _ in range(2 if large else 4):
+        frame_bytes = 4 * 3 * canvas.height * canvas.width * factor**2
+        large, huge = frame_bytes > _LARGE_FRAME_BYTES, frame_bytes > _HUGE_FRAME_BYTES
+        for _ in range(1 if huge else 2 if large else 4):
             self._slots.put(None)
         depth = 1 if large else 2
         decoded = self._stage("decode", self._frames, self._decode, depth)
@@ -266,7 +267,9 @@ class VideoPipeline(Generic[Packet]):
             is_cut = frame.flow is None
             if self._segmenter is not None and self._segmenter.starts_segment(index, is_cut=is_cut):
                 self._boundaries[index] = SegmentBoundary(index, is_cut, previous)
+            del source, rgb, previous  # the engine's alone from here on
             yield frame
+            del frame
 
     def _enhance(self, frames: Iterator[PreparedFrame]) -> Iterator[_Enhanced]:
         for frame in frames:
@@ -276,6 +279,7 @@ class VideoPipeline(Generic[Packet]):
                     self._segmenter.keep_state(boundary, self._runner.states)
                 self._runner.begin_segment()
             yield from self._convert(self._runner.push(frame))
+            del frame
             self._slots.put(None)
         yield from self._convert(self._runner.flush())
 
