@@ -53,6 +53,16 @@ class JobFiles:
         return self.folder / "after.mp4"
 
     @property
+    def still_before(self) -> Path:
+        """A frame of the source from the middle of its preview proxy, for the report."""
+        return self.folder / "still-before.jpg"
+
+    @property
+    def still_after(self) -> Path:
+        """The same frame of the result."""
+        return self.folder / "still-after.jpg"
+
+    @property
     def sound_before(self) -> Path:
         """Audio proxy of the source."""
         return self.folder / "sound-before.m4a"

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from appliance.jobs.job_files import PROXY_S
+from appliance.jobs.job_files import PROXY_S, JobFiles
 from appliance.jobs.preview_writer import ProxyFile, ProxySize
 from runtime.errors import CancelledError, DecodeError, MediaError
 from runtime.media.audio_reader import AudioReader
@@ -47,14 +47,19 @@ def write_thumbnail(source: Path, target: Path) -> bool:
         image = _read_image(source, info.video, start)
     except MediaError:
         image = _read_image(source, info.video, None)
+    _save(image, target, quality=80)
+    return True
+
+
+def _save(image: "Image", target: Path, *, quality: int) -> None:
+    """Write a JPEG, atomically."""
     partial = target.with_name(f".{target.name}.part")
     try:
-        image.save(partial, format="JPEG", quality=80)
+        image.save(partial, format="JPEG", quality=quality)
         partial.replace(target)
     finally:
         with suppress(OSError):
             partial.unlink()
-    return True
 
 
 def _thumbnail_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
@@ -66,22 +71,26 @@ def _thumbnail_size(width: int, height: int, aspect: Fraction) -> tuple[int, int
 
 def _read_image(source: Path, video: VideoStream, start: Fraction | None) -> "Image":
     """Read one frame with square pixels, rotated upright."""
-    from PIL import Image
-
     with VideoReader(source, video, start=start, threads=1, interlacing=Interlacing(False)) as reader:
         first = next(iter(reader), None)
         if first is None:
             raise DecodeError(f"{source} has no frame that can be decoded")
-        frame = write_planes(first, width=reader.width, height=reader.height)
-        frame.colorspace, frame.color_range = reader.colour.matrix_code, reader.colour.range_code
         # Scaled down first: the pixel aspect may be anything.
         width, height = _thumbnail_size(reader.width, reader.height, video.sample_aspect)
-        pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA", threads=1)
-        image = Image.fromarray(pixels.to_ndarray())
-    if video.rotation:
-        image = image.rotate(video.rotation, expand=True)
+        image = _convert(first, reader, ProxySize(width, height, video.rotation))
     image.thumbnail(_MAX_THUMBNAIL)
     return image
+
+
+def _convert(picture: YuvFrame, reader: VideoReader, size: ProxySize) -> "Image":
+    """Convert a frame of a reader to RGB at a size in square pixels, rotated upright."""
+    from PIL import Image
+
+    frame = write_planes(picture, width=picture.width, height=picture.height)
+    frame.colorspace, frame.color_range = reader.colour.matrix_code, reader.colour.range_code
+    pixels = frame.reformat(width=size.width, height=size.height, format="rgb24", interpolation="AREA", threads=1)
+    image = Image.fromarray(pixels.to_ndarray())
+    return image.rotate(size.rotation, expand=True) if size.rotation else image
 
 
 MAX_SIDE: Final = 1280
@@ -98,20 +107,20 @@ class Pair:
 
 
 def write_video_proxies(
-    pair: Pair, report: Report, before: Path, after: Path, *, threads: int, stop: threading.Event
+    pair: Pair, report: Report, files: JobFiles, *, threads: int, stop: threading.Event
 ) -> None:
-    """Write both proxies.
+    """Write both proxies, and a still picture of the middle of each.
 
     Args:
         pair: Source and result.
         report: The job's report, which maps the tracks.
-        before: The proxy of the source.
-        after: The proxy of the result.
+        files: The job's files.
         threads: CPU threads for each reader and encoder.
         stop: Ends the work when set.
 
     Raises:
         RelumeError: A file cannot be read or written, or `stop` was set; neither proxy is left.
+        OSError: A still picture cannot be written.
     """
     source, result = probe(pair.source), probe(pair.result)
     if source.video is None or result.video is None:
@@ -127,7 +136,7 @@ def write_video_proxies(
         head = next(frames, None)
         if head is None:
             return
-        proxies = [stack.enter_context(ProxyFile(path, threads=threads)) for path in (before, after)]
+        proxies = [stack.enter_context(ProxyFile(path, threads=threads)) for path in (files.before, files.after)]
         for proxy, reader in zip(proxies, (first, second), strict=True):
             proxy.add_video(size, reader)
         if audios is not None:
@@ -138,11 +147,34 @@ def write_video_proxies(
             streams = (first.stream, second.stream)
             for proxy, audio, stream, frame in zip(proxies, readers, streams, head, strict=True):
                 proxy.add_audio(stack.enter_context(audio), zero=frame.pts * stream.time_base, longest_s=PROXY_S)
-        _write(proxies, _chain(head, frames), second.stream.time_base, stop)
+        middle = min(report.result.duration_s or 0.0, PROXY_S) / 2
+        pairs = _with_stills(_chain(head, frames), (first, second), size, files, middle_s=middle)
+        _write(proxies, pairs, second.stream.time_base, stop)
         for proxy in proxies:
             proxy.finish()
         for proxy in proxies:
             proxy.publish()
+
+
+def _with_stills(
+    pairs: Iterator[tuple[YuvFrame, YuvFrame]],
+    readers: tuple[VideoReader, VideoReader],
+    size: ProxySize,
+    files: JobFiles,
+    *,
+    middle_s: float,
+) -> Iterator[tuple[YuvFrame, YuvFrame]]:
+    """Yield pairs of frames, writing the first one of the second half as still pictures."""
+    zero: int | None = None
+    written = False
+    for pair in pairs:
+        zero = pair[1].pts if zero is None else zero
+        last_s = (pair[1].pts + pair[1].duration - zero) * readers[1].stream.time_base
+        if not written and last_s > middle_s:
+            for frame, reader, path in zip(pair, readers, (files.still_before, files.still_after), strict=True):
+                _save(_convert(frame, reader, size), path, quality=90)
+            written = True
+        yield pair
 
 
 def write_audio_proxies(pair: Pair, report: Report, before: Path, after: Path, *, stop: threading.Event) -> None:

@@ -238,7 +238,7 @@ class Attempt:
             pair = Pair(job.source, result, self._options.start, self._options.end)
             if report.picture is not None:
                 threads = self._options.threads or len(os.sched_getaffinity(0))
-                write_video_proxies(pair, report, files.before, files.after, threads=threads, stop=reporter.cancel)
+                write_video_proxies(pair, report, files, threads=threads, stop=reporter.cancel)
             if any(audio.mode == "speech" for audio in report.sound):
                 write_audio_proxies(pair, report, files.sound_before, files.sound_after, stop=reporter.cancel)
         except CancelledError:

@@ -133,19 +133,29 @@ _TEMPLATE = """<!doctype html>
 <title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="/page/css/report.css">
+<script type="module" src="/page/js/report.js"></script>
 </head>
 <body>
-<header><p>Relume {version} · processing report</p><h1>{name}</h1></header>
+<header><p>Relume {version} · processing report</p><h1 translate="no">{name}</h1></header>
 {body}
 </body>
 </html>
 """
 
 
-def write_report_page(job: JobRecord, report: Report) -> str:
-    """Return the report as an HTML page without scripts; all text is escaped."""
+def write_report_page(job: JobRecord, report: Report, *, stills: bool = False) -> str:
+    """Return the report as an HTML page; all text is escaped.
+
+    It is in English; its script translates it to the user's language with the texts of the page.
+
+    Args:
+        job: The job.
+        report: Its report.
+        stills: The job has still pictures before and after.
+    """
     sections = [
         _section("Summary", _list(describe_report(report))),
+        *([_section("Comparison", _stills(job))] if stills else []),
         _section("Files", _table(("", "Source", "Result"), _files(job, report))),
         _section("Processing", _table(("", ""), _processing(job, report))),
         _section("Streams", _table(("Stream", "Kind", "Source", "Result", "Handling"), _stream_rows(report))),
@@ -230,6 +240,16 @@ def _colour(facts: VideoFacts) -> str:
 
 def _duration(seconds: float | None) -> str:
     return "unknown" if seconds is None else describe_duration(seconds)
+
+
+def _stills(job: JobRecord) -> str:
+    """Return the same frame before and after, which is written beside the preview proxies."""
+    sides = (("before", "Source"), ("after", "Result"))
+    figures = (
+        f'<figure><img src="/api/jobs/{escape(job.id)}/still-{side}" alt="{word}"><figcaption>{word}</figcaption></figure>'
+        for side, word in sides
+    )
+    return f'<div class="stills">{"".join(figures)}</div>'
 
 
 def _section(heading: str, content: str) -> str:

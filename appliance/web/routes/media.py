@@ -26,7 +26,7 @@ from runtime.safe_open import open_plain
 
 router = APIRouter(tags=["media"])
 
-Part = Literal["thumbnail", "before", "after", "sound-before", "sound-after"]
+Part = Literal["thumbnail", "before", "after", "sound-before", "sound-after", "still-before", "still-after"]
 _MAX_RESULTS: Final = 500
 _TYPES: Final[dict[Part, str]] = {
     "thumbnail": "image/jpeg",
@@ -34,6 +34,8 @@ _TYPES: Final[dict[Part, str]] = {
     "after": "video/mp4",
     "sound-before": "audio/mp4",
     "sound-after": "audio/mp4",
+    "still-before": "image/jpeg",
+    "still-after": "image/jpeg",
 }
 _FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The file"},
@@ -100,7 +102,9 @@ def report(services: ServicesDep, caller: Viewer, job_id: JobId, response: Respo
 def report_page(services: ServicesDep, caller: Viewer, job_id: JobId) -> HTMLResponse:
     """Return the report as a page for printing."""
     job = seen_job(services, caller, job_id)
-    return HTMLResponse(write_report_page(job, report_from_json(_read_report(services, job_id))))
+    files = services.queue.files(job_id)
+    stills = files.still_before.is_file() and files.still_after.is_file()
+    return HTMLResponse(write_report_page(job, report_from_json(_read_report(services, job_id)), stills=stills))
 
 
 @router.get("/api/jobs/{job_id}/report/text", summary="Get the report in plain words")
@@ -178,7 +182,7 @@ def results(
     "/api/jobs/{job_id}/{part}", response_class=MediaResponse, responses=_FILE, summary="Get a preview of a job"
 )
 def part(services: ServicesDep, caller: Viewer, job_id: JobId, part: Part) -> FileResponse:
-    """Return the thumbnail, or the video or audio before or after."""
+    """Return the thumbnail, or the video, audio or still picture before or after."""
     seen_job(services, caller, job_id)
     files = services.queue.files(job_id)
     places = {
@@ -187,6 +191,8 @@ def part(services: ServicesDep, caller: Viewer, job_id: JobId, part: Part) -> Fi
         "after": files.after,
         "sound-before": files.sound_before,
         "sound-after": files.sound_after,
+        "still-before": files.still_before,
+        "still-after": files.still_after,
     }
     handle = _open(places[part], files.folder, places[part].name)
     return _answer(handle, _TYPES[part], {"Content-Disposition": "inline"})

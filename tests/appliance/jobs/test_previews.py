@@ -2,10 +2,12 @@
 
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from appliance.jobs import previews
 from appliance.jobs.previews import Pair, write_audio_proxies, write_thumbnail, write_video_proxies
@@ -56,18 +58,19 @@ def look(path):
         }
 
 
-def read(path):
+def read(path, pixels="gray"):
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="gray") for frame in container.decode(container.streams.video[0])]
+        return [frame.to_ndarray(format=pixels) for frame in container.decode(container.streams.video[0])]
 
 
 def compare(tmp_path, source, *, options=None, stop=None):
     options = options or EnhanceOptions(preset="restore")
     report = enhance(source, tmp_path / "result.mkv", options)
     pair = Pair(source, tmp_path / "result.mkv", options.start, options.end)
-    before, after = tmp_path / "before.mp4", tmp_path / "after.mp4"
-    write_video_proxies(pair, report, before, after, threads=1, stop=stop or threading.Event())
-    return look(before), look(after)
+    names = {"before": "mp4", "after": "mp4", "still_before": "jpg", "still_after": "jpg"}
+    files = SimpleNamespace(**{name: tmp_path / f"{name}.{suffix}" for name, suffix in names.items()})
+    write_video_proxies(pair, report, files, threads=1, stop=stop or threading.Event())
+    return look(files.before), look(files.after)
 
 
 def test_variable_times_that_begin_late_are_the_same_on_both_sides(tmp_path):
@@ -88,6 +91,19 @@ def test_pixels_become_square_and_a_rotation_stays(tmp_path):
     assert before["size"] == (68, 48)
     assert before["aspect"] in (None, 1)
     assert before["rotation"] == 90
+
+
+def test_stills_of_the_middle_are_upright_and_show_the_same_frame(tmp_path):
+    compare(tmp_path, write(tmp_path / "in.mp4", aspect=Fraction(16, 15), rotation=90))
+
+    before, after = (Image.open(tmp_path / f"still_{side}.jpg") for side in ("before", "after"))
+    assert before.size == after.size == (48, 68)
+    frames = [Image.fromarray(frame).resize((68, 48)) for frame in read(tmp_path / "in.mp4", "rgb24")]
+    frames = [frame.rotate(90, expand=True) for frame in frames]
+    for image in (before, after):
+        shown = np.asarray(image, int)
+        differences = [np.abs(shown - np.asarray(frame, int)).mean() for frame in frames]
+        assert np.argmin(differences) in (5, 6)
 
 
 def test_a_part_of_the_source_is_compared_with_itself(tmp_path):

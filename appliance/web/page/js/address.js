@@ -15,6 +15,24 @@ function decode(text) {
   }
 }
 
+// The views with links to jobs, by the words of the way back.
+const LISTS = { "": "Queue", history: "History", folders: "Watch folders", system: "System", administration: "Administration" };
+const ORIGIN = "relume-origin";
+
+/** Keep the address of a list that the user leaves, for the link back to it; other addresses do not count. */
+export function keepOrigin(url) {
+  const hash = url.includes("#") ? url.slice(url.indexOf("#")) : "#/";
+  const [, name] = /^#\/([^/?]*)/.exec(hash) ?? [];
+  if (name in LISTS) sessionStorage.setItem(ORIGIN, hash);
+}
+
+/** Return the address and the name of the list that the user came from, the queue if from none. */
+export function readOrigin() {
+  const hash = sessionStorage.getItem(ORIGIN) ?? "#/";
+  const [, name] = /^#\/([^/?]*)/.exec(hash) ?? [];
+  return name in LISTS ? { hash, word: LISTS[name] } : { hash: "#/", word: LISTS[""] };
+}
+
 /** Keep the state of a view in the address, without a new entry in the browser's history. */
 export function replaceQuery(name, query) {
   const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();

@@ -1,6 +1,6 @@
 /** Starts the page: loads the session, then shows the frame and the view of the address. */
 
-import { goTo, readRoute } from "./address.js";
+import { goTo, keepOrigin, readRoute } from "./address.js";
 import { watchSession } from "./api.js";
 import { fill, h } from "./dom.js";
 import { connect, disconnect } from "./live.js";
@@ -29,7 +29,10 @@ async function start() {
     showUnreachable(error);
     return;
   }
-  window.addEventListener("hashchange", showPlace);
+  window.addEventListener("hashchange", ({ oldURL }) => {
+    if (oldURL) keepOrigin(oldURL);
+    showPlace();
+  });
   window.addEventListener("relume:session", showPlace);
   await showPlace();
 }

@@ -1,5 +1,6 @@
 /** A job: its progress or result, with comparison, report and downloads. */
 
+import { readOrigin } from "../address.js";
 import { get } from "../api.js";
 import { loadFacts, showComparison } from "../compare.js";
 import { fill, h, setText } from "../dom.js";
@@ -72,6 +73,7 @@ export async function show(root, id, signal) {
 }
 
 function frame(root) {
+  const origin = readOrigin();
   const parts = {
     title: h("h1", { class: "job-name", translate: "no" }),
     state: h("span", { class: "state" }),
@@ -87,7 +89,7 @@ function frame(root) {
   parts.now = h("section", { class: "panel job-now", "aria-label": "Progress" }, parts.thumb, parts.progress.box);
   fill(
     root,
-    h("a", { class: "back", href: "#/" }, icon("arrowLeft"), "Queue"),
+    h("a", { class: "back", href: origin.hash }, icon("arrowLeft"), origin.word),
     h(
       "div",
       { class: "job-top" },
