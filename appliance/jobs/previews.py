@@ -106,9 +106,7 @@ class Pair:
     end: Fraction | None = None
 
 
-def write_video_proxies(
-    pair: Pair, report: Report, files: JobFiles, *, threads: int, stop: threading.Event
-) -> None:
+def write_video_proxies(pair: Pair, report: Report, files: JobFiles, *, threads: int, stop: threading.Event) -> None:
     """Write both proxies, and a still picture of the middle of each.
 
     Args:

@@ -3,19 +3,20 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from runtime import backend_selection, build_report
+from runtime import backend_selection, build_report, plan
 from runtime.backend_selection import parse_engine_fingerprint, select_backends
 from runtime.engine.backends import BackendInfo, find_backend
 from runtime.engine.choose import BackendPreference, Choice, ModelBackend
 from runtime.engine.device import EngineType
 from runtime.engine.speeds import read_speeds
 from runtime.enhance import enhance
-from runtime.errors import ManifestError, OptionError, SessionError
+from runtime.errors import ManifestError, OptionError, SessionError, UnsupportedMediaError
 from runtime.manifest import find_model, load_model
 from runtime.options import AudioMode, EnhanceOptions
 from runtime.plan import plan_job
@@ -168,3 +169,33 @@ def test_the_report_names_the_int8_file_of_the_form_that_the_backend_took():
     for backend, form in ((find_backend("openvino"), "cpu"), (gpu, "tensorrt")):
         chosen = Choice(model, ModelBackend(backend, "int8"), "")
         assert build_report._engine(chosen, backend.name, "int8").sha256 == forms[form]
+
+
+def test_frames_that_need_more_memory_than_there_is_are_refused_before_the_start(tmp_path, monkeypatch):
+    path = media.write_clip(tmp_path / "large.mkv", [np.zeros((1440, 2560, 3), np.uint8)])
+    restore = EnhanceOptions(preset="restore", codec="h264")
+
+    monkeypatch.setattr(plan, "_memory_bytes", lambda: 1_000_000_000)
+    assert plan_job(path, None, restore).video is not None
+
+    monkeypatch.setattr(plan, "_memory_bytes", lambda: 800_000_000)
+    with pytest.raises(
+        UnsupportedMediaError, match=r"2560x1440, which need about 0\.9 GB of memory, but 0\.8 GB are available; choose"
+    ):
+        plan_job(path, None, restore)
+
+    # HEVC holds more frames back.
+    monkeypatch.setattr(plan, "_memory_bytes", lambda: 1_000_000_000)
+    with pytest.raises(UnsupportedMediaError, match=r"about 1\.0 GB of memory"):
+        plan_job(path, None, replace(restore, codec="hevc"))
+
+
+def test_the_limit_of_a_container_counts_as_its_memory(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text("123456789\n")
+    (tmp_path / "none").write_text("max\n")
+
+    monkeypatch.setattr(plan, "_CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "missing")))
+    without = plan._memory_bytes()
+    monkeypatch.setattr(plan, "_CGROUP_LIMITS", (str(tmp_path / "memory.max"),))
+
+    assert plan._memory_bytes() == 123456789 < without
