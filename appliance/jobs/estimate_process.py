@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.jobs.job import options_from_json
+from appliance.jobs.job_files import JobFiles
 from runtime.child_process import end_with_parent, forbid_network, lower_priority
 from runtime.errors import RelumeError
 from runtime.options import EnhanceOptions
@@ -73,9 +74,10 @@ def measure(
     begun = time.monotonic()
     if report.picture is not None:
         pair = Pair(source, result, part.start, part.end)
-        paths = folder / "before.mp4", folder / "after.mp4"
+        files = JobFiles(folder, "trial")
+        files.folder.mkdir(parents=True)
         threads = options.threads or len(os.sched_getaffinity(0))
-        write_video_proxies(pair, report, *paths, threads=threads, stop=threading.Event())
+        write_video_proxies(pair, report, files, threads=threads, stop=threading.Event())
     length = span if part.end is None else part.end - (part.start or 0)
     return Measured(
         span_s=float(length),

@@ -157,7 +157,7 @@ def write_report_page(job: JobRecord, report: Report, *, stills: bool = False) -
         _section("Summary", _list(describe_report(report))),
         *([_section("Comparison", _stills(job))] if stills else []),
         _section("Files", _table(("", "Source", "Result"), _files(job, report))),
-        _section("Processing", _table(("", ""), _processing(job, report))),
+        _section("Processing details", _table(("", ""), _processing(job, report))),
         _section("Streams", _table(("Stream", "Kind", "Source", "Result", "Handling"), _stream_rows(report))),
     ]
     name = _text(job.title)
@@ -171,7 +171,7 @@ def write_report_page(job: JobRecord, report: Report, *, stills: bool = False) -
 
 def _files(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
     source, result = report.source, report.result
-    yield "Name", _text(job.title), _text(Path(result.path).name)
+    yield "Name", _Name(job.title), _Name(Path(result.path).name)
     yield "Container", source.container, result.container
     yield "Size", format_bytes(source.size_bytes), format_bytes(result.size_bytes)
     yield "Duration", _duration(source.duration_s), _duration(result.duration_s)
@@ -188,7 +188,7 @@ def _files(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
 
 def _processing(job: JobRecord, report: Report) -> Iterable[Sequence[str]]:
     preset = PRESETS.get(report.preset)
-    yield "Preset", report.preset if preset is None else f"{preset.title} ({preset.name})"
+    yield "Preset", report.preset if preset is None else f"{preset.title} · {preset.name}"
     if report.picture is not None:
         yield "Scale", f"{report.picture.scale}×"
         yield "Video strength", f"{report.picture.strength:.0%}"
@@ -245,8 +245,9 @@ def _duration(seconds: float | None) -> str:
 def _stills(job: JobRecord) -> str:
     """Return the same frame before and after, which is written beside the preview proxies."""
     sides = (("before", "Source"), ("after", "Result"))
+    folder = f"/api/jobs/{escape(job.id)}"
     figures = (
-        f'<figure><img src="/api/jobs/{escape(job.id)}/still-{side}" alt="{word}"><figcaption>{word}</figcaption></figure>'
+        f'<figure><img src="{folder}/still-{side}" alt="{word}"><figcaption>{word}</figcaption></figure>'
         for side, word in sides
     )
     return f'<div class="stills">{"".join(figures)}</div>'
@@ -262,8 +263,17 @@ def _list(lines: Iterable[str]) -> str:
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(word)}</th>" for word in headings)
-    body = "".join("<tr>" + "".join(f"<td>{escape(_text(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    mark = ' translate="no"' if isinstance(text, _Name) else ""
+    return f"<td{mark}>{escape(_text(text))}</td>"
+
+
+class _Name(str):
+    """The name of a file, which is not translated."""
 
 
 def _text(text: str) -> str:

@@ -16,6 +16,11 @@ NAMES = re.compile(
     r"DEBUG|INFO|WARNING|ERROR|archive-x2|<.*>|/.*|https?:.*|\S+\.(mp4|mkv|wav|mov)|Café at noon.mp4.*|"
     r".*: (operator|viewer|administrator).*|[\w-]{16} .*)"
 )
+# What the German report shows as it is: facts of the files, times and checksums.
+FACTS = re.compile(
+    r"[\d ×.,:/()-]*|.*(yuv|bt709|unspecified|GMT|UTC|[kM]?B|mov,mp4).*|h264|aac|\d+(\.\d+)? s|[0-9a-f]{64}|"
+    r"Relume [\d.]+|Café at noon|upscale|bt601|light-x2|speech-mask|fp32|int8|onnxruntime-cpu|openvino"
+)
 FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
 
 
@@ -36,6 +41,24 @@ def test_back_closes_a_dialog_and_leaves_the_page(furnished: Any, log_in: Callab
     assert page.get_by_role("dialog").count() == 0
     page.go_back()
     page.get_by_role("heading", name="Queue", exact=True).wait_for()
+
+
+def test_the_way_back_from_a_job_leads_to_the_list_that_it_was_opened_from(
+    furnished: Any, log_in: Callable[..., Any]
+) -> None:
+    page = log_in(furnished.url)
+    page.goto(f"{furnished.url}/#/history?state=done")
+    page.locator(".job-title", has_text="Café at noon.mp4").first.click()
+    page.get_by_role("heading", name="Café at noon.mp4").wait_for()
+
+    page.reload()
+    page.locator("a.back", has_text="History").click()
+
+    page.get_by_role("heading", name="History", exact=True).wait_for()
+    assert page.url.endswith("#/history?state=done")
+    # A job that was opened by its address alone.
+    other = log_in(furnished.url, "Ben", f"job/{furnished.job['id']}")
+    other.locator("a.back", has_text="Queue").wait_for()
 
 
 def test_a_dialog_that_was_closed_leaves_nothing_in_the_history(
@@ -359,6 +382,18 @@ def test_the_page_is_german_for_a_user_who_chose_it(
         }"""
     )
     assert [text for text in left if not NAMES.fullmatch(text)] == []
+
+    # The report for printing, with the same frame before and after.
+    page.goto(f"{furnished.url}/api/jobs/{furnished.job['id']}/report/page")
+    page.get_by_role("heading", name="Zusammenfassung").wait_for()
+    assert page.get_by_role("heading", name="Café at noon.mp4").is_visible()
+    poll(lambda: page.title() == "Café at noon - Bericht")
+    sizes = page.eval_on_selector_all(".stills img", "images => images.map((image) => image.naturalWidth)")
+    assert len(sizes) == 2
+    assert min(sizes) > 0
+    left = page.evaluate("import('/page/js/language.js').then(({ untranslated }) => untranslated())")
+    look(page, "report-german", whole=True, check=False)
+    assert [text for text in left if not FACTS.fullmatch(text)] == []
 
     # Another user's page stays English.
     other = log_in(furnished.url, "Guard")

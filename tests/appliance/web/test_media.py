@@ -2,6 +2,7 @@ import html
 import io
 import json
 import os
+import re
 import zipfile
 from fractions import Fraction
 
@@ -115,7 +116,8 @@ def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
     lines = viewer.get(f"/api/jobs/{done.id}/report/text").json()["lines"]
     page = viewer.get(f"/api/jobs/{done.id}/report/page")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "<script" not in page.text
+    assert re.findall("<script[^>]*>", page.text) == ['<script type="module" src="/page/js/report.js">']
+    assert "still-before" not in page.text
     assert "/somewhere" not in page.text
     assert all(html.escape(line) in page.text for line in lines)
     assert ".report.json" in viewer.get(f"/api/jobs/{done.id}/report").headers["content-disposition"]
@@ -131,8 +133,21 @@ def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
     assert "Note: something odd." in text
 
 
+def test_the_report_shows_the_stills_before_and_after(viewer, done, services):
+    files = services.queue.files(done.id)
+    for path in (files.still_before, files.still_after):
+        path.write_bytes(b"\xff\xd8\xff")
+
+    page = viewer.get(f"/api/jobs/{done.id}/report/page").text
+
+    for side in ("before", "after"):
+        assert f'<img src="/api/jobs/{done.id}/still-{side}"' in page
+        image = viewer.get(f"/api/jobs/{done.id}/still-{side}")
+        assert (image.headers["content-type"], image.content) == ("image/jpeg", b"\xff\xd8\xff")
+
+
 @pytest.mark.parametrize(
-    "part", ["thumbnail", "before", "after", "sound-before", "sound-after", "report", "report/text", "result"]
+    "part", ["thumbnail", "before", "after", "sound-before", "still-after", "report", "report/text", "result"]
 )
 def test_missing_items_are_reported(viewer, add_job, part):
     job = add_job()

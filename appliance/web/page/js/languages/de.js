@@ -936,7 +936,7 @@ export const TEXTS = {
   "All {} frames preserved with exact timing.": "Alle {} Einzelbilder mit exaktem Zeitpunkt erhalten.",
   "The result has {} of {} frames; their timing was changed.": "Das Ergebnis hat {} von {} Einzelbildern; ihre Zeitpunkte wurden geändert.",
   "Interlaced video was deinterlaced.": "Das Zeilensprungvideo wurde in Vollbilder umgewandelt.",
-  "Strength {}.": "Stärke {}.",
+  "Strength: {}.": "Stärke: {}.",
   "Background noise removed from speech.": "Hintergrundgeräusche aus der Sprache entfernt.",
   "Noise reduction was lowered for {} of the time to protect speech.":
     "Die Rauschminderung wurde für {} der Zeit verringert, um die Sprache zu schützen.",
@@ -964,12 +964,180 @@ export const TEXTS = {
   "{} could not be kept: {}.": "{} konnte nicht übernommen werden: {}.",
   "A stream ({}) could not be kept: {}.": "Ein Datenstrom ({}) konnte nicht übernommen werden: {}.",
   "the format of the result does not support it": "das Format des Ergebnisses unterstützt es nicht",
-  "Processed in {}. File size {}.": "Verarbeitet in {}. Dateigröße {}.",
-  "Processed in {} ({} fps). File size {}.": "Verarbeitet in {} ({} fps). Dateigröße {}.",
+  "Processed in {}. File size: {}.": "Verarbeitet in {}. Dateigröße: {}.",
+  "Processed in {} ({} fps). File size: {}.": "Verarbeitet in {} ({} fps). Dateigröße: {}.",
+  "{} tile was processed a second time because of invalid values.":
+    "{} Kachel wurde wegen ungültiger Werte ein zweites Mal verarbeitet.",
+  "{} tiles were processed a second time because of invalid values.":
+    "{} Kacheln wurden wegen ungültiger Werte ein zweites Mal verarbeitet.",
   "Verification of the result failed: {}.": "Die Prüfung des Ergebnisses ist fehlgeschlagen: {}.",
   "Note: {}": "Hinweis: {}",
 
+  // The report for printing
+  "Relume {} · processing report": "Relume {} · Verarbeitungsbericht",
+  "processing report": "Verarbeitungsbericht",
+  "{} - report": "{} - Bericht",
+  Summary: "Zusammenfassung",
+  "Processing details": "Verarbeitung im Einzelnen",
+  Streams: "Datenströme",
+  Source: "Quelle",
+  Result: "Ergebnis",
+  Stream: "Datenstrom",
+  Kind: "Art",
+  Handling: "Behandlung",
+  Container: "Container",
+  Colour: "Farbe",
+  Frames: "Einzelbilder",
+  "Audio samples, stream {}": "Audio-Abtastwerte, Datenstrom {}",
+  "SHA-256 of the source": "SHA-256 der Quelle",
+  Scale: "Vergrößerung",
+  "Video strength": "Stärke (Video)",
+  "Frame timing": "Zeitpunkte der Einzelbilder",
+  unchanged: "unverändert",
+  changed: "geändert",
+  "Audio, stream {}": "Audio, Datenstrom {}",
+  "speech enhanced, strength {}": "Sprache verbessert, Stärke {}",
+  "{}, {} on {}, SHA-256 {}": "{}, {} auf {}, SHA-256 {}",
+  "Processing time": "Verarbeitungszeit",
+  Verification: "Prüfung",
+  passed: "bestanden",
+  enhanced: "verbessert",
+  transcoded: "umgewandelt",
+  copied: "übernommen",
+  "not carried": "nicht übernommen",
+  "copied: {}": "übernommen: {}",
+  "transcoded: {}": "umgewandelt: {}",
+  "not carried: {}": "nicht übernommen: {}",
+  Video: "Video",
+  video: "Video",
+  audio: "Audio",
+  subtitle: "Untertitel",
+  data: "Daten",
+  attachment: "Anhang",
+
   // Messages of the API
+  "No mail server is configured; set Mail server in the settings and restart.":
+    "Es ist kein Mailserver eingerichtet. Tragen Sie ihn in den Einstellungen ein und starten Sie neu.",
+  "Cannot send the test message: {}.": "Die Testnachricht konnte nicht gesendet werden: {}.",
+  "the mail server rejected the user name or password": "Der Mailserver hat Benutzername oder Passwort abgelehnt",
+  "the mail server does not accept mail to {}": "Der Mailserver nimmt keine Nachrichten an {} an",
+  "the mail server does not accept the sender; check Sender in the settings":
+    "Der Mailserver nimmt den Absender nicht an; prüfen Sie ihn in den Einstellungen",
+  "the mail server does not support this login or encryption; check the settings":
+    "Der Mailserver unterstützt diese Anmeldung oder Verschlüsselung nicht; prüfen Sie die Einstellungen",
+  "cannot reach the mail server: {}": "Der Mailserver ist nicht erreichbar: {}",
+  "Only administrators can change presets for everyone; save it for yourself instead.":
+    "Nur Administratoren können Vorgaben für alle ändern. Speichern Sie sie für sich selbst.",
+  "Preset not found; it may have been deleted, so reload the page.":
+    "Die Vorgabe gibt es nicht; vielleicht wurde sie gelöscht. Laden Sie die Seite neu.",
+  "There are already {} saved presets, which is the maximum; delete one first.":
+    "Es gibt schon {} eigene Vorgaben, mehr sind nicht möglich. Löschen Sie zuerst eine.",
+  "Save your e-mail address first.": "Speichern Sie zuerst Ihre E-Mail-Adresse.",
+  "Enter the current password and the new one.": "Geben Sie das aktuelle und das neue Passwort ein.",
+  "Enter the full path, starting with /.": "Geben Sie den vollständigen Pfad ein, beginnend mit /.",
+  "The folder {} does not exist.": "Den Ordner {} gibt es nicht.",
+  "Cannot open the folder {}: {}.": "Der Ordner {} kann nicht geöffnet werden: {}.",
+  "The file is still being checked; try again in a moment.": "Die Datei wird noch geprüft. Versuchen Sie es gleich erneut.",
+  "There is no job {}; it may have been deleted.": "Den Auftrag {} gibt es nicht; vielleicht wurde er gelöscht.",
+  "There is no job {}; it may have been removed.": "Den Auftrag {} gibt es nicht; vielleicht wurde er gelöscht.",
+  "There is no model named {}; see Own models in the settings.":
+    "Ein Modell namens {} gibt es nicht. Siehe Eigene Modelle in den Einstellungen.",
+  "Set exactly one of file and again.": "Geben Sie genau eines von file und again an.",
+  "{} does not accept options; only retry does.": "{} nimmt keine Optionen an; nur retry tut das.",
+  "Too many pages are open; close some.": "Zu viele Seiten sind geöffnet. Schließen Sie einige.",
+  "This file has no thumbnail.": "Diese Datei hat kein Vorschaubild.",
+  "Change your own password on your account page, which asks for the current one.":
+    "Ändern Sie Ihr eigenes Passwort auf der Seite Ihres Kontos; dort wird das aktuelle abgefragt.",
+  "Change your password first; it was chosen by someone else.": "Ändern Sie zuerst Ihr Passwort; jemand anders hat es gewählt.",
+  "This requires the role {}, yours is {}; ask an administrator.":
+    "Dafür ist die Rolle {} nötig, Ihre ist {}. Fragen Sie einen Administrator.",
+  "This is not possible with an API token; log in with user name and password.":
+    "Das ist mit einem API-Token nicht möglich. Melden Sie sich mit Benutzername und Passwort an.",
+  "Cannot write the certificate to {}: {}.": "Das Zertifikat kann nicht nach {} geschrieben werden: {}.",
+  "The certificate {} with the key {} cannot be used: both must be matching PEM files, and the key must have no password.":
+    "Das Zertifikat {} mit dem Schlüssel {} ist nicht verwendbar: beides müssen zueinander passende PEM-Dateien sein, der Schlüssel ohne Passwort.",
+  "The file is empty; copy it again from its source.": "Die Datei ist leer. Kopieren Sie sie noch einmal von ihrer Quelle.",
+  "The file has {}, the limit is {}; split it, or use a watch folder.":
+    "Die Datei hat {}, die Grenze ist {}. Teilen Sie sie, oder nutzen Sie einen überwachten Ordner.",
+  "{} belongs to a job; delete the job instead.": "{} gehört zu einem Auftrag. Löschen Sie stattdessen den Auftrag.",
+  "The upload of {} is not complete; wait for it to finish.": "Der Upload von {} ist nicht vollständig. Warten Sie, bis er fertig ist.",
+  "You have {} uploaded files without a job, which is the maximum; enhance or remove some first.":
+    "Sie haben {} hochgeladene Dateien ohne Auftrag, mehr sind nicht möglich. Verbessern oder entfernen Sie zuerst einige.",
+  "{} already has a job; upload it again for another one.": "{} hat schon einen Auftrag. Laden Sie die Datei für einen weiteren erneut hoch.",
+  "You are logged out; log in to continue the upload.": "Sie sind abgemeldet. Melden Sie sich an, um den Upload fortzusetzen.",
+  "The upload is larger than declared; it was truncated.": "Der Upload ist größer als angegeben; er wurde gekürzt.",
+  "The disk of the server is full; delete old jobs and files, or ask an administrator.":
+    "Die Festplatte des Servers ist voll. Löschen Sie alte Aufträge und Dateien, oder fragen Sie einen Administrator.",
+  "{} is not a URL such as {}.": "{} ist keine Adresse wie {}.",
+  "The URL must not contain a password: lists and logs would show it.":
+    "Die Adresse darf kein Passwort enthalten: Listen und Protokolle würden es zeigen.",
+  "Select at least one event: {}.": "Wählen Sie mindestens ein Ereignis: {}.",
+  "Webhook not found; it may have been deleted.": "Den Webhook gibt es nicht; vielleicht wurde er gelöscht.",
+  "There are already {} webhooks, which is the maximum; remove one first.":
+    "Es gibt schon {} Webhooks, mehr sind nicht möglich. Entfernen Sie zuerst einen.",
+  "{} is {}; cancel it before removing it.": "{} ist {}. Brechen Sie den Auftrag ab, bevor Sie ihn löschen.",
+  "{} has started, so its settings cannot be changed; cancel it or wait for its end, and enhance the file again with other settings.":
+    "{} hat begonnen, die Einstellungen sind nicht mehr zu ändern. Brechen Sie ab oder warten Sie das Ende ab, und verbessern Sie die Datei erneut mit anderen Einstellungen.",
+  "{} is {}; only queued jobs can be moved.": "{} ist {}; nur wartende Aufträge können verschoben werden.",
+  "Use a name of 1 to {} characters; this one has {}.": "Wählen Sie einen Namen von 1 bis {} Zeichen; dieser hat {}.",
+  "The name has invisible characters; use letters, digits and spaces.":
+    "Der Name enthält unsichtbare Zeichen. Verwenden Sie Buchstaben, Ziffern und Leerzeichen.",
+  "Use {} to {} characters, for example three or four unrelated words; this password has {}.":
+    "Verwenden Sie {} bis {} Zeichen, zum Beispiel drei oder vier Wörter ohne Zusammenhang; dieses Passwort hat {}.",
+  "This password is too common; choose another.": "Dieses Passwort ist zu verbreitet. Wählen Sie ein anderes.",
+  "This setup link has expired; use the latest link shown by `relume serve`, or log in.":
+    "Dieser Einrichtungslink gilt nicht mehr. Nehmen Sie den neuesten, den `relume serve` zeigt, oder melden Sie sich an.",
+  "This setup link was already used; log in with that account.":
+    "Dieser Einrichtungslink wurde schon benutzt. Melden Sie sich mit dem Konto an.",
+  "Too many failed attempts; try again {}, or ask an administrator to reset your password.":
+    "Zu viele fehlgeschlagene Versuche. Versuchen Sie es {} erneut, oder lassen Sie Ihr Passwort von einem Administrator zurücksetzen.",
+  "A token cannot have the role {}, which is higher than yours; choose {} or lower.":
+    "Ein Token kann nicht die Rolle {} haben, die höher ist als Ihre. Wählen Sie höchstens {}.",
+  "You have {} tokens, which is the maximum; delete an unused one first.":
+    "Sie haben {} Token, mehr sind nicht möglich. Löschen Sie zuerst ein unbenutztes.",
+  "You have no token {}; it may have been deleted.": "Sie haben kein Token {}; vielleicht wurde es gelöscht.",
+  "User {} already exists; choose another name.": "Den Benutzer {} gibt es schon. Wählen Sie einen anderen Namen.",
+  "{} is the last administrator; make another user an administrator first.":
+    "{} ist der letzte Administrator. Machen Sie zuerst einen anderen Benutzer zum Administrator.",
+  "Enter an e-mail address such as anna@studio.example.": "Geben Sie eine E-Mail-Adresse wie anna@studio.example ein.",
+  "Choose a password other than the current one.": "Wählen Sie ein anderes Passwort als das aktuelle.",
+  "Schedule is {}, expected a span such as 22:00-06:00, or nights, or always.":
+    "Die Betriebszeit ist {}; erwartet wird eine Spanne wie 22:00-06:00.",
+  "Time of day {} is not readable, expected hh:mm such as 22:00.": "Die Uhrzeit {} ist nicht lesbar; erwartet wird hh:mm wie 22:00.",
+  "The schedule goes from {} to {}, expected two different times; leave it out.":
+    "Die Betriebszeit geht von {} bis {}; erwartet werden zwei verschiedene Uhrzeiten, oder keine.",
+  "The watch folder {} does not exist or cannot be reached; create or mount it first.":
+    "Den überwachten Ordner {} gibt es nicht, oder er ist nicht erreichbar. Legen Sie ihn an, oder hängen Sie ihn ein.",
+  "The waiting time is {} s: type a number between 0 and {}.": "Die Wartezeit ist {} s; geben Sie eine Zahl zwischen 0 und {} ein.",
+  "A file name to include or exclude is empty; type one such as *.mp4.":
+    "Ein Dateiname zum Ein- oder Ausschließen ist leer. Geben Sie einen wie *.mp4 ein.",
+  "A watch folder never overwrites and saves no comparison image; leave these options out.":
+    "Ein überwachter Ordner überschreibt nie und speichert kein Vergleichsbild. Lassen Sie diese Optionen weg.",
+  "{} is both the destination and the done folder; choose two folders.":
+    "{} ist Zielordner und Ordner für Erledigtes zugleich. Wählen Sie zwei Ordner.",
+  "The watch folder {} contains Relume's own data; choose another folder.":
+    "Der überwachte Ordner {} enthält Daten von Relume selbst. Wählen Sie einen anderen.",
+  "{} is already watched; change that watch folder instead.": "{} wird schon überwacht. Ändern Sie stattdessen jenen überwachten Ordner.",
+  "The path of the {} is not valid Unicode; rename the folder.": "Der Pfad ({}) ist kein gültiges Unicode. Benennen Sie den Ordner um.",
+  "The {} is {}: type the full path, beginning with /.": "{}: {}. Geben Sie den vollständigen Pfad ein, beginnend mit /.",
+  "The {} {} is a file; choose a folder.": "{} {} ist eine Datei. Wählen Sie einen Ordner.",
+  "The {} {} belongs to the system; choose another folder.": "{} {} gehört zum System. Wählen Sie einen anderen Ordner.",
+  "The {} {} is inside the watch folder {}, so results would be found as new files; {}choose a folder outside it.":
+    "{} {} liegt im überwachten Ordner {}, Ergebnisse würden also als neue Dateien gefunden. {}Wählen Sie einen Ordner außerhalb.",
+  "The watch folder {} is inside the {} {}, so results could be written to it; choose a folder beside it.":
+    "Der überwachte Ordner {} liegt in {} {}, Ergebnisse könnten also in ihn geschrieben werden. Wählen Sie einen Ordner daneben.",
+  "The {} {} is inside Relume's own data; choose another folder.":
+    "{} {} liegt in den Daten von Relume selbst. Wählen Sie einen anderen Ordner.",
+  "{} is inside the watch folder {}, so its files would be processed twice; {}choose another folder.":
+    "{} liegt im überwachten Ordner {}, die Dateien würden also doppelt verarbeitet. {}Wählen Sie einen anderen Ordner.",
+  "watch folder": "überwachter Ordner",
+  "done folder": "Ordner für Erledigtes",
+  "No watch folder has the id {}; list them to see those that are.": "Den überwachten Ordner {} gibt es nicht.",
+  "No watch folder has the id {}.": "Den überwachten Ordner {} gibt es nicht.",
+  "{} is not among the files that failed; reload the list.": "{} ist nicht unter den fehlgeschlagenen Dateien. Laden Sie die Liste neu.",
+  "no colour information in the source; assumed {}.": "keine Farbangaben in der Quelle; angenommen: {}.",
+  "matrix {} by size": "Matrix {} nach der Größe",
+  "matrix {} by size, limited range": "Matrix {} nach der Größe, begrenzter Wertebereich",
   "{} files, about {}": "{} Dateien, etwa {}",
   "{}, about {#}": "{}, etwa {}",
   "This page is out of date; reload it and try again.": "Diese Seite ist veraltet. Laden Sie sie neu und versuchen Sie es erneut.",
