@@ -14,8 +14,8 @@ from kernels.workers import SINGLE, Workers
 from runtime.video.tile_plan import Canvas
 
 _BLOCK = 4
-_LEAST_CHANGE = 0.04
-_LEAST_UNEXPLAINED = 0.5
+LEAST_CHANGE = 0.04
+LEAST_UNEXPLAINED = 0.5
 
 Frame = NDArray[np.float32]
 
@@ -96,7 +96,7 @@ def is_scene_cut(luma: Frame, previous: Frame, flow: Frame) -> bool:
     blocks = _block_means(luma[:height, :width])
     unexplained = float(np.abs(change).mean())
     contrast = float(np.abs(blocks - blocks.mean()).mean())
-    return unexplained > _LEAST_CHANGE and unexplained > _LEAST_UNEXPLAINED * contrast
+    return unexplained > LEAST_CHANGE and unexplained > LEAST_UNEXPLAINED * contrast
 
 
 def _block_means(plane: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
 from kernels.workers import SINGLE, Workers
-from runtime.engine.session import Backend
+from runtime.engine.session import Backend, Session
 from runtime.manifest import Model
 from runtime.media.pixel_formats import YuvFrame
 from runtime.media.side_data import SideEntry
@@ -21,7 +21,8 @@ from runtime.video.bidirectional import BidirectionalRunner
 from runtime.video.fallback import TileRetry
 from runtime.video.frames import EnhancedFrame, Runner, States
 from runtime.video.motion import MotionEstimator, PreparedFrame
-from runtime.video.recurrent import RecurrentRunner
+from runtime.video.recurrent import RecurrentRunner, open_step
+from runtime.video.resident import ResidentFrame, open_resident
 from runtime.video.sliding_window import SlidingWindowRunner
 from runtime.video.static_tiles import StaticRule
 from runtime.video.tile_plan import Canvas
@@ -35,10 +36,11 @@ def open_runner(
     strength: float,
     workers: Workers = SINGLE,
     static: StaticRule | None = None,
+    session: Session | None = None,
 ) -> Runner:
     """Open what runs a model; `workers` are the threads of the kernels around the network.
 
-    With `static` a recurrent network keeps the results of tiles that stand still.
+    With `static` a recurrent network keeps the results of tiles that stand still. A `session` is that of `open_step`.
 
     Raises:
         ManifestError: The model is not a video model, or its files do not fit what its manifest says.
@@ -49,7 +51,7 @@ def open_runner(
         return SlidingWindowRunner(model, backend, canvas, strength=strength)
     if "backward" in roles:
         return BidirectionalRunner(model, backend, canvas, strength=strength, workers=workers)
-    return RecurrentRunner(model, backend, canvas, strength=strength, workers=workers, static=static)
+    return RecurrentRunner(model, backend, canvas, strength=strength, workers=workers, static=static, session=session)
 
 
 Frame = NDArray[np.float32]
@@ -156,7 +158,8 @@ class VideoPipeline(Generic[Packet]):
     A context manager: leaving it stops every thread. `snapshot` holds the last frame whose index is among
     `snapshots`, once it has passed. With `start` it resumes where an earlier run ended, and `frames` begin there.
     `threads` are those of the kernels around the network; the result does not depend on them. `static` is of
-    `open_runner`.
+    `open_runner`. The frames of a recurrent network whose engine offers its tensors on a GPU stay there; every tile is
+    computed then, whatever `static` says.
     """
 
     def __init__(
@@ -185,8 +188,17 @@ class VideoPipeline(Generic[Packet]):
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
         self._workers = Workers(threads)
-        self._motion = MotionEstimator(canvas, aligned=spec.aligned_by == "flow", workers=self._workers)
-        self._runner = open_runner(model, backend, canvas, strength=strength, workers=self._workers, static=static)
+        session, self._resident = None, None
+        if {file.role for file in model.manifest.files} == {"step"}:
+            session = open_step(model, backend, canvas)
+            self._resident = open_resident(
+                model, session, canvas, strength=strength, layout_in=layout_in, layout_out=layout_out
+            )
+        if self._resident is None:
+            self._motion = MotionEstimator(canvas, aligned=spec.aligned_by == "flow", workers=self._workers)
+            self._runner = open_runner(
+                model, backend, canvas, strength=strength, workers=self._workers, static=static, session=session
+            )
         self._before: dict[int, NDArray[np.uint8]] = {}
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
         self._boundaries: dict[int, SegmentBoundary] = {}
@@ -196,8 +208,13 @@ class VideoPipeline(Generic[Packet]):
         self._first = 0 if start is None else len(start.pts)
         if start is not None:
             self._pts.extend(start.pts)
-            self._motion.restore(len(start.pts), start.previous, start.scene_cuts)
-            self._runner.restore(start.states, start.reruns)
+            if self._resident is not None:
+                self._resident.restore(
+                    self._first, start.previous, start.states, scene_cuts=start.scene_cuts, reruns=start.reruns
+                )
+            else:
+                self._motion.restore(self._first, start.previous, start.scene_cuts)
+                self._runner.restore(start.states, start.reruns)
             self._snapshot = start.snapshot
         self._kept_tiles = 0 if start is None else start.kept_tiles
         self._stages: list[Stage[Any, Any]] = []
@@ -213,14 +230,19 @@ class VideoPipeline(Generic[Packet]):
             self._slots.put(None)
         depth = 1 if large else 2
         decoded = self._stage("decode", self._frames, self._decode, depth)
-        prepared = self._stage("prepare", decoded, self._prepare, depth)
-        enhanced = self._stage("engine", prepared, self._enhance, depth)
+        enhanced: Stage[Any, _Enhanced]
+        if self._resident is not None:
+            enhanced = self._stage("engine", decoded, self._enhance_on_gpu, depth)
+        else:
+            prepared = self._stage("prepare", decoded, self._prepare, depth)
+            enhanced = self._stage("engine", prepared, self._enhance, depth)
         return iter(self._stage("encode", enhanced, self._encode, 64))
 
     def result(self) -> PipelineResult:
         """Return what is known of the frames that came through so far."""
-        cuts, reruns = tuple(self._motion.scene_cuts), tuple(self._runner.reruns)
-        backend, precision = self._runner.backend, self._runner.precision
+        runner = self._resident or self._runner
+        cuts, reruns = tuple((self._resident or self._motion).scene_cuts), tuple(runner.reruns)
+        backend, precision = runner.backend, runner.precision
         return PipelineResult(self._pts, cuts, reruns, self._snapshot, backend, precision, self._kept_tiles)
 
     def __enter__(self) -> Self:
@@ -232,7 +254,7 @@ class VideoPipeline(Generic[Packet]):
         self._stop.set()
         for stage in self._stages:
             stage.join()
-        self._runner.close()
+        (self._resident or self._runner).close()
         self._workers.close()
 
     def _stage(
@@ -297,6 +319,34 @@ class VideoPipeline(Generic[Packet]):
             side_data = self._side_data.pop(index, ())
             result = YuvFrame(planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
             yield _Enhanced(index, result, self._boundaries.pop(index, None), snapshot, frame.kept_tiles)
+
+    def _enhance_on_gpu(self, frames: Iterator[YuvFrame]) -> Iterator[_Enhanced]:
+        assert self._resident is not None
+        for source in frames:
+            index = self._resident.count
+            if source.side_data:
+                self._side_data[index] = source.side_data
+            if index in self._snapshots:
+                self._before[index] = _to_bytes(yuv_to_rgb(source.planes, self._layout_in))
+            self._pts.append(source.pts)
+            finished = self._resident.push(source, wants_rgb=index in self._snapshots)
+            yield from map(self._deliver, self._clock.timed("engine", finished))
+        yield from map(self._deliver, self._clock.timed("engine", self._resident.flush()))
+
+    def _deliver(self, frame: ResidentFrame) -> _Enhanced:
+        """Find whether a segment begins with a frame from the GPU, and store the state before it."""
+        assert self._resident is not None
+        boundary, snapshot, index = None, None, frame.index
+        if self._segmenter is not None and self._segmenter.starts_segment(index, is_cut=frame.begins_scene):
+            with self._clock.measure("store"):
+                previous, states = self._resident.state_before()
+                boundary = SegmentBoundary(index, frame.begins_scene, previous)
+                self._segmenter.keep_state(boundary, states)
+        if frame.rgb is not None:
+            snapshot = Snapshot(self._before.pop(index), _to_bytes(frame.rgb))
+        layout, side_data = self._layout_out, self._side_data.pop(index, ())
+        result = YuvFrame(frame.planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
+        return _Enhanced(index, result, boundary, snapshot, 0)
 
     def _encode(self, frames: Iterator[_Enhanced]) -> Iterator[Packet]:
         for one in frames:

@@ -47,7 +47,8 @@ class RecurrentRunner(Closing):
     The states of a network are the channels of one canvas, and the engine reads them from one buffer: a tile of all of
     them is warped at once, straight into its input. Buffers are used again from frame to frame.
 
-    With `static` tiles that stand still keep their result and state; tiles that are blended never do.
+    With `static` tiles that stand still keep their result and state; tiles that are blended never do. A `session` that
+    `open_step` opened becomes the runner's.
     """
 
     def __init__(
@@ -59,13 +60,14 @@ class RecurrentRunner(Closing):
         strength: float,
         workers: Workers = SINGLE,
         static: StaticRule | None = None,
+        session: Session | None = None,
     ) -> None:
         spec = model.manifest.video
         if spec is None:
             raise ManifestError(f"model {model.manifest.name} is not a video model")
         self._canvas, self._spec, self._workers = canvas, spec, workers
         height, width = canvas.tile_shape
-        self._session: Session = backend.open(model, "step", {"height": height, "width": width, "batch": 1})
+        self._session = open_step(model, backend, canvas) if session is None else session
         shapes = {binding.name: binding.shape for binding in self._session.inputs}
         self._outputs_of = {state.input: state.output for state in model.manifest.states}
         self._channels: dict[str, slice] = {}
@@ -220,6 +222,12 @@ class RecurrentRunner(Closing):
         tensors = {one.name: np.zeros(one.shape, one.dtype) for one in self._session.outputs}
         tensors |= {self._outputs_of[name]: states[None, part] for name, part in self._channels.items()}
         return _Made(tensors, tensors["output"][0], states)
+
+
+def open_step(model: Model, backend: Backend, canvas: Canvas) -> Session:
+    """Open the engine of a recurrent model at the size of the tiles."""
+    height, width = canvas.tile_shape
+    return backend.open(model, "step", {"height": height, "width": width, "batch": 1})
 
 
 def find_last_readers(canvas: Canvas, flow: Frame | None) -> list[int]:

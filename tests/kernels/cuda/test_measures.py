@@ -38,7 +38,7 @@ def pairs(height, width):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("is_moved", [False, True])
 def test_scene_cuts_are_those_of_the_cpu(fake_cupy, size, is_moved):
-    detector = SceneDetector(*size, least_change=motion._LEAST_CHANGE, least_unexplained=motion._LEAST_UNEXPLAINED)
+    detector = SceneDetector(*size, least_change=motion.LEAST_CHANGE, least_unexplained=motion.LEAST_UNEXPLAINED)
     cut = fake_cupy.full(1, 9, np.uint32)
     found = []
 
