@@ -26,6 +26,7 @@ too; it reaches the elements of an array by `at`.
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,13 +69,22 @@ class FakeCupy(ModuleType):
         integrated: Whether the GPU shares the host's memory.
         falling: Run a kernel's threads and blocks in falling order.
         free_bytes: Memory that the GPU has free at first.
+        lazy: Do a stream's work as late as can be: when the host, or another stream by an event, waits for it. Where
+            an order of streams, or of the host, is only hoped for, results are wrong then.
     """
 
     def __init__(
-        self, folder: Path, *, integrated: bool = False, falling: bool = False, free_bytes: int = 1 << 30
+        self,
+        folder: Path,
+        *,
+        integrated: bool = False,
+        falling: bool = False,
+        free_bytes: int = 1 << 30,
+        lazy: bool = False,
     ) -> None:
         super().__init__("cupy")
         self.folder, self.integrated, self.falling, self.free_bytes = folder, integrated, falling, free_bytes
+        self.lazy = lazy
         self.log: list[Event] = []
         self.pooled = 0
         self._live: dict[int, weakref.ref[FakeArray]] = {}
@@ -249,6 +259,7 @@ class FakeCupy(ModuleType):
         """Compute a new array on the device."""
         self._refuse_capture(f"{name}, which allocates its result,")
         self.current_stream().submit(Event("array", name), lambda: None)
+        self.current_stream().work_until()
         return self._allocate(np.array(work(), order="C"))
 
     def _refuse_capture(self, what: str) -> None:
@@ -353,7 +364,8 @@ class FakeArray:
         assert isinstance(host, np.ndarray)
         assert host.shape == self.shape
         assert host.dtype == self.dtype
-        content = host.copy()
+        # Pageable memory is copied before the call returns.
+        content = host if isinstance(host, PinnedArray) else host.copy()
         used = stream or self._cupy.current_stream()
         used.submit(Event("up", "", self.nbytes), lambda: np.copyto(self.host, content))
 
@@ -413,11 +425,16 @@ _add_operators()
 
 
 class FakeStream:
-    """A stream: work is done at once, but downloads arrive when it is waited for; captured work when it is launched."""
+    """A stream: work is done at once, but downloads arrive when it is waited for; captured work when it is launched.
+
+    With `lazy` of its module all work is done when it is waited for.
+    """
 
     def __init__(self, cupy: FakeCupy, *, ptr: int) -> None:
         self._cupy, self.ptr = cupy, ptr
         self._arriving: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting: deque[Callable[[], Any]] = deque()
+        self.submitted = 0
         self._captured: list[tuple[Event, Callable[[], Any]]] | None = None
         _STREAMS[ptr] = self
 
@@ -439,7 +456,19 @@ class FakeStream:
             self._captured.append((event, work))
             return
         self._cupy.log.append(event)
-        work()
+        self._do(work)
+
+    def _do(self, work: Callable[[], Any]) -> None:
+        self.submitted += 1
+        self._waiting.append(work)
+        if not self._cupy.lazy:
+            self.work_until()
+
+    def work_until(self, position: int | None = None) -> None:
+        """Do the work that was submitted, up to a position."""
+        last = self.submitted if position is None else position
+        while self._waiting and self.submitted - len(self._waiting) < last:
+            self._waiting.popleft()()
 
     def download(self, device: np.ndarray, host: np.ndarray) -> None:
         """Copy what the device holds now to the host, where it is seen after the next wait."""
@@ -453,19 +482,22 @@ class FakeStream:
         self._cupy.log.append(Event("wait"))
         self.arrive()
 
-    def arrive(self) -> None:
-        """Complete the pending downloads."""
+    def arrive(self, position: int | None = None) -> None:
+        """Do the work up to a position, and complete the pending downloads."""
+        self.work_until(position)
         for host, content in self._arriving:
             np.copyto(host, content)
         self._arriving.clear()
 
     def record(self, event: "FakeEvent | None" = None) -> "FakeEvent":
         event = event or FakeEvent(self._cupy)
-        event.stream = self
+        event.record(self)
         return event
 
     def wait_event(self, event: "FakeEvent") -> None:
         assert event.stream is not None, "an event must be recorded before it is waited for"
+        other, position = event.stream, event.position
+        self._do(lambda: other.work_until(position))
 
     def is_capturing(self) -> bool:
         return self._captured is not None
@@ -480,7 +512,7 @@ class FakeStream:
 
     @property
     def done(self) -> bool:
-        return not self._arriving
+        return not (self._arriving or self._waiting)
 
 
 class FakeEvent:
@@ -489,13 +521,16 @@ class FakeEvent:
     def __init__(self, cupy: FakeCupy) -> None:
         self._cupy = cupy
         self.stream: FakeStream | None = None
+        self.position = 0
 
     def record(self, stream: FakeStream | None = None) -> None:
         self.stream = stream or self._cupy.current_stream()
+        self.position = self.stream.submitted
 
     def synchronize(self) -> None:
         assert self.stream is not None
-        self.stream.synchronize()
+        self._cupy.log.append(Event("wait"))
+        self.stream.arrive(self.position)
 
 
 class FakeGraph:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from tests.fake_cupy import Event
+from tests.fake_cupy import Event, FakeCupy
 
 SOURCE = """
 extern "C" __global__ void scale(const float* from, float factor, int count, float* to) {
@@ -129,3 +129,34 @@ def test_released_memory_stays_in_the_pool_until_it_is_freed(fake_cupy):
     fake_cupy.get_default_memory_pool().free_all_blocks()
     assert fake_cupy.used == 0
     assert fake_cupy.cuda.runtime.memGetInfo() == (1 << 30, 1 << 30)
+
+
+def test_late_work_is_done_in_order_when_it_is_waited_for(kernel_folder):
+    cupy = FakeCupy(kernel_folder, lazy=True)
+    one, two, event = cupy.cuda.Stream(), cupy.cuda.Stream(), cupy.cuda.Event()
+    array, host = cupy.zeros(2), cupy.empty_pinned(2)
+    cupy.cuda.get_current_stream().synchronize()
+    with one:
+        array.fill(1)
+        event.record(one)
+        array.fill(2)  # may come before or after the download
+    two.wait_event(event)
+    array.get(stream=two, out=host, blocking=False)
+    assert not array.host.any()
+
+    two.synchronize()
+
+    assert host.tolist() == [1, 1]
+    assert cupy.asnumpy(array[0]) == 1  # another stream, and no event between them
+
+
+def test_late_uploads_take_what_page_locked_memory_then_holds(kernel_folder):
+    cupy = FakeCupy(kernel_folder, lazy=True)
+    array, host, pageable = cupy.zeros(2), cupy.empty_pinned(2), np.ones(2, np.float32)
+
+    array.set(host)
+    host[:] = 3
+    assert array.get().tolist() == [3, 3]
+    array.set(pageable)
+    pageable[:] = 3
+    assert array.get().tolist() == [1, 1]
