@@ -1,4 +1,4 @@
-"""How workers share the tests, and what they share (`pytest -n 2 --dist loadgroup`)."""
+"""How workers divide the tests, and what they share (`pytest -n 2 --dist loadgroup`)."""
 
 import fcntl
 import os
@@ -13,18 +13,18 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.fake_cupy import FakeCupy
 
 TESTS = Path(__file__).parent
-# Two workers whose libraries compute with a thread for each core would wait for each other, spinning.
+# Two workers whose libraries use one thread per core would spin waiting for each other.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-# Groups that take longest begin first, so that the workers end together.
+# The longest groups start first, so that the workers finish together.
 FIRST = ("page", "appliance/jobs/test_supervisor.py", "export", "runtime/resume", "training", "appliance")
 
 
 def group_of(file: Path) -> str:
-    """Return the name of the tests that one worker runs: a file's, for much is made once for a file.
+    """Return the name of the tests that one worker runs: a file's, since many fixtures are created once per file.
 
-    The page's tests share servers and a browser, and two browsers at once would take each other's time.
+    The page's tests share servers and a browser, and two browsers at once would slow each other down.
     """
     return "page" if file.is_relative_to("appliance/page") else file.as_posix()
 
@@ -59,14 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    # Names that are no valid Unicode get into logs, and a worker could not send them.
+    # Names that are not valid Unicode get into logs, and a worker could not send them.
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
 
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Return the function that returns a folder of a name, filled once for all workers by the first that asks."""
+    """Return a function that returns a named folder, filled once for all workers by the first to request it."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
 
@@ -85,7 +85,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 
 @pytest.fixture(scope="session")
 def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where CUDA kernels that are emulated on a CPU are kept once compiled; all workers share it."""
+    """Return the folder of compiled CUDA kernels for emulation on a CPU; all workers share it."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "emulated"
 

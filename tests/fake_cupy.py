@@ -50,7 +50,7 @@ _STREAMS: "weakref.WeakValueDictionary[int, FakeStream]" = weakref.WeakValueDict
 
 @dataclass(frozen=True)
 class Event:
-    """Something that was asked of the GPU; `bytes` of a transfer, else 0."""
+    """An operation requested of the GPU; `bytes` is 0 unless it is a transfer."""
 
     kind: str
     name: str = ""
@@ -68,9 +68,9 @@ class FakeCupy(ModuleType):
         folder: Where emulated kernels are kept once compiled.
         integrated: Whether the GPU shares the host's memory.
         falling: Run a kernel's threads and blocks in falling order.
-        free_bytes: Memory that the GPU has free at first.
-        lazy: Do a stream's work as late as can be: when the host, or another stream by an event, waits for it. Where
-            an order of streams, or of the host, is only hoped for, results are wrong then.
+        free_bytes: Initially free memory of the GPU.
+        lazy: Do a stream's work as late as possible: when the host, or another stream through an event, waits for it.
+            Code that relies on an order of streams or of the host without such a wait then gets wrong results.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class FakeCupy(ModuleType):
         return self.pooled + sum(array().size_bytes for array in self._live.values() if array() is not None)
 
     def at(self, address: int) -> np.ndarray:
-        """Return the elements of the array that was allocated at an address; for what stands for a library."""
+        """Return the elements of the array allocated at an address; for fakes of libraries."""
         array = self._live[address]()
         assert array is not None, "the array at this address is gone"
         return array.host if isinstance(array, FakeArray) else array
@@ -546,7 +546,7 @@ class FakeGraph:
         used.submit(Event("graph"), lambda: [one() for one in self._work])
 
     def upload(self, stream: FakeStream | None = None) -> None:
-        """Prepare a launch, which needs nothing here."""
+        """Prepare a launch; does nothing here."""
 
 
 class FakeRawModule:
@@ -597,7 +597,7 @@ class FakeKernel:
             _as_bytes(self.name, place, code, value)
             for place, (code, value) in enumerate(zip(self._signature, args, strict=True))
         ]
-        # Arrays must live until the work is done, which with a graph may be much later.
+        # Arrays must stay alive until the work is done, which with a graph may be much later.
         self._cupy.current_stream().submit(
             Event("launch", self.name), lambda: self._run(tuple(grid), tuple(block), values, args)
         )
@@ -610,7 +610,7 @@ _CODES = {"f": np.float32, "d": np.float64, "i": np.int32, "q": np.int64, "I": n
 
 
 def _as_bytes(kernel: str, place: int, code: str, value: Any) -> bytes:
-    """Return an argument as its parameter's bytes; CuPy would pass another type's bytes without a word."""
+    """Return an argument as its parameter's bytes; CuPy would silently pass the bytes of a different type."""
     if code == "P":
         if isinstance(value, FakeArray):
             return int(value.data.ptr).to_bytes(8, "little")

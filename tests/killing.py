@@ -1,8 +1,9 @@
 """Processes that are killed at chosen steps or at random moments: `python -m tests.killing --repeats 50`.
 
 Jobs of three segments run one after the other. The worker, its supervisor, or both at once (a power cut, as far as
-processes can tell) get SIGKILL at random moments, until that has met a running job so often; kills at other moments
-come on top. Each job must end complete: the same packets as an uninterrupted run gives, one result, nothing else left.
+processes can tell) get SIGKILL at random moments, until a running job has been hit that many times; kills at other
+moments are extra. Each job must end complete: the same packets as an uninterrupted run gives, one result, nothing else
+left.
 """
 
 import argparse
@@ -44,7 +45,7 @@ _MAX_JOBS: Final = 5
 
 
 class StepCounter:
-    """Count calls of durable steps of `os`, and kill this process right before the one of number `last`."""
+    """Count durable calls of `os`, and kill this process just before number `last`."""
 
     def __init__(self, names: Sequence[str], last: int | None) -> None:
         self.steps = 0
@@ -64,7 +65,7 @@ class StepCounter:
 
 @dataclass(slots=True)
 class Outcome:
-    """What happened: `faults` is empty when everything held; `hits` are the kills while the job ran."""
+    """The outcome: `faults` is empty if nothing was wrong; `hits` counts the kills while the job ran."""
 
     jobs: int = 0
     hits: int = 0
@@ -90,7 +91,7 @@ class KillTest:
         self._usual_s: list[float] = []
 
     def close(self) -> None:
-        """End the supervisor in order."""
+        """Stop the supervisor cleanly."""
         if self._supervisor is not None:
             self._supervisor.terminate()
             self._supervisor.wait(60)
@@ -98,14 +99,14 @@ class KillTest:
         self._log.close()
 
     def run(self, repeats: int, kills_each: int) -> Outcome:
-        """Run two jobs undisturbed, and others until so many kills have met a running job."""
+        """Run two jobs undisturbed, and others until enough kills have hit a running job."""
         packets: list[Any] = []
-        # The second one finds everything loaded and is much faster: kills must meet both kinds in all their stages.
+        # The second one finds everything loaded and is much faster: kills must hit both kinds in every stage.
         for _ in range(2):
             seconds, result = self._run_undisturbed()
             self._usual_s.append(seconds)
             if result is None or (packets and read_packets(result) != packets):
-                self.outcome.faults.append("the undisturbed jobs did not end alike")
+                self.outcome.faults.append("the undisturbed jobs have different results")
                 return self.outcome
             packets = read_packets(result)
         while self.outcome.hits < repeats and self.outcome.jobs < repeats * _MAX_JOBS:
@@ -119,7 +120,7 @@ class KillTest:
         return self.outcome
 
     def add(self, name: str) -> JobRecord:
-        """Add a job whose result has a folder of its own."""
+        """Add a job with a separate folder for its result."""
         target = self._results / name / "result.mp4"
         return self.queue.add(NewJob(self._source, name, EnhanceOptions(preset="restore"), target=target))
 
@@ -131,7 +132,7 @@ class KillTest:
         return now.result if now.state is JobState.DONE else None
 
     def check(self, job: JobRecord, wanted: list[Any]) -> None:
-        """Wait for the end of a job, and note what is not as after an uninterrupted run."""
+        """Wait for the end of a job, and record any difference from an uninterrupted run."""
         result = self.finish(job)
         faults = []
         if result is None:
@@ -160,7 +161,7 @@ class KillTest:
 
     def _kill_at_random(self, job: JobRecord) -> None:
         self._start()
-        # Now and then also before the job begins: while processes start, and locks are taken.
+        # Sometimes also before the job begins: while processes start and locks are taken.
         if self._random.random() > _EARLY_SHARE:
             self._await(job, lambda job: job.state is not JobState.QUEUED)
         time.sleep(self._random.uniform(0.0, self._random.choice(self._usual_s)))
@@ -170,7 +171,7 @@ class KillTest:
         self.outcome.hits += self.queue.get(job.id).state is JobState.RUNNING
         if victim != "worker":
             supervisor.kill()
-        # A supervisor that looks whether the lock is free writes its own id there too.
+        # A supervisor that checks whether the lock is free writes its own process id there too.
         if victim != "supervisor" and worker is not None and is_worker(worker, self._data):
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
@@ -186,7 +187,7 @@ class KillTest:
             )
 
     def _await(self, job: JobRecord, condition: Callable[[JobRecord], bool]) -> JobRecord:
-        """Return the job as soon as the condition holds, or as it is at the deadline."""
+        """Return the job once the condition holds, or in its state at the deadline."""
         deadline = time.monotonic() + _TIMEOUT_S
         while True:
             now = self.queue.get(job.id)
@@ -205,7 +206,7 @@ def kill_at_random(folder: Path, *, repeats: int, kills_each: int = 1, seed: int
 
 
 def start_supervisor(data: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start the supervisor of a data directory, without the web server, in a process of its own."""
+    """Start the supervisor of a data directory, without the web server, in a separate process."""
     command = [sys.executable, "-m", "tests.killing", "--supervise", str(data), *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, **options)
 

@@ -1,4 +1,4 @@
-"""Clips and recordings that tests make: frames and samples from plain formulas, written with any codec."""
+"""Clips and recordings for tests: frames and samples from simple formulas, written with any codec."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class AudioTrack:
     """An audio track.
 
     samples: (channels, n) float32, or (1, channels n) int16 with the channels of a sample side by side.
-    is_resampled: Whether FFmpeg converts it to what the codec takes; else it is sent in blocks of 1024 samples.
+    is_resampled: Whether FFmpeg converts it to what the codec accepts; otherwise it is sent in blocks of 1024 samples.
     """
 
     samples: NDArray[Any]
@@ -45,7 +45,7 @@ def write_clip(
     audio: AudioTrack | None = None,
     container_options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a clip of frames, with audio if asked for.
+    """Write a clip of frames, with audio if requested.
 
     Args:
         path: The file; its suffix chooses the container.
@@ -92,7 +92,7 @@ def write_audio(path: Path, audio: AudioTrack) -> Path:
 
 
 def stripes(count: int, width: int, height: int) -> Iterator[Pixels]:
-    """Yield grey stripes that move by two columns a frame."""
+    """Yield grey stripes that move by two columns per frame."""
     for number in range(count):
         stripe = (128 + 100 * np.sin((np.arange(width) + 2 * number) / 5)).astype(np.uint8)
         yield np.broadcast_to(stripe[None, :, None], (height, width, 3))
@@ -104,7 +104,7 @@ def blocks(noise: np.random.Generator, rows: int, columns: int, *, low: int = 0,
 
 
 def pan(scene: NDArray[Any], count: int, width: int) -> Iterator[Pixels]:
-    """Yield what a camera sees that moves by a column a frame over a scene."""
+    """Yield the view of a camera that moves over a scene by one column per frame."""
     for step in range(count):
         yield scene[:, step : step + width].astype(np.uint8)
 

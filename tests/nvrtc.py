@@ -1,4 +1,4 @@
-"""NVIDIA's run-time compiler, which needs no GPU: what each kernel of a source takes of one, by architecture."""
+"""NVIDIA's run-time compiler, which needs no GPU: the resources of each kernel of a source, by architecture."""
 
 import ctypes
 import re
@@ -19,7 +19,7 @@ _USAGE = re.compile(
 
 @dataclass(frozen=True)
 class Usage:
-    """What a thread of a kernel takes: registers, and bytes of local memory."""
+    """The resources of a kernel's thread: registers, and bytes of local memory."""
 
     registers: int
     stack_bytes: int
@@ -48,7 +48,7 @@ def read_version() -> str:
 
 
 def compile_source(code: str, options: tuple[str, ...], architecture: int) -> dict[str, Usage]:
-    """Compile CUDA C++ to machine code of an architecture, warnings being errors; return what each kernel takes."""
+    """Compile CUDA C++ to machine code of an architecture, with warnings as errors; return each kernel's resources."""
     library, program = _library(), ctypes.c_void_p()
     all_options = [f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v", *options]
     encoded = (ctypes.c_char_p * len(all_options))(*(one.encode() for one in all_options))

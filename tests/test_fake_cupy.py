@@ -1,4 +1,4 @@
-"""The array module that stands in for CuPy counts what is asked of a GPU, and refuses what would be slow or wrong."""
+"""The fake of CuPy counts what is requested of a GPU, and refuses what would be slow or wrong."""
 
 from importlib.util import find_spec
 
@@ -63,7 +63,7 @@ def test_a_download_is_there_only_after_the_stream_was_waited_for(fake_cupy):
     host = __import__("cupyx").empty_pinned(3, np.float32)
 
     array.get(stream=stream, out=host, blocking=False)
-    array.fill(9)  # later work does not change what is under way
+    array.fill(9)  # later work does not change a pending download
     before = host.copy()
     stream.synchronize()
 

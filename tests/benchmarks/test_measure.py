@@ -1,4 +1,4 @@
-"""Benchmarks time works in turn, and write the same rows as text and as JSON."""
+"""Benchmarks time tasks in turn, and write the same rows as text and as JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Damaged files end a job in one of two ways, and the command that checks it would notice any other."""
+"""A job on a damaged file ends in one of two ways, and the command that checks this notices any other."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The benchmark of precisions tells each one's time and quality beside float32."""
+"""The benchmark of precisions reports each one's time and quality relative to float32."""
 
 import json
 import sys

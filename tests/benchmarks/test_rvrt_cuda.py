@@ -1,4 +1,4 @@
-"""The benchmark of RVRT on a GPU works as far as a CPU can tell: it measures there, and refuses to without CUDA."""
+"""The RVRT benchmark for GPUs works as far as a CPU can show: it can measure there, and refuses to without CUDA."""
 
 import re
 from dataclasses import replace
@@ -30,7 +30,7 @@ def test_a_frame_as_large_as_a_tile_is_one_tile() -> None:
 def test_torch_is_measured_whole_and_in_tiles(precision: str) -> None:
     tiled = measure(replace(TILED, precision=precision))
     whole = measure(replace(TILED, precision=precision, tile=None))
-    # Four tiles of 16x16 are a third more than the frame, and overheads are four times as many.
+    # Four tiles of 16x16 are a third more than the frame, with four times the overhead.
     assert tiled.frame_ms > 0
     assert whole.frame_ms > 0
     assert tiled.peak_mb >= 0

@@ -1,4 +1,4 @@
-"""The command that kills jobs finds nothing lost, and would say so if it did."""
+"""The command that kills jobs finds nothing lost, and would report a loss."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A shipped model becomes INT8 with its ranges, its figures, and the layers that stay in float."""
+"""A shipped model is converted to INT8 with its ranges, its figures, and the layers that stay in float32."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""What a model is calibrated with and measured on."""
+"""The material that a model is calibrated with and measured on."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from training.speech_data import SAMPLE_RATE
 
 @pytest.fixture
 def media(tmp_path):
-    """Speakers and noises, one more of each than is held out."""
+    """Speakers and noises, one more of each than are held out."""
     settings = SpeechSettings.model_validate(load_recipe(RECIPE).task)
     generator = np.random.default_rng(1)
     speakers = [f"speech/{index}.wav" for index in range(settings.held_out_speakers + 1)]

@@ -1,4 +1,4 @@
-"""An owner's own network becomes INT8 part by part, and runs so."""
+"""A user's own network is converted to INT8 part by part, and runs."""
 
 import io
 
@@ -17,7 +17,7 @@ from models.spynet import SpynetConfig
 from runtime.engine.choose import BackendPreference, choose_engine, offered_precisions
 from runtime.manifest import find_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the exporter's own deprecations
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the exporter's deprecation warnings
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What is calibrated with is what the shipped pipeline gives its engine."""
+"""Calibration data is what the shipped pipeline passes to its engine."""
 
 import av
 import numpy as np

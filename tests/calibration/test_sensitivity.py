@@ -1,4 +1,4 @@
-"""The layer that costs most is found, and it is the one that stays in float."""
+"""The costliest layer is found, and it is the one that stays in float32."""
 
 import io
 import json
@@ -20,7 +20,7 @@ PICTURE = np.random.default_rng(2).uniform(0, 1, (1, 4, 8, 8)).astype(np.float32
 
 @pytest.fixture
 def source(tmp_path):
-    """Three layers in a row, the second of which reads what has one value a thousand times all others."""
+    """Three layers in a row; the second reads a tensor with one value a thousand times larger than all others."""
     generator = np.random.default_rng(4)
     weights = {f"w{index}": generator.normal(0, 0.5, (4, 4, 3, 3)).astype(np.float32) for index in range(3)}
     spike = np.ones((1, 4, 1, 1), np.float32)

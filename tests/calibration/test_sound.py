@@ -1,4 +1,4 @@
-"""What a speech model is calibrated with is what the shipped pipeline gives its engine."""
+"""A speech model's calibration data is what the shipped pipeline passes to its engine."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from runtime.manifest import find_model
 
 @pytest.fixture
 def recording(tmp_path):
-    """A second of speech-like sound, very quiet."""
+    """One second of very quiet, speech-like audio."""
     path = tmp_path / "quiet.wav"
     audio = (make_audio(SAMPLE_RATE) * 0.01 * 32767).astype(np.int16)
     with av.open(str(path), "w") as container:

@@ -1,4 +1,4 @@
-"""Sessions are timed in turn, and the plot shows each of them."""
+"""Sessions are timed in turn, and the plot shows each."""
 
 import time
 
@@ -10,7 +10,7 @@ from calibration.speed import Point, time_in_turn, write_plot
 
 
 class Sleeper:
-    """Waits without computing, or computes, for so long."""
+    """Waits, or computes, for so long."""
 
     def __init__(self, log, name, *, wait_s=0.0, work_s=0.0):
         self.log, self.name, self.wait_s, self.work_s = log, name, wait_s, work_s

@@ -1,4 +1,4 @@
-"""The container files, read as a builder would: nothing here builds an image."""
+"""The container files, parsed as a builder would; nothing here builds an image."""
 
 import json
 import re
@@ -61,7 +61,7 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder(instructions):
     for source in copied:
         assert (ROOT / source).exists(), source
         assert f"!{source}" in ignored
-    # What builds engines on the box is a process of its own, out of `export`.
+    # Engines are built on the server by a separate process, from `export`.
     assert {"kernels", "runtime", "appliance", "zoo", "export"} <= copied
 
 
@@ -101,7 +101,7 @@ def test_it_installs_extras_that_there_are(instructions):
 
 
 def names_of(extra: str) -> set[str]:
-    """Return the distributions that an installation with some extras asks for."""
+    """Return the distributions that an installation with some extras requires."""
     wanted = [*PROJECT["dependencies"], *(one for name in extra.split(",") for one in EXTRAS[name])]
     return {re.match(r"[A-Za-z0-9-]+", entry)[0] for entry in wanted}
 

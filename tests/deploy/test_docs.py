@@ -1,4 +1,4 @@
-"""What the documents say of commands, settings and files is so."""
+"""Commands, settings and files in the documentation exist."""
 
 import re
 from pathlib import Path

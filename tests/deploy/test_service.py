@@ -1,4 +1,4 @@
-"""The unit of systemd, checked by systemd's own tools where they are."""
+"""The systemd unit, checked by systemd's own tools where available."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ def entries() -> dict[str, list[str]]:
 
 def test_the_server_gets_time_to_end_its_workers_in_order():
     unit = entries()
-    # The web server's five seconds and the workers' twenty, and some more.
+    # The web server's five seconds, the workers' twenty, and a margin.
     assert int(unit["TimeoutStopSec"][0]) >= 45
     assert unit["KillMode"] == ["mixed"]
     assert unit["Restart"] == ["on-failure"]
@@ -46,7 +46,7 @@ def test_it_is_not_root_and_writes_to_its_own_folders_alone():
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Return the unit as it is once there is a program to start."""
+    """Return the unit as it is once its program exists."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not here")
     path = tmp_path / "relume.service"

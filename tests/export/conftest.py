@@ -34,7 +34,7 @@ RVRT = RvrtConfig(
 
 
 class Align(torch.nn.Module):
-    """The deformable attention of RVRT by itself."""
+    """The deformable attention of RVRT on its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Align(torch.nn.Module):
 
 
 def small_graphs() -> dict[str, Graph]:
-    """Return a small form of every kind of engine that exports in a second or so."""
+    """Return a small version of every kind of engine that exports in about a second."""
     torch.manual_seed(0)
     clip, flow = (1, 2, 8, 8, 12), (1, 2, 2, 8, 12)
     parts = step_graphs(BasicVsr(VSR), size=(16, 16))
@@ -79,7 +79,7 @@ def small_rvrt() -> RvrtConfig:
 
 
 class ExportedGraphs(Mapping[str, tuple[Graph, Exported]]):
-    """Small graphs, each exported when it is asked for first, by whichever worker that is."""
+    """Small graphs, each exported on first use by whichever worker needs it."""
 
     def __init__(self, make_once: Callable[..., Path]) -> None:
         self._graphs, self._make_once = small_graphs(), make_once

@@ -1,4 +1,4 @@
-"""`relume-build` exports, shows what it made, and says in words what it cannot do."""
+"""`relume-build` exports, lists its output, and explains what it cannot do."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from export.cli import app
 from export.comparison_inputs import real_tiles
 from tests.media import write_clip
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's deprecation warnings
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What files are compared on is what they will see: consecutive frames, sound of unit level, states as they come."""
+"""Files are compared on realistic inputs: consecutive frames, audio at unit level, states as they occur."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_noise_for_ears_has_no_mean() -> None:
 
 
 def counter(path: Path) -> Path:
-    """Write a graph whose state is the sum of what it was given."""
+    """Write a graph whose state is the sum of its inputs."""
     values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 1, 4)) for name in ("x", "s", "t")}
     graph = helper.make_graph(
         [helper.make_node("Add", ["x", "s"], ["t"])], "sum", [values["x"], values["s"]], [values["t"]]

@@ -9,7 +9,7 @@ from models.demucs import Demucs, DemucsConfig
 from models.demucs_step import reset_states
 
 TOLERANCE = 1e-5
-"""Float32: the same sums in another order."""
+"""Tolerance of float32: the same sums in a different order."""
 
 
 @pytest.fixture(scope="module")

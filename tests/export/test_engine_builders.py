@@ -1,4 +1,4 @@
-"""Small networks build as TensorRT for RTX engines on a machine without a GPU. Nothing here runs an engine."""
+"""Small networks build as TensorRT for RTX engines on a machine without a GPU; none of them is run here."""
 
 import onnx
 import pytest
@@ -105,7 +105,7 @@ def test_the_shipped_video_models_pass_in_half_and_build(tmp_path, name: str) ->
 @needs_rtx
 @pytest.mark.parametrize("name", ["speech-mask", pytest.param("speech-demucs", marks=pytest.mark.slow)])
 def test_the_shipped_speech_models_pass_in_half_and_build(tmp_path, name: str) -> None:
-    """Blocks of four hops or frames: a recurrence of one step is built however its input is cast."""
+    """Blocks of four hops or frames: a recurrence of one step builds regardless of casts of its input."""
     rows = run_shipped(
         name, {"samples": 1024}, output=tmp_path, engines=("rtx:sm86",), tiles=5, console=Console(quiet=True)
     )

@@ -1,4 +1,4 @@
-"""An exported step is the network, at any size, and its manifest says what it is."""
+"""An exported step equals the network at any size, and its manifest describes it."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ from runtime.video.motion import PreparedFrame
 from runtime.video.recurrent import RecurrentRunner
 from runtime.video.tile_plan import plan_canvas
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's deprecation warnings
 
 
 def network(config):

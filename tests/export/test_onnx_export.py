@@ -1,4 +1,4 @@
-"""What is exported agrees with PyTorch, or is not kept."""
+"""An export agrees with PyTorch, or is discarded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from models.registry import REGISTRY, Entry, Task, Window
 from models.rvrt import Rvrt
 from models.sr_unet import SrUnet, SrUnetConfig
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's deprecation warnings
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("basicvsr-flow", "basicvsr-backward", "basicvsr-reconstruction", "realbasicvsr-clean")
@@ -51,7 +51,7 @@ def test_masks_and_position_bias_are_constants(exported_graphs) -> None:
 
 
 class Deceiving(nn.Module):
-    """Another network in the graph than in PyTorch."""
+    """A network that differs between the graph and PyTorch."""
 
     def forward(self, x):
         return x * 1.01 if torch.compiler.is_exporting() else x

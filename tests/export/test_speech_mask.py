@@ -8,7 +8,7 @@ from export.speech_step import StepGraph, export_step, mask_graph, stream_parity
 from models.speech_mask import SpeechMask, SpeechMaskConfig
 
 TOLERANCE = 1e-5
-"""Float32: the same sums in another order."""
+"""Tolerance of float32: the same sums in a different order."""
 
 
 @pytest.fixture(scope="module")

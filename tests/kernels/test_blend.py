@@ -1,4 +1,4 @@
-"""Blended tiles rebuild the canvas and fade into one another."""
+"""Blended tiles rebuild the canvas and cross-fade."""
 
 import numpy as np
 import pytest

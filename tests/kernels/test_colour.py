@@ -1,4 +1,4 @@
-"""Colour against the standards' own formulas, both ways, at every layout."""
+"""Colour conversion in both directions against the standards' formulas, in every layout."""
 
 from itertools import product
 
@@ -53,7 +53,7 @@ def test_there_and_back_changes_little_more_than_the_rounding(chroma, siting, he
     back = yuv_to_rgb(rgb_to_yuv(rgb, layout), layout)
 
     error = np.abs(back - rgb)
-    assert error.max() < 6 / 255  # at the border chroma is held, not extrapolated
+    assert error.max() < 6 / 255  # at the border chroma is repeated, not extrapolated
     if height > 4:
         assert error[:, 2:-2, 2:-2].max() < (4 if bits == 8 else 1.5) / 255
 

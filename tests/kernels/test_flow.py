@@ -1,4 +1,4 @@
-"""The flow finds motion that is known."""
+"""The flow finds known motion."""
 
 import os
 import subprocess

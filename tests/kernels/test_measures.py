@@ -1,4 +1,4 @@
-"""One pass finds what is not finite or out of bounds, wherever it lies."""
+"""One pass finds values that are not finite or out of bounds, wherever they are."""
 
 import numpy as np
 import pytest

@@ -89,7 +89,7 @@ def test_a_flow_that_is_not_finite_is_refused(value):
 
 
 def flows(height, width):
-    """Motion of one pixel's fraction, of long and short runs, across the borders, and without any order."""
+    """Motion of a fraction of a pixel, in long and short runs, across the borders, and random."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     rng = np.random.default_rng(6)
     yield np.stack([0 * x + 0.4, 0 * y - 0.7])

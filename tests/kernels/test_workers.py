@@ -1,4 +1,4 @@
-"""The parts cover all the work once, whatever the number of threads."""
+"""The parts cover all the work once, for any number of threads."""
 
 import numpy as np
 import pytest

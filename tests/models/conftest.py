@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Oracle:
-    """What a published implementation gave for an input, and its weights."""
+    """The output of a published implementation for an input, and its weights."""
 
     config: dict[str, Any]
     weights: dict[str, Tensor]
@@ -30,7 +30,7 @@ def beside_the_project(name: str) -> Path:
 
 @pytest.fixture
 def load_oracle() -> Callable[[str], Oracle]:
-    """Find the published implementation's data, which lies beside a developer's checkout."""
+    """Find the published implementation's data, next to a developer's checkout."""
 
     def load(name: str) -> Oracle:
         with np.load(beside_the_project(f"{name}.npz")) as data:

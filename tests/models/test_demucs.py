@@ -11,7 +11,7 @@ SMALL = DemucsConfig(hidden=6, depth=3)
 
 
 def oracle(name: str) -> Path:
-    """Find the published implementation's data, which lies beside a developer's checkout."""
+    """Find the published implementation's data, next to a developer's checkout."""
     for parent in Path(__file__).parents:
         path = parent / "shared" / "oracles" / name
         if path.exists():

@@ -44,8 +44,8 @@ def test_the_reset_is_what_makes_the_start_agree() -> None:
     network = Demucs(DemucsConfig(hidden=4), normalize=False).eval()
     for name, weight in network.lstm.named_parameters():
         if "bias" in name:
-            weight.data += 1  # gates open: the cell counts its steps
-    # Silence first, and the first 120 samples left out: the stream's filters ring before the first sample.
+            weight.data += 1  # open gates: the cell counts its steps
+    # Silence first, and the first 120 samples are excluded: the stream's filters ring before the first sample.
     signal = torch.nn.functional.pad(torch.randn(1, 1, 3000), (200, 0))
     start = slice(120, 1000)
 

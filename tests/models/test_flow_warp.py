@@ -28,7 +28,7 @@ def test_gathers_give_what_grid_sample_gives(size: tuple[int, int]) -> None:
     frame = torch.randn(3, 4, *size)
     positions = pixel_grid(frame[:, :2]) + 3 * torch.randn(3, *size, 2)
     if min(size) == 1:
-        positions[..., 1] = 0.0  # grid_sample cannot express rows beside a single one
+        positions[..., 1] = 0.0  # grid_sample cannot sample between rows if there is only one
 
     torch.testing.assert_close(gather_at(frame, positions), sample_at(frame, positions), rtol=1e-5, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""LightVsr sees no further than its halo, and begins as plain bicubic."""
+"""LightVsr sees no further than its halo, and is plain bicubic at the start."""
 
 import numpy as np
 import pytest

@@ -50,7 +50,7 @@ def test_the_published_checkpoint_loads_strictly_and_has_the_stated_size(publish
 
 def test_the_two_level_variant_is_near_the_seed_s_size() -> None:
     network = RealBasicVsr(unet_config(2, 1, skip=True))
-    # 3,502,462 in the seed, whose figure of widths is not legible: see the module's docstring.
+    # 3,502,462 in the seed, whose figure of widths is illegible: see the module's docstring.
     assert count_parameters(network, without=network.vsr.flow) == 3_491_878
 
 

@@ -78,7 +78,7 @@ def test_the_small_ones_are_small() -> None:
 
 
 def wake(network: Rvrt) -> Rvrt:
-    """Return the offsets, which begin at zero, something to do."""
+    """Initialise the offsets, which start at zero, with non-zero values."""
     for aligner in network.align.values():
         torch.nn.init.normal_(aligner.offsets[-1].weight, std=0.3)
     return network.eval()

@@ -1,4 +1,4 @@
-"""Small models of an owner's zoo, whose results a plain formula gives."""
+"""Small models of a user's zoo, whose results a simple formula predicts."""
 
 import hashlib
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def write_clip_model(
 ) -> Model:
     """Write a network over windows: each frame moved by `share` to the window's mean, plus `spread` of its own mean.
 
-    With `limit`, what is brighter gives NaN; with `level`, a noise level is taken and added.
+    With `limit`, brighter values become NaN; with `level`, a noise level is read and added.
     """
     folder, shape = zoo / name, (1, frames, 4 if level else 3, *tile)
     folder.mkdir(parents=True)
@@ -114,10 +114,11 @@ def write_chain_model(
     passes: int = 0,
     until: float = 0.0,
 ) -> Model:
-    """Write a chain: features are a frame's mean over its channels plus half of what is carried; the result adds both.
+    """Write a model in parts: features are a frame's mean over its channels plus half of the carried ones; the result
+    adds both.
 
     `flow` is what the flow engine finds everywhere; with `limit`, carried features above it give NaN. With `passes`
-    there is a cleaning that halves the frame.
+    there is a cleaning step that halves the frame.
     """
     folder, frame, plane = zoo / name, (1, 3, *tile), (1, 1, *tile)
     folder.mkdir(parents=True)
@@ -157,7 +158,7 @@ def write_chain_model(
 
 @pytest.fixture
 def clip_model(tmp_path: Path) -> Callable[..., Model]:
-    """Write a model that takes windows; see `write_clip_model`."""
+    """Write a model with windows; see `write_clip_model`."""
     return lambda **fields: write_clip_model(tmp_path / "zoo", **fields)
 
 
@@ -169,7 +170,7 @@ def chain_model(tmp_path: Path) -> Callable[..., Model]:
 
 @pytest.fixture
 def keep_speeds(tmp_path: Path) -> Callable[..., Path]:
-    """Keep milliseconds by backend and precision as if `relume doctor` had measured them here; give their folder."""
+    """Store milliseconds by backend and precision as if `relume doctor` had measured them here; return their folder."""
 
     def keep(model: Model, speeds: dict[tuple[str, str], float], **changes: Any) -> Path:
         found = []

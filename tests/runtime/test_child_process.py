@@ -1,4 +1,4 @@
-"""What a process beside the main one asks of the kernel."""
+"""What a child process requests from the kernel."""
 
 import signal
 import subprocess

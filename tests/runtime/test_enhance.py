@@ -1,4 +1,4 @@
-"""A whole job, from file to file: nothing lost, nothing moved, nothing left behind."""
+"""Whole jobs, from file to file: nothing is lost, moved or left behind."""
 
 import threading
 from dataclasses import replace
@@ -79,7 +79,7 @@ def test_a_variable_frame_rate_keeps_every_time(tmp_path, suffix):
     ("name", "codec", "most"), [("a.mp4", "libx264", 6), ("a.mkv", "libx264", 7), ("a.ts", "libx264", 8)]
 )
 def test_a_source_is_opened_a_few_times_however_many_places_are_examined(tmp_path, monkeypatch, name, codec, most):
-    """Planning opens it for the probe, the trial of the container and samples; each reader has its own."""
+    """Planning opens it for the probe, the container check and samples; each reader opens its own."""
     source = write_clip(tmp_path / name, codec=codec, audio=True)
     opened, original = [], demux._open_container
     monkeypatch.setattr(demux, "_open_container", lambda path, *rest: opened.append(path) or original(path, *rest))

@@ -1,4 +1,4 @@
-"""What an engine depends on is found out without loading a library."""
+"""The properties that an engine depends on are detected without loading a library."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A model is used only when its manifest and its files are what they were when shipped."""
+"""A model is used only if its manifest and files are unchanged since they were shipped."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A box talks to nobody: neither libraries that report to their makers nor what opens the files of strangers."""
+"""Nothing connects to the network: neither libraries with telemetry nor processes that open untrusted files."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def run(program: str, home: Path, *arguments: str) -> "subprocess.CompletedProce
 
 
 def kept(home: Path) -> list[str]:
-    """Return what libraries left in the folder of a user: ids and queues of events."""
+    """Return what libraries left in the home folder: ids and queues of events."""
     return sorted(path.relative_to(home).as_posix() for path in home.rglob("*") if "Microsoft" in path.parts)
 
 

@@ -1,4 +1,4 @@
-"""An owner's own model enhances a whole file: every frame at its time, the licence told, wrong wishes refused."""
+"""A user's own model enhances a whole file: every frame at its time, the licence shown, wrong options refused."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ LICENCE = "CC-BY-NC-4.0: non-commercial use only"
 
 
 def write_clip(path: Path) -> Path:
-    """Write a picture that moves, losslessly, at uneven times in milliseconds, 72x48."""
+    """Write a moving image of 72x48, losslessly, at uneven times in milliseconds."""
     scene = media.blocks(np.random.default_rng(3), 6, 12, low=20, high=230)
     frames = media.pan(scene, len(TIMES), 72)
     return media.write_clip(path, frames, codec="ffv1", pixel_format="yuv444p", times_ms=TIMES, colour=(6, 1))

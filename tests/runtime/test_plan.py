@@ -1,4 +1,4 @@
-"""A job runs on what was chosen for its models; where that cannot be opened, on what is safer, and the report tells."""
+"""A job uses the backend chosen for its models, or a safer one if that cannot be opened; the report states why."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Write four small pictures and noise beside them."""
+    """Write four small frames with noise as audio."""
     path = tmp_path_factory.mktemp("clip") / "in.mp4"
     random = np.random.default_rng(0)
     frames = [media.blocks(random, 4, 6).astype(np.uint8) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""The report tells what is in the finished file, not what was sent to it."""
+"""The report states what is in the finished file, not what was sent to it."""
 
 from fractions import Fraction
 from pathlib import Path

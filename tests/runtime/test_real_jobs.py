@@ -1,4 +1,4 @@
-"""Whole jobs over the beginning of every real clip of the project, where those are at hand."""
+"""Whole jobs over the beginning of the project's real clips, where they are available."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -46,7 +46,7 @@ def test_a_link_below_the_folder_is_never_followed(tmp_path: Path, place: str) -
     with pytest.raises(NotPlainError, match="it is a link, expected a file"):
         open_plain(tmp_path / "in/clip.mp4", below=tmp_path / "in")
     assert open_handles() == before
-    assert read(open_plain(tmp_path / "in/clip.mp4")) == b"key"  # as somebody typed it
+    assert read(open_plain(tmp_path / "in/clip.mp4")) == b"key"  # as typed by the user
 
 
 def test_a_folder_on_the_way_that_is_a_link_is_refused(tmp_path: Path) -> None:

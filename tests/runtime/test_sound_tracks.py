@@ -1,4 +1,4 @@
-"""Whole jobs on films of several tracks, of which some have no sound, or are very many."""
+"""Whole jobs on videos with several audio tracks, some of them empty, or with very many."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -21,7 +21,7 @@ SOUND_ONLY = EnhanceOptions(preset="sound-only")
 
 
 def write_film(path: Path, tracks: list[tuple[int, int]], *, codec: str = "aac", frames: int = 50) -> Path:
-    """Write a film of 25 pictures a second; each track is its first sample and its count, 0 for an empty one."""
+    """Write a video of 25 fps; each audio track is its first sample and its count, 0 for an empty one."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("mpeg2video", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

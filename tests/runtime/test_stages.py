@@ -1,4 +1,4 @@
-"""Stages keep order, hand errors on, hold back a fast source and stop together."""
+"""Stages keep the order, pass errors on, throttle a fast source and stop together."""
 
 import threading
 import time

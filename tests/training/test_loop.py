@@ -1,4 +1,4 @@
-"""Training goes on where it stopped, to the same weights, and keeps the best."""
+"""Training resumes where it stopped, reaches the same weights, and keeps the best."""
 
 import math
 

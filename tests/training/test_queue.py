@@ -1,4 +1,4 @@
-"""The training queue resumes what was stopped, goes past what fails, and draws what was learned."""
+"""The training queue resumes stopped trainings, skips failures, and plots the results."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What is read back from a shipped step is what the network was."""
+"""Weights read back from a shipped step are those of the network."""
 
 import pytest
 import torch
@@ -10,11 +10,11 @@ from models.light_vsr import LightVsr, LightVsrConfig
 from models.speech_mask import SpeechMask, SpeechMaskConfig
 from training.shipped import read_shipped_weights
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's deprecation warnings
 
 
 def untrained(network):
-    """Random everywhere: the exporter leaves out zeros."""
+    """Random everywhere, since the exporter omits zeros."""
     torch.manual_seed(8)
     with torch.no_grad():
         for parameter in network.parameters():

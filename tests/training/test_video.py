@@ -1,4 +1,4 @@
-"""The video task learns from clips that the test makes, and unrolls as the product runs."""
+"""The video task learns from generated clips, and unrolls as the product runs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The window task trains any network of the registry that takes frames at once."""
+"""The window task trains any registered network that takes a window of frames."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""FP16 files keep their fp32_nodes in float32 and pass the gates, or are not kept."""
+"""FP16 files keep their `fp32_nodes` in float32 and pass the gates, or are discarded."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""FP16 files lie beside the float32 ones of a model, and are what the conversion makes of them."""
+"""FP16 files are next to a model's float32 files, and are what the conversion makes of them."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""BasicVSR and its kin as entries of an owner's zoo: the runtime's chain gives what the whole network gives."""
+"""BasicVSR and its kin as entries of a user's zoo: the separate engines give the result of the whole network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from runtime.video.motion import PreparedFrame
 from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import plan_canvas
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's deprecation warnings
 
 VSR = BasicVsrConfig(channels=4, blocks=1, flow=SpynetConfig(levels=2, widths=(4, 4, 4, 4)))
 
@@ -91,9 +91,9 @@ def test_a_scene_of_one_window_and_one_tile_is_the_whole_network(kind: str, tmp_
 def test_tiles_and_windows_change_nothing_where_the_network_sees_no_further(tmp_path: Path) -> None:
     network = build("basicvsr")
     assert isinstance(network, BasicVsr)
-    for level in network.flow.levels:  # the same flow everywhere, for flow looks further than a tile
+    for level in network.flow.levels:  # the same flow everywhere, since flow looks further than a tile
         torch.nn.init.zeros_(level[-1].weight)
-    torch.nn.init.zeros_(network.backward_branch.first.weight[:, 3:])  # nothing is carried backwards
+    torch.nn.init.zeros_(network.backward_branch.first.weight[:, 3:])  # nothing is propagated backwards
     write_chain(network, describe(tmp_path, (16, 24)), tmp_path / "zoo")
     frames = np.random.default_rng(0).random((9, 3, 38, 40), np.float32)
 

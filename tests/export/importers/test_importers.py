@@ -1,4 +1,4 @@
-"""An owner's checkpoint becomes an entry of their own zoo, never of the one that ships."""
+"""A user's checkpoint becomes an entry of their own zoo, never of the shipped one."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -23,7 +23,7 @@ from runtime.video.motion import PreparedFrame
 from runtime.video.pipeline import open_runner
 from runtime.video.tile_plan import plan_canvas
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's deprecation warnings
 
 PUBLISHED = {
     "extract.group.": "feat_extract.",
@@ -116,7 +116,7 @@ def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path, pl
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
     kept = torch.load(tmp_path / "zoo" / "rvrt-001_tiny" / "weights.pt", weights_only=True)
     assert not kept["refinement.convolutions.2.weight"].any()
-    # Two frames are one clip, which is not aligned: what was loaded is compared, not only what came out.
+    # Two frames are one clip, which is not aligned: the loaded weights are compared, not only the output.
     assert all(torch.equal(kept[key], tensor) for key, tensor in network.state_dict().items())
 
 

@@ -1,4 +1,4 @@
-"""Image networks that an owner may bring, small and with random weights, through every gate of an import."""
+"""Image networks that users may import, small and with random weights, through every gate of an import."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from export.onnx_export import Graph, export_graph
 from runtime.engine.device import EngineType
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # the exporter's own deprecations
+    pytest.mark.filterwarnings("ignore"),  # the exporter's deprecation warnings
     pytest.mark.skipif(
         find_spec("spandrel") is None, reason="no spandrel here: pip install --no-deps spandrel safetensors einops"
     ),

@@ -1,4 +1,4 @@
-"""INT8 files of every kind of network are finite, near float32, and build; what fails is not kept."""
+"""INT8 files of every kind of network are finite, close to float32, and build; failures are discarded."""
 
 from functools import partial
 

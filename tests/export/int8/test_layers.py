@@ -1,4 +1,4 @@
-"""Layers are what multiplies by stored weights, and their share is counted in operations."""
+"""Layers are the nodes that multiply by stored weights; their share is counted in operations."""
 
 from dataclasses import replace
 

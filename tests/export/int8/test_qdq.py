@@ -1,4 +1,4 @@
-"""A Q/DQ graph computes what the formula says, in the scheme that its runtime reads rightly."""
+"""A Q/DQ graph computes the formula, in the scheme that its runtime executes correctly."""
 
 import platform
 from pathlib import Path
@@ -18,7 +18,7 @@ RANGES = {"x": (-1.0, 2.0), "joined": (-1.0, 2.0)}
 
 
 def has_dot_products() -> bool:
-    """Return whether the processor adds products of bytes in 32 bits, as those of x86 with VNNI and all of ARM's do."""
+    """Return whether the processor adds products of bytes in 32 bits, as x86 with VNNI and all ARM processors do."""
     about = Path("/proc/cpuinfo")
     return platform.machine() != "x86_64" or (about.exists() and "vnni" in about.read_text("utf-8"))
 
@@ -109,7 +109,7 @@ def test_zero_is_exact_so_that_padding_is():
 
 @pytest.fixture
 def joined():
-    """Two tensors, one of them never negative, joined before a layer: what OpenVINO once read wrongly."""
+    """Two tensors, one never negative, concatenated before a layer: OpenVINO once computed this incorrectly."""
     nodes = [
         helper.make_node("Relu", ["x"], ["positive"], name="relu"),
         helper.make_node("Concat", ["positive", "x"], ["joined"], name="concat", axis=1),

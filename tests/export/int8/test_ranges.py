@@ -1,4 +1,4 @@
-"""Activation ranges are those of the samples, and their file is their identity."""
+"""Activation ranges are those of the samples, and their file's digest identifies them."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ WEIGHT = np.array([[[[2.0]]], [[[-1.0]]]], np.float32)
 
 @pytest.fixture
 def source(tmp_path):
-    """A 1x1 convolution of sides that are not fixed, whose result is twice and minus once its input."""
+    """A 1x1 convolution with open sides, whose outputs are 2 and -1 times its input."""
     graph = helper.make_graph(
         [
             helper.make_node("Conv", ["x", "w"], ["twice"], name="conv"),

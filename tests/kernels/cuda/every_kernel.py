@@ -1,4 +1,4 @@
-"""Run every CUDA kernel on an array module, whichever it is: at odd sizes, with a flow that is partly not finite.
+"""Run every CUDA kernel on any array module, at odd sizes and with a flow that is partly not finite.
 
 As a program it emulates them, compiled in the folder that is its argument, and prints a digest of the results.
 """

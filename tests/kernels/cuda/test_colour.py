@@ -32,7 +32,7 @@ def upload(cupy, arrays):
 
 
 def assert_codes_agree(planes, expected, layout):
-    """Codes are equal but where the value lies on the boundary between two."""
+    """Codes are equal unless the value lies on the boundary between two."""
     for plane, want in zip(planes, expected, strict=True):
         change = plane.get().astype(int) - want
         assert np.abs(change).max(initial=0) <= 1
@@ -78,7 +78,7 @@ def test_nv12_and_p010_go_in_and_out_in_place(fake_cupy, bits, size):
     y, u, v = random_planes(layout, *size)
     shift = 6 if bits == 10 else 0
     rows, columns = u.shape
-    # A surface of a decoder: rows are longer than the frame is wide, and chroma lies below luma.
+    # A decoder surface: rows are longer than the frame is wide, and chroma lies below luma.
     surface = np.full((size[0] + rows, 128), 77, y.dtype)
     surface[: size[0], : size[1]] = y << shift
     surface[size[0] :, 0 : 2 * columns : 2] = u << shift

@@ -1,4 +1,4 @@
-"""Every CUDA source is compiled to machine code, without a GPU; what a thread takes is bounded."""
+"""Every CUDA source compiles to machine code without a GPU, within limits of resources per thread."""
 
 import pytest
 
@@ -9,7 +9,7 @@ ARCHITECTURES = {
     75: "Turing", 86: "Ampere", 87: "Jetson Orin", 89: "Ada", 90: "Hopper", 110: "Jetson Thor", 120: "Blackwell"
 }  # fmt: skip
 MOST_REGISTERS = {"search": 80}
-"""Of a thread; a block of 256 threads with 64 registers leaves room for four on a multiprocessor."""
+"""Per thread; four blocks of 256 threads with 64 registers fit on a multiprocessor."""
 
 pytestmark = pytest.mark.skipif(find_library() is None, reason="needs the wheel nvidia-cuda-nvrtc for CUDA 13")
 

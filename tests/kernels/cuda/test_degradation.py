@@ -10,7 +10,7 @@ from runtime.video.degradation import describe_degradation
 
 
 def frames(height, width):
-    """Noise, blur, a flat frame, and one whose values are few, as coding leaves them."""
+    """Noise, blur, a flat frame, and one with few distinct values, as coding leaves them."""
     random = np.random.default_rng(1)
     noise = random.random((height, width), np.float32)
     yield noise

@@ -1,4 +1,4 @@
-"""The kernels' public functions go where the arrays lie: to CUDA, emulated on a CPU, with arrays of CuPy."""
+"""The kernels' public functions dispatch by array type: CuPy arrays go to CUDA, emulated on a CPU."""
 
 import sys
 from importlib.util import find_spec
@@ -79,7 +79,7 @@ def test_arrays_on_both_sides_are_refused(fake_cupy):
 
 
 class Refusing:
-    """A module of a driver that is too old."""
+    """A module whose driver is too old."""
 
     def __init__(self, **_):
         pass

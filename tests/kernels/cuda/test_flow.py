@@ -1,4 +1,4 @@
-"""Flow kernels emulated on a CPU against the flow of the CPU, and against motion that is known."""
+"""Flow kernels emulated on a CPU, against the flow of the CPU and against known motion."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def parted():
 
 
 def small_object():
-    """A small square that moves far over a still background."""
+    """A small square that moves far across a still background."""
     frame, previous = (texture(120, 160, 3) for _ in range(2))
     thing = texture(24, 24, 9)
     previous[40:64, 50:74], frame[52:76, 68:92] = thing, thing

@@ -1,4 +1,4 @@
-"""Frames from planes to planes without leaving the GPU, emulated on a CPU: the same result, and few transfers."""
+"""Frames are processed from planes to planes on the GPU, emulated on a CPU: the same result, with few transfers."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ TILES = plan_tiles(36, 48, tile_height=20, tile_width=28, halo=3)
 
 
 def run_engine(frame, state):
-    """Stand for a network on a grid of 2, in float16: what it makes of a frame depends on its state."""
+    """Stand in for a network on a grid of 2, in float16: its output depends on its state."""
     mean = frame.reshape(3, frame.shape[1] // 2, 2, frame.shape[2] // 2, 2).mean((2, 4))
     following = 0.5 * state + 0.5 * np.concatenate([mean, mean[:2]])
     return frame + np.kron(0.1 * state[:3], np.ones((1, 2, 2))), following
 
 
 def clip():
-    """Five frames: a pattern that moves, and from the fourth on another one."""
+    """Five frames: a moving pattern, and a different one from the fourth on."""
     random = np.random.default_rng(1)
     patterns = [np.kron(random.random((3, 20, 24)), np.ones((1, 6, 6))) for _ in range(2)]
     for index in range(5):
@@ -60,7 +60,7 @@ def run_on_cpu():
 
 
 class Resident:
-    """All buffers of a GPU, allocated once; a frame is enqueued on one stream, and waited for once."""
+    """All buffers on a GPU, allocated once; a frame is enqueued on one stream and waited for once."""
 
     def __init__(self, cupy):
         self.cupy, self.stream = cupy, cupy.cuda.Stream(non_blocking=True)
@@ -133,7 +133,7 @@ def test_frames_come_out_as_from_the_cpu_over_a_scene_cut(resident):
 
         for plane, want in zip(made, expected, strict=True):
             assert np.abs(plane.astype(int) - want).max() <= 1  # the engine's float16
-        # Flow differs by some hundredths of a pixel, and the pattern has edges.
+        # Flow differs by a few hundredths of a pixel, and the pattern has edges.
         np.testing.assert_allclose(states.get(), state, atol=0.05)
         assert np.abs(states.get() - state).mean() < 1e-3
         assert was_cut == is_cut

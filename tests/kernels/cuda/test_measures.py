@@ -25,7 +25,7 @@ def test_one_value_that_is_not_finite_sets_the_bit(fake_cupy, kind, value, is_ba
 
 
 def pairs(height, width):
-    """Frames, what was before them, and a flow: noise, a change of scene, of light, and of contrast alone."""
+    """Frames, previous frames and a flow: noise, a change of scene, of light, and of contrast alone."""
     rng = np.random.default_rng(5)
     plane, other = (
         np.kron(rng.random((-(-height // 8), -(-width // 8))), np.ones((8, 8)))[:height, :width] for _ in "ab"

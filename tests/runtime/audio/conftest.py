@@ -52,7 +52,7 @@ class DelaySession:
 
 
 class Opener:
-    """Opens one DelaySession and remembers it."""
+    """Opens one DelaySession and keeps it."""
 
     def __init__(self, change: Callable[[Array], Array] = lambda y: y) -> None:
         self.change = change

@@ -38,7 +38,7 @@ def test_a_network_that_predicts_noise_is_subtracted(make_model, open_with) -> N
 
 @pytest.mark.parametrize(("block", "silent_blocks"), [(256, 2), (512, 1), (1024, 1)])
 def test_states_are_reset_between_lead_in_and_signal(make_model, open_with, block: int, silent_blocks: int) -> None:
-    """The past of the reset step must be zero, though the lead-in left something in it."""
+    """The previous state of the reset step must be zero, although the lead-in left something in it."""
     opener = open_with()
     denoiser = RecurrentDenoiser(make_model(block_samples=block, reset_states=("past",)), opener)
     pasts, run_once = [], opener.session.run

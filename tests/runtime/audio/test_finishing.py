@@ -64,7 +64,7 @@ def finish(tmp_path):
 
 
 def lag(before: Signal, after: Signal, reach: int = 200) -> int:
-    """Return by how many samples `after` is late."""
+    """Return the number of samples by which `after` is late."""
     middle = before[reach:-reach]
     return (
         int(np.argmax([np.dot(middle, after[reach + by : len(after) - reach + by]) for by in range(-reach, reach)]))
@@ -90,7 +90,7 @@ def test_every_target_is_met_and_nothing_moves(finish, standard, layout, rate):
 
 def test_loud_peaks_are_limited_below_the_ceiling(finish):
     signal = voice(8)
-    signal[RATE * 2 :: RATE] = 0.95  # a click each second, so that gain alone cannot reach the target
+    signal[RATE * 2 :: RATE] = 0.95  # one click per second, so that gain alone cannot reach the target
     target = LoudnessTarget(-14.0, -1.0)
 
     result, summary = finish(signal, FinishPlan(repair=False, level=False, target=target))

@@ -1,4 +1,4 @@
-"""The shipped speech models in the shipped pipeline, on synthetic sound."""
+"""The shipped speech models in the shipped pipeline, on synthetic audio."""
 
 import numpy as np
 import pytest

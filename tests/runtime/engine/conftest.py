@@ -1,4 +1,4 @@
-"""A small network whose output has twice the sides of its input, as ONNX with named dimensions; and a fake GPU."""
+"""A small network that doubles the sides of its input, as ONNX with named dimensions; and a fake GPU."""
 
 import sys
 
@@ -14,7 +14,7 @@ HEIGHT, WIDTH, CHANNELS = 20, 24, 8
 
 @pytest.fixture(scope="session")
 def tiny_network(tmp_path_factory):
-    """Frame and state in, enlarged frame and next state out: the form of a step engine."""
+    """Frame and state in, enlarged frame and next state out: the interface of a step engine."""
     random = np.random.default_rng(0)
 
     def weights(name, shape):
@@ -59,7 +59,7 @@ def tensors():
 
 @pytest.fixture(params=[False, True], ids=["card", "integrated"])
 def fake_gpu(request, kernel_folder, monkeypatch) -> FakeCupy:
-    """A GPU with memory of its own, or one that shares the host's."""
+    """A GPU with its own memory, or one that shares the host's."""
     gpu = FakeCupy(kernel_folder, integrated=request.param)
     for name, module in gpu.modules().items():
         monkeypatch.setitem(sys.modules, name, module)

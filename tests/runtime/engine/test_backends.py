@@ -1,4 +1,4 @@
-"""Which backends there are, and what is missing where they cannot be used: told without importing anything heavy."""
+"""Which backends there are, and what is missing for the others, without importing anything heavy."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from runtime.errors import OptionError, SessionError
 
 @pytest.fixture
 def box(monkeypatch, tmp_path):
-    """Pretend a box that has these modules and distributions, and perhaps a GPU."""
+    """Simulate a machine with these modules and distributions, and perhaps a GPU."""
 
     def pretend(*there, distributions=(), gpu=False):
         def version(name):

@@ -1,4 +1,4 @@
-"""What runs a model: the user's wish, else what was measured here, else what is safe; and the reason is told."""
+"""The backend of a model: the user's preference, else the fastest measured, else the default; with the reason."""
 
 from dataclasses import replace
 from functools import partial
@@ -40,7 +40,7 @@ def with_files(model, *files):
 
 @pytest.fixture
 def measured(model, keep_speeds):
-    """Keep speeds of the model, by backend and precision."""
+    """Store speeds of the model, by backend and precision."""
     return partial(keep_speeds, model)
 
 
@@ -119,7 +119,7 @@ def test_what_the_job_began_with_is_kept_while_it_can_be(model, measured):
 
     kept = choose(model, engines=engines, kept=BackendPreference("cpu", "fp32"))
     assert (kept.backend.name, kept.backend.precision, kept.reason) == ("cpu", "fp32", "the job started with it")
-    # As where the engine that was asked for was not built yet, and the job began without it.
+    # As if the requested engine was not built yet, and the job began without it.
     assert choose(model, "openvino", engines=engines, kept=BackendPreference("cpu", "fp32")).backend.name == "cpu"
     assert choose(model, engines=engines, kept=BackendPreference("rtx", "fp16")).backend.name == "openvino"
     assert (

@@ -1,4 +1,4 @@
-"""What is planned about a GPU's memory before anything is allocated on it."""
+"""The plan of a GPU's memory, before anything is allocated."""
 
 import logging
 import sys

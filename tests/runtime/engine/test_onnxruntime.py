@@ -1,4 +1,4 @@
-"""A session checks what it is given by name, dtype and shape before it runs."""
+"""A session checks its inputs by name, dtype and shape before it runs."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU: a provider that is missing is an error with its remedy, not a silent CPU."""
+"""ONNX Runtime on a GPU: a missing provider is an error with its remedy, not a silent fallback to the CPU."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_build_without_the_provider_is_refused(tiny_network):
 def test_a_provider_that_does_not_start_is_refused_though_onnx_runtime_only_warns(tiny_network, monkeypatch):
     opened = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER])
-    # What ONNX Runtime does by itself where the driver is too old: it goes on with the CPU.
+    # By itself ONNX Runtime continues on the CPU if the driver is too old.
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",

@@ -1,4 +1,4 @@
-"""A model is opened in its chosen precision, from the engine store where it has an engine; one is asked for if not."""
+"""A model is opened in its chosen precision, from the engine store if it has an engine; if not, one is requested."""
 
 from importlib.util import find_spec
 
@@ -62,7 +62,7 @@ def test_a_store_that_cannot_be_used_is_no_reason_to_fail(model, tmp_path):
 
 
 def test_a_backend_of_engines_alone_tells_that_its_engine_is_missing(model):
-    # Pretended, as on a box with the GPU, where the engine is looked for before its library is loaded.
+    # Simulated, as on a machine with the GPU, where the store is searched before the library is loaded.
     rtx = BackendInfo("rtx", True, "", ("fp32",), ("tensorrt-rtx-cu13",), on_gpu=True, engine_type=EngineType.RTX)
 
     with pytest.raises(OpenError, match="the rtx engine for light-x4 fp32 at 32x32x1 is not built yet") as caught:

@@ -1,4 +1,4 @@
-"""OpenVINO gives what ONNX Runtime gives, the same bytes every time, and tells nobody."""
+"""OpenVINO agrees with ONNX Runtime, returns the same bytes every time, and reports to nobody."""
 
 import subprocess
 import sys

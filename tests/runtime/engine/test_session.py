@@ -1,4 +1,4 @@
-"""A session reads and fills its caller's own arrays, on every backend of the CPU."""
+"""A session reads and fills its caller's arrays, on every CPU backend."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""The TensorRT session: tensors read and errors with their remedy, and all of it where there is a GPU."""
+"""The TensorRT session: its tensors, errors with their remedy, and, on a GPU, everything."""
 
 import ast
 import sys
@@ -22,7 +22,7 @@ HAS_RTX = any(backend.name == "rtx" and backend.available for backend in list_ba
 
 
 class Engine:
-    """The part of an engine that tells its tensors, in the library's own types."""
+    """The part of an engine that describes its tensors, in the library's types."""
 
     def __init__(self, library, tensors):
         self._library, self._tensors = library, tensors
@@ -74,7 +74,7 @@ def test_an_engine_of_open_shapes_is_refused():
 
 @needs_rtx
 def test_the_installed_library_has_every_name_that_is_taken_from_it():
-    """A smoke test of a new release: it reads the names out of the code, and runs nothing."""
+    """A smoke test for new releases: it reads the names out of the code and runs nothing."""
     import tensorrt_rtx as library
 
     tree = ast.parse(Path(tensorrt.__file__).read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Small clips and a whole pass-through job, for the tests of media in and out."""
+"""Small clips and a whole pass-through job, for the tests of reading and writing media."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ RATE = 48_000
 
 @dataclass
 class Clip:
-    """What a generated clip holds; `pts` counts in `time_base`."""
+    """The content of a generated clip; `pts` counts in `time_base`."""
 
     codec: str = "libx264"
     pixel_format: str = "yuv420p"
@@ -51,7 +51,7 @@ class Clip:
 
 
 def picture(number: int, width: int, height: int, pixel_format: str) -> VideoFrame:
-    """Draw a gradient that moves with the picture's number, in any format."""
+    """Draw a gradient that moves with the frame's number, in any format."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     red = (x * 3 + number * 5) % 256
     rgb = np.stack([red, (y * 4) % 256, (x + y + number) % 256], axis=2).astype(np.uint8)
@@ -60,14 +60,14 @@ def picture(number: int, width: int, height: int, pixel_format: str) -> VideoFra
 
 
 def tone(samples: int, channels: int, rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return a sweep, so that a shift by a single sample changes it, softer from channel to channel."""
+    """Return a sweep that any shift by one sample changes, quieter from channel to channel."""
     time = np.arange(samples) / rate
     wave = 0.4 * np.sin(2 * np.pi * (300 + 200 * time) * time)
     return (wave / (1 + np.arange(channels)[:, None] / 8)).astype(np.float32)
 
 
 def write_clip(path: Path, clip: Clip) -> Path:
-    """Write a clip with video and, if asked for, audio."""
+    """Write a clip with video and, if requested, audio."""
     with av.open(str(path), "w", container_options=clip.container_options) as output:
         video = output.add_stream(clip.codec, rate=clip.rate, options=dict(clip.options))
         context = video.codec_context
@@ -117,7 +117,7 @@ def _write_audio(output: Any, stream: Any, clip: Clip) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What a pass-through job did."""
+    """The outcome of a pass-through job."""
 
     info: MediaInfo
     plans: tuple[StreamPlan, ...]
@@ -136,7 +136,7 @@ def pass_through(
     end: Fraction | None = None,
     **options: Any,
 ) -> Job:
-    """Decode, encode and carry everything, as an enhance job does, and read the result back."""
+    """Decode, encode and carry over everything, as an enhance job does, and read the result back."""
     info = probe(source)
     video = None if copy_video else info.video
     indexes = [audio.index for audio in info.audios if process_audio]
@@ -194,7 +194,7 @@ def pass_through(
 
 
 def read_times(path: Path) -> list[Fraction]:
-    """Return the exact times of a file's frames, decoded without any code of ours."""
+    """Return the exact times of a file's frames, decoded without Relume's code."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [frame.pts * stream.time_base for frame in container.decode(stream)]
@@ -202,19 +202,19 @@ def read_times(path: Path) -> list[Fraction]:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Callable[..., Path]:
-    """Write a clip under a name, of the `Clip` fields given."""
+    """Write a clip of a name with the given `Clip` fields."""
     return lambda name, **fields: write_clip(tmp_path / name, Clip(**fields))
 
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Callable[..., Path]:
-    """Write an audio file under a name, of the `Clip` fields given."""
+    """Write an audio file of a name with the given `Clip` fields."""
     return lambda name, **fields: write_audio(tmp_path / name, Clip(**fields))
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., Job]:
-    """Run a pass-through job from a source to a name in the same folder."""
+    """Run a pass-through job from a source to a file in the same folder."""
     return lambda source, name, **options: pass_through(source, tmp_path / name, **options)
 
 

@@ -141,7 +141,7 @@ def test_samples_above_full_scale_stay_where_the_target_holds_them(tmp_path: Pat
 
 
 def encode(source: Path, target: Path, stream: AudioStream) -> AudioEncoder:
-    """Encode a source as if it were another stream."""
+    """Encode a source as if it were a different stream."""
     with Muxer(target) as muxer, AudioReader(source, probe(source).audios[0]) as reader:
         encoder = muxer.add_audio(choose_audio(stream, target.suffix))
         flush = (packet for _ in "1" for packet in encoder.flush())

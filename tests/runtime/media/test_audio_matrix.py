@@ -1,4 +1,4 @@
-"""Every kind of sound into every container: it is never refused, and every sample is there, in its channel."""
+"""Every audio format into every container: none is refused, and every sample is there, in its channel."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -65,7 +65,7 @@ def write(path: Path, settings: AudioSettings, audio: np.ndarray) -> AudioEncode
 
 
 def check(folder: Path, stream: AudioStream, suffix: str, samples: int = 30_011) -> str:
-    """Encode a sound that goes round the channels and read it back; give what is wrong, or nothing."""
+    """Encode audio that passes through all channels and read it back; return the problems found."""
     settings = choose_audio(stream, suffix)
     length = -(-samples // stream.channels)
     tone = 0.5 * np.sin(2 * np.pi * np.arange(length) / (length // 8))
@@ -84,7 +84,7 @@ def check(folder: Path, stream: AudioStream, suffix: str, samples: int = 30_011)
     if found.sample_rate != settings.sample_rate or reader.first_sample:
         problems.append(f"{found.sample_rate} Hz from {reader.first_sample}, expected {settings.sample_rate} from 0")
     most = MOST.get(suffix, stream.channels)
-    # Channels without names are mixed to stereo, where not all of them find a place.
+    # Channels without names are mixed to stereo, which cannot hold them all.
     if len(heard) < (
         2 if most < stream.channels and stream.layout.endswith("channels") else min(stream.channels, most)
     ):
@@ -141,7 +141,7 @@ def test_lossy_audio_that_an_encoder_refuses_goes_another_way(tmp_path: Path) ->
 def test_every_audio_format_goes_into_every_container(tmp_path: Path) -> None:
     kinds = [(layout, 48_000) for layout in LAYOUTS] + [("stereo", rate) for rate in RATES]
     found, seen = [], set()
-    # MP4 and MOV stand for what else FFmpeg's one muxer writes, and MKV for MKA.
+    # MP4 and MOV stand for everything else that FFmpeg's muxer writes, and MKV for MKA.
     suffixes = [suffix for suffix in FORMATS if suffix not in (".m4v", ".m4a", ".m4b", ".mka")]
     for codec, (layout, rate), suffix in product(SOURCES, kinds, suffixes):
         stream = make_stream(codec, layout, rate)

@@ -142,7 +142,7 @@ def test_integers_of_64_bits_are_read() -> None:
 
 
 def write_changing(path: Path, parts: list[tuple[str, int]], *, codec: str, seconds: int = 1) -> Path:
-    """Write one track whose parts differ in layout and rate, each a second of a tone, as a transport stream."""
+    """Write a transport stream with one track whose parts differ in layout and rate, each one second of a tone."""
     data, lengths = b"", []
     for number, (layout, rate) in enumerate(parts):
         part = path.with_suffix(f".{number}.{codec}")
@@ -255,7 +255,7 @@ def test_channels_in_an_order_of_their_own_are_put_in_the_usual_one(
 ) -> None:
     path = write_caf(tmp_path / "a.caf", codes)
 
-    for _ in range(3):  # what PyAV frees twice ends the process sooner or later
+    for _ in range(3):  # memory that PyAV frees twice crashes the process sooner or later
         reader, blocks = read(path)
 
     assert reader.stream.layout == layout

@@ -1,4 +1,4 @@
-"""Copied pictures: at their times, and no others than those of the span."""
+"""Copied frames keep their times and are only those of the span."""
 
 import struct
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SLOTS: dict[str, Any] = {"pts": list(range(50)), "time_base": Fraction(1, 25)}
 
 
 def show(path: Path) -> list[tuple[float, bytes]]:
-    """Decode a file's pictures in the order of their times, without any code of ours."""
+    """Decode a file's frames in the order of their times, without Relume's code."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [(float(frame.pts * stream.time_base), frame) for frame in container.decode(stream)]
@@ -29,7 +29,7 @@ def show(path: Path) -> list[tuple[float, bytes]]:
 
 
 def check_span(found: list[tuple[float, bytes]], whole: list[tuple[float, bytes]], first: int, last: int) -> None:
-    """Compare what a copy shows with the pictures from `first` to before `last`; a few more may follow them."""
+    """Compare what a copy shows with the frames from `first` to before `last`; a few more may follow."""
     assert len(found) - (last - first) in range(4)
     assert [time for time, _ in found[: last - first]] == pytest.approx(np.arange(last - first) / 25, abs=0.0011)
     assert [data for _, data in found[: last - first]] == [data for _, data in whole[first:last]]
@@ -140,7 +140,7 @@ def test_mpeg4_of_an_avi_with_reordered_frames_is_encoded_again(
 
 
 def write_edits(path: Path, *edits: tuple[int, int]) -> None:
-    """Replace the edit list of an MP4 of one stream, whose index lies at the end, by (begin, length) in pictures."""
+    """Replace the edit list of an MP4 of one stream, whose index lies at the end, by (begin, length) in frames."""
     data = bytearray(path.read_bytes())
     at = {name: data.rindex(name) - 4 for name in (b"moov", b"trak", b"edts", b"elst", b"mvhd", b"tkhd")}
     (length, offset) = (

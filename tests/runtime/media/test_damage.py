@@ -1,4 +1,4 @@
-"""True damage is found at its place; joints, junk and a decoder's races are none."""
+"""True damage is located; joints, junk and a decoder's races do not count as damage."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -38,7 +38,7 @@ def places(holes: tuple[Hole, ...]) -> list[tuple[Fraction, Fraction]]:
 
 
 def packets_of(data: bytes, pid: int) -> list[int]:
-    """Return where the packets of a stream begin in a transport stream."""
+    """Return the offsets of a stream's packets in a transport stream."""
     return [at for at in range(0, len(data), PACKET) if (data[at + 1] & 31) << 8 | data[at + 2] == pid]
 
 
@@ -86,7 +86,7 @@ def test_a_lost_packet_is_damage_and_is_located(stream: Callable[..., Path], kin
     assert len(holes) == 1
     start = (holes[0].pts * holes[0].time_base) / Fraction(1, 25)
     first = min(wrong)
-    # The picture that lost bytes is among the wrong ones; others refer to it and may be shown before.
+    # The frame that lost bytes is among the wrong ones; others refer to it and may be shown before it.
     assert 0 <= start - (first - min(whole)) / 3600 <= 4
     assert any("the video is damaged at" in warning for warning in warnings)
 
@@ -127,7 +127,7 @@ def test_what_lies_behind_the_audio_is_not_damage(audio: Callable[..., Path], ju
     samples, holes, _ = listen(path)
 
     assert holes == ()
-    # With more behind it FFmpeg does not believe the header that tells how much of the last frame is filling.
+    # If more follows, FFmpeg ignores the header that states how much of the last frame is padding.
     assert whole <= samples <= whole + 1152
 
 
@@ -256,7 +256,7 @@ SIDE = 4
 
 
 def write_fields(count: int, pattern: str) -> bytes:
-    """Write H.264 whose pictures are whole frames ("F") or two fields ("f"), each group of six begun by raw samples."""
+    """Write H.264 whose pictures are whole frames ("F") or two fields ("f"); groups of six begin with raw samples."""
     header = Bits().put(24, 77 << 16 | 30).golomb(0, 0, 0, 0, 2).put(1, 0).golomb(SIDE - 1, SIDE // 2 - 1)
     sequence = header.put(6, 0b001000).unit(7)
     parameters = Bits().golomb(0, 0).put(2, 0).golomb(0, 0, 0).put(3, 0).golomb(0, 0, 0).put(3, 0b100).unit(8)

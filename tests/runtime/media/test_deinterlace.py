@@ -24,7 +24,7 @@ def write_fields(
     count: int = 30,
     parity: int = 0,
 ) -> Path:
-    """Write a bar that moves fast; in the interlaced pictures one field, not `parity`, shows it half a frame later."""
+    """Write a bar that moves fast; in the interlaced frames one field, not `parity`, shows it half a frame later."""
     late = range(count) if interlaced is True else interlaced or ()
     with av.open(str(path), "w") as output:
         options = {"flags": "+ildct+ilme"} if flagged else {}
@@ -116,7 +116,7 @@ def test_only_the_interlaced_part_of_a_video_is_deinterlaced(
     after = read(path)
 
     assert len(after) == len(before) == 120
-    # Where the film is cut a picture or two may be taken for what follows.
+    # At a cut, a frame or two may be attributed to what follows.
     for number in range(67):
         np.testing.assert_array_equal(after[number], before[number])
     for number in range(72, 119):

@@ -143,7 +143,7 @@ def write_audio(path: Path, codec: str, container: str, rate: int, layout: str =
 
 
 def write_dahua(path: Path, units: list[bytes]) -> Path:
-    """Write the frames of a recorder: DHAV, with the length in front and behind, and the time of day."""
+    """Write the frames of a recorder: DHAV, with the length before and after, and the time of day."""
     content = bytearray()
     for number, unit in enumerate(units):
         extra = bytes([0x80, 0, 4, 2, 0x81, 0, 2, 10])
@@ -360,7 +360,7 @@ def test_encrypted_files_are_reported_as_encrypted(clip: Callable[..., Path]) ->
 
 
 def element(code: str, content: bytes) -> bytes:
-    """Write an element of Matroska."""
+    """Write a Matroska element."""
     return bytes.fromhex(code) + (1 << 56 | len(content)).to_bytes(8, "big") + content
 
 
@@ -387,7 +387,7 @@ def test_an_encrypted_webm_is_reported_as_encrypted(tmp_path: Path) -> None:
 def test_a_scrambled_transport_stream_is_reported_as_encrypted(
     clip: Callable[..., Path], share: float, is_refused: bool
 ) -> None:
-    """One that a receiver could descramble after a while is not."""
+    """A stream that a receiver could descramble after a while is not."""
     path = clip("air.ts")
     content = bytearray(path.read_bytes())
     for begin in range(0, int(len(content) * share), 188):
@@ -432,7 +432,7 @@ def test_a_transport_stream_with_a_hole_is_read_to_its_end(clip: Callable[..., P
     with open_source(path) as container:
         packets = [packet for packet in read_packets(container, container.streams.video[0]) if packet.size]
 
-    assert len(packets) >= 2 * 25 - 1  # one lies on the edge of the hole
+    assert len(packets) >= 2 * 25 - 1  # one touches the edge of the hole
 
 
 def test_no_demuxer_opens_devices_or_networks_or_lists_of_files() -> None:
@@ -450,7 +450,7 @@ def test_no_demuxer_opens_devices_or_networks_or_lists_of_files() -> None:
 def test_a_demuxer_that_would_open_another_file_cannot(
     tmp_path: Path, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, demuxer: str
 ) -> None:
-    """Even one that the list forgot: the only protocol is that of the descriptor that is open already."""
+    """Even one missing from the list: the only protocol is that of the descriptor that is already open."""
     other = clip("secret.ts")
     os.utime(other, ns=(1, 1))
     lists = {
@@ -492,7 +492,7 @@ for path in sys.argv[1:]:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_no_demuxer_opens_a_second_file_or_a_socket(tmp_path: Path, clip: Callable[..., Path]) -> None:
-    """Whatever the file says that it is: each demuxer is given each of these."""
+    """Whatever the file claims to be: each demuxer gets each of these."""
     bait = tmp_path / "bait.ts"
     crafted = {
         "hls.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:{bait}\n".encode(),
@@ -514,7 +514,7 @@ def test_no_demuxer_opens_a_second_file_or_a_socket(tmp_path: Path, clip: Callab
     lines = trace.read_text().splitlines()
     begun = next(number for number, line in enumerate(lines) if f'"{paths[0]}"' in line)
     opened = [line for line in lines[begun:] if "ENOENT" not in line and not any(f'"{path}"' in line for path in paths)]
-    # Python's own modules and the kernel's tables may be read meanwhile, nothing else.
+    # Only Python's own modules and the kernel's tables may be read meanwhile.
     assert [line for line in opened if "socket(" in line or "connect(" in line] == []
     assert [line for line in opened if str(tmp_path) in line] == []
     assert sum(f'"{path}"' in line for line in lines for path in paths) == len(paths) * len(demuxers())

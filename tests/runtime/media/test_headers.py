@@ -1,4 +1,4 @@
-"""What containers say of the pictures of a track is in the result: pixel shape, stereo 3D, spherical, cropping."""
+"""What containers state about the frames of a track is in the result: pixel shape, stereo 3D, spherical, cropping."""
 
 import struct
 from collections.abc import Callable
@@ -155,7 +155,7 @@ def test_what_a_clean_aperture_hides_is_cut_off(
 def test_what_a_matroska_hides_is_cut_off(clip: Callable[..., Path], tmp_path: Path) -> None:
     path = clip("a.mkv")
     data = path.read_bytes()
-    # The unit of the display size makes room for one cropping; its check sum is not looked at.
+    # The unit of the display size makes room for one cropping value; its checksum is not verified.
     assert data.count(b"\x54\xb2\x81\x04") == 1
     path.write_bytes(data.replace(b"\x54\xb2\x81\x04", b"\x54\xbb\x81\x08"))
     assert read_matroska_tracks(path) == [(Crop(top=8), None)]

@@ -128,7 +128,7 @@ def test_the_rate_of_frames_without_a_container_is_that_of_their_headers(
 
 
 def write_jpegs_with_exif(path: Path, count: int = 5) -> Path:
-    """Write a time lapse of camera pictures: each has Exif data, for whose kind PyAV has no name."""
+    """Write a time lapse of photographs: each has Exif data, a side data type that PyAV has no name for."""
     content = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x010F, 2, 6, 26, 0) + b"Canon\0"
     exif = b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
     encoder = av.CodecContext.create("mjpeg", "w")
@@ -164,7 +164,7 @@ def test_side_data_that_has_no_name_is_skipped(tmp_path: Path, name: str) -> Non
 
 
 def write_giant(path: Path, side: int) -> Path:
-    """Write a picture that tells a size that it does not have the bytes for."""
+    """Write an image that declares a size for which it has too few bytes."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("png", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"

@@ -1,4 +1,4 @@
-"""Pass-through jobs over the real clips of the project, where those are at hand."""
+"""Pass-through jobs over the project's real clips, where they are available."""
 
 from collections.abc import Callable
 from pathlib import Path

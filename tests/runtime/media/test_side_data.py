@@ -1,4 +1,4 @@
-"""Captions and the like travel with their pictures, or are named."""
+"""Captions and the like stay with their frames, or the report names them."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -33,7 +33,7 @@ def message(kind: int, payload: bytes) -> bytes:
 
 
 def write_h264(path: Path, *, afd: bool = False, user: bool = False, frames: int = FRAMES) -> Path:
-    """Write H.264 with B-frames whose pictures carry captions, with a slice's header right behind."""
+    """Write H.264 with B-frames whose frames carry captions, followed directly by a slice header."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, width=64, height=48, options={"bf": "2", "preset": "veryfast"})
         stream.codec_context.time_base = stream.time_base = Fraction(1, 12_800)

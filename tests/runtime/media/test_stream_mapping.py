@@ -31,7 +31,7 @@ def cover() -> bytes:
 
 
 def write_rich(path: Path) -> Path:
-    """Write a Matroska with pictures, two tracks of sound, subtitles, chapters, a font, a cover and tags."""
+    """Write a Matroska file with video, two audio tracks, subtitles, chapters, a font, cover art and tags."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("libx264", rate=25, width=64, height=48, options={"preset": "veryfast"})
         video.metadata.update({"title": "main picture", "BPS": "12345"})
@@ -158,8 +158,8 @@ def test_going_back_from_mp4_loses_nothing_more(rich: Path, job: Callable[..., A
     kinds = by_kind(result.plans)
     assert kinds["subtitle"] == [Action.TRANSCODED]
     assert kinds["picture"] == [Action.COPIED]
-    assert kinds["data"] == [Action.TRANSCODED]  # the track that names the chapters
-    # Matroska has no times before zero, where AAC's lead-in is: everything moves by as much.
+    assert kinds["data"] == [Action.TRANSCODED]  # the track with the chapter titles
+    # Matroska has no negative times, which AAC's lead-in needs: everything moves by as much.
     shift = result.verification.video.shift_s
     assert 0 < shift <= Fraction(22, 1000)
     assert [(s - shift, t) for s, _, t in text_packets(rich.with_name("c.mkv"))] == [
@@ -235,7 +235,7 @@ def test_a_second_video_stream_is_copied_packet_for_packet(tmp_path: Path, job: 
 
 
 def write_covers(path: Path, count: int) -> Path:
-    """Write sound with cover pictures, each of other bytes, as Matroska attachments."""
+    """Write audio with several different cover images as Matroska attachments."""
     with av.open(str(path), "w") as output:
         audio = output.add_stream("flac", rate=48_000, layout="stereo")
         for number in range(count):
@@ -284,7 +284,7 @@ def test_every_cover_is_carried_or_named(tmp_path: Path, job: Callable[..., Any]
 
 
 def write_data_track(path: Path, tag: bytes) -> Path:
-    """Write a MOV with a track of data under a tag: a time code's, renamed."""
+    """Write a MOV with a data track under a tag: a renamed timecode track."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("libx264", rate=25, width=64, height=48)
         video.metadata["timecode"] = "10:00:00:00"
@@ -323,7 +323,7 @@ def test_a_data_track_is_copied_only_where_it_can_be_read_again(
 
 
 def write_transport_stream(path: Path) -> Path:
-    """Write a TS with MPEG-2 pictures, KLV data, timed ID3, an unknown private stream, and DVB subtitles."""
+    """Write a TS with MPEG-2 video, KLV data, timed ID3, an unknown private stream, and DVB subtitles."""
     with av.open(str(path), "w", format="mpegts") as output:
         video = output.add_stream("mpeg2video", rate=25, width=64, height=48)
         others = [output.add_data_stream("klv"), output.add_mux_stream("timed_id3"), output.add_mux_stream("bin_data")]

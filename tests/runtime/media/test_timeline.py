@@ -30,7 +30,7 @@ FLV_HEAD = 13
 
 
 def join(clip: Callable[..., Path], name: str, offset: int) -> Path:
-    """Write two recordings one behind the other, the second one's clock beginning at an offset of seconds."""
+    """Write two recordings one after the other; the clock of the second begins at an offset in seconds."""
     options = {"container_options": KINDS[name].get("container_options", {}) | {"output_ts_offset": str(offset)}}
     parts = [clip(f"0{name}", **KINDS[name]), clip(f"1{name}", **KINDS[name] | options)]
     path = parts[0].with_name(name)
@@ -91,7 +91,7 @@ def test_a_cut_behind_a_joint_holds_what_the_whole_file_holds_there(
     assert [time for time, _ in later] == [time - start for time, _ in frames[40:]]
     for (_, frame), (_, other) in zip(later, frames[40:], strict=True):
         np.testing.assert_array_equal(frame, other)
-    if name != "a.webm":  # its times are rounded to milliseconds, and no sample is moved for less
+    if name != "a.webm":  # its times are rounded to milliseconds, and samples are not moved for less
         np.testing.assert_allclose(heard[:, 3000:], audio[:, round(start * rate) :][:, 3000:], atol=1e-3)
 
 

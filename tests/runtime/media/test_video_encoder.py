@@ -27,12 +27,12 @@ HDR = HdrMetadata(
     max_content_light=1000,
     max_frame_average_light=400,
 )
-LAST_DURATION = 77  # as the clips of these tests have it
+LAST_DURATION = 77  # as in the clips of these tests
 PQ = Colour("bt2020", False, 9, 9, 16)
 
 
 def encode(path: Path, **fields: Any) -> tuple[VideoStream, list[str]]:
-    """Encode five pictures and read the stream back."""
+    """Encode five frames and read the stream back."""
     given = {"codec": "h264", "width": 64, "height": 48, "time_base": Fraction(1, 25), "average_rate": Fraction(25)}
     settings = EncodeSettings(**{**given, **fields})
     depth = np.uint8 if settings.bit_depth == 8 else np.uint16

@@ -180,7 +180,7 @@ def test_a_file_cut_in_the_middle_gives_the_frames_that_are_there(clip: Callable
 
 
 def write_sizes(path: Path, codec: str, sizes: list[tuple[int, int]]) -> Path:
-    """Write pictures whose size changes, ten of each."""
+    """Write frames whose size changes, ten of each size."""
     with av.open(str(path), "w") as output:
         target = None
         for part, (width, height) in enumerate(sizes):
@@ -226,7 +226,7 @@ def test_the_largest_size_of_frames_is_that_of_all(
         frames = list(reader)
     assert {(frame.width, frame.height) for frame in frames} == {largest}
     assert len(frames) == 10 * len(sizes)
-    # Same shape, or columns alone that changed: no bars.
+    # Same shape, or only the columns changed: no bars.
     assert all((frame.planes[0] > 150).all() for frame in frames)
 
 

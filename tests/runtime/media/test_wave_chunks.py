@@ -1,4 +1,4 @@
-"""What FFmpeg passes over in a WAV file is in the result, or named."""
+"""What FFmpeg ignores in a WAV file is in the result, or the report names it."""
 
 import struct
 from fractions import Fraction
@@ -32,7 +32,7 @@ def labels(*texts: tuple[int, bytes]) -> bytes:
 
 
 def write_wave(path: Path, *, rf64: str = "never") -> Path:
-    """Write a second of sound with marks at 0.25 and 0.75 s, their labels, iXML, and a chunk that nobody knows."""
+    """Write one second of audio with cue marks at 0.25 and 0.75 s, their labels, iXML, and an unknown chunk."""
     with av.open(str(path), "w", container_options={"rf64": rf64}) as output:
         stream = output.add_stream("pcm_s16le", rate=RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.full((1, RATE), 700, np.int16), format="s16", layout="mono")

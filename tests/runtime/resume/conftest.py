@@ -1,4 +1,4 @@
-"""A clip of three scenes, jobs in a workspace, and what is compared of their results."""
+"""A clip of three scenes, jobs in a workspace, and comparisons of their results."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def write_scenes(
     gop: int = 12,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write scenes of so many pictures each, which move, at times in milliseconds, and noisy sound."""
+    """Write moving scenes of the given numbers of frames, at times in milliseconds, with noisy audio."""
     width, height = size
     noise = np.random.default_rng(5)
     frames: list[media.Pixels] = []
@@ -50,7 +50,7 @@ def write_scenes(
 
 
 def digest_work(folder: Path) -> dict[str, str]:
-    """Return the digests of the segments and sounds in a workspace."""
+    """Return the digests of the segments and audio tracks in a workspace."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "segments").glob("*.packets")
     }
@@ -58,7 +58,7 @@ def digest_work(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Callable[..., Path]:
-    """Write a clip under a name; see `write_scenes`."""
+    """Write a clip of a name; see `write_scenes`."""
     return lambda name="in.mp4", **fields: write_scenes(tmp_path / name, **fields)
 
 
@@ -70,7 +70,7 @@ def packets() -> Callable[[Path], list[tuple[Any, ...]]]:
 
 @pytest.fixture
 def keep_digests(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """Note the digests of the work each time a workspace is cleared."""
+    """Record the digests of the work each time a workspace is cleared."""
     from runtime.resume.workspace import Workspace
 
     kept: list[dict[str, str]] = []
@@ -86,7 +86,7 @@ def keep_digests(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 
 @pytest.fixture
 def kill_points() -> Callable[..., list[dict[str, Any]]]:
-    """Run `killing.py`: jobs in processes that end themselves at chosen durable steps."""
+    """Run `killing.py`: jobs in processes that kill themselves at chosen durable steps."""
 
     def run(source: Path, folder: Path, *plan: str) -> list[dict[str, Any]]:
         script = Path(__file__).with_name("killing.py")

@@ -1,7 +1,7 @@
-"""Jobs that end themselves as `kill -9` would, just before the n-th durable step; run by `test_survive.py`.
+"""Jobs that kill themselves as `kill -9` would, just before the n-th durable step; run by `test_survive.py`.
 
-`killing.py SOURCE FOLDER PLAN...`: each PLAN is a comma-separated list of steps, one an attempt; the attempt after
-the last goes to its end. `count` is a plan without a kill. One line of JSON a plan tells what is left.
+`killing.py SOURCE FOLDER PLAN...`: each PLAN is a comma-separated list of steps, one per attempt; the attempt after the
+last runs to its end. `count` is a plan without a kill. One line of JSON per plan reports what is left.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ STEPS = ("fsync", "replace", "link", "unlink")
 
 
 def note_digests(folder: Path) -> None:
-    """Write down the digests of the work before it is cleared, outside the workspace."""
+    """Record the digests of the work outside the workspace before it is cleared."""
     clear = Workspace.clear
     path = folder / "digests.json"
 
@@ -41,7 +41,7 @@ def note_digests(folder: Path) -> None:
 
 
 def attempt(source: Path, folder: Path, last: int | None) -> int:
-    """Run one attempt in a process of its own and give the signal that ended it, 0 for a job that is done."""
+    """Run one attempt in its own process and return the signal that ended it, or 0 for a job that is done."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,4 +1,4 @@
-"""The same pictures give the same bytes, whatever lies in memory: without that, no resumed job equals another."""
+"""The same frames give the same bytes, whatever is in memory: without that, no resumed job equals another."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A durable job goes on with the engine that it began with, whatever was measured in between, or begins anew."""
+"""A durable job continues with the engine that it started with, whatever was measured in between, or starts over."""
 
 import threading
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SAFE, FAST = ("cpu", "fp32"), ("openvino", "int8")
 def run(
     source: Path, target: Path, engines: Path, *, stop_at: int | None = None, options: EnhanceOptions = OPTIONS
 ) -> Report | None:
-    """Run an attempt in a workspace beside the target; one that is stopped gives None."""
+    """Run an attempt in a workspace beside the target; return None for one that is stopped."""
     cancel = threading.Event()
 
     def watch(progress: Any) -> None:
@@ -90,7 +90,7 @@ def test_a_job_that_started_without_its_requested_engine_continues_without_it(
     options = replace(OPTIONS, backend="openvino")
 
     def miss(*arguments: Any, **dimensions: Any) -> Any:
-        """Open as a backend that runs engines alone does where there is none."""
+        """Open as a backend that runs only engines does when there is none."""
         del arguments, dimensions
         raise OpenError("not built yet", model="light-x4", backend="openvino", waits=True)
 

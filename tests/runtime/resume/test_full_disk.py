@@ -1,4 +1,4 @@
-"""A disk that is full stops a job in words; when there is room it goes on."""
+"""A full disk stops a job with a clear message; once there is space it resumes."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ OPTIONS = EnhanceOptions(preset="restore", threads=2)
 
 
 class FullDisk:
-    """Refuses to sync a file once a number of bytes were synced, as a disk does that is full."""
+    """Refuses to sync a file once a number of bytes have been synced, as a full disk does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room

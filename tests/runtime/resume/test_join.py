@@ -1,4 +1,4 @@
-"""Segments of separate encoders become one stream whose times are right."""
+"""Segments from separate encoders become one stream with correct times."""
 
 from array import array
 from collections.abc import Callable

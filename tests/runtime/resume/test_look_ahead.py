@@ -1,4 +1,4 @@
-"""Networks that look ahead: a job that was stopped while frames waited in a window goes on with the same bits."""
+"""Networks that look ahead: a job that was stopped while frames waited in a window resumes with the same bits."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ enhance(Path(source), Path(target), options, workspace=Path(work), rule=SegmentR
 
 
 def run(source: Path, target: Path, model: Model, work: Path, *, stop_at: int | None = None) -> Report | None:
-    """Run an attempt; with `stop_at` it is cancelled after so many pictures, and gives None."""
+    """Run an attempt; with `stop_at` it is cancelled after so many frames and returns None."""
     cancel = threading.Event()
 
     def watch(progress: Any) -> None:

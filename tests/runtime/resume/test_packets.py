@@ -1,4 +1,4 @@
-"""Packets come back from their file as the encoder gave them."""
+"""Packets are read back from their file as the encoder returned them."""
 
 import struct
 from fractions import Fraction

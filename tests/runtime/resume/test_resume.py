@@ -1,4 +1,4 @@
-"""A job that was stopped goes on where it was, and nobody can tell from its result."""
+"""A job that was stopped resumes where it was, and its result does not show it."""
 
 import threading
 from collections.abc import Callable
@@ -27,7 +27,7 @@ OPTIONS = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF)
 def run(
     source: Path, target: Path, options: EnhanceOptions, work: Path, *, stop_at: int | None = None
 ) -> Report | None:
-    """Run an attempt; with `stop_at` it is cancelled after so many pictures, and gives None."""
+    """Run an attempt; with `stop_at` it is cancelled after so many frames and returns None."""
     cancel = threading.Event()
     done: list[int] = []
 
@@ -47,7 +47,7 @@ def run(
 def compare(
     tmp_path: Path, keep_digests: list[dict[str, str]], packets: Callable[[Path], Any]
 ) -> Callable[..., tuple[Report, Report]]:
-    """Run a job alone, and again with stops; check that segments and packets are equal, and give both reports."""
+    """Run a job uninterrupted, and again with stops; check that segments and packets are equal; return both reports."""
 
     def check(source: Path, options: EnhanceOptions, *stops: int, suffix: str = ".mp4") -> tuple[Report, Report]:
         alone = run(source, tmp_path / f"alone{suffix}", options, tmp_path / "alone")
@@ -60,7 +60,7 @@ def compare(
         assert keep_digests[0] == keep_digests[1]
         assert len(keep_digests[0]) > 1
         assert packets(tmp_path / f"alone{suffix}") == packets(tmp_path / f"stopped{suffix}")
-        if suffix != ".mkv":  # its muxer makes up numbers for the file and its tracks
+        if suffix != ".mkv":  # its muxer generates random IDs for the file and its tracks
             assert (tmp_path / f"alone{suffix}").read_bytes() == (tmp_path / f"stopped{suffix}").read_bytes()
         assert stopped.resumes == len(stops)
         assert stopped.picture == alone.picture
@@ -117,7 +117,7 @@ def test_times_that_are_uneven_and_a_part_of_the_source_resume_too(
 
 
 def write_fields(path: Path, *, begin: int = 0) -> Path:
-    """Write pictures of a bar that moves, from `begin` on interlaced."""
+    """Write frames of a moving bar, interlaced from `begin` on."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("ffv1", rate=25, options={"flags": "+ildct+ilme"})
         video.width, video.height, video.pix_fmt = 64, 96, "yuv420p"
@@ -328,7 +328,7 @@ def test_recordings_that_were_joined_continue_behind_the_joint(
 
 
 def write_fixed_camera(path: Path) -> Path:
-    """Write 34 frames of a still picture with something small that crosses it."""
+    """Write 34 frames of a still image that something small crosses."""
     picture = np.kron(np.random.default_rng(5).integers(30, 220, (13, 20, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     with av.open(str(path), "w") as output:
         video = output.add_stream("ffv1", rate=25)

@@ -1,4 +1,4 @@
-"""Sound goes through a file of its own, and comes out as if it had not."""
+"""Audio goes through its own file and comes out unchanged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,5 +25,5 @@ def test_an_audio_job_gives_the_same_packets_as_a_streamed_one(
     assert durable.sound == streamed.sound
     assert durable.streams == streamed.streams
     assert durable.warnings == streamed.warnings
-    if suffix not in (".mkv", ".opus"):  # their muxers make up numbers for the file and its tracks
+    if suffix not in (".mkv", ".opus"):  # their muxers generate random IDs for the file and its tracks
         assert (tmp_path / f"durable{suffix}").read_bytes() == (tmp_path / f"streamed{suffix}").read_bytes()

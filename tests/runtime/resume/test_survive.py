@@ -1,4 +1,4 @@
-"""A job that is killed at any step goes on, and its result is that of a job that was left alone."""
+"""A job that is killed at any step resumes, and its result is that of an uninterrupted job."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ def survive(
     kill_points: Callable[..., list[dict[str, Any]]],
     packets: Callable[[Path], Any],
 ) -> Callable[..., tuple[int, list[dict[str, Any]]]]:
-    """Run jobs that are killed at each of some plans' steps, and compare each with one that was left alone."""
+    """Run jobs that are killed at the steps of each plan, and compare each with an uninterrupted one."""
     source = clip()
 
     def run(name: str, *plans: str) -> tuple[int, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What lies in a workspace is trusted only where it is whole and of the same job."""
+"""The content of a workspace is trusted only where it is complete and belongs to the same job."""
 
 import json
 import os
@@ -25,7 +25,7 @@ OPTIONS = EnhanceOptions(preset="restore", threads=2, audio=AudioMode.OFF)
 
 @pytest.fixture
 def stopped(clip: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
-    """Stop a job after 25 of its pictures, two segments of ten being durable; give the source."""
+    """Stop a job after 25 of its frames, when two segments of ten are durable; return the source."""
 
     def make(scenes: tuple[int, ...] = (32,), **fields: Any) -> Path:
         source = clip(scenes=scenes, **{"audio": False, **fields})
@@ -49,7 +49,7 @@ def stop_job(source: Path, folder: Path, *, at: int = 25, options: EnhanceOption
 
 
 def go_on(source: Path, folder: Path, options: EnhanceOptions = OPTIONS, **arguments: Any) -> tuple[Any, list[int]]:
-    """Run the job to its end; give the report and the counts of pictures that were told."""
+    """Run the job to its end; return the report and the frame counts that were reported."""
     counts: list[int] = []
     report = enhance(
         source, folder / "out.mp4", options, workspace=folder / "work",

@@ -1,4 +1,4 @@
-"""A network in parts over any clip: forwards exact, backwards through a window, both warped on the canvas."""
+"""A network in parts over any clip: exact forwards, backwards through a window, both warped on the canvas."""
 
 import tracemalloc
 
@@ -38,12 +38,12 @@ def run(model, pictures, *, cuts=(0,), strength=1.0):
 
 
 def moved(features):
-    """Read one pixel further right, and zeros beyond the edge: what the flow of (1, 0) says."""
+    """Read one pixel further right, and zeros beyond the edge, as for the flow (1, 0)."""
     return np.pad(features[:, 1:], ((0, 0), (0, 1)))
 
 
 def formula(pictures, windows):
-    """Return the plain formula; `windows` are (first, first that is not given, end) of each run backwards."""
+    """Return the expected result; `windows` are (first, first frame without output, end) of each backward run."""
     means = [picture.mean(0) for picture in pictures]
     results, forward = [], None
     for first, given, end in windows:
@@ -120,7 +120,7 @@ def test_features_with_nan_are_reset_and_reported(chain_model):
 
     found, step = run(chain_model(limit=1.6, flow=(0, 0)), pictures)
 
-    # Carried are 1, 1.5, 1.75: the fourth frame, seen from either end, cannot take what the third gives.
+    # Carried are 1, 1.5, 1.75: the fourth frame, seen from either end, exceeds the limit.
     assert step.reruns == [TileRetry(0, 0, cured=True), TileRetry(3, 0, cured=True)]
     np.testing.assert_allclose(found[3], 1 + 1 + 1, atol=1e-5)
     np.testing.assert_allclose(found[2], 1 + 1.5 + 1.75, atol=1e-5)

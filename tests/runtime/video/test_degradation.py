@@ -1,4 +1,4 @@
-"""The descriptor tells noise, coding loss and blur apart; noise is measured beside edges; both at any size."""
+"""The descriptor distinguishes noise, coding loss and blur; noise is measured next to edges; both at any size."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The window sees motion, and where a scene ends."""
+"""Motion and the ends of scenes are detected."""
 
 import numpy as np
 import pytest

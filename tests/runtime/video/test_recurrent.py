@@ -1,4 +1,4 @@
-"""Tiled equals untiled, and a network that fails never shows."""
+"""Tiled equals untiled, and a failure of the network is never visible."""
 
 import hashlib
 import time
@@ -210,7 +210,7 @@ def test_a_speech_model_is_refused():
 
 
 class InstantBackend:
-    """A backend whose sessions take no time; it notes the bytes that go in and out of them."""
+    """A backend whose sessions take no time; it records the bytes that go in and out."""
 
     name = library = "instant"
     precision = "fp32"
@@ -236,7 +236,7 @@ class InstantBackend:
 
 @pytest.mark.parametrize("name", ["light-restore", "light-x2"])
 def test_the_host_takes_little_time_beside_the_network(name):
-    """What is done to a frame around its network, in times of copying what goes in and out of it."""
+    """The work on a frame around its network, relative to copying the network's inputs and outputs."""
     model, height, width = find_model(name), 288, 352
     canvas = plan_canvas(height, width, model.manifest.video)
     window, backend = MotionEstimator(canvas, aligned=True), InstantBackend()

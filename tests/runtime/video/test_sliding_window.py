@@ -1,4 +1,4 @@
-"""Windows of frames over a clip: every frame once, no joint that shows, no scene that reaches into another."""
+"""Windows of frames over a clip: every frame once, no visible joint, no influence across scenes."""
 
 import tracemalloc
 
@@ -40,7 +40,7 @@ def run(model, pictures, *, cuts=(0,), strength=1.0, step=None):
 
 
 def window(pictures, start, length=4, share=0.5):
-    """Return the plain formula of one window."""
+    """Return the expected result of one window."""
     seen = np.stack(pictures[start : start + length])
     return (1 - share) * seen + share * seen.mean(0)
 

@@ -1,4 +1,4 @@
-"""Before a fixed camera most tiles keep their result, and nobody can tell from the video."""
+"""With a fixed camera most tiles keep their result, without a visible difference."""
 
 import numpy as np
 import pytest

@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> EngineStore:
 
 @pytest.fixture
 def build() -> Callable[..., BuildResult]:
-    """Return the function that does in this process what a builder does in its own."""
+    """Return a function that does in this process what a builder does in its own."""
     from export.build_for_store import build_for_store
 
     def run(store: EngineStore, request: EngineRequest, *, again: bool = False) -> BuildResult:
@@ -56,7 +56,7 @@ def build() -> Callable[..., BuildResult]:
 
 @pytest.fixture
 def shelve(store: EngineStore) -> Callable[..., str]:
-    """Return the function that publishes bytes as if they were a proven engine; their use is what is tested."""
+    """Return a function that publishes bytes as if they were a tested engine, for tests of its use."""
 
     def put(request: EngineRequest, content: bytes = b"engine", *, by: EngineStore = store) -> str:
         key = by.key(request)

@@ -1,7 +1,8 @@
-"""Builds that end themselves as `kill -9` would, just before the n-th durable step; run by `test_building.py`.
+"""Builds that kill themselves as `kill -9` would, just before the n-th durable step; run by `test_builder.py`.
 
-`killing.py STORE SOURCE`: the engine's bytes are given, so that each build takes no time but goes all the steps of a
-real one: bench, seal, manifest, shelf. One line of JSON a build tells what is left; after the last one it went through.
+`killing.py STORE SOURCE`: the engine's bytes are given, so that each build takes no time but performs all the steps of
+a real one: build folder, digest, manifest, publication. One line of JSON per build reports what is left; the last build
+succeeds.
 """
 
 import json
@@ -22,7 +23,7 @@ STEPS = ("fsync", "replace", "rename", "unlink")
 
 
 def build(store: EngineStore, request: EngineRequest, content: bytes) -> None:
-    """Go the steps of a build."""
+    """Perform the steps of a build."""
     with BuildDir(store.layout, store.key(request), request.source, threading.Event()) as bench:
         bench.engine.write_bytes(content)
         bench.publish(build_time_s=0.0, golden_test=GoldenTestResult(agreement_db=100.0, time_s=0.0))
@@ -46,7 +47,7 @@ def main() -> None:
         step, ended = 0, signal.SIGKILL
         while ended:
             step += 1
-            assert step < 100, "the build never goes through"
+            assert step < 100, "the build never succeeds"
             child = os.fork()
             if child == 0:
                 StepCounter(STEPS, step)

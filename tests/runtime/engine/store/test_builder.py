@@ -1,4 +1,4 @@
-"""Builders are processes: two of them make one engine, and one that is killed leaves none."""
+"""Builders are processes: two of them build one engine, and one that is killed leaves none."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def never() -> bool:
 
 
 def start_builder(store, request):
-    """Start a builder by itself and give it its wish."""
+    """Start a builder on its own and send it its request."""
     command = [
         sys.executable,
         "-m",
@@ -105,7 +105,7 @@ def test_killed_at_any_durable_step_the_store_has_the_old_engine_the_new_one_or_
     first, second = told[:split], told[split:]
     assert len(first) > 8
     assert {one["found"] for one in first} == {None, "first"}
-    # A whole engine stays whole: what is found never goes back to none.
+    # A complete engine stays complete: once found, it never disappears.
     appeared = [one["found"] for one in first].index("first")
     assert all(one["found"] == "first" for one in first[appeared:])
     assert {one["found"] for one in second} <= {"first", "second", None}
@@ -174,7 +174,7 @@ def test_a_builder_ends_with_the_one_who_started_it(store, wanted) -> None:
 def test_a_model_that_the_builder_refuses_is_noted_with_the_reason_and_not_retried(store, wanted, build) -> None:
     wanted.source.write_bytes(wanted.source.read_bytes() + b"\0")
 
-    # A builder is a new process, which has not looked at the file before.
+    # A builder is a new process, which has not checked the file before.
     _checked.cache_clear()
     result = build(store, wanted)
 

@@ -1,4 +1,4 @@
-"""The golden test lets through what gives FP32's picture, and nothing else."""
+"""The golden test passes engines that agree with FP32, and no others."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ SIZES = {"height": 32, "width": 32}
 
 @pytest.fixture
 def prove_spoilt(wanted, tmp_path: Path) -> Callable[..., object]:
-    """Return the function that builds an engine of a spoilt copy and runs the golden test of the true model on it."""
+    """Return a function that builds an engine of a corrupted copy and runs the original model's golden test on it."""
 
     def run(corrupt: Callable[[onnx.ModelProto], None]) -> object:
         network = onnx.load(wanted.source)
@@ -83,7 +83,7 @@ def test_a_faulty_model_is_distinguished_from_a_faulty_engine(wanted, tmp_path: 
 
 def test_a_seam_fails_although_the_image_is_close(prove_spoilt) -> None:
     band = np.zeros((1, 1, 128, 128))
-    # Right before column 104 of the enlarged tile, where the second tile takes over.
+    # Just before column 104 of the enlarged tile, where the second tile begins.
     band[..., 88:104] = 0.004
 
     with pytest.raises(GoldenTestError, match=r"visible seam: the error where two tiles meet is [\d.]+ times"):

@@ -1,4 +1,4 @@
-"""The key changes with everything that an engine depends on, and with nothing else."""
+"""The key changes with everything that an engine depends on, and only with that."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Clean-up keeps to the budget, and takes nothing that is in use or being built."""
+"""Pruning keeps to the budget, and removes nothing that is in use or being built."""
 
 import os
 from dataclasses import replace
@@ -14,7 +14,7 @@ from runtime.file_lock import FileLock
 
 @pytest.fixture
 def three(store, wanted, shelve):
-    """Return three requests whose engines take about 1 MB each, the first used longest ago."""
+    """Return three requests whose engines take about 1 MB each, the first being the least recently used."""
     requests = [replace(wanted, dimensions=(("height", 32), ("width", 32 * number))) for number in (3, 1, 2)]
     for number, request in enumerate(requests):
         manifest = store.layout.ready / shelve(request, bytes(1_000_000)) / "manifest.json"

@@ -1,4 +1,4 @@
-"""Engines are found whole or not at all, and asked for once."""
+"""Engines are found complete or not at all, and requested once."""
 
 import json
 import os
