@@ -146,7 +146,7 @@ def _refine(template: Any, target: Any, start: Any) -> Any:
     columns = max(1, (width - PATCH + STRIDE - 1) // STRIDE + 1)
     found = np.empty((rows, columns, 2), np.float32)
     cost = np.empty((rows, columns), np.float32)
-    diff = np.empty((PATCH, PATCH), np.float32)
+    diff, other = np.empty((PATCH, PATCH), np.float32), np.empty((PATCH, PATCH), np.float32)
     patch = np.empty((PATCH, PATCH), np.float32)
     gx = np.empty((PATCH, PATCH), np.float32)
     gy = np.empty((PATCH, PATCH), np.float32)
@@ -165,15 +165,16 @@ def _refine(template: Any, target: Any, start: Any) -> Any:
                 best = _distance(patch, target, y, x, u, v, diff)
             else:
                 u, v, best = found[row, column, 0], found[row, column, 1], cost[row, column]
-            changed = sweep == 0
+            changed = sweep == 0  # `diff` is then that of (u, v)
             back = -1 if sweep == 0 else 1
             for neighbour in range(2):
                 r = row + (back if neighbour == 0 else 0)
                 c = column + (back if neighbour == 1 else 0)
                 if 0 <= r < rows and 0 <= c < columns:
-                    trial = _distance(patch, target, y, x, found[r, c, 0], found[r, c, 1], diff)
+                    trial = _distance(patch, target, y, x, found[r, c, 0], found[r, c, 1], other)
                     if trial < best * np.float32(0.95):
                         best, u, v, changed = trial, found[r, c, 0], found[r, c, 1], True
+                        diff, other = other, diff
             if changed:
                 u, v, best = _gauss_newton(patch, gx, gy, target, y, x, u, v, best, diff)
             found[row, column, 0], found[row, column, 1], cost[row, column] = u, v, best
@@ -184,7 +185,10 @@ def _refine(template: Any, target: Any, start: Any) -> Any:
 def _gauss_newton(
     patch: Any, gx: Any, gy: Any, target: Any, y: int, x: int, u: Any, v: Any, best: Any, diff: Any
 ) -> Any:
-    """Gauss-Newton on the displacement, the template's gradients kept (inverse compositional)."""
+    """Gauss-Newton on the displacement, the template's gradients kept (inverse compositional).
+
+    `diff` is the difference at (u, v), and is overwritten.
+    """
     h00 = h01 = h11 = np.float32(0)
     for i in range(PATCH):
         for j in range(PATCH):
@@ -199,7 +203,6 @@ def _gauss_newton(
     h00 += np.float32(1e-4)
     h11 += np.float32(1e-4)
     scale = np.float32(1) / (h00 * h11 - h01 * h01)
-    now = _distance(patch, target, y, x, u, v, diff)
     tu, tv = u, v
     for _ in range(_ITERATIONS):
         b0 = b1 = np.float32(0)
