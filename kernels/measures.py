@@ -11,6 +11,7 @@ from kernels.cuda.module import is_on_gpu
 from kernels.errors import DtypeError, ShapeError
 
 _BLOCK = 8
+Array = NDArray[np.float32]
 
 _MAGNITUDE = 0x7FFFFFFF
 """The bits of a float32 without its sign: as integers they are in the order of the magnitudes, NaN above infinity."""
@@ -91,3 +92,42 @@ def _largest_block_change(frame: Any, reference: Any) -> Any:
             if not mean <= largest:
                 largest = mean
     return largest
+
+
+def block_means(plane: NDArray[np.float32], reference: NDArray[np.float32], side: int) -> tuple[Array, Array]:
+    """Return the means of a plane over whole blocks, and those of its difference from a reference.
+
+    Args:
+        plane: (height, width) float32.
+        reference: Of the same shape.
+        side: Of a block, in pixels.
+
+    Returns:
+        Two arrays (height // side, width // side) float32.
+
+    Raises:
+        ShapeError: They are not two planes of one size.
+        DtypeError: One is not float32.
+    """
+    if plane.ndim != 2 or plane.shape != reference.shape:
+        raise ShapeError(f"got {plane.shape} and {reference.shape}, expected two planes of one size")
+    if plane.dtype != np.float32 or reference.dtype != np.float32:
+        raise DtypeError(f"got {plane.dtype} and {reference.dtype}, expected float32")
+    size = plane.shape[0] // side, plane.shape[1] // side
+    means, changes = np.empty(size, np.float32), np.empty(size, np.float32)
+    _block_means(plane, reference, side, means, changes)
+    return means, changes
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _block_means(plane: Any, reference: Any, side: int, means: Any, changes: Any) -> None:
+    share = np.float32(1) / np.float32(side * side)
+    for row in range(means.shape[0]):
+        for column in range(means.shape[1]):
+            total = change = np.float32(0)
+            for y in range(row * side, row * side + side):
+                for x in range(column * side, column * side + side):
+                    total += plane[y, x]
+                    change += plane[y, x] - reference[y, x]
+            means[row, column] = total * share
+            changes[row, column] = change * share

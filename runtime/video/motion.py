@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.colour import rgb_to_luma
 from kernels.flow import estimate_flow
+from kernels.measures import block_means
 from kernels.warp import warp
 from kernels.workers import SINGLE, Workers
 from runtime.video.tile_plan import Canvas
@@ -71,7 +71,7 @@ class MotionEstimator:
         flow = None
         if self._previous is not None:
             flow = estimate_flow(luma, self._previous) if self._aligned else self._still
-            is_cut = is_scene_cut(luma, self._previous, flow)
+            is_cut = is_scene_cut(luma, self._previous, flow, workers=self._workers)
             if is_cut and not self._aligned:
                 # What changed may only have moved; for a network that needs no flow it is looked for here alone.
                 is_cut = is_scene_cut(luma, self._previous, estimate_flow(luma, self._previous))
@@ -82,24 +82,15 @@ class MotionEstimator:
         return PreparedFrame(index, pts, duration, rgb, flow)
 
 
-def is_scene_cut(luma: Frame, previous: Frame, flow: Frame) -> bool:
+def is_scene_cut(luma: Frame, previous: Frame, flow: Frame, *, workers: Workers = SINGLE) -> bool:
     """Return whether a frame begins a new scene.
 
     It does when the previous frame, moved by the flow, leaves a change that is visible and more than half of the
     frame's own contrast. Both are taken of means over blocks, so that noise does not count.
     """
-    height, width = (side // _BLOCK * _BLOCK for side in luma.shape)
-    if not height or not width:
+    if min(luma.shape) < _BLOCK:
         return False
-    aligned = warp(previous[None], flow)[0]
-    change = _block_means((luma - aligned)[:height, :width])
-    blocks = _block_means(luma[:height, :width])
+    blocks, change = block_means(luma, warp(previous[None], flow, workers=workers)[0], _BLOCK)
     unexplained = float(np.abs(change).mean())
     contrast = float(np.abs(blocks - blocks.mean()).mean())
     return unexplained > LEAST_CHANGE and unexplained > LEAST_UNEXPLAINED * contrast
-
-
-def _block_means(plane: NDArray[Any]) -> NDArray[Any]:
-    height, width = plane.shape
-    means: NDArray[Any] = plane.reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).mean(axis=(1, 3))
-    return means

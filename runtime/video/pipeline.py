@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
-from queue import Queue
+from queue import Queue, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -220,6 +220,8 @@ class VideoPipeline(Generic[Packet]):
         self._stages: list[Stage[Any, Any]] = []
         self._slots: Queue[None] = Queue()
         """Tokens for the RGB frames between decoder and engine."""
+        self._free: SimpleQueue[Frame] = SimpleQueue()
+        """RGB frames that are no longer in use: new memory would cost more than the conversion into it."""
 
     def packets(self) -> Iterator[Packet]:
         """Start the threads and yield the encoded packets in order."""
@@ -277,7 +279,7 @@ class VideoPipeline(Generic[Packet]):
             if source.side_data and index >= self._first:
                 self._side_data[index] = source.side_data
             with self._clock.measure("colour"):
-                rgb = np.empty(size, np.float32)
+                rgb = np.empty(size, np.float32) if self._free.empty() else self._free.get()
                 yuv_to_rgb(source.planes, self._layout_in, rgb, workers=self._workers)
                 if canvas.padded:
                     _repeat_edge(rgb, canvas.source_height, canvas.source_width)
@@ -301,6 +303,8 @@ class VideoPipeline(Generic[Packet]):
                     self._segmenter.keep_state(boundary, self._runner.states)
                 self._runner.begin_segment()
             yield from self._convert(self._runner.push(frame))
+            if isinstance(self._runner, RecurrentRunner):  # the others keep frames
+                self._free.put(frame.rgb)
             del frame
             self._slots.put(None)
         yield from self._convert(self._runner.flush())

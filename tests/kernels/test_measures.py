@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.errors import DtypeError, ShapeError
-from kernels.measures import is_within, largest_block_change
+from kernels.measures import block_means, is_within, largest_block_change
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
@@ -89,3 +89,25 @@ def test_frames_that_do_not_go_together_are_refused():
         largest_block_change(np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32))
     with pytest.raises(DtypeError, match="expected float32"):
         largest_block_change(np.zeros((3, 8, 8)), np.zeros((3, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (9, 14), (3, 8), (33, 50)])
+def test_block_means_are_those_of_whole_blocks(height, width):
+    rng = np.random.default_rng(3)
+    plane, reference = rng.random((height, width), np.float32), rng.random((height, width), np.float32)
+
+    means, changes = block_means(plane, reference, 4)
+
+    def expected(values):
+        rows, columns = height // 4, width // 4
+        return values[: rows * 4, : columns * 4].reshape(rows, 4, columns, 4).mean((1, 3))
+
+    np.testing.assert_allclose(means, expected(plane), atol=1e-6)
+    np.testing.assert_allclose(changes, expected(plane - reference), atol=1e-6)
+
+
+def test_planes_of_two_sizes_have_no_block_means():
+    with pytest.raises(ShapeError, match="expected two planes of one size"):
+        block_means(np.zeros((8, 8), np.float32), np.zeros((8, 9), np.float32), 4)
+    with pytest.raises(DtypeError, match="expected float32"):
+        block_means(np.zeros((8, 8)), np.zeros((8, 8)), 4)
