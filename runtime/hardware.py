@@ -6,15 +6,12 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 _KEPT_S: Final = 60
-_MEMORY_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _QUERY: Final = "name,memory.total,driver_version,compute_cap"
 
 
@@ -56,15 +53,6 @@ def detect_hardware() -> Hardware:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         gpus=tuple(str(gpu) for gpu in read_gpus()),
     )
-
-
-def usable_memory_bytes(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
-    """Return the machine's memory, or what its container may use of it."""
-    usable = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in limits:
-        with suppress(OSError, ValueError):  # a container without a limit says "max"
-            usable = min(usable, int(path.read_text()))
-    return usable
 
 
 def read_cpu_model() -> str:

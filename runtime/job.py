@@ -18,7 +18,6 @@ from runtime.backend_selection import JobBackends
 from runtime.build_report import VideoOutcome
 from runtime.engine.choose import Choice
 from runtime.errors import DamagedError, MediaError
-from runtime.hardware import usable_memory_bytes
 from runtime.media.audio_encoder import AudioEncoder
 from runtime.media.audio_reader import AudioReader
 from runtime.media.damage import describe_holes
@@ -31,7 +30,7 @@ from runtime.media.sampling import find_siting
 from runtime.media.verify import Verification, VideoTimes, verify
 from runtime.media.video_encoder import EncodeSettings
 from runtime.media.video_reader import VideoReader
-from runtime.plan import JobPlan, VideoPlan, expected_frames
+from runtime.plan import JobPlan, VideoPlan, expected_frames, spare_memory_bytes
 from runtime.progress import ProgressReporter
 from runtime.report import Report, VerificationError
 from runtime.stages import StageClock, StopSignal
@@ -69,7 +68,7 @@ def open_frames(run: JobRun, video: VideoPlan, *, near: int | None = None) -> Vi
 def plan_tiles(run: JobRun, video: VideoPlan, choice: Choice, reader: VideoReader) -> Canvas:
     """Divide the frames into tiles: of any shape where the backend opens any, else of the manifest's shapes."""
     still = run.plan.preset.preset.keeps_static
-    most = TILE_PIXELS if still else most_tile_pixels(usable_memory_bytes())
+    most = TILE_PIXELS if still else most_tile_pixels(spare_memory_bytes(video))
     return plan_canvas(reader.height, reader.width, video.spec, any_shape=choice.any_shape, most_pixels=most)
 
 

@@ -232,6 +232,13 @@ def _check_frames(source: Path, video: VideoStream) -> None:
         )
 
 
+def spare_memory_bytes(video: VideoPlan) -> int:
+    """Return the memory that a job leaves unused, which larger tiles may take."""
+    pixels = video.stream.width * video.stream.height
+    needed = _BASE_BYTES + pixels * bytes_per_pixel(video.spec, video.scale.scale, video.codec)
+    return max(0, _memory_bytes() - needed)
+
+
 def _check_memory(source: Path, video: VideoStream, bytes_each: int) -> None:
     """Refuse frames that need more memory than available, before any work is done."""
     # Small frames need little beside the libraries, which are loaded already.

@@ -17,7 +17,7 @@ _LARGEST_TILE_PIXELS: Final = 600_000
 _TILE_PIXEL_BYTES: Final = 1400
 """Measured for the shipped models: 530 to 880 of inner tensors, 500 to 650 of what goes in and out."""
 _MEMORY_SHARE: Final = 10
-"""A tile takes a tenth of the memory at most."""
+"""A tile takes a tenth of the spare memory at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ def plan_canvas(
     return _cover(height, width, (rows, columns), chosen, spec, halo)
 
 
-def most_tile_pixels(memory_bytes: int) -> int:
-    """Return the pixels of the largest tile that a machine with this memory should compute at once."""
-    fitting = memory_bytes // _MEMORY_SHARE // _TILE_PIXEL_BYTES
+def most_tile_pixels(spare_bytes: int) -> int:
+    """Return the pixels of the largest tile to compute at once, where the rest of the job leaves this much memory."""
+    fitting = spare_bytes // _MEMORY_SHARE // _TILE_PIXEL_BYTES
     return min(_LARGEST_TILE_PIXELS, max(MOST_TILE_PIXELS, fitting))
 
 

@@ -1,6 +1,5 @@
 """The properties that an engine depends on are detected without loading a library."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 from runtime.engine import device
 from runtime.engine.device import EngineType, detect_device, parse_gpu
 from runtime.errors import EngineStoreError
-from runtime.hardware import Gpu, detect_hardware, usable_memory_bytes
+from runtime.hardware import Gpu, detect_hardware
 
 
 def test_a_processor_is_identified_by_its_name_and_instructions() -> None:
@@ -70,13 +69,3 @@ def test_looking_loads_nothing_heavy() -> None:
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_the_memory_of_a_container_is_its_limit(tmp_path):
-    unlimited, limited = tmp_path / "max", tmp_path / "limit"
-    unlimited.write_text("max\n")
-    limited.write_text("1073741824\n")
-    machine = usable_memory_bytes((tmp_path / "missing", unlimited))
-
-    assert machine == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert usable_memory_bytes((unlimited, limited)) == min(machine, 1 << 30)

@@ -199,3 +199,15 @@ def test_the_limit_of_a_container_counts_as_its_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "_CGROUP_LIMITS", (str(tmp_path / "memory.max"),))
 
     assert plan._memory_bytes() == 123456789 < without
+
+
+def test_memory_that_the_frames_of_a_job_leave_is_spare(tmp_path, monkeypatch):
+    path = media.write_clip(tmp_path / "large.mkv", [np.zeros((1440, 2560, 3), np.uint8)])
+    video = plan_job(path, None, EnhanceOptions(preset="restore", codec="h264")).video
+    assert video is not None
+
+    monkeypatch.setattr(plan, "_memory_bytes", lambda: 2_000_000_000)
+    assert 1_000_000_000 < plan.spare_memory_bytes(video) < 1_200_000_000
+
+    monkeypatch.setattr(plan, "_memory_bytes", lambda: 500_000_000)
+    assert plan.spare_memory_bytes(video) == 0

@@ -128,11 +128,11 @@ def test_a_source_smaller_than_every_shape_is_padded_as_before():
 
 
 @pytest.mark.parametrize(("gigabytes", "pixels"), [(1, 250_000), (4, 285_714), (8, 571_428), (64, 600_000)])
-def test_tiles_grow_with_the_memory_up_to_a_whole_frame_of_full_hd(gigabytes, pixels):
+def test_tiles_grow_with_the_spare_memory_up_to_a_whole_frame_of_full_hd(gigabytes, pixels):
     assert most_tile_pixels(gigabytes * 10**9) == pixels
 
 
-def test_a_machine_of_eight_gigabytes_computes_full_hd_as_a_whole():
+def test_with_eight_gigabytes_to_spare_full_hd_is_computed_as_a_whole():
     most = most_tile_pixels(8 * 10**9)
 
     for name in ("light-restore", "light-x2"):
