@@ -73,6 +73,8 @@ def has_builder(engine_type: EngineType) -> bool:
 _MODULES = {EngineType.RTX: "tensorrt_rtx", EngineType.TENSORRT: "tensorrt", EngineType.OPENVINO: "openvino"}
 _PACKAGES = {EngineType.RTX: "tensorrt-rtx-cu13", EngineType.TENSORRT: "tensorrt-cu13", EngineType.OPENVINO: "openvino"}
 _BUILD_THREADS = 2
+_WORKSPACE_BYTES = 1 << 30
+"""Scratch memory of a layer at most; without a limit TensorRT plans with all memory of the GPU."""
 
 
 def _build_openvino(source: Path, dimensions: Mapping[str, int], capability: str | None) -> tuple[str, bytes]:
@@ -103,6 +105,7 @@ def _build_tensorrt(
     for index in range(network.num_inputs):
         _fix_sizes(network.get_input(index), dimensions)
     config = builder.create_builder_config()
+    config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     if capability is not None:
         _set_capability(library, config, engine_type, capability)
     if engine_type is EngineType.RTX:

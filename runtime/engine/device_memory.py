@@ -182,14 +182,14 @@ def tensor_bytes(bindings: Iterable[Binding]) -> int:
     return sum(prod(binding.shape) * binding.dtype.itemsize for binding in bindings)
 
 
-def check_device_memory(needed: int, free: int) -> None:
-    """Refuse tensors that are larger than what is free.
+def check_device_memory(needed: int, free: int, *, what: str = "the tensors") -> None:
+    """Refuse memory that is larger than what is free.
 
     Raises:
         SessionError: With both sizes.
     """
     if needed > free:
         raise SessionError(
-            f"the tensors take {needed >> 20} MiB and the GPU has {free >> 20} MiB free; "
+            f"{what} take {needed >> 20} MiB and the GPU has {free >> 20} MiB free; "
             "close other programs that use it, or choose a smaller tile"
         )

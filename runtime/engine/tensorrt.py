@@ -15,7 +15,7 @@ import numpy as np
 from runtime.atomic_files import write_durably
 from runtime.closing import Closing
 from runtime.engine.device import EngineType
-from runtime.engine.device_memory import Buffers, open_buffers
+from runtime.engine.device_memory import Buffers, check_device_memory, count_free_bytes, open_buffers, tensor_bytes
 from runtime.engine.session import Array, Binding, DeviceTensors, check_tensors, prepare_outputs
 from runtime.errors import SessionError
 
@@ -55,6 +55,8 @@ class TensorRtSession(Closing):
         self._engine = self._deserialise(library, path)
         self.backend, self.precision = f"{engine_type}-gpu", precision
         self.inputs, self.outputs = read_tensors(library, self._engine, path)
+        needed = tensor_bytes(self.inputs) + tensor_bytes(self.outputs) + _count_context_bytes(self._engine)
+        check_device_memory(needed, count_free_bytes(cupy), what="the engine's tensors")
         self._context = self._open_context(library, engine_type)
         self._buffers: Buffers = open_buffers(self.inputs, self.outputs, self._stream)
         for name, address in self._buffers.addresses.items():
@@ -203,6 +205,11 @@ class _ErrorLog:
         cause = self._lines[0] if self._lines else "no reason given by the library"
         self._lines.clear()
         return cause
+
+
+def _count_context_bytes(engine: Any) -> int:
+    """Return the memory that an execution context takes on the GPU; the name of the count depends on the release."""
+    return int(getattr(engine, "device_memory_size_v2", 0) or getattr(engine, "device_memory_size", 0))
 
 
 def _load(engine_type: EngineType) -> Any:

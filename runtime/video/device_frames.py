@@ -35,8 +35,7 @@ class StagedPlanes:
         import cupy
         import cupyx
 
-        chroma = layout.chroma_shape(height, width)
-        shapes = ((height, width), chroma, chroma)
+        shapes = _plane_shapes(layout, height, width)
         kind = np.uint8 if layout.bit_depth == 8 else np.uint16
         ends = list(accumulate(map(prod, shapes), initial=0))
         self.device = cupy.empty(ends[-1], kind)
@@ -126,8 +125,9 @@ class FrameWork:
         height, width, grid = canvas.height, canvas.width, canvas.grid
         factor = canvas.scale * grid
         check_device_memory(
-            _count_bytes(canvas, layout_in, layout_out, channels * kind.itemsize, blended=spec.overlap > 0),
+            count_bytes(canvas, layout_in, layout_out, channels * kind.itemsize, blended=spec.overlap > 0),
             count_free_bytes(cupy),
+            what="the frames",
         )
         self.rgb = cupy.zeros((3, height * grid, width * grid), np.float32)
         self._output = cupy.zeros((3, height * factor, width * factor), np.float32)
@@ -237,22 +237,24 @@ class FrameWork:
             array.fill(0)
 
 
-def _count_bytes(
-    canvas: Canvas, layout_in: YuvLayout, layout_out: YuvLayout, state_bytes: int, *, blended: bool
-) -> int:
+def _plane_shapes(layout: YuvLayout, height: int, width: int) -> tuple[tuple[int, int], ...]:
+    chroma = layout.chroma_shape(height, width)
+    return (height, width), chroma, chroma
+
+
+def count_bytes(canvas: Canvas, layout_in: YuvLayout, layout_out: YuvLayout, state_bytes: int, *, blended: bool) -> int:
     """Return the memory that the buffers take on the GPU, a little too much rather than too little.
 
     `state_bytes`: Of all states, for each pixel of the network's plane.
     """
     plane, scale = canvas.height * canvas.width, canvas.scale
-    samples = canvas.source_height * canvas.source_width
-    fine, finer = plane * canvas.grid**2, plane * canvas.grid**2 * scale**2
-    slot = plane * (4 + state_bytes) + 3 * samples * (_bytes_of(layout_in) + _bytes_of(layout_out) * scale**2)
-    # Flow: itself and zeros, two pyramids, the coarser flows, and two lists of patches.
-    motion = plane * (16 + 11 + 3 + 2)
-    results = 12 * finer + (16 * finer + 4 * finer if blended else 0)
-    return SLOTS * slot + motion + 12 * fine + results + 8 * samples + (1 << 20)
-
-
-def _bytes_of(layout: YuvLayout) -> int:
-    return 1 if layout.bit_depth == 8 else 2
+    fine = plane * canvas.grid**2
+    slot = plane * (4 + state_bytes)
+    for layout, factor in ((layout_in, 1), (layout_out, scale)):
+        shapes = _plane_shapes(layout, canvas.source_height * factor, canvas.source_width * factor)
+        slot += sum(map(prod, shapes)) * (1 if layout.bit_depth == 8 else 2)
+    # The flow and zeros, two pyramids, the coarser flows, two lists of patches, and blocks.
+    motion = plane * (16 + 11 + 3 + 2 + 1)
+    # The frame, the luma and wavelets for the degradation, the result, and where tiles are blended sums and windows.
+    pixels = fine * (12 + 4 + 4) + fine * scale**2 * (12 + (16 + 4 if blended else 0))
+    return SLOTS * slot + motion + pixels + (1 << 20)

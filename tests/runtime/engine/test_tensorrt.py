@@ -173,6 +173,17 @@ def test_a_session_offers_its_tensors_on_the_gpu_and_runs_on_any_stream_without_
     assert get_device_tensors(doubling) is None
 
 
+def test_an_engine_that_needs_more_memory_than_is_free_is_refused_before_it_allocates(fake_gpu, doubling):
+    engine = doubling._engine
+    engine.device_memory_size_v2 = fake_gpu.free_bytes
+    used = fake_gpu.used
+
+    with pytest.raises(SessionError, match=r"the engine's tensors take 1024 MiB and the GPU has 10\d\d MiB free"):
+        TensorRtSession(doubling._cache_path.with_name("x.engine"), engine_type=EngineType.TENSORRT, precision="fp32")
+
+    assert fake_gpu.used == used
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_RTX, reason="TensorRT for RTX needs an RTX GPU, its driver and cupy")
 def test_an_engine_agrees_with_onnx_runtime_and_keeps_its_kernels(tiny_network, tensors, tmp_path):

@@ -346,6 +346,22 @@ def test_all_memory_is_released_when_the_pipeline_is_closed(on_gpu, fake_cupy, c
     assert fake_cupy.used == before
 
 
+def test_what_is_counted_is_what_is_allocated(on_gpu, fake_cupy, clip, monkeypatch):
+    counted, used = [], []
+    monkeypatch.setattr(
+        "runtime.video.device_frames.check_device_memory", lambda needed, *_, **__: counted.append(needed)
+    )
+    backend, model = on_gpu(), make_model(scale=2, overlap=4)
+
+    enhance(clip, model, backend, on_frame=lambda _: used.append(fake_cupy.used))
+
+    session = backend.session
+    tensors = sum(one.dtype.itemsize * np.prod(one.shape) for one in (*session.inputs, *session.outputs))
+    pinned = 3 * (5 * HEIGHT * WIDTH * 3 // 2)
+    allocated = max(used) - tensors - pinned
+    assert counted[0] - (1 << 20) <= allocated <= counted[0]
+
+
 def test_memory_is_counted_before_anything_is_allocated(on_gpu, fake_cupy, clip, caplog):
     """Without the memory for whole frames a session is run as before, tile by tile."""
     fake_cupy.free_bytes = fake_cupy.used + (1 << 20)
@@ -363,6 +379,6 @@ def test_memory_is_counted_before_anything_is_allocated(on_gpu, fake_cupy, clip,
     with caplog.at_level(logging.WARNING):
         found = enhance(clip, make_model(), backend)
 
-    assert "every tile is copied to the GPU and back, which is slower: the tensors take" in caplog.text
+    assert "every tile is copied to the GPU and back, which is slower: the frames take" in caplog.text
     assert fake_cupy.count("launch") == 0
     assert len(found.frames) == FRAMES
