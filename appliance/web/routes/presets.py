@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
 from fastapi import Path as PathParameter
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.web.routes.job_requests import OptionsIn
 from appliance.web.security import Operator, ServicesDep, Viewer
+from appliance.web.views import content_disposition
 from runtime.errors import ManifestError
 from runtime.manifest import Manifest, load_model
 from runtime.options import AudioMode, Codec, LoudnessStandard
@@ -61,13 +62,18 @@ async def presets(caller: Viewer) -> list[PresetOut]:
 OwnPresetId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{16}$")]
 
 
-class OwnPresetIn(BaseModel):
+class PresetFileEntry(BaseModel):
     """Named job options."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=60, pattern=r"\S")
     choices: OptionsIn
+
+
+class OwnPresetIn(PresetFileEntry):
+    """Named job options, for the caller or for everyone."""
+
     shared: bool = Field(False, description="For everyone; requires the role administrator")
 
 
@@ -114,6 +120,40 @@ def save_own_preset(services: ServicesDep, caller: Operator, body: OwnPresetIn) 
     return OwnPresetOut(
         id=saved.id, name=saved.name, shared=saved.owner is None, is_default=saved.is_default, choices=saved.choices
     )
+
+
+class PresetFile(BaseModel):
+    """Saved presets as a file, for another server or another user."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    relume_presets: Literal[1] = Field(1, description="Version of the format")
+    presets: list[PresetFileEntry] = Field(min_length=1, max_length=100)
+
+
+@router.get("/api/own-presets/export", summary="Export the saved presets")
+def export_own_presets(services: ServicesDep, caller: Operator, response: Response) -> dict[str, Any]:
+    """Return the caller's own presets and those for everyone as a file for the import."""
+    found = services.own_presets.list(caller)
+    response.headers["Content-Disposition"] = content_disposition("relume-presets.json")
+    return {
+        "relume_presets": 1,
+        "presets": [{"name": preset.name, "choices": preset.choices} for preset in found],
+    }
+
+
+@router.post("/api/own-presets/import", status_code=201, summary="Import saved presets")
+def import_own_presets(services: ServicesDep, caller: Operator, body: PresetFile) -> list[OwnPresetOut]:
+    """Save the presets of an exported file for the caller; those of the same name are replaced.
+
+    All of them are checked before the first one is saved.
+    """
+    for entry in body.presets:
+        entry.choices.options(threads=services.settings.threads, zoo=services.settings.zoo)
+    return [
+        save_own_preset(services, caller, OwnPresetIn(name=entry.name, choices=entry.choices, shared=False))
+        for entry in body.presets
+    ]
 
 
 @router.patch(

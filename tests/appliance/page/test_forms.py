@@ -1,6 +1,7 @@
 """Forms: what is wrong is told at the field, in view, and nobody is thrown out of a page."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -104,3 +105,27 @@ def test_a_long_name_makes_no_list_wider_than_the_page(furnished: Any, log_in: C
                 })"""
             )
             assert overlaps == [], (view, width)
+
+
+def test_presets_leave_and_come_back_as_a_file(
+    furnished: Any, log_in: Callable[..., Any], look: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    furnished.ben.send("POST", "/api/own-presets", {"name": "Old tapes", "choices": {"preset": "restore"}})
+    page = log_in(furnished.url, "Ben", "account")
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="Export").click()
+    file = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(file)
+    for preset in furnished.ben.send("GET", "/api/own-presets"):
+        furnished.ben.send("DELETE", f"/api/own-presets/{preset['id']}")
+
+    page.get_by_label("File of presets").set_input_files(file)
+    page.get_by_text("1 preset imported.").wait_for()
+    assert look(page, "account-presets", whole=True) == []
+    (preset,) = furnished.ben.send("GET", "/api/own-presets")
+    (tmp_path / "other.json").write_text("[]")
+    page.get_by_label("File of presets").set_input_files(tmp_path / "other.json")
+    page.get_by_text("This is not a file of presets.").wait_for()
+
+    assert (file.name, preset["name"]) == ("relume-presets.json", "Old tapes")
+    furnished.ben.send("DELETE", f"/api/own-presets/{preset['id']}")

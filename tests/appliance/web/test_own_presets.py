@@ -50,3 +50,35 @@ def test_choices_that_make_no_sense_are_not_kept(operator):
         assert operator.post("/api/own-presets", {"name": "x", "choices": choices}).status_code == 422
     assert operator.post("/api/own-presets", {"name": "  ", "choices": CHOICES}).status_code == 422
     assert names(operator) == []
+
+
+def test_presets_move_to_another_user_as_a_file(admin, operator, log_in):
+    operator.post("/api/own-presets", {"name": "Trains", "choices": CHOICES})
+    admin.post("/api/own-presets", {"name": "House style", "choices": {"preset": "studio"}, "shared": True})
+    oscar = log_in(Role.OPERATOR, "Oscar")
+    oscar.post("/api/own-presets", {"name": "Trains", "choices": {"preset": "archive"}})
+
+    exported = operator.get("/api/own-presets/export")
+    imported = oscar.post("/api/own-presets/import", exported.json())
+
+    assert "relume-presets.json" in exported.headers["content-disposition"]
+    assert exported.json() == {
+        "relume_presets": 1,
+        "presets": [{"name": "House style", "choices": {"preset": "studio"}}, {"name": "Trains", "choices": CHOICES}],
+    }
+    assert (imported.status_code, [preset["name"] for preset in imported.json()]) == (201, ["House style", "Trains"])
+    expected = [("House style", False, False), ("House style", True, False), ("Trains", False, False)]
+    assert sorted(names(oscar)) == expected
+    assert oscar.get("/api/own-presets").json()[2]["choices"] == CHOICES
+
+
+def test_a_file_with_one_preset_that_is_wrong_changes_nothing(operator):
+    good = {"name": "Good", "choices": CHOICES}
+    for wrong in (
+        {"presets": [good, {"name": "Bad", "choices": {"preset": "sound-only", "codec": "hevc"}}]},
+        {"presets": [good, {"name": "Bad", "choices": {"colour": 1}}]},
+        {"presets": [good], "relume_presets": 2},
+        {"presets": []},
+    ):
+        assert operator.post("/api/own-presets/import", wrong).status_code == 422
+    assert names(operator) == []

@@ -1015,6 +1015,18 @@ export const TEXTS = {
   data: "Daten",
   attachment: "Anhang",
 
+  // Files of presets
+  "Saved presets": "Eigene Vorgaben",
+  Export: "Exportieren",
+  Import: "Importieren",
+  "File of presets": "Datei mit Vorgaben",
+  "Take your presets to another server, or pass them on. Presets of the same name are replaced.":
+    "Nehmen Sie Ihre Vorgaben auf einen anderen Server mit, oder geben Sie sie weiter. Vorgaben gleichen Namens werden ersetzt.",
+  "This is not a file of presets. Choose one that was exported from Relume.":
+    "Das ist keine Datei mit Vorgaben. Wählen Sie eine, die aus Relume exportiert wurde.",
+  "1 preset imported.": "1 Vorgabe importiert.",
+  "{} presets imported.": "{} Vorgaben importiert.",
+
   // Messages of the API
   "No mail server is configured; set Mail server in the settings and restart.":
     "Es ist kein Mailserver eingerichtet. Tragen Sie ihn in den Einstellungen ein und starten Sie neu.",

@@ -8,7 +8,8 @@ import { checkbox, errorBox, field, FormError, input, passwordField, segments, s
 import { icon } from "../icons.js";
 import { notifyError, notify } from "../messages.js";
 import { canNotify, setNotifications, wantsNotifications } from "../notifications.js";
-import { currentSession, loadSession, ROLES } from "../session.js";
+import { presetFiles } from "../preset-files.js";
+import { currentSession, loadSession, mayUpload, ROLES } from "../session.js";
 import { table } from "../table.js";
 import { chooseTheme, chosenTheme } from "../theme.js";
 
@@ -57,6 +58,7 @@ export async function show(root, _, signal) {
     ),
     h("section", { class: "panel" }, h("h2", {}, "Appearance"), h("div", { class: "pair" }, theme.box, languageField())),
     h("section", { class: "panel" }, h("h2", {}, "Notifications"), notificationForm()),
+    mayUpload() && presetFiles(),
     h("section", { class: "panel" }, h("h2", {}, "Password"), passwordForm()),
     h(
       "section",
