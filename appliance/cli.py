@@ -132,6 +132,9 @@ def enhance(
         typer.Option(metavar="ebu|atsc|podcast|off", help="Loudness: -23 LUFS, -24 LUFS (ATSC) or -16 LUFS."),
     ] = None,
     strength: Annotated[float | None, typer.Option(metavar="0..1", help="Strength of the effect; 1 is full.")] = None,
+    grain: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Share of the removed noise to add again as film grain.")
+    ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Video model instead of the preset's.")] = None,
     zoo: Annotated[
         Path | None, typer.Option(metavar="FOLDER", readable=False, help="Folder of your own models, for --model.")
@@ -193,6 +196,7 @@ def enhance(
         audio=audio,
         loudness=loudness,
         strength=strength,
+        grain=grain,
         backend=backend,
         precision=precision,
         codec=codec,

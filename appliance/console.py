@@ -129,6 +129,7 @@ def _preset_fields(preset: Preset) -> dict[str, Any]:
         "audio": preset.audio,
         "loudness": preset.loudness,
         "strength": preset.strength,
+        "grain": preset.grain,
     }
 
 

@@ -193,6 +193,7 @@ def _video(outcome: Outcome, video: VideoOutcome, result: MediaInfo) -> VideoRep
         scale=video.plan.scale.scale,
         scale_reason=video.plan.scale.reason,
         strength=plan.preset.strength,
+        grain=plan.preset.grain,
         tiling=Tiling(height, width, canvas.halo, len(canvas.tiles)),
         deinterlaced=video.source.interlacing.interlaced,
         interlace_reason=video.source.interlacing.reason,

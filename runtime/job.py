@@ -96,6 +96,7 @@ def open_video_pipeline(
         backend=choice.backend,
         canvas=canvas,
         strength=plan.preset.strength,
+        grain=plan.preset.grain,
         layout_in=YuvLayout(kr, kb, colour.full_range, reader.bit_depth, reader.chroma, siting),
         layout_out=YuvLayout(kr, kb, settings.colour.full_range, settings.bit_depth, settings.chroma),
         clock=run.clock,

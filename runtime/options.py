@@ -74,15 +74,16 @@ class EnhanceOptions:
     """The options of one job; None means the preset's value.
 
     `model` replaces the preset's video model; it is searched for in `zoo`, a folder of the owner's own models, or among
-    those that ship. `allow_damaged` enhances a damaged source as far as it can be read, instead of refusing it.
-    `keep_unverified` gives the result its name even if its verification failed. `start` and `end` are
-    seconds of the source's time line, `start` included and `end` not.
+    those that ship. `grain` is the share of the removed noise that comes back as film grain. `allow_damaged` enhances a
+    damaged source as far as it can be read, instead of refusing it. `keep_unverified` gives the result its name even if
+    its verification failed. `start` and `end` are seconds of the source's time line, `start` included and `end` not.
     """
 
     preset: str = DEFAULT_PRESET
     scale: Scale | None = None
     audio: AudioMode | None = None
     strength: float | None = None
+    grain: float | None = None
     loudness: LoudnessStandard | None = None
     backend: str = "auto"
     precision: str = "auto"
@@ -110,6 +111,8 @@ def check_options(options: EnhanceOptions) -> None:
     strength = options.strength
     if strength is not None and not (math.isfinite(strength) and 0.0 <= strength <= 1.0):
         raise OptionError(f"strength is {strength}, expected 0 (no effect) to 1 (full effect)")
+    if options.grain is not None and not (math.isfinite(options.grain) and 0.0 <= options.grain <= 1.0):
+        raise OptionError(f"grain is {options.grain}, expected 0 (none) to 1 (all that was removed)")
     if options.threads is not None and options.threads < 1:
         raise OptionError(f"threads is {options.threads}, expected 1 or more")
     if options.zoo is not None and options.model is None:

@@ -51,6 +51,7 @@ class Preset:
     audio: AudioMode = AudioMode.SPEECH
     loudness: LoudnessStandard = LoudnessStandard.OFF
     strength: float = 1.0
+    grain: float = 0.0
     audio_model: str = "speech-mask"
     keeps_static: bool = False
 
@@ -82,6 +83,7 @@ class ResolvedPreset:
     audio: AudioMode
     loudness: LoudnessStandard
     strength: float
+    grain: float = 0.0
 
 
 _TABLE = (
@@ -119,6 +121,7 @@ _TABLE = (
         least_bits=10,
         audio=AudioMode.OFF,
         strength=0.7,
+        grain=0.5,
     ),
     Preset(
         name="studio",
@@ -216,7 +219,8 @@ def resolve_preset(options: EnhanceOptions) -> ResolvedPreset:
     codec = options.codec or preset.codec
     assert codec is not None
     crf = _choose_crf(options, preset, codec)
-    return ResolvedPreset(preset, scale, codec, crf, audio, loudness, strength)
+    grain = preset.grain if options.grain is None else options.grain
+    return ResolvedPreset(preset, scale, codec, crf, audio, loudness, strength, grain)
 
 
 def choose_scale(height: int, width: int, preset: Preset) -> ScaleChoice:
@@ -249,7 +253,13 @@ def _choose_crf(options: EnhanceOptions, preset: Preset, codec: Codec) -> int | 
 
 
 def _refuse_video_options(options: EnhanceOptions, preset: Preset) -> None:
-    values = {"--codec": options.codec, "--crf": options.crf, "--compare": options.compare, "--model": options.model}
+    values = {
+        "--codec": options.codec,
+        "--crf": options.crf,
+        "--compare": options.compare,
+        "--model": options.model,
+        "--grain": options.grain,
+    }
     given = [name for name, value in values.items() if value is not None]
     if options.scale not in (None, 1, "auto"):
         given.append("--scale")

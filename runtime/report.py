@@ -113,6 +113,7 @@ class VideoReport:
     scale: int
     scale_reason: str
     strength: float
+    grain: float = 0.0
     tiling: Tiling | None = None
     deinterlaced: bool = False
     interlace_reason: str = ""

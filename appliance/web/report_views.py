@@ -49,6 +49,8 @@ def _video(video: VideoReport) -> Iterator[str]:
         yield "Interlaced video was deinterlaced."
     if video.strength < 1:
         yield f"Strength: {video.strength:.0%}."
+    if video.grain:
+        yield f"Film grain: {video.grain:.0%} of the removed noise."
     if video.state_resets:
         yield f"{_count(len(video.state_resets), 'tile')} processed a second time because of invalid values."
     if video.kept_tiles and video.tiling is not None:

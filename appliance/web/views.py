@@ -83,6 +83,7 @@ class OptionsOut(BaseModel):
     preset: str
     scale: int | str | None
     strength: float | None
+    grain: float | None
     audio: str | None
     loudness: str | None
     codec: str | None
@@ -156,6 +157,7 @@ def view_job(job: JobRecord, files: JobFiles, names: dict[str, str]) -> JobOut:
             preset=options.preset,
             scale=options.scale,
             strength=options.strength,
+            grain=options.grain,
             audio=options.audio,
             loudness=options.loudness,
             codec=options.codec,

@@ -1,5 +1,6 @@
 """The stages of video enhancement: decode, prepare, engine and encode, each a thread of its own."""
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.colour import YuvLayout, rgb_to_yuv, yuv_to_rgb
+from kernels.grain import add_grain
 from kernels.workers import SINGLE, Workers
 from runtime.engine.session import Backend, Session
 from runtime.manifest import Model
@@ -18,6 +20,7 @@ from runtime.media.pixel_formats import YuvFrame
 from runtime.media.side_data import SideEntry
 from runtime.stages import Stage, StageClock, StopSignal
 from runtime.video.bidirectional import BidirectionalRunner
+from runtime.video.degradation import estimate_noise
 from runtime.video.fallback import TileRetry
 from runtime.video.frames import EnhancedFrame, Runner, States
 from runtime.video.motion import MotionEstimator, PreparedFrame
@@ -177,6 +180,7 @@ class VideoPipeline(Generic[Packet]):
         stop: StopSignal,
         on_frame: Callable[[int], None],
         snapshots: Set[int] = frozenset(),
+        grain: float = 0.0,
         segmenter: Segmenter | None = None,
         start: ResumePoint | None = None,
         threads: int = 1,
@@ -187,6 +191,7 @@ class VideoPipeline(Generic[Packet]):
         self._frames, self._encoder, self._clock, self._stop = frames, encoder, clock, stop
         self._canvas, self._layout_in, self._layout_out = canvas, layout_in, layout_out
         self._on_frame, self._snapshots, self._segmenter = on_frame, snapshots, segmenter
+        self._grain = grain
         self._workers = Workers(threads)
         session, self._resident = None, None
         if {file.role for file in model.manifest.files} == {"step"}:
@@ -201,8 +206,9 @@ class VideoPipeline(Generic[Packet]):
             )
         self._before: dict[int, NDArray[np.uint8]] = {}
         self._side_data: dict[int, tuple[SideEntry, ...]] = {}
+        self._noise: dict[int, float] = {}
         self._boundaries: dict[int, SegmentBoundary] = {}
-        """By index of frame, like the two above: what was found before the engine and is needed after it."""
+        """By index of frame, like the three above: what was found before the engine and is needed after it."""
         self._snapshot: Snapshot | None = None
         self._pts = array("q")
         self._first = 0 if start is None else len(start.pts)
@@ -267,7 +273,11 @@ class VideoPipeline(Generic[Packet]):
         return stage
 
     def _decode(self, frames: Iterator[YuvFrame]) -> Iterator[YuvFrame]:
-        return self._clock.timed("decode", frames)
+        for index, frame in enumerate(self._clock.timed("decode", frames), start=self._first):
+            if self._grain:
+                with self._clock.measure("grain"):
+                    self._noise[index] = _measure_noise(frame.planes[0], self._layout_in)
+            yield frame
 
     def _prepare(self, frames: Iterator[YuvFrame]) -> Iterator[PreparedFrame]:
         """Convert to RGB, estimate the motion, and find where segments begin."""
@@ -352,6 +362,13 @@ class VideoPipeline(Generic[Packet]):
         result = YuvFrame(frame.planes, layout.bit_depth, layout.chroma, frame.pts, frame.duration, side_data)
         return _Enhanced(index, result, boundary, snapshot, 0)
 
+    def _add_grain(self, one: _Enhanced) -> None:
+        """Add a share of the noise by which the source exceeds the result."""
+        luma = one.frame.planes[0]
+        left = _measure_noise(luma, self._layout_out)
+        removed = math.sqrt(max(0.0, self._noise.pop(one.index) ** 2 - left**2))
+        add_grain(luma, self._grain * removed, self._layout_out, frame=one.index, workers=self._workers)
+
     def _encode(self, frames: Iterator[_Enhanced]) -> Iterator[Packet]:
         for one in frames:
             if one.boundary is not None and self._segmenter is not None:
@@ -359,6 +376,9 @@ class VideoPipeline(Generic[Packet]):
                     self._segmenter.end_segment(one.boundary, self.result())
             self._snapshot = one.snapshot or self._snapshot
             self._kept_tiles += one.kept_tiles
+            if self._grain:
+                with self._clock.measure("grain"):
+                    self._add_grain(one)
             with self._clock.measure("encode"):
                 packets = list(self._encoder.encode(one.frame))
             yield from packets
@@ -366,6 +386,11 @@ class VideoPipeline(Generic[Packet]):
         with self._clock.measure("encode"):
             packets = list(self._encoder.flush())
         yield from packets
+
+
+def _measure_noise(luma: NDArray[Any], layout: YuvLayout) -> float:
+    offset, span = layout.coding()[:2]
+    return estimate_noise((luma.astype(np.float32) - np.float32(offset)) / np.float32(span))
 
 
 def _repeat_edge(rgb: Frame, height: int, width: int) -> None:

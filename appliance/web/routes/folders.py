@@ -100,6 +100,7 @@ class FolderOut(BaseModel):
     preset: str
     scale: int | str | None
     strength: float | None
+    grain: float | None
     audio: str | None
     loudness: str | None
     codec: str | None
@@ -271,6 +272,7 @@ def _show(services: Services, folder: WatchFolder) -> FolderOut:
         preset=options.preset,
         scale=options.scale,
         strength=options.strength,
+        grain=options.grain,
         audio=options.audio,
         loudness=options.loudness,
         codec=options.codec,

@@ -36,6 +36,7 @@ class OptionsIn(BaseModel):
     preset: str = Field(DEFAULT_PRESET, max_length=50)
     scale: Literal["auto", 1, 2, 4] | None = None
     strength: float | None = Field(None, ge=0, le=1)
+    grain: float | None = Field(None, ge=0, le=1, description="Share of the removed noise to add again as film grain")
     audio: AudioMode | None = None
     loudness: LoudnessStandard | None = None
     codec: Codec | None = None
@@ -56,6 +57,7 @@ class OptionsIn(BaseModel):
             preset=self.preset,
             scale=self.scale,
             strength=self.strength,
+            grain=self.grain,
             audio=self.audio,
             loudness=self.loudness,
             codec=self.codec,

@@ -34,6 +34,7 @@ class PresetOut(BaseModel):
     audio: AudioMode
     loudness: LoudnessStandard
     strength: float
+    grain: float
 
 
 @router.get("/api/presets", summary="List the presets")
@@ -54,6 +55,7 @@ async def presets(caller: Viewer) -> list[PresetOut]:
             audio=preset.audio,
             loudness=preset.loudness,
             strength=preset.strength,
+            grain=preset.grain,
         )
         for preset in PRESETS.values()
     ]

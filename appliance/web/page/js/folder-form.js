@@ -5,7 +5,7 @@ import { askForm } from "./dialogs.js";
 import { fill, h, setText } from "./dom.js";
 import { checkbox, errorBox, field, FormError, input, select, showError } from "./forms.js";
 import { icon } from "./icons.js";
-import { FORMATS, LOUDNESS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
+import { FORMATS, GRAINS, LOUDNESS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
 
 const DEFAULTS = {
   path: "",
@@ -13,6 +13,7 @@ const DEFAULTS = {
   preset: "",
   scale: null,
   strength: null,
+  grain: null,
   audio: null,
   loudness: null,
   codec: null,
@@ -46,6 +47,7 @@ export function folderFields(folder, presets, models) {
   const strength = select(withValue(STRENGTHS, now.strength), now.strength ?? "");
   const audio = select([PRESET_DECIDES, ...entries(SOUNDS)], now.audio ?? "");
   const loudness = select([PRESET_DECIDES, ...entries(LOUDNESS)], now.loudness ?? "");
+  const grain = select([PRESET_DECIDES, ...entries(GRAINS)], now.grain ?? "");
   const codec = select([PRESET_DECIDES, ...entries(FORMATS)], now.codec ?? "");
   const hours = hourFields(now.schedule);
   const include = plain("include", { props: { value: now.include.join(", ") }, placeholder: "*.mp4, *.mkv" });
@@ -77,7 +79,7 @@ export function folderFields(folder, presets, models) {
           { class: "stack" },
           h("div", { class: "pair" }, field("Size", scale), field("Strength", strength)),
           h("div", { class: "pair" }, field("Audio", audio), field("Loudness", loudness)),
-          field("Format", codec),
+          h("div", { class: "pair" }, field("Format", codec), field("Film grain", grain)),
           models.length > 0 || own ? field("Video model", model) : null,
           field("Only these files", include, "Separated by commas. Empty: all video and audio files."),
           field("Exclude files or folders", exclude),
@@ -101,6 +103,7 @@ export function folderFields(folder, presets, models) {
         preset: preset.value,
         scale: scale.value === "" || scale.value === "auto" ? scale.value || null : Number(scale.value),
         strength: strength.value === "" ? null : Number(strength.value),
+        grain: grain.value === "" ? null : Number(grain.value),
         audio: audio.value || null,
         loudness: loudness.value || null,
         codec: codec.value || null,

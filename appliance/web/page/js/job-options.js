@@ -48,6 +48,9 @@ export const SOUND_HINTS = {
   off: "The audio is copied bit for bit.",
 };
 
+/** Labels of the film grain. */
+export const GRAINS = { 0: "No grain", 0.5: "Half of the removed noise", 1: "All of the removed noise" };
+
 /** Labels of the loudness standards. */
 export const LOUDNESS = {
   off: "Keep level",
@@ -92,6 +95,7 @@ export function describeChoices(options) {
   if (options.audio === "off") parts.push("audio unchanged");
   else if (options.audio) parts.push(SOUNDS[options.audio].toLowerCase());
   if (options.loudness && options.loudness !== "off") parts.push(LOUDNESS[options.loudness]);
+  if (options.grain) parts.push("with film grain");
   if (options.model) parts.push(`with ${options.model}`);
   if (options.start_s || options.end_s) parts.push(describePart(options));
   if (options.codec) parts.push(FORMATS[options.codec].replace(/ \(.*/, "").toLowerCase());

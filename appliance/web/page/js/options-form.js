@@ -2,7 +2,7 @@
 
 import { fill, h, newId, setText, setVars } from "./dom.js";
 import { field, segments, select } from "./forms.js";
-import { describeStrength, FORMATS, LOUDNESS, modelChoices, SCALES, SOUND_HINTS, SOUNDS } from "./job-options.js";
+import { describeStrength, FORMATS, GRAINS, LOUDNESS, modelChoices, SCALES, SOUND_HINTS, SOUNDS } from "./job-options.js";
 
 /**
  * Create the form; `models` are the custom models of the server.
@@ -107,7 +107,7 @@ function presetCards(presets, choose) {
 
 function makeControls(preset, models, start, changed) {
   // Initial values count as chosen by the user.
-  const touched = new Set(["scale", "strength", "audio", "loudness", "codec"].filter((name) => (start[name] ?? null) !== null));
+  const touched = new Set(["scale", "strength", "grain", "audio", "loudness", "codec"].filter((name) => (start[name] ?? null) !== null));
   const touch = (name) => {
     touched.add(name);
     changed();
@@ -143,6 +143,10 @@ function makeControls(preset, models, start, changed) {
     format.addEventListener("change", () => touch("codec"));
     readers.codec = () => format.value;
     boxes.push(field("Output format", format));
+    const grain = select(withValue(GRAINS, start.grain ?? preset.grain), String(start.grain ?? preset.grain));
+    grain.addEventListener("change", () => touch("grain"));
+    readers.grain = () => Number(grain.value);
+    boxes.push(field("Film grain", grain));
     if (models.length > 0 || start.model) {
       const own = select(modelChoices(models, start.model ?? ""), start.model ?? "");
       model = () => own.value;
@@ -167,6 +171,12 @@ function makeControls(preset, models, start, changed) {
       return model() === "" ? made : { ...made, model: model() };
     },
   };
+}
+
+// A share set through the API need not be one of the choices here.
+function withValue(choices, value) {
+  const known = Object.entries(choices).sort(([one], [other]) => one - other);
+  return String(value) in choices ? known : [...known, [String(value), `${Math.round(value * 100)}%`]];
 }
 
 function soundFields(preset, start, readers, touch) {
