@@ -79,13 +79,18 @@ def sample_frames(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
 
 
 def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
-    """Return where the first chroma sample of a 4:2:0 frame lies, rows then columns, in luma pixels.
+    """Return where the first chroma sample of a 4:2:0 frame lies, rows then columns, in luma pixels; left if untold."""
+    return _SITINGS.get(told_siting(path, stream) or "", _SITINGS["left"])
+
+
+def told_siting(path: Path, stream: VideoStream) -> str | None:
+    """Return FFmpeg's name for the siting of chroma in a stream's first frame, None where there is none.
 
     PyAV 18.1 does not expose `AVFrame.chroma_location`; FFmpeg's filter `showinfo` logs it.
     """
     frame = next(sample_frames(path, stream), None)
     if frame is None:
-        return _SITINGS["left"]
+        return None
     graph = Graph()
     graph.threads = 1
     buffer = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base)
@@ -99,7 +104,7 @@ def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
         finally:
             av.logging.set_level(None)
     told = _CHROMA_LOCATION.search("".join(line[2] for line in lines))
-    return _SITINGS.get(told.group(1) if told is not None else "", _SITINGS["left"])
+    return told.group(1) if told is not None and told.group(1) in _SITINGS else None
 
 
 def _told_sizes(path: Path, stream: VideoStream) -> Iterator[tuple[int, int]]:

@@ -245,6 +245,9 @@ class VideoEncoder:
             chroma=settings.chroma,
             pixels=settings.width * settings.height,
         )
+        if settings.chroma == "420":
+            # That of `YuvLayout`, with which the planes were computed.
+            options |= {"chroma_sample_location": "left"}
         rate = (settings.average_rate or Fraction(30)).limit_denominator(100_000)
         stream = container.add_stream(codec.encoder, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)

@@ -14,6 +14,7 @@ from runtime.media.colour import Colour, HdrMetadata
 from runtime.media.muxer import Muxer
 from runtime.media.pixel_formats import YuvFrame
 from runtime.media.probe import VideoStream, probe
+from runtime.media.sampling import told_siting
 from runtime.media.video_encoder import EncodeSettings
 from runtime.media.video_reader import VideoReader
 
@@ -74,6 +75,16 @@ def test_every_codec_keeps_colour_rotation_and_ten_bits(tmp_path: Path, codec: s
     assert (colour.matrix_code, colour.primaries_code, colour.transfer_code) == (9, 9, 16)
     assert not colour.full_range
     assert stream.rotation == 90
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("h264", ".mp4"), ("h264", ".mkv"), ("hevc", ".mov"), ("av1", ".webm"), ("ffv1", ".mkv")],
+)
+def test_the_siting_of_chroma_is_written(tmp_path: Path, codec: str, suffix: str) -> None:
+    stream, _ = encode(tmp_path / f"a{suffix}", codec=codec)
+
+    assert told_siting(tmp_path / f"a{suffix}", stream) == "left"
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "ffv1"])
