@@ -66,9 +66,17 @@ def read_cpu_model() -> str:
 
 
 def read_gpus() -> tuple[Gpu, ...]:
-    """Return the GPUs that nvidia-smi lists, run at most once a minute; every driver but a Jetson's has it."""
+    """Return the GPUs that this process may use, the one that CUDA calls 0 first.
+
+    nvidia-smi lists them, run at most once a minute; every driver but a Jetson's has it.
+    """
     tool = shutil.which("nvidia-smi")
-    return () if tool is None else _run_nvidia_smi(tool, int(time.monotonic() / _KEPT_S))
+    gpus = () if tool is None else _run_nvidia_smi(tool, int(time.monotonic() / _KEPT_S))
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None or not all(name.strip().isdecimal() for name in names.split(",") if name):
+        return gpus  # a GPU that is named by its UUID is not looked for
+    numbers = [int(name) for name in names.split(",") if name]
+    return tuple(gpus[number] for number in numbers if number < len(gpus))
 
 
 @lru_cache(maxsize=1)

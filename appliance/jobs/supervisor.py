@@ -121,7 +121,11 @@ class Supervisor(Closing):
 
 
 def list_devices() -> list[str]:
-    """Return the devices that get a worker by default: one for the whole machine, named after its best device."""
+    """Return the devices that get a worker by default: each of several GPUs, else the machine's best device."""
     from runtime.engine.backends import list_backends
+    from runtime.hardware import read_gpus
 
-    return ["gpu" if any(backend.available and backend.on_gpu for backend in list_backends()) else "cpu"]
+    if not any(backend.available and backend.on_gpu for backend in list_backends()):
+        return ["cpu"]
+    count = len(read_gpus())
+    return [f"gpu:{number}" for number in range(count)] if count > 1 else ["gpu"]

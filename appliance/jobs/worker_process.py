@@ -273,9 +273,15 @@ class WorkerProcess:
 
 
 def visible_devices(device: str) -> dict[str, str]:
-    """Return environment variables with which CUDA libraries see only the GPU of a device, or none."""
+    """Return environment variables with which CUDA libraries see only the GPU of a device, or none.
+
+    A device is numbered among the GPUs that this process sees.
+    """
     kind, _, number = device.partition(":")
-    if kind == "gpu":
+    if kind == "gpu" and number:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if seen != [""]:
+            number = seen[int(number)].strip() if int(number) < len(seen) else ""
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": number}
     return {"CUDA_VISIBLE_DEVICES": ""} if kind == "cpu" else {}
 

@@ -11,7 +11,7 @@ import pytest
 from runtime.engine import device
 from runtime.engine.device import EngineType, detect_device, parse_gpu
 from runtime.errors import EngineStoreError
-from runtime.hardware import Gpu, detect_hardware
+from runtime.hardware import Gpu, detect_hardware, read_gpus
 
 
 def test_a_processor_is_identified_by_its_name_and_instructions() -> None:
@@ -50,6 +50,22 @@ def test_nvidia_smi_runs_once_a_minute_at_most(monkeypatch, tmp_path) -> None:
     assert gpus == ("RTX A2000, 12282 MiB, 580.65.06",)
     assert [(one.capability, one.memory_bytes) for one in found] == [("sm86", 12282 << 20)] * 2
     assert (tmp_path / "log").read_text().split() == ["run", "run"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "names"),
+    [(None, ["A", "B"]), ("1", ["B"]), ("1,0", ["B", "A"]), ("", []), ("7", []), ("GPU-8f21", ["A", "B"])],
+)
+def test_gpus_are_those_that_cuda_may_see(monkeypatch, tmp_path, seen, names) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'A, 1 MiB, 580.1, 8.6'\necho 'B, 1 MiB, 580.1, 8.9'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+
+    assert [gpu.name for gpu in read_gpus()] == names
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is an NVIDIA GPU here")

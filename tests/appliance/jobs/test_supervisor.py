@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from appliance.jobs.job import JobState
-from appliance.jobs.supervisor import Supervisor
-from appliance.jobs.worker_process import Limits, is_worker, read_oom_kills
+from appliance.jobs.supervisor import Supervisor, list_devices
+from appliance.jobs.worker_process import Limits, is_worker, read_oom_kills, visible_devices
 from appliance.settings_file import load_settings
 from appliance.store.data_dir import database_path
 from appliance.store.database import Database
@@ -221,6 +222,33 @@ def test_each_device_that_is_named_has_a_worker_which_sees_it_alone(supervise, u
 
     until(lambda: all(b"jobs.worker" in Path(f"/proc/{s.pid}/cmdline").read_bytes() for s in supervisor.status()))
     assert [seen(status.pid) for status in supervisor.status()] == [b"", b"0", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "device", "number"),
+    [
+        (None, "gpu", None), (None, "gpu:1", "1"), ("2,5", "gpu:1", "5"), ("GPU-8f, GPU-3a", "gpu:1", "GPU-3a"),
+        ("4", "gpu:1", ""), ("2", "gpu", "2"), ("2", "cpu", ""),
+    ],
+)  # fmt: skip
+def test_a_worker_sees_its_gpu_among_those_that_the_server_sees(monkeypatch, seen, device, number):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+
+    assert (os.environ | visible_devices(device)).get("CUDA_VISIBLE_DEVICES") == number
+
+
+@pytest.mark.parametrize(
+    ("gpus", "usable", "devices"),
+    [(0, False, ["cpu"]), (1, True, ["gpu"]), (2, True, ["gpu:0", "gpu:1"]), (2, False, ["cpu"])],
+)
+def test_each_of_several_gpus_gets_a_worker(monkeypatch, gpus, usable, devices):
+    backends = [SimpleNamespace(available=True, on_gpu=False), SimpleNamespace(available=usable, on_gpu=True)]
+    monkeypatch.setattr("runtime.engine.backends.list_backends", lambda: backends)
+    monkeypatch.setattr("runtime.hardware.read_gpus", lambda: ("a GPU",) * gpus)
+
+    assert list_devices() == devices
 
 
 def test_the_threads_of_the_settings_reach_the_workers(data, settings_of, until):
