@@ -22,7 +22,7 @@ def _start(data: Path, *arguments: object, **options: object) -> subprocess.Pope
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What was measured on this machine must not decide what the tests run on.
+        # Measurements of this machine must not decide which backends the tests use.
         env={**os.environ, "PYTHONPATH": str(ROOT), "RELUME_DATA": str(data)},
         **options,
     )
@@ -30,7 +30,7 @@ def _start(data: Path, *arguments: object, **options: object) -> subprocess.Pope
 
 @pytest.fixture(scope="session")
 def start_relume(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.Popen[str]]:
-    """Start the command in a process of its own, as a user does."""
+    """Start the command in a separate process, as a user does."""
     return partial(_start, tmp_path_factory.mktemp("data"))
 
 
@@ -38,7 +38,7 @@ def start_relume(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subp
 def relume(
     start_relume: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Relume]:
-    """Run the command in a process of its own and wait for its end."""
+    """Run the command in a separate process and wait for its end."""
     command = WarmCommand(tmp_path_factory.mktemp("warm"))
     environment = {"PYTHONPATH": str(ROOT), "RELUME_DATA": str(tmp_path_factory.mktemp("data"))}
 
@@ -63,7 +63,7 @@ def _write_clip(
     pixel_format: str = "yuv420p",
     audio: bool = True,
 ) -> Path:
-    """Write moving stripes with a tone beside them."""
+    """Write moving stripes with a tone as audio."""
     return media.write_clip(
         path,
         media.stripes(frames, *size),
@@ -75,7 +75,7 @@ def _write_clip(
 
 @pytest.fixture(scope="session")
 def write_clip() -> Callable[..., Path]:
-    """Return the function that writes a small clip of moving stripes and a tone."""
+    """Return a function that writes a small clip of moving stripes and a tone."""
     return _write_clip
 
 

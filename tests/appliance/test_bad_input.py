@@ -38,7 +38,7 @@ def _refuse(relume, folder, *arguments, code, words, **options):
 
 @pytest.fixture
 def bad(tmp_path, clip_bytes, write_clip):
-    """Return the function that makes a bad source of a kind."""
+    """Return a function that creates a bad source of a kind."""
 
     def picture(path):
         Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(path, format="PNG")
@@ -171,7 +171,7 @@ def test_a_result_that_exists_is_kept(relume, clip, tmp_path):
     _refuse(relume, tmp_path, clip, "-o", tmp_path / "out.mp4", code=4, words=["out.mp4 already exists", "overwrit"])
 
 
-def test_a_report_that_exists_is_kept_and_told_before_the_work(relume, clip, tmp_path):
+def test_an_existing_report_is_kept_and_reported_before_the_work(relume, clip, tmp_path):
     (tmp_path / "a.json").write_text("precious")
     arguments = [clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "a.json"]
 
@@ -247,7 +247,7 @@ def test_damage_in_the_middle_is_refused(relume, tmp_path, damaged):
     )
 
 
-def test_damage_is_concealed_when_asked_and_told(relume, tmp_path, damaged):
+def test_damage_is_concealed_on_request_and_reported(relume, tmp_path, damaged):
     before = damaged.read_bytes()
 
     done = relume("enhance", damaged, "-o", tmp_path / "out.mp4", "--allow-damaged")

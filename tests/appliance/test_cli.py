@@ -166,7 +166,7 @@ def test_debug_shows_the_traceback(relume, tmp_path):
     assert "Traceback" in done.stderr
 
 
-def test_doctor_tells_what_a_job_will_use_and_writes_nothing_when_quick(relume, tmp_path):
+def test_doctor_shows_what_a_job_will_use_and_writes_nothing_when_quick(relume, tmp_path):
     done = relume("doctor", "--quick", "--json", "--data", tmp_path / "data")
 
     told = json.loads(done.stdout)

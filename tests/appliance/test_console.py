@@ -1,4 +1,4 @@
-"""The words of the command line: usage, suggestions, several files, and what is not carried out."""
+"""Messages of the command line: usage, suggestions, several files, and refused options."""
 
 import io
 import os

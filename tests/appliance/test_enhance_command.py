@@ -1,4 +1,4 @@
-"""`relume enhance` where all goes well, and where it is stopped."""
+"""`relume enhance` when it succeeds, and when it is stopped."""
 
 import json
 import shutil

@@ -36,7 +36,7 @@ def test_every_error_has_its_exit_code(error, code):
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_and_the_second_ends(kind):
-    # Under nohup one of them is ignored, and would stay so.
+    # Under nohup one of them is ignored, and would remain so.
     inherited = signal.signal(kind, signal.default_int_handler)
     try:
         with cancel_on_signal() as cancel:

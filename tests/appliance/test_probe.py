@@ -13,7 +13,7 @@ from runtime.media.damage import damaged_places
 from runtime.options import EnhanceOptions
 
 
-def test_probe_as_text_tells_the_streams(clip):
+def test_probe_as_text_lists_the_streams(clip):
     text = show_probe(clip, as_json=False)
 
     assert "64x48, 4:2:0 8-bit, 25 fps, 12 frames" in text
@@ -48,7 +48,7 @@ def lose_packet(path, share):
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mov"])
-def test_probe_says_of_a_file_that_is_truncated_what_the_watch_folder_says(suffix, write_clip, relume, tmp_path):
+def test_probe_agrees_with_the_watch_folder_on_truncated_files(suffix, write_clip, relume, tmp_path):
     path = cut(write_clip(tmp_path / f"clip{suffix}"), 0.8)
     with pytest.raises(UnreadableError) as refused:
         check_media(path, EnhanceOptions())
@@ -64,7 +64,7 @@ def test_probe_says_of_a_file_that_is_truncated_what_the_watch_folder_says(suffi
         assert json.loads(show_probe(path, as_json=True))["damage"] == str(refused.value)
 
 
-def test_probe_says_that_a_damaged_tail_cannot_be_decoded(write_clip, tmp_path):
+def test_probe_reports_that_a_damaged_tail_cannot_be_decoded(write_clip, tmp_path):
     path = lose_packet(write_clip(tmp_path / "clip.ts", frames=40, size=(320, 240), audio=False), 0.6)
     with pytest.raises(UnreadableError) as refused:
         check_media(path, EnhanceOptions())
@@ -73,7 +73,7 @@ def test_probe_says_that_a_damaged_tail_cannot_be_decoded(write_clip, tmp_path):
     assert "packets of stream 0 are missing" in str(refused.value)
 
 
-def test_probe_of_a_whole_file_names_no_damage(clip, relume):
+def test_probe_of_an_intact_file_reports_no_damage(clip, relume):
     assert "none found at the end; use --check to decode the whole file" in show_probe(clip, as_json=False)
 
     done = relume("probe", "--check", "--json", clip)

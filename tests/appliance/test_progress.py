@@ -14,13 +14,13 @@ def test_durations_are_minutes_and_seconds(seconds, words):
     assert describe_duration(seconds) == words
 
 
-def test_progress_tells_frames_rate_and_time_left():
+def test_progress_shows_frames_rate_and_time_left():
     progress = Progress("enhance", frames_done=30, frames_total=150, fps=15.04, eta_s=8.0)
 
     assert describe_progress(progress) == "30/150 frames, 15.0 fps, 0:08 left"
 
 
-def test_progress_without_a_total_tells_what_is_done():
+def test_progress_without_a_total_shows_what_is_done():
     assert describe_progress(Progress("enhance", frames_done=7)) == "7 frames"
 
 

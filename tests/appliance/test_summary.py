@@ -42,7 +42,7 @@ REPORT = Report(
 )
 
 
-def test_the_summary_tells_where_the_result_is_and_what_was_done():
+def test_the_summary_shows_where_the_result_is_and_what_was_done():
     text = summarise(REPORT, Path("report.json"))
 
     assert "out.mp4 (1.5 MB)" in text

@@ -37,7 +37,7 @@ def test_torch_is_measured_whole_and_in_tiles(precision: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_without_cuda_it_says_what_to_do(capsys) -> None:
+def test_without_cuda_it_explains_what_to_do(capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 2

@@ -75,7 +75,7 @@ def test_its_variables_are_settings_and_its_ports_the_ones_that_are_served(instr
     assert ports == {Settings.model_fields["port"].default, Settings.model_fields["plain_port"].default}
 
 
-def test_its_health_is_asked_by_a_module_that_there_is(instructions):
+def test_the_health_check_uses_an_existing_module(instructions):
     (health,) = every(last_stage(instructions), "HEALTHCHECK")
     options, _, command = health.partition("CMD ")
     assert "--interval=" in options

@@ -33,7 +33,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "last.pt"
 
 
-def test_a_shipped_model_reads_back_whole(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_shipped_model_reads_back_completely(checkpoint: Path, tmp_path: Path) -> None:
     ship(checkpoint, tmp_path / "zoo" / "speech-test")
 
     model = load_model(tmp_path / "zoo" / "speech-test")

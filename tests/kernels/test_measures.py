@@ -58,7 +58,7 @@ def test_a_block_that_changes_is_found_wherever_it_lies():
         assert largest_block_change(frame, reference) == pytest.approx(0.5 / (3 * rows * columns), rel=1e-3)
 
 
-def test_noise_weighs_little_beside_something_that_moves():
+def test_noise_weighs_little_compared_with_motion():
     rng = np.random.default_rng(2)
     reference = np.full((3, 64, 64), 0.5, np.float32)
     noisy = (reference + rng.normal(0, 1 / 255, reference.shape)).astype(np.float32)

@@ -117,7 +117,7 @@ def test_the_number_of_threads_changes_no_bit(threads):
             np.testing.assert_array_equal(warp(state, flow, workers=workers), warp(state, flow))
 
 
-def test_an_empty_flow_gives_an_empty_result():
+def test_an_empty_flow_returns_an_empty_result():
     assert warp(np.ones((2, 5, 7), np.float32), np.zeros((2, 0, 7), np.float32)).shape == (2, 0, 7)
 
 

@@ -23,7 +23,7 @@ def test_outside_may_repeat_the_border() -> None:
 
 
 @pytest.mark.parametrize("size", [(5, 7), (1, 4), (8, 8)])
-def test_gathers_give_what_grid_sample_gives(size: tuple[int, int]) -> None:
+def test_gathers_equal_grid_sample(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     frame = torch.randn(3, 4, *size)
     positions = pixel_grid(frame[:, :2]) + 3 * torch.randn(3, *size, 2)

@@ -68,7 +68,7 @@ def test_cleaning_stops_when_little_changes() -> None:
         assert not torch.equal(cleaning(change * 0.5)(frames), once)
 
 
-def test_a_pass_tells_its_mean_change_in_255ths() -> None:
+def test_a_pass_reports_its_mean_change_in_255ths() -> None:
     module = CleaningPass(cleaning(1.5))
     frames = torch.rand(1, 3, 8, 8)
     with torch.inference_mode():

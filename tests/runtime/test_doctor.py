@@ -34,7 +34,7 @@ def test_without_the_tool_of_the_driver_there_is_no_gpu(monkeypatch, tmp_path):
         ("echo broken; exit 9", ()),
     ],
 )
-def test_gpus_are_what_the_tool_of_the_driver_tells(monkeypatch, tmp_path, script, gpus):
+def test_gpus_are_listed_from_the_driver_tool(monkeypatch, tmp_path, script, gpus):
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
@@ -88,7 +88,7 @@ def test_a_broken_zoo_is_a_problem_and_no_crash(monkeypatch):
     assert "manifest x is not valid" in doctor.diagnose().problems
 
 
-def test_without_a_measurement_the_safe_backend_is_used_and_says_how_to_measure(tmp_path):
+def test_without_a_measurement_the_default_backend_is_used_with_a_hint(tmp_path):
     diagnosis = doctor.diagnose(trials=False, engines=tmp_path)
 
     used = [backend for backend in diagnosis.backends if backend.used]

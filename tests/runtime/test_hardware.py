@@ -24,7 +24,7 @@ def test_a_processor_is_identified_by_its_name_and_instructions() -> None:
     assert (device.memory_bytes, device.driver, device.cuda) == (0, "", "")
 
 
-def test_a_gpu_is_read_from_what_nvidia_smi_says() -> None:
+def test_a_gpu_is_read_from_nvidia_smi() -> None:
     found = parse_gpu(Gpu("NVIDIA RTX A2000 12GB", "12282 MiB", "580.65.06", "8.6"))
 
     assert found == ("NVIDIA RTX A2000 12GB", "sm86", 12282 << 20, "580.65.06")

@@ -16,7 +16,7 @@ def copied(tmp_path):
     return folder
 
 
-def test_every_shipped_model_is_whole():
+def test_every_shipped_model_is_complete():
     names = {model.manifest.name for model in list_models()}
 
     assert {"light-x4", "light-x2", "light-restore", "speech-demucs", "speech-mask"} <= names

@@ -81,7 +81,7 @@ def test_a_backend_that_cannot_open_a_model_is_replaced_and_reported(clip, tmp_p
     assert (tmp_path / "out.mp4").exists()
 
 
-def test_what_was_asked_for_and_cannot_be_opened_is_an_error(clip, tmp_path, damaged):
+def test_a_requested_backend_that_cannot_be_opened_is_an_error(clip, tmp_path, damaged):
     options = wishes(damaged, backend="openvino", precision="int8")
 
     with pytest.raises(SessionError, match=r"step\.int8\.onnx cannot be read as a model"):

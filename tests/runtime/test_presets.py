@@ -40,7 +40,7 @@ def test_auto_keeps_to_the_limit_of_the_preset():
     assert choice.reason == "320x180: x2 is the maximum of preset surveillance"
 
 
-def test_auto_says_which_size_would_have_been_too_large():
+def test_auto_reports_which_size_would_have_been_too_large():
     reason = choose_scale(720, 1280, UPSCALE).reason
 
     assert reason == "1280x720: x4 would be 5120x2880, over the automatic limit of 4096x2160"

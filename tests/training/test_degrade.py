@@ -44,7 +44,7 @@ def test_the_same_seed_degrades_the_same_way(gt):
     assert psnr(one, shrink(gt, 2)) < 45
 
 
-def test_noise_has_the_strength_asked_for():
+def test_noise_has_the_requested_strength():
     grey = torch.full((4, 3, 64, 64), 0.5)
     ranges = Degradation(clean_share=0, blur_share=0, noise_share=1, noise_sigma=(12.0, 12.0), compress_share=0)
 

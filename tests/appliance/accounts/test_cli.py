@@ -32,7 +32,7 @@ def test_accounts_are_made_listed_changed_and_removed(tmp_path: Path):
     assert "Ben" not in run(data, "list").output
 
 
-def test_a_refusal_says_why(tmp_path: Path):
+def test_an_error_states_the_reason(tmp_path: Path):
     data = tmp_path / "data"
     run(data, "add", "Anna", "--role", "administrator", typed=PASSWORD + "\n")
 

@@ -21,7 +21,7 @@ def fail(accounts: Accounts, name: str, address: str = "a") -> str:
 
 
 @pytest.mark.usefixtures("anna")
-def test_a_login_gives_a_secret_of_which_the_database_has_the_hash_alone(accounts: Accounts, database):
+def test_a_login_returns_a_secret_of_which_the_database_has_only_the_hash(accounts: Accounts, database):
     new = accounts.login.log_in("ANNA", PASSWORD, address="a", old=None)
 
     assert new.principal.name == "Anna"

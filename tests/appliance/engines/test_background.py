@@ -1,4 +1,4 @@
-"""The server builds what is wanted while no job runs."""
+"""The server builds requested engines while no job runs."""
 
 import threading
 import time
@@ -52,7 +52,7 @@ def test_nothing_is_started_while_a_job_runs(store, wanted, caplog):
     assert "is being built" not in caplog.text
 
 
-@pytest.mark.slow  # The page's tests have a server do it too.
+@pytest.mark.slow  # The tests of the page do this with a server, too.
 def test_a_requested_engine_is_built_once_no_job_runs(store, wanted):
     idle = threading.Event()
     store.request_build(wanted)

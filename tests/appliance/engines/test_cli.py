@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def engines(tmp_path):
-    """Run a sub-command; what it raises is raised here."""
+    """Run a subcommand; its exceptions are raised here."""
 
     def run(*words, code=0):
         done = CliRunner().invoke(app, [*words, "--data", str(tmp_path)], catch_exceptions=False)

@@ -1,4 +1,4 @@
-"""A box measures itself once while it is idle, makes way for a job, and leaves what it knows alone."""
+"""A server measures its backends once while it is idle, stops for a job, and repeats no valid measurement."""
 
 import os
 import threading
@@ -108,7 +108,7 @@ def test_a_busy_machine_is_not_measured_and_a_job_ends_the_measuring(tmp_path):
 
 
 def pretend(model):
-    """Return speeds of a model that was not run."""
+    """Return made-up speeds of a model."""
     digests = {file.precision: file.sha256 for file in model.manifest.files}
     return tuple(
         Speed(
@@ -129,7 +129,7 @@ def pretend(model):
 
 
 def children():
-    """Return the processes that measure, of this one; servers of other tests may run beside them."""
+    """Return this process's measuring processes; servers of other tests may run at the same time."""
     found = []
     for task in os.listdir("/proc/self/task"):
         try:
@@ -149,7 +149,7 @@ def is_measuring(child):
 
 @pytest.fixture
 def gpu_box(monkeypatch):
-    """A box whose `rtx` takes engines of the store; there is one only once `built` is set."""
+    """A server whose `rtx` backend uses engines of the store; there is one only once `built` is set."""
     backend = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, EngineType.RTX)
     cpu = next(backend for backend in list_backends() if backend.name == "cpu")
     built = threading.Event()
@@ -199,7 +199,7 @@ class InstantSession(Closing):
 
 
 def test_an_engine_is_requested_built_benchmarked_and_chosen(monkeypatch, tmp_path):
-    """On a box with a GPU, of which all but the library is real: it is this processor, and its engines do nothing."""
+    """On a server with a GPU whose library is fake: it is this processor, and its engines do nothing."""
     model = find_model("speech-mask")
     cpu = find_backend("cpu")
     rtx = BackendInfo("rtx", True, "made up", ("fp32",), ("onnxruntime",), True, EngineType.RTX)

@@ -59,7 +59,7 @@ def clip(tmp_path: Path, clip_bytes: bytes) -> Path:
 
 @pytest.fixture
 def write_noise(tmp_path: Path) -> Callable[..., Path]:
-    """Write a file of noise alone."""
+    """Write a file of noise."""
 
     def write(name: str, *, seconds: int = 1) -> Path:
         rng = np.random.default_rng(1)
@@ -77,7 +77,7 @@ def write_noise(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def add(queue: JobQueue, tmp_path: Path) -> Callable[..., JobRecord]:
-    """Add a job; without a source it is one that nobody will run."""
+    """Add a job; without a source it is never run."""
 
     def add_job(title: str = "clip.mp4", source: Path | None = None, **fields: object) -> JobRecord:
         options = fields.pop("options", EnhanceOptions(preset="restore"))
@@ -105,7 +105,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 120) -> T:
-    """Wait for something that another process does, and return what the condition found."""
+    """Wait for another process, and return what the condition found."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -120,13 +120,13 @@ def until() -> Callable[..., object]:
 
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some seconds of work: an idle machine must not finish it between a look and a kill."""
+    """A few seconds of work: an idle machine must not finish it between a check and a kill."""
     return write_clip(tmp_path_factory.mktemp("long") / "long.mp4", scene_frames=100)
 
 
 @pytest.fixture
 def start_worker(data: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start a worker by itself; `prefix` is a command that runs it."""
+    """Start a worker on its own; `prefix` is a command that runs it."""
     started = []
 
     def start(*arguments: object, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from runtime.progress import Progress
 
 @pytest.fixture
 def jobs(data):
-    """Run a sub-command; what it raises is raised here."""
+    """Run a subcommand; its exceptions are raised here."""
 
     def run(*words):
         return CliRunner().invoke(app, [*words, "--data", str(data)], catch_exceptions=False).output.rstrip("\n")

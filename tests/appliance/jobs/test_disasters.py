@@ -1,4 +1,4 @@
-"""What goes wrong around a job: each ends in a clear state and message, and nothing is lost."""
+"""Failures around a job: each ends in a clear state and message, and nothing is lost."""
 
 import shutil
 import sqlite3
@@ -28,11 +28,11 @@ SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
 @pytest.fixture
 def on_small_disk(tmp_path):
-    """Return the command that runs another one with a small file system of its own at a folder, seen by nobody else."""
+    """Return a command that runs another one with a small private file system mounted on a folder."""
     if shutil.which("unshare") is None:
         pytest.skip("the unshare command is missing")
     if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=False).returncode:
-        pytest.skip("this kernel lets nobody mount in a namespace of his own")
+        pytest.skip("this kernel does not allow mounts in a private namespace")
 
     def prefix(folder, options):
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def test_a_read_only_target_fails_with_a_message_and_can_be_retried(
 
 
 def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, clip_bytes, monkeypatch, undisturbed):
-    """A worker that starts anew says what is missing, and once it is back goes on where it was."""
+    """A restarted worker reports what is missing, and resumes once it is back."""
     job = add("clip", clip, options=SILENT)
     told, stopping = ProgressReporter.progress, threading.Event()
 
@@ -125,7 +125,7 @@ def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, 
 
 
 def test_a_source_that_is_removed_under_a_running_worker(add, work, queue, clip, monkeypatch, undisturbed):
-    """The job holds the file open: it is read to its end, whatever becomes of its name."""
+    """The job keeps the file open: it is read to its end, whatever happens to its name."""
     job = add("clip", clip, options=SILENT)
     told = ProgressReporter.progress
 
@@ -176,7 +176,7 @@ def test_a_database_that_others_hold_delays_a_job_and_harms_nothing(add, data, c
         with closing(sqlite3.connect(database_path(data), isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             thread.start()
-            # The result is complete, and waits under its hidden name to be noted.
+            # The result is complete, and waits under its hidden name to be recorded.
             until(lambda: list(queue.files(job.id).results.glob(".relume-*.mp4")))
             time.sleep(0.5)
             assert thread.is_alive()

@@ -1,4 +1,4 @@
-"""What a job will take, measured on the source itself and told in words."""
+"""The time and space that a job needs, measured on the source itself and shown as text."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def trial(monkeypatch):
-    """Replace the trial by a known answer, on a disk and memory of known size."""
+    """Replace the test run with a known answer, on a disk and memory of known size."""
 
     def become(*, length=Fraction(600), measured=MEASURED, disk=10**12, memory=10**10):
         monkeypatch.setattr(estimate_module, "_try", lambda *_: measured)
@@ -32,7 +32,7 @@ def trial(monkeypatch):
     return become
 
 
-def test_a_real_trial_tells_time_memory_and_disk(clip, data):
+def test_a_real_test_run_measures_time_memory_and_disk(clip, data):
     found = estimate(clip, SILENT, data)
 
     assert found.fits
@@ -58,12 +58,12 @@ def test_a_slow_source_is_tried_with_fewer_frames(clip, tmp_path):
     assert quick.result_bytes > 0
 
 
-def test_the_trial_is_extended_to_the_whole_length(trial, clip, data):
+def test_the_test_run_is_extrapolated_to_the_whole_length(trial, clip, data):
     trial()
 
     found = estimate(clip, SILENT, data)
 
-    # 600 s are 300 spans; what is compared are the first 120 s.
+    # 600 s are 300 spans; the first 120 s are compared.
     assert found.time_s == 1.0 + 300 * 4.0 + 60 * 0.5
     assert found.memory_bytes == 550_000_000
     assert found.disk_needed_bytes == 2 * 330_000_000 + 60_000_000
@@ -124,7 +124,7 @@ def test_a_trial_without_an_end_is_reported(clip, data, monkeypatch):
         (1, b"", r"the test run failed unexpectedly \(ValueError: oh\)"),
     ],
 )
-def test_a_trial_that_fails_says_why(code, output, message):
+def test_a_failed_test_run_states_the_reason(code, output, message):
     with pytest.raises(TrialError, match=message):
         estimate_module._read(code, output, b"Traceback\nValueError: oh\n")
 

@@ -1,4 +1,4 @@
-"""A worker knows how near it is to its limit on memory."""
+"""A worker knows how close it is to its memory limit."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Names of results: safe whatever the title, and never one that exists."""
+"""Names of results: safe for any title, and never an existing one."""
 
 from itertools import islice
 

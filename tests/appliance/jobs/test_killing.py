@@ -1,4 +1,4 @@
-"""Processes are killed at random moments, and every job ends complete, once, and as if nothing had happened."""
+"""Processes are killed at random moments, and every job ends complete, once, and as if uninterrupted."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Preview proxies: the same times and size on both sides, whatever the source is like."""
+"""Preview proxies: the same times and size on both sides, for every kind of source."""
 
 import threading
 from fractions import Fraction
@@ -17,7 +17,7 @@ from runtime.options import EnhanceOptions
 
 
 def write(path, *, size=(64, 48), times=range(0, 480, 40), rotation=0, aspect=None, sound_at=None, codec="libx264"):
-    """Write a film with pictures at times in milliseconds; sound starts at a time in milliseconds."""
+    """Write a video with frames at times in milliseconds; audio starts at a time in milliseconds."""
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25, options={"preset": "veryfast"} if codec == "libx264" else {})
@@ -151,7 +151,7 @@ def test_audio_keeps_its_offset_to_the_video(tmp_path):
 
     compare(tmp_path, source, options=EnhanceOptions(preset="restore", strength=0.0))
 
-    # Sound begins 0.2 s after the first picture.
+    # Audio begins 0.2 s after the first frame.
     for name in ("before.mp4", "after.mp4"):
         assert loud_from(tmp_path / name) == pytest.approx(0.2, abs=0.03)
 

@@ -1,4 +1,4 @@
-"""What a reporter takes for a sign of life, and what not."""
+"""What a reporter counts as a sign of life."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from runtime.progress import Progress
 
 
 class SlowLease(JobLease):
-    """A lease whose questions take the reporter's own time, as they do on a busy machine."""
+    """A lease whose queries use the reporter's CPU time, as on a busy machine."""
 
     left, done = 0, threading.Event()
 
@@ -35,7 +35,7 @@ def reporting(database, add, data):
 
 
 def beats_after_questions(lease, number):
-    """Do nothing at all meanwhile: that would be work."""
+    """Do nothing at all meanwhile, since that would count as work."""
     lease.done.clear()
     lease.left = number
     assert lease.done.wait(60)
@@ -48,7 +48,7 @@ def test_the_time_that_the_reporter_takes_itself_is_no_sign_of_life(reporting):
 
     before = lease.heartbeats()
 
-    # Another thread of the tests may do something meanwhile; the reporter's own time would be one for each question.
+    # Another thread of the tests may be active meanwhile; the reporter's own time would be one for each query.
     assert beats_after_questions(lease, 6) <= before + 2
 
 

@@ -1,4 +1,4 @@
-"""A result gets its name exactly once, wherever its worker is killed."""
+"""A result is published exactly once, wherever its worker is killed."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ from runtime.errors import OutputError
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
+    """Stands in for SIGKILL: nothing catches it."""
 
 
 @pytest.fixture
 def strike(monkeypatch):
-    """Kill before or after the n-th thing that stays on the disk."""
+    """Kill before or after the n-th durable change on disk."""
 
     def arm(step, *, links):
         count = [0]
@@ -47,7 +47,7 @@ def strike(monkeypatch):
 
 
 def attempt(queue, job, folder):
-    """Do what a worker does from the moment on at which the result is complete."""
+    """Perform a worker's steps once the result is complete."""
     result = find_published(queue.lease("cpu"), job.id)
     if result is None:
         result = publish_once(

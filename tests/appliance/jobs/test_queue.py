@@ -25,7 +25,7 @@ def turns(queue):
     return titles(queue.list(states=[JobState.QUEUED]))
 
 
-def test_a_job_is_kept_as_it_was_given(add, queue, tmp_path):
+def test_a_job_is_stored_unchanged(add, queue, tmp_path):
     job = add("a.mp4", target=tmp_path / "b.mp4", owner="me", priority=3, folder="f", source_digest="d")
 
     found = queue.get(job.id)
@@ -428,7 +428,7 @@ def test_the_wall_clock_decides_nothing(add, queue, monkeypatch):
 def plan(database, query, values):
     with database.read() as connection:
         steps = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
-    # The name of each job's watch folder is looked up by the folder's own key.
+    # The name of each job's watch folder is looked up by the folder's key.
     names = [step for step in steps if " folders " in step]
     assert all(step.startswith("SEARCH folders USING INDEX sqlite_autoindex_folders_1") for step in names)
     return [step for step in steps if step not in names and "SUBQUERY" not in step]
@@ -578,7 +578,7 @@ def test_older_jobs_keep_the_time_that_is_known_of_them(tmp_path):
 
 @pytest.mark.parametrize("what", ["cancel", "remove", "release"])
 def test_slow_work_on_files_keeps_no_other_writer_waiting(queue, add, data, monkeypatch, what):
-    """As on a share that hangs: whoever removes files there must not hold the database meanwhile."""
+    """As on a hung share: removing files there must not lock the database meanwhile."""
     job, written = add(), []
     (queue.files(job.id).workspace / "segments").mkdir(parents=True)
     removing = shutil.rmtree

@@ -1,4 +1,4 @@
-"""One try at a job, in this process: results, names, wishes, and what is said when it goes wrong."""
+"""One attempt at a job, in this process: results, names, options, and messages of failures."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory, clip_bytes):
-    """The packets of a run that nothing interrupts."""
+    """The packets of an uninterrupted run."""
     from runtime.enhance import enhance
 
     from .conftest import RULE
@@ -42,7 +42,7 @@ def undisturbed(tmp_path_factory, clip_bytes):
 
 @pytest.fixture
 def halt(monkeypatch):
-    """Call something when a job has finished twelve frames, and hold the job until it is told to end."""
+    """Call a function when a job has finished twelve frames, and hold the job until it is stopped."""
 
     def at_frame_twelve(act):
         told = ProgressReporter.progress
@@ -67,7 +67,7 @@ def read_sizes(path):
 
 
 @pytest.mark.parametrize(("wished", "backend"), [("auto", "openvino-cpu"), ("cpu", "onnxruntime-cpu")])
-def test_the_boxs_backend_is_for_jobs_that_name_none(add, queue, write_noise, wished, backend):
+def test_the_configured_backend_applies_to_jobs_that_set_none(add, queue, write_noise, wished, backend):
     if find_spec("openvino") is None:
         pytest.skip("openvino is not installed")
     job = add(source=write_noise("a.wav"), options=EnhanceOptions(preset="sound-only", backend=wished))
@@ -168,7 +168,7 @@ def test_a_cancelled_job_leaves_nothing(add, work, queue, clip, tmp_path, halt):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_worker_that_shall_end_gives_its_job_back(add, work, clip, halt, monkeypatch, undisturbed):
+def test_a_stopping_worker_returns_its_job(add, work, clip, halt, monkeypatch, undisturbed):
     add("clip", clip, options=SILENT)
     stopping = threading.Event()
     halt(stopping.set)
@@ -261,7 +261,7 @@ def test_a_source_that_cannot_be_used_fails_with_its_reason(add, work, queue, tm
     assert not queue.files(job.id).results.exists() or list(queue.files(job.id).results.iterdir()) == []
 
 
-def test_a_damaged_source_fails_and_is_done_as_far_as_it_can_be_read_when_asked(add, work, queue, clip):
+def test_a_damaged_source_fails_and_is_enhanced_as_far_as_readable_on_request(add, work, queue, clip):
     data = bytearray(clip.read_bytes())
     with av.open(str(clip)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -283,7 +283,7 @@ def test_a_damaged_source_fails_and_is_done_as_far_as_it_can_be_read_when_asked(
     assert [place.index for place in report.damage] == [0]
 
 
-def test_a_failure_tells_the_name_that_the_user_gave(add, work, clip, tmp_path):
+def test_a_failure_shows_the_name_that_the_user_entered(add, work, clip, tmp_path):
     add("clip", clip, target=tmp_path / "out.avi", options=EnhanceOptions(preset="restore", codec=Codec.H264))
 
     job = work()
@@ -545,7 +545,7 @@ def test_another_file_in_the_place_of_a_watched_source_is_not_done(watched, work
     assert not target.exists()
 
 
-def test_a_source_that_is_replaced_while_its_job_runs_gives_no_result(watched, work, monkeypatch, tmp_path):
+def test_a_source_that_is_replaced_while_its_job_runs_has_no_result(watched, work, monkeypatch, tmp_path):
     source, target = watched
     other = write_clip(tmp_path / "other.mp4", scene_frames=4)
     told = ProgressReporter.progress

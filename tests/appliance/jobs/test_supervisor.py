@@ -28,7 +28,7 @@ SILENT = EnhanceOptions(preset="restore", audio=AudioMode.OFF)
 
 @pytest.fixture
 def supervise(data):
-    """Start a supervisor; its workers end with the test."""
+    """Start a supervisor; its workers are stopped with the test."""
     started = []
 
     def start(**options):
@@ -43,7 +43,7 @@ def supervise(data):
 
 
 def holder(supervisor, job):
-    """Return the process that works on a job."""
+    """Return the process that runs a job."""
     (status,) = supervisor.status()
     return status.pid if status.job == job.id else None
 
@@ -117,7 +117,7 @@ def test_a_hanging_worker_is_ended(add, queue, clip, supervise, until):
     assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.DONE, 2)
 
 
-def test_a_job_that_waits_forever_is_given_up(add, queue, long_clip, supervise, until):
+def test_a_job_that_waits_forever_is_abandoned(add, queue, long_clip, supervise, until):
     job = add("long", long_clip)
 
     supervisor = supervise(limits=Limits(hang_timeout_s=2.5, max_crashes=2))

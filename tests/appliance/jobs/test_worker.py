@@ -1,4 +1,4 @@
-"""The worker as a process: how it ends, and what becomes of its job."""
+"""The worker as a process: how it ends, and what happens to its job."""
 
 import os
 import signal
@@ -23,9 +23,7 @@ def is_at_work(queue, job):
     return lambda: queue.get(job.id).frames_done > 0
 
 
-def test_a_worker_does_what_is_queued_and_gives_its_job_back_on_sigterm(
-    add, queue, clip, long_clip, start_worker, until
-):
+def test_a_worker_runs_the_queue_and_returns_its_job_on_sigterm(add, queue, clip, long_clip, start_worker, until):
     first, second = add("first", clip, options=SILENT), add("second", long_clip, options=SILENT)
     process = start_worker()
     until(lambda: queue.get(first.id).is_finished)

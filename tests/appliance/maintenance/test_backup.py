@@ -84,7 +84,7 @@ def test_only_the_owner_can_read_a_backup_and_what_comes_out_of_it(data, tmp_pat
     assert os.stat(tmp_path / "new/secrets/tls.key").st_mode & 0o777 == 0o600
 
 
-def test_a_backup_beside_a_server_that_writes_is_consistent(data, tmp_path):
+def test_a_backup_of_a_running_server_is_consistent(data, tmp_path):
     stop = threading.Event()
     added, before = [], []
 
@@ -137,7 +137,7 @@ def test_a_live_directory_is_never_restored_into(data, tmp_path):
     }
 
 
-def test_replacing_keeps_the_old_state_beside_the_new(data, tmp_path):
+def test_replacing_keeps_the_old_state_next_to_the_new(data, tmp_path):
     back_up(data, tmp_path / "b.tar")
     add_job(data, "later.mp4")
     (data / "relume.toml").write_text("port = 9999\n")
@@ -153,7 +153,7 @@ def test_replacing_keeps_the_old_state_beside_the_new(data, tmp_path):
 
 
 def rewrite(path: Path, change) -> None:
-    """Write an archive again, as somebody who wants to do harm would."""
+    """Rewrite an archive, as an attacker would."""
     with tarfile.open(path) as tar:
         members = [(member, tar.extractfile(member).read()) for member in tar]
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -163,7 +163,7 @@ def rewrite(path: Path, change) -> None:
 
 
 def with_file(name: str, **fields):
-    """Add a file to the archive, and to the manifest of it."""
+    """Add a file to the archive and its manifest."""
 
     def change(members):
         manifest = backup_module.Manifest.model_validate_json(members[-1][1])

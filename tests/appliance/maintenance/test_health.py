@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """Gives the server's `answer` to every question."""
+    """Sends the server's `answer` to every request."""
 
     def do_GET(self) -> None:
         status, body = self.server.answer
@@ -41,7 +41,7 @@ def settings(server, tmp_path, **changes) -> Settings:
     return Settings(data=tmp_path, port=server.server_address[1], tls=False, **changes)
 
 
-def test_a_server_that_is_well_gives_its_version(server, tmp_path):
+def test_a_healthy_server_returns_its_version(server, tmp_path):
     assert ask(settings(server, tmp_path)) == "1.2.3"
 
 
@@ -54,7 +54,7 @@ def test_any_other_answer_is_an_error(server, tmp_path, answer):
         ask(settings(server, tmp_path))
 
 
-def test_the_module_tells_by_its_exit_code(server, tmp_path):
+def test_the_module_reports_by_its_exit_code(server, tmp_path):
     def run(**variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "appliance.maintenance.health"],

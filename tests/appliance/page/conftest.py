@@ -29,7 +29,7 @@ from runtime.manifest import zoo_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 SCREENSHOTS = ROOT / "out" / "screenshots" if os.environ.get("RELUME_SCREENSHOTS") else None
-"""Where `look` keeps what it saw; nowhere by default, since each takes half a second."""
+"""Where `look` keeps screenshots; nowhere by default, since each takes half a second."""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",
@@ -48,7 +48,7 @@ MARKUP = "<img src=x onerror=alert(1)>"
 
 
 class Api:
-    """The box's API for one user, as another program would use it."""
+    """The server's API for one user, as another program would use it."""
 
     def __init__(self, url: str) -> None:
         self.url, self._csrf = url, ""
@@ -95,7 +95,7 @@ class Api:
             job = self.send("GET", f"/api/jobs/{job_id}")
             return job["state"] in ("done", "failed") and job
 
-        # Each look takes time from the job.
+        # Each request slows the job down.
         return poll(ended, every_s=0.2)
 
     def end_jobs(self) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ class Box:
 
 @pytest.fixture(scope="package")
 def open_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Box]]:
-    """Yield the function that starts a new box, with these lines of settings; all are stopped at the end."""
+    """Yield a function that starts a new server, with these lines of settings; all are stopped at the end."""
     boxes: list[Box] = []
 
     def start(settings: str = "") -> Box:
@@ -185,7 +185,7 @@ def open_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         boxes.append(Box(tmp_path_factory.mktemp("box"), port))
-        # On a busy machine the process that looks into an upload may take longer than a person would wait.
+        # On a busy machine the process that checks an upload may take longer than a person would wait.
         (boxes[-1].data / "relume.toml").write_text("probe_timeout_s = 120\n" + settings)
         return boxes[-1].start()
 
@@ -196,7 +196,7 @@ def open_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
 @dataclass(frozen=True)
 class Furnished:
-    """A box in use: accounts, a watch folder, an own model, and a job of each kind that ends without help."""
+    """A server in use: accounts, a watch folder, an imported model, and a job of each kind that ends without help."""
 
     box: Box
     maria: Api
@@ -240,7 +240,7 @@ def furnished(open_box: Callable[..., Box], clip_file: Path, tmp_path_factory: p
 
 @dataclass
 class Asleep:
-    """A box whose worker is stopped, so that jobs wait until `wake`."""
+    """A server whose worker is stopped, so that jobs wait until `wake`."""
 
     box: Box
     maria: Api
@@ -268,7 +268,7 @@ class Asleep:
     def queue(self, preset: str, *names: str) -> list[dict[str, Any]]:
         """Queue jobs of these names, and no others.
 
-        One that an earlier test cancelled is retried: each upload is looked into by a process, which takes a second.
+        One that an earlier test cancelled is retried: each upload is checked by a process, which takes a second.
         """
         known = {}
         for job in self.maria.end_jobs():
@@ -294,7 +294,7 @@ def asleep_box(open_box: Callable[..., Box], clip_file: Path) -> Asleep:
 
 @pytest.fixture
 def asleep(asleep_box: Asleep) -> Iterator[Asleep]:
-    """Yield the box whose worker is stopped, with no job that waits."""
+    """Yield the server whose worker is stopped, without queued jobs."""
     asleep_box.sleep()
     yield asleep_box
     asleep_box.wake()
@@ -302,7 +302,7 @@ def asleep(asleep_box: Asleep) -> Iterator[Asleep]:
 
 @dataclass
 class Faults:
-    """What a page must not do; `allowed` are patterns of what a test brings about itself."""
+    """What a page must not do; `allowed` are patterns of faults that a test causes on purpose."""
 
     url: str
     allowed: list[str] = field(default_factory=list)
@@ -313,9 +313,9 @@ class Faults:
 
 
 def watch(page: Any) -> None:
-    """Note the faults of a page in its `faults`, and keep its file dialogs in `choosers`.
+    """Record the faults of a page in its `faults`, and keep its file dialogs in `choosers`.
 
-    Told of a file dialog only right before the click, Playwright may be too late.
+    If Playwright is asked to expect a file dialog only just before the click, it may be too late.
     """
 
     def note(is_fault: bool, text: str) -> None:
@@ -336,7 +336,7 @@ def watch(page: Any) -> None:
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    # For this folder and not the session: while it runs, no other test of this thread could use asyncio.
+    # For this folder rather than the session: while it runs, no other test of this thread could use asyncio.
     sync_api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
@@ -349,7 +349,7 @@ def chromium() -> Iterator[Any]:
 class Profiles:
     """Browser profiles, one for each user of each server, and their pages.
 
-    A page that is used again starts four times as fast as a new one: it has a process, the files and a log-in.
+    A page that is used again starts four times as fast as a new one: it has a process, the files and a login.
     """
 
     def __init__(self, browser: Any) -> None:
@@ -359,7 +359,7 @@ class Profiles:
         self._users: dict[tuple[str, str], Api] = {}
 
     def take(self, url: str, name: str | None, *, fresh: bool = False, **options: Any) -> Any:
-        """Return a page of a user, or of nobody, without what other tests left behind."""
+        """Return a page of a user, or of nobody, without remains of other tests."""
         key = (url, name, *sorted(options.items()))
         profile = None if fresh else self._profiles.get(key)
         if profile is None:
@@ -371,7 +371,7 @@ class Profiles:
         page = idle.pop() if idle else profile.new_page()
         if not hasattr(page, "faults"):
             watch(page)
-        # The address between the tests names no icon, so that the browser asks for its own.
+        # The page between the tests names no icon, so the browser requests the default one.
         page.faults, page.choosers = Faults(url, ["/favicon.ico"]), []
         session = profile.new_cdp_session(page)
         session.send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "local_storage"})
@@ -409,7 +409,7 @@ def profiles(chromium: Any) -> Profiles:
 
 @pytest.fixture
 def open_page(profiles: Profiles) -> Iterator[Callable[..., Any]]:
-    """Yield the function that opens a page; each is checked for faults at the end.
+    """Yield a function that opens a page; each is checked for faults at the end.
 
     A page has its `Faults` as `page.faults`. No console errors, no broken content policy, no requests elsewhere.
     `fresh` is for a test that leaves something in its browser profile, such as a clock. Only with
@@ -432,7 +432,7 @@ def open_page(profiles: Profiles) -> Iterator[Callable[..., Any]]:
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=color_scheme, reduced_motion=reduced_motion)
         if not trials:
-            # Without a trial the page asks once more when no job runs, and by then a test may have removed the file.
+            # Without a test run the page asks again when no job runs, and by then a test may have removed the file.
             page.faults.allowed.append("404 .*/api/estimates")
             page.route("**/api/estimates", estimate_without_trial)
         opened.append((page, page.faults))
@@ -452,7 +452,7 @@ def estimate_without_trial(route: Any) -> None:
 
 @pytest.fixture
 def log_in(open_page: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function that opens a view of the page for a user who is logged in."""
+    """Return a function that opens a view of the page for a user who is logged in."""
 
     def enter(url: str, name: str = "Maria", at: str = "", **options: Any) -> Any:
         page = open_page(f"{url}/#/{at}", user=name, **options)
@@ -464,7 +464,7 @@ def log_in(open_page: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def look() -> Callable[..., list[str]]:
-    """Return the function that names what is wrong with how a page is made, and may keep a screenshot of it.
+    """Return a function that lists the faults of a page's markup and layout, and may keep a screenshot.
 
     That are accessibility faults that axe (MPL-2.0, used here alone) calls serious or critical, and what is wider
     than the window. `check` may name the only rules that are to be checked.
@@ -485,7 +485,7 @@ def look() -> Callable[..., list[str]]:
     return look_at
 
 
-# Colours that were just changed are painted a frame later, and may take a moment on their way.
+# Changed colours are painted a frame later, and transitions may take a moment.
 SETTLE = """async () => {
   scrollTo(0, 0);
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));

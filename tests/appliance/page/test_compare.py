@@ -1,4 +1,4 @@
-"""The comparison: its line, its keys, zoom and pan, the original while a key is held, and full screen."""
+"""The comparison: its slider, its keys, zoom and pan, the original while a key is held, and full screen."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ TRANSFORMS = "videos => videos.map((video) => getComputedStyle(video).transform)
 
 @pytest.fixture
 def shown(furnished: Any, log_in: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function that opens the comparison of the finished job, or of the one without video."""
+    """Return a function that opens the comparison of the finished job, or of the one without video."""
 
     def show(job: str = "job", **options: Any) -> Any:
         page = log_in(furnished.url, at=f"job/{getattr(furnished, job)['id']}", **options)
@@ -155,7 +155,7 @@ def test_both_videos_are_zoomed_and_moved_as_one(shown: Callable[..., Any], poll
     one, other = videos.evaluate_all(TRANSFORMS)
     assert one == other != "matrix(1, 0, 0, 1, 0, 0)"
 
-    # Away from the line the picture is dragged, and the line stays.
+    # Away from the slider the image is dragged, and the slider stays.
     at = line_at(page)
     page.mouse.move(x + 150, y)
     page.mouse.down()
@@ -167,7 +167,7 @@ def test_both_videos_are_zoomed_and_moved_as_one(shown: Callable[..., Any], poll
     page.keyboard.press("Shift+ArrowRight")
     assert videos.evaluate_all(TRANSFORMS)[0] != moved[0], "the keyboard moves it too"
 
-    # Zoomed in, the wheel zooms; over the whole picture it scrolls the page.
+    # Zoomed in, the wheel zooms; otherwise it scrolls the page.
     scale = "video => new DOMMatrix(getComputedStyle(video).transform).a"
     before = videos.first.evaluate(scale)
     page.mouse.wheel(0, -200)

@@ -43,7 +43,7 @@ def test_an_engine_that_failed_is_rebuilt_from_the_page(
     row.get_by_role("button", name="Rebuild").click()
     page.get_by_text("will be rebuilt when no job is running").wait_for()
 
-    # The server's own builder makes it; the page looks every ten seconds.
+    # The server's builder builds it; the page checks every ten seconds.
     row.get_by_text("Ready").wait_for(timeout=90_000)
 
 

@@ -1,4 +1,4 @@
-"""What holds of the page's files without a browser."""
+"""Checks of the page's files that need no browser."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ IMPORT = re.compile(r'^import\s[^;]*?from "(\.[^"]+)";', re.MULTILINE)
 
 
 def imported(module: Path, seen: set[Path]) -> set[Path]:
-    """Follow the imports that a browser must have before the module runs."""
+    """Follow the imports that a browser must load before the module runs."""
     if module not in seen:
         seen.add(module)
         for name in IMPORT.findall(module.read_text(encoding="utf-8")):
@@ -29,7 +29,7 @@ def test_what_the_queue_needs_is_fetched_at_once() -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    # With the views, which are imported when they are shown.
+    # Including the views, which are imported when they are shown.
     imports = {
         module: {
             (module.parent / name).resolve()
@@ -86,7 +86,7 @@ def test_a_catalogue_has_every_text_once_and_keeps_what_is_filled_in(catalogue: 
     ] == []
 
 
-# Capitalised strings of the code that nobody reads: names of the platform, and texts that are put together from others.
+# Capitalised strings that are not translated: platform names, and texts that are composed of others.
 NOT_TEXTS = re.compile(
     r"\W*{}\W*{?}?\W*|[A-Z]+|(Api|Form|Abort)Error|(Content|Upload|Tus)-\w+|X-CSRF-Token|Accept|Arrow\w+|Enter|"
     r"Escape|Relume|Notification|Location|English|Deutsch|Edge?|Firefox|Chrome|Safari|Android|Windows|Mac OS|Linux|"

@@ -1,4 +1,4 @@
-"""Forms: what is wrong is told at the field, in view, and nobody is thrown out of a page."""
+"""Forms: errors are shown at the field, in view, and nobody is thrown out of a page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_a_wrong_current_password_is_reported_at_its_field(furnished: Any, log_i
     assert page.locator(".field-error").count() == 0
 
 
-def test_an_invalid_setting_is_reported_at_the_field_and_beside_save(
+def test_an_invalid_setting_is_reported_at_the_field_and_next_to_save(
     furnished: Any, log_in: Callable[..., Any]
 ) -> None:
     page = log_in(furnished.url, at="settings")
@@ -50,7 +50,7 @@ def test_an_invalid_setting_is_reported_at_the_field_and_beside_save(
         page.get_by_role("button", name="Discard").click()
 
 
-def test_settings_stand_in_groups_and_say_what_fixes_them(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_settings_are_grouped_and_show_what_overrides_them(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url, at="settings")
     page.get_by_text("No changes").wait_for()
 

@@ -12,7 +12,7 @@ TIMES = "videos => videos.map((video) => video.currentTime)"
 
 @pytest.fixture(scope="module")
 def new_box(open_box: Callable[..., Any]) -> Any:
-    """Start a server without accounts; the second test makes the first one."""
+    """Start a server without accounts; the second test creates the first one."""
     return open_box()
 
 
@@ -39,7 +39,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     box = new_box
     page = open_page(box.setup_link, reduced_motion="reduce", trials=True)
 
-    # Set up: mistakes are named, then the account is made and its owner is in.
+    # Setup: mistakes are shown, then the account is created and its owner is logged in.
     page.get_by_label("User name").fill("Maria")
     faults = look(page, "setup-desktop-light")
     page.get_by_label("Password", exact=True).fill("short")
@@ -67,7 +67,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     page.get_by_role("heading", name="New job").wait_for()
     page.get_by_text("96 × 64").first.wait_for()
 
-    # Choose, and be told what it takes before it starts.
+    # Choose, and see what the job needs before it starts.
     page.get_by_text("2×", exact=True).click()
     page.get_by_text("96 × 64 → 192 × 128 (2×)", exact=True).wait_for()
     page.locator(".estimate").get_by_text("disk space needed").wait_for(timeout=60_000)
@@ -88,7 +88,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     assert card.locator(".job-title").inner_text() == clip_file.name
     card.locator(".job-title").click()
 
-    # Compare: both pictures are there, show the same moment, and the line moves.
+    # Compare: both videos are there, show the same moment, and the slider moves.
     videos = page.locator("video")
     page.locator('.compare[data-ready="true"]').wait_for()
     assert videos.evaluate_all("videos => videos.map((video) => video.readyState >= 2)") == [True, True]
@@ -109,7 +109,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
     before, after = videos.evaluate_all(TIMES)
     assert before == pytest.approx(after, abs=0.1)
 
-    # Sound before and after, one at a time.
+    # Audio before and after, one at a time.
     page.get_by_role("group", name="Audio").get_by_text("Before").click()
     muted = "audios => Object.fromEntries(audios.map((audio) => [audio.src.split('/').pop(), audio.muted]))"
     assert page.locator("audio").evaluate_all(muted) == {"sound-before": False, "sound-after": True}
@@ -124,7 +124,7 @@ def test_a_person_goes_from_the_first_start_to_the_download(
         assert (container.streams.video[0].width, container.streams.video[0].height) == (192, 128)
     assert download.value.suggested_filename == "Café at noon.relume.mp4"
 
-    # Log out: the page shows nothing of it any more, and the server gives nothing.
+    # Log out: the page no longer shows the job, and the server refuses its files.
     job = page.evaluate("location.hash").removeprefix("#/job/")
     page.get_by_role("button", name="Log out").click()
     page.get_by_role("button", name="Log in").wait_for()

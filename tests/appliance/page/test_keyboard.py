@@ -11,7 +11,7 @@ DESCRIBE = """() => {
 
 
 def tab_to(page: Any, wanted: str, *, key: str = "Tab") -> None:
-    """Go on by keyboard until the element with that label has the focus, and check that the eye sees where it is."""
+    """Press Tab until the element with that label has the focus, and check that the focus is visible."""
     passed = []
     for _ in range(80):
         page.keyboard.press(key)

@@ -15,7 +15,7 @@ QUEUED = ("first", "second", "third")
 
 @pytest.fixture
 def jobs(asleep: Any) -> list[dict[str, Any]]:
-    """Add three jobs that wait."""
+    """Add three queued jobs."""
     found: list[dict[str, Any]] = asleep.queue("restore", *(f"{name}.mp4" for name in QUEUED))
     return found
 
@@ -57,7 +57,7 @@ def test_the_queue_follows_the_server_and_a_lost_connection_is_reported(
     page.unroute("**/api/events*")
     note.wait_for(state="hidden")
 
-    # The log-in still counts, what changed meanwhile is there, and what goes on is told again.
+    # The login is still valid, changes made meanwhile are shown, and live updates continue.
     page.locator(".job", has_text="third").get_by_text("Cancelled").wait_for()
     page.locator(".job", has_text="first").get_by_text("Done", exact=True).wait_for(timeout=60_000)
 
@@ -95,9 +95,9 @@ def test_jobs_are_reordered_prioritised_and_cancelled(
 
 @pytest.fixture
 def hold(asleep: Any) -> Iterator[Callable[..., Any]]:
-    """Yield the function that works on the first job as a worker would: it tells how far it is, or stops."""
+    """Yield a function that works on the first job as a worker would: it reports progress, or stops."""
     with Database(database_path(asleep.box.data)) as database:
-        # In the place of the worker that sleeps: the server takes a job back from a device that it has not.
+        # In place of the stopped worker: the server takes a job back from a device that it does not have.
         device = asleep.maria.send("GET", "/api/system")["workers"][0]["device"]
         lease = JobQueue(database).lease(device)
 
@@ -134,7 +134,7 @@ def test_a_paused_job_that_was_started_is_cancelled_only_after_a_question(
     page.get_by_role("button", name="Cancel job").click()
     poll(lambda: maria.send("GET", f"/api/jobs/{jobs[0]['id']}")["state"] == "cancelled")
 
-    # One that was not begun has nothing to lose.
+    # A job that has not started has nothing to lose.
     page.get_by_role("button", name="Cancel: second.mp4").click()
     poll(lambda: maria.send("GET", f"/api/jobs/{jobs[1]['id']}")["state"] == "cancelled")
 

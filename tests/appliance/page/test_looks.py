@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
-# Every view, and what is there when it is complete.
+# Every view, and an element that is present once it is complete.
 VIEWS = {
     "": ".job",
     "history": ".job",
@@ -55,7 +55,7 @@ def look_in_both_themes(page: Any, look: Callable[..., list[str]], name: str) ->
     faults = []
     for theme in ("dark", "light"):
         page.emulate_media(color_scheme=theme)
-        # What differs between the themes are colours, and those are the same on a phone.
+        # The themes differ only in colours, which are the same on a phone.
         rules = ["color-contrast"] if theme == "dark" else True
         faults += look(page, f"{name}-{theme}", check=rules if (theme, name[-5:]) != ("dark", "phone") else False)
     return faults
@@ -77,7 +77,7 @@ def test_a_narrow_phone_has_no_sideways_scrolling_and_a_menu(
     assert look(page, "menu-phone-light") == []
     page.get_by_role("link", name="History").click()
     page.get_by_role("heading", name="History").wait_for()
-    # The menu closes by itself.
+    # The menu closes on its own.
     page.get_by_role("link", name="History").wait_for(state="hidden")
 
 

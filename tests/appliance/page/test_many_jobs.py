@@ -1,4 +1,4 @@
-"""Several jobs at once, the whole queue, and a job's file used once more."""
+"""Several jobs at once, the whole queue, and a job's file used again."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ LONG = f"{'a name that goes on and on ' * 4}.mp4"
 
 @pytest.fixture
 def jobs(asleep: Any) -> list[dict[str, Any]]:
-    """Add three jobs that wait."""
+    """Add three queued jobs."""
     found: list[dict[str, Any]] = asleep.queue("sound-only", "one.mp4", "two.mp4", LONG)
     return found
 

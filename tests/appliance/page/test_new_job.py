@@ -1,4 +1,4 @@
-"""The page of a new job: its files, its choices, the part of a file, previews, and what is told before the start."""
+"""The page of a new job: its files, its options, the part of a file, previews, and the estimate before the start."""
 
 import random
 import re
@@ -15,7 +15,7 @@ AUDIO_PRESETS = ["Audio only", "Podcast and interview", "Dialogue for broadcast"
 
 @pytest.fixture
 def add_files(clip_file: Path) -> Callable[..., None]:
-    """Return the function that adds files of these names from the queue and waits for the form."""
+    """Return a function that adds files of these names from the queue and waits for the form."""
 
     def add(page: Any, *names: str) -> None:
         content = clip_file.read_bytes()
@@ -34,11 +34,11 @@ def add_files(clip_file: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def new_job(furnished: Any, log_in: Callable[..., Any], add_files: Callable[..., None]) -> Callable[..., Any]:
-    """Return the function that logs in as Ben and adds files of these names."""
+    """Return a function that logs in as Ben and adds files of these names."""
 
     def begin(*names: str, **options: Any) -> Any:
         page = log_in(furnished.url, "Ben", **options)
-        # A test that failed may have left some.
+        # A failed test may have left some.
         clear(page)
         add_files(page, *names)
         return page
@@ -48,7 +48,7 @@ def new_job(furnished: Any, log_in: Callable[..., Any], add_files: Callable[...,
 
 @pytest.fixture
 def scene(furnished: Any, log_in: Callable[..., Any], clip_file: Path) -> Any:
-    """Open the form of a new job for a file of Ben that stays where it is."""
+    """Open the form of a new job for a file of Ben's that stays in place."""
     ben = furnished.ben
     files = ben.send("GET", "/api/files")
     if [file["name"] for file in files] != ["scene.mp4"]:
@@ -61,7 +61,7 @@ def scene(furnished: Any, log_in: Callable[..., Any], clip_file: Path) -> Any:
 
 
 def clear(page: Any) -> None:
-    # An estimate that is still under way loses its file.
+    # A running estimate loses its file.
     page.faults.allowed.append("404|422")
     page.evaluate(
         """async () => {
@@ -109,7 +109,7 @@ def test_files_are_in_the_order_of_their_numbers_and_bad_ones_take_one_line(
     clear(page)
 
 
-def test_the_result_and_the_whole_time_are_reported_before_the_start(new_job: Callable[..., Any]) -> None:
+def test_the_result_and_the_total_time_are_shown_before_the_start(new_job: Callable[..., Any]) -> None:
     page = new_job("one.mp4", "two.mp4", height=800, trials=True)
     page.locator("#file-" + jobs_file(page, "two.mp4")).uncheck()
     page.get_by_text("2×", exact=True).click()
@@ -123,7 +123,7 @@ def test_the_result_and_the_whole_time_are_reported_before_the_start(new_job: Ca
     box = page.get_by_role("button", name="Start").bounding_box()
     assert box["y"] + box["height"] <= 800, "the start is always in view"
 
-    # The other file is told from what is known now, without another trial.
+    # The other file's estimate uses what is known now, without another test run.
     asked: list[str] = []
     page.on("request", lambda request: "/api/estimates" in request.url and asked.append(request.post_data))
     page.locator("#file-" + jobs_file(page, "two.mp4")).check()
@@ -150,9 +150,9 @@ def test_a_part_is_chosen_and_the_choices_are_remembered(
     page.get_by_text("0:00.6 of 0:01").wait_for()
     assert page.get_by_label("Start of the part").input_value() == "200"
 
-    # By mouse: the first handle as far as it goes, and back.
+    # With the mouse: the first handle as far as it goes, and back.
     page.get_by_role("button", name="Whole file").click()
-    # What the size becomes has its line: nothing moves under the mouse any more.
+    # The resulting size has a reserved line, so nothing moves under the mouse.
     page.locator(".outcome").get_by_text("H.264").wait_for()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     first = page.get_by_label("Start of the part")

@@ -1,4 +1,4 @@
-"""What the pages have in common: focus, Back, addresses, what one may not see, banners, and other languages."""
+"""What all views have in common: focus, Back, addresses, permissions, banners, and languages."""
 
 import re
 import sqlite3
@@ -10,7 +10,7 @@ from typing import Any
 from playwright.sync_api import expect
 
 PASSWORD = "three green lamps"
-# What the German page shows as it is: names and values.
+# Names and values that the German page shows unchanged.
 NAMES = re.compile(
     r"(Greta|Ben|Guard|Maria|Nina|Recorder|Relume|English|Deutsch|JSON|none|starttls|tls|cpu|fp16|fp32|int8|openvino|"
     r"DEBUG|INFO|WARNING|ERROR|archive-x2|<.*>|/.*|https?:.*|\S+\.(mp4|mkv|wav|mov)|Café at noon.mp4.*|"
@@ -36,7 +36,7 @@ def test_back_closes_a_dialog_and_leaves_the_page(furnished: Any, log_in: Callab
     dialog.wait_for(state="detached")
     assert page.get_by_role("heading", name="Users", exact=True).is_visible()
     assert page.url.endswith("#/users")
-    page.go_forward()  # to where the dialog was open: it is gone, so that nothing is there
+    page.go_forward()  # back to where the dialog was open: it is gone, so nothing is there
     poll(lambda: page.evaluate("history.state") is None)
     assert page.get_by_role("dialog").count() == 0
     page.go_back()
@@ -110,7 +110,7 @@ def test_the_focus_follows_a_moved_row_and_moves_on_when_one_leaves(
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
     poll(lambda: page.evaluate(FOCUSED) == f"Delete: {first}")  # back to where the question came from
-    poll(lambda: drop.get_attribute("aria-busy") is None)  # a click counts again once the first one has ended
+    poll(lambda: drop.get_attribute("aria-busy") is None)  # a click works again once the first one has finished
 
     page.keyboard.press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
@@ -222,7 +222,7 @@ def test_a_logout_after_inactivity_is_explained(furnished: Any, log_in: Callable
     page.get_by_text("You were logged out after 24 hours without activity; log in again.").wait_for()
 
 
-def test_a_view_that_cannot_be_loaded_says_what_to_do(furnished: Any, log_in: Callable[..., Any]) -> None:
+def test_a_view_that_cannot_be_loaded_shows_what_to_do(furnished: Any, log_in: Callable[..., Any]) -> None:
     page = log_in(furnished.url)
     page.faults.allowed += ["ERR_FAILED", "dynamically imported", "Failed to load resource"]
     page.route("**/views/users.js", lambda route: route.abort())
@@ -244,7 +244,7 @@ def test_a_disk_that_is_nearly_full_is_reported_on_every_page(
     ):
 
         def is_told(free: int = free, said: str = said) -> bool:
-            # The server tells of its own disk every few seconds, which takes the banner away again.
+            # The server reports its disk every few seconds, which removes the banner again.
             text, links = page.evaluate(
                 """async (free) => {
                   const main = document.querySelector('script[type=module]').src;
@@ -260,7 +260,7 @@ def test_a_disk_that_is_nearly_full_is_reported_on_every_page(
         poll(is_told)
 
 
-def test_a_folder_is_chosen_by_walking_and_one_for_results_is_created_when_asked(
+def test_a_folder_is_chosen_by_browsing_and_one_for_results_is_created_on_request(
     furnished: Any, log_in: Callable[..., Any], tmp_path: Path, look: Callable[..., list[str]]
 ) -> None:
     (tmp_path / "recordings" / "north").mkdir(parents=True)
@@ -293,7 +293,7 @@ def test_a_folder_is_chosen_by_walking_and_one_for_results_is_created_when_asked
     assert card.locator(".tally").all_inner_texts() == ["Waiting\n0", "Processing\n0", "Done today\n0", "Failed\n0"]
     assert faults + look(page, "folders-live-light", whole=True) == []
 
-    # Live: a file that cannot be read turns up without loading the page.
+    # Live: a file that cannot be read appears without reloading the page.
     (tmp_path / "recordings" / "broken.mp4").write_bytes(b"no video at all")
     for folder in furnished.maria.send("GET", "/api/folders"):
         if folder["path"] == str(tmp_path / "recordings"):
@@ -334,7 +334,7 @@ def test_the_question_mark_lists_the_shortcuts(furnished: Any, log_in: Callable[
     assert page.get_by_role("dialog").count() == 0
 
 
-def test_the_title_of_the_tab_says_how_far_the_running_job_is(
+def test_the_title_of_the_tab_shows_the_progress_of_the_running_job(
     furnished: Any, log_in: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
     page = log_in(furnished.url)
@@ -370,7 +370,7 @@ def test_the_page_is_german_for_a_user_who_chose_it(
         page.goto(f"{furnished.url}/#/{view}")
         page.get_by_role("heading", name=heading, exact=True).wait_for()
         faults += look(page, f"{view or 'queue'}-german", check=False)
-    # What people typed stays as they typed it.
+    # Text entered by users stays unchanged.
     page.goto(f"{furnished.url}/#/history")
     page.locator(".job-title", has_text="Café at noon.mp4").first.wait_for()
     assert page.locator(".state-done").first.inner_text() == "Fertig"

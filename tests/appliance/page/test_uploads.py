@@ -12,7 +12,7 @@ PIECE = 128 * 1024
 
 @pytest.fixture
 def large_file(clip_file: Path, tmp_path: Path) -> Path:
-    """A real clip of three pieces: what follows its last box is an empty one."""
+    """A real clip of three pieces, padded with an empty box at its end."""
     path, padding = tmp_path / "Long take.mp4", 2 * PIECE
     path.write_bytes(clip_file.read_bytes() + (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding))
     return path
@@ -20,8 +20,8 @@ def large_file(clip_file: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ben_in_pieces(furnished: Any, log_in: Callable[..., Any]) -> Any:
-    """Open the queue for Ben with a page that sends small pieces: large ones take seconds on their way to a test."""
-    # A browser profile of its own, for what is changed here.
+    """Open the queue for Ben with a page that sends small pieces: large ones take seconds to reach a test."""
+    # A separate browser profile for the changes made here.
     page = log_in(furnished.url, "Ben", "help", service_workers="block")
     source = TUS.read_text(encoding="utf-8")
     assert WHOLE_PIECE in source
@@ -81,7 +81,7 @@ def test_an_upload_continues_after_the_page_was_loaded_again(
     drop(page, large_file)
     page.get_by_text("Connection lost at").wait_for()
     page.on("dialog", lambda dialog: dialog.accept())
-    # The page is left while nothing gets through: what it tries again meanwhile would be there too.
+    # The page is left while nothing gets through: its retries would otherwise be counted too.
     page.goto("about:blank")
     page.unroute("**/api/uploads/*")
     page.goto(furnished.url)
@@ -167,7 +167,7 @@ def files_of(page: Any) -> Any:
     return page.evaluate("fetch('/api/files').then((answer) => answer.json())")
 
 
-def test_an_upload_tells_its_speed_and_the_time_left(ben_in_pieces: Any, large_file: Path) -> None:
+def test_an_upload_shows_its_speed_and_the_time_left(ben_in_pieces: Any, large_file: Path) -> None:
     page = ben_in_pieces
     network = page.context.new_cdp_session(page)
     network.send(

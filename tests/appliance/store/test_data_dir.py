@@ -1,4 +1,4 @@
-"""The data directory: one server at a time, and clear words for everyone else."""
+"""The data directory: one server at a time, and clear messages for everyone else."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The database: whole transactions, migrations, and what it says when it cannot be used."""
+"""The database: atomic transactions, migrations, and messages when it cannot be used."""
 
 import sqlite3
 import subprocess
@@ -66,7 +66,7 @@ def hold(path, *, then=""):
     return process
 
 
-def test_a_transaction_is_whole_or_nothing(database):
+def test_a_transaction_is_atomic(database):
     add(database, "first")
 
     def fails():
@@ -238,7 +238,7 @@ def test_a_damaged_file_is_named_and_left_unchanged(tmp_path, migrations, databa
 
 
 def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path):
-    """The limit on a file's size stands for the disk's: the kernel refuses to make the file longer."""
+    """The limit on a file's size stands in for a full disk: the kernel refuses to extend the file."""
     program = f"""
 import resource, signal
 from pathlib import Path

@@ -38,7 +38,7 @@ def write_video(
     codec: str = "libx264",
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a tiny film; another seed gives another content."""
+    """Write a tiny video; another seed changes its content."""
     noise = np.random.default_rng(seed)
     images = [noise.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(frames)]
     samples = frames * 1920 if samples is None else samples
@@ -63,13 +63,13 @@ def make_noise(noise: np.random.Generator, samples: int, codec: str) -> media.Au
 
 
 def write_media(path: Path, *, seed: int = 0, **options: object) -> Path:
-    """Write a film or a recording, as the suffix says."""
+    """Write a video or a recording, depending on the suffix."""
     write = write_audio if path.suffix in SOUND_CODECS else write_video
     return write(path, seed=seed, **options)
 
 
 def wait_for(what: Callable[[], object], *, timeout_s: float = 60.0, every_s: float = 0.02) -> None:
-    """Wait until something is true."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -77,7 +77,7 @@ def wait_for(what: Callable[[], object], *, timeout_s: float = 60.0, every_s: fl
 
 
 class Clock:
-    """A clock that goes when it is told."""
+    """A clock that is moved by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -91,7 +91,7 @@ class Clock:
 
 @dataclass
 class Box:
-    """A data directory with a watch folder, and what happened."""
+    """A data directory with a watch folder, and a record of events."""
 
     root: Path
     database: Database
@@ -139,7 +139,7 @@ class Box:
             self.clock.go(1.01 * ingest.config.hold_s / (scans - 1))
 
     def work(self, *, fails: Callable[[JobRecord], str | None] = lambda _: None) -> int:
-        """Do all queued jobs as a worker does, but for the enhancing: the result is the source's bytes and more."""
+        """Do all queued jobs as a worker does, except the enhancement: the result is the source's bytes plus more."""
         done = 0
         while (job := self.queue.lease("test").claim()) is not None:
             self.queue.lease("test").progress(job.id, Progress("enhancing"))
@@ -182,7 +182,7 @@ def until() -> Callable[..., None]:
 
 @pytest.fixture
 def work_on(box: Box) -> Iterator[Callable[..., None]]:
-    """Start a thread that does the jobs as they come."""
+    """Start a thread that does the jobs as they arrive."""
     stop = threading.Event()
     threads = []
 
@@ -203,7 +203,7 @@ def work_on(box: Box) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture(scope="session")
 def start_watch() -> Callable[..., subprocess.Popen[str]]:
-    """Start `relume watch` or `relume folders` in a process of its own."""
+    """Start `relume watch` or `relume folders` in a separate process."""
     program = (
         "from appliance import cli\n"
         "from appliance.watch.cli import folders, watch\n"

@@ -73,7 +73,7 @@ def test_a_folder_takes_an_own_model(folders, tmp_path, monkeypatch):
     assert (folder.config.options.model, folder.config.options.zoo) == ("own", tmp_path / "zoo")
 
 
-def test_refusals_say_what_is_wrong_and_change_nothing(folders, tmp_path):
+def test_errors_state_what_is_wrong_and_change_nothing(folders, tmp_path):
     for arguments, words in (
         (("add", tmp_path / "in", "-o", tmp_path / "in/out"), "is inside the watch folder"),
         (("remove", "nothing"), "no watch folder has the id or path 'nothing'"),

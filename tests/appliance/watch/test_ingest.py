@@ -121,7 +121,7 @@ def test_a_touched_file_is_not_processed_again(box, make_media):
     assert len(box.jobs()) == 1
 
 
-def test_new_content_under_an_old_name_is_done_beside_the_old_result(box, make_media):
+def test_new_content_under_an_old_name_is_enhanced_next_to_the_old_result(box, make_media):
     folder = box.add()
     make_media(box.inbox / "a.mp4", seed=1)
     ingest = box.ingest(folder)
@@ -574,7 +574,7 @@ def test_odd_names_become_jobs_whose_results_keep_them(box, make_media):
 
 
 @pytest.mark.parametrize("ending", [".ready", ".done"])
-def test_a_sidecar_says_that_a_file_is_complete(box, make_media, ending):
+def test_a_sidecar_marks_a_file_as_complete(box, make_media, ending):
     folder = box.add(hold_s=3600.0)
     make_media(box.inbox / "a.mp4", seed=1)
     make_media(box.inbox / "b.mp4", seed=2)
@@ -587,7 +587,7 @@ def test_a_sidecar_says_that_a_file_is_complete(box, make_media, ending):
     assert [job.title for job in box.jobs()] == ["a.mp4"]
 
 
-def test_a_rename_from_a_temporary_name_says_that_a_file_is_complete(box, make_media):
+def test_a_rename_from_a_temporary_name_marks_a_file_as_complete(box, make_media):
     folder = box.add(hold_s=3600.0)
     make_media(box.root / "made.mp4").rename(box.inbox / "a.mp4.part")
     ingest = box.ingest(folder)

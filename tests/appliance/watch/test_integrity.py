@@ -24,7 +24,7 @@ KINDS = [".mp4", ".mov", ".mkv", ".avi", ".ts", ".wav", ".flac", ".mp3", ".ogg",
 
 
 @pytest.mark.parametrize("suffix", KINDS)
-def test_a_whole_file_of_each_kind_passes_and_tells_the_suffix_of_its_result(suffix, tmp_path, make_media):
+def test_a_complete_file_of_each_kind_passes_and_determines_the_suffix_of_its_result(suffix, tmp_path, make_media):
     path = make_media(tmp_path / f"clip{suffix}")
 
     found = check_media(path, EnhanceOptions())
@@ -129,7 +129,7 @@ def test_a_long_file_that_declares_no_end_is_not_decoded_whole(tmp_path, make_me
     assert 10 < len(decoded) < 520
 
 
-def test_a_file_that_someone_says_is_complete_is_only_opened(tmp_path, make_media):
+def test_a_file_declared_complete_is_only_opened(tmp_path, make_media):
     path = make_media(tmp_path / "clip.wav")
     path.write_bytes(path.read_bytes()[:-2000])
 

@@ -66,7 +66,7 @@ def test_waiting_for_the_reader_can_be_cancelled():
     assert time.monotonic() - begun < 30
 
 
-def test_a_reader_in_the_middle_of_a_file_ends_with_the_process_that_asked():
+def test_a_reader_in_the_middle_of_a_file_ends_with_its_parent():
     script = """
 import sys, threading
 from appliance.watch.integrity_process import Inspector

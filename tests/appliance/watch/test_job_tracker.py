@@ -14,7 +14,7 @@ from runtime.errors import OutputError
 
 @dataclass
 class Place:
-    """An original and its done folder."""
+    """An original and its folder for processed originals."""
 
     root: Path
     done: Path

@@ -10,7 +10,7 @@ from appliance.watch.scan import is_excluded, is_temporary, is_text, is_wanted, 
         ".clip.ab12cd34.partial.mp4", "clip.part.mp4", "CLIP.MP4.PART", "clip.mp4.!qB", "._clip.mp4",
     ],
 )  # fmt: skip
-def test_names_that_say_that_they_are_not_finished_are_temporary(name):
+def test_names_of_unfinished_files_are_temporary(name):
     assert is_temporary(name)
 
 
@@ -51,7 +51,7 @@ def test_a_result_keeps_its_place_and_takes_the_suffix_of_its_kind():
     assert str(result_name("clip", ".mkv")) == "clip.mkv"
 
 
-def test_the_name_of_a_result_leaves_room_for_its_temporary_name():
+def test_the_name_of_a_result_leaves_space_for_its_temporary_name():
     name = result_name("ä" * 125 + ".mp4", ".mp4", 12).name
 
     assert len(f".{name.removesuffix('.mp4')}.01234567.partial.mp4".encode()) <= 255

@@ -64,7 +64,7 @@ def test_a_real_bind_mount_is_refused(folders):
     if mounted.returncode:
         pytest.skip("mounting needs root")
     try:
-        for mounts in (None, ()):  # told by the kernel; or found by the inode, where it does not tell
+        for mounts in (None, ()):  # reported by the kernel, or found by the inode where it does not report it
             with pytest.raises(FolderError, match=r"results would be found as new files"):
                 check_folder(FolderConfig(folders / "in/sub", folders / "other"), [], data=None, mounts=mounts)
         with pytest.raises(FolderError, match=r"results would be found as new files"):

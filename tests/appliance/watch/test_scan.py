@@ -104,7 +104,7 @@ def test_temporary_names_and_sidecars_are_no_files(folder):
     assert len(found.unfinished) == 2
 
 
-def test_a_sidecar_that_is_older_than_the_file_says_nothing_of_it(folder):
+def test_a_sidecar_older_than_its_file_is_ignored(folder):
     (folder / "a.mp4.ready").touch()
     os.utime(folder / "a.mp4.ready", ns=(5, 5))
     (folder / "a.mp4").touch()
@@ -125,7 +125,7 @@ def test_folders_that_may_not_be_read_are_named(folder, monkeypatch):
     scandir = os.scandir
 
     def refuse(path):
-        if str(path).endswith("closed"):  # root may read everything, so the refusal is made here
+        if str(path).endswith("closed"):  # root may read everything, so the refusal is simulated
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
@@ -157,7 +157,7 @@ def test_files_that_are_skipped_for_their_names_are_named(folder):
 
     assert set(found.files) == {"clip.wma"}
     assert sorted(found.passed_over) == ["a.bin", "notes.txt"]
-    # A pattern of one's own already says what counts.
+    # An include pattern already determines what counts.
     assert look(folder, include=("*.wma",)).passed_over == []
 
 

@@ -15,7 +15,7 @@ class Scene:
         return [file.name for file in self.tracker.update(found, [name for name in files if name not in ignore])]
 
 
-def test_a_file_is_settled_after_the_hold_time_and_three_looks():
+def test_a_file_is_stable_after_the_hold_time_and_three_scans():
     scene = Scene()
 
     assert scene.look(a=(5, 1)) == []
@@ -31,7 +31,7 @@ def test_the_hold_time_alone_is_not_enough():
     assert scene.look(a=(5, 1)) == ["a"]
 
 
-def test_looks_alone_are_not_enough():
+def test_scans_alone_are_not_enough():
     scene = Scene()
 
     assert [scene.look(a=(5, 1), after=1) for _ in range(10)] == [[]] * 10

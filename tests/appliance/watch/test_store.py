@@ -124,7 +124,7 @@ def test_the_files_of_an_unknown_folder_are_not_kept(box):
 
 @pytest.mark.parametrize("change", ["add", "update"])
 def test_looking_at_a_folders_place_does_not_hold_the_database(box, monkeypatch, change):
-    """A share that does not answer blocks whoever asks for it, and nobody else."""
+    """A share that does not respond blocks only those who access it."""
     folder = box.add() if change == "update" else None
     check = store.check_folder
     written = []

@@ -163,7 +163,7 @@ def test_a_file_that_takes_long_to_read_holds_up_neither_other_folders_nor_the_e
     assert all(reader._process is None for reader in readers)
 
 
-def test_what_failed_is_retried_or_ignored_when_asked(box, watch, until, make_media):
+def test_failed_files_are_retried_or_ignored_on_request(box, watch, until, make_media):
     folder = box.add(hold_s=0.1)
     for name in ("a.mkv", "b.mkv"):
         (box.inbox / name).write_bytes(b"no film" * 100)
@@ -179,7 +179,7 @@ def test_what_failed_is_retried_or_ignored_when_asked(box, watch, until, make_me
     until(lambda: [problem.tries for problem in box.store.problems(folder.id)] == [3])
     with pytest.raises(FolderError, match=r"c\.mkv is not among the files that failed; reload the list"):
         box.store.retry(folder.id, "c.mkv")
-    # What was ignored is taken as soon as it changes.
+    # An ignored file is processed as soon as it changes.
     make_media(box.root / "whole.mkv").rename(box.inbox / "b.mkv")
     until(lambda: [file.name for file in ledger.files(FileState.QUEUED)] == ["b.mkv"])
 
@@ -211,7 +211,7 @@ def test_of_many_files_at_once_each_good_one_is_done_once_and_each_broken_one_na
     work_on()
     good, broken = _make_files(tmp_path / "made", make_media, good=many * 3 // 4, broken=many // 5)
     twins = many // 20
-    # A part of these kinds is never taken for the whole, however long the machine that writes them is held up.
+    # A partial file of these kinds never counts as complete, however long its writer stalls.
     growing = [path for path in good if path.suffix in (".mp4", ".mkv", ".mov", ".avi", ".wav", ".mka")][: many // 10]
     at_once = [path for path in good if path not in growing]
     for path in at_once + broken:

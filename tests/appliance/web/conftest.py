@@ -74,7 +74,7 @@ class Person:
         return place.rpartition("/")[2]
 
     def checked(self, upload_id: str) -> dict[str, Any]:
-        """Wait until a file has been looked into."""
+        """Wait until a file has been checked."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             files = {file["id"]: file for file in self.get("/api/files").json()}

@@ -271,7 +271,7 @@ def test_a_good_certificate_and_a_free_port_are_saved(admin, services, tmp_path:
 
     assert answer.status_code == 200, answer.text
     assert load_settings(services.settings.data).port == port
-    # What is kept is not looked at again: another setting can be changed whatever became of these.
+    # Stored values are not validated again: another setting can be changed whatever happened to these.
     (tmp_path / "zoo").rmdir()
     assert admin.patch("/api/settings", {"upload_days": 5}).status_code == 200
 

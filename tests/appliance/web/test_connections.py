@@ -1,4 +1,4 @@
-"""Connections that say nothing, or too slowly: they end, and keep nobody else out."""
+"""Silent and slow connections: they are closed, and block nobody else."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ WAIT_S = 60
 
 
 class Quick(TimedProtocol):
-    """The protocol with limits that a test can wait for."""
+    """The protocol with limits short enough for a test."""
 
     head_s = 0.5
     body_s = 0.5
@@ -90,7 +90,7 @@ def connect(port: int, said: bytes = b"", *, source: str = "127.0.0.1") -> socke
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Wait until the server ends a connection, whatever it says before."""
+    """Wait until the server closes a connection, whatever it sends before."""
     with contextlib.suppress(ConnectionError):
         while connection.recv(65536):
             pass
@@ -118,7 +118,7 @@ def ask(port: int, *, source: str = "127.0.0.1") -> bytes:
     ],
     ids=["nothing", "begun", "half a head", "idle", "half a second head", "half a body", "no chunk", "unread body"],
 )
-def test_a_connection_that_says_no_more_is_closed(serve, said):
+def test_a_silent_connection_is_closed(serve, said):
     with connect(serve(), said) as connection:
         assert is_closed(connection)
 
@@ -139,13 +139,13 @@ def test_bytes_that_drip_do_not_keep_a_request_alive(serve):
 
 def test_a_handshake_that_stops_half_way_is_closed(serve):
     port = serve(tls=True)
-    hello = bytes.fromhex("160301010001")  # the beginning of a TLS record
+    hello = bytes.fromhex("160301010001")  # the start of a TLS record
     with connect(port, hello) as half, connect(port) as silent:
         assert is_closed(half)
         assert is_closed(silent)
 
 
-def test_an_answer_that_nobody_takes_is_given_up(serve, app):
+def test_an_answer_that_nobody_reads_is_dropped(serve, app):
     @app.get("/endless", include_in_schema=False)
     async def endless():
         from starlette.responses import StreamingResponse
@@ -157,7 +157,7 @@ def test_an_answer_that_nobody_takes_is_given_up(serve, app):
 
         return StreamingResponse(give())
 
-    # The page's own routes end with a mount, which would take the address.
+    # The page's routes end with a mount, which would match the address.
     app.router.routes.insert(0, app.router.routes.pop())
     request = b"GET /endless HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with connect(serve(), request) as connection:
@@ -248,7 +248,7 @@ def test_a_certificate_that_is_renewed_is_taken_without_a_restart(settings, monk
         async with serving._certificate_renewal(settings.model_copy(update={"tls": True}), config):
             await asyncio.sleep(0.2)
             before = served()
-            first.certificate.unlink()  # as good as one that is nearly over: it is made anew
+            first.certificate.unlink()  # treated like one that is about to expire: it is renewed
             for _ in range(600):
                 if served() != before:
                     break

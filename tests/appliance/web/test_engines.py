@@ -1,4 +1,4 @@
-"""The engines of the box through the API: everyone sees them, administrators have one built again."""
+"""The server's engines through the API: everyone sees them, administrators can rebuild one."""
 
 import threading
 
@@ -14,7 +14,7 @@ from runtime.manifest import find_model
 
 @pytest.fixture
 def store(services, monkeypatch):
-    """Return the store of the box, on a processor that is the same wherever the test runs."""
+    """Return the server's store, for a processor that is the same wherever the test runs."""
     device = EngineDevice("2026.4", "a processor", "e346b97ae311a868")
     monkeypatch.setattr(EngineStore.__init__, "__kwdefaults__", {"detect": lambda _: device})
     return EngineStore(services.settings.engines)
@@ -22,7 +22,7 @@ def store(services, monkeypatch):
 
 @pytest.fixture
 def shelve(store):
-    """Return the function that puts an engine of light-x4 into the store, or into quarantine."""
+    """Return a function that adds an engine of light-x4 to the store, or to quarantine."""
 
     def put(width, *, reason=""):
         request = request_engine(

@@ -1,4 +1,4 @@
-"""Refusals: one form for every error, with words that mean something to whoever reads them."""
+"""Errors: one format for all, with messages that users can understand."""
 
 import itertools
 import re
@@ -29,7 +29,7 @@ FOR_PROGRAMMERS = re.compile(
 )
 WRONG: tuple[Any, ...] = (None, "", "x", "a/../../b", "\x00", -1, 10**12, 1.5, True, [], {}, [{}], "x" * 5000, {"x": 1})
 
-# What would log the test itself out, or never ends.
+# Requests that would log the test out, or never end.
 LEFT_OUT = {
     ("DELETE", "/api/users/{user_id}"),
     ("GET", "/api/events"),
@@ -54,9 +54,9 @@ def routes_of(app: FastAPI) -> list[APIRoute]:
 
 
 def bodies_of(route: APIRoute, values: int) -> list[Any]:
-    """Return bodies of which each has one of so many values that cannot be, and some that are no object at all.
+    """Return bodies with up to `values` invalid values per field, one invalid value each, and some that are no objects.
 
-    The values differ from field to field, so that a few for each are all of them over a whole API.
+    The values differ from field to field, so that a few per field cover all of them over a whole API.
     """
     if route.body_field is None:
         return [None]
@@ -134,7 +134,7 @@ def test_no_answer_to_bad_input_has_words_for_programmers(app, admin, operator, 
         ),
     ],
 )
-def test_a_refusal_names_the_field_and_says_what_to_type(admin, method, path, body, status, said, field):
+def test_an_error_names_the_field_and_the_expected_value(admin, method, path, body, status, said, field):
     answer = admin.request(method, path, **({} if body is None else {"json": body}))
 
     error = answer.json()["error"]
@@ -151,7 +151,7 @@ def test_paths_of_the_server_become_names(tmp_path: Path):
     assert said == f"holiday.mp4 is damaged; the data directory is full, {data}base is not"
 
 
-def test_a_failed_job_tells_titles_and_nothing_for_the_command_line(services, operator, admin, add_job):
+def test_a_failed_job_shows_titles_and_nothing_for_the_command_line(services, operator, admin, add_job):
     job = add_job(operator.user, title="holiday in \\Nice.mp4")
     files = services.queue.files(job.id)
     claimed = services.queue.lease("cpu").claim()

@@ -48,7 +48,7 @@ def listening(live, services):
             assert ready.wait(20)
             yield told, ended
         finally:
-            # The server's loop is awake many times a second and sees it.
+            # The server's loop wakes many times a second and notices it.
             services.broadcaster.drop(hash_secret(person.secret))
             thread.join(20)
             assert not thread.is_alive()
@@ -65,7 +65,7 @@ def wait_for(question, seconds=20):
     raise AssertionError("it did not come true in time")
 
 
-def test_a_browser_is_greeted_and_told_of_every_change_and_removal(listening, log_in, services, add_job):
+def test_a_browser_receives_every_change_and_removal(listening, log_in, services, add_job):
     viewer = log_in(Role.VIEWER, client=object())
     with listening(viewer) as (told, _):
         wait_for(lambda: len(told) >= 3)
@@ -140,7 +140,7 @@ def test_a_closed_browser_is_dropped_and_nothing_is_polled_without_listeners(liv
         httpx.Client(base_url=live, timeout=30) as client,
         client.stream("GET", "/api/events", headers=headers) as answer,
     ):
-        # Kept, for an iterator that is thrown away closes its connection.
+        # Kept, since discarding an iterator closes its connection.
         lines = answer.iter_lines()
         next(lines)
         wait_for(lambda: services.broadcaster.listeners == 1)
@@ -165,7 +165,7 @@ def test_a_logout_ends_the_live_updates_of_this_browser_alone(live, listening, l
 @pytest.mark.parametrize("end", ["disabled", "removed", "password", "token", "owner of the token", "role"])
 def test_who_would_not_be_let_in_any_more_hears_no_more(listening, log_in, services, add_job, monkeypatch, end):
     monkeypatch.setattr(events, "CHECK_EVERY_S", 0.2)
-    monkeypatch.setattr(events, "SYSTEM_EVERY_S", 0.1)  # as on a box where much happens: it is never quiet
+    monkeypatch.setattr(events, "SYSTEM_EVERY_S", 0.1)  # as on a busy server: events never stop
     viewer = log_in(Role.OPERATOR, client=object())
     caller = services.sessions.find(viewer.secret, "")
     other = log_in(Role.VIEWER, "Other", client=object())

@@ -18,7 +18,7 @@ def uploaded(operator, clip_bytes):
     return upload_id
 
 
-def test_a_job_takes_its_wishes_and_its_upload(operator, uploaded, services, stored):
+def test_a_job_gets_its_options_and_its_upload(operator, uploaded, services, stored):
     answer = operator.post(
         "/api/jobs",
         {
@@ -214,7 +214,7 @@ def test_an_upload_stays_as_long_as_a_job_reads_it(operator, uploaded, services,
     assert stored(uploaded).is_file()
 
 
-def test_what_a_worker_says_is_shown(viewer, add_job, services):
+def test_worker_messages_are_shown(viewer, add_job, services):
     job = add_job()
     services.queue.lease("cpu").claim()
     services.queue.lease("cpu").progress(
@@ -241,7 +241,7 @@ def test_a_name_that_is_not_utf8_does_not_break_the_list(viewer, services, tmp_p
     assert answer.json()["jobs"][0]["source_name"] == "caf?.mp4"
 
 
-def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
+def test_an_estimate_shows_the_result_at_once_and_its_time_after_one_test_run(
     operator, uploaded, services, clip_bytes, monkeypatch
 ):
     wishes = {"file": uploaded, "preset": "restore", "audio": "off"}
@@ -266,7 +266,7 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
     assert tried["time_s"] > 0
     assert tried["result"]["size_bytes"] > 0
 
-    # The same choices are not tried again, wherever they are trimmed; another file is guessed from this one.
+    # The same options are not tested again for another part; another file is estimated from this one.
     monkeypatch.setattr("appliance.jobs.estimate._try", None)
     assert operator.post("/api/estimates", wishes).json()["time_s"] == tried["time_s"]
     part = operator.post("/api/estimates", {**wishes, "end_s": 0.2}).json()
@@ -276,17 +276,17 @@ def test_an_estimate_tells_the_result_at_once_and_its_time_after_one_trial(
     guessed = operator.post("/api/estimates", {**wishes, "file": other, "quick": True}).json()
     assert (guessed["is_measured"], guessed["time_s"]) == (False, tried["time_s"])
 
-    # While a job runs nothing is tried.
+    # No test run while a job runs.
     services.queue.add(NewJob(Path("/x.mp4"), "x.mp4", EnhanceOptions()))
     services.queue.lease("w").claim()
     busy = operator.post("/api/estimates", {**wishes, "file": other, "preset": "surveillance"}).json()
     assert (busy["is_measured"], busy["time_s"]) == (False, None)
-    # What is known goes with the job.
+    # The estimate is removed with the job.
     job = operator.post("/api/jobs", wishes).json()
     assert job["estimate"] == {"time_s": tried["time_s"]}
 
 
-def test_the_first_guess_is_from_the_last_job_that_asked_for_the_same(operator, uploaded, services, clip_bytes):
+def test_the_first_estimate_is_from_the_last_job_with_the_same_options(operator, uploaded, services, clip_bytes):
     wishes = {"preset": "restore", "audio": "off"}
     done = operator.post("/api/jobs", {"file": uploaded, **wishes}).json()
     services.queue.lease("w").claim()
@@ -350,7 +350,7 @@ def test_a_finished_jobs_file_is_enhanced_again(operator, uploaded, services, lo
         True,
     )
     assert services.queue.get(second["id"]).source == source
-    # The file goes with the last of the jobs that need it.
+    # The file is removed with the last job that needs it.
     operator.post(f"/api/jobs/{first['id']}/cancel")
     assert operator.delete(f"/api/jobs/{first['id']}").status_code == 204
     assert source.is_file()
@@ -445,7 +445,7 @@ def test_a_waiting_file_has_a_thumbnail(operator, uploaded, log_in):
     assert log_in(Role.OPERATOR, "Oscar").get(f"/api/files/{uploaded}/thumbnail").status_code == 404
 
 
-def test_an_estimate_is_given_before_the_job(operator, uploaded, services):
+def test_an_estimate_is_shown_before_the_job(operator, uploaded, services):
     answer = operator.post("/api/estimates", {"file": uploaded, "preset": "sound-only"})
 
     body = answer.json()

@@ -1,4 +1,4 @@
-"""E-mail over a real SMTP conversation on this machine."""
+"""E-mail over a real SMTP connection on this machine."""
 
 import base64
 import socket
@@ -150,7 +150,7 @@ def test_only_the_owner_is_notified_of_the_selected_events(settings, services, o
     assert services.queue.get(jobs[0].id).state is JobState.FAILED
 
 
-def test_what_the_mail_server_says_is_reported(settings, letters):
+def test_the_answer_of_the_mail_server_is_reported(settings, letters):
     port, got = letters
     letter = Email("anna@studio.example", "Hello", "Text")
     own = with_mail(settings, port)

@@ -71,7 +71,7 @@ def done(services, add_job, operator):
         ("sound-after", "audio/mp4"),
     ],
 )
-def test_the_parts_of_a_job_are_given_whole_and_in_pieces(viewer, done, part, kind):
+def test_the_parts_of_a_job_are_served_whole_and_in_pieces(viewer, done, part, kind):
     whole = viewer.get(f"/api/jobs/{done.id}/{part}")
     piece = viewer.get(f"/api/jobs/{done.id}/{part}", headers={"Range": "bytes=10-19"})
     beyond = viewer.get(f"/api/jobs/{done.id}/{part}", headers={"Range": "bytes=999999-"})
@@ -112,7 +112,7 @@ def test_the_report_has_no_server_paths(viewer, done):
     assert "/somewhere" not in json.dumps(report)
 
 
-def test_the_report_in_words_says_what_was_done_and_what_was_not(viewer, done):
+def test_the_text_report_states_what_was_done_and_what_was_not(viewer, done):
     lines = viewer.get(f"/api/jobs/{done.id}/report/text").json()["lines"]
     page = viewer.get(f"/api/jobs/{done.id}/report/page")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -158,7 +158,7 @@ def test_missing_items_are_reported(viewer, add_job, part):
 
 
 @pytest.mark.parametrize("part", ["work", "log.txt", "../relume.db", "..%2f..%2frelume.db", "report.json", "%00"])
-def test_no_other_file_of_a_job_is_given(viewer, done, part):
+def test_no_other_file_of_a_job_is_served(viewer, done, part):
     assert viewer.get(f"/api/jobs/{done.id}/{part}").status_code in (404, 422)
 
 
@@ -226,12 +226,12 @@ def watched(services, done, tmp_path):
     return services.queue.get(done.id)
 
 
-def test_the_result_of_a_watched_file_is_given(viewer, watched):
+def test_the_result_of_a_watched_file_is_served(viewer, watched):
     assert viewer.get(f"/api/jobs/{watched.id}/result").content == b"film"
 
 
 @pytest.mark.parametrize("what", ["link", "hard link", "folder link", "pipe", "folder", "other file"])
-def test_what_took_the_place_of_a_result_is_never_given(viewer, watched, services, what):
+def test_a_file_that_replaced_a_result_is_never_served(viewer, watched, services, what):
     secret = services.settings.secrets / "clip.mp4"
     secret.write_bytes(b"the key")
     result = watched.result
@@ -257,7 +257,7 @@ def test_what_took_the_place_of_a_result_is_never_given(viewer, watched, service
 
 
 @pytest.mark.parametrize("what", ["secret", "other job", "outside"])
-def test_a_database_that_was_changed_gives_no_file_away(viewer, done, services, tmp_path, what):
+def test_a_manipulated_database_exposes_no_file(viewer, done, services, tmp_path, what):
     place = {
         "secret": services.settings.secrets / "key",
         "other job": services.settings.data / "results/other/clip.mp4",
@@ -283,7 +283,7 @@ def test_a_part_that_is_not_there_is_refused_as_everything_is(viewer, done, part
     }
 
 
-def test_files_that_were_given_are_closed(viewer, done):
+def test_passed_files_are_closed(viewer, done):
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))
 

@@ -1,4 +1,4 @@
-"""The API against its own description: whatever is sent, there is an answer, and never a server error."""
+"""The API against its own description: every request gets an answer, and never a server error."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ from appliance.store.database import Database
 from appliance.web.app import create_app
 from appliance.web.services import open_services
 
-# A stream without an end, and what would end the log-in or change the password that the test goes on with.
+# An endless stream, and requests that would end the session or change the password used by the test.
 LEFT_OUT = {("GET", "/api/events"), ("POST", "/api/logout"), ("PATCH", "/api/me")}
 
 
@@ -68,7 +68,7 @@ def operations(box: dict) -> list:
 
 
 def fuzz(box: dict, operations: list, *, examples: int) -> int:
-    """Send what fits the description and what does not; give how many requests there were."""
+    """Send valid and invalid requests; return their number."""
     sent = []
     for operation in operations:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -90,7 +90,7 @@ def fuzz(box: dict, operations: list, *, examples: int) -> int:
             try:
                 send()
             except hypothesis.errors.Unsatisfiable:
-                continue  # there is nothing to send that would not fit
+                continue  # there is no invalid request to send
     return len(sent)
 
 

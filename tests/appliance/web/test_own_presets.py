@@ -1,4 +1,4 @@
-"""Saved presets: one's own, those for everybody, and what new jobs begin with."""
+"""Saved presets: personal ones, shared ones, and the defaults of new jobs."""
 
 from appliance.accounts.principal import Role
 

@@ -144,7 +144,7 @@ def test_an_api_token_acts_within_its_role_without_csrf_but_not_on_tokens_and_pa
 @pytest.mark.parametrize(
     "header", ["Bearer", "Bearer ", "Bearer relume_x", "Basic QTpC", "Bearer relume_" + "a" * 43, "\x7f"]
 )
-def test_a_forged_token_is_refused_even_beside_a_good_cookie(admin, header):
+def test_a_forged_token_is_refused_even_with_a_valid_cookie(admin, header):
     answer = admin.get("/api/jobs", headers={"Authorization": header})
 
     assert answer.status_code == 401
@@ -155,7 +155,7 @@ def test_a_forged_cookie_is_nobody(nobody, cookie):
     assert nobody.get("/api/jobs", headers={"Cookie": cookie}).status_code == 401
 
 
-def test_a_role_that_is_taken_away_counts_at_once(admin, operator):
+def test_a_revoked_role_takes_effect_at_once(admin, operator):
     assert operator.get("/api/files").status_code == 200
 
     admin.patch(f"/api/users/{operator.user.id}", {"role": "viewer"})

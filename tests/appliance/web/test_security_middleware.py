@@ -100,7 +100,7 @@ def test_a_length_that_is_none_is_refused(nobody, length):
         "/page/%00",
     ],
 )
-def test_the_page_gives_nothing_beyond_its_folder(nobody, path):
+def test_the_page_serves_nothing_outside_its_folder(nobody, path):
     answer = nobody.get(path)
 
     assert answer.status_code == 404

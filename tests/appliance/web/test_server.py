@@ -1,4 +1,4 @@
-"""The whole box as a process tree, started as a user starts it."""
+"""The whole server as a process tree, started as a user starts it."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def test_from_the_first_start_to_a_result_and_a_graceful_end(tmp_path: Path, cli
             assert result.headers["content-disposition"].startswith('attachment; filename="clip.relume.mp4"')
             assert result.content[4:8] == b"ftyp"
             workers = client.get("/api/system").json()["workers"]
-            with client.stream("GET", "/api/events") as events:  # an open page does not hold up the end
+            with client.stream("GET", "/api/events") as events:  # an open page does not delay the shutdown
                 lines = events.iter_lines()  # kept: without it the connection would be closed
                 next(lines)
                 box.process.send_signal(signal.SIGTERM)
@@ -227,7 +227,7 @@ def test_the_idle_server_is_ready_soon_and_takes_little(tmp_path: Path):
 
         assert share < 0.01
         assert server.memory_info().rss < 200e6
-        assert ready_s < 10  # 2 s on a machine that does nothing else
+        assert ready_s < 10  # 2 s on an otherwise idle machine
 
 
 def test_settings_that_fail_at_the_start_give_way_to_the_last_that_worked(tmp_path: Path):

@@ -28,7 +28,7 @@ def test_the_first_account_is_made_by_the_link_and_is_logged_in(services, nobody
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert "Path=/" in cookie
-    assert "Secure" not in cookie  # this box serves without TLS
+    assert "Secure" not in cookie  # this server runs without TLS
     assert nobody.get("/api/session").json()["csrf"] == body["csrf"]  # the client keeps the cookie
 
 
@@ -76,7 +76,7 @@ def test_a_cookie_that_was_planted_is_never_taken_over(services, nobody, client)
     assert nobody.get("/api/jobs", headers={"Cookie": "relume_session=planted"}).status_code == 401
 
 
-def test_guessing_is_stopped_with_plain_words_whether_the_account_exists_or_not(services, nobody):
+def test_guessing_is_stopped_whether_the_account_exists_or_not(services, nobody):
     set_up(services, nobody)
     said = {}
     for name in ("anna", "nobody"):
@@ -145,7 +145,7 @@ def test_the_present_password_cannot_be_guessed_by_changing_it(admin):
     assert codes == [422] * 8 + [429]
 
 
-def test_health_tells_nothing_but_the_version(nobody):
+def test_health_returns_only_the_version(nobody):
     assert nobody.get("/health").json().keys() == {"status", "version"}
 
 
@@ -203,7 +203,7 @@ def test_language_and_notifications_are_each_users_own(admin, operator):
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "email")
 
 
-def test_under_tls_no_other_service_of_this_host_can_put_a_cookie_beside_the_session(settings):
+def test_under_tls_no_other_service_of_this_host_can_set_a_cookie_next_to_the_session(settings):
     tls = settings.model_copy(update={"tls": True})
     with Database(settings.database) as database:
         services = open_services(database, tls)

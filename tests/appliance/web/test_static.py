@@ -18,7 +18,7 @@ def test_the_start_page_names_addresses_that_may_be_kept_forever(nobody):
         assert answer.content == (FOLDER / address.split("/", 3)[3]).read_bytes()
 
 
-def test_a_plain_or_older_address_is_asked_for_again_each_time(nobody):
+def test_a_plain_or_older_address_is_requested_each_time(nobody):
     for address in ("/page/js/main.js", "/page/@0123456789abcdef/js/main.js"):
         answer = nobody.get(address)
         assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Files that are not media, or that name other files and addresses, which must not be opened."""
+"""Files that are not media, or that refer to other files and addresses, which must not be opened."""
 
 import http.server
 import threading
@@ -76,7 +76,7 @@ def test_a_refusal_has_the_name_of_the_file_and_not_its_place(asked, tmp_path: P
 
 
 def test_a_video_whose_index_names_another_file_does_not_lead_there(asked, tmp_path: Path, clip):
-    """A QuickTime film may keep its samples elsewhere: its `dref` entry then is an alias or an address."""
+    """A QuickTime movie may store its samples elsewhere: its `dref` entry is then an alias or a URL."""
     content = clip.read_bytes()
     plain = b"\x00\x00\x00\x0curl \x00\x00\x00\x01"  # the samples are in this file
     assert plain in content

@@ -43,7 +43,7 @@ def wait_for(question, *, seconds=20):
     raise AssertionError("it did not come true in time")
 
 
-def test_the_server_tells_which_uploads_it_takes(operator, settings):
+def test_the_server_declares_which_uploads_it_accepts(operator, settings):
     headers = operator.request("OPTIONS", "/api/uploads").headers
 
     assert headers["tus-version"] == "1.0.0"
@@ -116,7 +116,7 @@ def test_what_comes_beyond_the_announced_size_is_cut_off(operator, stored):
     answer = operator.send(place, 0, b"0123456789 and more")
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_much")
-    assert stored(place.rpartition("/")[2]).stat().st_size in (0, 10)  # 0: looked into and refused
+    assert stored(place.rpartition("/")[2]).stat().st_size in (0, 10)  # 0: checked and refused
 
 
 def test_an_endless_upload_is_cut_off_while_it_is_sent(live, log_in, services):
@@ -130,7 +130,7 @@ def test_an_endless_upload_is_cut_off_while_it_is_sent(live, log_in, services):
                 sent.append(1)
                 yield b"x" * 65536
 
-        # The answer is 413; whoever goes on sending may find the connection closed before reading it.
+        # The answer is 413; a client that keeps sending may find the connection closed before reading it.
         with suppress(httpx.TransportError):
             assert operator.send(place, 0, endless()).status_code == 413
 
@@ -355,7 +355,7 @@ def test_forgotten_uploads_and_unknown_files_are_tidied_away(services, operator)
     old = operator.begin_upload("old.mp4", 10).headers["location"].rpartition("/")[2]
     (services.settings.uploads / "nobody-knows-this").touch()
     with services.database.transaction() as connection:
-        # Long ago, but at a time that a clock can have told.
+        # Long ago, but at a plausible clock time.
         long_ago = time.time() - 30 * 86_400
         connection.execute("UPDATE uploads SET created_at = ?1, touched_at = ?1 WHERE id = ?2", (long_ago, old))
 
@@ -425,13 +425,13 @@ def test_an_upload_in_flight_ends_with_the_login_and_leaves_nothing_of_a_removed
     assert len(list(settings.uploads.iterdir())) == (0 if end == "removed" else 1)
 
 
-def test_what_others_announce_and_do_not_send_holds_no_room(services, operator, log_in, settings, monkeypatch):
+def test_announced_uploads_that_never_arrive_reserve_no_space(services, operator, log_in, settings, monkeypatch):
     other = log_in(Role.OPERATOR, "Other")
     services.uploads._settings = settings.model_copy(update={"upload_limit_gib": 1.0})
     monkeypatch.setattr(services.uploads, "_free_bytes", lambda: 100_000_000)
 
     assert [operator.begin_upload("mine.mp4", 30_000_000).status_code for _ in range(4)] == [201, 201, 201, 413]
-    assert other.begin_upload("hers.mp4", 15_000_000).status_code == 413  # just announced: it may come
+    assert other.begin_upload("hers.mp4", 15_000_000).status_code == 413  # just announced: it may still arrive
     with services.database.transaction() as connection:
         connection.execute("UPDATE uploads SET touched_at = touched_at - 3601")
 
@@ -511,7 +511,7 @@ def test_users_take_turns():
     assert max(seen.index("two1"), seen.index("three1")) < seen.index("one6")
 
 
-def test_a_format_that_only_its_suffix_tells_is_taken(operator, services):
+def test_a_format_known_only_by_its_suffix_is_accepted(operator, services):
     with io.BytesIO() as content:
         with av.open(content, "w", format="g722") as output:
             stream = output.add_stream("g722", rate=16000, layout="mono")
@@ -564,7 +564,7 @@ def test_an_upload_that_is_too_short_to_be_opened_is_refused_with_its_sizes(oper
     assert file["error"].startswith("clip.mp4: file is incomplete (")
 
 
-def test_an_uploaded_animation_may_take_more_room_than_a_thumbnail(tmp_path, operator):
+def test_an_uploaded_animation_may_use_more_space_than_a_thumbnail(tmp_path, operator):
     noise = np.random.default_rng(1).integers(0, 255, (4, 400, 400, 3), np.uint8)
     frames = [Image.fromarray(one) for one in noise]
     frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], duration=40, quality=10)

@@ -41,7 +41,7 @@ def test_a_clean_name_is_one_plain_part_of_a_path(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_disposition_is_one_header_that_says_the_clean_name(name):
+def test_a_disposition_is_one_header_with_the_clean_name(name):
     value = content_disposition(name)
 
     assert value.isascii()

@@ -17,7 +17,7 @@ from appliance.web.webhooks import Webhooks
 
 
 class UploadWriter:
-    """A program on the LAN that is told."""
+    """A program on the LAN that receives webhooks."""
 
     def __init__(self):
         self.heard: list[tuple[dict, bytes]] = []
@@ -52,7 +52,7 @@ def receiver():
 
 @pytest.fixture
 def webhooks(services):
-    """The webhooks without their thread: the test does its work."""
+    """The webhooks without their thread, whose work the test does."""
     return services.webhooks
 
 
@@ -78,7 +78,7 @@ def test_a_message_is_delivered_once_and_signed(webhooks, services, add_job, rec
     end_job(services, add_job)  # before there was a webhook
     _, secret = webhooks.add(receiver.url, ["job.done"], actor=COMMAND_LINE)
     job = end_job(services, add_job)
-    end_job(services, add_job, "cancelled")  # was not asked for
+    end_job(services, add_job, "cancelled")  # was not requested
 
     webhooks.work()
     webhooks.work()
@@ -217,7 +217,7 @@ def test_the_thread_delivers_automatically(services, add_job, receiver):
 
 @pytest.fixture
 def dripping():
-    """A program that answers a byte now and then, for ever."""
+    """A program that sends a byte now and then, forever."""
     ends = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
 
@@ -242,7 +242,7 @@ def dripping():
     thread.join()
 
 
-def test_one_that_answers_a_byte_at_a_time_is_given_up_in_time(dripping):
+def test_a_receiver_that_answers_a_byte_at_a_time_is_dropped_in_time(dripping):
     problem = send(dripping, "secret", "job.done", "{}", timeout_s=0.3)
 
     assert problem == "cannot be reached: no response within 0.3 s"

@@ -65,7 +65,7 @@ def test_what_is_rare_is_left_out(source, method):
     assert 1 < high < 1000
 
 
-def test_the_file_is_read_back_and_its_digest_tells_it_from_others(source, tmp_path):
+def test_the_file_is_read_back_and_its_digest_identifies_it(source, tmp_path):
     ranges = measure_ranges(source, samples((8, 8)), clips=("one.mp4", "two.mp4"))
     ranges.save(tmp_path / "ranges.json")
 

@@ -49,7 +49,7 @@ def test_rvrt_is_proven_where_windows_shift_and_a_clip_is_aligned(name: str) -> 
     assert frames == 4
 
 
-def test_a_chain_is_proven_whole_and_in_steps(tmp_path) -> None:
+def test_a_chain_is_validated_whole_and_in_steps(tmp_path) -> None:
     graphs = [graph for graph, path in case_graphs("unet-2lev-1res-ws", tmp_path)]
     assert [graph.role for graph in graphs] == ["window", "clean", "flow", "backward", "forward", "reconstruction"]
     assert digest_structure(graphs[3]) == digest_structure(graphs[4])

@@ -149,7 +149,7 @@ def test_hum_is_removed_and_speech_stays(finish):
     assert np.square(result[0] - signal)[later].mean() < 0.01 * np.square(signal[later]).mean()
 
 
-def test_sound_without_faults_stays_as_it_is(finish):
+def test_audio_without_faults_stays_unchanged(finish):
     rng = np.random.default_rng(3)
     time = np.arange(6 * RATE) / RATE
     chord = sum(np.sin(2 * np.pi * hz * time + rng.uniform(0, 6)) for hz in (196.0, 246.9, 293.7, 392.0, 987.8))

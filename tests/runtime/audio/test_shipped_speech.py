@@ -66,7 +66,7 @@ def test_music_keeps_more_than_half_its_energy(model: Model) -> None:
     assert energy_db(enhance(model, music), music) > -3
 
 
-def test_hiss_is_taken_away(model: Model) -> None:
+def test_hiss_is_removed(model: Model) -> None:
     noise = hiss(2)
     late = np.s_[:, 2 * RATE :]
     assert energy_db(enhance(model, noise)[late], noise[late]) < -10
@@ -87,7 +87,7 @@ def test_silence_stays_silence(model: Model) -> None:
     assert not enhance(model, np.zeros((2, RATE), np.float32)).any()
 
 
-def test_the_manifest_says_what_was_measured(model: Model) -> None:
+def test_the_manifest_states_the_measurements(model: Model) -> None:
     measures = {figure.measure: figure for figure in model.manifest.quality}
     assert measures["wide-band PESQ"].after > measures["wide-band PESQ"].before
     assert all("benchmarks.speech" in figure.command for figure in measures.values())

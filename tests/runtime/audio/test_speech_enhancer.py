@@ -41,7 +41,7 @@ def test_a_network_that_changes_nothing_leaves_every_sample_alone(
 
 
 @pytest.mark.parametrize("sizes", [(1,), (977, 3, 0, 4096), (100_000,)])
-def test_blocks_of_any_size_give_what_one_block_gives(make_model, open_with, sizes) -> None:
+def test_blocks_of_any_size_equal_one_block(make_model, open_with, sizes) -> None:
     signal = noise(2, 9_000 if sizes == (1,) else 40_000)
     whole, _ = run(make_model(), open_with(halve), signal, sizes=(signal.shape[1],), rate=44_100)
 
@@ -245,7 +245,7 @@ def test_leaving_the_block_closes_the_engine(make_model, open_with) -> None:
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 @pytest.mark.parametrize("side", [0, 1])
-def test_beside_a_silent_channel_the_other_is_cleaned_as_if_alone(make_model, open_with, side: int, rate: int) -> None:
+def test_a_channel_next_to_a_silent_one_is_cleaned_as_if_alone(make_model, open_with, side: int, rate: int) -> None:
     voice = noise(1, rate)
     signal = np.zeros((2, rate), np.float32)
     signal[side] = voice[0]

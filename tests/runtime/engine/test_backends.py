@@ -62,7 +62,7 @@ def test_two_onnx_runtimes_at_once_are_reported_and_not_treated_as_one_with_a_gp
     )
 
 
-def test_the_onnx_runtime_of_a_gpu_box_runs_its_processor_too(box):
+def test_the_onnx_runtime_of_a_gpu_server_runs_its_processor_too(box):
     found = box("onnxruntime", distributions=["onnxruntime-gpu"], gpu=True)
 
     assert found["cpu"].library_version == "onnxruntime-gpu 1.0"

@@ -48,7 +48,7 @@ def choose(model, backend="auto", precision="auto", **options):
     return choose_engine(model, BackendPreference(backend, precision), threads=2, **options)
 
 
-def test_nothing_measured_means_float32_in_onnx_runtime_and_says_how_to_measure(model, tmp_path):
+def test_without_measurements_float32_in_onnx_runtime_is_used_with_a_hint(model, tmp_path):
     for engines in (None, tmp_path):
         chosen = choose(model, engines=engines)
 
@@ -88,7 +88,7 @@ def test_a_measurement_of_another_file_device_or_library_does_not_count(model, m
 
 
 @needs_openvino
-def test_int8_whose_loss_was_not_measured_is_taken_only_when_asked_for(model, measured):
+def test_int8_without_a_measured_loss_is_used_only_on_request(model, measured):
     exact, coarse = model.manifest.files
     bare = coarse.model_copy(update={"calibration": coarse.calibration.model_copy(update={"loss": ()})})
     engines = measured({("cpu", "fp32"): 25.5, ("openvino", "int8"): 14.7})
@@ -184,7 +184,7 @@ def test_a_backend_is_offered_int8_only_in_the_form_that_it_takes(model):
     assert digest_files(both, "int8", BACKENDS["cpu"].quant_scheme) == "2" * 64
 
 
-def test_a_precision_that_nothing_here_runs_says_what_would(model):
+def test_an_unsupported_precision_names_backends_that_run_it(model):
     exact, _ = model.manifest.files
     half = exact.model_copy(update={"precision": "fp16", "path": "half.onnx"})
 

@@ -41,7 +41,7 @@ def test_the_file_of_the_role_is_opened_in_the_precision_of_the_backend(model):
     assert 0 < difference < 0.2
 
 
-def test_an_engine_that_is_missing_is_asked_for_and_openvino_compiles_meanwhile(model, tmp_path):
+def test_a_missing_engine_is_requested_and_openvino_compiles_meanwhile(model, tmp_path):
     backend = ModelBackend(find_backend("openvino"), "int8", engines=tmp_path)
 
     with backend.open(model, "step", SIZES) as session:
@@ -61,7 +61,7 @@ def test_a_store_that_cannot_be_used_is_no_reason_to_fail(model, tmp_path):
         assert session.backend == "openvino-cpu"
 
 
-def test_a_backend_of_engines_alone_tells_that_its_engine_is_missing(model):
+def test_a_backend_of_engines_reports_a_missing_engine(model):
     # Simulated, as on a machine with the GPU, where the store is searched before the library is loaded.
     rtx = BackendInfo("rtx", True, "", ("fp32",), ("tensorrt-rtx-cu13",), on_gpu=True, engine_type=EngineType.RTX)
 
@@ -71,7 +71,7 @@ def test_a_backend_of_engines_alone_tells_that_its_engine_is_missing(model):
     assert (caught.value.model, caught.value.backend, caught.value.waits) == ("light-x4", "rtx", True)
 
 
-def test_an_engine_of_the_store_is_opened_and_gives_the_bytes_of_its_file(model, tmp_path):
+def test_a_stored_engine_is_opened_and_returns_the_bytes_of_its_file(model, tmp_path):
     backend, store = find_backend("openvino"), EngineStore(tmp_path)
     request = request_engine(model.file(), dimensions=SIZES, engine_type=EngineType.OPENVINO)
     assert build_in_subprocess(store, request, stop=lambda: False).outcome is BuildOutcome.READY

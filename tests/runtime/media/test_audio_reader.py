@@ -222,7 +222,7 @@ def test_channels_without_names_go_round_the_speakers(source: str, target: str) 
     assert [int(np.argmax(column)) for column in gains.T] == [number % speakers for number in range(channels)]
 
 
-def test_channels_beside_and_behind_the_listener_stand_for_each_other() -> None:
+def test_side_and_back_channels_substitute_for_each_other() -> None:
     block = np.random.default_rng(1).normal(0, 1, (6, 100)).astype(np.float32)
 
     np.testing.assert_array_equal(Remixer("5.1(side)", "5.1").mix(block), block)
@@ -250,7 +250,7 @@ def write_caf(path: Path, codes: list[int], count: int = 4800) -> Path:
         ([1, 2, 3, 4, 33, 34, 5, 6], "7.1", [1, 2, 3, 4, 5, 6, 7, 8]),  # two of them FFmpeg cannot name
     ],
 )
-def test_channels_in_an_order_of_their_own_are_put_in_the_usual_one(
+def test_channels_in_an_unusual_order_are_reordered(
     tmp_path: Path, codes: list[int], layout: str, numbers: list[int]
 ) -> None:
     path = write_caf(tmp_path / "a.caf", codes)

@@ -57,7 +57,7 @@ def test_a_matrix_that_no_kernel_knows_is_refused() -> None:
         ((5, 6, 6), (720, 576), (1440, 1152), (5, 6, 6)),
     ],
 )
-def test_a_result_says_what_players_would_guess_otherwise_at_its_size(
+def test_a_result_declares_what_players_would_guess_differently_at_its_size(
     told: tuple[int, int, int], source: tuple[int, int], result: tuple[int, int], expected: tuple[int, int, int]
 ) -> None:
     matrix, primaries, transfer = told

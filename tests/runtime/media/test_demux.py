@@ -283,7 +283,7 @@ def test_a_transparent_animated_webp_is_refused_as_every_video_with_alpha(tmp_pa
         list(reader)
 
 
-def test_an_animated_webp_is_unpacked_once_and_the_space_is_given_back(tmp_path: Path) -> None:
+def test_an_animated_webp_is_unpacked_once_and_the_space_is_freed(tmp_path: Path) -> None:
     path, other = (write_webp(tmp_path / name, [40, 50]) for name in ("film.webp", "other.webp"))
     with hold_source(path):
         probe(path)

@@ -33,7 +33,7 @@ def test_leaving_without_publishing_leaves_nothing(tmp_path: Path) -> None:
     assert (partial.name[:3], partial.suffix) == (".b.", ".mp4")
 
 
-def test_an_existing_file_is_kept_unless_told(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_by_default(tmp_path: Path) -> None:
     target = tmp_path / "b.mp4"
     target.write_bytes(b"precious")
 

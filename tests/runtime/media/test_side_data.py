@@ -136,9 +136,7 @@ def test_a_message_lies_before_the_first_slice_and_holds_no_start_code() -> None
 
 
 @pytest.mark.parametrize(("time_code", "named"), [("00:00:00:00", 0), ("10:00:00:00", 1)])
-def test_mpeg2_names_a_time_code_and_no_window_that_is_the_whole_frame(
-    tmp_path: Path, time_code: str, named: int
-) -> None:
+def test_mpeg2_reports_a_timecode_but_no_window_of_the_whole_frame(tmp_path: Path, time_code: str, named: int) -> None:
     with av.open(str(tmp_path / "a.ts"), "w") as output:
         options = {"gop_timecode": time_code, "g": "3", "bf": "0"}
         stream = output.add_stream("mpeg2video", rate=25, width=64, height=48, options=options)

@@ -162,7 +162,7 @@ def test_some_seconds_at_the_begin_of_a_clock_with_a_zero_are_kept(clip: Callabl
     assert read_frames(path)[1][0][0] == 3
 
 
-def test_silence_before_audio_is_made_as_it_is_asked_for() -> None:
+def test_silence_before_audio_is_generated_on_demand() -> None:
     container = open_scratch(".m4a")
     settings = AudioSettings("aac", 48_000, "mono", 64_000, None, source_rate=48_000, source_layout="mono")
     encoder = AudioEncoder(container, settings, from_zero=True)

@@ -27,7 +27,7 @@ def frame(pts: int | None) -> VideoFrame:
     ],
     ids=["rising", "missing", "twice", "twice-gap", "back-a-little", "stray-ahead", "stray-back", "set-back", "both"],
 )
-def test_times_rise_and_stay_where_they_were_told(given: list[int | None], expected: list[int], repaired: int) -> None:
+def test_times_rise_and_stay_as_given(given: list[int | None], expected: list[int], repaired: int) -> None:
     fixer = TimestampFixer(first_pts=7, step=STEP)
 
     found = [one.pts for one in fixer.mend([frame(pts) for pts in given])]

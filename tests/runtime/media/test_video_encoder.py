@@ -123,7 +123,7 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
     assert stream.sample_aspect == Fraction(16, 11)
 
 
-def test_chroma_that_the_codec_cannot_hold_is_reduced_in_words(tmp_path: Path) -> None:
+def test_chroma_that_the_codec_cannot_hold_is_reduced_with_a_note(tmp_path: Path) -> None:
     planes = tuple(np.full((48, 64), value, np.uint8) for value in (60, 90, 170))
     settings = EncodeSettings("av1", 64, 48, Fraction(1, 25), Fraction(25))
     with Muxer(tmp_path / "a.mp4") as muxer:
@@ -141,7 +141,7 @@ def test_chroma_that_the_codec_cannot_hold_is_reduced_in_words(tmp_path: Path) -
     assert [abs(int(plane.mean()) - value) <= 2 for plane, value in zip(found.planes, (60, 90, 170), strict=True)]
 
 
-def test_odd_sizes_are_rounded_up_in_words_where_the_codec_has_none(tmp_path: Path) -> None:
+def test_odd_sizes_are_rounded_up_with_a_note_where_the_codec_has_none(tmp_path: Path) -> None:
     stream, warnings = encode(tmp_path / "a.mp4", width=63, height=47)
 
     assert (stream.width, stream.height) == (64, 48)

@@ -84,7 +84,7 @@ def test_a_cut_holds_exactly_the_frames_between(
         np.testing.assert_array_equal(frame.planes[0], other.planes[0])
 
 
-def test_a_damaged_file_is_read_to_its_end_and_told(clip: Callable[..., Path]) -> None:
+def test_a_damaged_file_is_read_to_its_end_and_reported(clip: Callable[..., Path]) -> None:
     path = clip("a.ts", time_base=Fraction(1, 90_000), pts=[3600 * n for n in range(50)], width=160, height=128)
     packets = path.read_bytes()
     lost = len(packets) // 188 // 2 * 188

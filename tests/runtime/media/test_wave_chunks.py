@@ -74,7 +74,7 @@ def test_marks_labels_and_notes_are_kept(tmp_path: Path, rf64: str) -> None:
         assert sum(frame.samples for frame in container.decode(audio=0)) == RATE
 
 
-def test_marks_move_with_the_start_and_what_is_true_of_the_whole_is_named(tmp_path: Path) -> None:
+def test_marks_move_with_the_start_and_chunks_about_the_whole_are_named(tmp_path: Path) -> None:
     source = write_wave(tmp_path / "a.wav")
 
     options = EnhanceOptions(preset="sound-only", start=Fraction(1, 2))

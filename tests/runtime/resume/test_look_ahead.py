@@ -100,7 +100,7 @@ def test_a_job_that_was_killed_continues_with_the_same_bits(
     assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "killed.mp4").read_bytes()
 
 
-def test_a_tile_that_failed_is_told_once_though_its_frame_is_recreated(
+def test_a_failed_tile_is_reported_once_although_its_frame_is_recreated(
     clip: Callable[..., Path], clip_model: Callable[..., Model], tmp_path: Path
 ) -> None:
     source, model = clip(scenes=(24,), audio=False), clip_model(frames=4, overlap=1, limit=0.5)

@@ -61,7 +61,7 @@ def test_a_file_that_is_given_up_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["cut", "bit", "longer", "gone"])
-def test_a_changed_file_is_not_whole(tmp_path, change):
+def test_a_changed_file_is_rejected(tmp_path, change):
     path = tmp_path / "a.packets"
     record = write(path, [packet(b"some bytes", pts=1)])
     assert is_intact(tmp_path, record)

@@ -156,7 +156,7 @@ def test_a_container_without_times_continues_from_its_beginning(
     compare(clip("in.avi", codec="mpeg4", options={"b": "2000k"}, scenes=(30,), audio=False), OPTIONS, 14)
 
 
-def test_a_damaged_source_continues_from_its_beginning_and_tells_all_of_its_damage(
+def test_a_damaged_source_continues_from_its_beginning_and_reports_all_damage(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]]
 ) -> None:
     source = clip(scenes=(40,), audio=False, gop=5, options={"crf": "8", "preset": "ultrafast"})
@@ -193,7 +193,7 @@ def test_a_long_source_is_not_read_again_from_its_beginning(
     assert first[2] > 0
 
 
-def test_where_seeking_gives_other_frames_the_source_is_read_from_its_beginning(
+def test_if_seeking_returns_other_frames_the_source_is_read_from_its_beginning(
     clip: Callable[..., Path], compare: Callable[..., tuple[Report, Report]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nears: list[int | None] = []

@@ -36,7 +36,7 @@ def survive(
     return run
 
 
-def test_a_job_that_is_killed_again_and_again_ends_whole(
+def test_a_job_that_is_killed_again_and_again_ends_complete(
     survive: Callable[..., tuple[int, list[dict[str, Any]]]],
 ) -> None:
     steps = [str(step) for step in range(1, 40)]

@@ -126,7 +126,7 @@ def test_a_list_that_is_not_readable_is_not_relied_on(
     assert report.picture.pts_equal
 
 
-def test_a_half_written_list_beside_the_real_one_changes_nothing(stopped: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_half_written_manifest_beside_the_real_one_is_ignored(stopped: Callable[..., Path], tmp_path: Path) -> None:
     source = stopped()
     (tmp_path / "work/segments/manifest.json.part").write_bytes(b'{"facts"')
     (tmp_path / "work/segments/segment-00002.packets").write_bytes(b"RLPK0001 half")
@@ -138,7 +138,7 @@ def test_a_half_written_list_beside_the_real_one_changes_nothing(stopped: Callab
 
 
 @pytest.mark.parametrize("change", ["source", "touched", "options", "segments"])
-def test_the_work_of_another_job_is_not_gone_on_with(stopped: Callable[..., Path], tmp_path: Path, change: str) -> None:
+def test_the_work_of_another_job_is_not_continued(stopped: Callable[..., Path], tmp_path: Path, change: str) -> None:
     source = stopped()
     options, rule = OPTIONS, RULE
     if change == "source":
@@ -159,7 +159,7 @@ def test_the_work_of_another_job_is_not_gone_on_with(stopped: Callable[..., Path
     assert names(tmp_path) == ["manifest.json"]
 
 
-def test_a_source_that_gives_other_frames_starts_the_job_over(stopped: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_source_that_decodes_differently_starts_the_job_over(stopped: Callable[..., Path], tmp_path: Path) -> None:
     source = stopped()
     path = tmp_path / "work/segments/manifest.json"
     manifest = json.loads(path.read_text())
@@ -328,7 +328,7 @@ def test_a_result_that_was_published_before_the_crash_is_known_again(
     assert names(tmp_path) == ["manifest.json"]
 
 
-def test_a_result_that_was_taken_away_is_recreated(clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_result_that_was_removed_is_recreated(clip: Callable[..., Path], tmp_path: Path) -> None:
     source = clip(audio=False)
     go_on(source, tmp_path)
     (tmp_path / "out.mp4").unlink()

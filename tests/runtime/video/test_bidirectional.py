@@ -74,7 +74,7 @@ def test_a_longer_one_propagates_forwards_and_looks_ahead_by_at_least_the_overla
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 33), (40, 70), (47, 32)])
-def test_tiles_give_what_one_tile_gives(chain_model, height, width):
+def test_tiles_equal_a_single_tile(chain_model, height, width):
     pictures = noise(6, height, width)
 
     tiled, _ = run(chain_model(flow=(2.5, -1.25)), pictures)
@@ -162,7 +162,7 @@ def test_memory_is_that_of_a_window_however_long_the_clip(chain_model):
     assert peaks[1] < 1.05 * peaks[0]
 
 
-def test_parts_that_are_not_what_the_manifest_says_are_refused(chain_model):
+def test_parts_that_differ_from_the_manifest_are_refused(chain_model):
     model = chain_model()
     video = model.manifest.video.model_copy(update={"tile_shapes": ((16, 16),)})
     other = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": video}))

@@ -65,7 +65,7 @@ def test_a_high_frame_is_described_from_bands_spread_over_it():
 
 @pytest.mark.parametrize("sigma", [0.0, 5 / 255, 25 / 255])
 @pytest.mark.parametrize("crop", [(128, 128), (127, 101)])
-def test_noise_is_measured_beside_edges(sigma, crop):
+def test_noise_is_measured_next_to_edges(sigma, crop):
     rng = np.random.default_rng(1)
     edges = np.kron(rng.random((8, 8)), np.ones((16, 16)))
     noisy = (edges + rng.normal(0, sigma, edges.shape)).astype(np.float32)[: crop[0], : crop[1]]

@@ -77,7 +77,7 @@ def test_tiles_that_are_cut_to_measure_give_the_bits_of_a_single_one(name):
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 19), (16, 90), (31, 33)])
 @pytest.mark.parametrize("name", ["light-x4", "light-restore"])
-def test_small_and_odd_sizes_come_out_whole(name, height, width):
+def test_small_and_odd_sizes_are_complete(name, height, width):
     outputs, canvas = run(find_model(name), clip(height, width), height, width)
 
     for output, frame in zip(outputs, clip(height, width), strict=True):
@@ -235,7 +235,7 @@ class InstantBackend:
 
 
 @pytest.mark.parametrize("name", ["light-restore", "light-x2"])
-def test_the_host_takes_little_time_beside_the_network(name):
+def test_the_host_takes_little_time_compared_with_the_network(name):
     """The work on a frame around its network, relative to copying the network's inputs and outputs."""
     model, height, width = find_model(name), 288, 352
     canvas = plan_canvas(height, width, model.manifest.video)

@@ -103,7 +103,7 @@ def test_a_scene_owes_nothing_to_the_one_before_or_after(clip_model, cut):
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 90), (20, 47), (70, 65)])
 @pytest.mark.parametrize("scale", [1, 2])
-def test_every_size_comes_out_whole_and_where_it_was(clip_model, height, width, scale):
+def test_every_size_is_complete_and_in_place(clip_model, height, width, scale):
     pictures = noise(5, height, width)
 
     found, _ = run(clip_model(scale=scale, share=0.0), pictures)
@@ -202,7 +202,7 @@ def test_a_network_with_a_noise_input_gets_the_level_of_each_frame(clip_model):
     assert told == pytest.approx([estimate_noise(picture[0]) for picture in pictures], abs=1e-5)
 
 
-def test_a_window_that_is_not_what_the_manifest_says_is_refused(clip_model):
+def test_a_window_that_differs_from_the_manifest_is_refused(clip_model):
     model = clip_model()
     video = model.manifest.video.model_copy(update={"look_ahead": 7})
     other = Model(folder=model.folder, manifest=model.manifest.model_copy(update={"video": video}))

@@ -148,7 +148,7 @@ def test_an_int8_engine_is_judged_by_its_quality(store, build) -> None:
 
 
 @pytest.mark.parametrize("name", ["speech-mask", pytest.param("speech-demucs", marks=pytest.mark.slow)])
-def test_speech_models_have_a_golden_sound(store, build, name: str) -> None:
+def test_speech_models_have_golden_audio(store, build, name: str) -> None:
     source = find_model(name).file()
     request = request_engine(source, dimensions={"samples": 1024}, engine_type=EngineType.OPENVINO)
 

@@ -29,7 +29,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def test_an_engine_is_asked_for_built_proven_and_found(store, wanted, build) -> None:
+def test_an_engine_is_requested_built_tested_and_found(store, wanted, build) -> None:
     name = store.key(wanted).name
     assert store.find(wanted) is None
     assert not store.layout.folder.exists()
@@ -118,7 +118,7 @@ def test_a_changed_library_driver_or_device_makes_an_engine_outdated(store, want
     assert store.renew() == []
 
 
-def test_an_engine_that_failed_is_not_asked_for_again_unless_a_person_does(store, wanted, shelve) -> None:
+def test_a_failed_engine_is_requested_again_only_by_a_user(store, wanted, shelve) -> None:
     folder = store.layout.ready / shelve(wanted)
     failure = BuildFailure(
         kind=FailureKind.FAILED_TEST, reason="a seam", at=0.0, source=wanted.source, parts=store.key(wanted).parts
@@ -148,7 +148,7 @@ def test_a_request_that_cannot_be_stored_fails_no_job(tmp_path: Path, wanted: En
     assert "the engine for model light-x4 cannot be requested" in caplog.text
 
 
-def test_wishes_are_built_in_the_order_in_which_they_came(store, wanted) -> None:
+def test_requests_are_built_in_order(store, wanted) -> None:
     wide = replace(wanted, dimensions=(("height", 32), ("width", 64)))
     store.request_build(wide)
     store.request_build(wanted)
