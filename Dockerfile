@@ -17,13 +17,16 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim-bookworm AS build
 WORKDIR /build
+# The tested versions, checked by their hashes; `make lock` renews them.
+COPY requirements.lock ./
+RUN python -m venv /opt/relume && /opt/relume/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY kernels kernels
 COPY runtime runtime
 COPY appliance appliance
 COPY export export
 COPY zoo zoo
-RUN python -m venv /opt/relume && /opt/relume/bin/pip install --no-cache-dir '.[cpu]'
+RUN /opt/relume/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:${PYTHON}-slim-bookworm
 COPY --from=build /opt/relume /opt/relume

@@ -34,7 +34,7 @@ define make_environment
 	@touch $@
 endef
 
-.PHONY: help run serve test test-all clean
+.PHONY: help run serve test test-all lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -69,6 +69,10 @@ test: $(TEST_ENV)/.ready browser ## Check style, types, layers and behaviour
 
 test-all: $(TEST_ENV)/.ready browser ## Run every test, including those that take minutes
 	$(TEST_ENV)/bin/pytest
+
+lock: ## Pin the packages of the server with their hashes (requirements.lock); needs uv
+	uv pip compile pyproject.toml --extra cpu --universal --python-version 3.11 --generate-hashes --upgrade \
+		--custom-compile-command 'make lock' --quiet --output-file requirements.lock
 
 clean: ## Remove the environments, caches and what `make run` made
 	rm -rf .venv out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
