@@ -5,26 +5,37 @@ The network is a plain formula; everything else is the product's own: decoder, s
 
 import gc
 import logging
+import sys
+import threading
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kernels.colour import YuvLayout
+from kernels.errors import CompileError
+from runtime.engine.choose import ModelBackend
+from runtime.engine.device import EngineType
 from runtime.engine.session import Binding, DeviceTensors
+from runtime.engine.tensorrt import TensorRtSession
+from runtime.enhance import enhance as enhance_file
+from runtime.errors import CancelledError
 from runtime.manifest import Model, find_model
 from runtime.media.muxer import open_scratch
 from runtime.media.probe import probe
 from runtime.media.side_data import SideEntry
 from runtime.media.video_encoder import EncodeSettings, VideoEncoder
 from runtime.media.video_reader import VideoReader
+from runtime.options import EnhanceOptions
+from runtime.resume.writer import SegmentRule
 from runtime.stages import StageClock, StopSignal
 from runtime.video.pipeline import ResumePoint, VideoPipeline
 from runtime.video.tile_plan import plan_canvas
 from tests import media
-from tests.fake_cupy import Event
+from tests.fake_cupy import Event, FakeCupy, FakeStream
 
 HEIGHT, WIDTH, SCENES = 70, 92, (5, 4)
 FRAMES = sum(SCENES)
@@ -35,18 +46,18 @@ FLASH, RED = (255, 255, 255), (255, 0, 0)
 """What makes the network fail: with a state, and always."""
 
 
-def run_network(tensors, *, scale):
-    """Return what the network makes of a frame on a grid of 2, a state and the strength; float32."""
+def run_network(tensors, *, scale, xp=np):
+    """Return what the network makes of a frame on a grid of 2, a state and the strength; arrays of NumPy or CuPy."""
     frame, hidden, previous = (tensors[name][0].astype(np.float32) for name in ("frame", "hidden", "previous"))
     mean = frame.reshape(3, frame.shape[1] // 2, 2, frame.shape[2] // 2, 2).mean((2, 4))
-    detail = np.kron(0.1 * (hidden[:3] + mean - previous), np.ones((1, 2, 2)))
-    output = np.kron(frame + np.float32(tensors["strength"][0]) * detail, np.ones((1, scale, scale)))
+    detail = xp.repeat(xp.repeat(0.1 * (hidden[:3] + mean - previous), 2, 1), 2, 2)
+    output = frame + tensors["strength"].astype(np.float32) * detail
     if "degradation" in tensors:
         output = output + 0.05 * tensors["degradation"].astype(np.float32).mean()
-    following = 0.5 * hidden + 0.5 * np.concatenate([mean, mean[:1]])
+    output = xp.repeat(xp.repeat(output, scale, 1), scale, 2)
+    following = 0.5 * hidden + 0.5 * xp.concatenate([mean, mean[:1]])
     fails_with_state, fails = frame[1].max() > 0.97, (frame[0] - frame[1]).max() > 0.8
-    if fails or (fails_with_state and hidden.any()):
-        output[:, 0, 0] = np.nan
+    output[:, 0, 0] += xp.where(fails | (fails_with_state & hidden.any()), xp.float32(np.nan), xp.float32(0))
     return {"output": output[None], "hidden_out": following[None], "previous_out": mean[None]}
 
 
@@ -72,12 +83,14 @@ class StandIn:
 
     def run(self, tensors, out):
         assert self.device_tensors is None, "tensors on a GPU are not copied tile by tile"
-        self.runs += 1
-        for name, array in run_network(tensors, scale=self.scale).items():
-            out[name][...] = array
-        return out
+        return run_beside_the_gpu(self, tensors, out)
 
     def enqueue(self, stream):
+        self.runs += 1
+        if not hasattr(self.cupy, "enqueue"):  # a real one
+            for name, array in run_network(self.device_tensors.inputs, scale=self.scale, xp=self.cupy).items():
+                self.device_tensors.outputs[name][...] = array
+            return
         given, made = (
             {name: self.cupy.at(array.data.ptr) for name, array in arrays.items()}
             for arrays in (self.device_tensors.inputs, self.device_tensors.outputs)
@@ -87,11 +100,17 @@ class StandIn:
             for name, array in run_network(given, scale=self.scale).items():
                 made[name][...] = array
 
-        self.runs += 1
         self.cupy.enqueue("engine", work, stream)
 
     def close(self):
         self.closed, self.device_tensors = True, None
+
+
+def run_beside_the_gpu(session, tensors, out):
+    session.runs += 1
+    for name, array in run_network(tensors, scale=session.scale).items():
+        out[name][...] = array
+    return out
 
 
 @dataclass
@@ -233,6 +252,7 @@ def test_frames_segments_and_states_are_those_of_the_cpu(on_gpu, clip):
         assert np.abs(made.astype(int) - want).max() <= 1
 
 
+@pytest.mark.slow
 def test_work_that_is_done_at_once_gives_the_bits_of_work_that_is_done_late(on_gpu, fake_cupy, clip):
     late = enhance(clip, make_model(), on_gpu())
     fake_cupy.lazy = False
@@ -314,6 +334,7 @@ def test_a_tile_that_fails_is_run_again_and_the_frames_after_it_too(on_gpu, tmp_
     assert_alike(found, expected, state=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [3, 5, 8])
 def test_a_job_that_was_stopped_goes_on_with_the_same_planes(on_gpu, clip, begun):
     whole = enhance(clip, make_model(), on_gpu())
@@ -362,23 +383,142 @@ def test_what_is_counted_is_what_is_allocated(on_gpu, fake_cupy, clip, monkeypat
     assert counted[0] - (1 << 20) <= allocated <= counted[0]
 
 
-def test_memory_is_counted_before_anything_is_allocated(on_gpu, fake_cupy, clip, caplog):
+def test_memory_is_counted_before_anything_is_allocated(on_gpu, fake_cupy, clip, caplog, monkeypatch):
     """Without the memory for whole frames a session is run as before, tile by tile."""
     fake_cupy.free_bytes = fake_cupy.used + (1 << 20)
-    backend = on_gpu()
-    opened = backend.open
-
-    def open_for_both(*rest):
-        session = opened(*rest)
-        session.run = lambda tensors, out: StandIn.run(
-            SimpleNamespace(**vars(session) | {"device_tensors": None}), tensors, out
-        )
-        return session
-
-    backend.open = open_for_both
+    monkeypatch.setattr(StandIn, "run", run_beside_the_gpu)
     with caplog.at_level(logging.WARNING):
-        found = enhance(clip, make_model(), backend)
+        found = enhance(clip, make_model(), on_gpu())
 
     assert "every tile is copied to the GPU and back, which is slower: the frames take" in caplog.text
     assert fake_cupy.count("launch") == 0
     assert len(found.frames) == FRAMES
+
+
+def test_a_job_that_was_cancelled_goes_on_with_the_same_packets(on_gpu, clip, tmp_path, monkeypatch):
+    """The whole product, with segments and states in its workspace."""
+    backend = on_gpu()
+    monkeypatch.setattr(ModelBackend, "open", lambda _, *rest: backend.open(*rest))
+
+    def run(name, stop_at=FRAMES + 1):
+        cancel = threading.Event()
+        return enhance_file(
+            clip, tmp_path / f"{name}.mp4", EnhanceOptions(preset="restore", threads=2, backend="cpu"),
+            workspace=tmp_path / name, rule=SegmentRule(2, 3), cancel=cancel,
+            on_progress=lambda progress: progress.frames_done >= stop_at and cancel.set(),
+        )  # fmt: skip
+
+    alone = run("alone")
+    with pytest.raises(CancelledError):
+        run("stopped", stop_at=7)
+    stopped = run("stopped")
+
+    assert stopped.resumes == 1
+    assert (tmp_path / "stopped.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
+    assert stopped.picture == alone.picture
+    assert alone.picture.scene_cuts == (SCENES[0],)
+
+
+class Engine:
+    """A TensorRT engine of the formula, with its execution context, on the memory of a fake GPU."""
+
+    def __init__(self, cupy, session):
+        self.cupy, self.scale = cupy, session.scale
+        self.tensors = {
+            one.name: (one, mode) for mode, ones in enumerate((session.inputs, session.outputs)) for one in ones
+        }
+        self.num_io_tensors, self.addresses = len(self.tensors), {}
+        self.set_tensor_address = lambda *pair: not self.addresses.update([pair])
+        self.create_execution_context = lambda: self
+        self.get_tensor_name = list(self.tensors).__getitem__
+        self.get_tensor_shape = lambda name: self.tensors[name][0].shape
+        self.get_tensor_dtype = lambda name: self.tensors[name][0].dtype
+        self.get_tensor_mode = lambda name: self.tensors[name][1]
+
+    def execute_async_v3(self, stream):
+        arrays = {name: self.cupy.at(address) for name, address in self.addresses.items()}
+
+        def work():
+            for name, array in run_network(arrays, scale=self.scale).items():
+                arrays[name][...] = array
+
+        self.cupy.enqueue("engine", work, stream)
+        return True
+
+
+@pytest.mark.parametrize("integrated", [False, True], ids=["card", "integrated"])
+def test_engines_of_tensorrt_keep_frames_on_the_gpu(kernel_folder, clip, tmp_path, monkeypatch, integrated):
+    cupy, model = FakeCupy(kernel_folder, integrated=integrated, lazy=True), make_model()
+    for name, module in cupy.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("runtime.engine.tensorrt.find_spec", lambda name: name)
+    (tmp_path / "x.engine").write_bytes(b"engine")
+
+    class Backend:
+        def open(self, model, _, shape):
+            engine = Engine(cupy, StandIn(model, shape))
+            library = SimpleNamespace(
+                TensorIOMode=SimpleNamespace(INPUT=0), nptype=np.dtype, ILogger=type("ILogger", (), {"ERROR": 1}),
+                Runtime=lambda _: SimpleNamespace(deserialize_cuda_engine=lambda _: engine),
+            )  # fmt: skip
+            monkeypatch.setitem(sys.modules, "tensorrt", library)
+            self.session = TensorRtSession(tmp_path / "x.engine", engine_type=EngineType.TENSORRT, precision="fp32")
+            self.session.closed = True
+            cupy.log.clear()
+            return self.session
+
+    found = enhance(clip, model, Backend())
+
+    assert_alike(found, enhance(clip, model, StandInBackend()))
+    tiles = len(plan_canvas(HEIGHT, WIDTH, model.manifest.video).tiles)
+    assert cupy.count("graph") == FRAMES * (1 + tiles)
+    assert cupy.count("launch", "gather_tile") == FRAMES * tiles
+
+
+@pytest.mark.slow
+def test_without_a_cuda_graph_the_kernels_are_launched_one_by_one(on_gpu, fake_cupy, clip, monkeypatch, caplog):
+    expected = enhance(clip, make_model(), on_gpu())
+
+    def refuse(_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(FakeStream, "begin_capture", refuse)
+    fake_cupy.log.clear()
+    with caplog.at_level(logging.WARNING):
+        found = enhance(clip, make_model(), on_gpu())
+
+    assert "no CUDA graph of what comes before the tiles" in caplog.text
+    assert fake_cupy.count("graph") == 0
+    assert_alike(found, expected, most=0, state=0)
+
+
+def test_kernels_that_do_not_compile_leave_the_frames_on_the_host(on_gpu, clip, caplog, monkeypatch):
+    def refuse(*_, **__):
+        raise CompileError("no NVRTC")
+
+    monkeypatch.setattr("runtime.video.resident.FrameWork", refuse)
+    monkeypatch.setattr(StandIn, "run", run_beside_the_gpu)
+
+    with caplog.at_level(logging.WARNING):
+        found = enhance(clip, make_model(), on_gpu())
+
+    assert "every tile is copied to the GPU and back, which is slower: no NVRTC" in caplog.text
+    assert_alike(found, enhance(clip, make_model(), StandInBackend()), most=0, state=0)
+
+
+@pytest.mark.gpu
+def test_frames_on_a_real_gpu_are_those_of_the_cpu(clip):
+    if find_spec("cupy") is None:
+        pytest.skip("needs cupy")
+    import cupy
+
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:
+        pytest.skip(f"needs an NVIDIA GPU: {error}")
+    for fields in ({}, {"scale": 2}, {"overlap": 4, "inputs": ("degradation",)}):
+        model = make_model(**fields)
+
+        found = enhance(clip, model, StandInBackend({"cupy": cupy}), snapshots={0})
+
+        assert_alike(found, enhance(clip, model, StandInBackend(), snapshots={0}))
