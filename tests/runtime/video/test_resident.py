@@ -183,7 +183,7 @@ def make_model(*, scale=1, tile=(20, 28), inputs=(), **video):
     return Model(folder=shipped.folder, manifest=shipped.manifest.model_copy(update=changes))
 
 
-def enhance(path, model, backend, *, begun=0, start=None, on_frame=lambda _: None, snapshots=()):
+def enhance(path, model, backend, *, begun=0, start=None, on_frame=lambda _: None, snapshots=(), **options):
     """Enhance a clip, from a frame on; return what came to the encoder, the result, the segments and the packets."""
     canvas = plan_canvas(HEIGHT, WIDTH, model.manifest.video)
     recorder, segments = Recorder(model.manifest.video.scale), Segments(begun)
@@ -192,7 +192,7 @@ def enhance(path, model, backend, *, begun=0, start=None, on_frame=lambda _: Non
         pipeline = VideoPipeline(
             [frame for index, frame in enumerate(frames) if index >= begun], recorder, model=model, backend=backend,
             canvas=canvas, strength=0.5, layout_in=LAYOUT, layout_out=LAYOUT, clock=StageClock(), stop=StopSignal(),
-            on_frame=on_frame, snapshots=frozenset(snapshots), segmenter=segments, start=start,
+            on_frame=on_frame, snapshots=frozenset(snapshots), segmenter=segments, start=start, **options,
         )  # fmt: skip
         with pipeline:
             packets = []
@@ -239,8 +239,8 @@ def on_gpu(fake_cupy):
 
 
 def test_frames_segments_and_states_are_those_of_the_cpu(on_gpu, clip):
-    found = enhance(clip, make_model(), on_gpu(), snapshots={0, 4})
-    expected = enhance(clip, make_model(), StandInBackend(), snapshots={0, 4})
+    options = {"snapshots": {0, 4}, "grain": 0.5}
+    found, expected = (enhance(clip, make_model(), backend, **options) for backend in (on_gpu(), StandInBackend()))
 
     assert_alike(found, expected)
     assert found.result.scene_cuts == (SCENES[0],)
