@@ -126,9 +126,9 @@ def _advice_rows(advice: Advice) -> Iterable[tuple[str, str]]:
         yield "video", f"noise {video.noise:g} of 255, blockiness {video.blockiness:g}, brightness {video.brightness:g}"
     if advice.audio is not None and advice.audio.analysis.loudness.integrated is not None:
         analysis = advice.audio.analysis
-        floor = "" if analysis.noise_floor is None else f", quietest parts {analysis.noise_floor:g} dBFS"
+        floor = "" if analysis.noise_floor is None else f", quietest parts {analysis.noise_floor:.1f} dBFS"
         peak = analysis.loudness.true_peak or 0.0
-        yield "audio", f"{analysis.loudness.integrated:g} LUFS, true peak {peak:g} dBTP{floor}"
+        yield "audio", f"{analysis.loudness.integrated:.1f} LUFS, true peak {peak:.1f} dBTP{floor}"
     yield "preset", advice.reason if advice.preset is None else f"{advice.preset}: {advice.reason}"
 
 

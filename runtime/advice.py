@@ -1,4 +1,4 @@
-"""What is wrong with a file, measured in samples of it, and which preset helps."""
+"""Faults of a file, measured in samples of it, and the preset that helps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -172,7 +172,7 @@ def _video_findings(stream: VideoStream | None, video: VideoMeasures | None) -> 
     if video.noise >= _NOISY:
         yield Finding("noisy", "The video is noisy.")
     if video.blockiness >= _BLOCKY:
-        yield Finding("blocky", "The video shows blocks from strong compression.")
+        yield Finding("blocky", "The video shows blocking from strong compression.")
     if video.brightness < _DARK:
         yield Finding("dark", "The video is dark.")
     if video.is_interlaced:
@@ -207,14 +207,14 @@ def _choose(info: MediaInfo, codes: set[str], audio: AudioMeasures | None) -> tu
     if info.video is None:
         return _choose_for_audio(codes)
     if "dark" in codes and codes & {"noisy", "blocky"}:
-        return "surveillance", "It removes noise, upscales at most twice, and makes voices clearer."
+        return "surveillance", "It removes noise, upscales up to 2× and makes voices clearer."
     if "small" in codes:
-        return "upscale", "It removes noise and artifacts and upscales the video."
+        return "upscale", "It removes noise and artefacts and upscales the video."
     if codes & {"noisy", "blocky", "interlaced"}:
-        return "restore", "It removes noise and artifacts and keeps the size."
+        return "restore", "It removes noise and artefacts and keeps the size."
     if codes & {"background", "hum", "clipped", "quiet", "music"} and audio is not None:
         return _choose_for_audio(codes)
-    return None, "The file has no fault that Relume could measure."
+    return None, "Relume found no measurable faults in this file."
 
 
 def _choose_for_audio(codes: set[str]) -> tuple[str | None, str]:
@@ -223,10 +223,10 @@ def _choose_for_audio(codes: set[str]) -> tuple[str | None, str]:
         return None, "There is nothing to enhance in the audio."
     if "music" in codes:
         if not faults:
-            return None, "Music without hum and clipping is best left as it is."
+            return None, "Music without hum and clipping is best left unchanged."
         return "music-safe", "It repairs the audio and leaves the music as it is."
     if faults or "quiet" in codes:
         return "speech", "It repairs speech, removes noise and sets its loudness."
     if "background" in codes:
         return "sound-only", "It removes background noise from speech."
-    return None, "The audio has no fault that Relume could measure."
+    return None, "Relume found no measurable faults in the audio."

@@ -113,7 +113,7 @@ _TABLE = (
     Preset(
         name="archive",
         title="Archive (lossless)",
-        sentence="Light cleaning at the original size; audio unchanged, video stored lossless.",
+        sentence="Light cleaning at the original size; audio unchanged, video stored losslessly.",
         scale=1,
         auto_limit=1,
         codec=Codec.FFV1,

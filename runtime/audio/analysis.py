@@ -1,4 +1,4 @@
-"""What is wrong with a track before it is enhanced: its loudness, clipping, mains hum and noise floor."""
+"""Analysis of a track before it is enhanced: loudness, clipping, mains hum and noise floor."""
 
 import math
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from runtime.media.audio_filters import Block, Loudness, LoudnessMeter
 _MAINS_HZ: Final = (50.0, 60.0)
 _HARMONICS: Final = 10
 _MAINS_TOLERANCE: Final = 0.005
-"""Of a tape that runs too fast; the notes of tuned instruments are 2 % away and more."""
+"""Tolerance for tapes that run too fast; the notes of tuned instruments are at least 2 % away."""
 _AGREE_HZ: Final = 0.4
 _SEGMENT_S: Final = 1.4
 _MAX_SPECTRA: Final = 512
 _STEADY_QUANTILE: Final = 0.2
-"""Hum is there in the quiet parts too; the fifth part of the spectra that is the quietest shows it best."""
+"""Hum is present in quiet parts too; the quietest fifth of the spectra shows it best."""
 _HUM_DB: Final = 12.0
 _HUM_FLOOR_DB: Final = -80.0
 
@@ -50,7 +50,7 @@ class AudioAnalysis:
 
     @property
     def is_clipped(self) -> bool:
-        """Whether the tops of the waveform were cut off."""
+        """Whether the peaks of the waveform are cut off."""
         return self.clipped_share >= _CLIPPED_SHARE
 
 
@@ -88,7 +88,7 @@ class _Windows:
 
 
 class _Clipping:
-    """Finds the level at which samples pile up: a histogram of a natural waveform falls towards its peak."""
+    """Finds a level at which samples accumulate: the histogram of a natural waveform falls towards its peak."""
 
     def __init__(self) -> None:
         self._counts: NDArray[np.int64] | None = None
@@ -135,7 +135,7 @@ class _Hum(_Windows):
         for mains in _MAINS_HZ:
             numbers = range(1, _HARMONICS + 1)
             peaks = {number: hz for number in numbers if (hz := self._peak(levels, mains * number)) is not None}
-            # All are multiples of one frequency, which each of them tells; one of them may be a voice.
+            # All are multiples of one frequency, which each of them estimates; one of them may be a voice.
             for base in [hz / number for number, hz in peaks.items()]:
                 found = tuple(hz for number, hz in peaks.items() if abs(hz - base * number) < _AGREE_HZ)
                 best = max(best, found, key=len)

@@ -1,8 +1,8 @@
 """Finishing of a track: repair before the speech enhancement; levels, loudness and peaks after it.
 
-A track is read twice: `runtime.audio.analysis` finds what there is to repair, then its samples go through the repair
-and the speech network into a scratch file. Only then is its loudness known, and with it the gain that the target asks
-for. Repair, limiter and meter are FFmpeg's filters.
+A track is read twice: `runtime.audio.analysis` finds the faults, then its samples go through the repair
+and the speech network into a scratch file. Only then is its loudness known, and with it the gain that the target
+requires. Repair, limiter and meter are FFmpeg's filters.
 """
 
 import os
@@ -23,7 +23,7 @@ from runtime.stages import StopSignal
 
 _DECLIP: Final = "window={}:overlap=50:arorder=8:threshold=10:method=save"
 _DECLIP_SAMPLES: Final = 1_500
-"""The time that FFmpeg's filter takes grows with the cube of the clipped samples in its window."""
+"""The running time of FFmpeg's filter grows with the cube of the number of clipped samples in its window."""
 _DECLICK: Final = ("adeclick", "threshold=10")
 _LEAD_IN_S: Final = 0.2
 """FFmpeg's `adeclick` loses its first window, so its first sample is repeated before the track."""
@@ -32,12 +32,12 @@ _NOTCH_HZ: Final = 2.0
 _READ_SAMPLES: Final = 16_384
 _MAX_GAIN_DB: Final = 30.0
 _MAX_RESTORED_LU: Final = 10.0
-"""What the speech network took away was noise; of that no more is made up for by gain."""
+"""The largest gain, in LU, that makes up for noise removed by the speech network."""
 _REACHED_LU: Final = 0.5
 _CLOSE_LU: Final = 0.1
 _ATTEMPTS: Final = 5
 _HEADROOM_DB: Final = 0.3
-"""The limiter works on four times the rate; what lies between those samples, and a lossy codec, add a little."""
+"""Margin for peaks between the samples at four times the rate, at which the limiter works, and for lossy codecs."""
 _OVERSAMPLING: Final = 4
 _REPAIRED_PEAK_DB: Final = -1.0
 
@@ -67,7 +67,7 @@ TARGETS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FinishPlan:
-    """What is done to each processed track. repair: Hum, clicks and clipping. level: Even out speakers."""
+    """The processing of each track. repair: Hum, clicks and clipping. level: Even out speakers."""
 
     repair: bool
     level: bool
@@ -76,10 +76,10 @@ class FinishPlan:
 
 @dataclass(frozen=True, slots=True)
 class FinishSummary:
-    """What was done to a track.
+    """The processing of a track, for the report.
 
-    gain_db: The constant gain. levelled_db: The greatest change of level between speakers. is_limited: Peaks were held
-    below the ceiling. before and after: Loudness of the source, and of the samples that were encoded.
+    gain_db: The constant gain. levelled_db: The largest change of level between speakers. is_limited: Whether peaks
+    were limited to the ceiling. before and after: Loudness of the source, and of the samples that were encoded.
     """
 
     before: Loudness
@@ -94,7 +94,7 @@ class FinishSummary:
 
     @property
     def shortfall(self) -> float | None:
-        """By how many LU the track is quieter than its target; None where it is not, or is silence."""
+        """The LU by which the track is quieter than its target; None if it is not, or is silent."""
         if self.target is None or self.after.integrated is None:
             return None
         missing = self.target.lufs - self.after.integrated
@@ -204,12 +204,12 @@ class Finisher(Closing):
         return block[:, left_out:]
 
     def _choose_gain(self, loudness: Loudness, curve: NDArray[np.float64]) -> tuple[float, float | None, Loudness]:
-        """Return the gain, the limiter's ceiling (None: nothing to limit) and the loudness that they lead to."""
+        """Return the gain, the limiter's ceiling (None: nothing to limit) and the resulting loudness."""
         target = self._plan.target
         if loudness.integrated is None or loudness.true_peak is None:
             return 0.0, None, loudness
         if target is None:
-            # Restored peaks may lie above full scale: room is made for them, and nothing is limited.
+            # Restored peaks may exceed full scale: the gain makes room for them, and nothing is limited.
             room = _REPAIRED_PEAK_DB - loudness.true_peak
             gain = min(0.0, room) if self._plan.level or self._analysis.is_clipped else 0.0
             return gain, None, _shift(loudness, gain)
@@ -241,7 +241,7 @@ class Finisher(Closing):
         place = done = 0
         for block in self._read():
             times = (place + np.arange(block.shape[1])) / self._rate
-            steps = (np.arange(len(curve)) - 1) * LoudnessMeter.STEP_S  # the middle of the 0.4 s behind each step
+            steps = (np.arange(len(curve)) - 1) * LoudnessMeter.STEP_S  # the middle of each step's 0.4 s
             factor = 10 ** ((gain + np.interp(times, steps, curve)) / 20)
             place += block.shape[1]
             result: Block = (block * factor).astype(np.float32)
