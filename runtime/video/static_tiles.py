@@ -10,7 +10,7 @@ from kernels.measures import largest_block_change
 
 Frame = NDArray[np.float32]
 
-TILE_PIXELS: Final = 48_000
+TILE_PIXELS: Final = 32_000
 """Of a tile of the network's plane: small enough that something moving leaves most of a frame alone."""
 
 
