@@ -8,6 +8,7 @@ from kernels.colour import YuvLayout, rgb_to_luma, rgb_to_yuv, yuv_to_rgb
 from kernels.cuda.module import compile_all as compile_cuda_kernels
 from kernels.errors import CompileError
 from kernels.flow import estimate_flow
+from kernels.measures import block_means, largest_block_change
 from kernels.warp import warp
 
 
@@ -23,6 +24,8 @@ def compile_all() -> None:
     flow = estimate_flow(luma, luma)
     warp(np.zeros((2, *luma.shape), np.float32), flow)
     warp(np.zeros((2, *luma.shape), np.float32), flow[:, 1:-1, 1:-1])
+    block_means(luma, luma, 4)
+    largest_block_change(rgb, rgb)
 
 
 def compile_for_gpu() -> str:
