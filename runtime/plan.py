@@ -28,13 +28,13 @@ from runtime.presets import ResolvedPreset, ScaleChoice, choose_scale, resolve_p
 MIN_SIDE: Final = 16
 # Peak memory of a job in bytes: libraries and engine; per pixel of the network's plane (51 channels of float32 states,
 # and those of tiles that wait for their neighbours), of the source (decoded frames, one RGB frame, luma and motion) and
-# of the result (one RGB frame, planes, frames in the encoder). Measured at 7680x4320 with `restore` and H.264: 5.0 GB,
-# of which the states take 2.2 GB, the RGB frames 0.8 GB and x264 0.9 GB.
+# of the result (one RGB frame, planes, frames in the encoder). Measured at 7680x4320 with `restore` and H.264: 5.8 GB,
+# of which the states take 1.6 GB, tiles that wait and the engine 1.0 GB, the RGB frames 0.8 GB and x264 1.0 GB.
 _BASE_BYTES: Final = 400 << 20
-_BYTES_PER_PLANE_PIXEL: Final = 270
-_BYTES_PER_SOURCE_PIXEL: Final = 28
-_BYTES_PER_RESULT_PIXEL: Final = 16
-_BYTES_PER_ENCODED_PIXEL: Final[dict[CodecName, int]] = {"h264": 30, "hevc": 60, "av1": 17, "prores": 10, "ffv1": 10}
+_BYTES_PER_PLANE_PIXEL: Final = 320
+_BYTES_PER_SOURCE_PIXEL: Final = 32
+_BYTES_PER_RESULT_PIXEL: Final = 18
+_BYTES_PER_ENCODED_PIXEL: Final[dict[CodecName, int]] = {"h264": 32, "hevc": 60, "av1": 17, "prores": 10, "ffv1": 10}
 _CGROUP_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 MAX_SPEECH_TRACKS: Final = 16
 

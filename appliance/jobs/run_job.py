@@ -131,7 +131,12 @@ class Attempt:
         """Run the job to its end, or return it to the queue; its errors are recorded, not raised."""
         job = self._job
         reserve = DiskReserve(self._lease.data, self._worker_options.reserve_bytes)
-        with ProgressReporter(self._lease, job, stopping=self._stopping, reserve=reserve) as reporter:
+        try:
+            reporting = ProgressReporter(self._lease, job, stopping=self._stopping, reserve=reserve)
+        except (MemoryError, RuntimeError) as error:  # there is no memory for the stack of its thread
+            self._fail_for_memory(error)
+            return
+        with reporting as reporter:
             try:
                 result, message = self._work(reporter)
             except JobLostError as error:

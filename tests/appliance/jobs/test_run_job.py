@@ -93,7 +93,8 @@ def test_a_job_without_a_target_ends_in_its_own_folder(add, work, queue, clip):
     assert job.result == files.results / "My holiday.relume.mp4"
     assert list(files.results.iterdir()) == [job.result]
     assert {path.name for path in files.folder.iterdir()} == {
-        "thumbnail.jpg", "before.mp4", "after.mp4", "sound-before.m4a", "sound-after.m4a", "report.json",
+        "thumbnail.jpg", "before.mp4", "after.mp4", "sound-before.m4a", "sound-after.m4a", "still-before.jpg",
+        "still-after.jpg", "report.json",
     }  # fmt: skip
     assert report_from_json(files.report.read_text()).result.path == str(job.result)
 

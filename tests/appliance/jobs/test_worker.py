@@ -12,7 +12,7 @@ import pytest
 
 from appliance.jobs import worker
 from appliance.jobs.job import JobState, WorkerOptions
-from appliance.jobs.worker import LOCK_HELD, _run_jobs, lock_path
+from appliance.jobs.worker import LOCK_HELD, OUT_OF_MEMORY, _run_jobs, lock_path
 from runtime.file_lock import FileLock, read_holder
 from runtime.options import AudioMode, EnhanceOptions
 
@@ -84,6 +84,25 @@ def test_a_worker_that_may_not_take_enough_memory_is_reported(add, queue, clip, 
     failed = queue.get(job.id)
     assert failed.state is JobState.FAILED
     assert failed.message.startswith("there is not enough memory for this job; choose a smaller size")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on data is Linux's")
+@pytest.mark.parametrize("megabytes", [245, 270, 285, 300, 315, 330])
+def test_a_worker_that_runs_out_of_memory_anywhere_ends_its_job_in_time(add, queue, clip, start_worker, megabytes):
+    """Libraries that load, stages, engine and encoder meet the limit: at each of them the job once hung or crashed."""
+    job = add("clip", clip, options=EnhanceOptions(preset="restore"))
+
+    process = start_worker("--memory-bytes", megabytes * 1_000_000)
+    try:
+        assert process.wait(120) in (0, OUT_OF_MEMORY)
+    finally:
+        process.kill()
+
+    ended = queue.get(job.id)
+    assert ended.state in (JobState.FAILED, JobState.DONE)
+    if ended.state is JobState.FAILED:
+        assert ended.message.startswith("there is not enough memory for this job")
 
 
 def test_a_worker_ends_a_while_after_its_last_job_to_give_its_memory_back(add, queue, tmp_path, monkeypatch):
