@@ -22,9 +22,10 @@ from runtime.engine.device import EngineType
 from runtime.engine.session import Binding, DeviceTensors
 from runtime.engine.tensorrt import TensorRtSession
 from runtime.enhance import enhance as enhance_file
-from runtime.errors import CancelledError
+from runtime.errors import CancelledError, SessionError
 from runtime.manifest import Model, find_model
 from runtime.media.muxer import open_scratch
+from runtime.media.pixel_formats import YuvFrame
 from runtime.media.probe import probe
 from runtime.media.side_data import SideEntry
 from runtime.media.video_encoder import EncodeSettings, VideoEncoder
@@ -33,9 +34,10 @@ from runtime.options import EnhanceOptions
 from runtime.resume.writer import SegmentRule
 from runtime.stages import StageClock, StopSignal
 from runtime.video.pipeline import ResumePoint, VideoPipeline
+from runtime.video.resident import ResidentRunner
 from runtime.video.tile_plan import plan_canvas
 from tests import media
-from tests.fake_cupy import Event, FakeCupy, FakeStream
+from tests.fake_cupy import Event, FakeCupy, FakeKernel, FakeStream
 
 HEIGHT, WIDTH, SCENES = 70, 92, (5, 4)
 FRAMES = sum(SCENES)
@@ -147,10 +149,10 @@ class Segments:
 class Recorder:
     """A real encoder; what came to it is kept."""
 
-    def __init__(self, scale):
-        self.encoder = VideoEncoder(
-            open_scratch(".mp4"), EncodeSettings("h264", WIDTH * scale, HEIGHT * scale, TIME_BASE, Fraction(25))
-        )
+    def __init__(self, scale, layout):
+        size, times = (WIDTH * scale, HEIGHT * scale), (TIME_BASE, Fraction(25))
+        settings = EncodeSettings("h264", *size, *times, layout.bit_depth, layout.chroma)
+        self.encoder = VideoEncoder(open_scratch(".mp4"), settings)
         self.frames = []
 
     def encode(self, frame):
@@ -161,7 +163,7 @@ class Recorder:
         return self.encoder.flush()
 
 
-def write_clip(path, spots=()):
+def write_clip(path, spots=(), pixel_format="yuv420p"):
     """Write two scenes that pan, without loss, with times that are not regular; `spots` are (frame, row, colour)."""
     random = np.random.default_rng(5)
     frames = []
@@ -171,7 +173,9 @@ def write_clip(path, spots=()):
     for index, row, colour in spots:
         frames[index][row : row + 4, 10:14] = colour
     times = [40 * index + index % 3 for index in range(FRAMES)]
-    return media.write_clip(path, frames, codec="ffv1", times_ms=times, colour=(1, 1), is_converted=True)
+    return media.write_clip(
+        path, frames, codec="ffv1", pixel_format=pixel_format, times_ms=times, colour=(1, 1), is_converted=True
+    )
 
 
 def make_model(*, scale=1, tile=(20, 28), inputs=(), **video):
@@ -183,15 +187,17 @@ def make_model(*, scale=1, tile=(20, 28), inputs=(), **video):
     return Model(folder=shipped.folder, manifest=shipped.manifest.model_copy(update=changes))
 
 
-def enhance(path, model, backend, *, begun=0, start=None, on_frame=lambda _: None, snapshots=(), **options):
+def enhance(
+    path, model, backend, *, begun=0, start=None, on_frame=lambda _: None, snapshots=(), layout=LAYOUT, **options
+):
     """Enhance a clip, from a frame on; return what came to the encoder, the result, the segments and the packets."""
     canvas = plan_canvas(HEIGHT, WIDTH, model.manifest.video)
-    recorder, segments = Recorder(model.manifest.video.scale), Segments(begun)
+    recorder, segments = Recorder(model.manifest.video.scale, layout), Segments(begun)
     with VideoReader(path, probe(path).video) as reader:
         frames = (replace(frame, side_data=(SideEntry(1, str(frame.pts).encode()),)) for frame in reader)
         pipeline = VideoPipeline(
             [frame for index, frame in enumerate(frames) if index >= begun], recorder, model=model, backend=backend,
-            canvas=canvas, strength=0.5, layout_in=LAYOUT, layout_out=LAYOUT, clock=StageClock(), stop=StopSignal(),
+            canvas=canvas, strength=0.5, layout_in=layout, layout_out=layout, clock=StageClock(), stop=StopSignal(),
             on_frame=on_frame, snapshots=frozenset(snapshots), segmenter=segments, start=start, **options,
         )  # fmt: skip
         with pipeline:
@@ -276,6 +282,40 @@ def test_networks_of_every_form_give_what_they_give_on_the_cpu(on_gpu, clip, fie
     assert_alike(enhance(clip, model, on_gpu(dtype=dtype)), enhance(clip, model, StandInBackend()))
 
 
+@pytest.mark.slow
+def test_planes_of_ten_bits_and_another_chroma_come_out_as_on_the_cpu(on_gpu, tmp_path):
+    path, layout = (
+        write_clip(tmp_path / "in.mkv", pixel_format="yuv422p10le"),
+        replace(LAYOUT, bit_depth=10, chroma="422"),
+    )
+
+    found, expected = (enhance(path, make_model(), backend, layout=layout) for backend in (on_gpu(), StandInBackend()))
+
+    assert found.frames[0].planes[1].dtype == np.uint16
+    assert_alike(found, expected, most=4)
+
+
+def test_an_error_of_the_gpu_ends_the_job_and_releases_its_memory(on_gpu, fake_cupy, clip, monkeypatch):
+    used, enqueue = fake_cupy.used, StandIn.enqueue
+
+    def fail(session, stream):
+        if session.runs == 20:
+            raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
+        enqueue(session, stream)
+
+    monkeypatch.setattr(StandIn, "enqueue", fail)
+    backend = on_gpu()
+
+    with pytest.raises(SessionError, match="the GPU failed: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        enhance(clip, make_model(), backend)
+
+    assert backend.session.closed
+    del backend
+    gc.collect()
+    fake_cupy.get_default_memory_pool().free_all_blocks()
+    assert fake_cupy.used == used
+
+
 def test_a_frame_goes_up_once_and_down_once_with_one_wait_and_few_launches(on_gpu, fake_cupy, clip):
     model, seen = make_model(inputs=("degradation",)), []
 
@@ -301,6 +341,35 @@ def test_a_frame_goes_up_once_and_down_once_with_one_wait_and_few_launches(on_gp
     assert [event.kind for event in frame].count("down") == 2
     names = [event.name or event.kind for event in frame if event.kind not in ("up", "down", "wait")]
     assert names == ["graph", *["gather_tile", "engine", "scatter_tile"] * tiles, "rgb_to_yuv"]
+
+
+@pytest.mark.parametrize("name", ["light-restore", "light-x2"])
+def test_what_a_frame_of_1080p_costs_with_the_shipped_models(fake_cupy, monkeypatch, name):
+    """Counts alone: neither kernels nor the network are run."""
+    monkeypatch.setattr(FakeKernel, "_run", lambda *_: None)
+    monkeypatch.setattr(fake_cupy, "enqueue", lambda name, _, stream: stream.submit(Event("library", name), int))
+    fake_cupy.free_bytes = 16 << 30
+    model = find_model(name)
+    canvas = plan_canvas(1080, 1920, model.manifest.video)
+    height, width = canvas.tile_shape
+    session = StandIn(model, {"height": height, "width": width}, cupy=fake_cupy)
+    planes = tuple(np.zeros(shape, np.uint8) for shape in ((1080, 1920), (540, 960), (540, 960)))
+    frames = [YuvFrame(planes, 8, "420", index, 1) for index in range(6)]
+    with ResidentRunner(model, session, canvas, strength=1, layout_in=LAYOUT, layout_out=LAYOUT) as runner:
+        for frame in frames[:3]:
+            list(runner.push(frame))
+        fake_cupy.log.clear()
+        for frame in frames[3:]:
+            list(runner.push(frame))
+        log = list(fake_cupy.log)
+
+    counts = {kind: sum(event.kind == kind for event in log) / 3 for kind in {event.kind for event in log}}
+    size, factor = 1080 * 1920 * 3 // 2, model.manifest.video.scale**2
+    assert sum(event.bytes for event in log if event.kind == "up") / 3 == size
+    assert sum(event.bytes for event in log if event.kind == "down") / 3 <= 1.0001 * size * factor
+    assert counts == {
+        "up": 1, "down": 2, "wait": 1, "graph": 1, "launch": 2 * len(canvas.tiles) + 1, "library": len(canvas.tiles),
+    }  # fmt: skip
 
 
 def test_nothing_is_computed_on_the_host_between_upload_and_download(on_gpu, clip, monkeypatch):
