@@ -251,7 +251,8 @@ def open_resident(
     try:
         return ResidentRunner(model, session, canvas, strength=strength, layout_in=layout_in, layout_out=layout_out)
     except (KernelError, SessionError) as error:
-        logger.warning("every tile is copied to the GPU and back, which is slower: %s", error)
+        reason = str(error)  # the error itself refers to the frames of the stack, and they to the memory
+    logger.warning("every tile is copied to the GPU and back, which is slower: %s", reason)
     import cupy
 
     release_pools(cupy)
@@ -265,5 +266,5 @@ def _gpu_errors() -> Generator[None]:
         yield
     except (KernelError, SessionError):
         raise
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise SessionError(f"the GPU failed: {error}") from error

@@ -561,6 +561,25 @@ def test_without_a_cuda_graph_the_kernels_are_launched_one_by_one(on_gpu, fake_c
     assert_alike(found, expected, most=0, state=0)
 
 
+def test_memory_that_runs_out_while_it_is_allocated_is_given_back(on_gpu, fake_cupy, clip, caplog, monkeypatch):
+    """What is free may be taken by another program after it was counted."""
+    held = []
+
+    def refuse(*_, **__):
+        held.append(fake_cupy.used)
+        raise MemoryError("out of memory allocating 1,234 bytes")
+
+    monkeypatch.setattr("runtime.video.device_frames.FlowEstimator", refuse)
+    monkeypatch.setattr(StandIn, "run", run_beside_the_gpu)
+
+    with caplog.at_level(logging.WARNING):
+        found = enhance(clip, make_model(), on_gpu(), on_frame=lambda _: held.append(fake_cupy.used))
+
+    assert "every tile is copied to the GPU and back, which is slower: the GPU failed: out of memory" in caplog.text
+    assert held[1] < held[0]
+    assert len(found.frames) == FRAMES
+
+
 def test_kernels_that_do_not_compile_leave_the_frames_on_the_host(on_gpu, clip, caplog, monkeypatch):
     def refuse(*_, **__):
         raise CompileError("no NVRTC")
