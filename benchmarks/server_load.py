@@ -58,17 +58,17 @@ def main() -> None:
     parser.add_argument("--warm-up-s", type=float, default=10.0, help="time over which the browsers connect")
     parser.add_argument("--no-job", action="store_true", help="without a running job")
     parser.add_argument("--tls", action="store_true")
-    wishes = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relume-load-") as folder:
-        print(json.dumps(run(Path(folder), wishes), indent=2))
+        print(json.dumps(run(Path(folder), arguments), indent=2))
 
 
-def run(folder: Path, wishes: argparse.Namespace) -> dict[str, Any]:
+def run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Start a server, load it, and return the figures."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "appliance.cli", "serve", "--data", str(folder / "data"), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--tls" if wishes.tls else "--no-tls"]
+    command += ["--port", str(port), "--tls" if arguments.tls else "--no-tls"]
     environment = {**os.environ, "RELUME_PLAIN_PORT": "0", "RELUME_DISK_RESERVE_GIB": "0.5"}
     begun = time.monotonic()
     with (
@@ -78,13 +78,15 @@ def run(folder: Path, wishes: argparse.Namespace) -> dict[str, Any]:
         ) as server,
     ):
         try:
-            return _measure(server, f"{'https' if wishes.tls else 'http'}://127.0.0.1:{port}", folder, wishes, begun)
+            return _measure(
+                server, f"{'https' if arguments.tls else 'http'}://127.0.0.1:{port}", folder, arguments, begun
+            )
         finally:
             server.terminate()
 
 
 def _measure(
-    server: "subprocess.Popen[str]", url: str, folder: Path, wishes: argparse.Namespace, begun: float
+    server: "subprocess.Popen[str]", url: str, folder: Path, arguments: argparse.Namespace, begun: float
 ) -> dict[str, Any]:
     assert server.stdout is not None
     token = None
@@ -92,28 +94,28 @@ def _measure(
         token = re.search(r"token=([\w-]+)", server.stdout.readline())
     with httpx.Client(base_url=url, verify=False, timeout=60) as client:
         ready_s = _wait_ready(client, begun)
-        idle = _idle_share(server.pid) if wishes.seconds >= 10 else None
+        idle = _idle_share(server.pid) if arguments.seconds >= 10 else None
         setup = {"token": token[1], "name": "Load", "password": "a password for the load"}
         headers = {"X-CSRF-Token": client.post("/api/setup", json=setup).json()["csrf"]}
         headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
         rss_idle = _rss(server.pid)
-        if not wishes.no_job:
+        if not arguments.no_job:
             _queue_jobs(client, headers, folder)
     load, over = Load(), threading.Event()
     watcher = threading.Thread(target=_watch_memory, args=(server.pid, load, over))
     watcher.start()
     started, cpu_s, busy = time.monotonic(), _cpu_s(server.pid), os.getloadavg()[0]
     try:
-        asyncio.run(_load(url, headers, wishes, load))
+        asyncio.run(_load(url, headers, arguments, load))
     finally:
         over.set()
         watcher.join()
     return {
         "load_average_before": round(busy, 1),
         "server_cpu_s": round(_cpu_s(server.pid) - cpu_s, 1),
-        "browsers": wishes.browsers,
-        "uploads": wishes.uploads,
-        "upload_mb": wishes.upload_mb,
+        "browsers": arguments.browsers,
+        "uploads": arguments.uploads,
+        "upload_mb": arguments.upload_mb,
         "ready_s": round(ready_s, 2),
         "idle_cpu_share": idle,
         "lasted_s": round(time.monotonic() - started, 1),
@@ -131,26 +133,26 @@ def _measure(
     }
 
 
-async def _load(url: str, headers: dict[str, str], wishes: argparse.Namespace, load: Load) -> None:
-    told = multiprocessing.get_context("spawn").SimpleQueue()
+async def _load(url: str, headers: dict[str, str], arguments: argparse.Namespace, load: Load) -> None:
+    totals = multiprocessing.get_context("spawn").SimpleQueue()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     over = asyncio.Event()
     async with httpx.AsyncClient(base_url=url, verify=False, headers=headers, timeout=120, limits=limits) as client:
         browsers = [
             asyncio.create_task(coroutine)
-            for number in range(wishes.browsers)
+            for number in range(arguments.browsers)
             for coroutine in (
-                _browse(client, wishes.poll_s, load, over),
-                _listen(client, load, over, after_s=wishes.warm_up_s * number / wishes.browsers / 2),
+                _browse(client, arguments.poll_s, load, over),
+                _listen(client, load, over, after_s=arguments.warm_up_s * number / arguments.browsers / 2),
             )
         ]
         # The browsers connect first, one after the other; their measurements count from the first upload.
-        await asyncio.sleep(wishes.warm_up_s)
+        await asyncio.sleep(arguments.warm_up_s)
         load.page_s.clear()
         load.list_s.clear()
-        sender = multiprocessing.get_context("spawn").Process(target=_send_all, args=(url, headers, wishes, told))
+        sender = multiprocessing.get_context("spawn").Process(target=_send_all, args=(url, headers, arguments, totals))
         sender.start()
-        await asyncio.sleep(wishes.seconds)
+        await asyncio.sleep(arguments.seconds)
         while sender.is_alive():
             await asyncio.sleep(0.1)
         over.set()
@@ -158,22 +160,22 @@ async def _load(url: str, headers: dict[str, str], wishes: argparse.Namespace, l
         for task in browsers:
             task.cancel()
         await asyncio.gather(*browsers, return_exceptions=True)
-    load.uploaded, load.lost, errors = told.get()
+    load.uploaded, load.lost, errors = totals.get()
     load.errors += errors
 
 
-def _send_all(url: str, headers: dict[str, str], wishes: argparse.Namespace, told: Any) -> None:
+def _send_all(url: str, headers: dict[str, str], arguments: argparse.Namespace, totals: Any) -> None:
     """Send all uploads at once; the body of the other process."""
 
     async def send() -> Load:
         load = Load()
         async with httpx.AsyncClient(base_url=url, verify=False, headers=headers, timeout=120) as client:
-            size = int(wishes.upload_mb * 1e6)
-            await asyncio.gather(*(_upload(client, number, size, load) for number in range(wishes.uploads)))
+            size = int(arguments.upload_mb * 1e6)
+            await asyncio.gather(*(_upload(client, number, size, load) for number in range(arguments.uploads)))
         return load
 
     load = asyncio.run(send())
-    told.put((load.uploaded, load.lost, load.errors))
+    totals.put((load.uploaded, load.lost, load.errors))
 
 
 async def _browse(client: httpx.AsyncClient, poll_s: float, load: Load, over: asyncio.Event) -> None:
@@ -227,9 +229,9 @@ async def _upload(client: httpx.AsyncClient, number: int, size: int, load: Load)
             if answer.status_code != 204:
                 raise ValueError(f"the upload answered {answer.status_code}: {answer.text}")
             offset = int(answer.headers["upload-offset"])
-        told = await client.head(place, headers={"Tus-Resumable": "1.0.0"})
-        if told.headers["upload-offset"] != str(size):
-            raise ValueError(f"the server has {told.headers['upload-offset']} of {size} bytes")
+        answer = await client.head(place, headers={"Tus-Resumable": "1.0.0"})
+        if answer.headers["upload-offset"] != str(size):
+            raise ValueError(f"the server has {answer.headers['upload-offset']} of {size} bytes")
         load.uploaded += 1
     except (httpx.HTTPError, ValueError, KeyError) as error:
         load.lost += 1
@@ -246,8 +248,8 @@ def _queue_jobs(client: httpx.Client, headers: dict[str, str], folder: Path) -> 
         place = client.post("/api/uploads", headers={**headers, **name}).headers["location"]
         sent = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
         client.patch(place, headers={**headers, **sent}, content=content).raise_for_status()
-        wish = {"file": place.rpartition("/")[2], "preset": "upscale", "scale": 2}
-        client.post("/api/jobs", headers=headers, json=wish).raise_for_status()
+        options = {"file": place.rpartition("/")[2], "preset": "upscale", "scale": 2}
+        client.post("/api/jobs", headers=headers, json=options).raise_for_status()
 
 
 def _write_clip(path: Path) -> None:

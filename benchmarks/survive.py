@@ -246,7 +246,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         alone, summary = measure(arguments.repeats, arguments.seed, Path(folder))
-    told = {
+    printed = {
         "repeats": summary.repeats,
         "kills": summary.kills,
         "attempts": summary.attempts,
@@ -256,7 +256,7 @@ def main() -> None:
         "segments_and_packets_equal": not any("differ" in problem for problem in summary.problems),
         "problems": summary.problems,
     }
-    print(json.dumps(told, indent=2))
+    print(json.dumps(printed, indent=2))
     sys.exit(1 if summary.problems else 0)
 
 

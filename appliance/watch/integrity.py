@@ -17,7 +17,7 @@ from runtime.errors import RelumeError
 from runtime.media.audio_reader import find_audio
 from runtime.media.damage import DamageFinder, damage_finder, with_following
 from runtime.media.demux import AnyPacket, open_source, read_packets
-from runtime.media.file_clock import ends_early, told_end
+from runtime.media.file_clock import declared_end, ends_early
 from runtime.media.media_info import AudioStream, MediaInfo, VideoStream
 from runtime.options import EnhanceOptions
 from runtime.plan import MAX_SPEECH_TRACKS, plan_job
@@ -138,7 +138,7 @@ def _check_tail(path: Path, container: InputContainer, facts: VideoStream | Audi
         True if that was possible: there was a packet and, near the end, a key frame.
     """
     stream = container.streams[facts.index]
-    expected = told_end(container, facts) or _last_time(container, facts)
+    expected = declared_end(container, facts) or _last_time(container, facts)
     begin = None if expected is None or tail_s is None else expected - tail_s
     if begin is not None and begin > _SHORT_S:
         with suppress(av.FFmpegError):

@@ -202,7 +202,7 @@ def _record(
     try:
         info = entry.stat(follow_symlinks=False)
     except OSError:
-        return  # gone: the next scan will tell
+        return  # gone: left to the next scan
     if is_temporary(entry.name):
         if stat.S_ISREG(info.st_mode):
             result.unfinished[info.st_dev, info.st_ino] = info.st_size

@@ -155,13 +155,13 @@ class AudioReader(Closing):
         if held is not None:
             place, samples, length = held
             if exact and self.stream.codec in _PARSED_FRAMES and place is not None:
-                length = min(length, self._told_end() - place)
+                length = min(length, self._declared_end() - place)
             yield place, samples[:, :length] if 0 < length < samples.shape[1] else samples
 
     def _in_order(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         return samples[list(self.stream.order)] if self.stream.order else samples
 
-    def _told_end(self) -> int:
+    def _declared_end(self) -> int:
         """Return the position at which the track ends according to the MP4."""
         if "mp4" not in self._container.format.name or not self.stream.duration_pts:
             return sys.maxsize
@@ -237,11 +237,11 @@ class AudioReader(Closing):
         if not self._is_whole or self._packets.jumps:
             return
         end = Fraction(self._zero + self.first_sample + self.samples, self.sample_rate)
-        told = ends_early(self._container, self._path, self.stream, end)
-        if told is not None:
+        declared = ends_early(self._container, self._path, self.stream, end)
+        if declared is not None:
             self.early_end = (
                 f"audio track {self.stream.index} ends after {float(end):.1f} s, but the file declares "
-                f"{float(told):.1f} s"
+                f"{float(declared):.1f} s"
             )
             self.warnings.append(f"{self.early_end}; it may be truncated or damaged")
 

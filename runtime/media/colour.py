@@ -153,13 +153,13 @@ def colour_of_result(colour: Colour, *, source: tuple[int, int], result: tuple[i
         source: Its width and height.
         result: The width and height of the result.
     """
-    told = (colour.matrix_code, colour.primaries_code, colour.transfer_code)
-    if UNSPECIFIED not in told or _guess_matrix(told[1], *source) == _guess_matrix(told[1], *result):
+    declared = (colour.matrix_code, colour.primaries_code, colour.transfer_code)
+    if UNSPECIFIED not in declared or _guess_matrix(declared[1], *source) == _guess_matrix(declared[1], *result):
         return colour
     matching = _CODES_601_625 if source[1] in _HEIGHTS_625 else _CODES_601_525
     if colour.matrix != "bt601":
         matching = (_MATRIX_CODES[colour.matrix], 1, 1)
-    codes = [code if code != UNSPECIFIED else found for code, found in zip(told, matching, strict=True)]
+    codes = [code if code != UNSPECIFIED else found for code, found in zip(declared, matching, strict=True)]
     return replace(
         colour,
         matrix_code=codes[0],

@@ -66,9 +66,9 @@ def demuxers() -> tuple[str, ...]:
 @lru_cache
 def media_suffixes() -> frozenset[str]:
     """Return the suffixes of files that can be read, such as `.mp4`."""
-    told = {suffix for suffixes in _suffixes_by_demuxer().values() for suffix in suffixes}
-    told.add(".webp")  # animated ones, which `runtime.media.webp` unpacks
-    return frozenset(told | {suffix for suffix, name in _BY_SUFFIX.items() if name in demuxers()}) - _AMBIGUOUS
+    suffixes = {suffix for suffixes in _suffixes_by_demuxer().values() for suffix in suffixes}
+    suffixes.add(".webp")  # animated ones, which `runtime.media.webp` unpacks
+    return frozenset(suffixes | {suffix for suffix, name in _BY_SUFFIX.items() if name in demuxers()}) - _AMBIGUOUS
 
 
 def demuxer_by_suffix(suffix: str) -> str | None:
@@ -99,8 +99,8 @@ def _suffixes_by_demuxer() -> dict[str, frozenset[str]]:
             continue  # only written
         if demuxer.flags & _NO_FILE:
             continue
-        told = {f".{suffix.lower()}" for suffix in demuxer.extensions}
-        found[name] = frozenset(told | set(_MORE_SUFFIXES.get(name, "").split()))
+        suffixes = {f".{suffix.lower()}" for suffix in demuxer.extensions}
+        found[name] = frozenset(suffixes | set(_MORE_SUFFIXES.get(name, "").split()))
     return found
 
 

@@ -152,8 +152,8 @@ def _is_flagged_later(path: Path, stream: VideoStream) -> bool:
 
 def _is_interlaced(counts: dict[str, int]) -> bool:
     fields = counts["tff"] + counts["bff"]
-    told = fields + counts["progressive"]
-    return told >= _ENOUGH and fields * 10 > told * 7
+    classified = fields + counts["progressive"]
+    return classified >= _ENOUGH and fields * 10 > classified * 7
 
 
 def _look(path: Path, stream: VideoStream, *, with_idet: bool = True) -> tuple[int, list[dict[str, int]]]:

@@ -78,7 +78,7 @@ def find_duration(container: InputContainer, path: Path, origin: Fraction) -> Fr
     return length - origin if is_format(container, _DURATION_FROM_ZERO) and length > origin else length
 
 
-def told_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fraction | None:
+def declared_end(container: InputContainer, stream: VideoStream | AudioStream) -> Fraction | None:
     """Return the declared end of one stream on the file's clock; None if only those of others are declared.
 
     If the start of a duration is uncertain, the earliest end is returned.
@@ -113,7 +113,7 @@ def find_file_end(container: InputContainer) -> Fraction | None:
     return Fraction(begin + container.duration, av.time_base)
 
 
-def told_end_pts(container: InputContainer, stream: VideoStream) -> int | None:
+def declared_end_pts(container: InputContainer, stream: VideoStream) -> int | None:
     """Return the exact end of a stream's frames in ticks; None if it is not declared or uncertain."""
     if is_format(container, ("matroska", "webm")) and 0 <= (stream.start_pts or 0) * stream.time_base < Fraction(1, 10):
         tagged = _tagged_duration(stream.tags)
@@ -132,15 +132,15 @@ def ends_early(
 
     Where the stream itself declares nothing, the file does: if none of its streams reaches its end, it is incomplete.
     """
-    told = told_end(container, stream)
-    if told is not None:
-        return told if _is_short(told, end, stream.origin) else None
+    declared = declared_end(container, stream)
+    if declared is not None:
+        return declared if _is_short(declared, end, stream.origin) else None
     if container.duration is None or is_format(container, (*_FREE_CLOCKS, *_STREAMS_TELL)):
         return None
-    told = stream.origin + (find_duration(container, path, stream.origin) or 0)
-    if not _is_short(told, end, stream.origin) or not _is_short(told, _last_end(path, told), stream.origin):
+    declared = stream.origin + (find_duration(container, path, stream.origin) or 0)
+    if not _is_short(declared, end, stream.origin) or not _is_short(declared, _last_end(path, declared), stream.origin):
         return None
-    return told
+    return declared
 
 
 @lru_cache(maxsize=16)
@@ -159,17 +159,17 @@ def is_steady(path: Path, size: int, changed_ns: int, until: Fraction) -> bool:
     return False
 
 
-def _measure(path: Path, told: Fraction) -> Fraction:
+def _measure(path: Path, declared: Fraction) -> Fraction:
     """Return the duration of a file by samples of its clock without the jumps; the declared one if there are none."""
     with open_source(path) as container:
         size, stream = container.size, _clock_of(container)
         coarse = [] if stream is None else [_sample(container, stream, size * n // _COARSE) for n in range(_COARSE)]
         times = [time for time in coarse if time is not None]
         steps = [after - before for before, after in pairwise(times)]
-        most = 4 * max(told, Fraction(1)) / _COARSE + _SAMPLES_APART_S
+        most = 4 * max(declared, Fraction(1)) / _COARSE + _SAMPLES_APART_S
         is_even = all(0 <= step <= most for step in steps)
-        if len(times) < _COARSE or (is_even and 2 * sum(steps) > told):
-            return told
+        if len(times) < _COARSE or (is_even and 2 * sum(steps) > declared):
+            return declared
         pairs = ((before, after) for before, after in _walk(container, size) if after is not None)
         return sum(
             (after - before for before, after in pairs if 0 <= after - before <= _SAMPLES_APART_S), start=Fraction(0)
@@ -223,8 +223,8 @@ def is_format(container: InputContainer, names: tuple[str, ...]) -> bool:
     return any(name in names for name in container.format.name.split(","))
 
 
-def _is_short(told: Fraction, end: Fraction, origin: Fraction) -> bool:
-    return told - end > _SHORT_BY_S and end - origin < (told - origin) * _WHOLE_SHARE
+def _is_short(declared: Fraction, end: Fraction, origin: Fraction) -> bool:
+    return declared - end > _SHORT_BY_S and end - origin < (declared - origin) * _WHOLE_SHARE
 
 
 def _tagged_duration(tags: dict[str, str]) -> Fraction | None:
@@ -236,14 +236,14 @@ def _tagged_duration(tags: dict[str, str]) -> Fraction | None:
     return None
 
 
-def _last_end(path: Path, told: Fraction) -> Fraction:
+def _last_end(path: Path, declared: Fraction) -> Fraction:
     """Return the end of the last packet of any stream, searched for near the declared end first."""
     latest = Fraction(0)
     for seeks in (True, False):
         with open_source(path) as container:
             if seeks:
                 with suppress(av.FFmpegError):
-                    container.seek(max(0, int((told - _SHORT_BY_S) * av.time_base)))
+                    container.seek(max(0, int((declared - _SHORT_BY_S) * av.time_base)))
             streams = [stream for stream in container.streams if stream.type in ("video", "audio", "subtitle")]
             for packet in read_packets(container, *streams):
                 if packet.size and packet.pts is not None:

@@ -18,7 +18,7 @@ from runtime.closing import Closing
 from runtime.media.codecs import CodecName
 from runtime.media.cuts import HIDING, FirstDts, ShownOrder, VideoCut, needs_order
 from runtime.media.demux import AnyPacket, open_source, read_packets
-from runtime.media.file_clock import told_end_pts
+from runtime.media.file_clock import declared_end_pts
 from runtime.media.media_info import MediaInfo
 from runtime.media.muxer import Muxer
 from runtime.media.stream_mapping import COVERS, MATROSKA, OGG, StreamPlan, SubtitleTranscoder
@@ -82,7 +82,7 @@ class CopyTrack(Closing):
             self._cuts[plan.index] = VideoCut(begin, self._end, hides=self._muxer.suffix in HIDING)
             assert isinstance(source, av.VideoStream)
             facts = next(video for video in self._info.videos if video.index == plan.index)
-            self._ends[plan.index] = told_end_pts(self._source, facts)
+            self._ends[plan.index] = declared_end_pts(self._source, facts)
             if needs_order(self._source, source):
                 self._orders[plan.index] = ShownOrder()
             else:

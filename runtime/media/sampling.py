@@ -42,7 +42,7 @@ def look_ahead(info: MediaInfo, stream: VideoStream) -> VideoStream:
     sizes = [(stream.width, stream.height)]
     may_change = not set(names) & set(_ONE_SIZE) and stream.crop is None
     if may_change and stream.codec in ("vp8", "vp9"):
-        sizes += _told_sizes(path, stream)
+        sizes += _declared_sizes(path, stream)
     elif may_change or has_alpha(stream.pixel_format):
         for frame in sample_frames(path, stream):
             if may_change:
@@ -80,10 +80,10 @@ def sample_frames(path: Path, stream: VideoStream) -> Iterator[VideoFrame]:
 
 def find_siting(path: Path, stream: VideoStream) -> tuple[float, float]:
     """Return where the first chroma sample of a 4:2:0 frame lies, rows then columns, in luma pixels; left if untold."""
-    return _SITINGS.get(told_siting(path, stream) or "", _SITINGS["left"])
+    return _SITINGS.get(declared_siting(path, stream) or "", _SITINGS["left"])
 
 
-def told_siting(path: Path, stream: VideoStream) -> str | None:
+def declared_siting(path: Path, stream: VideoStream) -> str | None:
     """Return FFmpeg's name for the siting of chroma in a stream's first frame, None where there is none.
 
     PyAV 18.1 does not expose `AVFrame.chroma_location`; FFmpeg's filter `showinfo` logs it.
@@ -103,11 +103,11 @@ def told_siting(path: Path, stream: VideoStream) -> str | None:
                 graph.vpull()
         finally:
             av.logging.set_level(None)
-    told = _CHROMA_LOCATION.search("".join(line[2] for line in lines))
-    return told.group(1) if told is not None and told.group(1) in _SITINGS else None
+    match = _CHROMA_LOCATION.search("".join(line[2] for line in lines))
+    return match.group(1) if match is not None and match.group(1) in _SITINGS else None
 
 
-def _told_sizes(path: Path, stream: VideoStream) -> Iterator[tuple[int, int]]:
+def _declared_sizes(path: Path, stream: VideoStream) -> Iterator[tuple[int, int]]:
     """Return the sizes in the packets of VP8 or VP9, for example of a call whose frame size follows the bandwidth."""
     read = _read_vp8_size if stream.codec == "vp8" else _read_vp9_size
     with open_source(path, only=(stream.index,)) as container:

@@ -280,13 +280,13 @@ def _compare_end(info: MediaInfo, video: VideoTimes, check: VideoCheck, found: _
         return check
     expected = video.end_pts * video.time_base + check.shift_s
     track_end = found.ends[info.video.index]
-    told = [end for end in found.ends.values() if end is not None]
+    known = [end for end in found.ends.values() if end is not None]
     slack = _END_SLACK_S + 2 * info.video.time_base
     track_late = file_late = Fraction(0)
     if track_end is not None:
         track_late = track_end - expected
-    if found.file_end is not None and len(told) == len(info.streams):
-        file_late = found.file_end - max(told)
+    if found.file_end is not None and len(known) == len(info.streams):
+        file_late = found.file_end - max(known)
     return replace(
         check,
         track_late_s=track_late if abs(track_late) > slack else Fraction(0),

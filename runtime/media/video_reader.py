@@ -24,7 +24,7 @@ from runtime.media.damage import (
 )
 from runtime.media.deinterlace import Deinterlacer, Interlacing, find_interlacing
 from runtime.media.demux import AnyPacket
-from runtime.media.file_clock import ends_early, told_end_pts
+from runtime.media.file_clock import declared_end_pts, ends_early
 from runtime.media.media_info import Crop, VideoStream
 from runtime.media.pixel_formats import (
     PixelPlan,
@@ -105,7 +105,7 @@ class VideoReader(Closing):
         self._sought: Fraction | None = None
         self._open(threads)
         try:
-            end_pts = told_end_pts(self._container, stream)
+            end_pts = declared_end_pts(self._container, stream)
             self._times = TimestampFixer(
                 first_pts=stream.start_pts or 0,
                 step=self._step,
@@ -344,11 +344,13 @@ class VideoReader(Closing):
         self.warnings += self._packets.describe(self.stream.origin)
         if self._is_whole and self._times.last is not None and not self._packets.jumps:
             end = (self._times.last + max(self._step, self._last_duration)) * self.stream.time_base
-            told = None
+            declared = None
             with suppress(DecodeError):  # a source that was removed meanwhile was read to the end
-                told = ends_early(self._container, self._path, self.stream, end)
-            if told is not None:
-                self.early_end = f"the video ends after {float(end):.1f} s, but the file declares {float(told):.1f} s"
+                declared = ends_early(self._container, self._path, self.stream, end)
+            if declared is not None:
+                self.early_end = (
+                    f"the video ends after {float(end):.1f} s, but the file declares {float(declared):.1f} s"
+                )
                 self.warnings.append(f"{self.early_end}; it may be truncated or damaged")
         self.warnings += self._damage.warnings()
         if self._holes:

@@ -20,7 +20,7 @@ class StaticRule:
 
     frame_change: Largest mean difference of a block of 8x8 pixels from the frame of the last run, of 1.
     settle_runs: Runs in a row on the same picture after which the states gather hardly any more detail from it. The
-        change of the states themselves tells less: noise in the frames changes them for ever.
+        change of the states themselves is less informative: noise in the frames keeps changing them.
     refresh_frames: A tile is computed at least once in so many frames; not all of them in the same one.
     """
 

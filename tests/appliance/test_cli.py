@@ -81,14 +81,14 @@ def test_version_is_one_line(relume, arguments):
 def test_presets_as_json_tell_every_preset():
     done = CliRunner().invoke(app, ["presets", "--json"])
 
-    told = {entry["name"]: entry for entry in json.loads(done.stdout)}
-    assert told.keys() == PRESETS.keys()
-    assert told["upscale"]["video_models"] == {
+    printed = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert printed.keys() == PRESETS.keys()
+    assert printed["upscale"]["video_models"] == {
         "1": "light-restore",
         "2": "light-x2",
         "4": "light-x4",
     }
-    assert told["sound-only"]["codec"] is None
+    assert printed["sound-only"]["codec"] is None
 
 
 def test_presets_as_text_are_a_line_each():
@@ -169,8 +169,8 @@ def test_debug_shows_the_traceback(relume, tmp_path):
 def test_doctor_shows_what_a_job_will_use_and_writes_nothing_when_quick(relume, tmp_path):
     done = relume("doctor", "--quick", "--json", "--data", tmp_path / "data")
 
-    told = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     assert done.returncode == 0
-    assert told["speeds"] == []
-    assert {(choice["backend"], choice["precision"]) for choice in told["choices"]} == {("cpu", "fp32")}
+    assert printed["speeds"] == []
+    assert {(choice["backend"], choice["precision"]) for choice in printed["choices"]} == {("cpu", "fp32")}
     assert not (tmp_path / "data").exists()

@@ -17,11 +17,11 @@ def test_a_few_kills_at_random_moments_lose_nothing() -> None:
         capture_output=True, text=True, timeout=900, check=False, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
-    told = json.loads(done.stdout)
+    summary = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
-    assert told["problems"] == []
-    assert told["segments_and_packets_equal"]
-    assert told["kills"] >= 4
+    assert summary["problems"] == []
+    assert summary["segments_and_packets_equal"]
+    assert summary["kills"] >= 4
 
 
 @pytest.mark.parametrize(

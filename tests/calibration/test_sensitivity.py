@@ -69,11 +69,11 @@ def ranges(source):
 
 
 def test_the_layer_that_reads_a_spike_costs_most(source, ranges, score):
-    told = []
+    measured = []
 
-    costs = measure_layers({"step": source}, ranges, score, sizes=SIZES, on_layer=told.append)
+    costs = measure_layers({"step": source}, ranges, score, sizes=SIZES, on_layer=measured.append)
 
-    assert told == ["first", "second", "third"]
+    assert measured == ["first", "second", "third"]
     assert costs[0].layer == "second"
     assert costs[0].loss_db > 10 * max(cost.loss_db for cost in costs[1:])
     assert [cost.share for cost in costs] == pytest.approx([1 / 3] * 3)

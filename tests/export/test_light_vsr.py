@@ -147,10 +147,10 @@ def test_a_network_conditioned_on_degradation_runs_in_tiles_as_in_one(tmp_path):
 
     assert len(tiles.tiles) > 1
     assert np.abs(found[0] - found[1]).max() < 1 / 255
-    told = torch.from_numpy(describe_degradation(rgb_to_luma(frame, 1)))[None]
+    descriptor = torch.from_numpy(describe_degradation(rgb_to_luma(frame, 1)))[None]
     with torch.no_grad():
         state = torch.zeros(1, config.state_channels, 64, 96)
-        expected, _ = network(config)(torch.from_numpy(frame)[None], state, degradation=told)
+        expected, _ = network(config)(torch.from_numpy(frame)[None], state, degradation=descriptor)
     np.testing.assert_allclose(found[0], expected[0].numpy(), atol=1e-4)
 
 

@@ -185,5 +185,5 @@ def test_the_diagnosis_can_be_written_as_json():
 
     diagnosis = doctor.diagnose(trials=False)
 
-    told = json.loads(show_diagnosis(diagnosis, as_json=True))
-    assert told["hardware"]["cores"] == diagnosis.hardware.cores
+    shown = json.loads(show_diagnosis(diagnosis, as_json=True))
+    assert shown["hardware"]["cores"] == diagnosis.hardware.cores

@@ -48,7 +48,7 @@ def damaged(tmp_path):
     return load_model(folder)
 
 
-def wishes(model=None, **fields):
+def make_options(model=None, **fields):
     zoo = {} if model is None else {"model": model.manifest.name, "zoo": model.folder.parent}
     return EnhanceOptions(scale=4, threads=1, **({"audio": AudioMode.OFF} | zoo | fields))
 
@@ -57,7 +57,7 @@ def test_video_and_audio_run_on_what_was_measured_for_each(clip, tmp_path, keep_
     engines = keep_speeds(find_model("light-x4"), {("cpu", "fp32"): 20.0, ("openvino", "int8"): 10.0})
     keep_speeds(find_model("speech-mask"), {("cpu", "fp32"): 0.3, ("openvino", "fp32"): 0.4})
 
-    report = enhance(clip, tmp_path / "out.mp4", wishes(audio=AudioMode.SPEECH), engines=engines)
+    report = enhance(clip, tmp_path / "out.mp4", make_options(audio=AudioMode.SPEECH), engines=engines)
 
     frame, audio = report.engines
     int8 = next(file for file in find_model("light-x4").manifest.files if file.precision == "int8")
@@ -72,7 +72,7 @@ def test_a_backend_that_cannot_open_a_model_is_replaced_and_reported(clip, tmp_p
     engines = keep_speeds(damaged, {("cpu", "fp32"): 20.0, ("openvino", "int8"): 10.0})
     workspace = tmp_path / "work" if durable else None
 
-    report = enhance(clip, tmp_path / "out.mp4", wishes(damaged), engines=engines, workspace=workspace)
+    report = enhance(clip, tmp_path / "out.mp4", make_options(damaged), engines=engines, workspace=workspace)
 
     assert (report.engines[0].backend, report.engines[0].precision) == ("onnxruntime-cpu", "fp32")
     assert report.engines[0].reason.startswith("in place of openvino: ")
@@ -82,7 +82,7 @@ def test_a_backend_that_cannot_open_a_model_is_replaced_and_reported(clip, tmp_p
 
 
 def test_a_requested_backend_that_cannot_be_opened_is_an_error(clip, tmp_path, damaged):
-    options = wishes(damaged, backend="openvino", precision="int8")
+    options = make_options(damaged, backend="openvino", precision="int8")
 
     with pytest.raises(SessionError, match=r"step\.int8\.onnx cannot be read as a model"):
         enhance(clip, tmp_path / "out.mp4", options)
@@ -94,11 +94,11 @@ def test_a_file_that_was_altered_is_no_matter_of_backends(clip, tmp_path, damage
     (damaged.folder / "step.int8.onnx").write_bytes(b"altered")
 
     with pytest.raises(ManifestError, match="does not match its manifest"):
-        enhance(clip, tmp_path / "out.mp4", wishes(damaged, precision="int8"))
+        enhance(clip, tmp_path / "out.mp4", make_options(damaged, precision="int8"))
 
 
 def test_a_precision_is_for_the_video_if_the_speech_model_lacks_it(clip, tmp_path):
-    asked = wishes(precision="int8", audio=AudioMode.SPEECH)
+    asked = make_options(precision="int8", audio=AudioMode.SPEECH)
     selection = select_backends(plan_job(clip, tmp_path / "out.mp4", asked), threads=1)
 
     assert (selection.video.backend.name, selection.video.backend.precision) == ("openvino", "int8")
@@ -112,7 +112,7 @@ def test_a_precision_is_for_the_video_if_the_speech_model_lacks_it(clip, tmp_pat
 
 
 def test_what_a_job_began_with_can_be_read_back(clip, tmp_path):
-    asked = wishes(backend="openvino", audio=AudioMode.SPEECH)
+    asked = make_options(backend="openvino", audio=AudioMode.SPEECH)
     marks = select_backends(plan_job(clip, tmp_path / "out.mp4", asked), threads=1).engine_fingerprint()
 
     assert parse_engine_fingerprint(marks) == {
@@ -126,7 +126,7 @@ def test_the_first_job_that_is_long_enough_is_measured_and_later_ones_use_it(cli
     caplog.set_level("INFO")
     monkeypatch.setattr(backend_selection, "_MIN_FRAMES_TO_MEASURE", 0.0)
     monkeypatch.setattr(backend_selection, "_FIRST_BUDGET_S", 0.0)
-    work = plan_job(clip, None, wishes())
+    work = plan_job(clip, None, make_options())
 
     first = select_backends(work, threads=1, engines=tmp_path).video
     again = select_backends(work, threads=1, engines=tmp_path).video
@@ -142,10 +142,10 @@ def test_short_jobs_and_jobs_with_a_preference_or_without_a_folder_are_not_bench
         raise AssertionError("measured")
 
     monkeypatch.setattr("runtime.engine.benchmark.measure_model", never)
-    select_backends(plan_job(clip, None, wishes()), threads=1, engines=tmp_path)
+    select_backends(plan_job(clip, None, make_options()), threads=1, engines=tmp_path)
     monkeypatch.setattr(backend_selection, "_MIN_FRAMES_TO_MEASURE", 0.0)
-    select_backends(plan_job(clip, None, wishes(backend="cpu")), threads=1, engines=tmp_path)
-    select_backends(plan_job(clip, None, wishes()), threads=1, engines=None)
+    select_backends(plan_job(clip, None, make_options(backend="cpu")), threads=1, engines=tmp_path)
+    select_backends(plan_job(clip, None, make_options()), threads=1, engines=None)
 
     assert not (tmp_path / "speeds.json").exists()
 
@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(clip, tmp_path, mo
     monkeypatch.setattr(backend_selection, "_FIRST_BUDGET_S", 0.0)
     (tmp_path / "file").touch()
 
-    chosen = select_backends(plan_job(clip, None, wishes()), threads=1, engines=tmp_path / "file").video
+    chosen = select_backends(plan_job(clip, None, make_options()), threads=1, engines=tmp_path / "file").video
 
     assert (chosen.backend.name, chosen.backend.precision) == ("cpu", "fp32")
 

@@ -96,7 +96,7 @@ async def events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream changes as server-sent events.
 
-    `job` has a job, or `{"id", "removed": true}`; `counts` has the number of jobs in each state; `queue` tells whether
+    `job` has a job, or `{"id", "removed": true}`; `counts` has the number of jobs in each state; `queue` states whether
     the queue is paused; `system` has disk, temperature and load; `folders` means that watch folders changed; `resync`
     means that events were lost: fetch the list again.
     """

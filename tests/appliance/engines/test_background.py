@@ -106,7 +106,9 @@ def test_a_machine_with_a_gpu_and_an_empty_store_requests_engines_for_common_sou
         keeper.start()
         wait_until(lambda: len(store.build_requests()) > 5)
         time.sleep(0.2)
-        wanted = {(wish.request.model, wish.request.precision) for wish in store.build_requests()}
+        wanted = {
+            (build_request.request.model, build_request.request.precision) for build_request in store.build_requests()
+        }
 
     assert {("light-x2", "fp16"), ("light-restore", "fp16"), ("light-x4", "fp16")} <= wanted
 
@@ -120,11 +122,11 @@ def test_a_machine_without_a_gpu_requests_nothing_automatically(store):
 
 
 def test_on_ready_is_called_when_an_engine_is_built(store, wanted, monkeypatch):
-    told = []
+    ready = []
     outcome = type("Outcome", (), {"usable": True, "__str__": lambda _: "built"})()
     result = type("Result", (), {"outcome": outcome, "reason": ""})()
     monkeypatch.setattr(background, "build_in_subprocess", lambda *_, **__: result)
     store.request_build(wanted)
-    with EngineKeeper(store, lambda: True, budget_bytes=10**9, poll_s=0.02, on_ready=lambda: told.append(1)) as keeper:
+    with EngineKeeper(store, lambda: True, budget_bytes=10**9, poll_s=0.02, on_ready=lambda: ready.append(1)) as keeper:
         keeper.start()
-        wait_until(lambda: told)
+        wait_until(lambda: ready)

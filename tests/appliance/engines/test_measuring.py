@@ -213,10 +213,10 @@ def test_an_engine_is_requested_built_benchmarked_and_chosen(monkeypatch, tmp_pa
 
     measure_missing(tmp_path)
     assert choose_engine(model, BackendPreference(), threads=1, engines=tmp_path).backend.name == "cpu"
-    (wish,) = store.build_requests()
-    assert (wish.request.model, wish.request.engine_type) == ("speech-mask", EngineType.RTX)
+    (entry,) = store.build_requests()
+    assert (entry.request.model, entry.request.engine_type) == ("speech-mask", EngineType.RTX)
 
-    with BuildDir(store.layout, store.key(wish.request), wish.request.source, threading.Event()) as build:
+    with BuildDir(store.layout, store.key(entry.request), entry.request.source, threading.Event()) as build:
         build.engine.write_bytes(b"engine")
         build.publish(build_time_s=1.0, golden_test=GoldenTestResult(agreement_db=100.0, time_s=1.0))
     measure_missing(tmp_path)
@@ -224,7 +224,7 @@ def test_an_engine_is_requested_built_benchmarked_and_chosen(monkeypatch, tmp_pa
     choice = choose_engine(model, BackendPreference(), threads=1, engines=tmp_path)
     assert choice.backend.name == "rtx"
     assert choice.reason.startswith("measured here: ")
-    with choice.backend.open(model, "step", dict(wish.request.dimensions)):
+    with choice.backend.open(model, "step", dict(entry.request.dimensions)):
         assert opened[-1].read_bytes() == b"engine"
 
 

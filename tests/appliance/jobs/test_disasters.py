@@ -101,10 +101,10 @@ def test_a_read_only_target_fails_with_a_message_and_can_be_retried(
 def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, clip_bytes, monkeypatch, undisturbed):
     """A restarted worker reports what is missing, and resumes once it is back."""
     job = add("clip", clip, options=SILENT)
-    told, stopping = ProgressReporter.progress, threading.Event()
+    original, stopping = ProgressReporter.progress, threading.Event()
 
     def remove_at_twelve(self, message):
-        told(self, message)
+        original(self, message)
         if message.frames_done == 12:
             clip.unlink()
             stopping.set()
@@ -127,10 +127,10 @@ def test_a_source_that_is_removed_while_it_is_worked_on(add, work, queue, clip, 
 def test_a_source_that_is_removed_under_a_running_worker(add, work, queue, clip, monkeypatch, undisturbed):
     """The job keeps the file open: it is read to its end, whatever happens to its name."""
     job = add("clip", clip, options=SILENT)
-    told = ProgressReporter.progress
+    original = ProgressReporter.progress
 
     def remove_at_twelve(self, message):
-        told(self, message)
+        original(self, message)
         if message.frames_done == 12:
             clip.unlink()
 
@@ -146,10 +146,10 @@ def test_a_source_that_is_removed_under_a_running_worker(add, work, queue, clip,
 
 def test_another_source_of_the_same_name_is_not_mixed_in(add, work, queue, clip, tmp_path, monkeypatch):
     job = add("clip", clip, options=SILENT)
-    told, stopping = ProgressReporter.progress, threading.Event()
+    original, stopping = ProgressReporter.progress, threading.Event()
 
     def stop_at_twelve(self, message):
-        told(self, message)
+        original(self, message)
         if message.frames_done == 12:
             stopping.set()
             assert self.cancel.wait(20)

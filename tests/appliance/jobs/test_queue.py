@@ -395,20 +395,20 @@ def test_an_orderly_stop_does_not_count(add, queue):
     assert (queue.get(job.id).state, queue.get(job.id).attempts) == (JobState.QUEUED, 0)
 
 
-@pytest.mark.parametrize(("wish", "state"), [("pause", JobState.PAUSED), ("cancel", JobState.CANCELLED)])
-def test_a_command_is_kept_when_the_worker_dies_first(add, queue, tmp_path, wish, state):
+@pytest.mark.parametrize(("command", "state"), [("pause", JobState.PAUSED), ("cancel", JobState.CANCELLED)])
+def test_a_command_is_kept_when_the_worker_dies_first(add, queue, tmp_path, command, state):
     job = add(target=tmp_path / "out.mp4")
     queue.lease("cpu").claim()
     workspace = queue.files(job.id).workspace
     workspace.mkdir(parents=True)
     (tmp_path / f"..relume-{job.id}.1234.partial.mp4").write_text("half")
-    getattr(queue, wish)(job.id)
+    getattr(queue, command)(job.id)
 
     queue.lease("cpu").release()
 
     assert queue.get(job.id).state is state
-    assert workspace.exists() == (wish == "pause")
-    assert (list(tmp_path.glob("*partial*")) == []) == (wish == "cancel")
+    assert workspace.exists() == (command == "pause")
+    assert (list(tmp_path.glob("*partial*")) == []) == (command == "cancel")
 
 
 def test_the_wall_clock_decides_nothing(add, queue, monkeypatch):
@@ -455,7 +455,7 @@ def many(database, add):
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "filters",
     [
         {"states": None},
         {"states": [JobState.QUEUED]},
@@ -464,8 +464,8 @@ def many(database, add):
         {"states": None, "wanted": (["folder = ?"], ["f"])},
     ],
 )
-def test_a_page_of_ten_thousand_jobs_is_read_by_index_without_sorting(many, wishes):
-    steps = plan(many, *select_jobs(**wishes))
+def test_a_page_of_ten_thousand_jobs_is_read_by_index_without_sorting(many, filters):
+    steps = plan(many, *select_jobs(**filters))
 
     assert all("USING INDEX" in step for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)

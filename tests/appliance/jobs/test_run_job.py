@@ -45,10 +45,10 @@ def halt(monkeypatch):
     """Call a function when a job has finished twelve frames, and hold the job until it is stopped."""
 
     def at_frame_twelve(act):
-        told = ProgressReporter.progress
+        original = ProgressReporter.progress
 
         def progress(self, message):
-            told(self, message)
+            original(self, message)
             if message.frames_done == 12:
                 act()
                 assert self.cancel.wait(20)
@@ -332,10 +332,10 @@ def test_a_folder_that_cannot_be_made_is_reported(add, work, clip, tmp_path):
 
 def test_a_retry_resumes_where_the_failure_was(add, work, queue, clip, tmp_path, monkeypatch, undisturbed):
     job = add("clip", clip, target=tmp_path / "out" / "a.mp4", options=SILENT)
-    told = ProgressReporter.progress
+    original = ProgressReporter.progress
 
     def fail_at_twelve(self, message):
-        told(self, message)
+        original(self, message)
         if message.frames_done == 12:
             raise OSError(28, "No space left on device")
 
@@ -549,10 +549,10 @@ def test_another_file_in_the_place_of_a_watched_source_is_not_done(watched, work
 def test_a_source_that_is_replaced_while_its_job_runs_has_no_result(watched, work, monkeypatch, tmp_path):
     source, target = watched
     other = write_clip(tmp_path / "other.mp4", scene_frames=4)
-    told = ProgressReporter.progress
+    original = ProgressReporter.progress
 
     def progress(self, message):
-        told(self, message)
+        original(self, message)
         if message.frames_done == 12 and not source.is_symlink():
             source.unlink()
             source.symlink_to(other)

@@ -131,14 +131,14 @@ def test_a_job_that_waits_forever_is_abandoned(add, queue, long_clip, supervise,
     )
 
 
-@pytest.mark.parametrize(("wish", "state"), [("cancel", JobState.CANCELLED), ("pause", JobState.PAUSED)])
-def test_a_worker_that_does_not_do_what_is_requested_is_ended(add, queue, long_clip, supervise, until, wish, state):
+@pytest.mark.parametrize(("command", "state"), [("cancel", JobState.CANCELLED), ("pause", JobState.PAUSED)])
+def test_a_worker_that_does_not_do_what_is_requested_is_ended(add, queue, long_clip, supervise, until, command, state):
     job = add("long", long_clip, options=SILENT)
     supervisor = supervise(limits=Limits(command_timeout_s=1.0))
     pid = until(lambda: queue.get(job.id).frames_done > 0 and holder(supervisor, job))
 
     os.kill(pid, signal.SIGSTOP)
-    getattr(queue, wish)(job.id)
+    getattr(queue, command)(job.id)
     until(lambda: queue.get(job.id).state is state)
 
     after = add("missing", long_clip.with_name("missing.mp4"))

@@ -221,8 +221,8 @@ def furnished(open_box: Callable[..., Box], clip_file: Path, tmp_path_factory: p
     box = open_box(f"zoo = {json.dumps(str(zoo))}\n")
     maria = box.set_up()
     jobs = [
-        maria.send("POST", "/api/jobs", {"file": maria.upload(clip_file), **wishes})
-        for wishes in ({"preset": "upscale", "scale": 2}, {"preset": "sound-only"})
+        maria.send("POST", "/api/jobs", {"file": maria.upload(clip_file), **options})
+        for options in ({"preset": "upscale", "scale": 2}, {"preset": "sound-only"})
     ]
     for name, role in (("Ben", "operator"), ("Guard", "viewer"), (MARKUP, "viewer")):
         maria.send("POST", "/api/users", {"name": name, "role": role, "password": PASSWORD})
@@ -230,7 +230,7 @@ def furnished(open_box: Callable[..., Box], clip_file: Path, tmp_path_factory: p
     maria.send(
         "POST", "/api/folders", {"path": str(places[0]), "destination": str(places[1]), "preset": "surveillance"}
     )
-    maria.send("POST", "/api/webhooks", {"url": "http://127.0.0.1:9/told", "events": ["job.failed"]})
+    maria.send("POST", "/api/webhooks", {"url": "http://127.0.0.1:9/hook", "events": ["job.failed"]})
     maria.send("POST", "/api/tokens", {"name": "Recorder"})
     done = [maria.finish(job["id"]) for job in jobs]
     assert [job["state"] for job in done] == ["done", "done"], [job["message"] for job in done]

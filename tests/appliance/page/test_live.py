@@ -101,11 +101,11 @@ def hold(asleep: Any) -> Iterator[Callable[..., Any]]:
         device = asleep.maria.send("GET", "/api/system")["workers"][0]["device"]
         lease = JobQueue(database).lease(device)
 
-        def advance(progress: Progress, *, wish: JobCommand | None = None) -> None:
+        def advance(progress: Progress, *, command: JobCommand | None = None) -> None:
             job_id = lease.job_id or lease.claim().id
             lease.progress(job_id, progress)
-            if wish is not None:
-                lease.stop(job_id, wish)
+            if command is not None:
+                lease.stop(job_id, command)
 
         yield advance
 
@@ -118,7 +118,7 @@ def test_a_paused_job_that_was_started_is_cancelled_only_after_a_question(
     poll: Callable[..., Any],
 ) -> None:
     maria = asleep.maria
-    hold(Progress("enhancing", 90, 100, fps=2.0, eta_s=5.0), wish=JobCommand.PAUSE)
+    hold(Progress("enhancing", 90, 100, fps=2.0, eta_s=5.0), command=JobCommand.PAUSE)
     page = log_in(asleep.url)
 
     # Paused, and resumed but not yet running again: 90% of it would be lost.

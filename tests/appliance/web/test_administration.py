@@ -102,18 +102,18 @@ def test_a_setting_that_cannot_be_is_refused_and_nothing_is_saved(admin, service
 
 def test_watch_folders_are_added_changed_and_removed(admin, tmp_path: Path, services):
     (tmp_path / "in").mkdir()
-    wish = {
+    body = {
         "path": str(tmp_path / "in"),
         "destination": str(tmp_path / "out"),
         "preset": "surveillance",
         "schedule": {"from": "22:00", "to": "06:00"},
         "include": ["*.mp4"],
     }
-    made = admin.post("/api/folders", wish)
+    made = admin.post("/api/folders", body)
 
     folder = made.json()
     assert made.status_code == 201, made.text
-    assert {name: folder[name] for name in wish} == wish
+    assert {name: folder[name] for name in body} == body
     assert (folder["enabled"], folder["polling"], folder["problems"]) == (True, False, [])
     assert folder["activity"] == {
         "waiting": 0, "working": 0, "done_today": 0, "failed": 0, "last_file": None, "last_at": None,
@@ -149,9 +149,9 @@ def test_a_folder_that_cannot_be_watched_is_refused(admin, tmp_path: Path, setti
         name: value.replace("IN", places["IN"]).replace("DATA", places["DATA"]) if isinstance(value, str) else value
         for name, value in change.items()
     }
-    wish = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "out"), **change}
+    body = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "out"), **change}
 
-    answer = admin.post("/api/folders", wish)
+    answer = admin.post("/api/folders", body)
 
     assert answer.status_code == 422
     assert answer.json()["error"]["message"]
@@ -160,8 +160,8 @@ def test_a_folder_that_cannot_be_watched_is_refused(admin, tmp_path: Path, setti
 
 def test_a_changed_folder_is_checked_as_a_whole(admin, tmp_path: Path):
     (tmp_path / "in").mkdir()
-    wish = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "out")}
-    folder = admin.post("/api/folders", wish).json()
+    body = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "out")}
+    folder = admin.post("/api/folders", body).json()
 
     answer = admin.patch(f"/api/folders/{folder['id']}", {"preset": "sound-only", "codec": "h264"})
 
@@ -290,15 +290,15 @@ def test_no_place_of_the_system_is_watched_or_written_to(admin, tmp_path: Path, 
 
 def test_a_folder_for_results_that_is_not_there_is_only_created_when_that_is_meant(admin, tmp_path: Path):
     (tmp_path / "in").mkdir()
-    wish = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "tpyo")}
+    body = {"path": str(tmp_path / "in"), "destination": str(tmp_path / "tpyo")}
 
-    refused = admin.post("/api/folders", {**wish, "create": False})
+    refused = admin.post("/api/folders", {**body, "create": False})
 
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["field"]) == (422, "folder_missing", "destination")
     assert not (tmp_path / "tpyo").exists()
     assert admin.get("/api/folders").json() == []
-    assert admin.post("/api/folders", {**wish, "create": True}).status_code == 201
+    assert admin.post("/api/folders", {**body, "create": True}).status_code == 201
 
 
 def test_folders_of_the_server_are_listed_for_choosing(admin, operator, tmp_path: Path):

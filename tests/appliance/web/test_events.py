@@ -18,11 +18,11 @@ from appliance.web.events import Listener, Update, make_event
 
 @pytest.fixture
 def listening(live, services):
-    """Listen as a browser does, and collect what is told."""
+    """Listen as a browser does, and collect the messages received."""
 
     @contextmanager
     def listen(person, since=None):
-        told: list[tuple[str, dict]] = []
+        received: list[tuple[str, dict]] = []
         ready, ended = threading.Event(), threading.Event()
 
         def read():
@@ -38,7 +38,7 @@ def listening(live, services):
                     if line.startswith("event: "):
                         name = line.removeprefix("event: ")
                     elif line.startswith("data: "):
-                        told.append((name, json.loads(line.removeprefix("data: "))))
+                        received.append((name, json.loads(line.removeprefix("data: "))))
                         ready.set()
             ended.set()
 
@@ -46,7 +46,7 @@ def listening(live, services):
         thread.start()
         try:
             assert ready.wait(20)
-            yield told, ended
+            yield received, ended
         finally:
             # The server's loop wakes many times a second and notices it.
             services.broadcaster.drop(hash_secret(person.secret))
@@ -67,19 +67,19 @@ def wait_for(question, seconds=20):
 
 def test_a_browser_receives_every_change_and_removal(listening, log_in, services, add_job):
     viewer = log_in(Role.VIEWER, client=object())
-    with listening(viewer) as (told, _):
-        wait_for(lambda: len(told) >= 3)
-        assert [name for name, _ in told[:3]] == ["counts", "queue", "system"]
-        assert told[2][1]["disk"]["total"] > 0
+    with listening(viewer) as (received, _):
+        wait_for(lambda: len(received) >= 3)
+        assert [name for name, _ in received[:3]] == ["counts", "queue", "system"]
+        assert received[2][1]["disk"]["total"] > 0
 
         job = add_job(title="<b>clip</b>.mp4")
-        wait_for(lambda: any(name == "job" and data.get("state") == "queued" for name, data in told))
+        wait_for(lambda: any(name == "job" and data.get("state") == "queued" for name, data in received))
         services.queue.cancel(job.id)
-        wait_for(lambda: any(data.get("state") == "cancelled" for _, data in told))
+        wait_for(lambda: any(data.get("state") == "cancelled" for _, data in received))
         services.queue.remove(job.id)
-        wait_for(lambda: ("job", {"id": job.id, "removed": True}) in told)
+        wait_for(lambda: ("job", {"id": job.id, "removed": True}) in received)
 
-        wait_for(lambda: [data for name, data in told if name == "counts"][-1]["queued"] == 0)
+        wait_for(lambda: [data for name, data in received if name == "counts"][-1]["queued"] == 0)
 
 
 def test_changes_between_the_session_and_the_connection_are_sent(live, listening, log_in, services, add_job):
@@ -90,12 +90,12 @@ def test_changes_between_the_session_and_the_connection_are_sent(live, listening
     services.queue.cancel(removed.id)
     services.queue.remove(removed.id)
 
-    with listening(viewer, since=revision) as (told, _):
-        wait_for(lambda: ("job", {"id": removed.id, "removed": True}) in told)
+    with listening(viewer, since=revision) as (received, _):
+        wait_for(lambda: ("job", {"id": removed.id, "removed": True}) in received)
 
-    assert [data["id"] for name, data in told if name == "job"] == [changed.id, removed.id]
-    assert before.id not in str(told)
-    assert ("folders", {}) in told
+    assert [data["id"] for name, data in received if name == "job"] == [changed.id, removed.id]
+    assert before.id not in str(received)
+    assert ("folders", {}) in received
 
 
 @pytest.mark.parametrize("since", [0, 10_000])
@@ -104,33 +104,33 @@ def test_a_client_that_is_far_behind_or_ahead_is_asked_to_load_again(listening, 
     for number in range(600):
         services.queue.set_estimate(job.id, f'{{"time_s": {number}.0}}')
 
-    with listening(log_in(Role.VIEWER, client=object()), since=since) as (told, _):
-        wait_for(lambda: ("resync", {}) in told)
+    with listening(log_in(Role.VIEWER, client=object()), since=since) as (received, _):
+        wait_for(lambda: ("resync", {}) in received)
         time.sleep(5 * events.POLL_EVERY_S)
 
-    assert all(name != "job" for name, _ in told)
+    assert all(name != "job" for name, _ in received)
 
 
 def test_a_job_is_reported_as_it_is_shown(live, listening, log_in, add_job):
     viewer = log_in(Role.VIEWER, client=object())
-    with listening(viewer) as (told, _), httpx.Client(base_url=live, timeout=30) as client:
+    with listening(viewer) as (received, _), httpx.Client(base_url=live, timeout=30) as client:
         viewer.client = client
         job = add_job()
-        wait_for(lambda: any(name == "job" for name, _ in told))
+        wait_for(lambda: any(name == "job" for name, _ in received))
         shown = viewer.get(f"/api/jobs/{job.id}").json()
 
-    assert next(data for name, data in told if name == "job") == shown
+    assert next(data for name, data in received if name == "job") == shown
 
 
 def test_the_activity_of_watch_folders_is_reported(listening, log_in, services, tmp_path):
     (tmp_path / "in").mkdir()
-    with listening(log_in(Role.VIEWER, client=object())) as (told, _):
-        wait_for(lambda: len(told) >= 2)
+    with listening(log_in(Role.VIEWER, client=object())) as (received, _):
+        wait_for(lambda: len(received) >= 2)
         folder = services.folders.add(FolderConfig(tmp_path / "in", tmp_path / "out"))
-        wait_for(lambda: ("folders", {}) in told)
-        told.clear()
+        wait_for(lambda: ("folders", {}) in received)
+        received.clear()
         services.folders.files(folder.id).put(WatchedFile("a.mp4", 1, 1, FileState.FAILED, reason="damaged"))
-        wait_for(lambda: ("folders", {}) in told)
+        wait_for(lambda: ("folders", {}) in received)
 
 
 def test_a_closed_browser_is_dropped_and_nothing_is_polled_without_listeners(live, log_in, services, monkeypatch):
@@ -172,7 +172,7 @@ def test_who_would_not_be_let_in_any_more_hears_no_more(listening, log_in, servi
     if "token" in end:
         token, secret = services.tokens.add(caller, "script", Role.VIEWER)
         viewer.headers = {"Authorization": f"Bearer {secret}"}
-    with listening(other) as (_, other_ended), listening(viewer) as (told, ended):
+    with listening(other) as (_, other_ended), listening(viewer) as (received, ended):
         if end in ("disabled", "owner of the token"):
             services.users.change(viewer.user.id, enabled=False, actor=COMMAND_LINE)
         elif end == "removed":
@@ -185,7 +185,7 @@ def test_who_would_not_be_let_in_any_more_hears_no_more(listening, log_in, servi
             services.tokens.remove(viewer.user.id, token.id, actor=COMMAND_LINE)
         assert ended.wait(20)
         add_job(title="secret.mp4")
-        assert not any("secret" in str(data) for _, data in told)
+        assert not any("secret" in str(data) for _, data in received)
         assert not other_ended.is_set()
 
 

@@ -87,7 +87,7 @@ def test_a_preview_leaves_the_upload_for_the_whole_job(operator, uploaded):
 
 
 def test_an_invalid_request_is_refused_and_the_upload_stays(operator, uploaded, services):
-    for wishes in (
+    for options in (
         {"preset": "none"},
         {"preset": "sound-only", "codec": "h264"},
         {"preset": "sound-only", "audio": "off"},
@@ -102,9 +102,9 @@ def test_an_invalid_request_is_refused_and_the_upload_stays(operator, uploaded, 
         {"file": "../relume.db"},
         {"file": "A" * 16},
     ):
-        answer = operator.post("/api/jobs", {"file": uploaded, **wishes})
+        answer = operator.post("/api/jobs", {"file": uploaded, **options})
 
-        assert answer.status_code in (404, 422), wishes
+        assert answer.status_code in (404, 422), options
         assert answer.json()["error"]["message"]
     assert sum(services.queue.counts().values()) == 0
     assert [file["id"] for file in operator.get("/api/files").json()] == [uploaded]
@@ -244,8 +244,8 @@ def test_a_name_that_is_not_utf8_does_not_break_the_list(viewer, services, tmp_p
 def test_an_estimate_shows_the_result_at_once_and_its_time_after_one_test_run(
     operator, uploaded, services, clip_bytes, monkeypatch
 ):
-    wishes = {"file": uploaded, "preset": "restore", "audio": "off"}
-    first = operator.post("/api/estimates", {**wishes, "quick": True}).json()
+    options = {"file": uploaded, "preset": "restore", "audio": "off"}
+    first = operator.post("/api/estimates", {**options, "quick": True}).json()
     assert (first["time_s"], first["is_measured"], first["fits"]) == (None, False, True)
     facts = probe_size(operator, uploaded)
     assert first["result"] == {
@@ -261,34 +261,34 @@ def test_an_estimate_shows_the_result_at_once_and_its_time_after_one_test_run(
         "size_bytes": None,
     }
 
-    tried = operator.post("/api/estimates", wishes).json()
+    tried = operator.post("/api/estimates", options).json()
     assert tried["is_measured"] is True
     assert tried["time_s"] > 0
     assert tried["result"]["size_bytes"] > 0
 
     # The same options are not tested again for another part; another file is estimated from this one.
     monkeypatch.setattr("appliance.jobs.estimate._try", None)
-    assert operator.post("/api/estimates", wishes).json()["time_s"] == tried["time_s"]
-    part = operator.post("/api/estimates", {**wishes, "end_s": 0.2}).json()
+    assert operator.post("/api/estimates", options).json()["time_s"] == tried["time_s"]
+    part = operator.post("/api/estimates", {**options, "end_s": 0.2}).json()
     assert part["is_measured"] is True
     assert part["time_s"] < tried["time_s"]
     other = operator.upload("other.mp4", clip_bytes)
-    guessed = operator.post("/api/estimates", {**wishes, "file": other, "quick": True}).json()
+    guessed = operator.post("/api/estimates", {**options, "file": other, "quick": True}).json()
     assert (guessed["is_measured"], guessed["time_s"]) == (False, tried["time_s"])
 
     # No test run while a job runs.
     services.queue.add(NewJob(Path("/x.mp4"), "x.mp4", EnhanceOptions()))
     services.queue.lease("w").claim()
-    busy = operator.post("/api/estimates", {**wishes, "file": other, "preset": "surveillance"}).json()
+    busy = operator.post("/api/estimates", {**options, "file": other, "preset": "surveillance"}).json()
     assert (busy["is_measured"], busy["time_s"]) == (False, None)
     # The estimate is removed with the job.
-    job = operator.post("/api/jobs", wishes).json()
+    job = operator.post("/api/jobs", options).json()
     assert job["estimate"] == {"time_s": tried["time_s"]}
 
 
 def test_the_first_estimate_is_from_the_last_job_with_the_same_options(operator, uploaded, services, clip_bytes):
-    wishes = {"preset": "restore", "audio": "off"}
-    done = operator.post("/api/jobs", {"file": uploaded, **wishes}).json()
+    options = {"preset": "restore", "audio": "off"}
+    done = operator.post("/api/jobs", {"file": uploaded, **options}).json()
     services.queue.lease("w").claim()
     services.queue.lease("w").progress(done["id"], Progress("enhancing", 30, 30))
     services.queue.lease("w").finish(done["id"], Path("/r.mp4"))
@@ -297,7 +297,7 @@ def test_the_first_estimate_is_from_the_last_job_with_the_same_options(operator,
     other = operator.upload("other.mp4", clip_bytes)
     frames = operator.checked(other)["probe"]["frames"]
 
-    guess = operator.post("/api/estimates", {"file": other, **wishes, "quick": True}).json()
+    guess = operator.post("/api/estimates", {"file": other, **options, "quick": True}).json()
 
     assert (guess["is_measured"], guess["time_s"], guess["fits"]) == (False, pytest.approx(60 * frames / 30), True)
     for different in ({"preset": "upscale"}, {"preset": "restore"}):

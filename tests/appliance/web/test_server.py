@@ -101,8 +101,8 @@ def test_from_the_first_start_to_a_result_and_a_graceful_end(tmp_path: Path, cli
             place = client.post("/api/uploads", headers=tus).headers["location"]
             headers = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
             assert client.patch(place, content=clip_bytes, headers=headers).status_code == 204
-            wish = {"file": place.rpartition("/")[2], "preset": "sound-only"}
-            job = client.post("/api/jobs", json=wish).json()
+            body = {"file": place.rpartition("/")[2], "preset": "sound-only"}
+            job = client.post("/api/jobs", json=body).json()
             deadline = time.monotonic() + 120
             while job["state"] not in ("done", "failed") and time.monotonic() < deadline:
                 time.sleep(0.1)

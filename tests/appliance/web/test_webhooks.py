@@ -85,8 +85,8 @@ def test_a_message_is_delivered_once_and_signed(webhooks, services, add_job, rec
 
     assert len(receiver.heard) == 1
     headers, body = receiver.heard[0]
-    told = json.loads(body)
-    assert (told["event"], told["job"]["id"], told["job"]["title"]) == ("job.done", job.id, "clip <1>.mp4")
+    payload = json.loads(body)
+    assert (payload["event"], payload["job"]["id"], payload["job"]["title"]) == ("job.done", job.id, "clip <1>.mp4")
     assert str(services.settings.data) not in body.decode()
     at, signature = (part.partition("=")[2] for part in headers["X-Relume-Signature"].split(","))
     assert abs(int(at) - time.time()) < 60
@@ -284,7 +284,7 @@ def wait_for(happens):
 def test_a_webhook_is_tested_and_what_is_wrong_is_reported(admin):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    hook = admin.post("/api/webhooks", {"url": f"http://127.0.0.1:{port}/told"}).json()
+    hook = admin.post("/api/webhooks", {"url": f"http://127.0.0.1:{port}/hook"}).json()
 
     answer = admin.post(f"/api/webhooks/{hook['id']}/test")
 

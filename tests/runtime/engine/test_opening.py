@@ -47,10 +47,10 @@ def test_a_missing_engine_is_requested_and_openvino_compiles_meanwhile(model, tm
     with backend.open(model, "step", SIZES) as session:
         assert session.run(random_tensors(session))["output"].shape == (1, 3, 128, 128)
 
-    (wish,) = EngineStore(tmp_path).build_requests()
-    assert (wish.request.model, wish.request.precision) == ("light-x4", "int8")
-    assert wish.request.engine_type is EngineType.OPENVINO
-    assert wish.request.dimensions == (("height", 32), ("width", 32))
+    (build_request,) = EngineStore(tmp_path).build_requests()
+    assert (build_request.request.model, build_request.request.precision) == ("light-x4", "int8")
+    assert build_request.request.engine_type is EngineType.OPENVINO
+    assert build_request.request.dimensions == (("height", 32), ("width", 32))
 
 
 def test_a_store_that_cannot_be_used_is_no_reason_to_fail(model, tmp_path):

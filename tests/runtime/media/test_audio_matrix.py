@@ -80,7 +80,7 @@ def check(folder: Path, stream: AudioStream, suffix: str, samples: int = 30_011)
         heard = np.concatenate([block.samples for block in reader], axis=1)
     problems = list(reader.warnings)
     if not heard.shape[1] == encoder.written == round(samples * ratio):
-        problems.append(f"{heard.shape[1]} samples, told {encoder.written}, expected {round(samples * ratio)}")
+        problems.append(f"{heard.shape[1]} samples, encoded {encoder.written}, expected {round(samples * ratio)}")
     if found.sample_rate != settings.sample_rate or reader.first_sample:
         problems.append(f"{found.sample_rate} Hz from {reader.first_sample}, expected {settings.sample_rate} from 0")
     most = MOST.get(suffix, stream.channels)

@@ -44,7 +44,7 @@ def test_a_matrix_that_no_kernel_knows_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "source", "result", "expected"),
+    ("declared", "source", "result", "expected"),
     [
         ((2, 2, 2), (320, 180), (1280, 720), (6, 6, 6)),
         ((2, 2, 2), (720, 576), (1440, 1152), (5, 5, 6)),
@@ -58,16 +58,16 @@ def test_a_matrix_that_no_kernel_knows_is_refused() -> None:
     ],
 )
 def test_a_result_declares_what_players_would_guess_differently_at_its_size(
-    told: tuple[int, int, int], source: tuple[int, int], result: tuple[int, int], expected: tuple[int, int, int]
+    declared: tuple[int, int, int], source: tuple[int, int], result: tuple[int, int], expected: tuple[int, int, int]
 ) -> None:
-    matrix, primaries, transfer = told
+    matrix, primaries, transfer = declared
     colour = read_colour((matrix, 1, primaries, transfer), pixel_format="yuv420p", width=source[0], height=source[1])
 
     found = colour_of_result(colour, source=source, result=result)
 
     assert (found.matrix_code, found.primaries_code, found.transfer_code) == expected
     assert found.matrix == colour.matrix
-    assert bool(found.added) == (expected != told)
+    assert bool(found.added) == (expected != declared)
 
 
 def test_prores_keeps_the_matrix_of_pal(clip: Callable[..., Path], job: Callable[..., Any], tmp_path: Path) -> None:

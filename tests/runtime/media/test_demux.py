@@ -251,12 +251,12 @@ def unpacked() -> Iterator[None]:
 @pytest.mark.usefixtures("unpacked")
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize(
-    ("told", "shown"), [([40, 17, 100, 333, 5], [40, 17, 100, 333, 5]), ([0, 50, 0], [100, 50, 100])]
+    ("declared", "shown"), [([40, 17, 100, 333, 5], [40, 17, 100, 333, 5]), ([0, 50, 0], [100, 50, 100])]
 )
 def test_an_animated_webp_gives_each_frame_at_its_time(
-    tmp_path: Path, mode: str, told: list[int], shown: list[int]
+    tmp_path: Path, mode: str, declared: list[int], shown: list[int]
 ) -> None:
-    path = write_webp(tmp_path / "film.webp", told, mode=mode)
+    path = write_webp(tmp_path / "film.webp", declared, mode=mode)
 
     info = probe(path)
 
@@ -268,7 +268,7 @@ def test_an_animated_webp_gives_each_frame_at_its_time(
     assert [image.duration for image in images] == shown
     with open_source(path) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert [np.unique(frame).tolist() for frame in frames] == [[40 * number + 20] for number in range(len(told))]
+    assert [np.unique(frame).tolist() for frame in frames] == [[40 * number + 20] for number in range(len(declared))]
 
 
 @pytest.mark.usefixtures("unpacked")

@@ -14,7 +14,7 @@ from runtime.media.colour import Colour, HdrMetadata
 from runtime.media.muxer import Muxer
 from runtime.media.pixel_formats import YuvFrame
 from runtime.media.probe import VideoStream, probe
-from runtime.media.sampling import told_siting
+from runtime.media.sampling import declared_siting
 from runtime.media.video_encoder import EncodeSettings
 from runtime.media.video_reader import VideoReader
 
@@ -84,7 +84,7 @@ def test_every_codec_keeps_colour_rotation_and_ten_bits(tmp_path: Path, codec: s
 def test_the_siting_of_chroma_is_written(tmp_path: Path, codec: str, suffix: str) -> None:
     stream, _ = encode(tmp_path / f"a{suffix}", codec=codec)
 
-    assert told_siting(tmp_path / f"a{suffix}", stream) == "left"
+    assert declared_siting(tmp_path / f"a{suffix}", stream) == "left"
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "ffv1"])

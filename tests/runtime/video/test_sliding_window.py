@@ -197,9 +197,9 @@ def test_a_network_with_a_noise_input_gets_the_level_of_each_frame(clip_model):
 
     found, _ = run(clip_model(share=0.0, level=True), pictures)
 
-    told = [float((result - picture).mean()) for result, picture in zip(found, pictures, strict=True)]
-    assert told == pytest.approx(sigmas, rel=0.15, abs=1e-4)
-    assert told == pytest.approx([estimate_noise(picture[0]) for picture in pictures], abs=1e-5)
+    added = [float((result - picture).mean()) for result, picture in zip(found, pictures, strict=True)]
+    assert added == pytest.approx(sigmas, rel=0.15, abs=1e-4)
+    assert added == pytest.approx([estimate_noise(picture[0]) for picture in pictures], abs=1e-5)
 
 
 def test_a_window_that_differs_from_the_manifest_is_refused(clip_model):

@@ -139,7 +139,7 @@ function show(box, answers, busy) {
   const needed = sum(({ disk_needed_bytes: bytes }) => bytes);
   const outcome = answers.length > 1 ? count(answers.length, "file") : describeOutcome(answers[0].result);
   const facts = [outcome, size === null ? null : `about ${formatBytes(size)}`].filter(Boolean).join(", ");
-  // A guess from earlier jobs is told as one.
+  // An estimate from earlier jobs is marked as such.
   const duration =
     time !== null
       ? `${formatRoughDuration(time)}${answers.length > 1 ? " in total" : ""}`

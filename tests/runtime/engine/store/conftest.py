@@ -48,8 +48,8 @@ def build() -> Callable[..., BuildResult]:
     from export.build_for_store import build_for_store
 
     def run(store: EngineStore, request: EngineRequest, *, again: bool = False) -> BuildResult:
-        wish = BuildRequest(request=request, again=again)
-        return build_for_store(store, wish, capability=None, threads=2, on_stage=lambda _: None, temporary=[])
+        build_request = BuildRequest(request=request, again=again)
+        return build_for_store(store, build_request, capability=None, threads=2, on_stage=lambda _: None, temporary=[])
 
     return run
 

@@ -99,10 +99,10 @@ def test_killed_at_any_durable_step_the_store_has_the_old_engine_the_new_one_or_
         check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
 
-    split = next(number for number, one in enumerate(told) if one["ended"] == 0) + 1
-    first, second = told[:split], told[split:]
+    split = next(number for number, one in enumerate(lines) if one["ended"] == 0) + 1
+    first, second = lines[:split], lines[split:]
     assert len(first) > 8
     assert {one["found"] for one in first} == {None, "first"}
     # A complete engine stays complete: once found, it never disappears.
@@ -110,7 +110,7 @@ def test_killed_at_any_durable_step_the_store_has_the_old_engine_the_new_one_or_
     assert all(one["found"] == "first" for one in first[appeared:])
     assert {one["found"] for one in second} <= {"first", "second", None}
     assert second[-1] == {"step": len(second), "ended": 0, "found": "second", "set_aside": 0}
-    assert not any(one["set_aside"] for one in told)
+    assert not any(one["set_aside"] for one in lines)
 
 
 def test_a_builder_that_is_declared_to_stop_leaves_nothing(store, wanted) -> None:
@@ -144,9 +144,9 @@ def test_a_builder_ends_with_the_one_who_started_it(store, wanted) -> None:
         "from runtime.engine.store.builder import build_in_subprocess\n"
         "from runtime.engine.store.layout import BuildRequest\n"
         "from runtime.engine.store.store import EngineStore\n"
-        "wish = BuildRequest.model_validate_json(sys.stdin.read())\n"
+        "request = BuildRequest.model_validate_json(sys.stdin.read())\n"
         "store, tell = EngineStore(Path(sys.argv[1])), lambda stage: print(stage, flush=True)\n"
-        "build_in_subprocess(store, wish.request, stop=lambda: False, on_stage=tell)"
+        "build_in_subprocess(store, request.request, stop=lambda: False, on_stage=tell)"
     )
     store.layout.prepare()
     lock_path = store.layout.lock(store.key(wanted).name)

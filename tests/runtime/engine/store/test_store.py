@@ -61,7 +61,7 @@ def test_a_flipped_bit_is_found_before_the_engine_is_used(store, wanted, build) 
     failure = BuildFailure.read(store.layout.quarantine / name / FAILURE)
     assert failure.kind is FailureKind.DAMAGED
     assert "engine.blob changed on disk: its SHA-256 is" in failure.reason
-    assert [wish.request for wish in store.build_requests()] == [wanted]
+    assert [build_request.request for build_request in store.build_requests()] == [wanted]
     assert build(store, wanted).outcome is BuildOutcome.READY
     with store.find(wanted):
         assert states(store) == {name: EngineState.READY}
@@ -114,7 +114,7 @@ def test_a_changed_library_driver_or_device_makes_an_engine_outdated(store, want
     assert listed.state is EngineState.OUTDATED
     assert f"{next(iter(change)).replace('_', ' ')} was" in listed.reason
     assert later.renew() == [name]
-    assert [wish.request for wish in later.build_requests()] == [wanted]
+    assert [build_request.request for build_request in later.build_requests()] == [wanted]
     assert store.renew() == []
 
 
@@ -154,7 +154,7 @@ def test_requests_are_built_in_order(store, wanted) -> None:
     store.request_build(wanted)
     os.utime(store.layout.request_file(store.key(wide).name), (1_000_000, 1_000_000))
 
-    assert [wish.request for wish in store.build_requests()] == [wide, wanted]
+    assert [build_request.request for build_request in store.build_requests()] == [wide, wanted]
 
 
 def test_a_store_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
