@@ -58,7 +58,7 @@ class IdentityBackend:
 
 
 class NoEncoder:
-    """Takes frames and writes nothing."""
+    """Accepts frames and discards them."""
 
     def encode(self, picture: YuvFrame) -> Iterable[object]:
         """Drop a frame."""

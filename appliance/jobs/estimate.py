@@ -186,7 +186,7 @@ def describe_time(seconds: float) -> str:
 
 
 def _try(source: Path, options: EnhanceOptions, data: Path, budget_s: float) -> Measured:
-    """Run the test run in a process of its own, in a temporary folder."""
+    """Run the test run in a subprocess, in a temporary folder."""
     asked = {"source": str(source.absolute()), "options": json.loads(options_to_json(options))}
     try:
         folder = tempfile.TemporaryDirectory(prefix=".trial-", dir=data)

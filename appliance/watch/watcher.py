@@ -1,4 +1,4 @@
-"""Watches all folders of a data directory, each in a thread of its own, so that one that hangs delays no other."""
+"""Watches all folders of a data directory, each in its own thread, so that a hanging one delays no other."""
 
 import logging
 import threading

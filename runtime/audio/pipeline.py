@@ -1,4 +1,4 @@
-"""The path of the audio: decode -> repair -> enhance -> finish -> encode, in a thread of its own for each track."""
+"""The path of the audio: decode -> repair -> enhance -> finish -> encode, in a separate thread for each track."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace

@@ -227,7 +227,7 @@ class FrameWork:
             add_tile(self._blending.total, self._blending.weight, tile, result[0], window, scale=factor)
 
     def _replace(self, number: int) -> None:
-        """Put the bicubic upscaling of a tile, and clean states, in the place of the engine's outputs."""
+        """Replace the engine's outputs with the bicubic upscaling of a tile and clean states."""
         tile, grid, output = self._canvas.tiles[number], self._canvas.grid, self._tensors.outputs["output"]
         rows = slice(tile.top * grid, (tile.top + tile.height) * grid)
         columns = slice(tile.left * grid, (tile.left + tile.width) * grid)

@@ -1,4 +1,4 @@
-"""The stages of video enhancement: decode, prepare, engine and encode, each a thread of its own."""
+"""The stages of video enhancement: decode, prepare, engine and encode, each in its own thread."""
 
 import math
 from array import array

@@ -118,7 +118,7 @@ class ResidentRunner(Closing):
         """Indices of the returned frames that begin a new scene; the clip's first is not among them."""
 
     def push(self, frame: YuvFrame, *, wants_rgb: bool = False) -> Iterator[ResidentFrame]:
-        """Take the next frame, and yield the one before it; the iterator must be used up before anything else."""
+        """Accept the next frame and yield the one before it; the iterator must be exhausted before any other call."""
         with _gpu_errors():
             self._start(frame, wants_rgb=wants_rgb)
         if len(self._in_flight) == SLOTS - 1:

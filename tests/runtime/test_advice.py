@@ -70,7 +70,7 @@ def test_blocks_of_strong_compression_are_found(tmp_path: Path) -> None:
 
 
 def speech(seconds: float = 6.0, *, level: float = 0.1, floor: float = 1e-4) -> np.ndarray:
-    """Make bursts of gliding harmonics over a quiet floor, (1, samples) at 48 kHz."""
+    """Generate bursts of gliding harmonics over a quiet floor, (1, samples) at 48 kHz."""
     random = np.random.default_rng(2)
     time = np.arange(round(48_000 * seconds)) / 48_000
     phase = 2 * np.pi * np.cumsum(140 * (1 + 0.25 * np.sin(2 * np.pi * 1.3 * time))) / 48_000

@@ -191,7 +191,7 @@ class InstantSession(Closing):
         with find_backend("cpu").open_file(model.file(), {"samples": 1024}, precision="fp32", threads=1) as real:
             self.inputs, self.outputs = real.inputs, real.outputs
 
-    def run(self, tensors, out=None):
+    def run(self, tensors, _out=None):
         return {one.name: np.zeros(one.shape, one.dtype) for one in self.outputs} if tensors else {}
 
     def close(self):
