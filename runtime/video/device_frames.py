@@ -71,7 +71,7 @@ class Slot:
             cupy.cuda.Event(block=True, disable_timing=True) for _ in range(3)
         )
         self.preparation: Any = None
-        """A CUDA graph of all that comes before the tiles."""
+        """A CUDA graph of the steps before the tiles."""
 
     @property
     def failed(self) -> list[int]:
@@ -98,7 +98,7 @@ class _Blending:
 
 
 class FrameWork:
-    """All that lies on the GPU beside the engine's tensors, and the work of one frame on it."""
+    """Everything on the GPU except the engine's tensors, and the work of one frame."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class FrameWork:
             finally:
                 graph = self._stream.end_capture()
         except RuntimeError as error:
-            logger.warning("no CUDA graph of what comes before the tiles, slightly slower; %s", error)
+            logger.warning("no CUDA graph for the steps before the tiles, which is slightly slower: %s", error)
             return None
         return graph
 
@@ -243,7 +243,7 @@ def _plane_shapes(layout: YuvLayout, height: int, width: int) -> tuple[tuple[int
 
 
 def count_bytes(canvas: Canvas, layout_in: YuvLayout, layout_out: YuvLayout, state_bytes: int, *, blended: bool) -> int:
-    """Return the memory that the buffers take on the GPU, a little too much rather than too little.
+    """Return the memory that the buffers take on the GPU, rounded up slightly.
 
     `state_bytes`: Of all states, for each pixel of the network's plane.
     """

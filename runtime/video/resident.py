@@ -33,10 +33,10 @@ Frame = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ResidentFrame:
-    """A finished frame, in memory of its own.
+    """A finished frame, in its own memory.
 
     begins_scene: Whether its states were reset.
-    rgb: (3, scale height, scale width) float32, not clamped, if it was asked for.
+    rgb: (3, scale height, scale width) float32, not clamped, if requested.
     """
 
     index: int

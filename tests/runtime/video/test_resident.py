@@ -556,7 +556,7 @@ def test_without_a_cuda_graph_the_kernels_are_launched_one_by_one(on_gpu, fake_c
     with caplog.at_level(logging.WARNING):
         found = enhance(clip, make_model(), on_gpu())
 
-    assert "no CUDA graph of what comes before the tiles" in caplog.text
+    assert "no CUDA graph for the steps before the tiles" in caplog.text
     assert fake_cupy.count("graph") == 0
     assert_alike(found, expected, most=0, state=0)
 
