@@ -54,7 +54,7 @@ else
 endif
 
 # Presets and files without video have no frames to compare.
-COMPARE = $(if $(filter sound-only,$(PRESET))$(filter %.wav %.flac %.mp3 %.m4a %.ogg %.opus,$(IN)),,\
+COMPARE = $(if $(filter sound-only speech dialogue-for-video music-safe,$(PRESET))$(filter %.wav %.flac %.mp3 %.m4a %.ogg %.opus,$(IN)),,\
 	--compare out/compare.png)
 
 serve: $(RUN_ENV)/.ready ## Serve the page on the LAN; DATA=... sets the data directory
