@@ -13,7 +13,8 @@ _CALL_COST_PIXELS: Final = 4000
 MOST_TILE_PIXELS: Final = 250_000
 """Of a tile that is cut to measure, unless more memory is known to be there: some 350 MB with its buffers."""
 _LARGEST_TILE_PIXELS: Final = 600_000
-"""A whole frame of 1080p on a grid of two; beyond that, halos cost hardly anything."""
+"""A whole frame of 1080p on a grid of two. Larger planes are cut into tiles of `MOST_TILE_PIXELS`: halos cost little
+there, and the states of large tiles that wait for their neighbours would cost hundreds of megabytes."""
 _TILE_PIXEL_BYTES: Final = 1400
 """Measured for the shipped models: 530 to 880 of inner tensors, 500 to 650 of what goes in and out."""
 _MEMORY_SHARE: Final = 10
@@ -104,7 +105,7 @@ def fitting_shape(
         (tall, wide)
         for tall in _parts(rows, halo, multiple)
         for wide in _parts(columns, halo, multiple)
-        if tall * wide <= most_pixels
+        if tall * wide <= (most_pixels if rows * columns <= most_pixels else min(most_pixels, MOST_TILE_PIXELS))
     ]
     if not shapes:  # the halo alone is larger than that
         return rows, columns
