@@ -88,9 +88,9 @@ def test_overwrite_replaces_a_result(relume, clip, tmp_path):
     assert len(_sizes(tmp_path / "out.mp4")) == 12
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_stops_the_job_and_leaves_no_half_file(start_relume, write_clip, tmp_path, kind):
-    source = write_clip(tmp_path / "clip.mp4", frames=60, size=(320, 180), audio=False)
+    source = write_clip(tmp_path / "clip.mp4", frames=400, size=(320, 180), audio=False)
     before = source.read_bytes()
 
     with start_relume("enhance", source, "-o", tmp_path / "out.mp4") as process:

@@ -7,6 +7,7 @@ from benchmarks import result_digests
 from benchmarks.result_digests import SOURCES, digest_results, list_differences, write_source
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_preset_have_equal_digests(tmp_path):
     names = ["chapters_subtitles.mkv", "surround.opus"]
     folders = [tmp_path / "a", tmp_path / "b"]

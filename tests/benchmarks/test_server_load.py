@@ -1,9 +1,12 @@
 import argparse
 from pathlib import Path
 
+import pytest
+
 from benchmarks.server_load import run
 
 
+@pytest.mark.slow
 def test_a_small_load_loses_nothing_and_takes_little_memory(tmp_path: Path):
     arguments = argparse.Namespace(
         browsers=4, uploads=2, upload_mb=10.0, poll_s=0.3, seconds=3.0, warm_up_s=1.0, no_job=True, tls=False

@@ -31,6 +31,7 @@ def failed(furnished: Any) -> str:
     return store.key(request).name
 
 
+@pytest.mark.slow
 def test_an_engine_that_failed_is_rebuilt_from_the_page(
     furnished: Any, failed: str, log_in: Callable[..., Any], look: Callable[..., list[str]]
 ) -> None:

@@ -47,8 +47,11 @@ def count_pieces(page: Any, sent: list[int], *, cut_from: int | None = None) -> 
             return
         route.continue_()
 
-    page.unroute("**/api/uploads/*")
+    # The newest handler comes first. Without any for a moment, a retry would get through without being counted.
     page.route("**/api/uploads/*", handle)
+    before, page.counting = getattr(page, "counting", None), handle
+    if before is not None:
+        page.unroute("**/api/uploads/*", before)
 
 
 def drop(page: Any, file: Path) -> None:

@@ -34,8 +34,11 @@ OPERATOR = {
     ("DELETE", "/api/jobs/{job_id}"),
     ("POST", "/api/jobs/{job_id}/{action}"),
     ("GET", "/api/files/{upload_id}/thumbnail"),
+    ("GET", "/api/files/{upload_id}/advice"),
     ("GET", "/api/own-presets"),
     ("POST", "/api/own-presets"),
+    ("GET", "/api/own-presets/export"),
+    ("POST", "/api/own-presets/import"),
     ("PATCH", "/api/own-presets/{preset_id}"),
     ("DELETE", "/api/own-presets/{preset_id}"),
 }

@@ -95,6 +95,7 @@ def published(tmp_path, plain):
     return network, path
 
 
+@pytest.mark.slow
 def test_rvrt_is_imported_with_its_block_as_the_identity(published, tmp_path, plain) -> None:
     network, path = published
 

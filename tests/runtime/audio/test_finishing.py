@@ -116,7 +116,7 @@ def test_quiet_speakers_are_brought_closer_to_loud_ones(finish):
 
 
 def test_clipping_is_repaired_by_more_than_3_db(finish):
-    signal = voice(4, level=0.2)
+    signal = voice(3, level=0.2)
     limit = float(np.quantile(np.abs(signal), 0.9))
     clipped = np.clip(signal, -limit, limit)
 
