@@ -169,7 +169,7 @@ def test_the_waiting_jobs_tell_when_all_will_be_done(
         for job in jobs:
             JobQueue(database).set_estimate(job["id"], '{"time_s": 600.0}')
 
-    page.get_by_text(re.compile(r"^3 jobs, done about \d+:\d0( [AP]M)?$")).wait_for()
+    page.get_by_text(re.compile(r"^3 jobs, done about (.+ )?\d+:\d0( [AP]M)?$")).wait_for()
     page.get_by_text("about 10 minutes").first.wait_for()
 
 
