@@ -5,7 +5,7 @@ import { askForm } from "./dialogs.js";
 import { fill, h, setText } from "./dom.js";
 import { checkbox, errorBox, field, FormError, input, select, showError } from "./forms.js";
 import { icon } from "./icons.js";
-import { FORMATS, GRAINS, LOUDNESS, modelChoices, SCALES, SOUNDS } from "./job-options.js";
+import { FORMATS, GRAINS, LOUDNESS, modelChoices, SCALES, SOUNDS, withValue } from "./job-options.js";
 
 const DEFAULTS = {
   path: "",
@@ -47,7 +47,7 @@ export function folderFields(folder, presets, models) {
   const strength = select(withValue(STRENGTHS, now.strength), now.strength ?? "");
   const audio = select([PRESET_DECIDES, ...entries(SOUNDS)], now.audio ?? "");
   const loudness = select([PRESET_DECIDES, ...entries(LOUDNESS)], now.loudness ?? "");
-  const grain = select([PRESET_DECIDES, ...entries(GRAINS)], now.grain ?? "");
+  const grain = select(withValue([PRESET_DECIDES, ...GRAINS], now.grain), now.grain ?? "");
   const codec = select([PRESET_DECIDES, ...entries(FORMATS)], now.codec ?? "");
   const hours = hourFields(now.schedule);
   const include = plain("include", { props: { value: now.include.join(", ") }, placeholder: "*.mp4, *.mkv" });
@@ -143,12 +143,6 @@ function hourFields(schedule) {
 
 function entries(words) {
   return Object.entries(words);
-}
-
-// A strength set through the API need not be one of the choices here.
-function withValue(choices, value) {
-  if (value === null || choices.some(([known]) => known === String(value))) return choices;
-  return [...choices, [String(value), `${Math.round(value * 100)}%`]];
 }
 
 function split(text) {

@@ -49,7 +49,17 @@ export const SOUND_HINTS = {
 };
 
 /** Labels of the film grain. */
-export const GRAINS = { 0: "No grain", 0.5: "Half of the removed noise", 1: "All of the removed noise" };
+export const GRAINS = [
+  ["0", "No grain"],
+  ["0.5", "Half of the removed noise"],
+  ["1", "All of the removed noise"],
+];
+
+/** Return choices of a share from 0 to 1 with `value` among them: one set through the API may be any other (null: none). */
+export function withValue(choices, value) {
+  if (value === null || choices.some(([known]) => known === String(value))) return choices;
+  return [...choices, [String(value), `${Math.round(value * 100)}%`]];
+}
 
 /** Labels of the loudness standards. */
 export const LOUDNESS = {

@@ -2,7 +2,7 @@
 
 import { fill, h, newId, setText, setVars } from "./dom.js";
 import { field, segments, select } from "./forms.js";
-import { describeStrength, FORMATS, GRAINS, LOUDNESS, modelChoices, SCALES, SOUND_HINTS, SOUNDS } from "./job-options.js";
+import { describeStrength, FORMATS, GRAINS, LOUDNESS, modelChoices, SCALES, SOUND_HINTS, SOUNDS, withValue } from "./job-options.js";
 
 /**
  * Create the form; `models` are the custom models of the server.
@@ -171,12 +171,6 @@ function makeControls(preset, models, start, changed) {
       return model() === "" ? made : { ...made, model: model() };
     },
   };
-}
-
-// A share set through the API need not be one of the choices here.
-function withValue(choices, value) {
-  const known = Object.entries(choices).sort(([one], [other]) => one - other);
-  return String(value) in choices ? known : [...known, [String(value), `${Math.round(value * 100)}%`]];
 }
 
 function soundFields(preset, start, readers, touch) {
