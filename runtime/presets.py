@@ -1,7 +1,7 @@
 """Named presets, and their combination with a job's own options."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final, Literal
@@ -86,6 +86,16 @@ class ResolvedPreset:
     grain: float = 0.0
 
 
+_SOUND_ONLY: Final = Preset(
+    name="sound-only",
+    title="Audio only",
+    sentence="Removes background noise from speech; video is copied unchanged.",
+    models=_NO_VIDEO,
+    scale=1,
+    auto_limit=1,
+    codec=None,
+)
+
 _TABLE = (
     Preset(
         name="upscale",
@@ -131,45 +141,28 @@ _TABLE = (
         speed="balanced",
         least_bits=10,
     ),
-    Preset(
-        name="sound-only",
-        title="Audio only",
-        sentence="Removes background noise from speech; video is copied unchanged.",
-        models=_NO_VIDEO,
-        scale=1,
-        auto_limit=1,
-        codec=None,
-    ),
-    Preset(
+    _SOUND_ONLY,
+    replace(
+        _SOUND_ONLY,
         name="speech",
         title="Podcast and interview",
         sentence="Repairs speech, removes noise, evens out speakers and sets podcast loudness; video is copied.",
-        models=_NO_VIDEO,
-        scale=1,
-        auto_limit=1,
-        codec=None,
         audio=AudioMode.FULL,
         loudness=LoudnessStandard.PODCAST,
     ),
-    Preset(
+    replace(
+        _SOUND_ONLY,
         name="dialogue-for-video",
         title="Dialogue for broadcast",
         sentence="Repairs speech, removes noise, evens out speakers and sets EBU R 128 loudness; video is copied.",
-        models=_NO_VIDEO,
-        scale=1,
-        auto_limit=1,
-        codec=None,
         audio=AudioMode.FULL,
         loudness=LoudnessStandard.EBU,
     ),
-    Preset(
+    replace(
+        _SOUND_ONLY,
         name="music-safe",
         title="Music and concerts",
         sentence="Removes hum, clicks and clipping and leaves everything else as it is; video is copied.",
-        models=_NO_VIDEO,
-        scale=1,
-        auto_limit=1,
-        codec=None,
         audio=AudioMode.REPAIR,
     ),
 )

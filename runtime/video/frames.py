@@ -4,7 +4,7 @@ Frames are pushed in order and come out in order, each once; a network that look
 before a frame is all that the frames from there on, and those that still wait, need of the ones before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,6 +67,16 @@ class Runner(Protocol):
     def close(self) -> None:
         """Close the engines."""
         ...
+
+
+def place_states(channels: Mapping[str, int]) -> dict[str, slice]:
+    """Return where each state's channels lie on a canvas that holds all of them, by the states' names."""
+    places: dict[str, slice] = {}
+    first = 0
+    for name, count in channels.items():
+        places[name] = slice(first, first + count)
+        first += count
+    return places
 
 
 def frames_to_states(frames: Sequence[PreparedFrame]) -> States:

@@ -16,7 +16,7 @@ from runtime.errors import ManifestError
 from runtime.manifest import Model
 from runtime.video.degradation import describe_degradation
 from runtime.video.fallback import TileRetry, is_valid, upscale_bicubic
-from runtime.video.frames import EnhancedFrame, States
+from runtime.video.frames import EnhancedFrame, States, place_states
 from runtime.video.motion import PreparedFrame
 from runtime.video.static_tiles import StaticRule, StaticTiles
 from runtime.video.tile_plan import Canvas
@@ -70,11 +70,8 @@ class RecurrentRunner(Closing):
         self._session = open_step(model, backend, canvas) if session is None else session
         shapes = {binding.name: binding.shape for binding in self._session.inputs}
         self._outputs_of = {state.input: state.output for state in model.manifest.states}
-        self._channels: dict[str, slice] = {}
-        for name in self._outputs_of:
-            first = max((part.stop for part in self._channels.values()), default=0)
-            self._channels[name] = slice(first, first + shapes[name][1])
-        count = max((part.stop for part in self._channels.values()), default=0)
+        channels = {name: shapes[name][1] for name in self._outputs_of}
+        self._channels, count = place_states(channels), sum(channels.values())
         self._inputs = {one.name: np.zeros(one.shape, one.dtype) for one in self._session.inputs}
         self._warped = np.zeros((count, height, width), np.float32)
         self._inputs |= {name: self._warped[None, part] for name, part in self._channels.items()}

@@ -23,7 +23,7 @@ from runtime.manifest import Model
 from runtime.media.pixel_formats import YuvFrame
 from runtime.video.device_frames import SLOTS, FrameWork, Slot
 from runtime.video.fallback import TileRetry
-from runtime.video.frames import States
+from runtime.video.frames import States, place_states
 from runtime.video.tile_plan import Canvas
 
 logger = logging.getLogger(__name__)
@@ -101,10 +101,8 @@ class ResidentRunner(Closing):
                 model, tensors, canvas, self._compute, layout_in=layout_in, layout_out=layout_out
             )
             self._compute.synchronize()
-        self._channels: dict[str, slice] = {}
-        for state in model.manifest.states:
-            first = max((part.stop for part in self._channels.values()), default=0)
-            self._channels[state.input] = slice(first, first + tensors.inputs[state.input].shape[1])
+        states = model.manifest.states
+        self._channels = place_states({state.input: tensors.inputs[state.input].shape[1] for state in states})
         self._in_flight: deque[_InFlight] = deque()
         self._begins_scene = True
         """The next frame does, for there is none before it."""
